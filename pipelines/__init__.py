@@ -1,0 +1,1 @@
+"""Raw media to TFRecords: decoding, faces, log-Mels, records. Knows nothing of networks."""

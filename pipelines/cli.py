@@ -1,0 +1,78 @@
+"""What every command shares: usage errors in one line, a user's mistake without a traceback."""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import NoReturn
+
+from pipelines.spec import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose usage errors are one line and exit status 2."""
+
+    def __init__(self, **kwargs):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def run_main(work: Callable[[], int], *, prog: str) -> int:
+    """Call `work` and return its exit status; a user's mistake becomes one line on stderr and status 1.
+
+    A full disk or a folder that cannot be written is the user's to mend as well, so OSError is told likewise.
+    """
+    try:
+        return work()
+    except InputError as error:
+        message = str(error)
+    except OSError as error:
+        message = f"{error.filename or 'input/output'}: {error.strerror or error}"
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted; the same command goes on from what is finished", file=sys.stderr)
+        return 130
+    print(f"{prog}: error: {' '.join(message.split())}", file=sys.stderr)
+    return 1
+
+
+def load_tensorflow() -> None:
+    """Import tensorflow and find its devices, without the lines that it logs about itself on every start.
+
+    Its log is shown when the import fails, or when TF_CPP_MIN_LOG_LEVEL is set: that asks for it.
+    """
+    if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as log:
+        screen = os.dup(2)
+        os.dup2(log.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        except BaseException:
+            log.seek(0)
+            os.write(screen, log.read())
+            raise
+        finally:
+            os.dup2(screen, 2)
+            os.close(screen)
+
+
+def positive_int(text: str) -> int:
+    """Parse a whole number of at least 1 (an argparse type)."""
+    value = int(text) if text.lstrip("+").isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1; received {text!r}")
+    return value
+
+
+def natural_int(text: str) -> int:
+    """Parse a whole number of at least 0 (an argparse type)."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0; received {text!r}")
+    return int(text)

@@ -1,0 +1,112 @@
+"""Every number of the pipelines, the names of the emotions, and the one error of a user's mistake."""
+
+import dataclasses
+import math
+
+EMOTIONS = (
+    "anger",
+    "boredom",
+    "calm",
+    "contempt",
+    "disgust",
+    "fear",
+    "happiness",
+    "neutral",
+    "sadness",
+    "surprise",
+)
+"""The canonical emotions, in the order of the network's outputs."""
+
+DOMAINS = ("visual", "audio")
+"""What a clip is read as: faces (`visual`) or log-Mel segments (`audio`); the index is the network's domain input."""
+
+SYNONYMS = {
+    "angry": "anger",
+    "bored": "boredom",
+    "contemptuous": "contempt",
+    "disgusted": "disgust",
+    "fearful": "fear",
+    "afraid": "fear",
+    "anxiety": "fear",
+    "happy": "happiness",
+    "joy": "happiness",
+    "sad": "sadness",
+    "surprised": "surprise",
+}
+"""Names that corpora use for a canonical emotion, lower case."""
+
+
+class InputError(ValueError):
+    """A user's mistake: the message is one line that says what was expected, what came and the remedy."""
+
+
+def canonical_emotion(name: str) -> str | None:
+    """Return the canonical emotion that `name` means in any case, or None when it means none.
+
+    >>> canonical_emotion("Happy"), canonical_emotion("anger"), canonical_emotion("smug")
+    ('happiness', 'anger', None)
+    """
+    name = name.strip().lower()
+    return name if name in EMOTIONS else SYNONYMS.get(name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """The numbers that define a record; lengths in seconds and hertz, counts derived.
+
+    >>> spec = Spec()
+    >>> spec.window_samples, spec.hop_samples, round(spec.segment_seconds, 3)
+    (400, 160, 0.655)
+    """
+
+    face_size: int = 64
+    """Side of a face crop, in pixels."""
+    face_margin: float = 0.1
+    """What is added on each side of a detected box, as a share of its side."""
+    frames_per_clip: int = 16
+    """The most faces that are kept of one clip."""
+    sample_rate_hz: int = 16_000
+    window_seconds: float = 0.025
+    hop_seconds: float = 0.010
+    fft_samples: int = 512
+    mel_filters: int = 64
+    lower_hz: float = 20.0
+    upper_hz: float = 8_000.0
+    power_floor: float = 1e-10
+    """The least power of a filter before the logarithm: -100 dB."""
+    delta_width: int = 9
+    """Frames that a delta is fitted over (librosa's default)."""
+    segment_frames: int = 64
+    segment_hop_frames: int = 34
+    part_seconds: float = 60.0
+    """Longer audio is cut into parts of at most this length."""
+    silence_peak: float = 1e-3
+    """A waveform that never reaches this amplitude (-60 dB of full scale) is silent."""
+
+    @property
+    def window_samples(self) -> int:
+        return round(self.window_seconds * self.sample_rate_hz)
+
+    @property
+    def hop_samples(self) -> int:
+        return round(self.hop_seconds * self.sample_rate_hz)
+
+    @property
+    def part_samples(self) -> int:
+        return round(self.part_seconds * self.sample_rate_hz)
+
+    @property
+    def segment_seconds(self) -> float:
+        return (self.segment_frames - 1) * self.hop_seconds + self.window_seconds
+
+    def frame_count(self, samples: int) -> int:
+        """Return how many log-Mel frames `samples` samples give (0 when shorter than one FFT)."""
+        return max(0, 1 + (samples - self.fft_samples) // self.hop_samples)
+
+    def segment_count(self, frames: int) -> int:
+        """Return how many segments cover `frames` frames; the last one is moved back to end with the clip.
+
+        >>> [Spec().segment_count(n) for n in (10, 64, 65, 98, 99)]
+        [1, 1, 2, 2, 3]
+        """
+        return 1 + math.ceil(max(0, frames - self.segment_frames) / self.segment_hop_frames)
