@@ -1,0 +1,101 @@
+"""eNTERFACE'05: 44 subjects, 6 emotions, 5 sentences each, sound and picture in one avi.
+
+Layout: `subject N/<emotion>/sentence K/sN_<em>_K.avi`, such as `subject 1/anger/sentence 1/s1_an_1.avi`, below any
+folder. The folders say what a clip is; the name is only compared with them, for the published copy is known to have
+- 30 clips in folder `subject 11` that are named `s12_*`, and no folder `subject 12`;
+- files of `subject 6` that are not cut into sentences: `subject 6/<emotion>/*.avi`, taken with an empty sentence and
+  take `unsegmented`;
+- odd names such as `s_3_su_4.avi` and `s16_su_3avi`, the latter without the dot of its suffix.
+Each that is met is told in `Found.defects`. Every emotion has its own five texts, so `sentence` is code and number.
+Source: O. Martin et al., "The eNTERFACE'05 Audio-Visual Emotion Database", ICDE Workshops 2006 (registration).
+"""
+
+import collections
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from pipelines.corpora.clip import Found, Labels, NotUnderstood, speech_domains_of, take_files
+from pipelines.spec import DOMAINS, canonical_emotion
+
+LAYOUT = "subject N/<emotion>/sentence K/sN_<em>_K.avi, such as subject 1/anger/sentence 1/s1_an_1.avi"
+EMOTIONS = {
+    "an": "anger",
+    "di": "disgust",
+    "fe": "fear",
+    "ha": "happiness",
+    "sa": "sadness",
+    "su": "surprise",
+}
+_CODES = {emotion: code for code, emotion in EMOTIONS.items()}
+_FOLDERS = re.compile(r"(?:.*/)?subject[ _]*0*(\d+)/([^/]+)/(?:sentence[ _]*0*(\d+)/)?[^/]+", re.IGNORECASE)
+_NAME = re.compile(r"s\d+_[a-z]{2}_\d+\.[a-z0-9]+", re.IGNORECASE)
+_ODD_NAME = re.compile(r"s_?0*(\d+)_([a-z]{2})_?0*(\d*)", re.IGNORECASE)
+
+
+def labels_of(file: PurePosixPath) -> Labels:
+    """Return what a file's folders say.
+
+    >>> labels_of(PurePosixPath("subject 11/anger/sentence 2/s12_an_2.avi"))
+    Labels(speaker='11', emotion='anger', utterance='11:anger:2', sentence='an2', take='', split='')
+    """
+    match = _FOLDERS.fullmatch(str(file))
+    if not match:
+        raise NotUnderstood("its folders are not eNTERFACE's subject N/<emotion>/sentence K/")
+    subject, folder, number = match.groups()
+    emotion = canonical_emotion(folder)
+    if emotion not in _CODES:
+        raise NotUnderstood(f"unknown emotion folder {folder!r}; expected {', '.join(_CODES)}")
+    if number is None:
+        return Labels(subject, emotion, f"{subject}:{emotion}:unsegmented", take="unsegmented")
+    return Labels(subject, emotion, f"{subject}:{emotion}:{number}", f"{_CODES[emotion]}{number}")
+
+
+def find_clips(media: Path, *, name: str) -> Found:
+    """Return the clips below `media`."""
+    clips, rejects = take_files(media, labels_of, corpus=name, domains_of=_domains_of)
+    return Found(tuple(clips), tuple(rejects), tuple(_defects(dict.fromkeys(clip.id for clip in clips))))
+
+
+def _domains_of(file: PurePosixPath) -> tuple[str, ...]:
+    in_sentence = file.parent.name.lower().startswith("sentence")
+    if in_sentence and not file.suffix and file.name.lower().endswith("avi"):
+        return DOMAINS  # an avi by its content, whose name lost the dot
+    return speech_domains_of(file)
+
+
+def _defects(ids: Iterable[str]) -> list[str]:
+    subjects, renamed = set(), collections.defaultdict(list)
+    unsegmented, odd, emotions, sentences = [], [], [], []
+    for id in ids:
+        file = PurePosixPath(id)
+        labels = labels_of(file)
+        subjects.add(int(labels.speaker))
+        if labels.take:
+            unsegmented.append(id)
+        elif not _NAME.fullmatch(file.name):
+            odd.append(id)
+        said = _ODD_NAME.match(file.name)
+        if not said:
+            continue
+        if said[1] != labels.speaker:
+            renamed[int(labels.speaker), int(said[1])].append(id)
+        if EMOTIONS.get(said[2].lower()) != labels.emotion:
+            emotions.append(id)
+        if not labels.take and said[3] and labels.sentence != f"{_CODES[labels.emotion]}{said[3]}":
+            sentences.append(id)
+    lines = [
+        f"{len(files)} clips of folder subject {folder} are named s{other}_*: taken as subject {folder}"
+        for (folder, other), files in sorted(renamed.items())
+    ]
+    if {11, 13} <= subjects and 12 not in subjects:
+        lines.append("folder subject 12 is missing, as in the published copy")
+    for files, what in (
+        (unsegmented, "are not cut into sentences: taken whole, with take `unsegmented`"),
+        (odd, "have an odd name: taken as their folders say"),
+        (emotions, "name another emotion than their folder: taken as the folder says"),
+        (sentences, "name another sentence than their folder: taken as the folder says"),
+    ):
+        if files:
+            lines.append(f"{len(files)} clips, such as {files[0]}, {what}")
+    return lines
