@@ -1,0 +1,272 @@
+"""Scores of emotion recognition: how often the answers about clips are right.
+
+Conventions: `labels` is the truth and `answers` what was said, both integers [clips] in [0, n_classes). A confusion matrix has the truth
+in its rows. Shares are floats in [0, 1]. A class that no clip has is left out of every mean over classes: UA and macro-F1 are means over
+the classes of the labels, while an answer that names another class is still wrong. Everything is NumPy, pure, and raises ValueError.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+LEAST_GROUPS = 10
+"""Fewer speakers than these say too little of other speakers for a bootstrap interval."""
+
+Statistic = Callable[[np.ndarray, np.ndarray], float]
+"""A score of labels and answers, such as `functools.partial(unweighted_accuracy, n_classes=7)`."""
+
+
+def validate(labels: ArrayLike, answers: ArrayLike, *, n_classes: int) -> None:
+    """Raise ValueError unless both are integers [clips] in [0, n_classes), equally many and at least one."""
+    if n_classes < 1:
+        raise ValueError(f"n_classes must be at least 1; received {n_classes!r}")
+    for name, values in (("labels", np.asarray(labels)), ("answers", np.asarray(answers))):
+        if values.ndim != 1 or not values.size:
+            raise ValueError(f"{name} must hold one class per clip and at least one clip; received shape {values.shape}")
+        if not np.issubdtype(values.dtype, np.integer):
+            raise ValueError(f"{name} must be integers, the indices of classes; received dtype {values.dtype}")
+        if values.min() < 0 or values.max() >= n_classes:
+            wrong = values[(values < 0) | (values >= n_classes)][0]
+            raise ValueError(f"{name} must lie in [0, {n_classes}); received {wrong}")
+    if len(labels) != len(answers):
+        raise ValueError(f"answers must be as many as labels, {len(labels)}; received {len(answers)}")
+
+
+def confusion_matrix(labels: ArrayLike, answers: ArrayLike, *, n_classes: int) -> np.ndarray:
+    """Return how many clips of each class got each answer: int64 [n_classes, n_classes], the truth in the rows.
+
+    >>> confusion_matrix([0, 0, 1], [0, 1, 1], n_classes=2).tolist()
+    [[1, 1], [0, 1]]
+    """
+    validate(labels, answers, n_classes=n_classes)
+    cells = np.asarray(labels, np.int64) * n_classes + np.asarray(answers, np.int64)
+    return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def recalls(labels: ArrayLike, answers: ArrayLike, *, n_classes: int) -> np.ndarray:
+    """Return the share of each class's clips that are answered right: float64 [n_classes], NaN for a class without clips.
+
+    >>> recalls([0, 0, 1], [0, 1, 1], n_classes=3).tolist()
+    [0.5, 1.0, nan]
+    """
+    confusion = confusion_matrix(labels, answers, n_classes=n_classes)
+    clips = confusion.sum(axis=1)
+    return np.divide(np.diag(confusion), clips, out=np.full(n_classes, np.nan), where=clips > 0)
+
+
+def unweighted_accuracy(labels: ArrayLike, answers: ArrayLike, *, n_classes: int) -> float:
+    """Return UA, the mean recall of the classes that have clips: every class counts alike.
+
+    >>> unweighted_accuracy([0, 0, 1], [0, 1, 1], n_classes=2)
+    0.75
+    """
+    return float(np.nanmean(recalls(labels, answers, n_classes=n_classes)))
+
+
+def weighted_accuracy(labels: ArrayLike, answers: ArrayLike, *, n_classes: int) -> float:
+    """Return WA, the share of clips that are answered right: every clip counts alike.
+
+    >>> weighted_accuracy([0, 0, 1, 1], [0, 1, 1, 1], n_classes=2)
+    0.75
+    """
+    confusion = confusion_matrix(labels, answers, n_classes=n_classes)
+    return float(np.trace(confusion) / confusion.sum())
+
+
+def macro_f1(labels: ArrayLike, answers: ArrayLike, *, n_classes: int) -> float:
+    """Return the mean over the classes that have clips of F1 = 2 TP / (2 TP + FP + FN).
+
+    It is sklearn's `f1_score(average="macro", labels=np.unique(labels), zero_division=0)`.
+
+    >>> round(macro_f1([0, 0, 1], [0, 1, 1], n_classes=2), 4)
+    0.6667
+    """
+    confusion = confusion_matrix(labels, answers, n_classes=n_classes)
+    clips, said, right = confusion.sum(axis=1), confusion.sum(axis=0), np.diag(confusion)
+    has_clips = clips > 0
+    return float(np.mean(2 * right[has_clips] / (clips + said)[has_clips]))
+
+
+def clip_answers(probabilities: ArrayLike, clip_of: ArrayLike) -> np.ndarray:
+    """Return the mean softmax over the faces or segments of each clip: float64 [clips, classes].
+
+    Args:
+        probabilities: softmax of each face or segment, float [items, classes], each row a distribution.
+        clip_of: the clip that each item belongs to, int [items]; every clip from 0 to the largest has at least one item.
+
+    >>> clip_answers([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]], [0, 0, 1]).tolist()
+    [[0.75, 0.25], [0.0, 1.0]]
+    """
+    probabilities, clip_of = _distributions(probabilities), np.asarray(clip_of)
+    if clip_of.shape != probabilities.shape[:1] or not np.issubdtype(clip_of.dtype, np.integer):
+        raise ValueError(
+            f"clip_of must hold one integer per item, {len(probabilities)}; received shape {clip_of.shape}, dtype {clip_of.dtype}"
+        )
+    if clip_of.min() < 0:
+        raise ValueError(f"clip_of must count clips from 0; received {clip_of.min()}")
+    items = np.bincount(clip_of)
+    if not items.all():
+        raise ValueError(f"clip_of must give every clip in [0, {len(items)}) an item; received none for clip {items.argmin()}")
+    sums = np.zeros((len(items), probabilities.shape[1]))  # [clips, classes]
+    np.add.at(sums, clip_of, probabilities)
+    return sums / items[:, None]
+
+
+def masked_softmax(logits: ArrayLike, mask: ArrayLike) -> np.ndarray:
+    """Return the softmax over the classes that `mask` allows, exactly 0 elsewhere: float64 of the shape of `logits`.
+
+    p_c = m_c exp(z_c - z_max) / sum_k m_k exp(z_k - z_max), where z_max is the largest allowed logit: no logit is too large for it.
+
+    Args:
+        logits: finite where allowed, float [..., classes].
+        mask: true for an allowed class, bool [classes] or any shape that broadcasts to that of `logits`; at least one per row.
+
+    >>> masked_softmax([1000.0, 1000.0, 2000.0], [True, True, False]).tolist()
+    [0.5, 0.5, 0.0]
+    """
+    logits, mask = np.asarray(logits, np.float64), np.asarray(mask)
+    if mask.dtype != bool:
+        raise ValueError(f"mask must be bool; received dtype {mask.dtype}")
+    if not logits.size or not mask.ndim or mask.ndim > logits.ndim or mask.shape[-1] != logits.shape[-1]:
+        raise ValueError(f"mask must be [..., classes] as logits of shape {logits.shape} are; received shape {mask.shape}")
+    mask = np.broadcast_to(mask, logits.shape)
+    if not mask.any(axis=-1).all():
+        raise ValueError("mask must allow at least one class in every row; received a row that allows none")
+    if not np.isfinite(logits[mask]).all():
+        raise ValueError("logits must be finite for every allowed class; received NaN or infinity")
+    allowed = np.where(mask, logits, -np.inf)
+    powers = np.exp(allowed - allowed.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def evaluate(labels: ArrayLike, probabilities: ArrayLike, *, emotions: Sequence[str]) -> dict:
+    """Return every score of a set of clips, ready for JSON.
+
+    The answer is the most probable class (the first of equals). `chance` is the UA of a guess among `emotions`, 1 / len(emotions).
+
+    Args:
+        labels: the index in `emotions` of each clip's emotion, int [clips].
+        probabilities: softmax of each clip over `emotions`, float [clips, len(emotions)].
+        emotions: the names in the order of the classes, and of the rows and columns of the confusion matrix.
+
+    >>> scores = evaluate([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], emotions=["anger", "fear"])
+    >>> scores["clips"], scores["ua"], scores["chance"], scores["confusion"]
+    (3, 0.75, 0.5, [[1, 0], [1, 1]])
+    """
+    probabilities, n_classes = _distributions(probabilities), len(emotions)
+    if probabilities.shape[1] != n_classes:
+        raise ValueError(f"probabilities must have a column per emotion, {n_classes}; received shape {probabilities.shape}")
+    answers = probabilities.argmax(axis=1)
+    return {
+        "clips": len(answers),
+        "ua": unweighted_accuracy(labels, answers, n_classes=n_classes),
+        "wa": weighted_accuracy(labels, answers, n_classes=n_classes),
+        "macro_f1": macro_f1(labels, answers, n_classes=n_classes),
+        "chance": 1 / n_classes,
+        "confusion": confusion_matrix(labels, answers, n_classes=n_classes).tolist(),
+        "emotions": list(emotions),
+    }
+
+
+def area_under_curve(same: ArrayLike, score: ArrayLike) -> float:
+    """Return how often a pair of the same emotion scores higher than a pair of two emotions; ties count half.
+
+    AUC = (R - P (P + 1) / 2) / (P N): the area under the ROC curve, with R the sum of the ranks (the mean rank among equals) of the
+    P pairs of the same emotion, N the number of the others (Mann and Whitney 1947).
+
+    Args:
+        same: whether the pair shows one emotion, bool [pairs], both kinds present.
+        score: larger means more alike (so the negative of a distance), float [pairs].
+
+    >>> area_under_curve([True, True, False], [0.9, 0.2, 0.2])
+    0.75
+    """
+    same, score = np.asarray(same), np.asarray(score, np.float64)
+    if same.ndim != 1 or same.dtype != bool:
+        raise ValueError(f"same must be bool [pairs]; received shape {same.shape}, dtype {same.dtype}")
+    if score.shape != same.shape:
+        raise ValueError(f"score must be of the shape of same, {same.shape}; received {score.shape}")
+    if np.isnan(score).any():
+        raise ValueError("score must be a number for every pair; received NaN")
+    positives = int(same.sum())
+    negatives = len(same) - positives
+    if not positives or not negatives:
+        raise ValueError(f"same must hold pairs of both kinds; received {positives} of one emotion, {negatives} of two")
+    _, place, equals = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(equals) - (equals - 1) / 2)[place]
+    return float((ranks[same].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def by_group(labels: ArrayLike, answers: ArrayLike, groups: Sequence[str], *, statistic: Statistic) -> dict[str, float]:
+    """Return the statistic of each group's clips, the groups sorted: the per-speaker table.
+
+    >>> by_group([0, 1, 1], [0, 1, 0], ["b", "a", "b"], statistic=lambda labels, answers: float(np.mean(labels == answers)))
+    {'a': 1.0, 'b': 0.5}
+    """
+    labels, answers, clips_of = _grouped(labels, answers, groups)
+    return {name: float(statistic(labels[clips], answers[clips])) for name, clips in clips_of.items()}
+
+
+def bootstrap_interval(
+    labels: ArrayLike,
+    answers: ArrayLike,
+    groups: Sequence[str],
+    *,
+    statistic: Statistic,
+    seed: int,
+    resamples: int = 2000,
+) -> tuple[float, float]:
+    """Return the lower and the upper end of the 95 % interval of `statistic` over speakers.
+
+    Clips of one speaker are not independent, so whole speakers are drawn, with replacement, as many as there are; the ends are the
+    2.5th and 97.5th percentile of the statistic over the draws (percentile bootstrap, Efron 1979). The order of the clips is immaterial.
+
+    Args:
+        labels, answers: int [clips], as everywhere here.
+        groups: the speaker of each clip; at least 10 different ones.
+        statistic: a score of labels and answers.
+        seed: of the draws.
+    """
+    labels, answers, clips_of = _grouped(labels, answers, groups)
+    if len(clips_of) < LEAST_GROUPS:
+        raise ValueError(
+            f"groups must hold at least {LEAST_GROUPS} speakers for an interval over speakers; received {len(clips_of)}. "
+            "Print a per-speaker table (metrics.by_group) instead."
+        )
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1; received {resamples!r}")
+    members, random, values = list(clips_of.values()), np.random.default_rng(seed), np.empty(resamples)
+    for draw in range(resamples):
+        clips = np.concatenate([members[i] for i in random.integers(len(members), size=len(members))])
+        values[draw] = statistic(labels[clips], answers[clips])
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _grouped(labels: ArrayLike, answers: ArrayLike, groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Return labels and answers as arrays, and the clips of each group, int [clips of the group], the groups sorted."""
+    labels, answers, groups = np.asarray(labels), np.asarray(answers), np.asarray(groups)
+    validate(labels, answers, n_classes=np.iinfo(np.int64).max)  # the statistic knows how many
+    if groups.shape != labels.shape:
+        raise ValueError(f"groups must name a speaker for each of {len(labels)} clips; received shape {groups.shape}")
+    if "" in groups.tolist():
+        raise ValueError("groups must name a speaker for every clip; received an empty name")
+    return labels, answers, {str(name): np.flatnonzero(groups == name) for name in np.unique(groups)}
+
+
+def _distributions(probabilities: ArrayLike) -> np.ndarray:
+    """Return `probabilities` as float64 [items, classes] when its rows are distributions (to 1 %: half precision is allowed)."""
+    probabilities = np.asarray(probabilities, np.float64)
+    if probabilities.ndim != 2 or not probabilities.size:
+        raise ValueError(f"probabilities must be [items, classes] with at least one item; received shape {probabilities.shape}")
+    if not np.isfinite(probabilities).all():
+        raise ValueError("probabilities must be finite; received NaN or infinity")
+    sums = probabilities.sum(axis=1)
+    if probabilities.min() < 0 or not math.isclose(1, sums.min(), abs_tol=0.01) or not math.isclose(1, sums.max(), abs_tol=0.01):
+        raise ValueError(
+            f"probabilities must be softmax outputs, each row a sum of 1; received values from {probabilities.min():.3g} "
+            f"and sums from {sums.min():.3g} to {sums.max():.3g}"
+        )
+    return probabilities
