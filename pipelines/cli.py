@@ -43,7 +43,7 @@ def load_tensorflow() -> None:
 
     Its log is shown when the import fails, or when TF_CPP_MIN_LOG_LEVEL is set: that asks for it.
     """
-    if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if "tensorflow" in sys.modules or os.environ.get("TF_CPP_MIN_LOG_LEVEL"):
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     sys.stderr.flush()
@@ -61,6 +61,7 @@ def load_tensorflow() -> None:
         finally:
             os.dup2(screen, 2)
             os.close(screen)
+            del os.environ["TF_CPP_MIN_LOG_LEVEL"]  # read once by tensorflow; a command that is started is to choose for itself
 
 
 def positive_int(text: str) -> int:

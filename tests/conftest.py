@@ -1,0 +1,39 @@
+"""Where the corpora are, and media that tests synthesise."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CORPORA = Path(os.environ.get("KERASEMO_CORPORA", ROOT.parent / "shared" / "corpora"))
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """The folder of real corpora; the test is skipped by name where there is none."""
+    if not (CORPORA / "emodb").is_dir():
+        pytest.skip(f"no corpora at KERASEMO_CORPORA={CORPORA}")
+    return CORPORA
+
+
+@pytest.fixture(scope="session")
+def command():
+    """A function that runs `python -m WORDS...` in a process of its own and returns the finished process."""
+
+    def run(*words, cwd=ROOT, timeout=600, check=None, **environment):
+        process = subprocess.run(
+            [sys.executable, "-m", *map(str, words)],
+            cwd=cwd,
+            timeout=timeout,
+            capture_output=True,
+            text=True,
+            env={**{name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}, **environment},
+        )
+        if check is not None:
+            assert process.returncode == check, process.stdout[-2000:] + process.stderr[-4000:]
+        return process
+
+    return run

@@ -1,0 +1,198 @@
+"""The pool of decoding processes: what goes wrong in one costs one file, and none of them loads tensorflow."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import media
+import numpy as np
+import pytest
+
+from pipelines import decode, workers
+from pipelines.spec import InputError, Spec
+from pipelines.workers import Pool, Task
+
+
+def audio(path):
+    return Task(path, ("audio",))
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    return media.write_sound(tmp_path_factory.mktemp("sound") / "a.wav", media.noise(0.5, 16_000))
+
+
+@pytest.fixture(scope="module")
+def pool():
+    """One worker that is taken to hang after three seconds."""
+    with Pool(workers=1, stall_seconds=3.0) as pool:
+        yield pool
+
+
+def reads(pool, sound):
+    """Whether the pool still reads a good file, equal to what this process reads."""
+    return np.array_equal(pool.run(audio(sound))["audio"]["waveform"], decode.read_waveform(sound)[0])
+
+
+def test_a_worker_reads_both_domains_of_a_file(pool, tmp_path):
+    pictures = media.film(6)
+    path = media.write_video(tmp_path / "a.mp4", pictures, sound=media.noise(0.24, 44_100))
+    result = pool.run(Task(path, ("visual", "audio")))
+    assert result["sha256"] == decode.content_hash(path)
+    assert (result["visual"]["faces"].shape, result["visual"]["looked_at"]) == ((6, 64, 64, 3), 6)
+    np.testing.assert_array_equal(result["audio"]["waveform"], decode.read_waveform(path)[0])
+    assert "audio" not in pool.run(Task(path, ("visual",)))
+
+
+def test_one_domain_may_be_bad_alone(pool, tmp_path, sound):
+    mute = media.write_video(tmp_path / "mute.mp4", media.film(2))
+    result = pool.run(Task(mute, ("visual", "audio")))
+    assert result["audio"] == {"error": "no sound track"} and len(result["visual"]["faces"]) == 2
+    result = pool.run(Task(sound, ("visual", "audio")))
+    assert result["visual"] == {"error": "no video stream"} and result["audio"]["seconds"] == 0.5
+
+
+def test_a_still_and_pictures_as_they_are(pool, tmp_path):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((48, 48, 3), 90, np.uint8))
+    path = tmp_path / "a.png"
+    assert (pool.run(Task(path, ("visual",), still=True, detect=False))["visual"]["faces"] == 90).all()
+    assert pool.run(Task(path, ("visual",), still=True))["visual"]["error"].startswith("no face found in the image")
+
+
+@pytest.mark.parametrize(
+    ("trap", "said"),
+    [
+        ("exit", r"decoder crashed \(exit status 7\)"),
+        (f"signal{signal.SIGSEGV}", r"decoder crashed \(exit status -11\)"),
+        (f"signal{signal.SIGABRT}", r"decoder crashed \(exit status -6\)"),
+        ("hang", r"decoder made no progress for 3 s and was stopped"),
+    ],
+)
+def test_a_crash_or_a_hang_costs_its_file_alone(pool, sound, trap, said):
+    began = time.monotonic()
+    result = pool.run(Task(media.Trap(trap), ("visual", "audio")))
+    assert result["visual"] == result["audio"]
+    assert re.fullmatch(said, result["audio"]["error"])
+    assert time.monotonic() - began < 20
+    assert reads(pool, sound)
+
+
+def _raise(message):
+    raise ValueError(message)
+
+
+def test_what_a_decoder_raises_is_the_files_reason(monkeypatch, sound):
+    monkeypatch.setattr(decode, "read_waveform", lambda *_, **__: _raise("odd"))
+    assert workers.decode_file(audio(sound), Spec())["audio"] == {"error": "decoder failed (ValueError: odd)"}
+
+    def hungry(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(decode, "read_waveform", hungry)
+    assert workers.decode_file(audio(sound), Spec())["audio"] == {"error": "takes more memory than there is"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("gone.wav", "No such file or directory"), ("pipe.wav", "not a regular file"), ("dir.wav", "not a regular file")]
+)
+def test_what_is_no_file_is_named(pool, tmp_path, name, said):
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "dir.wav").mkdir()
+    assert pool.run(audio(tmp_path / name)) == {"sha256": "", "audio": {"error": f"cannot be read ({said})"}}
+
+
+def test_what_a_codec_prints_is_no_answer(sound, capfd):
+    with Pool(workers=1) as pool:
+        assert pool.run(audio(media.Trap("print")))["audio"]["error"].startswith("cannot be read")
+        assert reads(pool, sound)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_interrupt_from_the_keyboard_is_for_the_build_alone(pool):
+    """It goes to every process of the group: a worker that it hit would look like one that crashed on its file."""
+    assert pool.run(audio(media.Trap("group")))["audio"]["error"] not in ("", f"cannot be read (group {os.getpgrp()})")
+
+
+def test_a_worker_has_no_tensorflow(pool):
+    modules = pool.run(audio(media.Trap("modules")))["audio"]["error"].split()
+    assert {"av", "cv2", "numpy", "soxr", "pipelines"} <= set(modules)
+    assert not {"tensorflow", "keras", "librosa", "kerasemo"} & set(modules)
+
+
+@pytest.mark.parametrize("module", ["decode", "faces", "workers", "progress", "cli", "build", "spec", "corpora"])
+def test_no_module_of_the_workers_imports_tensorflow(module):
+    code = f"import sys, pipelines.{module}; print(*sorted({{'tensorflow', 'keras', 'librosa'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=media.ROOT, capture_output=True, text=True, check=True).stdout == "\n"
+
+
+def test_good_files_pass_while_others_crash_and_hang(sound):
+    """Four threads and two workers: every bad file is named, every good one read."""
+    paths = [sound, media.Trap("exit"), sound, media.Trap("hang"), sound, sound, media.Trap("exit"), sound]
+    results = [None] * len(paths)
+    with Pool(workers=2, stall_seconds=3.0) as pool:
+
+        def work(first):
+            for index in range(first, len(paths), 4):
+                results[index] = pool.run(audio(paths[index]))["audio"]
+
+        threads = [threading.Thread(target=work, args=(first,)) for first in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert [path is sound for path in paths] == ["waveform" in result for result in results]
+
+
+def test_signs_of_progress_put_the_deadline_off(tmp_path, monkeypatch):
+    """In place of the program of a worker, one that takes 2.4 s for an answer and gives a sign every 0.3 s."""
+    program = """
+        import pickle, sys, time
+        def send(message):
+            pickle.dump(message, sys.stdout.buffer)
+            sys.stdout.flush()
+        send(None)
+        pickle.load(sys.stdin.buffer)
+        for _ in range(8):
+            time.sleep(0.3)
+            send(None)
+        send({"answer": "late"})
+        time.sleep(600)
+    """
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines/__init__.py").touch()
+    (tmp_path / "pipelines/spec.py").write_text((media.ROOT / "pipelines/spec.py").read_text())
+    (tmp_path / "pipelines/workers.py").write_text("import dataclasses\nclass Task: pass\n" + textwrap.dedent(program))
+    monkeypatch.syspath_prepend(tmp_path)
+    with Pool(workers=1, stall_seconds=1.2) as pool:
+        assert pool.run({"a": "task"}) == {"answer": "late"}
+
+
+def test_workers_that_cannot_start_are_told_at_once(tmp_path, monkeypatch, capfd):
+    """An installation that is broken is no fault of the files."""
+    (tmp_path / "soxr.py").write_text("raise ImportError('soxr is broken here')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"a worker process cannot start \(exit status 1\)"), Pool(workers=2):
+        pass
+    assert "soxr is broken here" in capfd.readouterr().err
+
+
+def test_what_lies_in_the_working_directory_is_not_imported(tmp_path, monkeypatch, sound):
+    (tmp_path / "soxr.py").write_text("raise ImportError('not this one')")
+    monkeypatch.chdir(tmp_path)
+    with Pool(workers=1) as pool:
+        assert reads(pool, sound)
+
+
+def test_a_pool_that_is_closed_starts_no_worker(sound):
+    with Pool(workers=1) as pool:
+        pass
+    for _ in range(2):
+        assert pool.run(audio(sound))["audio"]["error"].startswith(("the pool is closed", "decoder crashed"))
+    assert not pool._workers
