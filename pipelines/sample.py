@@ -22,6 +22,7 @@ from pipelines.cli import Parser, natural_int, positive_int, run_main
 from pipelines.corpora import emodb, enterface, savee
 from pipelines.progress import bar
 from pipelines.spec import InputError
+from pipelines.workers import processors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,7 +112,7 @@ def write_samples(
     """
     out = Path(out)
     utterances = plan_utterances() if utterances is None else utterances
-    workers = _processors() if workers is None else workers
+    workers = processors() if workers is None else workers
     _claim_folder(out, seed=seed)
     with tempfile.TemporaryDirectory(dir=out, prefix=".unfinished-") as unfinished:
         tasks = [(utterance, out, Path(unfinished), seed) for utterance in utterances]
@@ -145,10 +146,6 @@ def _rng(seed: int, *names: str) -> "np.random.Generator":
     import numpy as np
 
     return np.random.default_rng([seed, zlib.crc32("/".join(names).encode())])
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _claim_folder(out: Path, *, seed: int) -> None:

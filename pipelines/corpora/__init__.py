@@ -21,9 +21,7 @@ LOADERS = {kind: module.find_clips for kind, module in _MODULES.items()}
 """For each kind of corpus its `find_clips(media, *, name, **options) -> Found`."""
 
 
-def find_clips(
-    kind: str, media: Path, *, name: str | None = None, domains: Sequence[str] = DOMAINS, **options
-) -> Found:
+def find_clips(kind: str, media: Path, *, name: str | None = None, domains: Sequence[str] = DOMAINS, **options) -> Found:
     """Return the clips of the corpus of `kind` below `media` that are read in `domains`, sorted by id.
 
     Args:

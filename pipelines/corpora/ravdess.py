@@ -70,7 +70,5 @@ def find_clips(media: Path, *, name: str, song: bool = False) -> Found:
     if copies:
         defects.append(f"{len(copies)} files, such as {copies[0]}, left out: copies of a file of the same name")
     if elsewhere:
-        defects.append(
-            f"{len(elsewhere)} files, such as {elsewhere[0]}, in another actor's folder: taken by their names"
-        )
+        defects.append(f"{len(elsewhere)} files, such as {elsewhere[0]}, in another actor's folder: taken by their names")
     return Found(tuple(clips), tuple(rejects), tuple(defects))

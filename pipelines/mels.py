@@ -1,0 +1,104 @@
+"""Waveform -> log-Mel, deltas, segments: the one definition, for the build, the training and the served graph.
+
+Equal to librosa: a periodic Hamming window, power spectra that are not centred, librosa's (Slaney's) Mel filters,
+10 log10, and deltas as Savitzky-Golay fits with repeated edges (`librosa.feature.delta`, orders 1 and 2).
+"""
+
+import functools
+
+import librosa
+import numpy as np
+import scipy.signal
+import tensorflow as tf
+
+from pipelines.spec import Spec
+
+
+@functools.cache
+def _filters(spec: Spec) -> np.ndarray:
+    """Return librosa's Mel matrix, float32 [fft bins, filters]."""
+    return librosa.filters.mel(
+        sr=spec.sample_rate_hz, n_fft=spec.fft_samples, n_mels=spec.mel_filters, fmin=spec.lower_hz, fmax=spec.upper_hz
+    ).T
+
+
+@functools.cache
+def _window(spec: Spec) -> np.ndarray:
+    """Return the periodic Hamming window, in the middle of one FFT, float32 [fft_samples]."""
+    window = scipy.signal.get_window("hamming", spec.window_samples, fftbins=True)
+    return librosa.util.pad_center(window, size=spec.fft_samples).astype(np.float32)
+
+
+def log_mel(waveform: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
+    """Return the static log-Mel of waveforms.
+
+    Args:
+        waveform: float32 [..., samples] in [-1, 1] at the spec's rate.
+        spec: Window, hop, filters and floor.
+
+    Returns:
+        float32 [..., frames, mel_filters] in dB, at least -100; no frame where there is less than one FFT of samples.
+
+    >>> log_mel(tf.zeros(512)).numpy().tolist()[0][:2]
+    [-100.0, -100.0]
+    """
+    frames = tf.signal.frame(waveform, spec.fft_samples, spec.hop_samples)  # [..., frames, fft_samples]
+    power = tf.square(tf.abs(tf.signal.rfft(frames * _window(spec))))  # [..., frames, bins]
+    mel = tf.tensordot(power, _filters(spec), axes=1)  # [..., frames, mel_filters]
+    return 10.0 / np.log(10.0) * tf.math.log(tf.maximum(mel, spec.power_floor))
+
+
+def with_deltas(static: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
+    """Return a log-Mel with its first and second temporal derivative.
+
+    Args:
+        static: float32 [frames, mel_filters] with at least `spec.delta_width` frames.
+        spec: The width of the fit.
+
+    Returns:
+        float32 [frames, mel_filters, 3]: dB, dB a frame, dB a frame squared.
+    """
+    reach = spec.delta_width // 2
+    frames = tf.shape(static)[0]
+    channels = [static]
+    for order in (1, 2):
+        weights = scipy.signal.savgol_coeffs(spec.delta_width, polyorder=order, deriv=order, use="dot").astype(np.float32)
+        inner = tf.add_n(
+            [weight * static[offset : frames - 2 * reach + offset] for offset, weight in enumerate(weights)]
+        )  # [frames - 2 reach, mel_filters]
+        edges = (tf.repeat(inner[:1], reach, axis=0), inner, tf.repeat(inner[-1:], reach, axis=0))
+        channels.append(tf.concat(edges, axis=0))
+    return tf.stack(channels, axis=-1)
+
+
+def padded(static: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
+    """Lengthen a log-Mel to one segment with its own lowest value, when it is shorter.
+
+    Args:
+        static: float32 [frames, mel_filters], at least one frame.
+
+    Returns:
+        float32 [max(frames, segment_frames), mel_filters].
+    """
+    missing = tf.maximum(0, spec.segment_frames - tf.shape(static)[0])
+    return tf.pad(static, [[0, missing], [0, 0]], constant_values=tf.reduce_min(static))
+
+
+def segments(static: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
+    """Return the overlapping segments of an utterance, deltas taken over the whole of it first.
+
+    The last segment is moved back so that it ends with the utterance.
+
+    Args:
+        static: float32 [frames, mel_filters] in dB, at least one frame.
+        spec: Lengths.
+
+    Returns:
+        float32 [segments, mel_filters, segment_frames, 3] (F x T x C).
+    """
+    features = with_deltas(padded(static, spec=spec), spec=spec)  # [frames, mel_filters, 3]
+    last = tf.shape(features)[0] - spec.segment_frames
+    count = 1 + -(-last // spec.segment_hop_frames)
+    starts = tf.minimum(tf.range(count) * spec.segment_hop_frames, last)
+    gathered = tf.gather(features, starts[:, None] + tf.range(spec.segment_frames))  # [segments, T, F, 3]
+    return tf.ensure_shape(tf.transpose(gathered, [0, 2, 1, 3]), [None, spec.mel_filters, spec.segment_frames, 3])

@@ -1,0 +1,180 @@
+"""The one schema of records: serialised, parsed and verified here and nowhere else; `pipelines.sets` writes them to disk.
+
+A set is the folder `OUT/NAME/DOMAIN/`: numbered shards, `manifest.json`, `report.json`. Nothing in the manifest depends
+on time, load or the place of the folder.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines import mels
+from pipelines.corpora.clip import Clip
+from pipelines.spec import InputError, Spec
+
+SCHEMA = 1
+"""Raised whenever a record of before can no longer be read."""
+
+NAMES = ("id", "corpus", "domain", "speaker", "emotion", "utterance", "sentence", "take", "split")
+"""The names of a clip that its record holds, as UTF-8."""
+
+_FEATURES = {
+    **{name: tf.io.FixedLenFeature([], tf.string) for name in NAMES},
+    "part": tf.io.FixedLenFeature([], tf.int64),  # of a long utterance, from 0
+    "faces": tf.io.FixedLenFeature([], tf.string, ""),  # uint8 [n, face_size, face_size, 3]
+    "log_mel": tf.io.FixedLenFeature([], tf.string, ""),  # little-endian float32 [frames, mel_filters], static
+    "pcm": tf.io.FixedLenFeature([], tf.string, ""),  # little-endian int16 [samples] at the spec's rate, on request
+}
+
+
+def serialise(
+    clip: Clip, *, part: int = 0, faces: np.ndarray | None = None, log_mel: np.ndarray | None = None, pcm: np.ndarray | None = None
+) -> bytes:
+    """Return the record of one clip (or of one part of it) in one domain.
+
+    Args:
+        clip: Whose names are stored.
+        part: Which part of a long utterance this is.
+        faces: uint8 [n, face_size, face_size, 3], for a visual clip.
+        log_mel: float32 [frames, mel_filters] static log-Mel in dB, for an audio clip.
+        pcm: int16 [samples], the sound itself.
+    """
+    feature = {name: _bytes(getattr(clip, name).encode()) for name in NAMES}
+    feature["part"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[part]))
+    for name, array, dtype in (("faces", faces, "u1"), ("log_mel", log_mel, "<f4"), ("pcm", pcm, "<i2")):
+        if array is not None:
+            feature[name] = _bytes(np.ascontiguousarray(array, dtype).tobytes())
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
+
+
+def _bytes(value: bytes) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def parse(serialised: tf.Tensor, *, domain: str, spec: Spec = Spec()) -> dict[str, tf.Tensor]:
+    """Parse one record.
+
+    Args:
+        serialised: A scalar string.
+        domain: `visual` or `audio`.
+        spec: The spec that the set was built with.
+
+    Returns:
+        The clip's names (scalar strings), `part` (int64) and `inputs`: uint8 [n, 64, 64, 3] faces, or float32
+        [n, 64, 64, 3] segments with deltas; for audio also `pcm` (int16 [samples], empty unless it was stored).
+    """
+    parsed = tf.io.parse_single_example(serialised, _FEATURES)
+    record = {name: parsed[name] for name in (*NAMES, "part")}
+    if domain == "visual":
+        pixels = tf.io.decode_raw(parsed["faces"], tf.uint8)
+        return record | {"inputs": tf.reshape(pixels, [-1, spec.face_size, spec.face_size, 3])}
+    static = tf.reshape(tf.io.decode_raw(parsed["log_mel"], tf.float32), [-1, spec.mel_filters])
+    return record | {"inputs": mels.segments(static, spec=spec), "pcm": tf.io.decode_raw(parsed["pcm"], tf.int16)}
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON document under a temporary name and rename it into place."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a set.
+
+    Raises:
+        InputError: There is none, it is damaged, or it is of another schema version.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{folder}: no set of records (no manifest.json); make it with python -m pipelines.build") from error
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error}); build the set again") from error
+    if not isinstance(manifest, dict):
+        raise InputError(f"{path}: damaged (not a manifest); build the set again")
+    if manifest.get("schema") != SCHEMA:
+        raise InputError(f"{path}: schema version {manifest.get('schema')}, expected {SCHEMA}; build the set again with this version")
+    return manifest
+
+
+def spec_of(manifest: Mapping[str, Any]) -> Spec:
+    """Return the spec that a set was built with."""
+    return Spec(**manifest["spec"])
+
+
+def find_sets(folder: Path) -> list[Path]:
+    """Return the sets at or below a folder, sorted: the folder itself, or every `NAME/DOMAIN` in it."""
+    if (folder / "manifest.json").is_file():
+        return [folder]
+    for below in ("*/manifest.json", "*/*/manifest.json"):
+        if sets := sorted(path.parent for path in folder.glob(below) if not path.parent.name.startswith(".")):
+            return sets
+    return []
+
+
+def check_shards(folder: Path) -> dict[str, Any]:
+    """Check size and checksum of every shard of a set and return its manifest.
+
+    Raises:
+        InputError: A shard is missing or damaged; the message names it.
+    """
+    manifest = read_manifest(folder)
+    for shard in manifest["shards"]:
+        path = folder / shard["file"]
+        if not path.is_file():
+            raise InputError(f"{path}: missing; build the set again")
+        if path.stat().st_size != shard["bytes"]:
+            raise InputError(f"{path}: {path.stat().st_size} bytes, expected {shard['bytes']}; build the set again")
+        if file_sha256(path) != shard["sha256"]:
+            raise InputError(f"{path}: damaged (its checksum is not the manifest's); build the set again")
+    return manifest
+
+
+def verify(folder: Path) -> dict[str, int]:
+    """Verify a set wholly: schema, checksums, and the count and names of its records.
+
+    Returns:
+        How many `shards`, `clips` and `records` there are.
+
+    Raises:
+        InputError: The first damage, with the shard's name.
+    """
+    manifest = check_shards(folder)
+    expected = [row["id"] for row in manifest["clips"] for _ in range(row["records"])]
+    found = [record["id"].decode() for record in read(folder, manifest)]
+    if found != expected:
+        first = next((i for i, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1]), min(len(found), len(expected)))
+        counts = f"{len(found)} records, expected {len(expected)}"
+        raise InputError(f"{folder}: record {first} is not the manifest's ({counts}); build the set again")
+    return {"shards": len(manifest["shards"]), "clips": len(manifest["clips"]), "records": len(found)}
+
+
+def read(folder: Path, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the parsed records of a set in order, as NumPy values.
+
+    Raises:
+        InputError: A record cannot be parsed.
+    """
+    spec, domain = spec_of(manifest), manifest["domain"]
+    files = [str(folder / shard["file"]) for shard in manifest["shards"]]
+    dataset = tf.data.TFRecordDataset(files).map(
+        lambda serialised: parse(serialised, domain=domain, spec=spec), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    try:
+        yield from dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        raise InputError(f"{folder}: {error.message}; build the set again") from error

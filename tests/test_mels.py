@@ -1,0 +1,84 @@
+"""The log-Mel against librosa, by hand, and at its edges."""
+
+import librosa
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipelines import decode, mels
+from pipelines.spec import Spec
+
+SPEC = Spec()
+
+
+def librosa_log_mel(waveform):
+    power = librosa.feature.melspectrogram(
+        y=waveform, sr=16000, n_fft=512, win_length=400, hop_length=160, window="hamming", center=False, n_mels=64, fmin=20, fmax=8000
+    )
+    return librosa.power_to_db(power, ref=1.0, amin=1e-10, top_db=None).T
+
+
+def test_silence_is_the_floor():
+    """10 log10(1e-10) = -100 dB in every bin; its derivatives are 0."""
+    static = mels.log_mel(tf.zeros(16000))
+    np.testing.assert_allclose(static, -100.0, atol=1e-4)
+    np.testing.assert_allclose(mels.with_deltas(static)[..., 1:], 0.0, atol=1e-4)
+
+
+@pytest.mark.parametrize("samples", [512, 671, 672, 48001])
+def test_log_mel_equals_librosa(samples):
+    waveform = (np.random.default_rng(samples).standard_normal(samples) * np.linspace(0.001, 0.3, samples)).astype(np.float32)
+    ours, theirs = mels.log_mel(waveform).numpy(), librosa_log_mel(waveform)
+    assert ours.shape == theirs.shape == (SPEC.frame_count(samples), 64)
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_deltas_equal_librosa():
+    static = np.random.default_rng(1).normal(-40, 12, (83, 64)).astype(np.float32)
+    ours = mels.with_deltas(static).numpy()
+    for order in (1, 2):
+        theirs = librosa.feature.delta(static.T, width=9, order=order).T
+        np.testing.assert_allclose(ours[..., order], theirs, atol=1e-4)
+
+
+def test_deltas_of_a_parabola():
+    """x = 3 t^2 dB: the fit of order 1 over t-4..t+4 has slope 6 t; the second derivative is 6 everywhere."""
+    t = np.arange(30, dtype=np.float32)
+    static = np.repeat(3 * t[:, None] ** 2, 64, axis=1)
+    ours = mels.with_deltas(static).numpy()
+    np.testing.assert_allclose(ours[4:-4, 0, 1], 6 * t[4:-4], rtol=1e-4)
+    np.testing.assert_allclose(ours[:, 0, 2], 6.0, rtol=1e-3)
+
+
+def test_segments_cover_the_tail_and_lie_filter_by_time():
+    static = np.random.default_rng(2).normal(-40, 12, (100, 64)).astype(np.float32)
+    ours = mels.segments(static).numpy()
+    assert ours.shape == (3, 64, 64, 3)  # starts 0, 34, and 68 moved back to 36
+    whole = mels.with_deltas(static).numpy().transpose(1, 0, 2)
+    for segment, start in zip(ours, (0, 34, 36), strict=True):
+        np.testing.assert_array_equal(segment, whole[:, start : start + 64])
+
+
+@pytest.mark.parametrize("frames", [1, 8, 63])
+def test_a_short_clip_is_padded_with_its_own_floor(frames):
+    static = np.random.default_rng(frames).normal(-40, 12, (frames, 64)).astype(np.float32)
+    (segment,) = mels.segments(static).numpy()
+    np.testing.assert_array_equal(segment[:, :frames, 0].T, static)
+    np.testing.assert_array_equal(segment[:, frames:, 0], static.min())
+
+
+def test_the_segments_of_a_shifted_sound_are_shifted():
+    """Invariance: 34 hops of delay move every segment of the middle by one place."""
+    waveform = np.random.default_rng(3).standard_normal(32000).astype(np.float32) * 0.1
+    early, late = (mels.segments(mels.log_mel(waveform[start:])).numpy() for start in (0, 34 * 160))
+    np.testing.assert_allclose(early[2, :, :, 0], late[1, :, :, 0], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "file", ["emodb/wav/03a01Fa.wav", "ravdess/Actor_01/03-01-02-01-01-02-01.wav", "ravdess/Actor_02/03-01-05-02-01-01-02.flac"]
+)
+def test_log_mel_of_a_real_file_equals_librosa_from_the_file_on(corpora, file):
+    waveform, seconds = decode.read_waveform(corpora / file)
+    theirs, _ = librosa.load(corpora / file, sr=16000, mono=True)
+    assert seconds == pytest.approx(theirs.size / 16000, abs=1 / 16000)
+    np.testing.assert_allclose(mels.log_mel(waveform), librosa_log_mel(theirs), atol=1e-3)
