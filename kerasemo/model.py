@@ -1,0 +1,141 @@
+"""The network: one small convolutional network that reads faces and log-Mel segments alike.
+
+Only `keras.layers` and `keras.ops`, so that it trains on any backend of Keras. Depth, widths, embedding and dropout are
+the project's choices (the paper's are not known); GroupNorm and LeakyReLU are what the paper cites.
+"""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from kerasemo.config import Network
+from pipelines.spec import DOMAINS, EMOTIONS, Spec
+
+LEAKY_SLOPE = 0.01
+
+
+@keras.saving.register_keras_serializable("kerasemo")
+class DomainNormalization(layers.Layer):
+    """Subtracts the mean and divides by the scale of an input's domain, per row (Mel bin) and channel.
+
+    The statistics are weights, so that what is trained is what is served. `fit` sets them, once a domain.
+
+    Input: image float32 [batch, 64, 64, 3] and domain int32 [batch], an index of `pipelines.spec.DOMAINS`.
+    """
+
+    def build(self, input_shape) -> None:
+        (_, rows, _, channels), _ = input_shape
+        shape = (len(DOMAINS), rows, 1, channels)
+        self.mean = self.add_weight(name="mean", shape=shape, initializer="zeros", trainable=False)
+        self.scale = self.add_weight(name="scale", shape=shape, initializer="ones", trainable=False)
+        self.fitted = self.add_weight(name="fitted", shape=(len(DOMAINS),), initializer="zeros", trainable=False)
+
+    def fit(self, domain: str, inputs: np.ndarray) -> None:
+        """Set a domain's statistics from its training inputs, [n, 64, 64, 3]: per Mel bin for audio, over all rows for faces."""
+        if domain not in DOMAINS:
+            raise ValueError(f"domain must be one of {', '.join(DOMAINS)}; received {domain!r}")
+        if not len(inputs):
+            raise ValueError(f"inputs must hold at least one training input of {domain}; received shape {inputs.shape}")
+        index = DOMAINS.index(domain)
+        axes = (0, 2) if domain == "audio" else (0, 1, 2)
+        blocks = [inputs[start : start + 1024].astype(np.float64) for start in range(0, len(inputs), 1024)]
+        count = sum(np.prod([block.shape[axis] for axis in axes]) for block in blocks)
+        mean = sum(block.sum(axes, keepdims=True) for block in blocks)[0] / count  # [rows or 1, 1, channels]
+        variance = sum(np.square(block - mean).sum(axes, keepdims=True) for block in blocks)[0] / count
+        if not np.isfinite(variance).all():
+            raise ValueError(f"inputs of {domain} must be finite; received NaN or infinity")
+        for weight, value in ((self.mean, mean), (self.scale, np.sqrt(variance) + 1e-3), (self.fitted, 1.0)):
+            values = ops.convert_to_numpy(weight).copy()
+            values[index] = value
+            weight.assign(values)
+
+    def call(self, inputs):
+        image, domain = inputs
+        return (image - ops.take(self.mean, domain, axis=0)) / ops.take(self.scale, domain, axis=0)
+
+
+@keras.saving.register_keras_serializable("kerasemo")
+class ExampleDropout(layers.Layer):
+    """Dropout whose mask is a pure function of a seed carried by each example.
+
+    So the mask does not depend on how a batch is split over devices, and a resumed training draws the same ones.
+
+    Input: features float [batch, n] and seed int32 [batch]; the seed is not used outside training.
+    """
+
+    def __init__(self, rate: float, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"rate must be in [0, 1); received {rate!r}")
+        self.rate = rate
+
+    def get_config(self) -> dict:
+        return super().get_config() | {"rate": self.rate}
+
+    def call(self, inputs, training=False):
+        features, seed = inputs
+        if not training or self.rate == 0:
+            return features
+        kept = random_uniform(seed, features.shape[-1]) >= self.rate
+        return features * ops.cast(kept, features.dtype) / (1 - self.rate)
+
+
+def random_uniform(seed, n: int):
+    """Return uniform random numbers that are a pure function of one seed a row.
+
+    The seed and the column's index are mixed by a 32-bit integer hash (two rounds of multiply and xor-shift).
+
+    Args:
+        seed: int32 [batch].
+        n: Numbers a row.
+
+    Returns:
+        float32 [batch, n] in [0, 1).
+    """
+
+    def uint32(value):
+        return ops.cast(value, "uint32")
+
+    def mixed(bits):
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+            bits = ops.bitwise_xor(bits, ops.right_shift(bits, uint32(shift))) * uint32(factor)
+        return ops.bitwise_xor(bits, ops.right_shift(bits, uint32(16)))
+
+    column = mixed(uint32(ops.arange(1, n + 1, dtype="int32")) * uint32(0x9E3779B9))
+    bits = mixed(ops.bitwise_xor(mixed(uint32(seed))[:, None], column[None, :]))
+    return ops.cast(ops.right_shift(bits, uint32(8)), "float32") * (1 / 2**24)
+
+
+def build_network(config: Network = Network(), *, spec: Spec = Spec()) -> tuple[dict, dict]:
+    """Return the inputs and outputs of the functional network, for `keras.Model` or one of `kerasemo.stages`.
+
+    Inputs: `image` float32 [batch, 64, 64, 3] (faces as 0..255, segments as dB), `domain` int32 [batch] (index of
+    DOMAINS) and `seed` int32 [batch] (of the dropout mask; anything outside training). Outputs: `embedding` float32
+    [batch, embedding] of unit length, and `logits` float32 [batch, 10], one for each of EMOTIONS.
+
+    >>> inputs, outputs = build_network()
+    >>> keras.Model(inputs, outputs).count_params() < 600_000
+    True
+    """
+    size = spec.face_size
+    inputs = {
+        "image": keras.Input((size, size, 3), name="image"),
+        "domain": keras.Input((), name="domain", dtype="int32"),
+        "seed": keras.Input((), name="seed", dtype="int32"),
+    }
+    x = DomainNormalization(name="normalization")([inputs["image"], inputs["domain"]])
+    for stage, width in enumerate(config.widths, start=1):
+        for convolution in range(1, config.convolutions + 1):
+            name = f"stage{stage}_conv{convolution}"
+            strides = 2 if convolution == 1 else 1  # [batch, 64 / 2^stage, 64 / 2^stage, width]
+            x = layers.Conv2D(width, 3, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
+            x = layers.GroupNormalization(config.groups, epsilon=1e-5, name=f"{name}_norm")(x)
+            x = layers.LeakyReLU(negative_slope=LEAKY_SLOPE, name=f"{name}_relu")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    features = layers.Dense(config.embedding, name="features")(x)
+    dropped = ExampleDropout(config.dropout, name="dropout")([features, inputs["seed"]])
+    outputs = {
+        "embedding": layers.UnitNormalization(name="embedding")(features),
+        "logits": layers.Dense(len(EMOTIONS), name="head")(dropped),
+    }
+    return inputs, outputs

@@ -1,0 +1,151 @@
+"""Which items make which batch: permutations and pairs, drawn in NumPy from the seed and the epoch's number alone.
+
+So example i of step s is a pure function of seed and step, however a batch is split over devices and wherever a training
+goes on.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from kerasemo.data import Plan, Side
+from pipelines.spec import EMOTIONS, InputError
+
+
+def _random(seed: int, epoch: int, *stream: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch], spawn_key=stream)))
+
+
+def labelled_plan(side: Side, *, batch: int, seed: int) -> Plan:
+    """Return the plan of a supervised stage: a permutation of the side's items in every epoch, the rest dropped.
+
+    Raises:
+        InputError: The side has fewer items than a batch.
+    """
+    steps = len(side.items) // batch
+    if not steps:
+        raise InputError(f"{side.source.name}: {len(side.items)} faces or segments, fewer than a batch of {batch}; make the batch smaller")
+
+    def plan(epoch: int) -> dict[str, np.ndarray]:
+        random = _random(seed, epoch)
+        item = random.permutation(side.items)[: steps * batch].reshape(steps, batch)
+        return {"item": item, "source": np.zeros(item.shape, np.int32), "seed": _seeds(random, item.shape)}
+
+    return plan
+
+
+def couples(sources: int) -> list[tuple[int, int]]:
+    """Return which sources are paired with which: every two, or one with itself.
+
+    >>> couples(3), couples(1)
+    ([(0, 1), (0, 2), (1, 2)], [(0, 0)])
+    """
+    return list(itertools.combinations(range(sources), 2)) or [(0, 0)]
+
+
+def pair_plan(sides: Sequence[Side], *, pairs: int, seed: int) -> Plan:
+    """Return the plan of a contrastive or joint stage: pairs across sources, half of them of the same emotion.
+
+    Every two sources make the same number of pairs a step, half of them (give or take one) of the same emotion, so that
+    each source has the same share of a batch. In an epoch the largest source's items stand in the first place once each
+    (the rest dropped); the second place goes round the other source's items of the emotion that is wanted. An emotion of
+    one of the two alone only makes pairs of different ones. Within one source no clip is paired with itself.
+
+    Args:
+        sides: One for each source.
+        pairs: Pairs a step, a multiple of the number of pairs of sources.
+        seed: Of every draw.
+
+    Raises:
+        InputError: `pairs` does not divide, the sides are too small, or their emotions make no pairs of both kinds.
+    """
+    paired = couples(len(sides))
+    share, rest = divmod(pairs, len(paired))
+    if rest or not share:
+        raise InputError(f"{pairs} pairs a step, expected a multiple of {len(paired)}; set batch to a multiple of {2 * len(paired)}")
+    for a, b in paired:
+        _check_couple(sides[a], sides[b])
+    largest = max(sides, key=lambda side: len(side.items))
+    steps = (most := len(largest.items)) // max(1, len(sides) - 1) // share
+    if not steps:
+        raise InputError(f"{largest.source.name}: {most} faces or segments, too few for {pairs} pairs a step; make the batch smaller")
+
+    def plan(epoch: int) -> dict[str, np.ndarray]:
+        turns = [_turns(len(side.items), _random(seed, epoch, index)) for index, side in enumerate(sides)]
+        blocks = []
+        for number, (a, b) in enumerate(paired):
+            first, second = sorted((a, b), key=lambda index: -len(sides[index].items))
+            order = np.fromiter(itertools.islice(turns[first], steps * share), np.int64)
+            item = _couple(sides[first], sides[second], order, share=share, late=number % 2, random=_random(seed, epoch, a, b))
+            source = np.broadcast_to(np.array([first, second], np.int32), (steps, share, 2))
+            blocks.append((item.reshape(source.shape), source))
+        item, source = (np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True))
+        # Interleaved, so that each replica's part of a batch holds pairs of every two sources.
+        order = np.argsort(np.tile(np.arange(share), len(paired)), kind="stable")
+        return {"item": item[:, order], "source": source[:, order], "seed": _seeds(_random(seed, epoch), item.shape)}
+
+    return plan
+
+
+def _check_couple(one: Side, other: Side) -> None:
+    shared = _shared_emotions(one, other)
+    among = one.source.name if one is other else f"{one.source.name} and {other.source.name}"
+    if not shared:
+        lack = "has no emotion of two clips" if one is other else "share no emotion"
+        raise InputError(f"{among} {lack}, so no pair can show the same one; pair other sources")
+    if len(set(one.labels) | set(other.labels)) < 2:
+        raise InputError(f"{among}: {EMOTIONS[shared[0]]} is the only emotion, so no pair can show different ones; pair other sources")
+
+
+def _shared_emotions(one: Side, other: Side) -> list[int]:
+    """Return the emotions that a pair of two clips, one of each side, can both show."""
+    if one is not other:
+        return sorted(set(one.labels) & set(other.labels))
+    labels = one.source.labels[np.unique(one.source.clip_of[one.items])]
+    return [int(label) for label in np.unique(labels) if np.sum(labels == label) > 1]
+
+
+def _seeds(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return random.integers(0, 2**31, size=shape, dtype=np.int64).astype(np.int32)
+
+
+def _turns(count: int, random: np.random.Generator) -> Iterator[int]:
+    """Yield the numbers below `count` in a random order, then in another, without end."""
+    while True:
+        yield from random.permutation(count)
+
+
+def _couple(first: Side, second: Side, order: np.ndarray, *, share: int, late: int, random: np.random.Generator) -> np.ndarray:
+    """Draw the partners of the first side's items in their order: int64 [pairs, 2], items of both sides; see `_matching`."""
+    labels, second_labels = first.labels[order], second.labels
+    first_clips, second_clips = first.source.clip_of[first.items], second.source.clip_of[second.items]
+    classes, counts = np.unique(second_labels, return_counts=True)
+    queues = {label: itertools.cycle(random.permutation(np.flatnonzero(second_labels == label))) for label in classes}
+    can_match = np.isin(labels, _shared_emotions(first, second))
+    can_differ = (labels != classes[0]) | (len(classes) > 1)
+    same = _matching(can_match, can_differ, share=share, late=late, random=random)
+    pairs = np.empty((len(order), 2), np.int64)
+    for row, (index, label, match) in enumerate(zip(order, labels, same, strict=True)):
+        if not match:
+            weights = np.cumsum(counts * (classes != label))
+            label = classes[np.searchsorted(weights, random.random() * weights[-1], side="right")]
+        partner = next(other for other in queues[label] if first is not second or first_clips[index] != second_clips[other])
+        pairs[row] = first.items[index], second.items[partner]
+    return pairs
+
+
+def _matching(can_match: np.ndarray, can_differ: np.ndarray, *, share: int, late: int, random: np.random.Generator) -> np.ndarray:
+    """Return which pairs shall match: of the `share` pairs of each step half, give or take one, as far as enough can.
+
+    A step that lacks some is made up for by those after it. Of an odd share odd steps have the greater half, late ones even.
+    """
+    same = can_match & ~can_differ
+    free = can_match & can_differ
+    for end in range(share, len(same) + 1, share):
+        step = slice(end - share, end)
+        due = (end + late) // 2 - same[: step.start].sum()
+        wanted = np.clip(due, (share - 1) // 2, share // 2 + 1) - same[step].sum()
+        able = step.start + np.flatnonzero(free[step])
+        same[random.choice(able, np.clip(wanted, 0, len(able)), replace=False)] = True
+    return same

@@ -1,0 +1,195 @@
+"""A network and the clips of a source -> probabilities of each clip -> scores."""
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerasemo import metrics
+from kerasemo.data import Side, Source
+from pipelines.spec import EMOTIONS
+
+ITEMS_AT_ONCE = 256
+
+Predict = Callable[[np.ndarray, int], dict[str, np.ndarray]]
+"""(inputs [items, 64, 64, 3], domain) -> `logits` float32 [items, 10] and `embedding` float32 [items, n]."""
+
+
+def predictor(model: keras.Model) -> Predict:
+    """Return a function that runs a network over any number of items, with the batches that fit."""
+
+    @tf.function(input_signature=[tf.TensorSpec(model.get_layer("image").batch_shape), tf.TensorSpec([], tf.int32)])
+    def forward(image, domain):
+        domains = tf.fill(tf.shape(image)[:1], domain)
+        return model({"image": image, "domain": domains, "seed": tf.zeros_like(domains)}, training=False)
+
+    def predict(inputs: np.ndarray, domain: int) -> dict[str, np.ndarray]:
+        parts = [
+            forward(inputs[start : start + ITEMS_AT_ONCE].astype(np.float32), domain) for start in range(0, len(inputs), ITEMS_AT_ONCE)
+        ]
+        return {key: np.concatenate([part[key].numpy() for part in parts]) for key in ("logits", "embedding")}
+
+    return predict
+
+
+def emotion_mask(emotions: Sequence[str]) -> np.ndarray:
+    """Return bool [10]: which of EMOTIONS are named."""
+    return np.isin(EMOTIONS, list(emotions))
+
+
+def in_order(emotions: Iterable[str]) -> list[str]:
+    """Return some emotions in the order of EMOTIONS."""
+    named = set(emotions)
+    return [emotion for emotion in EMOTIONS if emotion in named]
+
+
+def clip_probabilities(logits: np.ndarray, clip_of: np.ndarray, emotions: Sequence[str]) -> np.ndarray:
+    """Return the mean softmax over each clip's items, float64 [clips, 10], 0 for emotions that are not named.
+
+    Args:
+        logits: float32 [items, 10].
+        clip_of: int [items], from 0 without a gap.
+        emotions: Those that can be answered.
+    """
+    return metrics.clip_answers(metrics.masked_softmax(logits, emotion_mask(emotions)), clip_of)
+
+
+def score_logits(logits: np.ndarray, clip_of: np.ndarray, labels: np.ndarray, *, corpus: Sequence[str], trained: Sequence[str]) -> dict:
+    """Score the clips of one source.
+
+    Args:
+        logits: float32 [items, 10].
+        clip_of: int [items], from 0 without a gap.
+        labels: int [clips], indices of EMOTIONS.
+        corpus: The corpus' emotions.
+        trained: The emotions that the network was trained on.
+
+    Returns:
+        `metrics.evaluate` over the clips of the emotions that both have, with these as the mask of the logits;
+        `without_corpus`: UA, WA and macro-F1 of the same clips with all trained emotions as the mask (what is served);
+        and, where the corpus has an emotion that was not trained, `all_classes`: UA and WA with that class's recall 0.
+    """
+    shared = in_order(set(corpus) & set(trained))
+    known = np.isin(labels, np.flatnonzero(emotion_mask(shared)))
+    masked = clip_probabilities(logits, clip_of, shared)
+
+    def scored(probabilities: np.ndarray, emotions: Sequence[str]) -> dict:
+        columns = np.flatnonzero(emotion_mask(emotions))
+        return metrics.evaluate(np.searchsorted(columns, labels[known]), probabilities[known][:, columns], emotions=emotions)
+
+    score = scored(masked, shared)
+    served = scored(clip_probabilities(logits, clip_of, trained), in_order(trained))
+    score["without_corpus"] = {key: served[key] for key in ("ua", "wa", "macro_f1")}
+    if set(corpus) - set(trained):
+        answers = masked.argmax(axis=1)
+        score["all_classes"] = {
+            "emotions": in_order(corpus),
+            "ua": metrics.unweighted_accuracy(labels, answers, n_classes=len(EMOTIONS)),
+            "wa": metrics.weighted_accuracy(labels, answers, n_classes=len(EMOTIONS)),
+        }
+    return score
+
+
+def side_items(side: Side) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the clips of a side (indices of rows), each item's place among them, and each clip's label."""
+    clips, clip_of = np.unique(side.source.clip_of[side.items], return_inverse=True)
+    return clips, clip_of, side.source.labels[clips]
+
+
+def score_side(predict: Predict, side: Side, *, trained: Sequence[str]) -> tuple[dict, list[dict]]:
+    """Score a network on one side of a source.
+
+    Returns:
+        `score_logits` of the side, and a row for each clip for `write_predictions`.
+    """
+    source = side.source
+    clips, clip_of, labels = side_items(side)
+    logits = predict(source.inputs[side.items], source.domain)["logits"]
+    corpus = source.emotions
+    score = score_logits(logits, clip_of, labels, corpus=corpus, trained=trained)
+    probabilities = clip_probabilities(logits, clip_of, in_order(set(corpus) & set(trained)))
+    return score, prediction_rows(source, clips, probabilities)
+
+
+def score_embeddings(
+    predict: Predict, train: Sequence[Side], test: Side, *, drawn: Mapping[str, np.ndarray], sides: Sequence[Side]
+) -> dict:
+    """Score a contrastively trained network: pair AUC, and the nearest class mean as the answer of a clip.
+
+    Args:
+        predict: Runs the network.
+        train: The training sides, whose items give the class means.
+        test: The side whose clips are scored.
+        drawn: A plan's epoch of pairs of test items: `item` and `source`, [steps, pairs, 2].
+        sides: What the plan's `source` indexes.
+
+    Returns:
+        `metrics.evaluate` of the nearest mean among the classes that the source has, and `pair_auc`.
+    """
+    embeddings = np.concatenate([_embed(predict, side) for side in train])
+    labels = np.concatenate([side.labels for side in train])
+    classes = np.intersect1d(labels, np.flatnonzero(emotion_mask(test.source.emotions)))
+    means = np.stack([embeddings[labels == label].mean(axis=0) for label in classes])  # [classes, n]
+    clips, clip_of, truth = side_items(test)
+    items = _embed(predict, test)
+    clip_means = np.stack([items[clip_of == clip].mean(axis=0) for clip in range(len(clips))])  # [clips, n]
+    distances = np.linalg.norm(clip_means[:, None] - means[None], axis=-1)  # [clips, classes]
+    nearest = np.eye(len(classes))[distances.argmin(axis=1)]
+    known = np.isin(truth, classes)
+    score = metrics.evaluate(np.searchsorted(classes, truth[known]), nearest[known], emotions=[EMOTIONS[label] for label in classes])
+    return score | {"pair_auc": pair_auc(predict, drawn, sides)}
+
+
+def pair_auc(predict: Predict, drawn: Mapping[str, np.ndarray], sides: Sequence[Side]) -> float:
+    """Return the area under the curve of the question whether a pair shows the same emotion, answered by its distance."""
+    embedded = []
+    for side in sides:
+        own = _embed(predict, side)
+        embedded.append(np.zeros((len(side.source.inputs), own.shape[1]), own.dtype))
+        embedded[-1][side.items] = own
+    pairs = _of_pairs(drawn, embedded)  # [pairs, 2, n]
+    return metrics.area_under_curve(same_emotion(drawn, sides), -np.linalg.norm(pairs[:, 0] - pairs[:, 1], axis=-1))
+
+
+def same_emotion(drawn: Mapping[str, np.ndarray], sides: Sequence[Side]) -> np.ndarray:
+    """Return bool [pairs]: whether the two items of each pair that a plan drew show the same emotion."""
+    labels = _of_pairs(drawn, [side.source.labels[side.source.clip_of] for side in sides])
+    return labels[:, 0] == labels[:, 1]
+
+
+def _of_pairs(drawn: Mapping[str, np.ndarray], values: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the values of both items of every pair, [pairs, 2, ...]; `values` has an entry for each item of each source."""
+    item, source = (drawn[key].reshape(-1, 2) for key in ("item", "source"))
+    found = np.empty((*item.shape, *values[0].shape[1:]), values[0].dtype)
+    for index, value in enumerate(values):
+        found[source == index] = value[item[source == index]]
+    return found
+
+
+def _embed(predict: Predict, side: Side) -> np.ndarray:
+    return predict(side.source.inputs[side.items], side.source.domain)["embedding"]
+
+
+def prediction_rows(source: Source, clips: np.ndarray, probabilities: np.ndarray) -> list[dict]:
+    """Return a row for each clip: its names, the answer and every emotion's probability."""
+    rows = []
+    for clip, distribution in zip(clips, probabilities, strict=True):
+        row = source.rows[clip]
+        names = {"source": source.name, "id": row["id"], "speaker": row["speaker"], "emotion": row["emotion"]}
+        answer = {"answer": EMOTIONS[distribution.argmax()]}
+        rows.append(names | answer | {emotion: f"{p:.6f}" for emotion, p in zip(EMOTIONS, distribution, strict=True)})
+    return rows
+
+
+def write_predictions(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write `predictions.csv`, a row a clip, under a temporary name and rename it."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=["source", "id", "speaker", "emotion", "answer", *EMOTIONS])
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, path)

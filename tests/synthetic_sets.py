@@ -1,0 +1,75 @@
+"""Writes sets of records whose classes a tiny network learns in seconds, for tests of training."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from pipelines import records, sets
+from pipelines.corpora.clip import Clip
+from pipelines.report import set_report
+from pipelines.spec import EMOTIONS, Spec
+
+TOY_NETWORK = {"widths": [8, 16], "convolutions": 1, "groups": 4, "embedding": 16, "dropout": 0.2}
+
+
+def write_set(
+    out: Path, source: str, *, speakers: int = 5, emotions: tuple[str, ...] = EMOTIONS[:3], takes: int = 2, items: int = 3, seed: int = 0
+) -> Path:
+    """Write `OUT/NAME/DOMAIN`: for each speaker and emotion `takes` clips of `items` faces or segments; return the folder.
+
+    Every emotion has stripes of a width of its own, along the rows: a texture, for a network that pools over places.
+    """
+    name, _, domain = source.partition("/")
+    suffix = "avi" if domain == "visual" else "wav"
+    clips = [
+        Clip(
+            id=f"s{speaker}/{emotion}{take}.{suffix}",
+            path=Path(f"s{speaker}"),
+            corpus=name,
+            domain=domain,
+            speaker=f"{name}:{speaker}",
+            emotion=emotion,
+            utterance=f"{name}:{speaker}:{emotion}:{take}",
+            sentence=str(take),
+        )
+        for speaker in range(1, speakers + 1)
+        for emotion in emotions
+        for take in range(takes)
+    ]
+    clips.sort(key=lambda clip: clip.id)
+    options = {"corpus": name, "domain": domain, "kind": name, "spec": dataclasses.asdict(Spec())}
+    writer = sets.SetWriter(out / source, clips=clips, options=options, clips_per_shard=16)
+    writer.resume(lambda clip: clip.id)
+    for number, clip in enumerate(clips):
+        random = np.random.default_rng([seed, number, len(source)])
+        width = 1 + 2 * EMOTIONS.index(clip.emotion)
+        stripes = np.arange(64) // width % 2  # [64]
+        row = {"sha256": f"{source} {clip.id}", "seconds": 1.0, "items": items}
+        if domain == "visual":
+            faces = random.integers(60, 160, (items, 64, 64, 3)) + 60 * stripes[:, None, None]
+            writer.add(clip, [records.serialise(clip, faces=faces.astype(np.uint8))], row)
+        else:
+            log_mel = random.normal(-50, 4, (64 + 34 * (items - 1), 64)).astype(np.float32)
+            log_mel += 10 * stripes
+            writer.add(clip, [records.serialise(clip, log_mel=log_mel)], row)
+    writer.finish(set_report(writer.manifest()))
+    return out / source
+
+
+def write_experiment(path: Path, *, network: dict = TOY_NETWORK, **stages: dict) -> Path:
+    """Write an experiment file; each stage by its name (`_` for `-`), with the keys of its table."""
+
+    def value(entry) -> str:
+        if isinstance(entry, (list, tuple)):
+            return f"[{', '.join(map(value, entry))}]"
+        return repr(entry)  # of numbers and plain strings, TOML as well
+
+    def table(entries: dict) -> list[str]:
+        return [f"{key} = {value(entry)}" for key, entry in entries.items()]
+
+    lines = ["[network]", *table(network)]
+    for name, entries in stages.items():
+        lines += ["", "[[stages]]", *table({"name": name.replace("_", "-")} | entries)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path

@@ -1,0 +1,185 @@
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from sources import SIZE, random_source, whole
+
+from kerasemo import data, plans, stages
+from kerasemo.config import Network
+from kerasemo.model import build_network
+from pipelines.spec import EMOTIONS, Spec
+
+NAMES = ("a/visual", "b/audio", "c/visual")
+CORPORA = (("anger", "fear", "sadness"), ("anger", "fear", "sadness", "calm"), ("fear", "sadness", "surprise"))
+KINDS = [("supervised", 1), ("contrastive", 1), ("contrastive", 2), ("joint", 2), ("joint", 3)]
+
+
+def some_sources(count):
+    return [random_source(NAMES[index], CORPORA[index] * (8 - 2 * index), items=(2, 1, 3), seed=index) for index in range(count)]
+
+
+def a_model(kind, sources, *, dropout=0.0, optimizer=None, **options):
+    keras.utils.set_random_seed(5)
+    network = build_network(Network(widths=(8,), convolutions=1, groups=4, embedding=8, dropout=dropout), spec=Spec(face_size=SIZE))
+    model = stages.MODELS[kind](*network, sources=[source.name for source in sources], **options)
+    for source in sources:
+        model.get_layer("normalization").fit(source.name.partition("/")[2], source.inputs)
+    model.compile(optimizer=optimizer or keras.optimizers.SGD(0.05))
+    return model
+
+
+def a_plan(kind, sources, *, size=12):
+    sides = [whole(source) for source in sources]
+    return plans.labelled_plan(sides[0], batch=size, seed=2) if kind == "supervised" else plans.pair_plan(sides, pairs=size // 2, seed=2)
+
+
+def a_batch(kind, sources, **options):
+    """The first batch of the first epoch."""
+    dataset, _ = data.batches(sources, a_plan(kind, sources, **options), epochs=1)
+    return next(iter(dataset))
+
+
+def logs_of(step, batch):
+    return {name: float(value) for name, value in step(batch).items()}
+
+
+def oracle(kind, model, batch, sources, *, label_smoothing=0.0, margin=0.6, weight=1.0):
+    """Every term of the loss, example by example in NumPy, from the network's own outputs."""
+    flat = {name: value.numpy() if kind == "supervised" else value.numpy().reshape(-1, *value.shape[2:]) for name, value in batch.items()}
+    outputs = model({name: flat[name] for name in ("image", "domain", "seed")}, training=False)
+    logits, embeddings = outputs["logits"].numpy().astype(np.float64), outputs["embedding"].numpy().astype(np.float64)
+    terms = {}
+    for index, source in enumerate(sources if kind != "contrastive" else ()):
+        classes = np.flatnonzero(np.isin(EMOTIONS, [row["emotion"] for row in source.rows]))
+        losses = []
+        for row in np.flatnonzero(flat["source"] == index):
+            p = np.exp(logits[row, classes]) / np.exp(logits[row, classes]).sum()
+            target = (1 - label_smoothing) * (classes == flat["label"][row]) + label_smoothing / len(classes)
+            losses.append(-(target * np.log(p)).sum())
+        terms[f"cross_entropy_{source.name.replace('/', '_')}"] = np.mean(losses)
+    loss = sum(terms.values())
+    if kind != "supervised":
+        pairs = []
+        for row in range(0, len(embeddings), 2):
+            distance = np.linalg.norm(embeddings[row] - embeddings[row + 1])
+            alike = flat["label"][row] == flat["label"][row + 1]
+            pairs.append(distance**2 if alike else max(0, margin - distance) ** 2)
+        terms["contrastive"] = np.mean(pairs)
+        loss = terms["contrastive"] if kind == "contrastive" else loss + weight * terms["contrastive"]
+    return {"loss": loss, **terms}
+
+
+@pytest.mark.parametrize(("kind", "count"), KINDS)
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_every_term_equals_numpy(kind, count, smoothing):
+    """Each corpus with its own mask; the cross-entropy of a source is the mean over its own examples."""
+    sources = some_sources(count)
+    model = a_model(kind, sources, label_smoothing=smoothing, margin=1.2, contrastive_weight=0.7)
+    batch = a_batch(kind, sources)
+    expected = oracle(kind, model, batch, sources, label_smoothing=smoothing, margin=1.2, weight=0.7)
+    assert len({round(value, 6) for value in expected.values()}) >= len(expected) - 1  # terms that can be told apart
+    assert logs_of(model.test_step, batch) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "count"), KINDS)
+def test_train_and_test_step_give_one_loss(kind, count):
+    """Of the same weights without dropout; with dropout they differ wherever the logits take part."""
+    sources = some_sources(count)
+    batch = a_batch(kind, sources)
+    for dropout in (0.0, 0.5):
+        model = a_model(kind, sources, dropout=dropout)
+        tested = logs_of(model.test_step, batch)
+        model.reset_metrics()
+        trained = logs_of(model.train_step, batch)
+        if dropout and kind != "contrastive":
+            assert abs(trained["loss"] - tested["loss"]) > 1e-4
+        else:
+            assert trained == pytest.approx(tested, rel=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "count"), KINDS)
+def test_gradient_reaches_what_the_kind_uses(kind, count):
+    """One step moves every weight but the statistics and, in a contrastive stage, the head, about which no warning is given."""
+    sources = some_sources(count)
+    model = a_model(kind, sources, dropout=0.3, margin=2.0)
+    before = {weight.path: ops.convert_to_numpy(weight) for weight in model.weights}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.train_step(a_batch(kind, sources))
+    moved = {weight.path for weight in model.weights if not np.array_equal(before[weight.path], weight)}
+    still = {path for path in before if path.startswith(("normalization/", "head/") if kind == "contrastive" else "normalization/")}
+    assert moved == set(before) - still
+
+
+def test_no_warning_when_a_contrastive_stage_is_fitted(capfd):
+    sources = some_sources(2)
+    model = a_model("contrastive", sources, optimizer=keras.optimizers.AdamW(1e-3, weight_decay=0.1))
+    head = ops.convert_to_numpy(model.get_layer("head").kernel)
+    dataset, _ = data.batches(sources, a_plan("contrastive", sources))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(dataset, steps_per_epoch=2, epochs=2, shuffle=False, verbose=0)
+    assert "Gradients do not exist" not in "".join(capfd.readouterr())
+    np.testing.assert_array_equal(model.get_layer("head").kernel, head)  # nor does the weight decay wear it away
+
+
+@pytest.mark.parametrize(("kind", "count"), [("supervised", 1), ("joint", 2)])
+def test_logits_of_emotions_that_no_corpus_has_get_no_gradient(kind, count):
+    sources = some_sources(count)
+    model = a_model(kind, sources, label_smoothing=0.2)
+    before = [ops.convert_to_numpy(weight) for weight in model.get_layer("head").weights]
+    model.train_step(a_batch(kind, sources))
+    there = np.isin(EMOTIONS, [emotion for corpus in CORPORA[:count] for emotion in corpus])
+    for old, weight in zip(before, model.get_layer("head").weights, strict=True):
+        moved = (old != ops.convert_to_numpy(weight)).reshape(-1, len(EMOTIONS)).any(axis=0)
+        np.testing.assert_array_equal(moved, there)
+
+
+def test_logs_are_running_means_over_examples_and_begin_anew():
+    """Steps of 12 and 4 examples: the mean weighs the first three times as much."""
+    (source,) = some_sources(1)
+    model = a_model("supervised", [source])
+    batches = [a_batch("supervised", [source], size=size) for size in (12, 4)]
+    losses = []
+    for batch in batches:
+        model.reset_metrics()
+        losses.append(logs_of(model.test_step, batch)["loss"])
+    model.reset_metrics()
+    for batch in batches:
+        last = logs_of(model.test_step, batch)["loss"]
+    assert abs(losses[0] - losses[1]) > 1e-3
+    assert last == pytest.approx((12 * losses[0] + 4 * losses[1]) / 16, rel=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "count"), KINDS)
+def test_a_tiny_batch_is_learnt(kind, count):
+    """Twelve examples, again and again: the loss falls to a third; the contrastive loss alone as well."""
+    sources = some_sources(count)
+    model = a_model(kind, sources, optimizer=keras.optimizers.Adam(0.01), margin=1.0)
+    once = a_plan(kind, sources)
+    batch = {name: value[:1] for name, value in once(0).items()}
+    dataset, steps = data.batches(sources, lambda epoch: batch)
+    assert steps == 1
+    history = model.fit(dataset, steps_per_epoch=1, epochs=120, shuffle=False, verbose=0).history
+    assert set(history) == {"loss", *model.term_names()} and len(history["loss"]) == 120
+    for name in history:
+        assert history[name][-1] < history[name][0] / 3, name
+
+
+def test_terms_are_named_after_their_sources():
+    sources = some_sources(3)
+    names = ["cross_entropy_a_visual", "cross_entropy_b_audio", "cross_entropy_c_visual"]
+    assert a_model("supervised", sources[:1]).term_names() == names[:1]
+    assert a_model("contrastive", sources).term_names() == ["contrastive"]
+    assert a_model("joint", sources).term_names() == [*names, "contrastive"]
+    assert set(stages.MODELS) == {"supervised", "contrastive", "joint"}
+
+
+@pytest.mark.parametrize(("kind", "count"), [("supervised", 1), ("joint", 2)])
+def test_a_stage_keeps_the_networks_weights_by_name(kind, count):
+    """So that the next stage, or the served network, takes them over; the losses and terms add none."""
+    model = a_model(kind, some_sources(count))
+    network = keras.Model(*build_network(Network(widths=(8,), convolutions=1, groups=4, embedding=8), spec=Spec(face_size=SIZE)))
+    assert [weight.path for weight in model.weights] == [weight.path for weight in network.weights]
