@@ -208,9 +208,7 @@ def test_real_cremad(corpora):
 # eNTERFACE
 
 
-@pytest.mark.parametrize(
-    "id", ["subject 3/sadness/sentence 4/s3_sa_4.avi", "enterface database/Subject 3/Sadness/Sentence 4/S3_SA_4.AVI"]
-)
+@pytest.mark.parametrize("id", ["subject 3/sadness/sentence 4/s3_sa_4.avi", "enterface database/Subject 3/Sadness/Sentence 4/S3_SA_4.AVI"])
 def test_enterface_names(lay, id):
     found = find_clips("enterface", lay(id))
     assert [(clip.id, clip.domain) for clip in found.clips] == [(id, "visual"), (id, "audio")] and not found.defects

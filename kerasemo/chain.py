@@ -1,0 +1,201 @@
+"""Runs the stages of an experiment in a run folder: what is there is reused, what was interrupted goes on."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from kerasemo import data, runs, scores, splits
+from kerasemo.config import Experiment, Stage
+from kerasemo.training import Assignment, Training
+from pipelines import records
+from pipelines.spec import EMOTIONS, InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a training is asked for."""
+
+    experiment: Experiment
+    records: Path
+    folder: Path
+    protocol: str = "speaker-independent"
+    fold: int = 0
+    seed: int = 0
+    epochs: int | None = None
+    """Of every stage that runs, in place of its own."""
+    replicas: int | None = None
+    """None: every GPU there is."""
+
+
+def replica_count(replicas: int | None) -> int:
+    """Return on how many devices to train: as many as are asked for, else every GPU, else one CPU."""
+    return replicas or max(1, len(tf.config.list_physical_devices("GPU")))
+
+
+def strategy_for(replicas: int | None) -> tf.distribute.Strategy | None:
+    """Return a MirroredStrategy over two devices or more, None for one.
+
+    Args:
+        replicas: How many devices; None: the GPUs there are. Where there is no GPU, logical CPUs stand for them.
+
+    Raises:
+        InputError: There are GPUs, but fewer than that.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    count = replica_count(replicas)
+    if count == 1:
+        return None
+    if gpus and count > len(gpus):
+        raise InputError(f"--replicas {count}: expected at most the {len(gpus)} GPUs there are")
+    if not gpus:
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    kind = "GPU" if gpus else "CPU"
+    return tf.distribute.MirroredStrategy([f"{kind}:{index}" for index in range(count)])
+
+
+def rows_by_source(records_folder: Path, sources: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the manifests' rows of every set that there is of the corpora of some sources."""
+    folders = {source: data.set_folder(records_folder, source) for source in sources}
+    for corpus in sorted({source.partition("/")[0] for source in sources}):
+        folders |= {f"{corpus}/{folder.name}": folder for folder in records.find_sets(records_folder / corpus)}
+    return {source: records.read_manifest(folder)["clips"] for source, folder in sorted(folders.items())}
+
+
+def side_of(source: data.Source, sides: splits.Sides, side: str) -> data.Side:
+    """Return the items of a source's clips that are on a side."""
+    ids = set(sides.ids[source.name][side])
+    return data.Side(source, source.items_of([index for index, row in enumerate(source.rows) if row["id"] in ids]))
+
+
+class Chain:
+    """The stages of one run: their keys, what of them is there, and the training of what is not."""
+
+    def __init__(self, run: Run, stages: Sequence[Stage], *, log: Callable[[str], None] = lambda line: None):
+        self._run = run
+        self._stages = {stage.name: stage for stage in stages}
+        self._log = log
+        sources = list(dict.fromkeys(source for stage in stages for source in stage.sources))
+        self._sides = splits.sides(rows_by_source(run.records, sources), protocol=run.protocol, fold=run.fold)
+        self._manifests = {source: data.manifest_hash(data.set_folder(run.records, source)) for source in sources}
+        self._loaded: dict[str, data.Source] = {}
+        self._strategy: tuple[tf.distribute.Strategy | None, ...] = ()
+
+    def check(self) -> None:
+        """Check every stage's folder and settings, before the first is trained.
+
+        Raises:
+            InputError: A folder holds a stage that was trained otherwise, or a batch does not divide over the devices.
+        """
+        for stage in self._stages.values():
+            per_step, unit = (stage.batch, "examples") if stage.kind == "supervised" else (stage.batch // 2, "pairs")
+            replicas = replica_count(self._run.replicas)
+            if self.result(stage) is None and per_step % replicas:
+                raise InputError(f"stage {stage.name!r}: {per_step} {unit} a step do not divide over {replicas} devices; set batch")
+
+    def run(self) -> list[dict[str, Any]]:
+        """Train the stages that are not there yet, in order, and return the result of each."""
+        self.check()
+        results = []
+        for stage in self._stages.values():
+            result = self.result(stage)
+            if result is not None:
+                self._log(f"{stage.name}: done before, reused")
+            else:
+                self._log(f"{stage.name}: {stage.kind} on {' + '.join(stage.sources)}")
+                result = self._train(stage)
+            results.append(result)
+        return results
+
+    def result(self, stage: Stage) -> dict[str, Any] | None:
+        """Return the result of a stage that is done with this very key, None when it must be trained or go on.
+
+        Raises:
+            InputError: The folder holds the stage with another key; the message names what differs.
+        """
+        folder = self._run.folder / stage.name
+        try:
+            held = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise InputError(f"{folder / 'stage.json'}: damaged ({error}); remove the folder or name another --run") from error
+        differences = list(runs.differences(held["key"], self._key(stage)))
+        if differences:
+            raise InputError(
+                f"{folder}: holds stage {stage.name!r} trained otherwise ({'; '.join(differences)}); ask for the same, "
+                f"name another --run, or remove the folder"
+            )
+        return runs.finished(folder)
+
+    def source(self, name: str) -> data.Source:
+        """Return a source's arrays, read once."""
+        if name not in self._loaded:
+            self._loaded[name] = data.read_source(self._run.records, name)
+        return self._loaded[name]
+
+    def _parent(self, stage: Stage) -> Stage | None:
+        return self._stages[stage.start_from] if stage.start_from else None
+
+    def _resolved(self, stage: Stage) -> Stage:
+        """Return a stage with the epochs that it is to have: --epochs is for those that run, not for those that are done."""
+        if self._run.epochs is None:
+            return stage
+        done = runs.finished(self._run.folder / stage.name)
+        asked_for = stage.name == list(self._stages)[-1]
+        return dataclasses.replace(stage, epochs=done["epochs"] if done and not asked_for else self._run.epochs)
+
+    def _key(self, stage: Stage) -> dict[str, Any]:
+        """Return all that a stage's result depends on, as JSON gives it back."""
+        parent = self._parent(stage)
+        document = {
+            "stage": dataclasses.asdict(self._resolved(stage)),
+            "network": dataclasses.asdict(self._run.experiment.network),
+            "records": {source: self._manifests[source] for source in stage.sources},
+            "sides": {source: self._sides.digests[source] for source in stage.sources},
+            "protocol": self._run.protocol,
+            "fold": self._run.fold,
+            "seed": self._run.seed,
+            "parent": runs.digest(self._key(parent)) if parent else "",
+        }
+        return json.loads(json.dumps(document))
+
+    def _emotions(self, stage: Stage) -> list[str]:
+        """Return the emotions that the network has been trained on once a stage is done."""
+        parent = self._parent(stage)
+        emotions = set(self._emotions(parent)) if parent else set()
+        for name in stage.sources:
+            emotions |= {EMOTIONS[label] for label in side_of(self.source(name), self._sides, "train").labels}
+        return scores.in_order(emotions)
+
+    def _train(self, stage: Stage) -> dict[str, Any]:
+        if not self._strategy:
+            self._strategy = (strategy_for(self._run.replicas),)
+        for source in stage.sources:
+            self._log(f"{stage.name}: {source}: {describe_sides(self._sides, source)}")
+        assignment = Assignment(
+            stage=self._resolved(stage),
+            network=self._run.experiment.network,
+            folder=self._run.folder / stage.name,
+            key=self._key(stage),
+            sides={side: [side_of(self.source(name), self._sides, side) for name in stage.sources] for side in splits.SIDES},
+            emotions=self._emotions(stage),
+            split={source: self._sides.report["sources"][source] for source in stage.sources},
+            parent=self._run.folder / stage.start_from if stage.start_from else None,
+            seed=int(hashlib.sha256(f"{self._run.seed} {stage.name}".encode()).hexdigest()[:7], 16),
+            strategy=self._strategy[0],
+        )
+        return Training(assignment, log=self._log).run()
+
+
+def describe_sides(sides: splits.Sides, source: str) -> str:
+    """Return how many clips of a source are on each side, and what the gate dropped."""
+    facts = sides.report["sources"][source]
+    counts = ", ".join(f"{facts[side]} {side}" for side in splits.SIDES)
+    dropped = facts["dropped_train"] + facts["dropped_validation"]
+    return f"{counts} clips" + (f"; deduplicated: {dropped} copies of clips on a later side left out" if dropped else "")

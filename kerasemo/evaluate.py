@@ -1,0 +1,151 @@
+"""`python -m kerasemo.evaluate`: the scores of a trained stage on every source in the records."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.cli import Parser, load_tensorflow, run_main
+from pipelines.spec import DOMAINS, InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What an evaluation is asked for."""
+
+    run: Path
+    records: Path
+    stage: str | None = None
+    """None: joint if it is done, else the stage that was finished last."""
+    sources: tuple[str, ...] | None = None
+    """None: every set in the records."""
+
+
+def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> dict[str, Any]:
+    """Score a trained stage on the test side of every source; a corpus that no stage was trained on is all test.
+
+    Args:
+        options: What to score.
+        load: Reads a source; by default from the records.
+
+    Returns:
+        `{"stage", "protocol", "fold", "trained_on", "sources": {source: score}, "not_scored": {source: reason}}`; see
+        `scores.score_logits`, and for a contrastive stage `scores.score_embeddings`.
+
+    Raises:
+        InputError: No such stage, or records that are not those it was trained on.
+    """
+    from kerasemo import chain, data, runs, scores, splits
+    from pipelines import records
+
+    ancestry = _ancestry(options.run, options.stage)
+    result = ancestry[-1]
+    if not options.records.is_dir():
+        raise InputError(f"{options.records}: no such folder; expected sets of records, made with python -m pipelines.build")
+    there = [f"{folder.parent.name}/{folder.name}" for folder in records.find_sets(options.records)]
+    if not there:
+        raise InputError(f"{options.records}: no set of records in it; make one with python -m pipelines.build --out {options.records}")
+    asked = [source for source in (options.sources or there) if source in there]
+    trained_on = sorted({source for stage in ancestry for source in stage["trained_on"]})
+    corpora = {source.partition("/")[0] for source in trained_on}
+    rows = chain.rows_by_source(options.records, sorted({*asked, *(source for source in trained_on if source in there)}))
+    foreign = {source.partition("/")[0] for source in rows} - corpora
+    sides = splits.sides(rows, protocol=result["protocol"], fold=result["fold"], foreign=foreign)
+    for stage in ancestry:
+        _check_same_sides(stage, sides.digests, options.records)
+    network = runs.load_network(options.run / result["stage"], result)
+    seen = runs.seen_domains(network)
+    predict = scores.predictor(network)
+    load = load or (lambda source: data.read_source(options.records, source))
+    scored, left_out = {}, {}
+    for source in asked:
+        if not seen[DOMAINS.index(source.partition("/")[2])]:
+            left_out[source] = f"the network has not been trained on {source.partition('/')[2]} yet"
+        elif result["kind"] == "contrastive":
+            if source in result["trained_on"]:
+                scored[source] = result["sources"][source]
+            else:
+                left_out[source] = "a contrastive stage has no answers of its own; it is scored by pairs of the sources it was trained on"
+        else:
+            side = chain.side_of(load(source), sides, "test")
+            reason = _not_scorable(side, side.source.emotions, result["trained_emotions"])
+            if reason:
+                left_out[source] = reason
+            else:
+                scored[source], _ = scores.score_side(predict, side, trained=result["trained_emotions"])
+        if source in scored:
+            scored[source]["deduplicated"] = any(sides.dropped[source].values())
+    document = {key: result[key] for key in ("stage", "protocol", "fold", "trained_on")}
+    missing = [source for source in options.sources or () if source not in there]
+    return document | {"sources": scored, "not_scored": left_out | dict.fromkeys(missing, f"no records in {options.records}")}
+
+
+def _not_scorable(side, corpus: Sequence[str], trained: Sequence[str]) -> str:
+    if not len(side.items):
+        return "no clip on the test side of this fold"
+    shared = set(corpus) & set(trained)
+    test = {side.source.rows[clip]["emotion"] for clip in side.source.clip_of[side.items]}
+    return "" if shared & test else f"no emotion in common with those trained on ({', '.join(trained)})"
+
+
+def _ancestry(run: Path, stage: str | None) -> list[dict[str, Any]]:
+    """Return the results of a stage and of those it started from, itself last."""
+    from kerasemo import runs
+
+    if not run.is_dir():
+        raise InputError(f"{run}: no such run folder; train one with python -m kerasemo.train --run {run}")
+    done = sorted(run.glob("*/metrics.json"), key=lambda path: path.stat().st_mtime_ns)
+    names = [path.parent.name for path in done]
+    if stage is None:
+        if not names:
+            raise InputError(f"{run}: no finished stage in it; train one with python -m kerasemo.train --run {run}")
+        stage = "joint" if "joint" in names else names[-1]
+    if stage not in names:
+        raise InputError(f"{run}: stage {stage!r} is not finished there; it has {', '.join(sorted(names)) or 'none'}")
+    result = runs.finished(run / stage)
+    before = result["key"]["stage"]["start_from"]
+    return [*(_ancestry(run, before) if before else []), result]
+
+
+def _check_same_sides(stage: dict[str, Any], digests: dict[str, str], records: Path) -> None:
+    """Refuse records whose sides are not those of the training: a test clip could have been trained on."""
+    for source, digest in stage["key"]["sides"].items():
+        if source in digests and digests[source] != digest:
+            raise InputError(
+                f"{records}/{source}: its sides are not those that stage {stage['stage']!r} was trained on, so a test clip could "
+                "have been trained on; name the records of the training, or train again"
+            )
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m kerasemo.evaluate", description="Score a trained stage on every source in the records.")
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="a run folder of kerasemo.train")
+    parser.add_argument("--stage", metavar="S", help="default: joint if it is done, else the stage finished last")
+    parser.add_argument("--records", type=Path, required=True, metavar="DIR", help="sets of records, those of the training among them")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the tables")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, evaluate, print, and return the exit status."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+
+    def work() -> int:
+        from kerasemo import tables
+
+        load_tensorflow()
+        result = evaluate(Options(arguments.run, arguments.records, arguments.stage))
+        if arguments.json:
+            print(json.dumps(result, indent=1))
+        else:
+            tables.print_evaluation(result)
+        return 0
+
+    return run_main(work, prog=parser.prog)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

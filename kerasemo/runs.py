@@ -1,0 +1,76 @@
+"""What stands in a run folder: the results of finished stages, their keys, their networks.
+
+`RUN/STAGE/` holds `stage.json` (the key: configuration, manifests, sides, parent; versions), `checkpoints/`, `logs/` for
+TensorBoard, `weights.safetensors` (of the best epoch), `predictions.csv` and, last, `metrics.json`.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasemo import checkpoint
+from kerasemo.config import Network
+from kerasemo.model import build_network
+from pipelines.spec import InputError
+
+
+def load_network(folder: Path, result: Mapping[str, Any]) -> keras.Model:
+    """Return the network of a finished stage, with its weights, for inference."""
+    shape = {key: tuple(value) if isinstance(value, list) else value for key, value in result["key"]["network"].items()}
+    model = keras.Model(*build_network(Network(**shape)))
+    tensors, _ = checkpoint.load(folder / "weights.safetensors")
+    checkpoint.assign(model.weights, tensors, where=folder)
+    return model
+
+
+def seen_domains(model: keras.Model) -> np.ndarray:
+    """Return bool [domains]: which domains the network has been trained on."""
+    return keras.ops.convert_to_numpy(model.get_layer("normalization").fitted) > 0
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """Return the result of a stage that is done, else None."""
+    try:
+        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InputError(f"{folder}/metrics.json: damaged ({error}); remove the folder and train the stage again") from error
+
+
+def digest(document: Any) -> str:
+    """Return the SHA-256 of a JSON document in its canonical form."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result was made with."""
+    names = ("kerasemo", "tensorflow", "keras", "numpy", "opencv-python-headless", "librosa", "av")
+    found = {"python": platform.python_version()}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def differences(held: Any, asked: Any, name: str = "") -> Iterator[str]:
+    """Yield `name: value there, value asked` for every entry in which two keys differ; of hashes only what they stand for.
+
+    >>> list(differences({"fold": 0, "seed": 1}, {"fold": 2, "seed": 1}))
+    ['fold: 0 there, 2 asked']
+    """
+    if isinstance(held, dict) and isinstance(asked, dict):
+        for key in sorted(held.keys() | asked.keys()):
+            yield from differences(held.get(key), asked.get(key), f"{name}.{key}" if name else key)
+    elif held != asked:
+        kind, _, source = name.partition(".")
+        hashes = {"records": f"other records of {source}", "sides": f"another split of {source}", "parent": "the stage it starts from"}
+        yield hashes.get(kind, f"{name}: {held!r} there, {asked!r} asked")

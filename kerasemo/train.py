@@ -1,0 +1,133 @@
+"""`python -m kerasemo.train`: a stage of an experiment, and first those before it that are not there yet."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.cli import Parser, load_tensorflow, natural_int, positive_int, run_main
+from pipelines.spec import InputError
+
+PROTOCOLS = ("speaker-independent", "speaker-dependent")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a training is asked for on the command line."""
+
+    stage: str
+    experiment: str = "sample"
+    records: Path | None = None
+    """None: the sample corpora, synthesised when they are not there."""
+    run: Path | None = None
+    """None: `runs/EXPERIMENT`."""
+    protocol: str = PROTOCOLS[0]
+    fold: int = 0
+    replicas: int | None = None
+    epochs: int | None = None
+    seed: int = 0
+    settings: tuple[str, ...] = ()
+
+
+def train(options: Options, *, log=lambda line: None) -> dict[str, Any]:
+    """Train a stage and those before it whose result is not there yet, and score every source of the experiment.
+
+    Args:
+        options: What to train.
+        log: Called with each line about what is done or reused.
+
+    Returns:
+        `{"stage", "protocol", "fold", "trained_on", "sources", "not_scored", "stages", "run"}`; see `evaluate.evaluate`.
+
+    Raises:
+        InputError: Anything that the user can mend, before the first step where it can be known by then.
+    """
+    from kerasemo import chain, evaluate
+    from kerasemo.config import read_experiment
+
+    experiment = read_experiment(options.experiment, options.settings)
+    stages = experiment.chain(options.stage)
+    folder = options.run or Path("runs") / experiment.name
+    records = options.records
+    if records is None:
+        if options.experiment != "sample":
+            needs = ", ".join(experiment.sources)
+            raise InputError(f"--records DIR is missing: {experiment.name!r} needs {needs}; make them with python -m pipelines.build")
+        records = make_sample_records(folder, experiment.sources, log=log)
+    if not records.is_dir():
+        raise InputError(f"{records}: no such folder; expected sets of records, made with python -m pipelines.build --out {records}")
+    run = chain.Run(experiment, records, folder, options.protocol, options.fold, options.seed, options.epochs, options.replicas)
+    work = chain.Chain(run, stages, log=log)
+    results = work.run()
+    scored = evaluate.evaluate(evaluate.Options(folder, records, options.stage, experiment.sources), load=work.source)
+    summary = [{key: result[key] for key in ("stage", "kind", "trained_on", "epochs", "best_epoch", "sources")} for result in results]
+    return scored | {"stages": summary, "run": str(folder)}
+
+
+def make_sample_records(folder: Path, sources: Sequence[str], *, log) -> Path:
+    """Synthesise the sample corpora below a run folder and build their records, both unless they are there; return the records."""
+    media, records = folder / "data" / "media", folder / "data" / "records"
+    if all((records / source / "manifest.json").is_file() for source in sources):
+        log(f"sample corpora: made before in {records}, reused")
+        return records
+    log(f"no --records given: synthesises the sample corpora in {media}")
+    _command("pipelines.sample", "--out", str(media))
+    for corpus in sorted({source.partition("/")[0] for source in sources}):
+        _command("pipelines.build", "--corpus", corpus, "--media", str(media / corpus), "--out", str(records))
+    return records
+
+
+def _command(module: str, *words: str) -> None:
+    """Run one of the pipelines' commands, its table on standard error."""
+    finished = subprocess.run([sys.executable, "-m", module, *words], stdout=sys.stderr, check=False)
+    if finished.returncode:
+        raise InputError(f"python -m {module} {' '.join(words)} ended with status {finished.returncode}; its message stands above")
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m kerasemo.train",
+        description="Train a stage of an experiment, and first those before it whose result is not there yet.",
+    )
+    parser.add_argument("--stage", required=True, metavar="S", help="a stage of the experiment, such as joint")
+    parser.add_argument("--experiment", default="sample", metavar="NAME", help="sample, open, paper or a .toml file (default: %(default)s)")
+    parser.add_argument("--records", type=Path, metavar="DIR", help="sets of records (default: sample corpora, synthesised)")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="the run folder (default: runs/EXPERIMENT)")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default=PROTOCOLS[0], help="default: %(default)s")
+    parser.add_argument("--fold", type=natural_int, default=0, metavar="K", help="which fold is tested (default: %(default)s)")
+    parser.add_argument("--replicas", type=positive_int, metavar="N", help="devices to train on (default: every GPU; logical CPUs without)")
+    parser.add_argument("--epochs", type=positive_int, metavar="N", help="epochs of every stage that runs")
+    parser.add_argument("--seed", type=natural_int, default=0, metavar="N", help="of every random choice (default: %(default)s)")
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="STAGE.KEY=VALUE", help="such as joint.margin=0.8")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the tables")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, train, print, and return the exit status."""
+    parser = _parser()
+    arguments = vars(parser.parse_args(argv))
+    as_json = arguments.pop("json")
+    options = Options(**arguments | {"settings": tuple(arguments["settings"])})
+
+    def work() -> int:
+        from kerasemo import tables
+        from kerasemo.config import read_experiment
+
+        read_experiment(options.experiment, options.settings).stage(options.stage)  # before the long import
+        load_tensorflow()
+        result = train(options, log=lambda line: print(line, file=sys.stderr, flush=True))
+        if as_json:
+            print(json.dumps(result, indent=1))
+        else:
+            tables.print_training(result)
+        return 0
+
+    return run_main(work, prog=parser.prog)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Every verb: quick help, usage errors in one line."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+VERBS = ["pipelines.build", "pipelines.sample", "kerasemo.train", "kerasemo.evaluate"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_is_quick_because_nothing_heavy_is_imported(command, verb):
+    """The promise is half a second; what decides it is that no heavy package is imported, so that is what is tested."""
+    began = time.perf_counter()
+    finished = command(verb, "--help", check=0)
+    took_seconds = time.perf_counter() - began
+    assert finished.stdout.startswith("usage: ")
+    code = f"import sys, {verb} as verb\ntry: verb.main(['--help'])\nexcept SystemExit: print(sorted(sys.modules), file=sys.stderr)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr
+    assert "argparse" in modules
+    for heavy in ("tensorflow", "keras", "numpy", "cv2", "av", "rich", "librosa"):
+        assert f"'{heavy}'" not in modules, f"{verb} --help imports {heavy} ({took_seconds:.2f} s)"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["pipelines.build"], "missing --corpus, --media, --out"),
+        (["pipelines.build", "--corpus", "emodb", "--media", ".", "--out", "x", "--domain", "smell"], "expected visual, audio"),
+        (["pipelines.build", "--corpus", "emodb", "--media", ".", "--out", "x", "--workers", "0"], "at least 1; received '0'"),
+        (["pipelines.build", "--colour"], "missing --corpus, --media, --out"),
+        (["kerasemo.train"], "--stage"),
+        (["kerasemo.train", "--stage", "joint", "--epochs", "none"], "at least 1; received 'none'"),
+        (["kerasemo.train", "--stage", "joint", "--protocol", "random"], "invalid choice: 'random'"),
+        (["kerasemo.train", "--stage", "joint", "--fold", "-1"], "fold"),
+        (["kerasemo.evaluate", "--records", "x"], "--run"),
+        (["kerasemo"], "expected a verb"),
+        (["kerasemo", "fly"], "received 'fly'"),
+    ],
+)
+def test_usage_errors_are_one_line_and_exit_2(command, words, expected):
+    finished = command(*words)
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert expected in finished.stderr or "unrecognized" in finished.stderr
+    assert finished.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--stage", "joined"], "no stage 'joined' in experiment 'sample'; it has pretrain, finetune"),
+        (["--stage", "joint", "--experiment", "closed"], "no experiment 'closed'; expected open, paper, sample"),
+        (["--stage", "joint", "--set", "joint.colour=1"], "unknown key 'colour'"),
+        (["--stage", "joint", "--set", "joint.margin=5"], "margin must be in (0, 2]"),
+        (["--stage", "joint", "--set", "margin"], "expected STAGE.KEY=VALUE"),
+    ],
+)
+def test_a_wrong_experiment_is_told_before_tensorflow_is_loaded(command, words, expected):
+    began = time.perf_counter()
+    finished = command("kerasemo.train", *words)
+    assert (finished.returncode, finished.stdout) == (1, "")
+    assert expected in finished.stderr
+    assert finished.stderr.count("\n") == 1
+    assert time.perf_counter() - began < 60
+
+
+def test_missing_records_are_told_with_the_command_that_makes_them(command, tmp_path):
+    finished = command("kerasemo.train", "--stage", "joint", "--experiment", "open", "--run", tmp_path / "run")
+    assert finished.returncode == 1
+    assert "--records DIR is missing" in finished.stderr
+    finished = command("kerasemo.train", "--stage", "joint", "--experiment", "open", "--records", tmp_path / "none")
+    assert finished.returncode == 1
+    assert "no such folder" in finished.stderr
+    (tmp_path / "empty").mkdir()
+    finished = command("kerasemo.train", "--stage", "joint", "--experiment", "open", "--records", tmp_path / "empty")
+    assert finished.returncode == 1
+    assert "python -m pipelines.build --corpus folder --name fer2013" in finished.stderr
+    assert finished.stderr.count("\n") == 1
+    finished = command("kerasemo.evaluate", "--run", tmp_path / "none", "--records", tmp_path / "empty")
+    assert finished.returncode == 1
+    assert "no such run folder" in finished.stderr

@@ -1,0 +1,122 @@
+"""The rules of the design that a walk over the code can check."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = sorted([*(ROOT / "pipelines").rglob("*.py"), *(ROOT / "kerasemo").rglob("*.py")])
+
+PIPELINES = ["spec", "cli", "progress", "corpora", "decode", "faces", "workers", "mels", "records", "sets", "report", "sample", "build"]
+"""From the bottom to the top: a module imports only what stands before it."""
+
+KERASEMO = [
+    *("config", "losses", "metrics", "model", "splits", "checkpoint", "stages", "data", "plans"),
+    *("scores", "monitor", "runs", "training", "chain", "tables", "evaluate", "train", "__main__"),
+]
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_of(path: Path, *, top_level_only: bool = False) -> set[str]:
+    """Return the dotted names that a module imports; `from a import b` gives `a.b`."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = set()
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def reached(start: str, *, top_level_only: bool = True) -> set[str]:
+    """Return every package that a module of ours brings in, through others of ours."""
+    ours = {name_of(path): path for path in MODULES}
+    waiting, seen, outside = [start], set(), set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for imported in imports_of(ours[name], top_level_only=top_level_only):
+            parts = imported.split(".")
+            inner = [".".join(parts[:n]) for n in range(1, len(parts) + 1) if ".".join(parts[:n]) in ours]
+            waiting += inner
+            outside |= {parts[0]} - {"pipelines", "kerasemo"}
+    return outside
+
+
+@pytest.mark.parametrize(("package", "order"), [("pipelines", PIPELINES), ("kerasemo", KERASEMO)])
+def test_modules_import_only_what_stands_below_them(package, order):
+    for path in MODULES:
+        name = name_of(path)
+        if not name.startswith(f"{package}.") or name == "kerasemo.experiments":
+            continue
+        own = name.split(".")[1]
+        own = "sample" if own.startswith("sample_") else own
+        assert own in order, f"{name} has no place in the order of {package}"
+        for imported in imports_of(path):
+            parts = imported.split(".")
+            if parts[0] == package and len(parts) > 1:
+                other = "sample" if parts[1].startswith("sample_") else parts[1]
+                if other != own and other != "__version__":
+                    assert order.index(other) < order.index(own), f"{name} imports {imported}"
+
+
+def test_pipelines_know_nothing_of_networks():
+    for path in MODULES:
+        if name_of(path).startswith("pipelines"):
+            assert not {name for name in imports_of(path) if name.split(".")[0] in ("kerasemo", "keras")}, path
+
+
+@pytest.mark.parametrize(
+    ("start", "banned"),
+    [
+        ("pipelines.workers", {"tensorflow", "keras"}),
+        ("pipelines.decode", {"tensorflow", "keras"}),
+        ("pipelines.faces", {"tensorflow", "keras"}),
+        ("kerasemo.train", {"cv2", "av"}),
+        ("kerasemo.evaluate", {"cv2", "av"}),
+    ],
+)
+def test_bans_hold_for_all_that_is_ever_imported(start, banned):
+    assert not reached(start, top_level_only=False) & banned
+
+
+@pytest.mark.parametrize(
+    ("start", "banned"),
+    [
+        ("pipelines", {"tensorflow", "cv2", "av", "keras"}),
+        ("pipelines.build", {"tensorflow", "cv2", "av", "numpy"}),
+        ("kerasemo.train", {"tensorflow", "keras", "numpy"}),
+        ("kerasemo.evaluate", {"tensorflow", "keras", "numpy"}),
+    ],
+)
+def test_bans_hold_before_there_is_work(start, banned):
+    assert not reached(start) & banned
+
+
+@pytest.mark.parametrize("module", ["kerasemo.model", "kerasemo.losses"])
+def test_network_and_losses_name_no_backend(module):
+    path = ROOT / (module.replace(".", "/") + ".py")
+    assert not {name for name in imports_of(path) if name.split(".")[0] in ("tensorflow", "jax", "torch")}
+    assert not re.search(r"\btf\.", path.read_text(encoding="utf-8"))
+
+
+def test_no_module_is_longer_than_300_lines():
+    long = {name_of(path): count for path in MODULES if (count := len(path.read_text(encoding="utf-8").splitlines())) > 300}
+    assert not long
+
+
+def test_ruff_is_content():
+    pytest.importorskip("ruff")
+    finished = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", ROOT], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stdout

@@ -1,0 +1,67 @@
+"""The README's main job as a newcomer runs it, on the sample corpora, and that its commands are those that exist."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from kerasemo.config import read_experiment
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[list[str]]:
+    """Return the words of every command in the README's bash blocks."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.strip()]
+    return [shlex.split(part) for line in lines for part in line.split("&&")]
+
+
+def test_every_verb_and_option_of_the_readme_is_one_that_exists(command):
+    helps = {}
+    named = [words[2:] for words in commands() if words[1] == "-m" and words[2].startswith(("kerasemo.", "pipelines."))]
+    assert len(named) >= 6
+    for verb, *words in named:
+        helps.setdefault(verb, re.findall(r"--[a-z-]+", command(verb, "--help", check=0).stdout))
+        assert {word for word in words if word.startswith("--")} <= set(helps[verb])
+
+
+def test_ci_runs_the_command_of_the_readme():
+    block = re.search(r"<!-- tests -->\n```bash\n(.+?)\n```", README)
+    assert block and "pytest" in block.group(1) and ".[test]" in block.group(1)
+    assert "<!-- tests -->" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.fixture(scope="module")
+def finished(command, tmp_path_factory):
+    """The quick start's last words, with a run folder of its own and the result as JSON."""
+    (words,) = [words for words in commands() if words[1:] == ["-m", "kerasemo.train", "--stage", "joint"]]
+    folder = tmp_path_factory.mktemp("quick-start") / "run"
+    process = command(*words[2:], "--run", folder, "--json", timeout=1500, check=0)
+    return folder, json.loads(process.stdout), process.stderr, words[2:]
+
+
+def test_the_main_job_beats_twice_chance_on_speakers_it_never_saw(finished):
+    _, result, progress, _ = finished
+    supervised = [stage for stage in result["stages"] if stage["kind"] == "supervised"]
+    assert [stage["stage"] for stage in supervised] == ["pretrain", "finetune", "transfer", "transfer-2"]
+    for stage in supervised:
+        ((source, score),) = stage["sources"].items()
+        assert score["ua"] >= 2 * score["chance"], (stage["stage"], source, score["ua"])
+        assert score["ua"] < 1, "the sample is too easy to tell anything"
+    assert set(result["sources"]) == set(read_experiment("sample").sources)
+    for source in result["trained_on"]:
+        assert result["sources"][source]["ua"] >= 2 * result["sources"][source]["chance"], source
+    assert re.search(r"joint: \d+/\d+ steps, [\d.]+ steps/s", progress)
+
+
+def test_again_nothing_is_done_twice_and_it_says_so(finished, command):
+    folder, result, _, words = finished
+    again = command(*words, "--run", folder, check=0)
+    assert again.stderr.count("reused") == 6  # the corpora and five stages
+    assert "Stage joint on the test side of every source" in again.stdout
+    for source in result["sources"]:
+        assert source in again.stdout

@@ -1,0 +1,305 @@
+"""The chain in a run folder, end to end, on sets that a tiny network learns."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from synthetic_sets import write_experiment, write_set
+
+from kerasemo import evaluate, splits, train
+from pipelines import records
+from pipelines.spec import EMOTIONS, InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+BOTH = ["enterface/visual", "savee/visual"]
+FAST = {"batch": 16, "learning_rate": 1e-2}
+STAGES = {
+    "pretrain": {"kind": "supervised", "sources": ["enterface/visual"], "epochs": 20, **FAST},
+    "transfer": {"kind": "supervised", "sources": ["savee/audio"], "start_from": "pretrain", "epochs": 15, **FAST},
+    "contrastive": {"kind": "contrastive", "sources": BOTH, "start_from": "transfer", "epochs": 2, "batch": 16},
+    "joint": {"kind": "joint", "sources": BOTH, "start_from": "transfer", "epochs": 8, "batch": 16, "learning_rate": 3e-3},
+}
+
+
+@pytest.fixture(scope="module")
+def records_folder(tmp_path_factory) -> Path:
+    """enterface of 6 speakers, savee of 4 in both domains (with an emotion more), and an audio corpus that nothing trains on."""
+    out = tmp_path_factory.mktemp("records")
+    write_set(out, "enterface/visual", speakers=6)
+    write_set(out, "savee/visual", speakers=4, emotions=EMOTIONS[:4], takes=3, seed=1)
+    write_set(out, "savee/audio", speakers=4, emotions=EMOTIONS[:4], takes=3, seed=2)
+    write_set(out, "foreign/audio", speakers=1, emotions=EMOTIONS[2:6], seed=3)
+    return out
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory) -> Path:
+    return write_experiment(tmp_path_factory.mktemp("experiment") / "toy.toml", **STAGES)
+
+
+@pytest.fixture(scope="module")
+def run(records_folder, experiment, tmp_path_factory):
+    """A finished joint stage: its run folder and what the training returned."""
+    folder = tmp_path_factory.mktemp("run")
+    log = []
+    result = train.train(train.Options("joint", str(experiment), records_folder, folder), log=log.append)
+    return folder, result, log
+
+
+def test_the_joint_stage_trains_those_before_it_and_not_the_contrastive_one(run):
+    folder, result, log = run
+    assert [line for line in log if ": supervised" in line or ": joint" in line] == [
+        "pretrain: supervised on enterface/visual",
+        "transfer: supervised on savee/audio",
+        "joint: joint on enterface/visual + savee/visual",
+    ]
+    assert [stage["stage"] for stage in result["stages"]] == ["pretrain", "transfer", "joint"]
+    assert not (folder / "contrastive").exists()
+
+
+def test_the_result_keeps_the_contract(run):
+    _, result, _ = run
+    assert (result["stage"], result["protocol"], result["fold"]) == ("joint", "speaker-independent", 0)
+    assert result["trained_on"] == ["enterface/visual", "savee/visual"]
+    assert set(result["sources"]) == {"enterface/visual", "savee/audio", "savee/visual"}
+    for source, score in result["sources"].items():
+        assert {"clips", "ua", "wa", "macro_f1", "chance", "confusion", "emotions"} <= set(score), source
+        assert np.sum(score["confusion"]) == score["clips"]
+        assert score["chance"] == 1 / len(score["emotions"])
+    json.dumps(result)
+
+
+def test_every_stage_learns_and_transfers(run):
+    """Three or four emotions that stripes give away: well above twice chance on an unseen speaker, in both domains."""
+    _, result, _ = run
+    for stage in result["stages"]:
+        for source, score in stage["sources"].items():
+            assert score["ua"] >= 2 * score["chance"], (stage["stage"], source)
+
+
+def test_a_stage_folder_holds_all_that_was_promised(run):
+    folder, result, _ = run
+    for stage in result["stages"]:
+        here = folder / stage["stage"]
+        held = json.loads((here / "stage.json").read_text())
+        assert held["key"]["stage"]["name"] == stage["stage"]
+        assert {"python", "tensorflow", "keras"} <= set(held["versions"])
+        assert held["key"]["seed"] == 0
+        assert {path.name for path in (here / "checkpoints").iterdir()} == {"best.safetensors", "last.safetensors"}
+        metrics = json.loads((here / "metrics.json").read_text())
+        assert len(metrics["history"]) == stage["epochs"]
+        assert metrics["best_epoch"] == 1 + max(
+            range(stage["epochs"]), key=lambda epoch: (metrics["history"][epoch]["val_ua"], -metrics["history"][epoch]["val_loss"])
+        )
+    weights = load_file(folder / "joint" / "weights.safetensors")
+    assert set(weights) >= {"normalization/mean", "stage1_conv1/kernel", "head/kernel"}
+    best = load_file(folder / "joint" / "checkpoints" / "best.safetensors")
+    np.testing.assert_array_equal(weights["head/kernel"], best["head/kernel"])
+
+
+def test_predictions_are_those_of_the_test_speakers_alone(run):
+    folder, result, _ = run
+    with open(folder / "joint" / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["speaker"] for row in rows} == {"enterface:1", "savee:1"}
+    for source in result["trained_on"]:
+        own = [row for row in rows if row["source"] == source]
+        score = result["sources"][source]
+        assert len(own) == score["clips"]
+        assert np.mean([row["emotion"] == row["answer"] for row in own]) == pytest.approx(score["wa"])
+        assert all(abs(sum(float(row[emotion]) for emotion in EMOTIONS) - 1) < 1e-4 for row in own)
+
+
+def test_no_speaker_and_no_utterance_is_on_two_sides_over_all_domains(records_folder):
+    rows = {
+        source: records.read_manifest(records_folder / source)["clips"] for source in ("enterface/visual", "savee/visual", "savee/audio")
+    }
+    for fold in range(6):
+        sides = splits.sides(rows, protocol="speaker-independent", fold=fold)
+        for name in ("speaker", "utterance"):
+            held = {side: set() for side in splits.SIDES}
+            for source, ids in sides.ids.items():
+                for row in rows[source]:
+                    for side in splits.SIDES:
+                        if row["id"] in ids[side]:
+                            held[side].add(row[name])
+            assert held["train"] and held["test"] and not held["train"] & held["test"] and not held["validation"] & held["test"]
+            if name == "utterance":
+                assert not held["train"] & held["validation"]
+
+
+def test_tensorboard_has_every_term(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder, _, _ = run
+    tags = {}
+    for side in ("train", "validation"):
+        events = EventAccumulator(str(folder / "joint" / "logs" / side), size_guidance={"tensors": 0})
+        events.Reload()
+        tags[side] = {tag: len(events.Tensors(tag)) for tag in events.Tags()["tensors"]}
+    terms = ["epoch_loss", "epoch_contrastive", "epoch_cross_entropy_enterface_visual", "epoch_cross_entropy_savee_visual"]
+    for tag in terms:
+        assert tags["train"][tag] == tags["validation"][tag] == STAGES["joint"]["epochs"]
+    assert tags["train"]["epoch_learning_rate"] == STAGES["joint"]["epochs"]
+    assert tags["validation"]["epoch_ua"] == STAGES["joint"]["epochs"]
+
+
+def test_run_again_does_nothing_twice_and_says_so(run, records_folder, experiment):
+    folder, result, _ = run
+    before = {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
+    log = []
+    again = train.train(train.Options("joint", str(experiment), records_folder, folder), log=log.append)
+    assert log == [f"{stage}: done before, reused" for stage in ("pretrain", "transfer", "joint")]
+    assert again == result
+    assert {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"settings": ("joint.margin=0.8",)}, "joint' trained otherwise (stage.margin: 0.6 there, 0.8 asked)"),
+        ({"fold": 1}, "fold: 0 there, 1 asked; another split of enterface/visual"),
+        ({"seed": 3}, "seed: 0 there, 3 asked"),
+        ({"epochs": 1}, "stage.epochs: 8 there, 1 asked"),
+        ({"settings": ("pretrain.batch=8",)}, "pretrain' trained otherwise (stage.batch: 16 there, 8 asked)"),
+    ],
+)
+def test_another_key_is_refused_with_what_differs(run, records_folder, experiment, change, expected):
+    folder, _, _ = run
+    with pytest.raises(InputError) as error:
+        train.train(train.Options("joint", str(experiment), records_folder, folder, **change))
+    assert expected in str(error.value)
+    assert "name another --run" in str(error.value)
+
+
+def test_epochs_are_for_stages_that_run(run, records_folder, experiment, tmp_path):
+    """A stage that is done with its own epochs is reused; the next one runs with --epochs."""
+    folder, _, _ = run
+    shutil.copytree(folder / "pretrain", tmp_path / "pretrain")
+    result = train.train(train.Options("transfer", str(experiment), records_folder, tmp_path, epochs=1))
+    assert [stage["epochs"] for stage in result["stages"]] == [20, 1]
+
+
+def test_the_contrastive_stage_is_scored_by_pairs_and_by_class_means(run, records_folder, experiment, tmp_path):
+    folder, _, _ = run
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    result = train.train(train.Options("contrastive", str(experiment), records_folder, tmp_path))
+    for source in ("enterface/visual", "savee/visual"):
+        score = result["sources"][source]
+        assert 0.5 < score["pair_auc"] <= 1
+        assert score["ua"] > score["chance"]
+        assert score["emotions"] == list(EMOTIONS[:3] if source == "enterface/visual" else EMOTIONS[:4])
+    assert "no answers of its own" in result["not_scored"]["savee/audio"]
+    history = json.loads((tmp_path / "contrastive" / "metrics.json").read_text())["history"]
+    assert set(history[0]) == {"loss", "contrastive", "val_loss", "val_contrastive", "val_pair_auc"}
+
+
+def test_evaluate_gives_the_scores_of_the_training_and_takes_foreign_corpora(run, records_folder):
+    folder, trained, _ = run
+    result = evaluate.evaluate(evaluate.Options(folder, records_folder))
+    assert result["stage"] == "joint"
+    for source, score in trained["sources"].items():
+        assert result["sources"][source] == score
+    foreign = result["sources"]["foreign/audio"]
+    assert foreign["emotions"] == ["calm", "contempt"]  # of calm, contempt, disgust, fear only these were trained
+    assert foreign["clips"] == 4
+    assert foreign["all_classes"]["emotions"] == ["calm", "contempt", "disgust", "fear"]
+    assert foreign["all_classes"]["ua"] == pytest.approx(foreign["ua"] / 2)
+    by_stage = evaluate.evaluate(evaluate.Options(folder, records_folder, "pretrain"))
+    assert set(by_stage["sources"]) == {"enterface/visual", "savee/visual"}
+    assert "not been trained on audio" in by_stage["not_scored"]["savee/audio"]
+
+
+def test_evaluate_refuses_records_with_other_sides(run, records_folder, tmp_path):
+    folder, _, _ = run
+    shutil.copytree(records_folder, tmp_path / "records")
+    shutil.rmtree(tmp_path / "records" / "enterface")
+    write_set(tmp_path / "records", "enterface/visual", speakers=7)
+    with pytest.raises(InputError, match="sides are not those that stage 'pretrain' was trained on"):
+        evaluate.evaluate(evaluate.Options(folder, tmp_path / "records"))
+
+
+@pytest.mark.parametrize(("stage", "expected"), [("finetune", "stage 'finetune' is not finished there"), (None, "no finished stage")])
+def test_evaluate_says_what_is_missing(run, records_folder, tmp_path, stage, expected):
+    folder = run[0] if stage else tmp_path
+    with pytest.raises(InputError, match=expected):
+        evaluate.evaluate(evaluate.Options(folder, records_folder, stage))
+
+
+def test_a_damaged_shard_is_found_before_the_first_step(records_folder, experiment, tmp_path):
+    shutil.copytree(records_folder, tmp_path / "records")
+    shard = tmp_path / "records" / "enterface" / "visual" / "00000.tfrecord"
+    body = bytearray(shard.read_bytes())
+    body[1000] ^= 1
+    shard.write_bytes(body)
+    with pytest.raises(InputError, match=r"00000\.tfrecord: damaged"):
+        train.train(train.Options("pretrain", str(experiment), tmp_path / "records", tmp_path / "run"))
+
+
+def test_speaker_dependent_protocol(records_folder, experiment, tmp_path):
+    options = train.Options("pretrain", str(experiment), records_folder, tmp_path, protocol="speaker-dependent", fold=2, epochs=1)
+    result = train.train(options)
+    assert (result["protocol"], result["fold"]) == ("speaker-dependent", 2)
+    with open(tmp_path / "pretrain" / "predictions.csv", newline="") as file:
+        assert len({row["speaker"] for row in csv.DictReader(file)}) > 1
+
+
+def cli(records_folder, experiment, folder, *words):
+    paths = {"--experiment": experiment, "--records": records_folder, "--run": folder}
+    options = [str(word) for pair in paths.items() for word in pair]
+    return [sys.executable, "-m", "kerasemo.train", "--stage", "pretrain", *options, *words]
+
+
+def test_two_replicas_by_the_command_equal_one_device(run, records_folder, experiment, tmp_path):
+    """AdamW divides by the root of a mean square, so rounding may grow: the losses agree to 1e-3."""
+    words = cli(records_folder, experiment, tmp_path, "--replicas", "2", "--json")
+    finished = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    json.loads(finished.stdout)
+    ours, theirs = (json.loads((folder / "pretrain" / "metrics.json").read_text())["history"] for folder in (tmp_path, run[0]))
+    for name in ("loss", "val_loss"):
+        np.testing.assert_allclose([epoch[name] for epoch in ours], [epoch[name] for epoch in theirs], rtol=1e-3, atol=1e-4)
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_weights(run, records_folder, experiment, tmp_path):
+    words = cli(records_folder, experiment, tmp_path, "--set", "pretrain.epochs=40")
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    last = tmp_path / "pretrain" / "checkpoints" / "last.safetensors"
+    deadline = time.monotonic() + 120
+    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert process.poll() is None, "the training ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "pretrain" / "metrics.json").exists()
+    log = []
+    options = train.Options("pretrain", str(experiment), records_folder, tmp_path, settings=("pretrain.epochs=40",))
+    train.train(options, log=log.append)
+    assert any(line.startswith("pretrain: goes on after epoch") for line in log)
+    whole = tmp_path / "whole"
+    train.train(train.Options("pretrain", str(experiment), records_folder, whole, settings=("pretrain.epochs=40",)))
+    ours, theirs = (load_file(folder / "pretrain" / "weights.safetensors") for folder in (tmp_path, whole))
+    for name, values in theirs.items():
+        np.testing.assert_allclose(ours[name], values, atol=1e-5, err_msg=name)
+    assert len(json.loads((tmp_path / "pretrain" / "metrics.json").read_text())["history"]) == 40
+
+
+def test_an_interrupt_is_one_line_that_says_how_to_go_on(records_folder, experiment, tmp_path):
+    words = cli(records_folder, experiment, tmp_path, "--set", "pretrain.epochs=400")
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while not (tmp_path / "pretrain" / "checkpoints" / "last.safetensors").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; the same command goes on" in stderr
+    assert "Traceback" not in stderr
