@@ -53,11 +53,11 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             checksum, _, document = (file.metadata() or {}).get(ENTRY, "").partition(" ")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; train the stage again") from error
+        raise InputError(f"{path}: no such file; remove its folder and train the stage again") from error
     except SafetensorError as error:
-        raise InputError(f"{path}: damaged or no safetensors file ({error}); train the stage again") from error
+        raise InputError(f"{path}: damaged or no safetensors file ({error}); remove its folder and train the stage again") from error
     if checksum != _digest(tensors, document):
-        raise InputError(f"{path}: damaged (its checksum does not hold); train the stage again")
+        raise InputError(f"{path}: damaged (its checksum does not hold); remove its folder and train the stage again")
     return tensors, json.loads(document)
 
 
