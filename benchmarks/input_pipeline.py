@@ -2,9 +2,8 @@
 
     python benchmarks/input_pipeline.py [--faces 16384] [--clips 20] [--rounds 5]
 
-Batches: shuffled batches of 64 faces as a training step takes them, against tf.data that parses records one by one,
-shuffles in a buffer and batches. Log-Mel: sound files to log-Mels with deltas, against librosa.load, melspectrogram and
-delta; both on one thread. The media are synthesised.
+Batches: shuffled batches of 64 faces as a training step takes them, against tf.data that parses one by one, shuffles in a
+buffer and batches. Log-Mel: sound files to log-Mels with deltas, against librosa; one thread. The media are synthesised.
 """
 
 import argparse
@@ -36,14 +35,13 @@ def seconds_in_turns(sides: dict[str, Callable[[], None]], rounds: int) -> dict[
 
 
 def report(title: str, taken: dict[str, list[float]], *, amount: float, unit: str) -> None:
-    """Print each side's median rate, and the median ratio of the first to the others, round by round."""
+    """Print each side's median rate, and the median ratio of the first to the second, round by round."""
     print(title)
-    first, *others = taken
     for name, values in taken.items():
         print(f"  {name:<34} {amount / statistics.median(values):12.0f} {unit}")
-    for other in others:
-        ratios = [theirs / ours for ours, theirs in zip(taken[first], taken[other], strict=True)]
-        print(f"  {first} / {other}: {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})")
+    first, other = taken
+    ratios = [theirs / ours for ours, theirs in zip(taken[first], taken[other], strict=True)]
+    print(f"  {first} / {other}: {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})")
 
 
 def batches_benchmark(folder: Path, faces: int, rounds: int) -> None:
@@ -126,7 +124,6 @@ def mels_benchmark(folder: Path, clips: int, rounds: int) -> None:
 
 
 def main() -> int:
-    """Parse the command line, print machine and versions, and run the benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faces", type=int, default=16_384)
     parser.add_argument("--clips", type=int, default=20)
@@ -134,13 +131,13 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # before the libraries start their threads
     load_tensorflow()
-    import psutil
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(1)
     from kerasemo.runs import versions
+    from pipelines.workers import processors
 
-    print(f"{platform.machine()}, {psutil.cpu_count()} processors, {psutil.virtual_memory().total / 2**30:.0f} GiB; {versions()}")
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    print(f"{platform.machine()}, {processors()} processors; {versions()}")
     print("$ python " + " ".join(sys.argv))
     with tempfile.TemporaryDirectory() as folder:
         batches_benchmark(Path(folder), arguments.faces, arguments.rounds)

@@ -82,6 +82,9 @@ class Chain:
         self._log = log
         sources = list(dict.fromkeys(source for stage in stages for source in stage.sources))
         self._sides = splits.sides(rows_by_source(run.records, sources), protocol=run.protocol, fold=run.fold)
+        folds = max(split.folds for split in self._sides.splits.values())
+        if run.fold >= folds:
+            raise InputError(f"--fold {run.fold}: these corpora have {folds} folds under {run.protocol}; expected 0 to {folds - 1}")
         self._manifests = {source: data.manifest_hash(data.set_folder(run.records, source)) for source in sources}
         self._loaded: dict[str, data.Source] = {}
         self._strategy: tuple[tf.distribute.Strategy | None, ...] = ()

@@ -25,7 +25,9 @@ def labelled_plan(side: Side, *, batch: int, seed: int) -> Plan:
     """
     steps = len(side.items) // batch
     if not steps:
-        raise InputError(f"{side.source.name}: {len(side.items)} faces or segments, fewer than a batch of {batch}; make the batch smaller")
+        raise InputError(
+            f"{side.source.name}: {len(side.items)} faces or segments, fewer than a batch of {batch}; make the batch smaller, such as --set STAGE.batch=16"
+        )
 
     def plan(epoch: int) -> dict[str, np.ndarray]:
         random = _random(seed, epoch)
@@ -69,7 +71,9 @@ def pair_plan(sides: Sequence[Side], *, pairs: int, seed: int) -> Plan:
     largest = max(sides, key=lambda side: len(side.items))
     steps = (most := len(largest.items)) // max(1, len(sides) - 1) // share
     if not steps:
-        raise InputError(f"{largest.source.name}: {most} faces or segments, too few for {pairs} pairs a step; make the batch smaller")
+        raise InputError(
+            f"{largest.source.name}: {most} faces or segments, too few for {pairs} pairs a step; make the batch smaller, such as --set STAGE.batch=16"
+        )
 
     def plan(epoch: int) -> dict[str, np.ndarray]:
         turns = [_turns(len(side.items), _random(seed, epoch, index)) for index, side in enumerate(sides)]

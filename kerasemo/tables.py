@@ -51,7 +51,7 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     console = _console()
     _print_sources(console, result)
     for source, score in result["sources"].items():
-        names = [emotion[:4] for emotion in score["emotions"]]
+        names = score["emotions"]
         table = Table(box=SIMPLE, pad_edge=False)
         for column in ("", *names):
             table.add_column(column, justify="right" if column else "left")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kerasemo.config import read_experiment
 from pipelines.cli import Parser, load_tensorflow, natural_int, positive_int, run_main
 from pipelines.spec import InputError
 
@@ -46,7 +47,6 @@ def train(options: Options, *, log=lambda line: None) -> dict[str, Any]:
         InputError: Anything that the user can mend, before the first step where it can be known by then.
     """
     from kerasemo import chain, evaluate
-    from kerasemo.config import read_experiment
 
     experiment = read_experiment(options.experiment, options.settings)
     stages = experiment.chain(options.stage)
@@ -112,12 +112,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = vars(parser.parse_args(argv))
     as_json = arguments.pop("json")
     options = Options(**arguments | {"settings": tuple(arguments["settings"])})
+    try:
+        read_experiment(options.experiment, options.settings).stage(options.stage)
+    except InputError as error:
+        parser.error(str(error))
 
     def work() -> int:
         from kerasemo import tables
-        from kerasemo.config import read_experiment
 
-        read_experiment(options.experiment, options.settings).stage(options.stage)  # before the long import
         load_tensorflow()
         result = train(options, log=lambda line: print(line, file=sys.stderr, flush=True))
         if as_json:

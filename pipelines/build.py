@@ -1,5 +1,6 @@
 """`python -m pipelines.build`: a folder of clips -> sets of records, one a domain."""
 
+import argparse
 import dataclasses
 import functools
 import itertools
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cli import Parser, load_tensorflow, positive_int, run_main
+from pipelines.corpora import LOADERS, find_clips
 from pipelines.corpora.clip import STILL_SUFFIXES, Clip
-from pipelines.spec import DOMAINS, InputError, Spec
+from pipelines.spec import DOMAINS, InputError, Spec, spaced_indices
 
 CLIPS_PER_SHARD = 128
 STILLS_PER_SHARD = 4096
@@ -34,7 +36,7 @@ class Options:
     workers: int | None = None
     """None: as many as there are processors for this process."""
     limit: int | None = None
-    """Only the first so many clips of each domain."""
+    """Only so many clips of each domain, evenly spaced over their names."""
     song: bool = False
     """RAVDESS: its songs too."""
     spec: Spec = Spec()
@@ -61,8 +63,6 @@ def build(
     Raises:
         InputError: Nothing of the corpus was found.
     """
-    from pipelines.corpora import find_clips
-
     extra = {"song": True} if options.song else {}
     found = find_clips(options.kind, options.media, name=options.name, domains=options.domains or DOMAINS, **extra)
     name = options.name or options.kind
@@ -80,7 +80,9 @@ def build(
             return ""
 
     writers, start = {}, {}
-    clips_of = {domain: [clip for clip in found.clips if clip.domain == domain][: options.limit] for domain in DOMAINS}
+    clips_of = {domain: [clip for clip in found.clips if clip.domain == domain] for domain in DOMAINS}
+    if options.limit:
+        clips_of = {domain: [clips[index] for index in spaced_indices(len(clips), options.limit)] for domain, clips in clips_of.items()}
     for domain, clips in clips_of.items():
         if not clips:
             if domain in options.domains:
@@ -207,7 +209,7 @@ def _write(writer, clip: Clip, result: Mapping[str, Any], sha256: str, options: 
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m pipelines.build", description="Turn a folder of clips into records, one set a domain.")
-    parser.add_argument("--corpus", metavar="KIND", help="enterface, savee, emodb, ravdess, cremad or folder")
+    parser.add_argument("--corpus", type=_kind, metavar="KIND", help="enterface, savee, emodb, ravdess, cremad or folder")
     parser.add_argument("--media", type=Path, metavar="DIR", help="the folder of clips (or, for folder, a CSV manifest)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the sets go: DIR/NAME/DOMAIN")
     parser.add_argument("--name", help="the corpus' name in the sets (default: KIND)")
@@ -217,17 +219,21 @@ def _parser() -> Parser:
     parser.add_argument("--workers", type=positive_int, metavar="N", help="processes that decode (default: one a processor)")
     parser.add_argument("--waveform", action="store_true", help="keep the sound (int16) beside the log-Mel")
     parser.add_argument("--song", action="store_true", help="ravdess: the songs too")
-    parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N clips of each domain")
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="only N clips of each domain, evenly spaced over their names")
     parser.add_argument("--verify", type=Path, metavar="DIR", help="instead of building: verify a set, or every set in a folder")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of a table")
     return parser
 
 
+def _kind(text: str) -> str:
+    if text not in LOADERS:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(LOADERS)}; received {text!r}; for any other corpus use folder")
+    return text
+
+
 def _domains(text: str) -> tuple[str, ...]:
     domains = tuple(dict.fromkeys(text.split(",")))
     if not set(domains) <= set(DOMAINS):
-        import argparse
-
         raise argparse.ArgumentTypeError(f"expected visual, audio or visual,audio; received {text!r}")
     return domains
 
@@ -241,19 +247,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     missing = [f"--{name}" for name in ("corpus", "media", "out") if getattr(arguments, name) is None]
     if missing:
         parser.error(f"missing {', '.join(missing)}")
-    options = Options(
-        kind=arguments.corpus,
-        media=arguments.media,
-        out=arguments.out,
-        name=arguments.name,
-        domains=arguments.domain,
-        faces=arguments.faces,
-        waveform=arguments.waveform,
-        workers=arguments.workers,
-        limit=arguments.limit,
-        song=arguments.song,
-        spec=Spec(frames_per_clip=arguments.frames_per_clip),
-    )
+    words = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options) if hasattr(arguments, field.name)}
+    options = Options(arguments.corpus, **words, domains=arguments.domain, spec=Spec(frames_per_clip=arguments.frames_per_clip))
     return run_main(lambda: _build(options, as_json=arguments.json), prog=parser.prog)
 
 

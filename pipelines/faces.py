@@ -14,7 +14,7 @@ import numpy as np
 
 from pipelines import decode
 from pipelines.decode import Frame, MediaError
-from pipelines.spec import Spec
+from pipelines.spec import Spec, spaced_indices
 
 Box = tuple[int, int, int, int]
 """left, top, width, height in pixels."""
@@ -121,16 +121,6 @@ def resize_face(rgb: np.ndarray, *, spec: Spec = Spec()) -> np.ndarray:
     shrinks = min(rgb.shape[:2]) > spec.face_size
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(np.ascontiguousarray(rgb), (spec.face_size, spec.face_size), interpolation=method)
-
-
-def spaced_indices(frames: int, count: int) -> list[int]:
-    """Return the indices of at most `count` evenly spaced frames, each in the middle of its step.
-
-    >>> spaced_indices(10, 2), spaced_indices(3, 16)
-    ([2, 7], [0, 1, 2])
-    """
-    count = min(frames, count)
-    return [(2 * step + 1) * frames // (2 * count) for step in range(count)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,7 +39,7 @@ def set_report(manifest: Mapping[str, Any], *, rejects: Sequence[Reject] = (), d
 def set_table(source: str, report: Mapping[str, Any]) -> str:
     """Return the report of a set as lines for people; what is quarantined is told elsewhere."""
     lines = [
-        f"{source}: {report['written']} of {report['found']} clips written, {report['seconds']:.2f} s, {len(report['speakers'])} speakers",
+        f"{source}: {report['written']} of {report['found']} clips written, {report['seconds']:.2f} s, {_people(report['speakers'])}",
         "  " + ", ".join(f"{emotion} {count}" for emotion, count in report["emotions"].items()),
         *(f"  note: {note}" for note in report["notes"]),
     ]
@@ -64,6 +64,11 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         groups = sum(count > 1 for count in copies.values())
         notes.append(f"{same} files in {groups} groups are byte-identical")
     return notes
+
+
+def _people(speakers: Mapping[str, int]) -> str:
+    known = len(speakers) - ("unknown" in speakers)
+    return f"{known} speaker{'s' * (known != 1)}" if known else "speakers unknown"
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

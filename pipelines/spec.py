@@ -50,6 +50,16 @@ def canonical_emotion(name: str) -> str | None:
     return name if name in EMOTIONS else SYNONYMS.get(name)
 
 
+def spaced_indices(number: int, count: int) -> list[int]:
+    """Return the indices of at most `count` evenly spaced ones of `number`, each in the middle of its step.
+
+    >>> spaced_indices(10, 2), spaced_indices(3, 16)
+    ([2, 7], [0, 1, 2])
+    """
+    count = min(number, count)
+    return [(2 * step + 1) * number // (2 * count) for step in range(count)]
+
+
 @dataclasses.dataclass(frozen=True)
 class Spec:
     """The numbers that define a record; lengths in seconds and hertz, counts derived.

@@ -60,7 +60,7 @@ def test_usage_errors_are_one_line_and_exit_2(command, words, expected):
 def test_a_wrong_experiment_is_told_before_tensorflow_is_loaded(command, words, expected):
     began = time.perf_counter()
     finished = command("kerasemo.train", *words)
-    assert (finished.returncode, finished.stdout) == (1, "")
+    assert (finished.returncode, finished.stdout) == (2, "")
     assert expected in finished.stderr
     assert finished.stderr.count("\n") == 1
     assert time.perf_counter() - began < 60

@@ -33,7 +33,7 @@ def test_counts_seconds_and_reasons():
         "notes": ["one folder is missing"],
     }
     assert set_table("a/audio", report).splitlines() == [
-        "a/audio: 10 of 12 clips written, 1.00 s, 3 speakers",
+        "a/audio: 10 of 12 clips written, 1.00 s, 2 speakers",
         "  anger 5, fear 5",
         "  note: one folder is missing",
     ]

@@ -42,7 +42,7 @@ def test_evaluation_shows_each_confusion(result, capsys):
     out = capsys.readouterr().out
     title = out.index("a/visual: confusion (rows: truth)")
     rows = [line.split() for line in out[title:].splitlines()[1:]]
-    assert ["ange", "fear"] in rows and ["anger", "1", "1"] in rows and ["fear", "0", "1"] in rows
+    assert ["anger", "fear"] in rows and ["anger", "1", "1"] in rows and ["fear", "0", "1"] in rows
 
 
 def test_a_contrastive_stage_is_told_by_its_area(result, capsys):
