@@ -37,6 +37,20 @@ def replica_count(replicas: int | None) -> int:
     return replicas or max(1, len(tf.config.list_physical_devices("GPU")))
 
 
+def per_step(stage: Stage) -> int:
+    """Return how many examples, or pairs of examples, a step of a stage has: what is split over devices."""
+    return stage.batch if stage.kind == "supervised" else stage.batch // 2
+
+
+def most_replicas(devices: int, stages: Sequence[Stage]) -> int:
+    """Return the largest number of devices, of those there are, that divides the steps of every stage.
+
+    >>> most_replicas(3, [Stage("a", "supervised", ("x/audio",), batch=64)])
+    2
+    """
+    return next(count for count in range(devices, 0, -1) if not any(per_step(stage) % count for stage in stages))
+
+
 def strategy_for(replicas: int | None) -> tf.distribute.Strategy | None:
     """Return a MirroredStrategy over two devices or more, None for one.
 
@@ -67,6 +81,14 @@ def rows_by_source(records_folder: Path, sources: Sequence[str]) -> dict[str, li
     return {source: records.read_manifest(folder)["clips"] for source, folder in sorted(folders.items())}
 
 
+def gated_sides(records_folder: Path, sources: Sequence[str], *, trained_on: Sequence[str], protocol: str, fold: int) -> splits.Sides:
+    """Return the sides of some sources and of those trained on, through the gate; a corpus that is not trained on is all test."""
+    rows = rows_by_source(records_folder, sorted({*sources, *trained_on}))
+    trained = {source.partition("/")[0] for source in trained_on}
+    rows = {source: clips for source, clips in rows.items() if clips or source in trained_on}
+    return splits.sides(rows, protocol=protocol, fold=fold, foreign={source.partition("/")[0] for source in rows} - trained)
+
+
 def side_of(source: data.Source, sides: splits.Sides, side: str) -> data.Side:
     """Return the items of a source's clips that are on a side."""
     ids = set(sides.ids[source.name][side])
@@ -81,11 +103,19 @@ class Chain:
         self._stages = {stage.name: stage for stage in stages}
         self._log = log
         sources = list(dict.fromkeys(source for stage in stages for source in stage.sources))
-        self._sides = splits.sides(rows_by_source(run.records, sources), protocol=run.protocol, fold=run.fold)
+        rows = rows_by_source(run.records, sources)
+        self._corpus_emotions = {
+            source: scores.in_order(
+                {row["emotion"] for other in rows if other.split("/")[0] == source.split("/")[0] for row in rows[other]}
+            )
+            for source in sources
+        }
+        self._sides = splits.sides(rows, protocol=run.protocol, fold=run.fold)
         folds = max(split.folds for split in self._sides.splits.values())
         if run.fold >= folds:
             raise InputError(f"--fold {run.fold}: these corpora have {folds} folds under {run.protocol}; expected 0 to {folds - 1}")
         self._manifests = {source: data.manifest_hash(data.set_folder(run.records, source)) for source in sources}
+        self._replicas = run.replicas or most_replicas(replica_count(None), stages)
         self._loaded: dict[str, data.Source] = {}
         self._strategy: tuple[tf.distribute.Strategy | None, ...] = ()
 
@@ -96,10 +126,10 @@ class Chain:
             InputError: A folder holds a stage that was trained otherwise, or a batch does not divide over the devices.
         """
         for stage in self._stages.values():
-            per_step, unit = (stage.batch, "examples") if stage.kind == "supervised" else (stage.batch // 2, "pairs")
-            replicas = replica_count(self._run.replicas)
-            if self.result(stage) is None and per_step % replicas:
-                raise InputError(f"stage {stage.name!r}: {per_step} {unit} a step do not divide over {replicas} devices; set batch")
+            if self.result(stage) is None and per_step(stage) % self._replicas:
+                unit = "examples" if stage.kind == "supervised" else "pairs"
+                devices = f"{per_step(stage)} {unit} a step do not divide over {self._replicas} devices"
+                raise InputError(f"stage {stage.name!r}: {devices}; set batch or --replicas")
 
     def run(self) -> list[dict[str, Any]]:
         """Train the stages that are not there yet, in order, and return the result of each."""
@@ -124,9 +154,10 @@ class Chain:
         folder = self._run.folder / stage.name
         try:
             held = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
+            held["key"]
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{folder / 'stage.json'}: damaged ({error}); remove the folder or name another --run") from error
         differences = list(runs.differences(held["key"], self._key(stage)))
         if differences:
@@ -161,6 +192,7 @@ class Chain:
             "network": dataclasses.asdict(self._run.experiment.network),
             "records": {source: self._manifests[source] for source in stage.sources},
             "sides": {source: self._sides.digests[source] for source in stage.sources},
+            "emotions": {source: self._corpus_emotions[source] for source in stage.sources},
             "protocol": self._run.protocol,
             "fold": self._run.fold,
             "seed": self._run.seed,
@@ -178,7 +210,7 @@ class Chain:
 
     def _train(self, stage: Stage) -> dict[str, Any]:
         if not self._strategy:
-            self._strategy = (strategy_for(self._run.replicas),)
+            self._strategy = (strategy_for(self._replicas),)
         for source in stage.sources:
             self._log(f"{stage.name}: {source}: {describe_sides(self._sides, source)}")
         assignment = Assignment(

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -11,6 +12,8 @@ from typing import Any
 from pipelines.spec import DOMAINS, InputError
 
 KINDS = ("supervised", "contrastive", "joint")
+MOST = 1_000_000
+"""The largest number of epochs, and of examples a step."""
 RESERVED = ("network", "data")
 """What a stage cannot be called: the other table of a file, and the folder of the samples in a run folder."""
 
@@ -146,8 +149,8 @@ def _parse_setting(setting: str) -> tuple[str, str, Any]:
         raise InputError(f"--set {setting}: expected STAGE.KEY=VALUE, such as joint.margin=0.8")
     try:
         return target, key, ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return target, key, text
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return target, key, text[:60]
 
 
 def _record(kind: type, table: Mapping[str, Any], where: str):
@@ -166,7 +169,7 @@ def _record(kind: type, table: Mapping[str, Any], where: str):
 
 def _typed(expected: type, value: Any, where: str) -> Any:
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < 1e300 else math.inf
     if expected in (tuple[int, ...], tuple[str, ...]):
         item = int if expected == tuple[int, ...] else str
         if isinstance(value, (list, tuple)) and value and all(type(entry) is item for entry in value):
@@ -207,6 +210,10 @@ def _check(path: Path, experiment: Experiment) -> None:
     for width in network.widths:
         if width < 1 or width % network.groups:
             raise InputError(f"{path}: [network]: every width must be a multiple of groups ({network.groups}); received {width}")
+    sizes = (("widths", max(network.widths), 4096), ("convolutions", network.convolutions, 16), ("embedding", network.embedding, 65536))
+    for name, value, most in sizes:
+        if value > most:
+            raise InputError(f"{path}: [network]: {name} must be at most {most}; received {value}")
     if not (1 <= len(network.widths) <= 6 and network.convolutions >= 1 and network.embedding >= 1 and 0 <= network.dropout < 1):
         raise InputError(f"{path}: [network]: expected 1 to 6 widths, convolutions and embedding of at least 1, dropout in [0, 1)")
 
@@ -217,8 +224,8 @@ def _check_ranges(where: str, stage: Stage) -> None:
         expected = f"a multiple of {2 * couples}, for as many pairs of every two of {len(stage.sources)} sources"
         raise InputError(f"{where}: batch must be {expected}; received {stage.batch}")
     for key, holds, expected in (
-        ("epochs", stage.epochs >= 1, "at least 1"),
-        ("batch", stage.batch >= 2 and stage.batch % 2 == 0, "an even number of at least 2"),
+        ("epochs", 1 <= stage.epochs <= MOST, f"at least 1 and at most {MOST}"),
+        ("batch", 2 <= stage.batch <= MOST and stage.batch % 2 == 0, "an even number of at least 2"),
         ("learning_rate", 0 < stage.learning_rate < 10, "above 0 and below 10"),
         ("weight_decay", 0 <= stage.weight_decay < 1, "in [0, 1)"),
         ("label_smoothing", 0 <= stage.label_smoothing < 1, "in [0, 1)"),

@@ -37,22 +37,20 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
     Raises:
         InputError: No such stage, or records that are not those it was trained on.
     """
-    from kerasemo import chain, data, runs, scores, splits
-    from pipelines import records
+    from kerasemo import chain, data, runs, scores
 
     ancestry = _ancestry(options.run, options.stage)
     result = ancestry[-1]
-    if not options.records.is_dir():
-        raise InputError(f"{options.records}: no such folder; expected sets of records, made with python -m pipelines.build")
-    there = [f"{folder.parent.name}/{folder.name}" for folder in records.find_sets(options.records)]
-    if not there:
-        raise InputError(f"{options.records}: no set of records in it; make one with python -m pipelines.build --out {options.records}")
+    there = sources_in(options.records)
     asked = [source for source in (options.sources or there) if source in there]
     trained_on = sorted({source for stage in ancestry for source in stage["trained_on"]})
-    corpora = {source.partition("/")[0] for source in trained_on}
-    rows = chain.rows_by_source(options.records, sorted({*asked, *(source for source in trained_on if source in there)}))
-    foreign = {source.partition("/")[0] for source in rows} - corpora
-    sides = splits.sides(rows, protocol=result["protocol"], fold=result["fold"], foreign=foreign)
+    absent = [source for source in trained_on if source not in there]
+    if absent:
+        raise InputError(
+            f"{options.records}: lacks {', '.join(absent)}, which stage {result['stage']!r} comes from, so nothing shows that no test "
+            "clip was trained on; name the records of the training"
+        )
+    sides = chain.gated_sides(options.records, asked, trained_on=trained_on, protocol=result["protocol"], fold=result["fold"])
     for stage in ancestry:
         _check_same_sides(stage, sides.digests, options.records)
     network = runs.load_network(options.run / result["stage"], result)
@@ -61,7 +59,9 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
     load = load or (lambda source: data.read_source(options.records, source))
     scored, left_out = {}, {}
     for source in asked:
-        if not seen[DOMAINS.index(source.partition("/")[2])]:
+        if source not in sides.ids:
+            left_out[source] = "no clip in it"
+        elif not seen[DOMAINS.index(source.partition("/")[2])]:
             left_out[source] = f"the network has not been trained on {source.partition('/')[2]} yet"
         elif result["kind"] == "contrastive":
             if source in result["trained_on"]:
@@ -77,9 +77,24 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
                 scored[source], _ = scores.score_side(predict, side, trained=result["trained_emotions"])
         if source in scored:
             scored[source]["deduplicated"] = any(sides.dropped[source].values())
+            scored[source]["publisher_split"] = sides.splits[source.partition("/")[0]].publisher
     document = {key: result[key] for key in ("stage", "protocol", "fold", "trained_on")}
     missing = [source for source in options.sources or () if source not in there]
     return document | {"sources": scored, "not_scored": left_out | dict.fromkeys(missing, f"no records in {options.records}")}
+
+
+def sources_in(folder: Path) -> list[str]:
+    """Return the sources whose sets stand in a folder of records; InputError where there is none."""
+    from pipelines import records
+
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected sets of records, made with python -m pipelines.build --out {folder}")
+    there = [f"{path.parent.name}/{path.name}" for path in records.find_sets(folder) if path.parent.parent == folder]
+    if not there:
+        raise InputError(
+            f"{folder}: no set NAME/DOMAIN of records in it; name the folder that was given as --out to python -m pipelines.build"
+        )
+    return there
 
 
 def _not_scorable(side, corpus: Sequence[str], trained: Sequence[str]) -> str:

@@ -12,6 +12,14 @@ from pipelines.spec import InputError
 Logs = dict[str, float]
 
 
+def check_finite(epoch: int, logs: Logs) -> None:
+    """Raise an InputError that names the terms and scores of an epoch that are NaN or infinite."""
+    broken = sorted(name for name, value in logs.items() if not math.isfinite(value))
+    if broken:
+        names = ", ".join(broken)
+        raise InputError(f"epoch {epoch + 1}: {names} became NaN or infinite; the last good epoch is kept; lower the learning rate")
+
+
 class Validation(keras.callbacks.Callback):
     """Adds the scores of the validation clips to every epoch's logs."""
 
@@ -20,6 +28,7 @@ class Validation(keras.callbacks.Callback):
         self._scores = scores
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        check_finite(epoch, logs)  # a network of NaN has no scores
         logs.update({f"val_{name}": value for name, value in self._scores().items()})
 
 
@@ -41,17 +50,17 @@ class Checkpoints(keras.callbacks.Callback):
     @property
     def best_epoch(self) -> int:
         """The best epoch, from 0."""
-        epochs = range(len(self.history))
-        return max(epochs, key=lambda epoch: (self.history[epoch][self._watch], -self.history[epoch]["val_loss"]))
+        return best_epoch(self.history, self._watch)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        broken = sorted(name for name, value in logs.items() if not math.isfinite(value))
-        if broken:
-            raise InputError(
-                f"epoch {epoch + 1}: {', '.join(broken)} became NaN or infinite; the last good epoch is kept; lower the learning rate"
-            )
+        check_finite(epoch, logs)
         self.history.append({name: float(value) for name, value in logs.items()})
         self._save(self.history, self.best_epoch == epoch)
+
+
+def best_epoch(history: list[Logs], watch: str) -> int:
+    """Return the epoch, from 0, with the largest score; of equals the one of the lower validation loss."""
+    return max(range(len(history)), key=lambda epoch: (history[epoch][watch], -history[epoch]["val_loss"]))
 
 
 class ProgressBar(keras.callbacks.Callback):

@@ -26,7 +26,7 @@ def labelled_plan(side: Side, *, batch: int, seed: int) -> Plan:
     steps = len(side.items) // batch
     if not steps:
         raise InputError(
-            f"{side.source.name}: {len(side.items)} faces or segments, fewer than a batch of {batch}; make the batch smaller, such as --set STAGE.batch=16"
+            f"{side.source.name}: {len(side.items)} faces or segments, fewer than a batch of {batch}; make it smaller: --set STAGE.batch=N"
         )
 
     def plan(epoch: int) -> dict[str, np.ndarray]:
@@ -72,7 +72,7 @@ def pair_plan(sides: Sequence[Side], *, pairs: int, seed: int) -> Plan:
     steps = (most := len(largest.items)) // max(1, len(sides) - 1) // share
     if not steps:
         raise InputError(
-            f"{largest.source.name}: {most} faces or segments, too few for {pairs} pairs a step; make the batch smaller, such as --set STAGE.batch=16"
+            f"{largest.source.name}: {most} faces or segments, too few for {pairs} pairs a step; make it smaller: --set STAGE.batch=N"
         )
 
     def plan(epoch: int) -> dict[str, np.ndarray]:

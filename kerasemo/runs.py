@@ -39,10 +39,12 @@ def seen_domains(model: keras.Model) -> np.ndarray:
 def finished(folder: Path) -> dict[str, Any] | None:
     """Return the result of a stage that is done, else None."""
     try:
-        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        result = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        result["key"], result["trained_emotions"], result["sources"]
+        return result
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}/metrics.json: damaged ({error}); remove the folder and train the stage again") from error
 
 

@@ -70,6 +70,8 @@ def _print_sources(console: Console, result: Mapping[str, Any]) -> None:
         table.add_row(source, str(score["clips"]), *figures, unknown)
     _print(console, title, table)
     for source, score in result["sources"].items():
+        if score.get("publisher_split"):
+            console.print(f"{source}: its publisher's own split, whatever the protocol", soft_wrap=True)
         if score.get("deduplicated"):
             console.print(f"{source}: deduplicated: copies of its test clips were left out of training and validation", soft_wrap=True)
         if "pair_auc" in score:

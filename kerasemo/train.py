@@ -61,6 +61,9 @@ def train(options: Options, *, log=lambda line: None) -> dict[str, Any]:
         raise InputError(f"{records}: no such folder; expected sets of records, made with python -m pipelines.build --out {records}")
     run = chain.Run(experiment, records, folder, options.protocol, options.fold, options.seed, options.epochs, options.replicas)
     work = chain.Chain(run, stages, log=log)
+    there = [source for source in experiment.sources if source in evaluate.sources_in(records)]
+    trained_on = [source for stage in stages for source in stage.sources]
+    chain.gated_sides(records, there, trained_on=trained_on, protocol=options.protocol, fold=options.fold)  # what is scored at the end
     results = work.run()
     scored = evaluate.evaluate(evaluate.Options(folder, records, options.stage, experiment.sources), load=work.source)
     summary = [{key: result[key] for key in ("stage", "kind", "trained_on", "epochs", "best_epoch", "sources")} for result in results]

@@ -16,7 +16,7 @@ from kerasemo.config import Network, Stage
 from kerasemo.model import build_network
 from kerasemo.stages import MODELS
 from pipelines import progress, records
-from pipelines.spec import DOMAINS, InputError
+from pipelines.spec import DOMAINS, EMOTIONS, InputError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,12 +49,19 @@ class Training:
         self._stage = assignment.stage
         self._sides = assignment.sides
         self._log = log
+        self._watch = "val_pair_auc" if self._stage.kind == "contrastive" else "val_ua"
         self._replicas = assignment.strategy.num_replicas_in_sync if assignment.strategy else 1
         for side, sources in self._sides.items():
             for part in sources:
                 if not len(part.items):
                     where = f"{side} side under {assignment.key['protocol']}, fold {assignment.key['fold']}"
                     raise InputError(f"{part.source.name}: no clip on the {where}; build more of the corpus")
+                emotions = {EMOTIONS[label] for label in part.labels}
+                if not emotions & set(assignment.emotions):
+                    names = f"{', '.join(sorted(emotions))} on the {side} side, trained on {', '.join(assignment.emotions)}"
+                    raise InputError(
+                        f"{part.source.name}: {names}, so nothing can be scored; take another fold or build more of the corpus"
+                    )
         self._plan = self._planned("train", self._stage.batch, assignment.seed)
         self._validation_plan = self._planned("validation", self._validation_batch(), assignment.seed + 1)
         if self._stage.kind == "contrastive":
@@ -150,24 +157,39 @@ class Training:
 
     def _resume(self) -> list[monitor.Logs]:
         """Take over the state of an interrupted training; return the logs of its finished epochs."""
-        last = self._work.folder / "checkpoints" / "last.safetensors"
-        if not last.is_file():
+        folder = self._work.folder / "checkpoints"
+        if not (folder / "last.safetensors").is_file():
             return []
-        tensors, state = checkpoint.load(last)
-        checkpoint.assign(self._state(), tensors, where=last)
-        self._log(f"{self._stage.name}: goes on after epoch {len(state['history'])} of {self._stage.epochs}")
-        return state["history"]
+        try:
+            tensors, state = checkpoint.load(folder / "last.safetensors")
+            history = state["history"]
+            best = monitor.best_epoch(history, self._watch) + 1
+            if best != len(history) and checkpoint.load(folder / "best.safetensors")[1]["epoch"] != best:
+                raise InputError(f"{folder / 'best.safetensors'}: not of epoch {best}")
+        except InputError as error:
+            self._log(f"{self._stage.name}: {error}; it is trained from the start")
+            shutil.rmtree(folder)
+            folder.mkdir()
+            return []
+        checkpoint.assign(self._state(), tensors, where=folder)
+        if best == len(history):  # stopped, perhaps, before the best epoch's own file was written
+            self._save_best(best)
+        self._log(f"{self._stage.name}: goes on after epoch {len(history)} of {self._stage.epochs}")
+        return history
+
+    def _save_best(self, epoch: int) -> None:
+        checkpoint.save(self._work.folder / "checkpoints" / "best.safetensors", self._model.weights, {"epoch": epoch})
 
     def _fit(self, history: list[monitor.Logs], bar: progress.Bar) -> tuple[list[monitor.Logs], int]:
         """Train the epochs that are left; return the logs of all epochs and the best one, from 0."""
         stage, folder = self._stage, self._work.folder
-        watch = "val_pair_auc" if stage.kind == "contrastive" else "val_ua"
+        watch = self._watch
         first_epoch = len(history)
 
         def save(history: list[monitor.Logs], best: bool) -> None:
-            if best:
-                checkpoint.save(folder / "checkpoints" / "best.safetensors", self._model.weights, {"epoch": len(history)})
             checkpoint.save(folder / "checkpoints" / "last.safetensors", self._state(), {"history": history})
+            if best:
+                self._save_best(len(history))
 
         checkpoints = monitor.Checkpoints(save, history=history, watch=watch)
         if first_epoch < stage.epochs:

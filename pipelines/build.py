@@ -127,7 +127,9 @@ def _domains_found(clips_of: Mapping[str, Sequence[Clip]]) -> str:
 def _set_options(options: Options, name: str, domain: str) -> dict[str, Any]:
     """Return what decides a set's bytes beside its media, as its manifest holds it."""
     own = {"faces": options.faces} if domain == "visual" else {"waveform": options.waveform}
-    return {"corpus": name, "domain": domain, "kind": options.kind, **own, "spec": dataclasses.asdict(options.spec)}
+    # How many faces a clip has does not concern its sound.
+    spec = options.spec if domain == "visual" else dataclasses.replace(options.spec, frames_per_clip=Spec.frames_per_clip)
+    return {"corpus": name, "domain": domain, "kind": options.kind, **own, "spec": dataclasses.asdict(spec)}
 
 
 def _group_by_file(clips_of: Mapping[str, Sequence[Clip]]) -> list[dict[str, Clip]]:

@@ -66,7 +66,7 @@ def load_tensorflow() -> None:
 
 def positive_int(text: str) -> int:
     """Parse a whole number of at least 1 (an argparse type)."""
-    value = int(text) if text.lstrip("+").isdigit() else 0
+    value = int(text) if text.isdigit() and len(text) < 10 else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1; received {text!r}")
     return value
@@ -74,6 +74,6 @@ def positive_int(text: str) -> int:
 
 def natural_int(text: str) -> int:
     """Parse a whole number of at least 0 (an argparse type)."""
-    if not text.isdigit():
+    if not text.isdigit() or len(text) > 9:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 0; received {text!r}")
     return int(text)

@@ -195,16 +195,20 @@ def _face(frame: Frame, before: Box | None, spec: Spec, detect: Detector | None)
 def _stand_ins(
     path: Path, missing: list[int], half_step: float, spec: Spec, detect: Detector | None, progress: Callable[[], None]
 ) -> Iterator[tuple[int, tuple[np.ndarray, Box]]]:
-    """Yield (target, face) for the targets that have a face within half a step, the nearest frame first."""
+    """Yield (target, face) for the targets that have a face within half a step, the nearest of eight frames on each side first."""
     reach = int(np.ceil(half_step)) - 1
     offsets = sorted({round(offset) for offset in np.linspace(1, reach, min(reach, NEIGHBOURS_TRIED))}) if reach else []
-    target_of = {target + sign * offset: target for target in missing for offset in offsets for sign in (-1, 1)}
+    targets_of: dict[int, list[int]] = {}  # short steps share frames
+    for target in missing:
+        for offset in offsets:
+            for index in (target - offset, target + offset):
+                targets_of.setdefault(index, []).append(target)
     held: dict[int, list[tuple[int, Frame]]] = {}
-    for index, frame in decode.read_frames(path, (index for index in target_of if index >= 0), progress=progress):
-        target = target_of[index]
-        held.setdefault(target, []).append((abs(index - target), frame))
-        if len(held) > 1:  # windows do not overlap, so the one before is complete
-            yield from _nearest(held, min(held), spec, detect, progress)
+    for index, frame in decode.read_frames(path, (index for index in targets_of if index >= 0), progress=progress):
+        for target in [target for target in held if target + reach < index]:  # all that is near it has been read
+            yield from _nearest(held, target, spec, detect, progress)
+        for target in targets_of[index]:
+            held.setdefault(target, []).append((abs(index - target), frame))
     for target in sorted(held):
         yield from _nearest(held, target, spec, detect, progress)
 

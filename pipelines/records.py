@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from pipelines import mels
 from pipelines.corpora.clip import Clip
-from pipelines.spec import InputError, Spec
+from pipelines.spec import DOMAINS, InputError, Spec
 
 SCHEMA = 1
 """Raised whenever a record of before can no longer be read."""
@@ -108,6 +108,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: damaged (not a manifest); build the set again")
     if manifest.get("schema") != SCHEMA:
         raise InputError(f"{path}: schema version {manifest.get('schema')}, expected {SCHEMA}; build the set again with this version")
+    missing = {"corpus", "domain", "spec", "shards", "clips", "quarantined"} - manifest.keys()
+    if missing:
+        raise InputError(f"{path}: damaged (no {', '.join(sorted(missing))}); build the set again")
     return manifest
 
 
@@ -121,7 +124,7 @@ def find_sets(folder: Path) -> list[Path]:
     if (folder / "manifest.json").is_file():
         return [folder]
     for below in ("*/manifest.json", "*/*/manifest.json"):
-        if sets := sorted(path.parent for path in folder.glob(below) if not path.parent.name.startswith(".")):
+        if sets := sorted(path.parent for path in folder.glob(below) if path.parent.name in DOMAINS):
             return sets
     return []
 

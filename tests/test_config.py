@@ -174,7 +174,7 @@ def instead(old: str, new: str, *, of: str = JOINT) -> str:
         (instead('"b/audio"]', '"a/visual"]'), "sources must differ; received a/visual, a/visual"),
         (instead(', "b/audio"]', "]"), "a joint stage has two sources or more; received 1"),
         (instead('kind = "joint"', 'kind = "supervised"'), "a supervised stage has one source; received 2"),
-        (JOINT + "epochs = 0", "stage 'joint': epochs must be at least 1; received 0"),
+        (JOINT + "epochs = 0", "stage 'joint': epochs must be at least 1 and at most 1000000; received 0"),
         (JOINT + "batch = 0", "batch must be an even number of at least 2; received 0"),
         (JOINT + "batch = 7", "batch must be an even number of at least 2; received 7"),
         (instead('"b/audio"]', '"b/audio", "c/audio"]') + "batch = 64", "batch must be a multiple of 6, .* of 3 sources; received 64"),

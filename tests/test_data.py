@@ -107,7 +107,7 @@ def test_seeds_of_masks_are_not_those_of_the_order():
 
 
 def test_a_batch_larger_than_the_side_is_refused():
-    with pytest.raises(InputError, match="a/visual: 4 faces or segments, fewer than a batch of 5; make the batch smaller"):
+    with pytest.raises(InputError, match="a/visual: 4 faces or segments, fewer than a batch of 5; make it smaller"):
         plans.labelled_plan(data.Side(one_source(), np.arange(4)), batch=5, seed=0)
 
 
@@ -229,7 +229,7 @@ def test_no_clip_is_paired_with_itself():
         ((("anger",) * 4, ("anger",) * 4), 2, "s0/visual and s1/visual: anger is the only emotion, so no pair can show different ones"),
         ((("anger", "fear"), ("anger", "fear"), ("calm", "anger")), 4, "4 pairs a step, expected a multiple of 3; set batch .* of 6"),
         ((("anger", "fear"), ("anger",)), 0, "0 pairs a step, expected a multiple of 1"),
-        ((("anger", "fear"), ("anger",)), 3, "s0/visual: 2 faces or segments, too few for 3 pairs a step; make the batch"),
+        ((("anger", "fear"), ("anger",)), 3, "s0/visual: 2 faces or segments, too few for 3 pairs a step; make it smaller"),
         ((("anger", "fear", "calm"),), 1, "^s0/visual has no emotion of two clips, so no pair can show the same one"),
         ((("anger",) * 4,), 1, "^s0/visual: anger is the only emotion"),
     ],

@@ -167,6 +167,7 @@ def test_run_again_does_nothing_twice_and_says_so(run, records_folder, experimen
     ("change", "expected"),
     [
         ({"settings": ("joint.margin=0.8",)}, "joint' trained otherwise (stage.margin: 0.6 there, 0.8 asked)"),
+        ({"fold": 6}, "--fold 6: these corpora have 6 folds under speaker-independent; expected 0 to 5"),
         ({"fold": 1}, "fold: 0 there, 1 asked; another split of enterface/visual"),
         ({"seed": 3}, "seed: 0 there, 3 asked"),
         ({"epochs": 1}, "stage.epochs: 8 there, 1 asked"),
@@ -178,7 +179,7 @@ def test_another_key_is_refused_with_what_differs(run, records_folder, experimen
     with pytest.raises(InputError) as error:
         train.train(train.Options("joint", str(experiment), records_folder, folder, **change))
     assert expected in str(error.value)
-    assert "name another --run" in str(error.value)
+    assert "name another --run" in str(error.value) or "fold" in change
 
 
 def test_epochs_are_for_stages_that_run(run, records_folder, experiment, tmp_path):
@@ -226,6 +227,61 @@ def test_evaluate_refuses_records_with_other_sides(run, records_folder, tmp_path
     write_set(tmp_path / "records", "enterface/visual", speakers=7)
     with pytest.raises(InputError, match="sides are not those that stage 'pretrain' was trained on"):
         evaluate.evaluate(evaluate.Options(folder, tmp_path / "records"))
+
+
+def test_evaluate_refuses_records_without_those_of_the_training(run, records_folder, tmp_path):
+    """Under another name, or without its other corpora, a clip that was trained on would pass for unseen."""
+    folder, _, _ = run
+    shutil.copytree(records_folder / "enterface", tmp_path / "renamed")
+    with pytest.raises(InputError, match="lacks enterface/visual, savee/audio, savee/visual, which stage 'joint' comes from"):
+        evaluate.evaluate(evaluate.Options(folder, tmp_path))
+    with pytest.raises(InputError, match="no set NAME/DOMAIN of records in it"):
+        evaluate.evaluate(evaluate.Options(folder, records_folder / "savee"))
+
+
+def test_a_domain_that_widens_a_corpus_makes_another_key(records_folder, experiment, tmp_path):
+    """The mask of the logits has the emotions of all domains, so a stage of before is not the same."""
+    shutil.copytree(records_folder / "enterface", tmp_path / "records" / "enterface")
+    options = train.Options("pretrain", str(experiment), tmp_path / "records", tmp_path / "run", epochs=1)
+    train.train(options)
+    write_set(tmp_path / "records", "enterface/audio", speakers=6, emotions=EMOTIONS[:5], seed=9)
+    with pytest.raises(InputError, match="emotions.enterface/visual"):
+        train.train(options)
+
+
+def test_a_copy_in_a_corpus_that_is_only_scored_is_found_before_the_training(records_folder, tmp_path):
+    shutil.copytree(records_folder, tmp_path / "records")
+    manifest = json.loads((tmp_path / "records" / "foreign" / "audio" / "manifest.json").read_text())
+    manifest["clips"][0]["sha256"] = "enterface/visual s4/anger0.avi"
+    (tmp_path / "records" / "foreign" / "audio" / "manifest.json").write_text(json.dumps(manifest))
+    stages = {**STAGES, "other": {"kind": "supervised", "sources": ["foreign/audio"], "start_from": "pretrain", "batch": 4}}
+    experiment = write_experiment(tmp_path / "toy.toml", **stages)
+    with pytest.raises(InputError, match="is on two sides"):
+        train.train(train.Options("pretrain", str(experiment), tmp_path / "records", tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("file", ["last", "best"])
+def test_a_damaged_checkpoint_is_said_and_trained_from_the_start(records_folder, experiment, tmp_path, file):
+    options = train.Options("pretrain", str(experiment), records_folder, tmp_path, epochs=3)
+    whole = train.train(options)
+    (tmp_path / "pretrain" / "metrics.json").unlink()
+    path = tmp_path / "pretrain" / "checkpoints" / f"{file}.safetensors"
+    history = json.loads(json.dumps(whole["stages"][0]["best_epoch"]))
+    body = bytearray(path.read_bytes())
+    body[-1] ^= 1
+    path.write_bytes(body)
+    log = []
+    again = train.train(options, log=log.append)
+    restarted = any("damaged" in line and "trained from the start" in line for line in log)
+    assert restarted == (file == "last" or history != 3)  # the last epoch's own state can stand in for a best file
+    assert again == whole
+
+
+def test_a_loss_of_nan_is_one_clear_error_and_keeps_the_epochs_before(records_folder, experiment, tmp_path):
+    settings = ("pretrain.learning_rate=9", "pretrain.weight_decay=0.9")
+    with pytest.raises(InputError, match="became NaN or infinite; the last good epoch is kept; lower the learning rate"):
+        train.train(train.Options("pretrain", str(experiment), records_folder, tmp_path, settings=settings, epochs=60))
 
 
 @pytest.mark.parametrize(("stage", "expected"), [("finetune", "stage 'finetune' is not finished there"), (None, "no finished stage")])
