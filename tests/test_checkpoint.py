@@ -11,7 +11,7 @@ from kerasemo.config import Network
 from kerasemo.model import build_network
 from pipelines.spec import InputError, Spec
 
-REMEDY = "train the stage again"
+REMEDY = "remove its folder and train the stage again"
 
 
 def a_training(*, widths=(8,), seed=1):
