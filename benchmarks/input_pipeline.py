@@ -98,7 +98,7 @@ def mels_benchmark(folder: Path, clips: int, rounds: int) -> None:
     import soundfile
     import tensorflow as tf
 
-    from pipelines import decode, mels
+    from pipelines import mels, sound
 
     rate_hz, clip_seconds = 44_100, 4.0
     paths = [folder / f"{n}.wav" for n in range(clips)]
@@ -108,7 +108,7 @@ def mels_benchmark(folder: Path, clips: int, rounds: int) -> None:
 
     def ours() -> None:
         for path in paths:
-            measure(decode.read_waveform(path)[0])
+            measure(sound.read_waveform(path)[0])
 
     def theirs() -> None:
         for path in paths:

@@ -1,4 +1,4 @@
-"""Media file -> frames and waveform, by PyAV (video, sound) and OpenCV (stills); no tensorflow."""
+"""Media file -> pictures, by PyAV (video) and OpenCV (stills); no tensorflow. Sound is read by `pipelines.sound`."""
 
 import errno
 import hashlib
@@ -10,9 +10,6 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-import soxr
-
-from pipelines.spec import Spec
 
 av.logging.set_level(av.logging.PANIC)
 
@@ -57,16 +54,18 @@ def read_still(path: Path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _open(path: Path):
+def open_media(path: Path):
+    """Open a media file; raises MediaError when it is none."""
     if path.stat().st_size == 0:
         raise MediaError("empty file (0 bytes)")
     try:
         return av.open(str(path), metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
-        raise MediaError(f"not a media file that can be opened ({_reason(error)})") from error
+        raise MediaError(f"not a media file that can be opened ({reason(error)})") from error
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return what a library says of its error, in a few words."""
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -76,7 +75,7 @@ def count_frames(path: Path) -> tuple[int, float]:
     Raises:
         MediaError: The file cannot be opened or has no picture.
     """
-    with _open(path) as container:
+    with open_media(path) as container:
         if not container.streams.video:
             raise MediaError("no video stream")
         stream = container.streams.video[0]
@@ -84,7 +83,7 @@ def count_frames(path: Path) -> tuple[int, float]:
             count = sum(1 for packet in container.demux(stream) if packet.size)
             rate_hz = float(stream.average_rate or stream.guessed_rate or 0)
         except av.FFmpegError as error:
-            raise MediaError(f"video stream cannot be read ({_reason(error)})") from error
+            raise MediaError(f"video stream cannot be read ({reason(error)})") from error
     if not count:
         raise MediaError("video stream without a picture")
     return count, count / rate_hz if rate_hz else 0.0
@@ -104,13 +103,13 @@ def read_frames(path: Path, wanted: Iterable[int], *, progress: Callable[[], Non
         MediaError: The file cannot be opened or has no video stream.
     """
     wanted = sorted(set(wanted))
-    with _open(path) as container:
+    with open_media(path) as container:
         if not container.streams.video:
             raise MediaError("no video stream")
         container.streams.video[0].thread_type = "NONE"
         next_wanted = iter(wanted)
         target = next(next_wanted, None)
-        for index, picture in enumerate(_decoded(container, container.streams.video[0])):
+        for index, picture in enumerate(decoded(container, container.streams.video[0])):
             if target is None:
                 return
             progress()
@@ -133,7 +132,7 @@ def _luma(picture) -> np.ndarray:
     return picture.to_ndarray(format="gray")
 
 
-def _decoded(container, stream) -> Iterator:
+def decoded(container, stream) -> Iterator:
     """Yield what decodes of a stream, passing over packets that do not."""
     try:
         for packet in container.demux(stream):
@@ -143,60 +142,3 @@ def _decoded(container, stream) -> Iterator:
                 continue
     except av.FFmpegError:  # a truncated container: what came before it is good
         return
-
-
-def read_waveform(path: Path, *, spec: Spec = Spec(), progress: Callable[[], None] = lambda: None) -> tuple[np.ndarray, float]:
-    """Read the first sound track as a mono waveform at the spec's rate, and how long the track is.
-
-    The channels are averaged in float32, then resampled by soxr's HQ, as `librosa.load(res_type="soxr_hq")` does.
-
-    Args:
-        path: A sound or video file.
-        spec: The rate, the least length and the level that counts as silence.
-        progress: Called after every decoded frame of sound.
-
-    Returns:
-        The waveform, float32 [samples] in [-1, 1], and its length before resampling in seconds.
-
-    Raises:
-        MediaError: No sound track, nothing decodes, NaN or infinity, silent, or shorter than one analysis window.
-    """
-    with _open(path) as container:
-        if not container.streams.audio:
-            raise MediaError("no sound track")
-        chunks, rates = [], set()
-        for frame in _decoded(container, container.streams.audio[0]):
-            progress()
-            rates.add(frame.sample_rate)
-            chunks.append(_samples(frame).mean(axis=0))
-    if not chunks:
-        raise MediaError("sound track of which nothing could be decoded")
-    if len(rates) > 1:
-        raise MediaError(f"sound track that changes its rate ({', '.join(map(str, sorted(rates)))} Hz)")
-    rate_hz = rates.pop()
-    waveform = np.concatenate(chunks)
-    if not np.isfinite(waveform).all():
-        raise MediaError("sound track with NaN or infinite samples")
-    seconds = waveform.size / rate_hz
-    if np.abs(waveform).max() < spec.silence_peak:
-        raise MediaError(f"silent sound track (never above {20 * np.log10(spec.silence_peak):.0f} dB of full scale)")
-    if rate_hz != spec.sample_rate_hz:
-        expected = -(-waveform.size * spec.sample_rate_hz // rate_hz)  # rounded up, as librosa does
-        waveform = soxr.resample(waveform, rate_hz, spec.sample_rate_hz, quality="HQ")[:expected]
-        waveform = np.pad(waveform, (0, expected - waveform.size))
-    if waveform.size < spec.fft_samples:
-        least_ms = 1000 * spec.fft_samples / spec.sample_rate_hz
-        raise MediaError(f"too short: {seconds * 1000:.1f} ms of sound, expected at least {least_ms:.0f} ms")
-    return np.ascontiguousarray(waveform, np.float32), seconds
-
-
-def _samples(frame) -> np.ndarray:
-    """Return a frame of sound as float32 [channels, samples] in [-1, 1]."""
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T  # [channels, samples]
-    if samples.dtype == np.uint8:
-        return (samples.astype(np.float32) - 128) / 128
-    if samples.dtype.kind == "i":
-        return samples.astype(np.float32) / np.float32(2 ** (8 * samples.dtype.itemsize - 1))
-    return samples.astype(np.float32)

@@ -39,7 +39,7 @@ def decode_file(task: Task, spec: Spec, *, progress=lambda: None) -> dict[str, A
     Returns:
         `sha256` of the file and, for each domain, either the arrays read or `{"error": reason}`.
     """
-    from pipelines import decode, faces
+    from pipelines import decode, faces, sound
 
     detect = faces.detect_face if task.detect else None
 
@@ -51,7 +51,7 @@ def decode_file(task: Task, spec: Spec, *, progress=lambda: None) -> dict[str, A
         return dataclasses.asdict(found)
 
     def audio() -> dict[str, Any]:
-        waveform, seconds = decode.read_waveform(task.path, spec=spec, progress=progress)
+        waveform, seconds = sound.read_waveform(task.path, spec=spec, progress=progress)
         return {"waveform": waveform, "seconds": seconds}
 
     result: dict[str, Any] = {"sha256": ""}
@@ -215,7 +215,7 @@ def _serve() -> None:
     os.dup2(2, 1)
     import cv2
 
-    from pipelines import faces  # noqa: F401  (what fails here is shown)
+    from pipelines import faces, sound  # noqa: F401  (what fails here is shown)
 
     cv2.setNumThreads(1)
     for stream in (1, 2):

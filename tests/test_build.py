@@ -17,6 +17,7 @@ import pytest
 from builds import EMODB_NAMES, build_json, content, emodb
 
 from pipelines import build, decode, faces, mels, records
+from pipelines.sound import read_waveform
 from pipelines.spec import Spec
 
 
@@ -49,7 +50,7 @@ def test_faces_and_segments_are_those_of_the_files(capsys, tmp_path, corpus):
     np.testing.assert_array_equal(visual["joy/a.mp4", 0]["inputs"], faces.read_faces(corpus / "joy/a.mp4").faces)
     np.testing.assert_array_equal(visual["fear/c.png", 0]["inputs"], faces.read_still_face(corpus / "fear/c.png").faces)
     for id in ("joy/a.mp4", "sad/b.wav"):
-        waveform, _ = decode.read_waveform(corpus / id)
+        waveform, _ = read_waveform(corpus / id)
         np.testing.assert_allclose(audio[id, 0]["inputs"], mels.segments(mels.log_mel(waveform)), atol=1e-3)
         assert np.abs(audio[id, 0]["pcm"] / 32768 - waveform[: len(audio[id, 0]["pcm"])]).max() <= 0.5 / 32768 + 1e-7
     np.testing.assert_array_equal(audio["sad/b.wav", 0]["pcm"][:9], (media.noise(1.5, 16_000)[0] * 32768).round()[:9])
@@ -60,7 +61,7 @@ def test_faces_and_segments_are_those_of_the_files(capsys, tmp_path, corpus):
         **{"found": 2, "written": 2, "speakers": {"unknown": 2}, "emotions": {"fear": 1, "happiness": 1}, "quarantined": []}
     }
     assert found["audio"]["emotions"] == {"happiness": 1, "sadness": 1}
-    assert found["audio"]["seconds"] == pytest.approx(1.5 + decode.read_waveform(corpus / "joy/a.mp4")[1])
+    assert found["audio"]["seconds"] == pytest.approx(1.5 + read_waveform(corpus / "joy/a.mp4")[1])
     assert found["visual"] == json.loads((tmp_path / "mine/visual/report.json").read_text())
 
 
@@ -149,7 +150,7 @@ def test_sound_over_a_minute_is_cut_into_parts_of_one_utterance(capsys, tmp_path
     assert [part for _, part in parts] == [0, 1, 2] and {record["utterance"] for record in parts.values()} == {b"folder:joy/long"}
     (row,) = records.read_manifest(tmp_path / "folder/audio")["clips"]
     assert row["records"] == 3 and row["items"] == sum(len(record["inputs"]) for record in parts.values())
-    whole = mels.log_mel(decode.read_waveform(tmp_path / "media/joy/long.flac")[0]).numpy()
+    whole = mels.log_mel(read_waveform(tmp_path / "media/joy/long.flac")[0]).numpy()
     edges = (0, 4332, 8665, 12997)
     for (_, part), record in parts.items():
         static = whole[edges[part] : edges[part + 1]]

@@ -15,6 +15,7 @@ from test_mels import librosa_log_mel
 
 from pipelines import decode, mels
 from pipelines.decode import MediaError
+from pipelines.sound import read_waveform
 
 RATES_HZ = (8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000)
 LOSSLESS = {
@@ -46,7 +47,7 @@ def test_sound_equals_librosa(tmp_path, kind, rate_hz, channels):
     suffix, codec, sample_format = LOSSLESS[kind]
     sound = media.noise(0.3037, rate_hz, channels=channels)
     path = media.write_sound(tmp_path / f"a.{suffix}", sound, rate_hz=rate_hz, codec=codec, sample_format=sample_format)
-    ours, seconds = decode.read_waveform(path)
+    ours, seconds = read_waveform(path)
     theirs, _ = librosa.load(path, sr=16_000, mono=True)
     assert ours.dtype == np.float32 and seconds == sound.shape[1] / rate_hz
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
@@ -56,9 +57,9 @@ def test_sound_equals_librosa(tmp_path, kind, rate_hz, channels):
 def test_stereo_is_the_mean_of_its_channels(tmp_path):
     """Twice the same channel is as loud as one, not 3 dB louder; one channel of two is half as high."""
     one = media.tone(0.5, 16_000)
-    mono, _ = decode.read_waveform(media.write_sound(tmp_path / "mono.wav", one))
+    mono, _ = read_waveform(media.write_sound(tmp_path / "mono.wav", one))
     for name, channels, share in (("both", (one, one), 1.0), ("left", (one, 0 * one), 0.5), ("five", (one, *[0 * one] * 5), 1 / 6)):
-        ours, _ = decode.read_waveform(media.write_sound(tmp_path / f"{name}.wav", np.concatenate(channels)))
+        ours, _ = read_waveform(media.write_sound(tmp_path / f"{name}.wav", np.concatenate(channels)))
         np.testing.assert_allclose(ours, share * mono, atol=2e-5)
 
 
@@ -77,7 +78,7 @@ def test_lossy_sound_is_as_long_as_loud_and_as_early(tmp_path, suffix, codec, sa
     tone = media.tone(1.5, rate_hz) * (np.arange(round(1.5 * rate_hz)) >= 0.5 * rate_hz)
     sound = np.repeat(tone, 2, axis=0).astype(np.float32)
     path = media.write_sound(tmp_path / f"a.{suffix}", sound, rate_hz=rate_hz, codec=codec, sample_format=sample_format)
-    ours, seconds = decode.read_waveform(path)
+    ours, seconds = read_waveform(path)
     assert -0.001 < seconds - 1.5 < 0.13 and ours.size == pytest.approx(16_000 * seconds, abs=1)
     onset = np.argmax(np.abs(ours) > 0.2) / 16_000
     assert -0.001 < onset - 0.5 < most_late + 0.001
@@ -119,14 +120,14 @@ def test_bad_sound_is_refused_with_its_reason(tmp_path, name, said):
     else:
         media.write_sound(path, {"zero.wav": 0 * sound, "quiet.wav": 0.0018 * sound, "short.wav": sound[:, :511]}[name])
     with pytest.raises(MediaError, match=said):
-        decode.read_waveform(path)
+        read_waveform(path)
 
 
 def test_the_shortest_sound_is_one_window_long(tmp_path):
     """512 samples are 1 frame; at 48 kHz 1534 samples are 511.33 at 16 kHz, rounded up as librosa does."""
     for rate_hz, samples in ((16_000, 512), (48_000, 1534)):
         path = media.write_sound(tmp_path / f"{rate_hz}.wav", media.noise(samples / rate_hz, rate_hz), rate_hz=rate_hz)
-        assert decode.read_waveform(path)[0].size == 512
+        assert read_waveform(path)[0].size == 512
 
 
 def test_sound_that_changes_its_rate_is_refused(tmp_path):
@@ -137,13 +138,13 @@ def test_sound_that_changes_its_rate_is_refused(tmp_path):
     both = tmp_path / "both.mp3"
     both.write_bytes(b"".join(part.read_bytes() for part in parts))
     with pytest.raises(MediaError, match=r"changes its rate \(22050, 44100 Hz\)"):
-        decode.read_waveform(both)
+        read_waveform(both)
 
 
 def test_a_truncated_sound_gives_what_is_there(tmp_path):
     path = media.write_sound(tmp_path / "a.wav", media.noise(1, 16_000))
     path.write_bytes(path.read_bytes()[:20_000])
-    assert 0.6 < decode.read_waveform(path)[1] < 0.63
+    assert 0.6 < read_waveform(path)[1] < 0.63
 
 
 # Pictures
@@ -170,7 +171,7 @@ def test_video_gives_the_wanted_pictures_and_the_sound(tmp_path, kind):
     for index, frame in read:
         assert frame.rgb().shape == (96, 128, 3) and frame.luma.shape == (96, 128)
         assert media.picture_number(frame.rgb(), 20) == index
-    waveform, seconds = decode.read_waveform(path)
+    waveform, seconds = read_waveform(path)
     assert waveform.size == pytest.approx(0.8 * 16_000, abs=0.08 * 16_000) and seconds == pytest.approx(waveform.size / 16_000, abs=1e-3)
 
 
@@ -234,7 +235,7 @@ def test_a_packet_that_does_not_decode_is_passed_over(tmp_path):
             yield Packet()
             raise av.error.InvalidDataError(1, "the end is missing")
 
-    assert list(decode._decoded(Container(), None)) == ["frame"]
+    assert list(decode.decoded(Container(), None)) == ["frame"]
 
 
 @pytest.mark.parametrize(

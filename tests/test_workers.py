@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from pipelines import decode, workers
+from pipelines.sound import read_waveform
 from pipelines.spec import InputError, Spec
 from pipelines.workers import Pool, Task
 
@@ -36,7 +37,7 @@ def pool():
 
 def reads(pool, sound):
     """Whether the pool still reads a good file, equal to what this process reads."""
-    return np.array_equal(pool.run(audio(sound))["audio"]["waveform"], decode.read_waveform(sound)[0])
+    return np.array_equal(pool.run(audio(sound))["audio"]["waveform"], read_waveform(sound)[0])
 
 
 def test_a_worker_reads_both_domains_of_a_file(pool, tmp_path):
@@ -45,7 +46,7 @@ def test_a_worker_reads_both_domains_of_a_file(pool, tmp_path):
     result = pool.run(Task(path, ("visual", "audio")))
     assert result["sha256"] == decode.content_hash(path)
     assert (result["visual"]["faces"].shape, result["visual"]["looked_at"]) == ((6, 64, 64, 3), 6)
-    np.testing.assert_array_equal(result["audio"]["waveform"], decode.read_waveform(path)[0])
+    np.testing.assert_array_equal(result["audio"]["waveform"], read_waveform(path)[0])
     assert "audio" not in pool.run(Task(path, ("visual",)))
 
 
@@ -89,13 +90,13 @@ def _raise(message):
 
 
 def test_what_a_decoder_raises_is_the_files_reason(monkeypatch, sound):
-    monkeypatch.setattr(decode, "read_waveform", lambda *_, **__: _raise("odd"))
+    monkeypatch.setattr("pipelines.sound.read_waveform", lambda *_, **__: _raise("odd"))
     assert workers.decode_file(audio(sound), Spec())["audio"] == {"error": "decoder failed (ValueError: odd)"}
 
     def hungry(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(decode, "read_waveform", hungry)
+    monkeypatch.setattr("pipelines.sound.read_waveform", hungry)
     assert workers.decode_file(audio(sound), Spec())["audio"] == {"error": "takes more memory than there is"}
 
 
