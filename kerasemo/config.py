@@ -34,6 +34,40 @@ class Network:
 
 
 @dataclasses.dataclass(frozen=True)
+class Augment:
+    """How far random changes of the training inputs go, 0: not at all; see `kerasemo.augment`."""
+
+    flip: float = 0.0
+    """Of faces: the probability of a mirror image."""
+    shift: float = 0.0
+    """Share of the side, along both axes."""
+    scale: float = 0.0
+    """Share of the size, larger or smaller."""
+    rotation_degrees: float = 0.0
+    brightness: float = 0.0
+    """Share of the 255 grey levels, up or down."""
+    contrast: float = 0.0
+    """Share of each pixel's distance to the face's mean, more or less."""
+    erasing: float = 0.0
+    """Share of the side that a square is erased of."""
+    time_mask: float = 0.0
+    """Of segments: share of the frames that is masked in one stretch."""
+    frequency_mask: float = 0.0
+    """Share of the Mel bins that is masked in one stretch."""
+    time_shift: float = 0.0
+    """Share of the frames, earlier or later."""
+    gain_db: float = 0.0
+    """Louder or softer."""
+
+
+USUAL_CHANGES = Augment(
+    **{"flip": 0.5, "shift": 0.08, "scale": 0.1, "rotation_degrees": 10.0, "brightness": 0.1, "contrast": 0.2, "erasing": 0.3},
+    **{"time_mask": 0.2, "frequency_mask": 0.15, "time_shift": 0.1, "gain_db": 6.0},
+)
+"""What `augment = true` means. The strengths are the project's choice."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
     """One training in the chain. Rates, batches and epochs are the project's choices, not the paper's."""
 
@@ -53,6 +87,8 @@ class Stage:
     margin: float = 0.6
     """Of the contrastive loss, on embeddings of unit length."""
     contrastive_weight: float = 1.0
+    augment: Augment = Augment()
+    """In a file `true`, `false` or a table of some strengths, such as `{flip = 0.5}`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +204,12 @@ def _record(kind: type, table: Mapping[str, Any], where: str):
 
 
 def _typed(expected: type, value: Any, where: str) -> Any:
+    if expected is Augment:
+        if isinstance(value, dict):
+            return _record(Augment, value, where)
+        if isinstance(value, bool):
+            return USUAL_CHANGES if value else Augment()
+        raise InputError(f"{where}: expected true, false or a table of strengths; received {value!r}")
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value) if abs(value) < 1e300 else math.inf
     if expected in (tuple[int, ...], tuple[str, ...]):
@@ -234,3 +276,7 @@ def _check_ranges(where: str, stage: Stage) -> None:
     ):
         if not holds:
             raise InputError(f"{where}: {key} must be {expected}; received {getattr(stage, key)!r}")
+    for key, strength in dataclasses.asdict(stage.augment).items():
+        most = {"flip": 1, "rotation_degrees": 180, "gain_db": 100}.get(key, 0.9)
+        if not 0 <= strength <= most:
+            raise InputError(f"{where}: augment: {key} must be in [0, {most}]; received {strength!r}")

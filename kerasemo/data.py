@@ -6,13 +6,17 @@ anything is split over devices; tf.data gathers what they name.
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from kerasemo import augment, cache
+from kerasemo.config import Augment
 from pipelines import records
 from pipelines.corpora import LOADERS
 from pipelines.spec import DOMAINS, EMOTIONS, InputError
@@ -74,31 +78,53 @@ def set_folder(records_folder: Path, source: str) -> Path:
     return folder
 
 
+MOST_BYTES = 2 * 2**30
+"""How large the array of a set can be to be kept in memory; at most a quarter of the memory that there is."""
+
+
+def fits_memory(size: int) -> bool:
+    """Tell whether an array of `size` bytes is kept in memory, not in a file."""
+    return size <= min(MOST_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
+
+
 def read_source(records_folder: Path, source: str) -> Source:
     """Read a set into arrays, after checking the checksums of its shards.
 
+    What is too large for the memory is a map of a file (see `kerasemo.cache`), which is written once for a manifest.
+
     Raises:
-        InputError: The set is missing or damaged.
+        InputError: The set is missing or damaged, or there is no room for the file.
     """
     folder = set_folder(records_folder, source)
     manifest = records.check_shards(folder)
     spec, rows = records.spec_of(manifest), manifest["clips"]
-    items = sum(row["items"] for row in rows)
-    inputs = np.empty((items, spec.face_size, spec.face_size, 3), np.uint8 if manifest["domain"] == "visual" else np.float32)
-    clip_of = np.empty(items, np.int64)
-    index_of = {row["id"]: index for index, row in enumerate(rows)}
-    filled, left = 0, [row["items"] for row in rows]
+    shape = (sum(row["items"] for row in rows), spec.face_size, spec.face_size, 3)
+    dtype = np.dtype(np.uint8 if manifest["domain"] == "visual" else np.float32)
+    if fits_memory(math.prod(shape) * dtype.itemsize):
+        inputs, clip_of, filled = np.empty(shape, dtype), np.empty(shape[0], np.int64), 0
+        for clip, items in _clips_inputs(folder, manifest):
+            inputs[filled : filled + len(items)], clip_of[filled : filled + len(items)] = items, clip
+            filled += len(items)
+    else:
+        inputs, clip_of = cache.mapped(manifest_hash(folder), lambda: _clips_inputs(folder, manifest), shape=shape, dtype=dtype)
+    sets = {folder, *records.find_sets(folder.parent)}
+    emotions = {row["emotion"] for path in sets for row in records.read_manifest(path)["clips"]}
+    return Source(source, tuple(rows), inputs, clip_of, frozenset(emotions))
+
+
+def _clips_inputs(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield every record's clip (an index of the manifest's rows) and faces or segments; InputError when they are not the manifest's."""
+    index_of = {row["id"]: index for index, row in enumerate(manifest["clips"])}
+    left = [row["items"] for row in manifest["clips"]]
     for record in records.read(folder, manifest):
         clip, count = index_of.get(record["id"].decode()), len(record["inputs"])
         if clip is None or count > left[clip]:
             raise InputError(f"{folder}: holds more of {record['id'].decode()} than its manifest says; build the set again")
-        inputs[filled : filled + count], clip_of[filled : filled + count] = record["inputs"], clip
-        filled, left[clip] = filled + count, left[clip] - count
-    if filled != items:
-        raise InputError(f"{folder}: {filled} faces or segments, its manifest says {items}; build the set again")
-    sets = {folder, *records.find_sets(folder.parent)}
-    emotions = {row["emotion"] for path in sets for row in records.read_manifest(path)["clips"]}
-    return Source(source, tuple(rows), inputs, clip_of, frozenset(emotions))
+        left[clip] -= count
+        yield clip, record["inputs"]
+    if any(left):
+        items = sum(row["items"] for row in manifest["clips"])
+        raise InputError(f"{folder}: {items - sum(left)} faces or segments, its manifest says {items}; build the set again")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,50 +145,64 @@ Plan = Callable[[int], dict[str, np.ndarray]]
 """epoch -> `item` and `source` (int64 and int32 [steps, batch] or [steps, pairs, 2]) and `seed` (int32, the same shape)."""
 
 
-def batches(sources: Sequence[Source], plan: Plan, *, first_epoch: int = 0, epochs: int | None = None) -> tuple[tf.data.Dataset, int]:
+UNCHANGED = Augment()
+
+
+def batches(
+    sources: Sequence[Source], plan: Plan, *, first_epoch: int = 0, epochs: int | None = None, changes: Augment = UNCHANGED
+) -> tuple[tf.data.Dataset, int]:
     """Return the batches of `kerasemo.stages` that a plan names, from an epoch on, and how many an epoch has.
+
+    Images are uint8 where all sources are visual, else float32.
 
     Args:
         sources: What the plan's `source` indexes.
         plan: Gives the indices of an epoch.
         first_epoch: The first epoch, from 0.
         epochs: How many; None: without end.
+        changes: The random changes of the images; see `kerasemo.augment`.
     """
     sample = plan(first_epoch)
     steps, *shape = sample["item"].shape
-    labels = [source.labels for source in sources]
+    images = [np.asarray(source.inputs) for source in sources]
+    labels = [source.labels[source.clip_of] for source in sources]
     masks = np.stack([source.mask for source in sources])
     domains = np.array([source.domain for source in sources], np.int32)
+    image_shape, dtype = (*shape, *images[0].shape[1:]), np.result_type(*images)
 
-    def steps_of_epochs() -> Iterator[dict[str, np.ndarray]]:
-        epoch = first_epoch
-        while epochs is None or epoch < first_epoch + epochs:
-            drawn = sample if epoch == first_epoch else plan(epoch)
-            yield from ({key: value[step] for key, value in drawn.items()} for step in range(steps))
-            epoch += 1
+    def drawn_of(epoch: np.ndarray) -> list[np.ndarray]:
+        drawn = sample if epoch == first_epoch else plan(int(epoch))
+        return [drawn[name] for name in sample]
+
+    def drawn_steps(epoch: tf.Tensor) -> dict[str, tf.Tensor]:
+        drawn = tf.numpy_function(drawn_of, [epoch], [value.dtype for value in sample.values()])
+        return {name: tf.ensure_shape(value, sample[name].shape) for name, value in zip(sample, drawn, strict=True)}
 
     def gather(item: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        image = np.empty((*item.shape, *sources[0].inputs.shape[1:]), np.float32)
-        label = np.empty(item.shape, np.int32)
-        for index, source in enumerate(sources):
+        if len(sources) == 1:
+            return images[0][item], labels[0][item]
+        image, label = np.empty(image_shape, dtype), np.empty(item.shape, np.int32)
+        for index in range(len(sources)):
             here = which == index
-            image[here] = source.inputs[item[here]]
-            label[here] = labels[index][source.clip_of[item[here]]]
+            image[here], label[here] = images[index][item[here]], labels[index][item[here]]
         return image, label
 
     def batch(drawn: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        image, label = tf.numpy_function(gather, [drawn["item"], drawn["source"]], [tf.float32, tf.int32])
-        return {
-            "image": tf.ensure_shape(image, [*shape, *sources[0].inputs.shape[1:]]),
+        image, label = tf.numpy_function(gather, [drawn["item"], drawn["source"]], [dtype, tf.int32])
+        found = {
+            "image": tf.ensure_shape(image, image_shape),
             "domain": tf.gather(domains, drawn["source"]),
             "seed": drawn["seed"],
             "label": tf.ensure_shape(label, shape),
             "mask": tf.gather(masks, drawn["source"]),
             "source": drawn["source"],
         }
+        return augment.augmented(found, changes, domains={source.domain for source in sources})
 
-    signature = {key: tf.TensorSpec(shape, value.dtype) for key, value in sample.items()}
-    dataset = tf.data.Dataset.from_generator(steps_of_epochs, output_signature=signature)
+    # An epoch is drawn in one call, while that before it is gone through. (A dataset from a generator would have TensorFlow
+    # tell malloc to give memory back at once, which slows every step of the training.)
+    dataset = tf.data.Dataset.range(first_epoch, 2**62 if epochs is None else first_epoch + epochs)
+    dataset = dataset.map(drawn_steps).prefetch(1).flat_map(tf.data.Dataset.from_tensor_slices)
     dataset = dataset.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
     if epochs is not None:
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * epochs))

@@ -5,7 +5,7 @@ dict of tensors whose first axis is the examples or the pairs, so that a strateg
 
 | key | supervised | contrastive, joint |
 |---|---|---|
-| `image` | float32 [batch, 64, 64, 3] | [pairs, 2, 64, 64, 3] |
+| `image` | uint8 or float32 [batch, 64, 64, 3] | [pairs, 2, 64, 64, 3] |
 | `domain`, `seed` | int32 [batch] | [pairs, 2] |
 | `label` (of EMOTIONS) | int32 [batch] | [pairs, 2] |
 | `mask` (emotions of the example's corpus) | float32 [batch, 10] | [pairs, 2, 10] |
@@ -70,7 +70,8 @@ class StageModel(keras.Model):
             self._terms[name].update_state(value * replicas, sample_weight=examples)
 
     def _forward(self, batch: dict, training: bool) -> dict:
-        return self({key: batch[key] for key in ("image", "domain", "seed")}, training=training)
+        image = ops.cast(batch["image"], "float32")
+        return self({"image": image, "domain": batch["domain"], "seed": batch["seed"]}, training=training)
 
     def _source_cross_entropies(self, batch: dict, logits) -> dict:
         """Return each source's mean cross-entropy, from the examples of all sources: [examples, emotions] logits."""

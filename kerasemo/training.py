@@ -195,7 +195,8 @@ class Training:
         if first_epoch < stage.epochs:
             if not first_epoch:
                 shutil.rmtree(folder / "logs", ignore_errors=True)
-            batches, steps = data.batches(_sources(self._sides["train"]), self._plan, first_epoch=first_epoch)
+            sources = _sources(self._sides["train"])
+            batches, steps = data.batches(sources, self._plan, first_epoch=first_epoch, changes=stage.augment)
             validation, _ = data.batches(_sources(self._sides["validation"]), self._validation_plan, epochs=1)
             self._model.fit(
                 batches,

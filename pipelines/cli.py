@@ -31,6 +31,8 @@ def run_main(work: Callable[[], int], *, prog: str) -> int:
         message = str(error)
     except OSError as error:
         message = f"{error.filename or 'input/output'}: {error.strerror or error}"
+    except UnicodeEncodeError as error:  # tensorflow and JSON take no other
+        message = f"{error.object!a}: a name that is not UTF-8; rename the file or folder"
     except KeyboardInterrupt:
         print(f"{prog}: interrupted; the same command goes on from what is finished", file=sys.stderr)
         return 130

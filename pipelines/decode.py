@@ -1,10 +1,14 @@
-"""Media file -> pictures, by PyAV (video) and OpenCV (stills); no tensorflow. Sound is read by `pipelines.sound`."""
+"""Media file -> still picture, by OpenCV, and what every reader of media shares; no tensorflow.
+
+Videos are read by `pipelines.video`, sound by `pipelines.sound`.
+"""
 
 import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -13,19 +17,24 @@ import numpy as np
 
 av.logging.set_level(av.logging.PANIC)
 
+MOST_PIXELS = 2**26
+"""Pictures of more pixels (8192x8192) are refused before memory is taken for them: a header of a few bytes can claim any size."""
+
 
 class MediaError(ValueError):
     """A media file that cannot be used; the message is the reason that its quarantine row gives."""
 
 
 class Frame:
-    """One decoded picture; colour is converted only when asked for."""
+    """One decoded picture; colour is converted only when asked for, and only where."""
 
-    def __init__(self, luma: np.ndarray, rgb: Callable[[], np.ndarray]):
+    def __init__(self, luma: np.ndarray, rgb: Callable[[], np.ndarray], cut: Callable[[int, int, int, int], np.ndarray] | None = None):
         self.luma = luma
         """uint8 [height, width]: what faces are looked for in."""
         self.rgb = rgb
         """Call it for uint8 [height, width, 3]."""
+        self.cut = cut or (lambda top, bottom, left, right: rgb()[top:bottom, left:right])
+        """Call it with top, bottom, left and right for that part of `rgb()`, to the bit, without converting the rest."""
 
     @classmethod
     def of_rgb(cls, rgb: np.ndarray) -> "Frame":
@@ -33,33 +42,96 @@ class Frame:
         return cls(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), lambda: rgb)
 
 
-def content_hash(path: Path) -> str:
+def content_hash(path: Path, *, progress: Callable[[], None] = lambda: None) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal; raises OSError, for a pipe or device too, which might never end."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+            progress()
+    return digest.hexdigest()
 
 
 def read_still(path: Path) -> np.ndarray:
     """Read a still image as uint8 [height, width, 3] RGB, by OpenCV.
 
     Raises:
-        MediaError: The file is empty or no image that OpenCV decodes.
+        MediaError: The file is empty, no JPEG, PNG, BMP or WebP, has more than `MOST_PIXELS` pixels, or does not decode.
     """
     encoded = np.fromfile(path, dtype=np.uint8)
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    size = still_size(encoded.data)
+    if size is None:
+        raise MediaError(f"not an image that can be decoded ({encoded.size} bytes); expected a JPEG, PNG, BMP or WebP with its size")
+    check_size(*size)
+    try:
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
     if image is None:
         raise MediaError(f"not an image that can be decoded ({encoded.size} bytes)")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def check_size(width: int, height: int) -> None:
+    """Raise MediaError for a picture that would take absurd memory."""
+    if width * height > MOST_PIXELS:
+        raise MediaError(f"pictures of {width}x{height} pixels, expected at most {MOST_PIXELS} (8192x8192); scale the file down")
+
+
+def still_size(encoded: bytes | memoryview) -> tuple[int, int] | None:
+    """Return width and height as the header of a JPEG, PNG, BMP or WebP file gives them, or None for anything else.
+
+    Sources: JPEG ITU-T T.81 B.2.2; PNG ISO/IEC 15948 11.2.2; WebP RFC 9649 2.5 to 2.7; BMP's BITMAPCOREHEADER and BITMAPINFOHEADER.
+    """
+    start = bytes(encoded[:30])
+    try:
+        if start.startswith(b"\x89PNG\r\n\x1a\n") and start[12:16] == b"IHDR":
+            return struct.unpack(">II", start[16:24])
+        if start.startswith(b"BM"):
+            core = struct.unpack("<I", start[14:18]) == (12,)
+            width, height = struct.unpack("<HH", start[18:22]) if core else struct.unpack("<ii", start[18:26])
+            return abs(width), abs(height)  # negative: from the top down
+        if len(start) == 30 and start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+            return _webp_size(start)
+        return _jpeg_size(encoded) if start.startswith(b"\xff\xd8") else None
+    except (struct.error, IndexError):  # ends within its header
+        return None
+
+
+def _webp_size(start: bytes) -> tuple[int, int] | None:
+    if start[12:16] == b"VP8X":
+        return 1 + int.from_bytes(start[24:27], "little"), 1 + int.from_bytes(start[27:30], "little")
+    if start[12:16] == b"VP8L":
+        bits = int.from_bytes(start[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack("<HH", start[26:30])
+    return (width & 0x3FFF, height & 0x3FFF) if start[12:16] == b"VP8 " else None
+
+
+def _jpeg_size(encoded: bytes | memoryview) -> tuple[int, int] | None:
+    position = 2
+    while True:
+        if encoded[position] != 0xFF:
+            position += 1  # as decoders do with what lies between two segments
+            continue
+        marker = encoded[position + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame
+            height, width = struct.unpack(">HH", encoded[position + 5 : position + 9])
+            return width, height
+        if marker in (0xD9, 0xDA):  # the end or the data, and no size yet
+            return None
+        alone = marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8
+        position += 1 if marker == 0xFF else 2 if alone else 2 + struct.unpack(">H", encoded[position + 2 : position + 4])[0]
+
+
 def open_media(path: Path):
-    """Open a media file; raises MediaError when it is none."""
+    """Open a media file; raises MediaError when it is none. What is decoded of it is at most `MOST_PIXELS` large, while probing too."""
     if path.stat().st_size == 0:
         raise MediaError("empty file (0 bytes)")
     try:
-        return av.open(str(path), metadata_errors="replace")
+        return av.open(str(path), metadata_errors="replace", options={"max_pixels": str(MOST_PIXELS)})
     except (av.FFmpegError, ValueError) as error:
         raise MediaError(f"not a media file that can be opened ({reason(error)})") from error
 
@@ -67,69 +139,6 @@ def open_media(path: Path):
 def reason(error: Exception) -> str:
     """Return what a library says of its error, in a few words."""
     return getattr(error, "strerror", None) or str(error)
-
-
-def count_frames(path: Path) -> tuple[int, float]:
-    """Return how many coded pictures the first video stream holds, and for how many seconds, by demuxing alone.
-
-    Raises:
-        MediaError: The file cannot be opened or has no picture.
-    """
-    with open_media(path) as container:
-        if not container.streams.video:
-            raise MediaError("no video stream")
-        stream = container.streams.video[0]
-        try:
-            count = sum(1 for packet in container.demux(stream) if packet.size)
-            rate_hz = float(stream.average_rate or stream.guessed_rate or 0)
-        except av.FFmpegError as error:
-            raise MediaError(f"video stream cannot be read ({reason(error)})") from error
-    if not count:
-        raise MediaError("video stream without a picture")
-    return count, count / rate_hz if rate_hz else 0.0
-
-
-def read_frames(path: Path, wanted: Iterable[int], *, progress: Callable[[], None] = lambda: None) -> Iterator[tuple[int, Frame]]:
-    """Yield (index, frame) of the first video stream for the wanted indices, in rising order, reading straight on.
-
-    Pictures that cannot be decoded are left out, so fewer may come than were asked for.
-
-    Args:
-        path: A video file.
-        wanted: Indices of pictures in the order of presentation, from 0.
-        progress: Called after every decoded picture.
-
-    Raises:
-        MediaError: The file cannot be opened or has no video stream.
-    """
-    wanted = sorted(set(wanted))
-    with open_media(path) as container:
-        if not container.streams.video:
-            raise MediaError("no video stream")
-        container.streams.video[0].thread_type = "NONE"
-        next_wanted = iter(wanted)
-        target = next(next_wanted, None)
-        for index, picture in enumerate(decoded(container, container.streams.video[0])):
-            if target is None:
-                return
-            progress()
-            if index == target:
-                yield index, _upright(picture)
-                target = next(next_wanted, None)
-
-
-def _upright(picture) -> Frame:
-    """Return the frame as it is to be shown: a phone that was held upright films sideways and says so."""
-    turns = round(picture.rotation / 90) % 4  # counter-clockwise
-    return Frame(np.rot90(_luma(picture), turns), lambda: np.rot90(picture.to_ndarray(format="rgb24"), turns))
-
-
-def _luma(picture) -> np.ndarray:
-    if picture.format.name.startswith(("yuv4", "yuvj4", "nv12", "gray")) and picture.format.components[0].bits == 8:
-        plane = picture.planes[0]  # [height, line_size]; the lines are padded
-        lines = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-        return lines[:, : plane.width]
-    return picture.to_ndarray(format="gray")
 
 
 def decoded(container, stream) -> Iterator:

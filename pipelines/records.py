@@ -4,9 +4,12 @@ A set is the folder `OUT/NAME/DOMAIN/`: numbered shards, `manifest.json`, `repor
 on time, load or the place of the folder.
 """
 
+import dataclasses
 import hashlib
+import itertools
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,13 +27,14 @@ SCHEMA = 1
 NAMES = ("id", "corpus", "domain", "speaker", "emotion", "utterance", "sentence", "take", "split")
 """The names of a clip that its record holds, as UTF-8."""
 
-_FEATURES = {
+FEATURES = {
     **{name: tf.io.FixedLenFeature([], tf.string) for name in NAMES},
     "part": tf.io.FixedLenFeature([], tf.int64),  # of a long utterance, from 0
     "faces": tf.io.FixedLenFeature([], tf.string, ""),  # uint8 [n, face_size, face_size, 3]
     "log_mel": tf.io.FixedLenFeature([], tf.string, ""),  # little-endian float32 [frames, mel_filters], static
     "pcm": tf.io.FixedLenFeature([], tf.string, ""),  # little-endian int16 [samples] at the spec's rate, on request
 }
+"""What a record holds, and how tensorflow is to parse it."""
 
 
 def serialise(
@@ -69,7 +73,7 @@ def parse(serialised: tf.Tensor, *, domain: str, spec: Spec = Spec()) -> dict[st
         The clip's names (scalar strings), `part` (int64) and `inputs`: uint8 [n, 64, 64, 3] faces, or float32
         [n, 64, 64, 3] segments with deltas; for audio also `pcm` (int16 [samples], empty unless it was stored).
     """
-    parsed = tf.io.parse_single_example(serialised, _FEATURES)
+    parsed = tf.io.parse_single_example(serialised, FEATURES)
     record = {name: parsed[name] for name in (*NAMES, "part")}
     if domain == "visual":
         pixels = tf.io.decode_raw(parsed["faces"], tf.uint8)
@@ -83,6 +87,14 @@ def write_json(path: Path, document: Any) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+    """Return what `write_json` wrote, or None where there is nothing whole."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def file_sha256(path: Path) -> str:
@@ -115,7 +127,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def spec_of(manifest: Mapping[str, Any]) -> Spec:
-    """Return the spec that a set was built with."""
+    """Return the spec that a set was built with; raises InputError where it is not this version's."""
+    fields = {field.name for field in dataclasses.fields(Spec)}
+    if differing := sorted(fields ^ manifest["spec"].keys()):
+        set_name = f"{manifest['corpus']}/{manifest['domain']}"
+        raise InputError(f"records of {set_name}: another version's spec ({', '.join(differing)}); build the set again with this version")
     return Spec(**manifest["spec"])
 
 
@@ -133,37 +149,62 @@ def check_shards(folder: Path) -> dict[str, Any]:
     """Check size and checksum of every shard of a set and return its manifest.
 
     Raises:
-        InputError: A shard is missing or damaged; the message names it.
+        InputError: A shard is missing or damaged; the message names it and the byte where the damage begins.
     """
     manifest = read_manifest(folder)
     for shard in manifest["shards"]:
         path = folder / shard["file"]
         if not path.is_file():
             raise InputError(f"{path}: missing; build the set again")
-        if path.stat().st_size != shard["bytes"]:
-            raise InputError(f"{path}: {path.stat().st_size} bytes, expected {shard['bytes']}; build the set again")
-        if file_sha256(path) != shard["sha256"]:
-            raise InputError(f"{path}: damaged (its checksum is not the manifest's); build the set again")
+        size = path.stat().st_size
+        if size != shard["bytes"] or file_sha256(path) != shard["sha256"]:
+            why = "its checksum is not the manifest's" if size == shard["bytes"] else f"{size} bytes, expected {shard['bytes']}"
+            raise InputError(f"{path}: damaged: {_first_damage(path)} ({why}); build the set again")
     return manifest
 
 
+def _first_damage(shard: Path) -> str:
+    """Say where a shard stops being one, by the checksums of its records."""
+    try:
+        count = sum(1 for _ in tf.data.TFRecordDataset([str(shard)]))
+    except tf.errors.OpError as error:
+        found = re.search(r"(corrupted|truncated) record at (\d+)", error.message)
+        return f"{found[1]} record at byte {found[2]}" if found else "it cannot be read"
+    return f"its {count} records are whole, but not those that were written"
+
+
 def verify(folder: Path) -> dict[str, int]:
-    """Verify a set wholly: schema, checksums, and the count and names of its records.
+    """Verify a set wholly: schema, spec, checksums, and the count and names of its records.
 
     Returns:
         How many `shards`, `clips` and `records` there are.
 
     Raises:
-        InputError: The first damage, with the shard's name.
+        InputError: The first damage: the shard's name, and the byte where it begins.
     """
     manifest = check_shards(folder)
-    expected = [row["id"] for row in manifest["clips"] for _ in range(row["records"])]
-    found = [record["id"].decode() for record in read(folder, manifest)]
-    if found != expected:
-        first = next((i for i, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1]), min(len(found), len(expected)))
-        counts = f"{len(found)} records, expected {len(expected)}"
-        raise InputError(f"{folder}: record {first} is not the manifest's ({counts}); build the set again")
-    return {"shards": len(manifest["shards"]), "clips": len(manifest["clips"]), "records": len(found)}
+    records = 0
+    for number, shard in enumerate(manifest["shards"]):
+        rows = [row for row in manifest["clips"] if row["shard"] == number]
+        expected = [row["id"] for row in rows for _ in range(row["records"])]
+        found = [record["id"].decode() for record in read(folder, manifest | {"shards": [shard]})]
+        if found != expected:
+            pairs = enumerate(zip(found, expected, strict=False))
+            first = next((index for index, pair in pairs if pair[0] != pair[1]), min(len(found), len(expected)))
+            path = folder / shard["file"]
+            offset = next(itertools.islice(_offsets(path), first, None), shard["bytes"])
+            counts = f"{len(found)} records, expected {len(expected)}"
+            raise InputError(f"{path}: record {first} at byte {offset} is not the manifest's ({counts}); build the set again")
+        records += len(found)
+    return {"shards": len(manifest["shards"]), "clips": len(manifest["clips"]), "records": records}
+
+
+def _offsets(shard: Path) -> Iterator[int]:
+    """Yield the byte at which each record of a whole shard begins: 8 bytes of length, 4 of checksum, the data, 4 of checksum."""
+    with open(shard, "rb") as file:
+        while header := file.read(8):
+            yield file.tell() - 8
+            file.seek(4 + int.from_bytes(header, "little") + 4, os.SEEK_CUR)
 
 
 def read(folder: Path, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -174,10 +215,12 @@ def read(folder: Path, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """
     spec, domain = spec_of(manifest), manifest["domain"]
     files = [str(folder / shard["file"]) for shard in manifest["shards"]]
-    dataset = tf.data.TFRecordDataset(files).map(
+    dataset = tf.data.TFRecordDataset(files, buffer_size=1 << 20).map(
         lambda serialised: parse(serialised, domain=domain, spec=spec), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
     try:
         yield from dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        raise InputError(f"{folder}: {error.message}; build the set again") from error
+        place = files[0] if len(files) == 1 else folder
+        said = re.sub(r"\{\{.*?\}\} |\s*\[Op:.*", "", error.message)  # which operation of tensorflow's it was
+        raise InputError(f"{place}: {said}; build the set again") from error

@@ -5,26 +5,35 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.corpora.clip import Reject
+from pipelines.corpora.clip import Defect, Reject
+from pipelines.examine import examine, line_of
 
 
-def set_report(manifest: Mapping[str, Any], *, rejects: Sequence[Reject] = (), defects: Sequence[str] = ()) -> dict[str, Any]:
+def set_report(
+    manifest: Mapping[str, Any],
+    *,
+    rejects: Sequence[Reject] = (),
+    defects: Sequence[Defect] = (),
+    beside: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Return the report of one set.
 
     Args:
         manifest: The set's manifest.
         rejects: Files of this domain that the corpus' loader could not take.
         defects: Known defects of the published corpus that were met.
+        beside: The manifests of other sets by source (`NAME/DOMAIN`), in which copies and shared utterances are looked for.
 
     Returns:
         `found` (files), `written`, `seconds` (of the written clips), `speakers` and `emotions` (clips of each),
-        `quarantined` (path and reason), and `notes`: what a reader should know of clips that were written.
+        `quarantined` (path and reason), `findings` (of `examine`), and `notes`: those lines of them that a reader should know.
     """
     rows = manifest["clips"]
     quarantined = [{"path": reject.id, "reason": reject.reason} for reject in rejects]
     quarantined += [{"path": row["path"], "reason": row["reason"]} for row in manifest["quarantined"]]
     speakers = Counter(row["speaker"] or "unknown" for row in rows)
     emotions = Counter(row["emotion"] for row in rows)
+    findings = examine(manifest, beside=beside, rejects=rejects, defects=defects)
     return {
         "found": len(rows) + len(quarantined),
         "written": len(rows),
@@ -32,7 +41,8 @@ def set_report(manifest: Mapping[str, Any], *, rejects: Sequence[Reject] = (), d
         "speakers": dict(sorted(speakers.items())),
         "emotions": dict(sorted(emotions.items())),
         "quarantined": sorted(quarantined, key=lambda row: row["path"]),
-        "notes": [*defects, *_notes(rows)],
+        "findings": findings,
+        "notes": [line_of(finding) for finding in findings if finding["grade"] != "fact"],
     }
 
 
@@ -46,30 +56,6 @@ def set_table(source: str, report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    notes = []
-    shared = Counter(row["utterance"] for row in rows)
-    again = sum(count - 1 for count in shared.values())
-    if again:
-        notes.append(f"{again} clips are another file of an utterance that is there already; a side, a batch or a score uses one of them")
-    padded = [row["id"] for row in rows if row.get("padded")]
-    if padded:
-        notes.append(f"{len(padded)} clips are shorter than one segment and padded with their floor: {_some(padded)}")
-    fewer = [row["id"] for row in rows if row.get("looked_at", 0) > row["items"]]
-    if fewer:
-        notes.append(f"{len(fewer)} clips have fewer faces than frames looked at: {_some(fewer)}")
-    copies = Counter(row["sha256"] for row in rows)
-    same = sum(count for count in copies.values() if count > 1)
-    if same:
-        groups = sum(count > 1 for count in copies.values())
-        notes.append(f"{same} files in {groups} groups are byte-identical")
-    return notes
-
-
 def _people(speakers: Mapping[str, int]) -> str:
     known = len(speakers) - ("unknown" in speakers)
     return f"{known} speaker{'s' * (known != 1)}" if known else "speakers unknown"
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

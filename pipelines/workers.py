@@ -5,71 +5,24 @@ replaced when it dies or shows no progress for a while.
 """
 
 import contextlib
-import dataclasses
 import os
 import pickle
 import queue
+import select
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipelines.reading import MEMORY_BYTES, Task, read_file
 from pipelines.spec import InputError, Spec
 
 STALL_SECONDS = 120.0
 """A worker that decodes nothing for this long is taken to hang."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """One media file to read in one or both domains."""
-
-    path: Path
-    domains: tuple[str, ...]
-    still: bool = False
-    detect: bool = True
-    """Look for a face; otherwise each picture is a face already."""
-
-
-def decode_file(task: Task, spec: Spec, *, progress=lambda: None) -> dict[str, Any]:
-    """Read one media file.
-
-    Returns:
-        `sha256` of the file and, for each domain, either the arrays read or `{"error": reason}`.
-    """
-    from pipelines import decode, faces, sound
-
-    detect = faces.detect_face if task.detect else None
-
-    def visual() -> dict[str, Any]:
-        if task.still:
-            found = faces.read_still_face(task.path, spec=spec, detect=detect)
-        else:
-            found = faces.read_faces(task.path, spec=spec, detect=detect, progress=progress)
-        return dataclasses.asdict(found)
-
-    def audio() -> dict[str, Any]:
-        waveform, seconds = sound.read_waveform(task.path, spec=spec, progress=progress)
-        return {"waveform": waveform, "seconds": seconds}
-
-    result: dict[str, Any] = {"sha256": ""}
-    try:
-        result["sha256"] = decode.content_hash(task.path)
-    except OSError as error:
-        return result | dict.fromkeys(task.domains, {"error": f"cannot be read ({error.strerror})"})
-    for domain, read in (("visual", visual), ("audio", audio)):
-        if domain in task.domains:
-            try:
-                result[domain] = read()
-            except decode.MediaError as error:
-                result[domain] = {"error": str(error)}
-            except MemoryError:
-                result[domain] = {"error": "takes more memory than there is"}
-            except Exception as error:  # a decoder's own surprise costs this file alone
-                result[domain] = {"error": f"decoder failed ({type(error).__name__}: {error})"}
-    return result
 
 
 def processors() -> int:
@@ -84,72 +37,85 @@ class _Worker:
             [sys.executable, "-P", "-m", "pipelines.workers"],  # -P: not what happens to lie in the working directory
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             process_group=0,  # Ctrl-C is for the build: a worker that it hit would look like a crash
         )
+        self._signs = select.poll()
+        self._signs.register(self._process.stdout, select.POLLIN)
 
     def wait_until_ready(self) -> None:
         """Wait for the first sign, once; raises InputError when there is none."""
         if self._ready:
             return
         try:
-            pickle.load(self._process.stdout)
+            self._receive(STALL_SECONDS)
             self._ready = True
         except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-            self._process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(5.0)
+            self.close()
             raise InputError(f"a worker process cannot start (exit status {self.exit_status}); its own message stands above") from error
 
-    def _send(self, message) -> None:
-        pickle.dump(message, self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
-        self._process.stdin.flush()
-
-    def run(self, task: Task, spec: Spec, stall_seconds: float) -> dict[str, Any]:
-        """Return the result of a task; raises EOFError when the worker dies, TimeoutError when it was stopped for hanging."""
+    def read(self, task: Task, spec: Spec, stall_seconds: float) -> Iterator[dict[str, Any]]:
+        """Yield what `read_file` does; raises EOFError when the worker dies, TimeoutError when it was stopped for hanging."""
         self.wait_until_ready()
-        stalled = threading.Event()
-        last_sign = time.monotonic()
-        done = threading.Event()
-
-        def watch() -> None:
-            while not done.wait(min(1.0, stall_seconds / 4)):
-                if time.monotonic() - last_sign > stall_seconds:
-                    stalled.set()
-                    self._process.kill()
-                    return
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
         try:
             self._send((task, spec))
-            while (message := pickle.load(self._process.stdout)) is None:  # None: a sign of progress
-                last_sign = time.monotonic()
-            return message
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:  # ValueError: closed meanwhile
-            self._process.wait()
-            if stalled.is_set():
-                raise TimeoutError from error
+            more = True
+            while more:
+                message = self._receive(stall_seconds)
+                if message is not None:  # None: a sign of progress
+                    more = message["more"]
+                    yield message
+        except TimeoutError:
+            self.close()
+            raise
+        except (OSError, ValueError, pickle.UnpicklingError) as error:
             raise EOFError from error
-        finally:
-            done.set()
-            watcher.join()
+
+    def _send(self, message) -> None:
+        self._process.stdin.write(_framed(message))
+
+    def _receive(self, stall_seconds: float):
+        size = int.from_bytes(self._receive_bytes(8, stall_seconds), "little")
+        return pickle.loads(self._receive_bytes(size, stall_seconds))
+
+    def _receive_bytes(self, size: int, stall_seconds: float) -> bytearray:
+        received = bytearray(size)
+        left, source = memoryview(received), self._process.stdout
+        while left:
+            if not self._signs.poll(1000 * stall_seconds):
+                raise TimeoutError
+            count = source.readinto(left)
+            if not count:
+                raise EOFError
+            left = left[count:]
+        return received
 
     @property
     def exit_status(self) -> int | None:
         return self._process.poll()
 
+    def wait(self) -> None:
+        self._process.wait()
+
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
+        """End the process; who waits for its answer finds the end of the stream."""
         self._process.kill()
         self._process.wait()
-        self._process.stdout.close()
+
+
+def _framed(message) -> bytes:
+    content = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    return len(content).to_bytes(8, "little") + content
 
 
 class Pool:
-    """Worker processes for `decode_file`; `run` may be called from as many threads as there are workers.
+    """Worker processes for `read_file`; `read` may be called from several threads.
 
     >>> with Pool(workers=1) as pool:
-    ...     pool.run(Task(Path("missing.wav"), ("audio",)))["audio"]
+    ...     next(pool.read(Task(Path("missing.wav"), ("audio",))))["audio"]
     {'error': 'cannot be read (No such file or directory)'}
     """
 
@@ -188,44 +154,65 @@ class Pool:
             self._workers.add(worker)
             return worker
 
-    def run(self, task: Task) -> dict[str, Any]:
-        """Decode one file in a worker; a crash or a hang becomes the file's own error."""
-        worker = self._idle.get()
+    def read(self, task: Task) -> Iterator[dict[str, Any]]:
+        """Have one file decoded by a worker; a crash or a hang becomes the file's own error.
+
+        A worker is taken at once and held until the last message was drawn. Whoever has several under way must draw from
+        the earliest first, and call `read` in that order too: else all workers may wait for their turn.
+        """
+        worker = None
+        while not self._closed:
+            with contextlib.suppress(queue.Empty):
+                worker = self._idle.get(timeout=1.0)
+                break
+        return self._messages(worker, task)
+
+    def _messages(self, worker: _Worker | None, task: Task) -> Iterator[dict[str, Any]]:
         try:
             worker = worker or self._started()
-            return worker.run(task, self._spec, self._stall_seconds)
+            yield from worker.read(task, self._spec, self._stall_seconds)
         except (EOFError, TimeoutError, InputError) as error:
-            if isinstance(error, TimeoutError):
-                reason = f"decoder made no progress for {self._stall_seconds:.0f} s and was stopped"
-            else:
-                reason = f"decoder crashed (exit status {worker.exit_status})" if worker else "the pool is closed"
+            failure = self._failure(worker, error)
             if worker is not None:
                 with self._lock:
                     self._workers.discard(worker)
                 worker.close()
                 worker = None
-            return {"sha256": "", **dict.fromkeys(task.domains, {"error": reason})}
+            yield {"sha256": "", "more": False, **dict.fromkeys(task.domains, failure)}
         finally:
             self._idle.put(worker)
+
+    def _failure(self, worker: _Worker | None, error: Exception) -> dict[str, str]:
+        if isinstance(error, TimeoutError):
+            return {"error": f"decoder made no progress for {self._stall_seconds:.0f} s and was stopped", "retry": "time"}
+        if worker is None or self._closed:
+            return {"error": "the pool is closed", "retry": "time"}
+        worker.wait()
+        if worker.exit_status == -signal.SIGKILL:
+            return {"error": "decoder was killed (by the system, when memory runs out)", "retry": "memory"}
+        return {"error": f"decoder crashed (exit status {worker.exit_status})"}
 
 
 def _serve() -> None:
     """Answer tasks from standard input on standard output until it closes; what codecs print of a bad file is dropped."""
-    answers = os.fdopen(os.dup(1), "wb")
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     import cv2
 
     from pipelines import faces, sound  # noqa: F401  (what fails here is shown)
 
     cv2.setNumThreads(1)
+    _limit_memory(MEMORY_BYTES)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     tasks = sys.stdin.buffer
     last_sign = time.monotonic()
 
     def send(message) -> None:
-        pickle.dump(message, answers, protocol=pickle.HIGHEST_PROTOCOL)
-        answers.flush()
+        left = memoryview(_framed(message))
+        while left:
+            left = left[answers.write(left) :]
 
     def progress() -> None:
         nonlocal last_sign
@@ -235,11 +222,30 @@ def _serve() -> None:
 
     try:
         send(None)
-        while True:
-            task, spec = pickle.load(tasks)
-            send(decode_file(task, spec, progress=progress))
+        while size := tasks.read(8):
+            task, spec = pickle.loads(tasks.read(int.from_bytes(size, "little")))
+            for message in read_file(task, spec, progress=progress):
+                send(message)
     except (EOFError, BrokenPipeError):  # the build has what it wanted, or was stopped
         return
+
+
+def _limit_memory(more_bytes: int) -> None:
+    """Let this process allocate only so much more than it has; a decoder that wants more fails alone. Linux heeds it."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[5])  # data and stack
+        limit = pages * resource.getpagesize() + more_bytes
+        most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the build is gone, also in the middle of a decoder that hangs."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 if __name__ == "__main__":

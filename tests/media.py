@@ -61,6 +61,13 @@ def write_video(
     return path
 
 
+def write_still(path: Path, picture: np.ndarray) -> Path:
+    """Write uint8 [height, width, 3] RGB; the format is the one of the suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    return path
+
+
 def _sound_stream(container, sound: np.ndarray, *, rate_hz: int, codec: str, sample_format: str):
     layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(sound)]
     stream = container.add_stream(codec, rate=rate_hz, layout=layout)
@@ -109,6 +116,8 @@ class Trap(type(Path())):
             os._exit(7)
         elif name == "raise":
             raise RuntimeError("the decoder's own surprise")
+        elif name == "hungry":
+            bytearray(64 << 30)
         elif name == "modules":
             raise OSError(1, " ".join(sorted({module.split(".")[0] for module in sys.modules})))
         elif name == "group":

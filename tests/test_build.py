@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from builds import EMODB_NAMES, build_json, content, emodb
 
-from pipelines import build, decode, faces, mels, records
+from pipelines import building, decode, faces, mels, records
 from pipelines.sound import read_waveform
 from pipelines.spec import Spec
 
@@ -61,7 +61,7 @@ def test_faces_and_segments_are_those_of_the_files(capsys, tmp_path, corpus):
         **{"found": 2, "written": 2, "speakers": {"unknown": 2}, "emotions": {"fear": 1, "happiness": 1}, "quarantined": []}
     }
     assert found["audio"]["emotions"] == {"happiness": 1, "sadness": 1}
-    assert found["audio"]["seconds"] == pytest.approx(1.5 + read_waveform(corpus / "joy/a.mp4")[1])
+    assert found["audio"]["seconds"] == pytest.approx(1.5 + read_waveform(corpus / "joy/a.mp4")[1].seconds)
     assert found["visual"] == json.loads((tmp_path / "mine/visual/report.json").read_text())
 
 
@@ -85,7 +85,10 @@ def test_nothing_depends_on_the_place_the_time_or_the_workers(capsys, tmp_path, 
     for place, workers, out in ((emodb_12, 1, "one"), (moved, 2, "deep/two")):
         assert build_json(capsys, "--corpus", "emodb", "--media", place, "--out", tmp_path / out, "--workers", workers)[0] == 0
     assert content(tmp_path / "one") == content(tmp_path / "deep/two")
-    assert sorted(content(tmp_path / "one")) == ["emodb/audio/00000.tfrecord", "emodb/audio/manifest.json", "emodb/audio/report.json"]
+    assert sorted(content(tmp_path / "one")) == [
+        *(f"emodb/audio/{name}" for name in ("00000.tfrecord", "manifest.json", "report.json")),
+        "emodb/report.html",
+    ]
     manifest = (tmp_path / "one/emodb/audio/manifest.json").read_text()
     assert str(tmp_path) not in manifest and str(emodb_12) not in manifest and time.strftime("%Y-") not in manifest
 
@@ -127,7 +130,7 @@ def test_nothing_is_done_twice_and_what_changed_is_done_anew(capsys, tmp_path):
 
 def test_a_file_that_crashes_its_decoder_is_not_tried_again(capsys, tmp_path, monkeypatch):
     """In place of soxr, one that kills the process for a sound of 8 kHz."""
-    crash = "import os\nfrom numpy import interp\ndef resample(x, rate, to, quality):\n    os.abort()\n"
+    crash = "import os\nclass ResampleStream:\n    def __init__(self, *_, **__):\n        os.abort()\n"
     (tmp_path / "shadow").mkdir()
     (tmp_path / "shadow/soxr.py").write_text(crash)
     monkeypatch.syspath_prepend(tmp_path / "shadow")
@@ -166,8 +169,9 @@ def test_short_clips_and_copies_are_named_in_the_notes(capsys, tmp_path):
     (tmp_path / "media/sad/d.wav").write_bytes((tmp_path / "media/joy/c.wav").read_bytes())
     _, result, _ = build_json(capsys, "--corpus", "folder", "--media", tmp_path / "media", "--out", tmp_path)
     assert result["domains"]["audio"]["notes"] == [
+        "2 files in 1 group are byte-identical: joy/c.wav = sad/d.wav",
+        "1 group of copies with more than one emotion: joy/c.wav (happiness) = sad/d.wav (sadness)",
         "2 clips are shorter than one segment and padded with their floor: joy/a.wav, joy/b.wav",
-        "2 files in 1 groups are byte-identical",
     ]
     assert {id: len(record["inputs"]) for (id, _), record in read(tmp_path / "folder/audio").items()} == {
         **{"joy/a.wav": 1, "joy/b.wav": 1, "joy/c.wav": 1, "sad/d.wav": 1}
@@ -176,8 +180,8 @@ def test_short_clips_and_copies_are_named_in_the_notes(capsys, tmp_path):
 
 STOPPED_BUILD = """
 import os, sys
-from pipelines import build
-build.CLIPS_PER_SHARD, whole, left = 8, build.build, int(sys.argv[1])
+from pipelines import build, building
+building.CLIPS_PER_SHARD, whole, left = 8, build.build, int(sys.argv[1])
 def on_file():
     global left
     left -= 1
@@ -219,12 +223,12 @@ def test_a_stopped_build_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     assert not processes_with(mark)  # the workers end with the build
     stopped = stopped_build(12, signal.SIGINT, words)
     assert stopped.returncode == 130 and "interrupted; the same command goes on from what is finished" in stopped.stderr
-    assert "Traceback" not in stopped.stderr and f"{out}/emodb/audio: goes on behind clip 24 of 60" in stopped.stderr
+    assert "Traceback" not in stopped.stderr and f"{out}/emodb/audio: 24 of 60 clips are there already, reused" in stopped.stderr
     assert not (out / "emodb/audio").exists()
-    monkeypatch.setattr(build, "CLIPS_PER_SHARD", 8)
+    monkeypatch.setattr(building, "CLIPS_PER_SHARD", 8)
     totals = []
     for place, workers in ((out, 2), (tmp_path / "whole", 1)):
-        build.build(build.Options("emodb", folder, place, workers=workers), on_start=totals.append)
+        building.build(building.Options("emodb", folder, place, workers=workers), on_start=totals.append)
     assert totals == [60 - 24 - 8, 60]
     assert content(out) == content(tmp_path / "whole")
     assert records.verify(out / "emodb/audio") == {"shards": 8, "clips": 60, "records": 60}

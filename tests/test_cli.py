@@ -9,6 +9,14 @@ import pytest
 VERBS = ["pipelines.build", "pipelines.sample", "kerasemo.train", "kerasemo.evaluate"]
 
 
+def test_a_name_that_is_not_utf_8_is_one_line(command, tmp_path):
+    from builds import emodb
+
+    out = f"{tmp_path}/o\udcff"
+    process = command("pipelines.build", "--corpus", "emodb", "--media", emodb(tmp_path / "media", 2), "--out", out, check=1)
+    assert "a name that is not UTF-8; rename the file or folder" in process.stderr and "Traceback" not in process.stderr
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_is_quick_because_nothing_heavy_is_imported(command, verb):
     """The promise is half a second; what decides it is that no heavy package is imported, so that is what is tested."""

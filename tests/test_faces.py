@@ -1,11 +1,13 @@
-"""Frames -> face crops: geometry by hand, the search with scripted cascades, the choice of frames with a fake detector."""
+"""Frames -> face crops: geometry by hand, the choice of frames with a fake detector."""
+
+import re
 
 import cv2
 import media
 import numpy as np
 import pytest
 
-from pipelines import decode, faces
+from pipelines import faces
 from pipelines.decode import MediaError
 from pipelines.spec import Spec
 
@@ -59,104 +61,19 @@ def test_spaced_indices_are_in_the_middle_of_their_steps(frames, count, expected
     assert faces.spaced_indices(frames, count) == expected
 
 
-@pytest.mark.parametrize(
-    ("other", "expected"), [((0, 0, 4, 4), 1), ((2, 0, 4, 4), 8 / 24), ((4, 0, 4, 4), 0), ((9, 9, 1, 1), 0), ((1, 1, 2, 2), 4 / 16)]
-)
-def test_overlap_is_intersection_over_union(other, expected):
-    assert faces.overlap((0, 0, 4, 4), other) == faces.overlap(other, (0, 0, 4, 4)) == pytest.approx(expected)
-
-
-# The search
-
-
-class Cascades:
-    """Stands in for `faces._cascade`: `answers` gives, for each call, the boxes; what was asked is kept."""
-
-    def __init__(self, monkeypatch, *answers):
-        self.answers, self.asked = list(answers), []
-        monkeypatch.setattr(faces, "_cascade", self.cascade)
-
-    def cascade(self, name):
-        self.name = name
-        return self
-
-    def detectMultiScale(self, luma, *, minSize, **_):
-        self.asked.append((self.name, luma, minSize[0]))
-        return self.answers.pop(0)
-
-
-def test_frontal_then_profile_then_mirrored_profile(monkeypatch):
-    """A box 10 from the left of the mirrored picture, 30 wide, is 200 - 10 - 30 = 160 from the left of the picture."""
-    luma = picture(100, 200)[..., 0]
-    cascades = Cascades(monkeypatch, [], [], [(10, 20, 30, 30)])
-    assert faces.detect_face(luma) == (160, 20, 30, 30)
-    assert [name for name, _, _ in cascades.asked] == ["frontalface_alt2", "profileface", "profileface"]
-    np.testing.assert_array_equal(cascades.asked[1][1], luma)
-    np.testing.assert_array_equal(cascades.asked[2][1], luma[:, ::-1])
-
-
-def test_no_face(monkeypatch):
-    assert Cascades(monkeypatch, [], [], []) and faces.detect_face(picture(100, 200)[..., 0]) is None
-    assert faces.detect_face(np.zeros((12, 12), np.uint8)) is None  # smaller than any face
-
-
-def test_the_largest_box_is_taken_and_later_cascades_are_not_asked(monkeypatch):
-    cascades = Cascades(monkeypatch, [(0, 0, 30, 30), (50, 10, 60, 60), (5, 40, 40, 40)])
-    assert faces.detect_face(picture(100, 200)[..., 0]) == (50, 10, 60, 60) and len(cascades.asked) == 1
-
-
-def test_the_face_of_the_box_before_is_kept_to_against_a_larger_one(monkeypatch):
-    """Before (60, 30, 30, 30): the region is a third wider on each side, so it begins at (50, 20).
-
-    There (0, 0, 30, 30) overlaps the box before by 400 / 1400, and (12, 11, 22, 22), which lies within it, by 484 / 900.
-    """
-    cascades = Cascades(monkeypatch, [(12, 11, 22, 22), (0, 0, 30, 30)])
-    luma = picture(100, 200)[..., 0]
-    assert faces.detect_face(luma, (60, 30, 30, 30)) == (62, 31, 22, 22)
-    (_, region, least) = cascades.asked[0]
-    np.testing.assert_array_equal(region, luma[20:70, 50:100])
-    assert least == 21  # 0.7 of the width before
-
-
-def test_a_face_that_is_gone_from_the_region_is_sought_in_the_whole_picture(monkeypatch):
-    luma = picture(100, 200)[..., 0]
-    cascades = Cascades(monkeypatch, [], [], [], [(100, 5, 25, 25)])
-    assert faces.detect_face(luma, (0, 60, 30, 30)) == (100, 5, 25, 25)
-    assert cascades.asked[0][1].shape == (50, 40) and cascades.asked[3][1].shape == (100, 200)
-
-
-def test_a_large_picture_is_searched_at_288_lines_and_the_box_scaled_back(monkeypatch):
-    cascades = Cascades(monkeypatch, [(10, 20, 50, 60)])
-    assert faces.detect_face(picture(576, 720)[..., 0]) == (20, 40, 100, 120)
-    assert cascades.asked[0][1].shape == (288, 360) and cascades.asked[0][2] == 29  # a tenth of the lines
-
-
-def test_viola_jones_finds_a_head_and_follows_it():
-    before = None
-    for rgb in media.film(12)[::3]:
-        box = faces.detect_face(decode.Frame.of_rgb(rgb).luma, before)
-        assert faces.overlap(box, (95, 75, 118, 118)) > 0.6
-        before = box
-
-
-def test_viola_jones_finds_no_head_in_noise_or_nothing():
-    for luma in (picture(256, 320)[..., 0], np.full((256, 320), 90, np.uint8)):
-        assert faces.detect_face(luma) is None
-
-
 # Clips
 
 
 class FakeDetector:
     """Finds a face in the numbered pictures of a clip except those of `without`; notes what it was asked."""
 
-    def __init__(self, count, without=()):
-        self.count, self.without, self.asked = count, set(without), []
+    def __init__(self, count, without=(), factor=1):
+        self.count, self.without, self.factor, self.asked = count, set(without), factor, []
 
     def __call__(self, luma, before):
         number = media.picture_number((luma.astype(float) - 16) * 255 / 219, self.count)
         self.asked.append((number, before))
-        return None if number in self.without else (*BOX[:2], BOX[2] + number, BOX[3])
+        return None if number in self.without else (*BOX[:2], BOX[2] + self.factor * number, BOX[3])
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +111,52 @@ def test_evenly_spaced_frames_and_the_box_before(clip):
 def test_a_frame_without_a_face_gives_way_to_the_nearest_within_half_a_step(clip, without, expected):
     found = faces.read_faces(clip, spec=FOUR, detect=FakeDetector(40, without))
     assert (numbers(found), found.looked_at) == (expected, 4)
+
+
+def test_all_frames_of_a_clip_are_searched_here_and_there(clip):
+    """0, 24 and 39 are searched, for which the fake's boxes agree; no frame has a stand-in, so one without a face is left out."""
+    detect = FakeDetector(40)
+    found = faces.read_faces(clip, spec=Spec(frames_per_clip=10**9), detect=detect)
+    assert numbers(found) == list(range(40)) and found.looked_at == 40
+    assert [number for number, _ in detect.asked][:1] == [0] and len(detect.asked) < 12
+    found = faces.read_faces(clip, spec=Spec(frames_per_clip=40), detect=FakeDetector(40, range(20, 31)))
+    assert numbers(found) == [*range(20), *range(31, 40)] and found.looked_at == 40
+
+
+@pytest.mark.parametrize(("count", "searches"), [(5, 3), (4, 4)])
+def test_wanted_frames_that_lie_close_are_followed_from_one_search_to_the_next(clip, count, searches):
+    """5 of 40 lie 8 apart and 3 of these fit between two searches; 4 lie 10 apart, and each is searched."""
+    detect = FakeDetector(40, factor=0)
+    found = faces.read_faces(clip, spec=Spec(frames_per_clip=count), detect=detect)
+    assert len(found.faces) == count and len(detect.asked) == searches
+
+
+def test_pictures_that_do_not_decode_are_reported(tmp_path):
+    """Wiped out: 2 of 8; and the header promises 8 where, cut in half, some 4 are left."""
+    path = media.write_video(tmp_path / "a.avi", media.numbered_pictures(8), codec="mjpeg", pixels="yuvj420p")
+    content = path.read_bytes()
+    starts = [match.start() for match in re.finditer(b"\xff\xd8\xff", content)]
+    wiped = content
+    for start, end in ((starts[3], starts[4] - 8), (starts[4], starts[5] - 8)):  # 8: the next chunk's name and size
+        wiped = wiped[:start] + bytes(end - start) + wiped[end:]
+    path.write_bytes(wiped)
+    found = faces.read_faces(path, detect=lambda luma, before: BOX)
+    assert [media.picture_number(face, 8) for face in found.faces] == [0, 1, 2, 5, 6, 7] and found.undecodable == 2
+    path.write_bytes(content[: starts[5] - 8])
+    found = faces.read_faces(path, detect=lambda luma, before: BOX)
+    assert [media.picture_number(face, 8) for face in found.faces] == [0, 1, 2, 3, 4] and found.undecodable == 3
+
+
+def test_progress_is_told_of_every_packet_picture_and_search(clip):
+    signs, detect = [], FakeDetector(40)
+    faces.read_faces(clip, spec=FOUR, detect=detect, progress=lambda: signs.append(1))
+    assert len(signs) >= 40 + 4 + len(detect.asked)
+
+
+def test_the_same_faces_come_every_time(corpora):
+    for path in (sorted(corpora.glob("grid/*.mpg"))[0], sorted(corpora.glob("crema-d/VideoFlash/*.flv"))[0]):
+        for spec in (Spec(), Spec(frames_per_clip=1000)):
+            np.testing.assert_array_equal(faces.read_faces(path, spec=spec).faces, faces.read_faces(path, spec=spec).faces)
 
 
 def test_a_clip_without_a_face_is_refused(clip):

@@ -12,13 +12,29 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted([*(ROOT / "pipelines").rglob("*.py"), *(ROOT / "kerasemo").rglob("*.py")])
 
 PIPELINES = [
-    *("spec", "cli", "progress", "corpora", "decode", "sound", "faces", "workers", "mels", "records", "sets"),
-    *("report", "sample", "build"),
+    *(
+        "spec",
+        "cli",
+        "progress",
+        "corpora",
+        "decode",
+        "video",
+        "sound",
+        "detectors",
+        "tracking",
+        "faces",
+        "reading",
+        "workers",
+        "mels",
+        "records",
+        "sets",
+    ),
+    *("examine", "report", "markup", "specimens", "page", "sample", "building", "build"),
 ]
 """From the bottom to the top: a module imports only what stands before it."""
 
 KERASEMO = [
-    *("config", "losses", "metrics", "model", "splits", "checkpoint", "stages", "data", "plans"),
+    *("config", "losses", "metrics", "model", "splits", "checkpoint", "stages", "augment", "cache", "data", "plans"),
     *("scores", "monitor", "runs", "training", "chain", "tables", "evaluate", "train", "__main__"),
 ]
 

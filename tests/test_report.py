@@ -4,25 +4,19 @@ import sys
 import types
 
 import pytest
+from manifests import manifest, row
 
 from pipelines import progress
-from pipelines.corpora.clip import Reject
+from pipelines.corpora.clip import Defect, Reject
 from pipelines.report import set_report, set_table
-
-
-def row(id, *, speaker="s:1", emotion="anger", **more):
-    return {"id": id, "speaker": speaker, "emotion": emotion, "utterance": id, "sha256": id, "seconds": 0.1, "items": 1, **more}
-
-
-def manifest(*rows, quarantined=()):
-    return {"clips": list(rows), "quarantined": list(quarantined)}
 
 
 def test_counts_seconds_and_reasons():
     """Ten times 0.1 s are 1 s, not 0.9999999999999999."""
     rows = [row(f"{n}", speaker=("s:2", "s:1", "")[n % 3], emotion=("fear", "anger")[n % 2]) for n in range(10)]
     bad = [{"path": "y", "reason": "broken", "sha256": "h"}]
-    report = set_report(manifest(*rows, quarantined=bad), rejects=[Reject("x", "audio", "odd name")], defects=["one folder is missing"])
+    lost = Defect("lost folder", "one folder is missing")
+    report = set_report(manifest(*rows, quarantined=bad), rejects=[Reject("x", "audio", "odd name")], defects=[lost])
     assert report == {
         "found": 12,
         "written": 10,
@@ -30,6 +24,10 @@ def test_counts_seconds_and_reasons():
         "speakers": {"s:1": 3, "s:2": 4, "unknown": 3},
         "emotions": {"anger": 5, "fear": 5},
         "quarantined": [{"path": "x", "reason": "odd name"}, {"path": "y", "reason": "broken"}],
+        "findings": [
+            {"kind": "lost folder", "grade": "defect", "text": "one folder is missing", "clips": []},
+            {"kind": "quarantined", "grade": "fact", "text": "quarantined: 2 of 12 files", "clips": ["x", "y"]},
+        ],
         "notes": ["one folder is missing"],
     }
     assert set_table("a/audio", report).splitlines() == [
@@ -39,19 +37,15 @@ def test_counts_seconds_and_reasons():
     ]
 
 
-@pytest.mark.parametrize(
-    ("rows", "said"),
-    [
-        ([row(f"{n}", padded=n > 0) for n in range(9)], "8 clips are shorter than one segment .*: 1, 2, 3, 4, 5 and 3 more"),
-        ([row("a", looked_at=2), row("b", looked_at=1)], "1 clips have fewer faces than frames looked at: a"),
-        ([row("a"), row("b", utterance="a"), row("c", utterance="a")], "2 clips are another file of an utterance"),
-        ([row(f"{n}", sha256=f"{n // 2}") for n in range(5)], "4 files in 2 groups are byte-identical"),
-    ],
-)
-def test_notes(rows, said):
-    (note,) = set_report(manifest(*rows))["notes"]
-    with pytest.raises(ValueError, match=said):
-        raise ValueError(note)
+def test_notes_are_the_findings_with_a_few_of_their_clips():
+    rows = [row(f"{n}", padded=n > 0, sha256=f"{n // 2}") for n in range(9)]
+    report = set_report(manifest(*rows, source="a/visual"), beside={"a/audio": manifest(*rows, source="a/audio")})
+    assert report["notes"] == [
+        "8 files in 4 groups are byte-identical: 0 = 1, 2 = 3, 4 = 5 and 1 more",
+        "8 clips are shorter than one segment and padded with their floor: 1, 2, 3, 4, 5 and 3 more",
+    ]
+    assert [finding["kind"] for finding in report["findings"]] == ["byte copies", "padded clips", "utterances in both domains"]
+    assert set_table("a/visual", report).splitlines()[2:] == [f"  note: {note}" for note in report["notes"]]
 
 
 @pytest.fixture

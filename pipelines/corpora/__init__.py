@@ -69,7 +69,7 @@ def _contents(media: Path, found: Found) -> str:
         ids, first = {reject.id for reject in found.rejects}, found.rejects[0]
         return f"{len(ids)} that cannot be taken, such as {first.id} ({first.reason})"
     if found.defects:
-        return "; ".join(found.defects)
+        return "; ".join(defect.text for defect in found.defects)
     if media.is_file():
         return "no row below the header"
     files = media_files(media)

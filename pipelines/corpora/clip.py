@@ -43,14 +43,34 @@ class Reject:
     reason: str
 
 
+class Defect(NamedTuple):
+    """A known defect of a published corpus that a loader met."""
+
+    kind: str
+    """A few words that name the sort of it, such as `odd names`."""
+    text: str
+    """One line: how many clips, and how they were taken."""
+    clips: tuple[str, ...] = ()
+    """The ids of the files concerned, sorted."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Found:
     """What a loader found in a media folder, sorted by id."""
 
     clips: tuple[Clip, ...]
     rejects: tuple[Reject, ...] = ()
-    defects: tuple[str, ...] = ()
-    """Known defects of the published corpus that were met and how they were taken, one line each."""
+    defects: tuple[Defect, ...] = ()
+    """Known defects of the published corpus that were met and how they were taken."""
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    >>> counted(1, "clip"), counted(30, "clip")
+    ('1 clip', '30 clips')
+    """
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def domains_of(path: Path | PurePosixPath) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from pipelines.corpora.clip import Found, Labels, NotUnderstood, speech_domains_of, take_files
+from pipelines.corpora.clip import Defect, Found, Labels, NotUnderstood, counted, speech_domains_of, take_files
 from pipelines.spec import DOMAINS, canonical_emotion
 
 LAYOUT = "subject N/<emotion>/sentence K/sN_<em>_K.avi, such as subject 1/anger/sentence 1/s1_an_1.avi"
@@ -64,7 +64,7 @@ def _domains_of(file: PurePosixPath) -> tuple[str, ...]:
     return speech_domains_of(file)
 
 
-def _defects(ids: Iterable[str]) -> list[str]:
+def _defects(ids: Iterable[str]) -> list[Defect]:
     subjects, renamed = set(), collections.defaultdict(list)
     unsegmented, odd, emotions, sentences = [], [], [], []
     for id in ids:
@@ -84,18 +84,22 @@ def _defects(ids: Iterable[str]) -> list[str]:
             emotions.append(id)
         if not labels.take and said[3] and labels.sentence != f"{_CODES[labels.emotion]}{said[3]}":
             sentences.append(id)
-    lines = [
-        f"{len(files)} clips of folder subject {folder} are named s{other}_*: taken as subject {folder}"
+    defects = [
+        Defect(
+            "names of another subject",
+            f"{counted(len(files), 'file')} of folder subject {folder}, named s{other}_*, taken as subject {folder}",
+            tuple(files),
+        )
         for (folder, other), files in sorted(renamed.items())
     ]
     if {11, 13} <= subjects and 12 not in subjects:
-        lines.append("folder subject 12 is missing, as in the published copy")
-    for files, what in (
-        (unsegmented, "are not cut into sentences: taken whole, with take `unsegmented`"),
-        (odd, "have an odd name: taken as their folders say"),
-        (emotions, "name another emotion than their folder: taken as the folder says"),
-        (sentences, "name another sentence than their folder: taken as the folder says"),
+        defects.append(Defect("missing subject", "folder subject 12 is missing, as in the published copy"))
+    for kind, files, what in (
+        ("unsegmented", unsegmented, "not cut into sentences, taken whole, with take `unsegmented`"),
+        ("odd names", odd, "with an odd name, taken as the folders say"),
+        ("names of another emotion", emotions, "named after another emotion than the folder, taken as the folder says"),
+        ("names of another sentence", sentences, "named after another sentence than the folder, taken as the folder says"),
     ):
         if files:
-            lines.append(f"{len(files)} clips, such as {files[0]}, {what}")
-    return lines
+            defects.append(Defect(kind, f"{counted(len(files), 'file')} {what}", tuple(files)))
+    return defects

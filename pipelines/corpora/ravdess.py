@@ -12,7 +12,7 @@ Source: S. Livingstone and F. Russo, "The Ryerson Audio-Visual Database of Emoti
 import re
 from pathlib import Path, PurePosixPath
 
-from pipelines.corpora.clip import Found, Labels, NotUnderstood, take_files
+from pipelines.corpora.clip import Defect, Found, Labels, NotUnderstood, counted, take_files
 
 LAYOUT = "Actor_NN/MM-VC-EE-II-SS-RR-AA.<wav|mp4>, such as Actor_01/03-01-05-01-02-01-01.wav"
 EMOTIONS = {
@@ -64,11 +64,13 @@ def find_clips(media: Path, *, name: str, song: bool = False) -> Found:
         return labels
 
     clips, rejects = take_files(media, taken, corpus=name)
-    defects = []
-    if songs:
-        defects.append(f"{len(songs)} song files, such as {songs[0]}, left out: song was not asked for")
-    if copies:
-        defects.append(f"{len(copies)} files, such as {copies[0]}, left out: copies of a file of the same name")
-    if elsewhere:
-        defects.append(f"{len(elsewhere)} files, such as {elsewhere[0]}, in another actor's folder: taken by their names")
+    defects = [
+        Defect(kind, f"{counted(len(files), noun)} {what}", tuple(map(str, files)))
+        for kind, files, noun, what in (
+            ("songs", songs, "song file", "left out, as song was not asked for"),
+            ("files held twice", copies, "file", "left out, as copies of a file of the same name"),
+            ("odd folders", elsewhere, "file", "in another actor's folder, taken by the name"),
+        )
+        if files
+    ]
     return Found(tuple(clips), tuple(rejects), tuple(defects))

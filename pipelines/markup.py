@@ -1,0 +1,197 @@
+"""Parts of an HTML page: escaped text, tables with bars, a histogram; no script, and nothing from elsewhere."""
+
+import html
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+BINS = 30
+"""The most bars of a histogram."""
+FEW = 5
+"""A list of no more names is shown at once."""
+_STEPS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
+
+CSS = """
+:root{color-scheme:light dark;--page:#f7f7f5;--card:#fff;--text:#1d1f21;--soft:#565b60;--line:#dcdcd6;
+--visual:#2866b8;--audio:#b3541e;--bad:#a8201a;--warn:#8a5a00;--fine:#2f6b3a}
+@media(prefers-color-scheme:dark){:root{--page:#15171a;--card:#1e2125;--text:#e8e8e6;--soft:#a9afb5;--line:#363b41;
+--visual:#7fb0f5;--audio:#f0a06c;--bad:#ff8f87;--warn:#f0c260;--fine:#8fd19a}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--page);color:var(--text);font:16px/1.5 system-ui,sans-serif}
+main,header,footer{max-width:68rem;margin:0 auto;padding:0 1rem}
+header{padding-top:2rem}
+footer{padding:1rem;font-size:.85rem}
+h1{margin:0;font-size:2rem;overflow-wrap:anywhere}
+h2{margin:0 0 .75rem;font-size:1.3rem}
+h3{margin:1.25rem 0 .5rem;font-size:1rem}
+header h2{margin:1.25rem 0 .5rem;font-size:1rem}
+h2+h3{margin-top:0}
+p{margin:.4rem 0}
+.soft,caption,figcaption,footer{color:var(--soft)}
+nav{display:flex;flex-wrap:wrap;gap:.25rem 1rem;margin:1rem 0}
+a{color:var(--visual)}
+section{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:1.1rem;margin:1rem 0}
+.visual{--c:var(--visual)}.audio{--c:var(--audio)}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(7.2rem,1fr));gap:.5rem;margin:.5rem 0 1rem}
+.tiles div{border:1px solid var(--line);border-top:3px solid var(--c);border-radius:.4rem;padding:.4rem .6rem}
+.tiles dt{color:var(--soft);font-size:.82rem}
+.tiles dd{margin:0;font-size:1.25rem;font-weight:600;white-space:nowrap}
+.wide{overflow-x:auto;margin:1rem 0}
+table{border-collapse:collapse;width:100%}
+caption{text-align:left;padding-bottom:.4rem}
+th,td{padding:.22rem .6rem .22rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line);font-weight:400}
+thead th{font-weight:600;vertical-align:bottom}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+td.path{font-family:ui-monospace,monospace;font-size:.85rem;overflow-wrap:anywhere;min-width:12rem}
+.bars th[scope=row]{width:8rem}
+.bars td.n{width:4rem}
+td.bar{min-width:5rem;vertical-align:middle}
+td.bar i{display:block;height:.8rem;border-radius:0 3px 3px 0;background:var(--c)}
+td.heat{background:color-mix(in srgb,var(--c) calc(var(--h)*38%),transparent)}
+.hist{display:flex;align-items:flex-end;gap:1px;height:9rem;border-bottom:1px solid var(--soft)}
+.hist i{flex:1;background:var(--c);min-height:1px;border-radius:2px 2px 0 0}
+.hist i.none{background:none}
+.ticks{position:relative;height:1.4rem;font-size:.8rem;color:var(--soft)}
+.ticks span{position:absolute;transform:translateX(-50%);white-space:nowrap}
+.ticks span:first-child{transform:none}
+.ticks span.end{transform:translateX(-100%)}
+.crops{display:flex;flex-wrap:wrap;align-items:center;gap:.4rem;margin:.6rem 0}
+.crops h4{flex:0 0 6rem;margin:0;font-size:.95rem}
+.crops ul{display:flex;flex-wrap:wrap;gap:.5rem;flex:1 1 14rem;margin:0;padding:0;list-style:none}
+.crops li{width:72px;font-size:.75rem;line-height:1.3;color:var(--soft)}
+.crops img{display:block;width:72px;height:72px;border-radius:.3rem}
+.crops span{display:block;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
+.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,19rem),1fr));gap:1rem}
+figure{margin:0}
+figcaption{font-size:.85rem;overflow-wrap:anywhere}
+.plot{display:grid;grid-template-columns:2.8rem 1fr}
+.plot img{display:block;width:100%;height:9rem}
+.plot .ticks{grid-column:2}
+.hertz{position:relative;font-size:.75rem;color:var(--soft)}
+.hertz span{position:absolute;right:.35rem;transform:translateY(50%)}
+.findings{list-style:none;margin:0;padding:0}
+.findings>li{border-left:4px solid var(--g);padding:.1rem 0 .1rem .8rem;margin:.9rem 0}
+.defect{--g:var(--bad)}.notice{--g:var(--warn)}.fact{--g:var(--fine)}
+.grade{color:var(--g);font-weight:600}
+details ul{margin:.3rem 0;padding-left:1.2rem}
+details li{font:.82rem/1.4 ui-monospace,monospace;overflow-wrap:anywhere}
+summary{cursor:pointer;color:var(--soft)}
+"""
+
+
+def escape(text: object) -> str:
+    """Return text for a page or an attribute in double quotes.
+
+    >>> escape('<a "b">')
+    '&lt;a &quot;b&quot;&gt;'
+    """
+    return html.escape(str(text), quote=True).encode(errors="backslashreplace").decode()
+
+
+def natural(name: str) -> list[str | int]:
+    """Return what names are sorted by so that numbers in them come in their order.
+
+    >>> sorted(["10", "2", "a10", "a9"], key=natural)
+    ['2', '10', 'a9', 'a10']
+    """
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", name))]
+
+
+def document(title: str, header: str, sections: Iterable[str], footer: str) -> str:
+    """Return the whole page; everything but the title is markup."""
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
+        f"<style>{CSS}</style>\n</head>\n<body>\n<header>{header}</header>\n<main>\n"
+        + "\n".join(sections)
+        + f"\n</main>\n<footer>{footer}</footer>\n</body>\n</html>\n"
+    )
+
+
+def section(name: str, title: str, *parts: str) -> str:
+    """Return a part of the page below a heading; the parts are markup."""
+    return f'<section id="{escape(name)}"><h2>{escape(title)}</h2>\n' + "\n".join(parts) + "</section>"
+
+
+def tiles(figures: Mapping[str, str], kind: str) -> str:
+    """Return figures in large type; `kind` is a class that has a colour."""
+    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(figure)}</dd></div>" for name, figure in figures.items())
+    return f'<dl class="tiles {kind}">{items}</dl>'
+
+
+def _table(caption: str, head: str, rows: Iterable[str], kind: str = "") -> str:
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    caption = f"<caption>{escape(caption)}</caption>"
+    return f'<div class="wide"><table class="{kind}">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def table(
+    caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = (), paths: Sequence[int] = ()
+) -> str:
+    """Return a plain table; `numbers` and `paths` say which columns are figures and file names."""
+    kinds = ["n" if place in numbers else "path" if place in paths else "" for place in range(len(columns))]
+    head = "".join(f'<th scope="col" class="{kind}">{escape(name)}</th>' for kind, name in zip(kinds, columns, strict=True))
+    cells = ((f'<td class="{kind}">{escape(cell)}</td>' for kind, cell in zip(kinds, row, strict=True)) for row in rows)
+    return _table(caption, head, map("".join, cells))
+
+
+def bars(caption: str, name: str, counts: Mapping[str, Mapping[str, int]]) -> str:
+    """Return a table of counts with bars.
+
+    Args:
+        caption: What is counted.
+        name: What a row is.
+        counts: For each column (whose name is its colour's class) the count of each row.
+    """
+    most = max(count for column in counts.values() for count in column.values())
+    head = f'<th scope="col">{escape(name)}</th>' + "".join(f'<th scope="col" colspan="2">{escape(column)}</th>' for column in counts)
+    rows = []
+    for row in sorted({row for column in counts.values() for row in column}, key=natural):
+        cells = f'<th scope="row">{escape(row)}</th>'
+        for kind, column in counts.items():
+            count = column.get(row, 0)
+            cells += f'<td class="n">{count:,}</td><td class="bar {kind}"><i style="width:{100 * count / most:.1f}%"></i></td>'
+        rows.append(cells)
+    return _table(caption, head, rows, "bars")
+
+
+def heat(caption: str, name: str, counts: Mapping[str, Mapping[str, int]], columns: Sequence[str], kind: str) -> str:
+    """Return a table of counts by row and column, the larger the stronger in colour."""
+    most = max(count for row in counts.values() for count in row.values())
+    head = f'<th scope="col">{escape(name)}</th>' + "".join(f'<th scope="col" class="n">{escape(column)}</th>' for column in columns)
+    rows = []
+    for row, own in counts.items():
+        cells = (f'<td class="n heat" style="--h:{own.get(column, 0) / most:.2f}">{own.get(column, 0):,}</td>' for column in columns)
+        rows.append(f'<th scope="row">{escape(row)}</th>' + "".join(cells))
+    return _table(caption, head, rows, kind)
+
+
+def histogram(values: Sequence[float], unit: str, kind: str, label: str) -> str:
+    """Return bars of how many values lie in each step from 0; `label` says the same in words."""
+    top = max(values)
+    step = next((step for step in _STEPS if top / step < BINS), top / (BINS - 1))
+    counts = [0] * (int(top / step) + 1)
+    for value in values:
+        counts[int(value / step)] += 1
+    drawn = ""
+    for place, count in enumerate(counts):
+        said = f"{place * step:g} to {(place + 1) * step:g} {unit}: {count:,}"
+        drawn += f'<i style="height:{100 * count / max(counts):.1f}%" title="{said}"></i>' if count else '<i class="none"></i>'
+    places = [place for place in range(0, len(counts), math.ceil(len(counts) / 6)) if place < 0.9 * len(counts)]
+    marks = "".join(f'<span style="left:{100 * place / len(counts):.1f}%">{place * step:g}</span>' for place in places)
+    return (
+        f'<div class="hist {kind}" role="img" aria-label="{escape(label)}">{drawn}</div>'
+        f'<div class="ticks" aria-hidden="true">{marks}<span class="end" style="left:100%">{len(counts) * step:g} {unit}</span></div>'
+    )
+
+
+def folded(summary: str, content: str) -> str:
+    """Return markup that unfolds."""
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def unfolding(summary: str, names: Sequence[str], most: int) -> str:
+    """Return a list that unfolds, cut behind `most` names; one of a few names is unfolded from the start."""
+    items = "".join(f"<li>{escape(name)}</li>" for name in names[:most])
+    rest = f'<p class="soft">{len(names) - most:,} more are in report.json.</p>' if len(names) > most else ""
+    return f"<details{' open' * (len(names) <= FEW)}><summary>{escape(summary)}</summary><ul>{items}</ul>{rest}</details>"

@@ -1,0 +1,116 @@
+"""One media file -> what is read of it, in messages: what a worker process does for the build; no tensorflow."""
+
+import dataclasses
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pipelines.spec import Spec
+
+MEMORY_BYTES = 3 << 29
+"""What the reading of a file may allocate (1.5 GiB); one that wants more costs itself alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One media file to read in one or both domains."""
+
+    path: Path
+    domains: tuple[str, ...]
+    still: bool = False
+    detector: str | None = "viola-jones"
+    """A name of `faces.DETECTORS`; None: each picture is a face already."""
+
+
+def read_file(task: Task, spec: Spec, *, progress: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
+    """Read one media file, long sound in blocks.
+
+    Yields:
+        A message `{"sha256", "more"}` with an entry for each domain: `{"error": reason}`, with `retry` where another call
+        may read it; else the faces with their counts, or the `waveform` with the facts of its track. With `more`
+        set, the waveform goes on in another message, and only the last of them holds the facts. An error in a later
+        message stands for what came before.
+    """
+    from pipelines import decode
+
+    try:
+        before = _state(task.path)
+        message = {"sha256": decode.content_hash(task.path, progress=progress)}
+    except OSError as error:
+        yield {"sha256": "", "more": False} | dict.fromkeys(task.domains, {"error": f"cannot be read ({error.strerror})"})
+        return
+    except MemoryError as error:
+        yield {"sha256": "", "more": False} | dict.fromkeys(task.domains, _failure(error))
+        return
+    if "visual" in task.domains:
+        message["visual"] = _guarded(lambda: _faces(task, spec, progress))
+    sound = _sound(task, spec, progress) if "audio" in task.domains else [({}, False)]
+    for audio, more in sound:
+        if audio:
+            message["audio"] = audio
+        if not more and _state(task.path, missing_ok=True) != before:
+            message |= dict.fromkeys(task.domains, {"error": "changed while it was read", "retry": "changed"})
+        yield message | {"more": more}
+        message = {}
+
+
+def _state(path: Path, *, missing_ok: bool = False) -> tuple[int, ...]:
+    try:
+        facts = os.stat(path)
+    except OSError:
+        if missing_ok:
+            return ()
+        raise
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def _faces(task: Task, spec: Spec, progress: Callable[[], None]) -> dict[str, Any]:
+    from pipelines import faces
+
+    detect = None if task.detector is None else faces.detector(task.detector)
+    if task.still:
+        return dataclasses.asdict(faces.read_still_face(task.path, spec=spec, detect=detect))
+    return dataclasses.asdict(faces.read_faces(task.path, spec=spec, detect=detect, progress=progress))
+
+
+def _sound(task: Task, spec: Spec, progress: Callable[[], None]) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Yield ({"waveform": block}, more), the last with the facts of the track; or an error, after which nothing comes."""
+    from pipelines import sound
+
+    blocks = sound.read_blocks(task.path, spec=spec, progress=progress)
+
+    def advance() -> dict[str, Any]:
+        try:
+            return {"waveform": next(blocks)}
+        except StopIteration as end:
+            return dataclasses.asdict(end.value)
+
+    held = _guarded(advance)
+    while "error" not in held:
+        following = _guarded(advance)
+        if "waveform" not in following:
+            held = following if "error" in following else held | following
+            break
+        yield held, True
+        held = following
+    yield held, False
+
+
+def _guarded(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Call a decoder; what it raises becomes the file's own error."""
+    from pipelines import decode
+
+    try:
+        return read()
+    except decode.MediaError as error:
+        return {"error": str(error)}
+    except Exception as error:  # a decoder's own surprise costs this file alone
+        return _failure(error)
+
+
+def _failure(error: Exception) -> dict[str, str]:
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM or "Insufficient memory" in str(error):
+        return {"error": f"takes more memory than the {MEMORY_BYTES / 2**30:.1f} GiB that it may", "retry": "memory"}
+    return {"error": f"decoder failed ({type(error).__name__}: {error})"}

@@ -1,0 +1,207 @@
+"""Pictures of every container: the wanted ones are those of reading straight on, and what does not decode is counted."""
+
+from fractions import Fraction
+from itertools import pairwise
+
+import av
+import numpy as np
+import pytest
+
+from pipelines import decode, video
+from pipelines.video import VideoReader
+
+COUNT = 47
+KINDS = {
+    "h264-b-frames": ("mp4", "libx264", "yuv420p", {"bf": "3", "g": "12", "b-pyramid": "normal"}),
+    "h264-open-gop": ("mkv", "libx264", "yuv420p", {"bf": "3", "g": "12", "x264-params": "open-gop=1:scenecut=0"}),
+    "h264-no-idr": ("mkv", "libx264", "yuv420p", {"x264-params": "intra-refresh=1:keyint=12:bframes=0"}),
+    "h264-ts": ("ts", "libx264", "yuv420p", {"bf": "2", "g": "12"}),
+    "h264-flv": ("flv", "libx264", "yuv420p", {"bf": "2", "g": "12"}),
+    "h264-avi": ("avi", "libx264", "yuv420p", {"bf": "2", "g": "12"}),
+    "h264-intra": ("mov", "libx264", "yuv420p", {"g": "1"}),
+    "h265": ("mp4", "libx265", "yuv420p", {"x265-params": "keyint=12:bframes=3:log-level=none"}),
+    "mpeg4-avi": ("avi", "mpeg4", "yuv420p", {"g": "12"}),
+    "mpeg4-avi-b": ("avi", "mpeg4", "yuv420p", {"g": "12", "bf": "2"}),
+    "mpeg4-mkv-b": ("mkv", "mpeg4", "yuv420p", {"g": "12", "bf": "2"}),
+    "mpeg1": ("mpg", "mpeg1video", "yuv420p", {"g": "12", "bf": "2"}),
+    "mpeg2-ts": ("ts", "mpeg2video", "yuv420p", {"g": "12", "bf": "2"}),
+    "flv1": ("flv", "flv", "yuv420p", {"g": "12"}),
+    "mjpeg": ("avi", "mjpeg", "yuvj420p", {}),
+    "vp8": ("webm", "libvpx", "yuv420p", {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "8"}),
+    "vp9": ("webm", "libvpx-vp9", "yuv420p", {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "8"}),
+    "raw": ("avi", "rawvideo", "bgr24", {}),
+}
+UNTIMED = {"h264-avi"}
+"""Whose packets do not tell when they are shown."""
+
+
+def moving_pictures(count: int = COUNT, *, height: int = 72, width: int = 96) -> np.ndarray:
+    """Return pictures of a texture that moves and changes, so that none is like another: uint8 [count, height, width, 3]."""
+    random = np.random.default_rng(0)
+    texture = random.integers(0, 256, (height // 4 + 2 * count, width // 4 + 2 * count, 3), np.uint8)
+    views = [texture[n : n + height // 4, 2 * n : 2 * n + width // 4] for n in range(count)]
+    return np.stack([np.kron(view // 2 + 2 * n, np.ones((4, 4, 1))).astype(np.uint8) for n, view in enumerate(views)])
+
+
+def write(path, kind: str, pictures=None):
+    """Write moving pictures in one of the `KINDS`."""
+    suffix, codec, pixels, options = KINDS[kind]
+    pictures = moving_pictures() if pictures is None else pictures
+    path = path.with_suffix(f".{suffix}")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.height, stream.width, stream.pix_fmt, stream.bit_rate = *pictures.shape[1:3], pixels, 1_000_000
+        stream.thread_count = 1
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 25)
+        for number, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def straight(path) -> list[np.ndarray]:
+    """Return all pictures in RGB, decoded by PyAV from the first to the last."""
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "NONE"
+        return [picture.to_ndarray(format="rgb24") for picture in decode.decoded(container, container.streams.video[0])]
+
+
+def assert_same(reader: VideoReader, wanted, pictures) -> None:
+    read = list(reader.frames(wanted))
+    assert [number for number, _ in read] == sorted(wanted)
+    for number, frame in read:
+        np.testing.assert_array_equal(frame.rgb(), pictures[number])
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A function that writes one of the `KINDS`, once."""
+    folder, written = tmp_path_factory.mktemp("clips"), {}
+    return lambda kind: written.get(kind) or written.setdefault(kind, write(folder / kind, kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wanted_pictures_are_those_of_reading_straight_on(clips, kind):
+    path = clips(kind)
+    pictures = straight(path)
+    assert len(pictures) == COUNT and all((one != other).any() for one, other in pairwise(pictures))
+    reader = VideoReader(path)
+    assert (reader.count, reader.missing, reader.seconds) == (COUNT, 0, pytest.approx(COUNT / 25))
+    for wanted in ([0], [COUNT - 1], [30], [11, 12, 13], [5, 6, 29, 44], range(COUNT), range(2, COUNT, 3)):
+        assert_same(reader, wanted, pictures)
+    assert reader.undecodable == 0
+    assert reader._exact == (kind not in UNTIMED)
+
+
+def remuxed(path, out, change):
+    """Write a file anew with each packet as `change(number, packet)` gives it."""
+    with av.open(str(path)) as read, av.open(str(out), "w", options={"movflags": "faststart"} if out.suffix == ".mp4" else {}) as written:
+        stream = read.streams.video[0]
+        to = written.add_stream_from_template(stream)
+        for number, packet in enumerate(packet for packet in read.demux(stream) if packet.size):
+            changed = change(number, packet)
+            changed.stream = to
+            written.mux(changed)
+    return out
+
+
+def wiped(bad):
+    """Return a change that replaces what the packets of these numbers hold by zeros."""
+
+    def change(number, packet):
+        if number not in bad:
+            return packet
+        zeros = av.Packet(bytes(packet.size))
+        zeros.pts, zeros.dts, zeros.time_base, zeros.duration = packet.pts, packet.dts, packet.time_base, packet.duration
+        zeros.is_keyframe = packet.is_keyframe
+        return zeros
+
+    return change
+
+
+CLOSED = ("h264-b-frames", "h264-intra", "h264-flv", "h264-avi", "mpeg4-avi", "mpeg4-mkv-b", "flv1", "mjpeg", "vp8")
+"""Kinds whose parser does not swallow a damaged packet, and that, past it, go on with the next."""
+
+
+@pytest.mark.parametrize("kind", CLOSED)
+@pytest.mark.parametrize("bad", [{20}, {COUNT - 1}, {3, 20, COUNT - 2, COUNT - 1}])
+def test_pictures_that_do_not_decode_are_left_out_and_counted(clips, tmp_path, kind, bad):
+    """Among them the last ones, which a decoder that reorders holds back until the end."""
+    path = remuxed(clips(kind), tmp_path / f"a.{KINDS[kind][0]}", wiped(bad))
+    left = straight(path)
+    reader = VideoReader(path)
+    read = list(reader.frames(range(reader.count)))
+    assert (reader.count, len(read), reader.undecodable) == (COUNT, COUNT - len(bad), len(bad))
+    for (_, frame), picture in zip(read, left, strict=True):
+        np.testing.assert_array_equal(frame.rgb(), picture)
+    list(reader.frames(range(reader.count)))
+    assert reader.undecodable == len(bad)  # not counted twice
+    if kind not in UNTIMED:
+        whole = straight(clips(kind))
+        before = min(bad) - 8
+        assert_same(VideoReader(path), range(max(0, before)), whole)
+        assert_same(VideoReader(path), [26, 36], {number: dict(read)[number].rgb() for number in (26, 36)})
+
+
+@pytest.mark.parametrize("kind", ["h264-b-frames", "h264-flv", "mpeg4-avi", "mpeg4-avi-b", "mjpeg", "h265"])
+def test_a_damaged_key_frame_costs_no_more_than_what_needs_it(clips, tmp_path, kind):
+    """What lies before it is whole; every picture either comes, in its order, or is counted."""
+    path = remuxed(clips(kind), tmp_path / f"a.{KINDS[kind][0]}", wiped({24}))
+    reader = VideoReader(path)
+    numbers = [number for number, _ in reader.frames(range(COUNT))]
+    assert numbers == sorted(set(numbers)) and len(numbers) + reader.undecodable == COUNT and reader.undecodable >= 1
+    assert_same(VideoReader(path), range(20), straight(clips(kind)))
+
+
+def test_pictures_on_the_way_to_a_wanted_one_are_counted_too(clips, tmp_path):
+    """Picture 13 lies between the key frame 12 and the wanted 16; 2 and 40 are never come by."""
+    path = remuxed(clips("mpeg4-avi"), tmp_path / "a.avi", wiped({2, 13, 40}))
+    reader = VideoReader(path)
+    assert [number for number, _ in reader.frames([16])] == [16] and reader.undecodable == 1
+
+
+@pytest.mark.parametrize("kind", ["h264-b-frames", "mpeg4-avi-b", "mjpeg", "h264-avi"])
+def test_a_file_that_ends_too_early_tells_how_much_is_missing(clips, tmp_path, kind):
+    whole = remuxed(clips(kind), tmp_path / f"whole.{KINDS[kind][0]}", lambda _, packet: packet)
+    path = tmp_path / f"a.{KINDS[kind][0]}"
+    path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    reader = VideoReader(path)
+    read = dict(reader.frames(range(reader.count)))
+    assert 15 < reader.count < 35 and reader.count + reader.missing == COUNT
+    assert len(read) + reader.undecodable == reader.count and reader.undecodable <= 1
+    for number in range(15):
+        np.testing.assert_array_equal(read[number].rgb(), straight(clips(kind))[number])
+
+
+def test_no_more_is_decoded_than_the_wanted_pictures_need(clips, monkeypatch):
+    """With a key frame every 12 and no B-frames, picture 30 takes 24 to 30; with B-frames those nobody refers to are not decoded."""
+    came = []
+    monkeypatch.setattr(video, "_decoded", lambda context, packet, decode=video._decoded: [came.append(1), decode(context, packet)][1])
+    list(VideoReader(clips("mpeg4-avi")).frames([30]))
+    assert len(came) == 7 + 1  # and what was left in the decoder
+    for kept in (2**24, 0):
+        monkeypatch.setattr(video, "KEPT_BYTES", kept)
+        for kind in ("mpeg4-avi", "h264-b-frames", "mpeg1", "h264-avi"):
+            came.clear()
+            with VideoReader(clips(kind)) as reader:
+                assert_same(reader, [44], straight(clips(kind)))
+                assert len(came) <= 12 + 1 or kind in UNTIMED
+                assert_same(reader, [2, 45], straight(clips(kind)))
+    signs = []
+    reader = VideoReader(clips("mpeg1"), progress=lambda: signs.append(1))
+    pictures = list(reader.frames([46]))
+    assert len(signs) >= 2 * COUNT + len(pictures)
+
+
+@pytest.mark.parametrize("kind", ["mpeg4-mkv-b", "h264-flv", "mpeg4-avi"])
+@pytest.mark.parametrize("keys", [{20, 30}, set(range(COUNT))])
+def test_a_key_frame_that_is_none_is_not_relied_on(clips, tmp_path, kind, keys):
+    def lie(number, packet):
+        packet.is_keyframe = packet.is_keyframe or number in keys
+        return packet
+
+    path = remuxed(clips(kind), tmp_path / f"a.{KINDS[kind][0]}", lie)
+    for wanted in ([22, 33], [34], range(COUNT)):
+        assert_same(VideoReader(path), wanted, straight(clips(kind)))
