@@ -8,34 +8,28 @@ from a memory-mapped array into memory that is there, with NumPy alone. The face
 """
 
 import argparse
+import collections
 import functools
 import importlib.util
 import itertools
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import timing
 
 BATCH, PER_CLIP, SHAPE, EPOCHS = 64, 16, (64, 64, 3), 4
-Side = Callable[[int], Callable[[], Iterable]]
-"""Opens what a side reads for so many epochs; what it returns gives their batches whenever it is called."""
 
 
-class FaceFiles:
-    """A face a .npy file, as torch's DataLoader takes it."""
-
-    def __init__(self, folder: Path, labels):
-        self._folder, self._labels = folder, labels
-
-    def __len__(self) -> int:
-        return len(self._labels)
+class FaceFiles(tuple):
+    """Paths of .npy files of a face each with their labels, as torch's DataLoader takes them."""
 
     def __getitem__(self, index: int):
         import numpy as np
 
-        return np.load(self._folder / f"{index}.npy"), self._labels[index]
+        path, label = super().__getitem__(index)
+        return np.load(path), label
 
 
 def write(folder: Path, faces, labels) -> None:
@@ -49,9 +43,8 @@ def write(folder: Path, faces, labels) -> None:
     from pipelines.spec import EMOTIONS, Spec
 
     options = {"corpus": "bench", "domain": "visual", "kind": "bench", "spec": dataclasses.asdict(Spec())}
-    clips = [
-        Clip(f"{n:07d}.avi", Path("."), "bench", "visual", "b:1", EMOTIONS[label], f"b:{n}") for n, label in enumerate(labels[::PER_CLIP])
-    ]
+    named = [(f"{n:07d}", EMOTIONS[label]) for n, label in enumerate(labels[::PER_CLIP])]
+    clips = [Clip(f"{n}.avi", Path("."), "bench", "visual", "b:1", emotion, f"b:{n}") for n, emotion in named]
     writer = sets.SetWriter(folder / "bench" / "visual", clips=clips, options=options, clips_per_shard=256)
     writer.resume(lambda clip: clip.id)
     for clip, crops in zip(clips, faces.reshape(-1, PER_CLIP, *SHAPE), strict=True):
@@ -70,8 +63,8 @@ def write(folder: Path, faces, labels) -> None:
         record_writer.close()
 
 
-def sides_of(folder: Path, labels) -> dict[str, Side]:
-    """Return every side by its name, ours first; say what is not installed."""
+def sides_of(folder: Path, labels) -> dict[str, Callable]:
+    """Return what opens a side for so many epochs, and returns what gives their batches; say which side is not installed."""
     import numpy as np
     import tensorflow as tf
 
@@ -81,19 +74,15 @@ def sides_of(folder: Path, labels) -> dict[str, Side]:
 
     def ours(epochs: int):
         source = data.read_source(folder, "bench/visual")
-        plan = plans.labelled_plan(data.Side(source, np.arange(len(source.inputs))), batch=BATCH, seed=0)
-        dataset, _ = data.batches([source], plan, epochs=epochs)
-        return lambda: dataset
+        plan = plans.labelled_plan(data.Side(source, np.arange(len(labels))), batch=BATCH, seed=0)
+        return functools.partial(iter, data.batches([source], plan, epochs=epochs)[0])
 
     def limit(epochs: int):
         faces, out, random = np.load(folder / "faces.npy", mmap_mode="r"), np.empty((BATCH, *SHAPE), np.uint8), np.random.default_rng(0)
-
-        def batches():
-            for _ in range(epochs):
-                for item in random.permutation(len(faces))[: len(faces) // BATCH * BATCH].reshape(-1, BATCH):
-                    yield np.take(faces, item, axis=0, out=out, mode="clip"), labels[item]
-
-        return batches
+        whole = len(faces) // BATCH * BATCH
+        drawn = (item for _ in itertools.count() for item in random.permutation(len(faces))[:whole].reshape(-1, BATCH))
+        gathered = ((np.take(faces, item, axis=0, out=out, mode="clip"), labels[item]) for item in drawn)
+        return lambda: itertools.islice(gathered, epochs * whole // BATCH)
 
     def one_by_one(epochs: int):
         def faces_and_labels(serialised):
@@ -104,14 +93,13 @@ def sides_of(folder: Path, labels) -> dict[str, Side]:
         files = sorted(str(path) for path in (folder / "bench" / "visual").glob("*.tfrecord"))
         dataset = tf.data.TFRecordDataset(files).map(faces_and_labels, num_parallel_calls=tf.data.AUTOTUNE)
         dataset = dataset.unbatch().shuffle(4096).batch(BATCH, drop_remainder=True)
-        dataset = dataset.repeat(epochs).prefetch(tf.data.AUTOTUNE)
-        return lambda: dataset
+        return functools.partial(iter, dataset.repeat(epochs).prefetch(tf.data.AUTOTUNE))
 
     def loader(workers: int, epochs: int):
         import torch
 
         words = {"num_workers": workers, "multiprocessing_context": "spawn", "persistent_workers": True} if workers else {}
-        files = FaceFiles(folder / "files", labels)
+        files = FaceFiles((folder / "files" / f"{number}.npy", label) for number, label in enumerate(labels))
         made = torch.utils.data.DataLoader(files, batch_size=BATCH, shuffle=True, drop_last=True, **words)
         return lambda: itertools.chain.from_iterable(itertools.repeat(made, epochs))
 
@@ -148,17 +136,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         write(Path(name), random.integers(0, 256, (len(labels), *SHAPE), np.uint8), labels)
         sides = sides_of(Path(name), labels)
-
-        def drain(batches: Callable[[], Iterable], epochs: int) -> None:
-            if sum(1 for _ in batches()) != steps * epochs:
-                raise RuntimeError(f"expected {steps * epochs} batches")
-
-        turns = {side: functools.partial(drain, opens(EPOCHS), EPOCHS) for side, opens in sides.items()}
-        taken = timing.seconds_in_turns(turns, arguments.rounds)
-        timing.report(f"batches of {BATCH} uint8 faces with labels, warm", taken, amount=EPOCHS * steps * BATCH, unit="faces/s")
-        turns = {side: lambda opens=opens: drain(opens(1), 1) for side, opens in sides.items()}
-        taken = timing.seconds_in_turns(turns, arguments.rounds)
-        timing.report("the same, cold (page cache warm)", taken, amount=steps * BATCH, unit="faces/s")
+        opened = {side: opens(EPOCHS) for side, opens in sides.items()}
+        warm = {side: lambda batches=batches: collections.deque(batches(), maxlen=0) for side, batches in opened.items()}
+        cold = {side: lambda opens=opens: collections.deque(opens(1)(), maxlen=0) for side, opens in sides.items()}
+        for title, turns, epochs in (("warm", warm, EPOCHS), ("cold, the page cache warm", cold, 1)):
+            taken = timing.seconds_in_turns(turns, arguments.rounds)
+            timing.report(f"batches of {BATCH} uint8 faces, labels, {title}", taken, amount=epochs * steps * BATCH, unit="faces/s")
     return 0
 
 

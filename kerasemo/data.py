@@ -96,7 +96,7 @@ def read_source(records_folder: Path, source: str) -> Source:
         InputError: The set is missing or damaged, or there is no room for the file.
     """
     folder = set_folder(records_folder, source)
-    manifest = records.check_shards(folder)
+    manifest = records.read_manifest(folder)
     spec, rows = records.spec_of(manifest), manifest["clips"]
     shape = (sum(row["items"] for row in rows), spec.face_size, spec.face_size, 3)
     dtype = np.dtype(np.uint8 if manifest["domain"] == "visual" else np.float32)
@@ -106,6 +106,7 @@ def read_source(records_folder: Path, source: str) -> Source:
             inputs[filled : filled + len(items)], clip_of[filled : filled + len(items)] = items, clip
             filled += len(items)
     else:
+        records.check_shards(folder)  # the file may be there already
         inputs, clip_of = cache.mapped(manifest_hash(folder), lambda: _clips_inputs(folder, manifest), shape=shape, dtype=dtype)
     sets = {folder, *records.find_sets(folder.parent)}
     emotions = {row["emotion"] for path in sets for row in records.read_manifest(path)["clips"]}

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from pipelines.building import Options, build
 from pipelines.cli import Parser, load_tensorflow, positive_int, run_main
 from pipelines.corpora import LOADERS
+from pipelines.decoding import Stalled
 from pipelines.spec import DOMAINS, InputError, Spec
 
 
@@ -22,6 +24,7 @@ def _parser() -> Parser:
     parser.add_argument("--domain", type=_domains, default=(), metavar="visual,audio", help="only these domains (default: all there are)")
     parser.add_argument("--faces", choices=("detect", "as-is"), default="detect", help="as-is: each picture is a face already")
     parser.add_argument("--detector", default="viola-jones", metavar="NAME", help="what looks for faces (default: %(default)s)")
+    parser.add_argument("--audio-decoder", choices=("av", "tfio"), default="av", help="tfio: tensorflow-io, in the graph (default: av)")
     parser.add_argument("--frames-per-clip", type=positive_int, default=Spec.frames_per_clip, metavar="N", help="default: %(default)s")
     parser.add_argument("--workers", type=positive_int, metavar="N", help="processes that decode (default: one a processor)")
     parser.add_argument("--waveform", action="store_true", help="keep the sound (int16) beside the log-Mel")
@@ -56,15 +59,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"missing {', '.join(missing)}")
     words = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options) if hasattr(arguments, field.name)}
     options = Options(arguments.corpus, **words, domains=arguments.domain, spec=Spec(frames_per_clip=arguments.frames_per_clip))
-    return run_main(lambda: _build(options, as_json=arguments.json), prog=parser.prog)
+    return run_main(lambda: _build(options, as_json=arguments.json, prog=parser.prog), prog=parser.prog)
 
 
-def _build(options: Options, *, as_json: bool) -> int:
+def _build(options: Options, *, as_json: bool, prog: str) -> int:
     from pipelines import progress
     from pipelines.report import set_table
 
-    with progress.bar(options.name or options.kind, unit="files") as bar:
-        result = build(options, on_start=bar.start, on_file=bar.advance, tell=lambda line: print(line, file=sys.stderr))
+    try:
+        with progress.bar(options.name or options.kind, unit="files") as bar:
+            result = build(options, on_start=bar.start, on_file=bar.advance, tell=lambda line: print(line, file=sys.stderr))
+    except Stalled as error:
+        print(f"{prog}: error: {error}", file=sys.stderr, flush=True)
+        os._exit(1)  # an operation of tensorflow's that does not end would be waited for
     nothing = [domain for domain, report in result["domains"].items() if not report["written"]]
     if as_json:
         print(json.dumps(result, ensure_ascii=False, indent=1))

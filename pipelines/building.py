@@ -1,11 +1,10 @@
-"""Builds the sets of a corpus: the tf.data graph files -> (worker processes) -> log-Mel, and what is kept of an earlier build."""
+"""Builds the sets of a corpus: what is to be read, what is kept of an earlier build, and what the records hold."""
 
 import contextlib
 import dataclasses
 import functools
 import hashlib
 import itertools
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from pipelines.cli import load_tensorflow
 from pipelines.corpora import find_clips
 from pipelines.corpora.clip import STILL_SUFFIXES, Clip, Found
+from pipelines.decoding import Reading, decoded
 from pipelines.spec import DOMAINS, InputError, Spec, spaced_indices
 
 CLIPS_PER_SHARD = 128
@@ -33,6 +33,8 @@ class Options:
     """`detect`, or `as-is`: each picture is a face already."""
     detector: str = "viola-jones"
     """Which of `faces.DETECTORS` looks for the faces."""
+    audio_decoder: str = "av"
+    """What decodes sound: `av` (the workers), or `tfio` (tensorflow-io, in the graph)."""
     waveform: bool = False
     """Keep the int16 sound beside the log-Mel."""
     workers: int | None = None
@@ -75,6 +77,14 @@ def build(
         if not clips_of[domain]:
             raise InputError(f"{options.media}: no {domain} clip of {name}; it has {_domains_found(clips_of)}")
     load_tensorflow()  # only now: a wrong word is answered at once
+    if options.faces == "detect" and clips_of["visual"]:
+        from pipelines import detectors
+
+        detectors.detector(options.detector)  # a wrong name, or a package that is missing, is told once
+    if options.audio_decoder == "tfio":
+        from pipelines import tfio_sound
+
+        tfio_sound.check()
     from pipelines.decode import content_hash
 
     hashes = functools.cache(content_hash)
@@ -94,8 +104,10 @@ def build(
                 if kept := len(clips) - len(pending[domain]):
                     tell(f"{writer.folder}: {kept} of {len(clips)} clips are there already, reused")
         tasks = _group_by_file(pending)
+        detector = options.detector if options.faces == "detect" else None
+        reading = Reading(options.spec, options.workers, detector, options.audio_decoder, options.waveform)
         on_start(len(tasks))
-        for clips, result in stack.enter_context(contextlib.closing(_decoded(tasks, options))):
+        for clips, result in stack.enter_context(contextlib.closing(decoded(tasks, reading=reading))):
             for domain, clip in clips.items():
                 _write(writers[domain], clip, result[domain], result["sha256"] or sha256_of(clip), options.spec)
             on_file()
@@ -145,7 +157,7 @@ def _set_options(options: Options, name: str, domain: str) -> dict[str, Any]:
     if domain == "visual":
         own = {"faces": options.faces, "detector": options.detector if options.faces == "detect" else None}
     else:
-        own = {"waveform": options.waveform}
+        own = {"waveform": options.waveform, "audio_decoder": options.audio_decoder}
     # How many faces a clip has does not concern its sound.
     spec = options.spec if domain == "visual" else dataclasses.replace(options.spec, frames_per_clip=Spec.frames_per_clip)
     return {"corpus": name, "domain": domain, "kind": options.kind, **own, "spec": dataclasses.asdict(spec)}
@@ -158,80 +170,6 @@ def _group_by_file(clips_of: Mapping[str, Sequence[Clip]]) -> list[dict[str, Cli
         for clip in clips:
             groups.setdefault(clip.path, {})[domain] = clip
     return sorted(groups.values(), key=lambda clips: min(clip.id for clip in clips.values()))
-
-
-def _decoded(tasks: Sequence[Mapping[str, Clip]], options: Options) -> Iterator[tuple[Mapping[str, Clip], dict[str, Any]]]:
-    """Yield (clips, result) in order: the tf.data graph files -> (worker processes) -> log-Mel.
-
-    The result has the file's `sha256` and, for each domain, an error or what was read; of sound its `log_mel` in blocks.
-    """
-    import numpy as np
-    import tensorflow as tf
-
-    from pipelines import mels
-    from pipelines.reading import Task
-    from pipelines.workers import Pool, processors
-
-    if not tasks:
-        return
-    spec = options.spec
-    workers = min(options.workers or processors(), len(tasks))
-    measure = tf.function(lambda waveform: mels.log_mel(waveform, spec=spec), input_signature=[tf.TensorSpec([None], tf.float32)])
-    under_way: dict[int, tuple[dict[str, Any], Iterator[dict[str, Any]]]] = {}
-    turn, started = threading.Condition(), 0
-
-    def first_of(index):
-        nonlocal started
-        clip = next(iter(tasks[index].values()))
-        still = clip.path.suffix.lower() in STILL_SUFFIXES
-        detector = options.detector if options.faces == "detect" else None
-        with turn:  # in order, as the pool asks
-            turn.wait_for(lambda: started == index)
-            messages = pool.read(Task(clip.path, tuple(tasks[index]), still=still, detector=detector))
-            started += 1
-            turn.notify_all()
-        message = next(messages)
-        under_way[int(index)] = message, messages
-        return message.get("audio", {}).get("waveform", np.zeros(0, np.float32))
-
-    def first_and_log_mel(index):
-        waveform = tf.numpy_function(first_of, [index], tf.float32)
-        return index, measure(tf.ensure_shape(waveform, [None]))
-
-    with Pool(workers=workers, spec=spec) as pool:
-        # Two calls more than workers: none of them waits while the log-Mel of its file is taken.
-        dataset = tf.data.Dataset.range(len(tasks)).map(first_and_log_mel, num_parallel_calls=workers + 2, deterministic=True)
-        threads = tf.data.Options()
-        threads.threading.private_threadpool_size = workers + 4  # first_of() waits in them for its process
-        # Under a name, so that it outlives the pool: it waits for its threads, which wait for the pool.
-        log_mels = dataset.prefetch(workers).with_options(threads).as_numpy_iterator()
-        for index, log_mel in log_mels:
-            yield tasks[index], _whole(*under_way.pop(int(index)), log_mel, measure, options)
-
-
-def _whole(message: dict[str, Any], messages: Iterator[dict[str, Any]], log_mel, measure, options: Options) -> dict[str, Any]:
-    """Draw what is still to come of a file and return all that was read of it, the log-Mel in blocks: `log_mel` is the first."""
-    import numpy as np
-
-    spec, result = options.spec, message
-    sound = result.get("audio", {})
-    blocks, pcm, rest = [log_mel], [], None
-    while "waveform" in sound:
-        waveform = sound.pop("waveform")
-        if options.waveform:
-            pcm.append(np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16))
-        if rest is not None:
-            waveform = np.concatenate([rest, waveform])
-            blocks.append(measure(waveform).numpy())
-        rest = waveform[len(blocks[-1]) * spec.hop_samples :]
-        message = next(messages, {})
-        sound = message.get("audio", {})
-        result["audio"] |= sound
-        result |= {domain: entry for domain, entry in message.items() if domain in DOMAINS and "error" in entry}
-    for _ in messages:  # the worker is free again
-        pass
-    result.get("audio", {}).update(log_mel=blocks, pcm=pcm)
-    return result
 
 
 def _write(writer, clip: Clip, result: Mapping[str, Any], sha256: str, spec: Spec) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -139,15 +139,3 @@ def open_media(path: Path):
 def reason(error: Exception) -> str:
     """Return what a library says of its error, in a few words."""
     return getattr(error, "strerror", None) or str(error)
-
-
-def decoded(container, stream) -> Iterator:
-    """Yield what decodes of a stream, passing over packets that do not."""
-    try:
-        for packet in container.demux(stream):
-            try:
-                yield from packet.decode()
-            except av.FFmpegError:
-                continue
-    except av.FFmpegError:  # a truncated container: what came before it is good
-        return

@@ -206,7 +206,7 @@ def _damage(rows: Sequence[Row]) -> list[Finding]:
         parts = sum(row["undecodable"] for row in broken)
         text = f"{_are(len(broken), 'clip')} without parts that do not decode ({parts} in all)"
         findings.append(_finding("undecodable parts", "defect", text, clips=[row["id"] for row in broken]))
-    if short := [row["id"] for row in rows if row.get("truncated")]:
+    if short := [row["id"] for row in rows if row.get("missing_seconds")]:
         text = f"{_are(len(short), 'file')} cut off: shorter than the file itself says"
         findings.append(_finding("truncated files", "defect", text, clips=short))
     return findings

@@ -1,9 +1,9 @@
 """Media file -> waveform, in blocks: WAV and FLAC by soundfile, everything else by PyAV, then soxr; no tensorflow.
 
-Whatever decodes it, a waveform is the mean of the channels in float32, resampled as one whole by soxr's HQ, as
-`librosa.load` does. A track is never held as a whole unless it is asked for as one array.
+Whatever decodes it, a waveform is the mean of the channels in float32, resampled as one whole by soxr's HQ, as `librosa.load` does.
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -18,11 +18,9 @@ from pipelines.decode import MediaError, reason
 from pipelines.spec import Spec
 
 LONGEST_SECONDS = 4 * 3600
-RATES_HZ = (1_000, 768_000)
-"""The least and the highest rate that a track may have."""
+RATES_HZ = (1_000, 768_000)  # the least and the highest that a track may have
 MOST_CHANNELS = 64
-READ_SAMPLES = 1 << 16
-"""So many samples of each channel are decoded at a time."""
+READ_SAMPLES = 1 << 16  # of each channel, at a time
 LEAST_MISSING_SECONDS = 0.05
 """Lossy codecs round a track's length to their frames; less than this is not called missing."""
 
@@ -62,6 +60,11 @@ class _Facts:
     channels: int = 0
     undecodable: int = 0
     claimed_seconds: float = 0.0
+
+    def count(self, error: av.FFmpegError) -> None:
+        if isinstance(error, MemoryError):
+            raise error
+        self.undecodable += 1
 
     def check(self, rate_hz: int, channels: int) -> None:
         """Raise MediaError for what no sound track is, before anything is allocated for it."""
@@ -223,8 +226,7 @@ def _by_pyav(path: Path, facts: _Facts, progress: Callable[[], None]) -> Iterato
         if container.format.name in COUNTED or (container.format.name == "mp3" and stream.start_time):
             facts.claimed_seconds = float(max(stream.duration or 0, stream.frames) * stream.time_base)
         facts.check(stream.rate or RATES_HZ[0], stream.channels)
-        held: list[Sequence[np.ndarray]] = []
-        size, kind = 0, None
+        held, size, kind = [], 0, None
         for frame in _frames(container, stream, facts):
             progress()
             rate_hz, channels = frame.sample_rate, frame.layout.nb_channels
@@ -232,33 +234,30 @@ def _by_pyav(path: Path, facts: _Facts, progress: Callable[[], None]) -> Iterato
                 facts.check(rate_hz, channels)
                 facts.rate_hz, facts.channels = rate_hz, max(facts.channels, channels)
                 if held:
-                    yield _joined(held)
+                    yield _mean([np.concatenate(channel) for channel in zip(*held)])
                 held, size, kind = [], 0, (rate_hz, channels, frame.format.name)
             held.append(_channels(frame, channels))
             size += frame.samples
         if held:
-            yield _joined(held)
+            yield _mean([np.concatenate(channel) for channel in zip(*held)])
 
 
 @functools.cache
 def _sound_codecs() -> str:
     """Return the names of the decoders of sound: probing a video then decodes no picture, which takes longer than its sound."""
 
-    def decodes_sound(name: str) -> bool:
-        try:
-            return av.Codec(name, "r").type == "audio"
-        except av.codec.codec.UnknownCodecError:  # encodes only
-            return False
-
-    return ",".join(sorted(filter(decodes_sound, av.codecs_available)))
+    codecs = []
+    for name in av.codecs_available:
+        with contextlib.suppress(av.codec.codec.UnknownCodecError):  # encodes only
+            codecs += [name] if av.Codec(name, "r").type == "audio" else []
+    return ",".join(sorted(codecs))
 
 
 def _opened(path: Path):
     """Open a media file for its sound; raises MediaError when it is none."""
-    # One packet: to hear whether a WAV's samples hide AC-3 or DTS, PyAV would decode megabytes of them.
-    options = {"max_probe_packets": "1", "codec_whitelist": _sound_codecs()}
+    # One packet: to learn whether a WAV's samples hide AC-3 or DTS, PyAV would look at megabytes of them.
     try:
-        return av.open(str(path), metadata_errors="replace", options=options)
+        return av.open(str(path), metadata_errors="replace", options={"max_probe_packets": "1", "codec_whitelist": _sound_codecs()})
     except (av.FFmpegError, ValueError) as error:
         raise MediaError(f"not a media file that can be opened ({reason(error)})") from error
 
@@ -269,14 +268,10 @@ def _frames(container, stream, facts: _Facts) -> Iterator:
         for packet in container.demux(stream):
             try:
                 yield from packet.decode()
-            except MemoryError:
-                raise
-            except av.FFmpegError:
-                facts.undecodable += 1
-    except MemoryError:
-        raise
-    except av.FFmpegError:  # the container breaks off: what came before it is good
-        facts.undecodable += 1
+            except av.FFmpegError as error:
+                facts.count(error)
+    except av.FFmpegError as error:  # the container breaks off: what came before it is good
+        facts.count(error)
 
 
 def _channels(frame, count: int) -> Sequence[np.ndarray]:
@@ -286,10 +281,6 @@ def _channels(frame, count: int) -> Sequence[np.ndarray]:
     if name[-1] == "p" or count == 1:
         return [np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes]
     return np.frombuffer(frame.planes[0], dtype, frame.samples * count).reshape(-1, count).T
-
-
-def _joined(frames: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    return _mean([np.concatenate(channel) for channel in zip(*frames)])
 
 
 def _mean(channels: Iterable[np.ndarray]) -> np.ndarray:

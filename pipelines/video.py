@@ -10,7 +10,7 @@ import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
@@ -249,12 +249,8 @@ def _opened(path: Path):
 
 def _packets(container, stream) -> Iterator[av.Packet]:
     """Yield the packets that hold a picture."""
-    try:
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
-    except av.FFmpegError:  # a truncated container: what came before it is good
-        return
+    with suppress(av.FFmpegError):  # a truncated container: what came before it is good
+        yield from (packet for packet in container.demux(stream) if packet.size)
 
 
 def _decoded(context, packet: av.Packet | None) -> list[av.VideoFrame] | None:
@@ -265,6 +261,8 @@ def _decoded(context, packet: av.Packet | None) -> list[av.VideoFrame] | None:
         too_large = re.search(r"Picture size (\d+)x(\d+) exceeds", str(error))
         if too_large:
             check_size(*map(int, too_large.groups()))
+        if isinstance(error, MemoryError):
+            raise
         return None
 
 

@@ -10,10 +10,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
+    "log_mel.py": ["--clips", "1", "--seconds", "1"],
     "face_finding.py": ["--clips", "1", "--every", "15"],
     "face_crops.py": ["--clips", "1"],
     "corpus_build.py": ["--clips", "4", "--whole", "0", "--seconds", "0.5"],
-    "input_pipeline.py": ["--faces", "256", "--clips", "1"],
+    "batches.py": ["--faces", "256"],
+    "fit.py": ["--steps", "1"],
 }
 """Each script with the words that make it small."""
 OTHERS = ["build_memory.py", "clips.py", "timing.py"]

@@ -121,7 +121,7 @@ def test_a_stereo_file_among_mono():
         ),
         ([row("a", looked_at=2), row("b", looked_at=1)], "frames without a face", "1 clip with fewer faces than frames looked at: a"),
         ([row("a", undecodable=3), row("b", undecodable=1), row("c", undecodable=0)], "undecodable parts", "2 clips .* .4 in all.: a, b"),
-        ([row("a", truncated=True), row("b", truncated=False)], "truncated files", "1 file is cut off: .*: a"),
+        ([row("a", missing_seconds=0.7), row("b", missing_seconds=0.0)], "truncated files", "1 file is cut off: .*: a"),
         ([row("a"), row("b"), row("c", emotion="fear")], "uneven emotions", "emotion anger has 2.0 times the clips of fear .2 and 1."),
         (
             [row("a"), row("b"), row("c", speaker="s:2"), row("d", speaker="")],

@@ -12,24 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted([*(ROOT / "pipelines").rglob("*.py"), *(ROOT / "kerasemo").rglob("*.py")])
 
 PIPELINES = [
-    *(
-        "spec",
-        "cli",
-        "progress",
-        "corpora",
-        "decode",
-        "video",
-        "sound",
-        "detectors",
-        "tracking",
-        "faces",
-        "reading",
-        "workers",
-        "mels",
-        "records",
-        "sets",
-    ),
-    *("examine", "report", "markup", "specimens", "page", "sample", "building", "build"),
+    *("spec", "cli", "progress", "corpora", "decode", "video", "sound", "detectors", "tracking", "faces", "reading", "workers"),
+    *("mels", "tfio_sound", "records", "sets", "examine", "report", "markup", "specimens", "page", "sample"),
+    *("decoding", "building", "build"),
 ]
 """From the bottom to the top: a module imports only what stands before it."""
 

@@ -155,19 +155,6 @@ def test_a_video_of_more_than_the_most_pixels_is_refused(tmp_path, monkeypatch):
         VideoReader(path)
 
 
-def test_a_reader_that_fails_in_the_middle_ends_the_stream_there():
-    class Packet:
-        def decode(self):
-            return ["frame"]
-
-    class Container:
-        def demux(self, stream):
-            yield Packet()
-            raise av.error.InvalidDataError(1, "the end is missing")
-
-    assert list(decode.decoded(Container(), None)) == ["frame"]
-
-
 def test_the_real_clips_give_the_pictures_of_reading_straight_on(corpora):
     for name in ("crema-d/VideoFlash/*.flv", "grid/*.mpg", "ravdess/Actor_01/*.mp4"):
         path = sorted(corpora.glob(name))[-1]

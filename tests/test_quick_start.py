@@ -29,10 +29,12 @@ def test_every_verb_and_option_of_the_readme_is_one_that_exists(command):
         assert {word for word in words if word.startswith("--")} <= set(helps[verb])
 
 
-def test_ci_runs_the_command_of_the_readme():
-    block = re.search(r"<!-- tests -->\n```bash\n(.+?)\n```", README)
-    assert block and "pytest" in block.group(1) and ".[test]" in block.group(1)
-    assert "<!-- tests -->" in (ROOT / ".ci" / "run").read_text()
+@pytest.mark.parametrize(("mark", "extras"), [("tests", ".[test]"), ("tests with tensorflow-io", ".[test,tfio]")])
+def test_ci_runs_the_commands_of_the_readme(mark, extras):
+    block = re.search(rf"<!-- {mark} -->\n```bash\n(.+?)\n```", README)
+    assert block and "pytest" in block.group(1) and extras in block.group(1)
+    assert all((ROOT / word).is_file() for word in block.group(1).split() if word.startswith("tests/"))
+    assert f'"{mark}"' in (ROOT / ".ci" / "run").read_text()
 
 
 @pytest.fixture(scope="module")

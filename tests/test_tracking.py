@@ -58,6 +58,7 @@ def test_a_cut_to_another_face_is_found_to_the_frame(cut):
 
     found, detect = boxes(where, range(25), step=24)
     assert found == {number: where(number) for number in range(25)} and len(detect.asked) <= 2 + 5
+    assert [bool(before) for _, before in detect.asked] == [False] + [True] * (len(detect.asked) - 1)
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 5), (5, 9), (20, 30), (0, 30), (29, 30)])
