@@ -19,7 +19,7 @@ from kerasemo import augment, cache
 from kerasemo.config import Augment
 from pipelines import records
 from pipelines.corpora import LOADERS
-from pipelines.spec import DOMAINS, EMOTIONS, InputError
+from pipelines.spec import DOMAINS, EMOTIONS, InputError, Spec
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -98,6 +98,11 @@ def read_source(records_folder: Path, source: str) -> Source:
     folder = set_folder(records_folder, source)
     manifest = records.read_manifest(folder)
     spec, rows = records.spec_of(manifest), manifest["clips"]
+    ours = dataclasses.asdict(Spec(frames_per_clip=spec.frames_per_clip))
+    if differing := [
+        f"{name} {manifest['spec'][name]}, expected {value}" for name, value in ours.items() if manifest["spec"][name] != value
+    ]:
+        raise InputError(f"{folder}: built to another spec ({'; '.join(differing)}); build the set again")
     shape = (sum(row["items"] for row in rows), spec.face_size, spec.face_size, 3)
     dtype = np.dtype(np.uint8 if manifest["domain"] == "visual" else np.float32)
     if fits_memory(math.prod(shape) * dtype.itemsize):
@@ -128,6 +133,26 @@ def _clips_inputs(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[i
         raise InputError(f"{folder}: {items - sum(left)} faces or segments, its manifest says {items}; build the set again")
 
 
+class Gathered:
+    """Chosen items of several sources as one array that is made slice by slice: the whole may be larger than the memory."""
+
+    def __init__(self, sides: Sequence["Side"]):
+        self._arrays = [side.source.inputs for side in sides]
+        self._which = np.repeat(np.arange(len(sides)), [len(side.items) for side in sides])
+        self._items = np.concatenate([side.items for side in sides])
+        self.shape = (len(self._items), *self._arrays[0].shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        which, items = self._which[part], self._items[part]
+        gathered = np.empty((len(items), *self.shape[1:]), self._arrays[0].dtype)
+        for index, array in enumerate(self._arrays):
+            gathered[which == index] = array[items[which == index]]
+        return gathered
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Side:
     """The items of one source that are on one side."""
@@ -135,6 +160,11 @@ class Side:
     source: Source
     items: np.ndarray
     """int64: indices of the source's items."""
+
+    @property
+    def inputs(self) -> Gathered:
+        """The side's items."""
+        return Gathered([self])
 
     @property
     def labels(self) -> np.ndarray:

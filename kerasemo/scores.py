@@ -108,7 +108,7 @@ def score_side(predict: Predict, side: Side, *, trained: Sequence[str]) -> tuple
     """
     source = side.source
     clips, clip_of, labels = side_items(side)
-    logits = predict(source.inputs[side.items], source.domain)["logits"]
+    logits = predict(side.inputs, source.domain)["logits"]
     corpus = source.emotions
     score = score_logits(logits, clip_of, labels, corpus=corpus, trained=trained)
     probabilities = clip_probabilities(logits, clip_of, in_order(set(corpus) & set(trained)))
@@ -171,7 +171,7 @@ def _of_pairs(drawn: Mapping[str, np.ndarray], values: Sequence[np.ndarray]) -> 
 
 
 def _embed(predict: Predict, side: Side) -> np.ndarray:
-    return predict(side.source.inputs[side.items], side.source.domain)["embedding"]
+    return predict(side.inputs, side.source.domain)["embedding"]
 
 
 def prediction_rows(source: Source, clips: np.ndarray, probabilities: np.ndarray) -> list[dict]:

@@ -149,8 +149,8 @@ class Training:
         layer = self._model.get_layer("normalization")
         for domain in sorted({side.source.domain for side in self._sides["train"]}):
             if not runs.seen_domains(self._model)[domain]:
-                inputs = [side.source.inputs[side.items] for side in self._sides["train"] if side.source.domain == domain]
-                layer.fit(DOMAINS[domain], np.concatenate(inputs))
+                sides = [side for side in self._sides["train"] if side.source.domain == domain]
+                layer.fit(DOMAINS[domain], data.Gathered(sides))
 
     def _state(self) -> list[keras.Variable]:
         return [*self._model.weights, *self._model.optimizer.variables]

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 from sources import SIZE, random_source, whole
+from synthetic_sets import write_set as write_toy
 from toy_sources import one_source, two_sources, write_set
 
 from kerasemo import data, plans
@@ -154,3 +155,34 @@ def test_the_hash_of_a_set_is_that_of_its_manifest(tmp_path):
     write_set(tmp_path / "three", "visual", clips_per_shard=3)
     one, two, three = (data.manifest_hash(tmp_path / name / "toy" / "visual") for name in ("one", "two", "three"))
     assert one == two != three
+
+
+def test_what_is_gathered_slice_by_slice_is_the_whole(tmp_path):
+    """Of one source and of two, in the order of the items."""
+    for name in ("a/visual", "b/visual"):
+        write_toy(tmp_path, name, seed=len(name))
+    sources = [data.read_source(tmp_path, name) for name in ("a/visual", "b/visual")]
+    sides = [data.Side(source, np.random.default_rng(0).permutation(len(source.inputs))[:-1]) for source in sources]
+    for chosen in (sides[:1], sides):
+        whole = np.concatenate([side.source.inputs[side.items] for side in chosen])
+        gathered = data.Gathered(chosen)
+        assert gathered.shape == whole.shape and len(gathered) == len(whole)
+        for part in (slice(0, 3), slice(len(sides[0].items) - 2, len(sides[0].items) + 2), slice(0, len(whole))):
+            np.testing.assert_array_equal(gathered[part], whole[part])
+    np.testing.assert_array_equal(sides[1].inputs[0:9], sides[1].source.inputs[sides[1].items[:9]])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [("hop_seconds", 0.02, "built to another spec .hop_seconds 0.02, expected 0.01."), ("blur", 1, "another version's spec .blur.")],
+)
+def test_records_of_another_spec_are_refused(tmp_path, field, value, said):
+    manifest = write_toy(tmp_path, "a/audio") / "manifest.json"
+    document = json.loads(manifest.read_text())
+    document["spec"] |= {"frames_per_clip": 3}  # does not matter
+    manifest.write_text(json.dumps(document))
+    assert len(data.read_source(tmp_path, "a/audio").rows)
+    document["spec"][field] = value
+    manifest.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=said + ".*build the set again"):
+        data.read_source(tmp_path, "a/audio")

@@ -1,10 +1,10 @@
 """Pictures of every container: the wanted ones are those of reading straight on, and what does not decode is counted."""
 
-from fractions import contextlib
+import contextlib
+from fractions import Fraction
 from itertools import pairwise
 
 import av
-import Fraction
 import numpy as np
 import pytest
 
