@@ -87,13 +87,18 @@ def fits_memory(size: int) -> bool:
     return size <= min(MOST_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
 
 
-def read_source(records_folder: Path, source: str) -> Source:
+def read_source(records_folder: Path, source: str, *, spec: Spec = Spec()) -> Source:
     """Read a set into arrays, after checking the checksums of its shards.
 
     What is too large for the memory is a map of a file (see `kerasemo.cache`), which is written once for a manifest.
 
+    Args:
+        records_folder: The folder of sets.
+        source: `NAME/DOMAIN`.
+        spec: What the set must have been built to, but for its `frames_per_clip`.
+
     Raises:
-        InputError: The set is missing or damaged, or there is no room for the file.
+        InputError: The set is missing, damaged or built to another spec, or there is no room for the file.
     """
     folder = set_folder(records_folder, source)
     manifest = records.read_manifest(folder)

@@ -32,7 +32,7 @@ def planted(**by_source):
     """A network that answers each item of a source with the row that was planted for it; it knows items by their first pixel."""
 
     def predict(inputs, domain):
-        rows = inputs[:, 0, 0, 0].astype(int)
+        rows = inputs[:][:, 0, 0, 0].astype(int)
         return {name: np.asarray(values)[rows] for name, values in by_source.items()}
 
     return predict

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from sources import SIZE, random_source
+from sources import random_source
 
 from pipelines import records
 from pipelines.corpora.clip import Clip
@@ -35,9 +35,6 @@ def three_sources():
     ]
 
 
-SHORT = Spec(face_size=SIZE)
-
-
 def write_set(folder: Path, domain: str, *, clips_per_shard: int = 2):
     """Write five clips of 1 to 3 faces or seconds of log-Mel, one of two parts; return what was written, clip by clip."""
     random = np.random.default_rng(4)
@@ -46,19 +43,18 @@ def write_set(folder: Path, domain: str, *, clips_per_shard: int = 2):
         Clip(f"s/{i}.x", folder / f"{i}.x", "toy", domain, f"toy:{i % 2}", emotion, f"toy:{i}", "text", str(i))
         for i, emotion in enumerate(emotions)
     ]
-    spec = SHORT if domain == "visual" else Spec()
-    options = {"corpus": "toy", "domain": domain, "kind": "folder", "spec": vars(spec)}
+    options = {"corpus": "toy", "domain": domain, "kind": "folder", "spec": vars(Spec())}
     writer = SetWriter(folder / "toy" / domain, clips=clips, options=options, clips_per_shard=clips_per_shard)
     writer.resume(lambda clip: "")
     written = []
     for index, clip in enumerate(clips):
         if domain == "visual":
-            parts = [random.integers(0, 256, (1 + index % 3, SIZE, SIZE, 3)).astype(np.uint8)]
+            parts = [random.integers(0, 256, (1 + index % 3, 64, 64, 3)).astype(np.uint8)]
             serialised, items = [records.serialise(clip, faces=parts[0])], len(parts[0])
         else:
             parts = [random.normal(size=(frames, 64)).astype(np.float32) for frames in ((70, 30) if index == 1 else (64 + 40 * index,))]
             serialised = [records.serialise(clip, part=part, log_mel=log_mel) for part, log_mel in enumerate(parts)]
-            items = sum(spec.segment_count(len(log_mel)) for log_mel in parts)
+            items = sum(Spec().segment_count(len(log_mel)) for log_mel in parts)
         writer.add(clip, serialised, {"sha256": hashlib.sha256(clip.id.encode()).hexdigest(), "seconds": 1.0, "items": items})
         written.append(parts)
     writer.finish({})
