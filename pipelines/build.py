@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.building import Options, build
-from pipelines.cli import Parser, load_tensorflow, positive_int, run_main
+from pipelines.cli import Parser, load_tensorflow, positive_int, printable, run_main
 from pipelines.corpora import LOADERS
 from pipelines.decoding import Stalled
 from pipelines.spec import DOMAINS, InputError, Spec
@@ -80,7 +80,7 @@ def _build(options: Options, *, as_json: bool, prog: str) -> int:
             print(set_table(f"{result['corpus']}/{domain}", report))
     for domain, report in result["domains"].items():
         for row in report["quarantined"]:
-            print(f"quarantined: {row['path']} ({domain}): {row['reason']}", file=sys.stderr)
+            print(printable(f"quarantined: {row['path']} ({domain}): {row['reason']}"), file=sys.stderr)
     if len(nothing) == len(result["domains"]):
         raise InputError(f"{options.media}: no clip could be used; the reasons are in {options.out / result['corpus']}/DOMAIN/report.json")
     return 0

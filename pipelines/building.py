@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.cli import load_tensorflow
+from pipelines.cli import load_tensorflow, printable
 from pipelines.corpora import find_clips
 from pipelines.corpora.clip import STILL_SUFFIXES, Clip, Found
 from pipelines.decoding import Reading, decoded
@@ -73,6 +73,9 @@ def build(
     clips_of = {domain: [clip for clip in found.clips if clip.domain == domain] for domain in DOMAINS}
     if options.limit:
         clips_of = {domain: [clips[index] for index in spaced_indices(len(clips), options.limit)] for domain, clips in clips_of.items()}
+    for reject in found.rejects:
+        if not clips_of[reject.domain]:  # no report tells of it
+            tell(printable(f"quarantined: {reject.id} ({reject.domain}): {reject.reason}"))
     for domain in options.domains:
         if not clips_of[domain]:
             raise InputError(f"{options.media}: no {domain} clip of {name}; it has {_domains_found(clips_of)}")

@@ -29,6 +29,8 @@ def run_main(work: Callable[[], int], *, prog: str) -> int:
         return work()
     except InputError as error:
         message = str(error)
+    except BrokenPipeError:
+        message = "standard output: closed by who reads it"
     except OSError as error:
         message = f"{error.filename or 'input/output'}: {error.strerror or error}"
     except UnicodeEncodeError as error:  # tensorflow and JSON take no other
@@ -38,6 +40,15 @@ def run_main(work: Callable[[], int], *, prog: str) -> int:
         return 130
     print(f"{prog}: error: {' '.join(message.split())}", file=sys.stderr)
     return 1
+
+
+def printable(text: str) -> str:
+    r"""Return a text as one line that a terminal can show.
+
+    >>> print(printable("new\nline"))
+    new\nline
+    """
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 def load_tensorflow() -> None:

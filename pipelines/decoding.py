@@ -4,6 +4,7 @@ import dataclasses
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,13 @@ def decoded(tasks: Sequence[Mapping[str, Clip]], *, reading: Reading) -> Iterato
     import numpy as np
     import tensorflow as tf
 
-    from pipelines import mels
+    from pipelines import mels, workers
     from pipelines.reading import Task
-    from pipelines.workers import Pool, processors
 
     if not tasks:
         return
     spec = reading.spec
-    workers = min(reading.workers or processors(), len(tasks))
+    processes = min(reading.workers or workers.processors(), len(tasks))
     measure = tf.function(lambda waveform: mels.log_mel(waveform, spec=spec), input_signature=[tf.TensorSpec([None], tf.float32)])
     under_way: dict[int, tuple[dict[str, Any], Iterator[dict[str, Any]]]] = {}
     turn, started = threading.Condition(), 0
@@ -75,14 +75,16 @@ def decoded(tasks: Sequence[Mapping[str, Clip]], *, reading: Reading) -> Iterato
         waveform = tf.numpy_function(first_of, [index], tf.float32)
         return index, measure(tf.ensure_shape(waveform, [None]))
 
-    with Pool(workers=workers, spec=spec) as pool:
+    with workers.Pool(workers=processes, spec=spec, stall_seconds=workers.STALL_SECONDS) as pool:
         # Two calls more than workers: none of them waits while the log-Mel of its file is taken.
-        dataset = tf.data.Dataset.range(len(tasks)).map(first_and_log_mel, num_parallel_calls=workers + 2, deterministic=True)
+        dataset = tf.data.Dataset.range(len(tasks)).map(first_and_log_mel, num_parallel_calls=processes + 2, deterministic=True)
         threads = tf.data.Options()
-        threads.threading.private_threadpool_size = workers + 4  # first_of() waits in them for its process
+        threads.threading.private_threadpool_size = processes + 4  # first_of() waits in them for its process
         # Under a name, so that it outlives the pool: it waits for its threads, which wait for the pool.
-        log_mels = dataset.prefetch(workers).with_options(threads).as_numpy_iterator()
-        for index, log_mel in log_mels:
+        log_mels = dataset.prefetch(processes).with_options(threads).as_numpy_iterator()
+        drawer = ThreadPoolExecutor(1)  # next() of tensorflow's is deaf to Ctrl-C; waiting for a thread is not
+        while drawn := drawer.submit(next, log_mels, ()).result():
+            index, log_mel = drawn
             result = _whole(*under_way.pop(int(index)), log_mel, measure, reading)
             if in_graph and "audio" in tasks[index]:
                 result["audio"] = next(sounds)
@@ -109,6 +111,8 @@ def _sounds_in_graph(paths: Sequence[Path], measure, reading: Reading) -> Iterat
                 answers.put({name: value.numpy() for name, value in next(tracks).items()})
             except tf.errors.OpError as error:
                 answers.put({"error": tfio_sound.reason(error)})
+            except Exception as error:  # told at once rather than as a hang
+                answers.put({"error": f"decoder failed ({type(error).__name__}: {error})"})
 
         threading.Thread(target=advance, daemon=True).start()
         try:

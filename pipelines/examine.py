@@ -86,10 +86,15 @@ def names_of(finding: Finding) -> list[str]:
 
 def line_of(finding: Finding) -> str:
     """Return a finding in one line, with the first few of its clips or groups."""
-    names, most = names_of(finding), 3 if "groups" in finding else 5
+    names, most = [_shortened(name) for name in names_of(finding)], 3 if "groups" in finding else 5
     if not names:
         return finding["text"]
     return f"{finding['text']}: {', '.join(names[:most])}" + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _shortened(group: str, most: int = 5) -> str:
+    members = group.split(" = ")
+    return group if len(members) <= most else f"{' = '.join(members[:most])} and {len(members) - most} more"
 
 
 def _finding(kind: str, grade: str, text: str, **clips: Iterable) -> Finding:
@@ -246,5 +251,5 @@ def _quarantined(manifest: Mapping[str, Any], rejects: Sequence[Reject]) -> list
         return []
     text = f"quarantined: {len(ids)} of {counted(len(ids) + len(manifest['clips']), 'file')}"
     if again := sum(bool(row.get("retry")) for row in bad):
-        text += f"; {again} of them are read again by the next build, as time, memory or a change while reading failed them"
+        text += f"; {again} of them are read again by the next build: time, memory or the reading failed them, not the file"
     return [_finding("quarantined", "fact", text, clips=ids)]

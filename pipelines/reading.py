@@ -39,7 +39,7 @@ def read_file(task: Task, spec: Spec, *, progress: Callable[[], None] = lambda: 
         before = _state(task.path)
         message = {"sha256": decode.content_hash(task.path, progress=progress)}
     except OSError as error:
-        yield {"sha256": "", "more": False} | dict.fromkeys(task.domains, {"error": f"cannot be read ({error.strerror})"})
+        yield {"sha256": "", "more": False} | dict.fromkeys(task.domains, _unreadable(error))
         return
     except MemoryError as error:
         yield {"sha256": "", "more": False} | dict.fromkeys(task.domains, _failure(error))
@@ -108,6 +108,11 @@ def _guarded(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"error": str(error)}
     except Exception as error:  # a decoder's own surprise costs this file alone
         return _failure(error)
+
+
+def _unreadable(error: OSError) -> dict[str, str]:
+    """Another call may find the file, such as one on a disk that was away."""
+    return {"error": f"cannot be read ({error.strerror})", "retry": "unreadable"}
 
 
 def _failure(error: Exception) -> dict[str, str]:

@@ -104,6 +104,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_ROWS = {
+    "shards": {"file", "bytes", "sha256"},
+    "clips": {*NAMES, "shard", "records", "items", "seconds", "sha256"} - {"corpus", "domain"},
+    "quarantined": {"path", "reason", "sha256", "shard"},
+}
+"""What the rows of a manifest have at least."""
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of a set.
 
@@ -113,7 +121,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{folder}: no set of records (no manifest.json); make it with python -m pipelines.build") from error
     except ValueError as error:
         raise InputError(f"{path}: damaged ({error}); build the set again") from error
@@ -124,6 +132,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     missing = {"corpus", "domain", "spec", "shards", "clips", "quarantined"} - manifest.keys()
     if missing:
         raise InputError(f"{path}: damaged (no {', '.join(sorted(missing))}); build the set again")
+    for key, names in _ROWS.items():
+        if not isinstance(manifest[key], list) or not all(isinstance(row, dict) and names <= row.keys() for row in manifest[key]):
+            raise InputError(f"{path}: damaged ({key} that lack what each has); build the set again")
     return manifest
 
 
@@ -190,11 +201,12 @@ def verify(folder: Path) -> dict[str, int]:
     spec_of(manifest)
     records = 0
     for number, shard in enumerate(manifest["shards"]):
-        expected = [row["id"] for row in manifest["clips"] if row["shard"] == number for _ in range(row["records"])]
+        rows = [row | {key: manifest[key] for key in ("corpus", "domain")} for row in manifest["clips"] if row["shard"] == number]
+        expected = [[row[name] for name in NAMES] for row in rows for _ in range(row["records"])]
         offsets, found = [], []
         for offset, features in _features(folder, manifest, shard):
             offsets.append(offset)
-            found.append(features["id"].bytes_list.value[0].decode())
+            found.append([features[name].bytes_list.value[0].decode() for name in NAMES])
         if found != expected:
             first = next((n for n, pair in enumerate(itertools.zip_longest(found, expected)) if pair[0] != pair[1]))
             where = f"{folder / shard['file']}: record {first} at byte {[*offsets, shard['bytes']][first]}"

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.cli import printable
 from pipelines.corpora.clip import Defect, Reject
 from pipelines.examine import examine, line_of
 
@@ -51,7 +52,7 @@ def set_table(source: str, report: Mapping[str, Any]) -> str:
     lines = [
         f"{source}: {report['written']} of {report['found']} clips written, {report['seconds']:.2f} s, {_people(report['speakers'])}",
         "  " + ", ".join(f"{emotion} {count}" for emotion, count in report["emotions"].items()),
-        *(f"  note: {note}" for note in report["notes"]),
+        *(f"  note: {printable(note)}" for note in report["notes"]),
     ]
     return "\n".join(lines)
 

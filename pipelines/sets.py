@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from pipelines.corpora.clip import Clip
-from pipelines.records import NAMES, SCHEMA, check_shards, file_sha256, write_json
+from pipelines.records import NAMES, SCHEMA, check_shards, file_sha256, read_manifest, write_json
 from pipelines.spec import InputError
 
 
@@ -27,7 +27,7 @@ class SetWriter:
     """
 
     def __init__(self, folder: Path, *, clips: Sequence[Clip], options: Mapping[str, Any], clips_per_shard: int):
-        self.folder = folder
+        self.folder = folder = Path(os.path.realpath(folder))  # a link to a larger disk stays one
         self._building = folder.with_name(f".{folder.name}.building")
         self._before = folder.with_name(f".{folder.name}.before")
         self._unfinished = self._building / "unfinished"
@@ -53,6 +53,8 @@ class SetWriter:
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder}: expected a folder for the set; it is a file; name another --out")
+        if self.folder.is_dir() and any(self.folder.iterdir()) and not any(self.folder.glob("[0-9]*.tfrecord")):
+            raise InputError(f"{self.folder}: a folder that holds something else than a set of records; name another --out or --name")
         self._lock = _locked(self._building, f"{self.folder}: another build is at work there; wait for it, or name another --out")
         for place in (self._building, self.folder, self._before):
             sides = _sides_in(place)
@@ -75,7 +77,7 @@ class SetWriter:
 
     def _take_over(self, place: Path, shard: int, side: Mapping[str, Any]) -> None:
         held, ours = place / side["shard"]["file"], self._building / _shard_name(shard)
-        if _file_sha256_or_none(held) != side["shard"]["sha256"]:
+        if _file_sha256_or_none(held) != side["shard"]["sha256"] or not {"clips", "records", "bytes"} <= side["shard"].keys():
             return
         if held != ours:
             ours.unlink(missing_ok=True)
@@ -220,18 +222,18 @@ def _side_name(shard: int) -> str:
 def _sides_in(folder: Path) -> dict[int, dict[str, Any]]:
     """Return what each shard in a folder holds, by its number: of a whole set from its manifest, else from the shards' own lists."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = read_manifest(folder)
         options = {key: value for key, value in manifest.items() if key not in ("shards", "clips", "quarantined")}
         sides = {n: {"options": options, "shard": shard, "clips": [], "quarantined": []} for n, shard in enumerate(manifest["shards"])}
         for rows in ("clips", "quarantined"):
             for row in manifest[rows]:
                 sides[row["shard"]][rows].append({key: value for key, value in row.items() if key != "shard"})
         return sides
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, damaged, or of another schema
+    except (OSError, InputError, KeyError):  # none, damaged, or of another schema
         pass
     sides = {}
     for path in sorted(folder.glob("[0-9]*.json")) if folder.is_dir() else ():
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             side = json.loads(path.read_text(encoding="utf-8"))
             if {"options", "shard", "clips", "quarantined"} <= side.keys():
                 sides[int(path.stem)] = side
@@ -250,9 +252,9 @@ def _to_retry(held: Mapping[str, Any]) -> bool:
 
 
 def _same_media(held: Mapping[str, Any], clips: Sequence[Clip], sha256_of: Callable[[Clip], str]) -> bool:
-    known = {row["id"]: row for row in held["clips"]} | {row["path"]: row for row in held["quarantined"]}
+    known = {row.get("id"): row for row in held["clips"]} | {row.get("path"): row for row in held["quarantined"]}
     return len(known) == len(clips) and all(
-        clip.id in known and known[clip.id]["sha256"] == sha256_of(clip) and _same_names(known[clip.id], clip) for clip in clips
+        clip.id in known and known[clip.id].get("sha256") == sha256_of(clip) and _same_names(known[clip.id], clip) for clip in clips
     )
 
 

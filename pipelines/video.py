@@ -16,6 +16,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 from av.video.frame import PictureType
 
 from pipelines.decode import MOST_PIXELS, Frame, MediaError, check_size, open_media, reason
@@ -235,9 +236,10 @@ class VideoReader:
 def _opened(path: Path):
     """Open a file and yield its container and first video stream, which decodes in one thread and nothing absurdly large."""
     with open_media(path) as container:
-        if not container.streams.video:
+        videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]  # a cover
+        if not videos:
             raise MediaError("no video stream")
-        stream = container.streams.video[0]
+        stream = videos[0]
         context = stream.codec_context
         if not context.width or not context.height:
             raise MediaError(f"video whose pictures have no size, or one of more than {MOST_PIXELS} pixels (8192x8192); scale it down")

@@ -116,7 +116,7 @@ class Pool:
 
     >>> with Pool(workers=1) as pool:
     ...     next(pool.read(Task(Path("missing.wav"), ("audio",))))["audio"]
-    {'error': 'cannot be read (No such file or directory)'}
+    {'error': 'cannot be read (No such file or directory)', 'retry': 'unreadable'}
     """
 
     def __init__(self, *, workers: int, spec: Spec = Spec(), stall_seconds: float = STALL_SECONDS):
@@ -129,9 +129,9 @@ class Pool:
         self._closed = False
 
     def __enter__(self) -> "Pool":
-        for _ in range(self._count):
-            self._idle.put(self._started())
         try:
+            for _ in range(self._count):
+                self._idle.put(self._started())
             for worker in self._workers:
                 worker.wait_until_ready()
         except BaseException:
@@ -183,6 +183,8 @@ class Pool:
             self._idle.put(worker)
 
     def _failure(self, worker: _Worker | None, error: Exception) -> dict[str, str]:
+        if isinstance(error, InputError):  # the worker, not the file
+            return {"error": str(error), "retry": "time"}
         if isinstance(error, TimeoutError):
             return {"error": f"decoder made no progress for {self._stall_seconds:.0f} s and was stopped", "retry": "time"}
         if worker is None or self._closed:

@@ -2,8 +2,8 @@
 
 
 def row(id, *, speaker="s:1", emotion="anger", **more):
-    named = {"id": id, "speaker": speaker, "emotion": emotion, "utterance": id, "split": ""}
-    return named | {"sha256": id, "seconds": 0.1, "items": 1} | more
+    named = {"id": id, "speaker": speaker, "emotion": emotion, "utterance": id, "sentence": "", "take": "", "split": ""}
+    return named | {"records": 1, "shard": 0, "sha256": id, "seconds": 0.1, "items": 1} | more
 
 
 def manifest(*rows, quarantined=(), source="s/audio"):

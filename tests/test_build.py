@@ -232,3 +232,27 @@ def test_a_stopped_build_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     assert totals == [60 - 24 - 8, 60]
     assert content(out) == content(tmp_path / "whole")
     assert records.verify(out / "emodb/audio") == {"shards": 8, "clips": 60, "records": 60}
+
+
+def test_a_file_that_hung_is_tried_again_with_its_shard_alone(capsys, tmp_path, monkeypatch):
+    """In place of soxr, one that hangs for a sound of 8 kHz; at the next call it does not, and nothing else is read again."""
+    shadow = tmp_path / "shadow"
+    shadow.mkdir()
+    (shadow / "soxr.py").write_text("import time\nclass ResampleStream:\n    def __init__(self, *_, **__):\n        time.sleep(600)\n")
+    folder = emodb(tmp_path / "media", 9)
+    slow = sorted(EMODB_NAMES[:9])[4]
+    media.write_sound(folder / "wav" / slow, media.noise(0.5, 8_000), rate_hz=8_000)
+    words = ("--corpus", "emodb", "--media", folder, "--out", tmp_path / "out", "--workers", "1")
+    monkeypatch.setattr(building, "CLIPS_PER_SHARD", 3)
+    with monkeypatch.context() as patched:
+        patched.syspath_prepend(shadow)
+        patched.setattr("pipelines.workers.STALL_SECONDS", 3.0)
+        _, result, _ = build_json(capsys, *words)
+    row = {"path": f"wav/{slow}", "reason": "decoder made no progress for 3 s and was stopped"}
+    assert result["domains"]["audio"]["quarantined"] == [row] and result["domains"]["audio"]["written"] == 8
+    status, result, err = build_json(capsys, *words)
+    assert (status, result["domains"]["audio"]["written"], result["domains"]["audio"]["quarantined"]) == (0, 9, [])
+    assert f"{tmp_path}/out/emodb/audio: 6 of 9 clips are there already, reused" in err
+    build_json(capsys, *words[:4], "--out", tmp_path / "whole")
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+    assert "nothing has changed, reused" in build_json(capsys, *words)[2]

@@ -138,3 +138,23 @@ def test_one_build_at_a_time(tmp_path):
     )
     assert subprocess.run([sys.executable, "-c", code, tmp_path / ".visual.building"], check=False).returncode == -9
     assert len(write_set(tmp_path / "visual")) == 10
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
+    """Class folders of media where the set should stand, with files of theirs that are named like a set's."""
+    folder = tmp_path / "visual"
+    (folder / "anger").mkdir(parents=True)
+    for name in ("anger/a.jpg", "report.json", "00001.json"):
+        (folder / name).write_text("a user's own")
+    with pytest.raises(InputError, match="visual: a folder that holds something else than a set of records; name another --out or --name"):
+        write_set(folder)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["00001.json", "a.jpg", "anger", "report.json", "visual"]
+
+
+def test_a_set_that_is_a_link_to_another_disk_stays_one(tmp_path):
+    (tmp_path / "large").mkdir()
+    (tmp_path / "visual").symlink_to(tmp_path / "large")
+    for more in ({}, {"faces": "as-is"}):
+        write_set(tmp_path / "visual", **more)
+        assert (tmp_path / "visual").is_symlink() and records.verify(tmp_path / "large")["records"] == 10
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "visual"]

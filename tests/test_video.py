@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines import video
+from pipelines.decode import MediaError
 from pipelines.video import VideoReader
 
 COUNT = 47
@@ -227,3 +228,24 @@ def test_a_key_frame_that_is_none_is_not_relied_on(clips, tmp_path, kind, keys):
     path = remuxed(clips(kind), tmp_path / f"a.{KINDS[kind][0]}", lie)
     for wanted in ([22, 33], [34], range(COUNT)):
         assert_same(VideoReader(path), wanted, straight(clips(kind)))
+
+
+def test_a_cover_is_no_video(tmp_path):
+    """A sound file with a picture of its cover has no pictures to find faces in; a video's cover is not its first picture."""
+    from av.stream import Disposition
+
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("mjpeg", rate=25)
+        cover.width, cover.height, cover.pix_fmt = 128, 96, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        sound = container.add_stream("aac", rate=44_100, layout="mono")
+        frame = av.VideoFrame.from_ndarray(np.full((96, 128, 3), 90, np.uint8), format="rgb24")
+        container.mux(cover.encode(frame))
+        container.mux(cover.encode(None))
+        noise = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        noise.sample_rate, noise.pts = 44_100, 0
+        container.mux(sound.encode(noise))
+        container.mux(sound.encode(None))
+    with pytest.raises(MediaError, match="no video stream"):
+        VideoReader(path)

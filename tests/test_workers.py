@@ -156,7 +156,7 @@ def test_a_worker_that_the_system_kills_is_tried_again(pool, sound):
 def test_what_is_no_file_is_named(pool, tmp_path, name, said):
     os.mkfifo(tmp_path / "pipe.wav")
     (tmp_path / "dir.wav").mkdir()
-    assert run(pool, audio(tmp_path / name)) == {"sha256": "", "audio": {"error": f"cannot be read ({said})"}}
+    assert run(pool, audio(tmp_path / name)) == {"sha256": "", "audio": {"error": f"cannot be read ({said})", "retry": "unreadable"}}
 
 
 def test_what_a_codec_prints_is_no_answer(sound, capfd):
@@ -199,6 +199,17 @@ def test_good_files_pass_while_others_crash_and_hang(sound):
         for thread in threads:
             thread.join(60)
     assert [path is sound for path in paths] == ["waveform" in result for result in results]
+
+
+def test_a_worker_that_cannot_be_replaced_is_no_fault_of_the_file(sound, monkeypatch, tmp_path):
+    with Pool(workers=1) as pool:
+        run(pool, audio(media.Trap("exit")))
+        (tmp_path / "soxr.py").write_text("raise ImportError('soxr is broken here')")
+        monkeypatch.syspath_prepend(tmp_path)
+        result = run(pool, audio(sound))["audio"]
+        assert result["error"].startswith("a worker process cannot start (exit status 1)") and result["retry"] == "time"
+        monkeypatch.undo()
+        assert reads(pool, sound)
 
 
 def test_signs_of_progress_put_the_deadline_off(tmp_path, monkeypatch):
