@@ -39,7 +39,8 @@ def write_set(out: Path, source: str, rows, *, quarantined=(), beside=None, defe
         faces = np.full((3, 64, 64, 3), [20 + number, 0, 0], np.uint8) + np.arange(3, dtype=np.uint8)[:, None, None, None] * 40
         serialised.append(records.serialise(clip, faces=faces) if held["domain"] == "visual" else records.serialise(clip, log_mel=log_mel))
         clip_row |= {"records": 1, "shard": number // 2}
-    shards = [{"file": f"{shard:05d}.tfrecord"} for shard in range(-(-len(rows) // 2))]
+    held["quarantined"] = [{"sha256": "", "shard": 0} | bad for bad in quarantined]
+    shards = [{"file": f"{shard:05d}.tfrecord", "bytes": 0, "sha256": ""} for shard in range(-(-len(rows) // 2))]
     for number, shard in enumerate(shards):
         with tf.io.TFRecordWriter(str(folder / shard["file"])) as writer:
             for record in serialised[2 * number : 2 * number + 2]:
