@@ -203,7 +203,7 @@ class VideoReader:
                     continue
                 latest = number
                 given.discard(number)
-                if picture.pts == self._times[start]:
+                if start and picture.pts == self._times[start]:  # before the first packet there is nothing to start from
                     certain = picture.key_frame or picture.pict_type == PictureType.I
                 if is_wanted[number]:
                     if not certain:

@@ -5,6 +5,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 import av
+import media
 import numpy as np
 import pytest
 
@@ -249,3 +250,26 @@ def test_a_cover_is_no_video(tmp_path):
         container.mux(sound.encode(None))
     with pytest.raises(MediaError, match="no video stream"):
         VideoReader(path)
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "mpeg1video"])
+def test_a_video_that_begins_without_a_key_frame_comes_to_an_end(tmp_path, codec):
+    """Cut off in front: its pictures are read from the first packet on, as there is nothing before it."""
+    whole, path = media.write_video(tmp_path / "whole.avi", media.film(4), codec=codec), tmp_path / "cut.avi"
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux() if packet.size]
+        assert packets[0].is_keyframe and not packets[1].is_keyframe
+        for number, packet in enumerate(packets[1:]):
+            packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, number, number, number == 0
+            target.mux(packet)
+    calls = 0
+
+    def progress():
+        nonlocal calls
+        calls += 1
+        assert calls < 1000
+
+    with VideoReader(path, progress=progress) as reader:
+        numbers = [number for number, _ in reader.frames(range(reader.count))]
+    assert reader.count == 3 and numbers == sorted(numbers)
