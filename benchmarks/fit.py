@@ -1,14 +1,17 @@
-"""Times `fit` fed by the input pipeline against `fit` on one batch that is kept, for a supervised and a joint stage.
+"""Times training as it is, fed by the input pipeline and watched, against the bare compiled step on one batch that is kept.
 
     python benchmarks/fit.py [--steps 12] [--rounds 5]
 
-Both sides are compiled alike and log the same; what differs is where the batch comes from. Supervised: 64 faces a step,
-with the random changes of `augment = true` and without. Joint: 32 pairs of a face and a log-Mel segment a step, with the
-random changes. Faces and segments are synthesised.
+Training: batches from the pipeline, the values of every step fetched in blocks and written for TensorBoard, and the progress
+bar. Supervised: 64 faces a step, with the random changes of `augment = true` and without. Joint: 32 pairs of a face and a
+log-Mel segment a step, with the random changes. Then the same training split over two replicas, for which two logical devices
+of the one processor stand where there is no GPU: what splitting costs. Faces and segments are synthesised.
 """
 
 import argparse
 import sys
+import tempfile
+from pathlib import Path
 
 import timing
 
@@ -30,45 +33,86 @@ def random_sources():
     return Source("faces/visual", rows, faces, clip_of), Source("speech/audio", rows, segments, clip_of)
 
 
-def fits(kind: str, sources, changes, steps: int):
-    """Return two functions that train `steps` steps: fed by the pipeline, and on one batch that is kept."""
+def training(kind: str, sources, changes, *, steps: int, folder: Path, strategy=None):
+    """Return a function that trains `steps` steps as a stage does, one that makes the bare step as often, and what is to be closed."""
+    import contextlib
+
     import keras
     import numpy as np
     import tensorflow as tf
 
-    from kerasemo import data, plans
+    from kerasemo import data, devices, plans
+    from kerasemo.board import Board
+    from kerasemo.config import Stage
+    from kerasemo.loop import Loop
     from kerasemo.model import build_network
     from kerasemo.stages import MODELS
+    from kerasemo.watch import StageBar
+    from pipelines import progress
 
     sides = [data.Side(source, np.arange(len(source.inputs))) for source in sources]
-    pairs = {"sides": sides, "pairs": BATCH // 2, "seed": 0}
-    plan = plans.labelled_plan(sides[0], batch=BATCH, seed=0) if kind == "supervised" else plans.pair_plan(**pairs)
-    model = MODELS[kind](*build_network(), sources=[source.name for source in sources])
-    model.compile(optimizer=keras.optimizers.AdamW(1e-3))
-    fed, _ = data.batches(sources, plan, changes=changes)
-    kept = tf.data.Dataset.from_tensors(next(iter(fed))).repeat()
+    pairs = {"pairs": BATCH // 2, "seed": 0}
+    plan = plans.labelled_plan(sides[0], batch=BATCH, seed=0) if kind == "supervised" else plans.pair_plan(sides, **pairs)
+    choice = devices.choose("auto", "auto", strategy)
+    print(choice.line)
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model = MODELS[kind](*build_network(), sources=[source.name for source in sources])
+        model.compile(optimizer=keras.optimizers.AdamW(1e-3))
+        model.optimizer.build(model.learnt_weights)
+    loop = Loop(model, strategy=strategy, jit_compile=choice.jit_compile)
+    batches, _ = data.batches(sources, plan, changes=changes, share=loop.share)
+    feed, kept = loop.feed(batches), next(iter(batches))
+    board, open_bars, done = Board(folder, held=None), contextlib.ExitStack(), [0]
+    stage = Stage("fit", kind, tuple(source.name for source in sources), epochs=10**6, batch=BATCH)
+    bar = StageBar(open_bars.enter_context(progress.bar("fit", unit="images")), stage, steps=steps)
+    bar.start(0)
+    bare_step = tf.function(model.step, jit_compile=choice.jit_compile)
 
-    def fit(batches) -> None:
-        model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
+    def train() -> None:
+        values = np.stack([value.numpy() for value in [loop.step(feed) for _ in range(steps)]])
+        rate = bar.advance(dict(zip(loop.names, values[-1].tolist(), strict=True)), steps)
+        board.steps([(done[0] + row + 1, dict(zip(loop.names, map(float, step), strict=True))) for row, step in enumerate(values)])
+        done[0] += steps
+        board.speed(done[0], rate)
 
-    return lambda: fit(fed), lambda: fit(kept)
+    def bare() -> None:
+        for _ in range(steps):
+            terms = bare_step(kept)
+        float(terms["loss"])
+
+    return train, bare, open_bars
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=12)
     arguments = timing.begin(parser, cores=2, packages=("tensorflow", "keras"))
+    from kerasemo import devices
     from kerasemo.config import USUAL_CHANGES, Augment
+    from pipelines.spec import InputError
 
+    try:
+        strategy = devices.strategy_for(2)
+    except InputError as error:
+        print(f"two replicas are left out: {error}")
+        strategy = None
     faces, segments = random_sources()
-    for title, kind, sources, changes in (
-        ("supervised", "supervised", [faces], Augment()),
-        ("supervised, with random changes", "supervised", [faces], USUAL_CHANGES),
-        ("joint, pairs over two sources, with random changes", "joint", [faces, segments], USUAL_CHANGES),
-    ):
-        ours, kept = fits(kind, sources, changes, arguments.steps)
-        taken = timing.seconds_in_turns({"fit fed by the pipeline": ours, "fit on one kept batch": kept}, arguments.rounds)
-        timing.report(f"{title}, batches of {BATCH}", taken, amount=arguments.steps * BATCH, unit="examples/s")
+    with tempfile.TemporaryDirectory() as folder:
+        for title, kind, sources, changes in (
+            ("supervised", "supervised", [faces], Augment()),
+            ("supervised, with random changes", "supervised", [faces], USUAL_CHANGES),
+            ("joint, pairs over two sources, with random changes", "joint", [faces, segments], USUAL_CHANGES),
+        ):
+            options = {"steps": arguments.steps, "folder": Path(folder) / title}
+            train, bare, bar = training(kind, sources, changes, **options)
+            sides = {"training": train, "the bare step on one kept batch": bare}
+            with bar:
+                if strategy:
+                    options["folder"] /= "two replicas"
+                    sides["training on two replicas"], _, other_bar = training(kind, sources, changes, **options, strategy=strategy)
+                    bar.enter_context(other_bar)
+                taken = timing.seconds_in_turns(sides, arguments.rounds)
+            timing.report(f"{title}, batches of {BATCH}", taken, amount=arguments.steps * BATCH, unit="examples/s")
     return 0
 
 

@@ -8,6 +8,7 @@ VERBS = {
     "sample": "pipelines.sample",
     "build": "pipelines.build",
     "train": "kerasemo.train",
+    "tune": "kerasemo.tune",
     "evaluate": "kerasemo.evaluate",
 }
 

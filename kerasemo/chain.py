@@ -9,9 +9,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from kerasemo import data, runs, scores, splits
+from kerasemo import data, devices, runs, scores, splits
+from kerasemo.assignment import Assignment
 from kerasemo.config import Experiment, Stage
-from kerasemo.training import Assignment, Training
+from kerasemo.training import Training
 from pipelines import records
 from pipelines.spec import EMOTIONS, InputError
 
@@ -30,11 +31,16 @@ class Run:
     """Of every stage that runs, in place of its own."""
     replicas: int | None = None
     """None: every GPU there is."""
-
-
-def replica_count(replicas: int | None) -> int:
-    """Return on how many devices to train: as many as are asked for, else every GPU, else one CPU."""
-    return replicas or max(1, len(tf.config.list_physical_devices("GPU")))
+    parents: Path | None = None
+    """The run folder that holds the stages before the last; None: `folder`."""
+    scored: str = "test"
+    """The side whose clips are scored at the end: `test`, or `validation`, and then test clips are not looked at."""
+    precision: str = "auto"
+    compiler: str = "auto"
+    """See `kerasemo.devices.choose`."""
+    checkpoint_seconds: float = 10.0
+    profile: tuple[int, int] | None = None
+    """See `kerasemo.assignment.Assignment`."""
 
 
 def per_step(stage: Stage) -> int:
@@ -51,34 +57,27 @@ def most_replicas(devices: int, stages: Sequence[Stage]) -> int:
     return next(count for count in range(devices, 0, -1) if not any(per_step(stage) % count for stage in stages))
 
 
-def strategy_for(replicas: int | None) -> tf.distribute.Strategy | None:
-    """Return a MirroredStrategy over two devices or more, None for one.
-
-    Args:
-        replicas: How many devices; None: the GPUs there are. Where there is no GPU, logical CPUs stand for them.
-
-    Raises:
-        InputError: There are GPUs, but fewer than that.
-    """
-    gpus = tf.config.list_physical_devices("GPU")
-    count = replica_count(replicas)
-    if count == 1:
-        return None
-    if gpus and count > len(gpus):
-        raise InputError(f"--replicas {count}: expected at most the {len(gpus)} GPUs there are")
-    if not gpus:
-        (cpu,) = tf.config.list_physical_devices("CPU")
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
-    kind = "GPU" if gpus else "CPU"
-    return tf.distribute.MirroredStrategy([f"{kind}:{index}" for index in range(count)])
-
-
 def rows_by_source(records_folder: Path, sources: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """Return the manifests' rows of every set that there is of the corpora of some sources."""
-    folders = {source: data.set_folder(records_folder, source) for source in sources}
+    folders, problems = {}, []
+    for source in sources:
+        try:
+            folders[source] = data.set_folder(records_folder, source)
+        except InputError as error:
+            problems.append(str(error))
+    raise_all(problems)
     for corpus in sorted({source.partition("/")[0] for source in sources}):
         folders |= {f"{corpus}/{folder.name}": folder for folder in records.find_sets(records_folder / corpus)}
     return {source: records.read_manifest(folder)["clips"] for source, folder in sorted(folders.items())}
+
+
+def raise_all(problems: Sequence[str]) -> None:
+    """Raise one InputError that tells all problems, where there are any."""
+    distinct = list(dict.fromkeys(problems))
+    if len(distinct) > 1:
+        raise InputError(f"{len(distinct)} problems: " + "; ".join(f"({number}) {text}" for number, text in enumerate(distinct, 1)))
+    if distinct:
+        raise InputError(distinct[0])
 
 
 def gated_sides(records_folder: Path, sources: Sequence[str], *, trained_on: Sequence[str], protocol: str, fold: int) -> splits.Sides:
@@ -115,34 +114,56 @@ class Chain:
         if run.fold >= folds:
             raise InputError(f"--fold {run.fold}: these corpora have {folds} folds under {run.protocol}; expected 0 to {folds - 1}")
         self._manifests = {source: data.manifest_hash(data.set_folder(run.records, source)) for source in sources}
-        self._replicas = run.replicas or most_replicas(replica_count(None), stages)
+        self._replicas = run.replicas or most_replicas(devices.replica_count(None), stages)
         self._loaded: dict[str, data.Source] = {}
-        self._strategy: tuple[tf.distribute.Strategy | None, ...] = ()
 
-    def check(self) -> None:
-        """Check every stage's folder and settings, before the first is trained.
+    def check(self) -> dict[str, Training]:
+        """Check every stage's folder, settings and records, before the first is trained; return the trainings that are to be.
 
         Raises:
-            InputError: A folder holds a stage that was trained otherwise, or a batch does not divide over the devices.
+            InputError: Tells everything at once: folders that hold a stage that was trained otherwise, batches that do not
+                divide over the devices or are larger than the corpus, sides without a class, damaged records.
         """
+        problems, waiting = [], []
         for stage in self._stages.values():
-            if self.result(stage) is None and per_step(stage) % self._replicas:
-                unit = "examples" if stage.kind == "supervised" else "pairs"
-                devices = f"{per_step(stage)} {unit} a step do not divide over {self._replicas} devices"
-                raise InputError(f"stage {stage.name!r}: {devices}; set batch or --replicas")
+            try:
+                if self.result(stage) is not None:
+                    continue
+                waiting.append(stage)
+                if per_step(stage) % self._replicas:
+                    unit = "examples" if stage.kind == "supervised" else "pairs"
+                    parts = f"{per_step(stage)} {unit} a step do not divide over {self._replicas} devices"
+                    problems.append(f"stage {stage.name!r}: {parts}; set batch or --replicas")
+            except InputError as error:
+                problems.append(str(error))
+        raise_all(problems)  # before records are read, which takes its time
+        if not waiting:
+            return {}
+        strategy = devices.strategy_for(self._replicas if devices.workers() == 1 else None)
+        choice = devices.choose(self._run.precision, self._run.compiler, strategy)
+        self._log(f"computes in {choice.line}")
+        trainings = {}
+        for stage in waiting:
+            try:
+                trainings[stage.name] = self._training(stage, strategy, choice)
+            except InputError as error:
+                problems.append(f"stage {stage.name!r}: {error}")
+        raise_all(problems)
+        return trainings
 
     def run(self) -> list[dict[str, Any]]:
         """Train the stages that are not there yet, in order, and return the result of each."""
-        self.check()
+        trainings = self.check()
         results = []
         for stage in self._stages.values():
-            result = self.result(stage)
-            if result is not None:
+            if stage.name not in trainings:
                 self._log(f"{stage.name}: done before, reused")
-            else:
-                self._log(f"{stage.name}: {stage.kind} on {' + '.join(stage.sources)}")
-                result = self._train(stage)
-            results.append(result)
+                results.append(self.result(stage))
+                continue
+            self._log(f"{stage.name}: {stage.kind} on {' + '.join(stage.sources)}")
+            for source in stage.sources:
+                self._log(f"{stage.name}: {source}: {describe_sides(self._sides, source)}")
+            results.append(trainings.pop(stage.name).run())
         return results
 
     def result(self, stage: Stage) -> dict[str, Any] | None:
@@ -151,7 +172,7 @@ class Chain:
         Raises:
             InputError: The folder holds the stage with another key; the message names what differs.
         """
-        folder = self._run.folder / stage.name
+        folder = self._folder(stage)
         try:
             held = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
             held["key"]
@@ -165,13 +186,20 @@ class Chain:
                 f"{folder}: holds stage {stage.name!r} trained otherwise ({'; '.join(differences)}); ask for the same, "
                 f"name another --run, or remove the folder"
             )
-        return runs.finished(folder)
+        result = runs.finished(folder)
+        if result and folder.parent == self._run.folder and result["scored"] != self._run.scored:
+            raise InputError(f"{folder}: scored on the {result['scored']} side, {self._run.scored} asked; name another --run")
+        return result
 
     def source(self, name: str) -> data.Source:
         """Return a source's arrays, read once."""
         if name not in self._loaded:
             self._loaded[name] = data.read_source(self._run.records, name)
         return self._loaded[name]
+
+    def _folder(self, stage: Stage) -> Path:
+        last = list(self._stages)[-1]
+        return (self._run.folder if stage.name == last else self._run.parents or self._run.folder) / stage.name
 
     def _parent(self, stage: Stage) -> Stage | None:
         return self._stages[stage.start_from] if stage.start_from else None
@@ -180,7 +208,7 @@ class Chain:
         """Return a stage with the epochs that it is to have: --epochs is for those that run, not for those that are done."""
         if self._run.epochs is None:
             return stage
-        done = runs.finished(self._run.folder / stage.name)
+        done = runs.finished(self._folder(stage))
         asked_for = stage.name == list(self._stages)[-1]
         return dataclasses.replace(stage, epochs=done["epochs"] if done and not asked_for else self._run.epochs)
 
@@ -208,24 +236,25 @@ class Chain:
             emotions |= {EMOTIONS[label] for label in side_of(self.source(name), self._sides, "train").labels}
         return scores.in_order(emotions)
 
-    def _train(self, stage: Stage) -> dict[str, Any]:
-        if not self._strategy:
-            self._strategy = (strategy_for(self._replicas),)
-        for source in stage.sources:
-            self._log(f"{stage.name}: {source}: {describe_sides(self._sides, source)}")
+    def _training(self, stage: Stage, strategy: tf.distribute.Strategy | None, choice: devices.Choice) -> Training:
+        parent = self._parent(stage)
         assignment = Assignment(
             stage=self._resolved(stage),
             network=self._run.experiment.network,
-            folder=self._run.folder / stage.name,
+            folder=self._folder(stage),
             key=self._key(stage),
             sides={side: [side_of(self.source(name), self._sides, side) for name in stage.sources] for side in splits.SIDES},
             emotions=self._emotions(stage),
             split={source: self._sides.report["sources"][source] for source in stage.sources},
-            parent=self._run.folder / stage.start_from if stage.start_from else None,
+            parent=self._folder(parent) if parent else None,
             seed=int(hashlib.sha256(f"{self._run.seed} {stage.name}".encode()).hexdigest()[:7], 16),
-            strategy=self._strategy[0],
+            strategy=strategy,
+            choice=choice,
+            scored=self._run.scored,
+            checkpoint_seconds=self._run.checkpoint_seconds,
+            profile=self._run.profile,
         )
-        return Training(assignment, log=self._log).run()
+        return Training(assignment, log=self._log)
 
 
 def describe_sides(sides: splits.Sides, source: str) -> str:

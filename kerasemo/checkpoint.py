@@ -3,10 +3,13 @@
 Nothing is executed when a file is loaded; the architecture comes from the configuration.
 """
 
+import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +24,41 @@ ENTRY = "kerasemo"
 """The entry of a file's header that holds the checksum and the metadata."""
 
 
-def save(path: Path, variables: Sequence[keras.Variable], metadata: Mapping[str, Any]) -> None:
-    """Write variables and JSON-ready metadata under a temporary name, flush them to the disk, and rename.
+def arrays(variables: Sequence[keras.Variable]) -> dict[str, np.ndarray]:
+    """Return the value of every variable by its path.
 
     Raises:
         ValueError: Two variables have one path.
-        OSError: The disk is full or cannot be written; the file of before stays whole.
     """
     tensors = {variable.path: np.asarray(keras.ops.convert_to_numpy(variable), order="C") for variable in variables}
     if len(tensors) != len(variables):
         raise ValueError(f"paths of variables must be unique; received {sorted(variable.path for variable in variables)}")
+    return tensors
+
+
+def save(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
+    """Write arrays and JSON-ready metadata under a temporary name, flush them to the disk, and rename.
+
+    Raises:
+        InputError: The disk is full or cannot be written; the file of before stays whole.
+    """
     document = json.dumps(metadata, sort_keys=True)
     # One entry, because safetensors writes several in an order that changes from call to call.
-    body = safetensors.numpy.save(tensors, {ENTRY: f"{_digest(tensors, document)} {document}"})
+    body = safetensors.numpy.save(dict(tensors), {ENTRY: f"{_digest(tensors, document)} {document}"})
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        size = f"{len(body) / 2**20:.1f} MiB are to be written"
+        raise InputError(
+            f"{path}: {error.strerror or error}; {size}; what was saved before is whole: make room, and the same command goes on from there"
+        ) from error
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -82,3 +101,63 @@ def assign(variables: Sequence[keras.Variable], tensors: Mapping[str, np.ndarray
             shapes = f"{tensors[variable.path].shape}, expected {tuple(variable.shape)}"
             raise InputError(f"{where}: {variable.path} has shape {shapes}; it is of another network")
         variable.assign(tensors[variable.path])
+
+
+class Checkpoints:
+    """The last states of a training, and its best weights, in one folder.
+
+    `step-00001234.safetensors` is the state after so many steps; `best-0012.safetensors` the weights after the best epoch of
+    its time, from 1. Some are kept of each, so that a damaged one costs what was done since the one before.
+    """
+
+    STATES = 3
+    BESTS = 2
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def save_state(self, step: int, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
+        """Save the state after a step, and remove what is older than the last few."""
+        save(self._path("step", step), tensors, metadata)
+        self._remove_but_last("step", self.STATES)
+
+    def save_best(self, epoch: int, tensors: Mapping[str, np.ndarray]) -> None:
+        """Save the weights of an epoch, and remove what is older than the last few."""
+        save(self._path("best", epoch), tensors, {"epoch": epoch})
+        self._remove_but_last("best", self.BESTS)
+
+    def states(self) -> list[Path]:
+        """Return the files of the states, the newest first."""
+        return sorted(self.folder.glob("step-*.safetensors"), reverse=True)
+
+    def best(self, epoch: int) -> dict[str, np.ndarray]:
+        """Return the weights after an epoch; InputError when they are not there or damaged."""
+        return load(self._path("best", epoch))[0]
+
+    def forget_after(self, step: int, epoch: int) -> None:
+        """Remove the states after a step and the best weights after an epoch: the training goes on from there."""
+        for kind, last in (("step", step), ("best", epoch)):
+            for path in self.folder.glob(f"{kind}-*.safetensors"):
+                if path > self._path(kind, last):
+                    path.unlink()
+
+    def _path(self, kind: str, number: int) -> Path:
+        return self.folder / f"{kind}-{number:08d}.safetensors"
+
+    def _remove_but_last(self, kind: str, count: int) -> None:
+        for path in sorted(self.folder.glob(f"{kind}-*.safetensors"))[:-count]:
+            path.unlink()
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder for one training; InputError when another one is at work there. The lock ends with the process."""
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{folder}: another training is at work there; wait for it, or name another --run") from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # a file system without locks
+                raise
+        yield

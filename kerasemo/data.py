@@ -184,10 +184,36 @@ Plan = Callable[[int], dict[str, np.ndarray]]
 UNCHANGED = Augment()
 
 
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Which part of every batch a process takes: of `total` equal parts in a row those from `first` on, `count` of them."""
+
+    first: int = 0
+    count: int = 1
+    total: int = 1
+
+    def of(self, drawn: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the parts of a plan's steps [steps, batch, ...] as smaller steps [steps * count, batch / total, ...]."""
+
+        def parts(values: np.ndarray) -> np.ndarray:
+            steps, batch, *rest = values.shape
+            split = values.reshape(steps, self.total, batch // self.total, *rest)
+            return split[:, self.first : self.first + self.count].reshape(-1, batch // self.total, *rest)
+
+        return {name: parts(values) for name, values in drawn.items()}
+
+
 def batches(
-    sources: Sequence[Source], plan: Plan, *, first_epoch: int = 0, epochs: int | None = None, changes: Augment = UNCHANGED
+    sources: Sequence[Source],
+    plan: Plan,
+    *,
+    first_epoch: int = 0,
+    first_step: int = 0,
+    epochs: int | None = None,
+    changes: Augment = UNCHANGED,
+    share: Share = Share(),
 ) -> tuple[tf.data.Dataset, int]:
-    """Return the batches of `kerasemo.stages` that a plan names, from an epoch on, and how many an epoch has.
+    """Return the batches of `kerasemo.stages` that a plan names, from a step on, and how many an epoch has.
 
     Images are uint8 where all sources are visual, else float32.
 
@@ -195,24 +221,29 @@ def batches(
         sources: What the plan's `source` indexes.
         plan: Gives the indices of an epoch.
         first_epoch: The first epoch, from 0.
-        epochs: How many; None: without end.
+        first_step: The first step of that epoch, from 0; below the number of an epoch's steps.
+        epochs: How many, the first one counted; None: without end.
         changes: The random changes of the images; see `kerasemo.augment`.
+        share: Which parts of every batch, as batches of their own, one after the other.
     """
-    sample = plan(first_epoch)
+    sample = share.of(plan(first_epoch))
     steps, *shape = sample["item"].shape
     images = [np.asarray(source.inputs) for source in sources]
     labels = [source.labels[source.clip_of] for source in sources]
     masks = np.stack([source.mask for source in sources])
     domains = np.array([source.domain for source in sources], np.int32)
     image_shape, dtype = (*shape, *images[0].shape[1:]), np.result_type(*images)
+    skipped = first_step * share.count
 
     def drawn_of(epoch: np.ndarray) -> list[np.ndarray]:
-        drawn = sample if epoch == first_epoch else plan(int(epoch))
-        return [drawn[name] for name in sample]
+        first = epoch == first_epoch
+        drawn = sample if first else share.of(plan(int(epoch)))
+        return [drawn[name][skipped if first else 0 :] for name in sample]
 
     def drawn_steps(epoch: tf.Tensor) -> dict[str, tf.Tensor]:
         drawn = tf.numpy_function(drawn_of, [epoch], [value.dtype for value in sample.values()])
-        return {name: tf.ensure_shape(value, sample[name].shape) for name, value in zip(sample, drawn, strict=True)}
+        shapes = [(None, *value.shape[1:]) for value in sample.values()]
+        return {name: tf.ensure_shape(value, shape) for name, value, shape in zip(sample, drawn, shapes, strict=True)}
 
     def gather(item: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if len(sources) == 1:
@@ -240,8 +271,9 @@ def batches(
     dataset = tf.data.Dataset.range(first_epoch, 2**62 if epochs is None else first_epoch + epochs)
     dataset = dataset.map(drawn_steps).prefetch(1).flat_map(tf.data.Dataset.from_tensor_slices)
     dataset = dataset.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
-    if epochs is not None:
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps * epochs))
+    # Of a number that is not known, replicas would ask one another at every step whether all of them have a batch.
+    count = tf.data.INFINITE_CARDINALITY if epochs is None else steps * epochs - skipped
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return dataset.with_options(options), steps
+    return dataset.with_options(options), steps // share.count

@@ -10,6 +10,9 @@ from typing import Any
 from pipelines.cli import Parser, load_tensorflow, run_main
 from pipelines.spec import DOMAINS, InputError
 
+PAIRS_SEED = 0
+"""Of the pairs that are drawn where there are too many to ask all: one for all runs, so that they are asked the same."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -31,13 +34,16 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
         load: Reads a source; by default from the records.
 
     Returns:
-        `{"stage", "protocol", "fold", "trained_on", "sources": {source: score}, "not_scored": {source: reason}}`; see
-        `scores.score_logits`, and for a contrastive stage `scores.score_embeddings`.
+        `{"stage", "protocol", "fold", "trained_on", "sources": {source: score}, "not_scored": {source: reason}, "matching"}`; see
+        `scores.score_logits`, and for a contrastive stage `scores.score_embeddings`. `matching` has the second task, "do these
+        two clips show the same emotion?": `{"stage_before", "after", "before"}`, see `matching.score_pairs`. `after` is the
+        stage's own network on the scored sources, `before` that of the stage it started from on those whose domain that one
+        had seen; None where there is neither.
 
     Raises:
         InputError: No such stage, or records that are not those it was trained on.
     """
-    from kerasemo import chain, data, runs, scores
+    from kerasemo import chain, data, matching, scores
 
     ancestry = _ancestry(options.run, options.stage)
     result = ancestry[-1]
@@ -53,34 +59,54 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
     sides = chain.gated_sides(options.records, asked, trained_on=trained_on, protocol=result["protocol"], fold=result["fold"])
     for stage in ancestry:
         _check_same_sides(stage, sides.digests, options.records)
-    network = runs.load_network(options.run / result["stage"], result)
-    seen = runs.seen_domains(network)
-    predict = scores.predictor(network)
+    predict, seen = _network(options.run, result)
+    stage_before = result["key"]["stage"]["start_from"] or None
+    predict_before, seen_before = _network(options.run, ancestry[-2]) if stage_before else (None, [False] * len(DOMAINS))
     load = load or (lambda source: data.read_source(options.records, source))
-    scored, left_out = {}, {}
+    scored, left_out, after, before = {}, {}, {}, {}
     for source in asked:
+        domain = source.partition("/")[2]
         if source not in sides.ids:
             left_out[source] = "no clip in it"
-        elif not seen[DOMAINS.index(source.partition("/")[2])]:
-            left_out[source] = f"the network has not been trained on {source.partition('/')[2]} yet"
-        elif result["kind"] == "contrastive":
-            if source in result["trained_on"]:
-                scored[source] = result["sources"][source]
-            else:
-                left_out[source] = "a contrastive stage has no answers of its own; it is scored by pairs of the sources it was trained on"
+        elif not seen[DOMAINS.index(domain)]:
+            left_out[source] = f"the network has not been trained on {domain} yet"
+        elif result["kind"] == "contrastive" and source not in result["trained_on"]:
+            left_out[source] = "a contrastive stage has no answers of its own; it is scored by pairs of the sources it was trained on"
+        elif result["kind"] == "contrastive" and result["scored"] != "test":
+            left_out[source] = f"a contrastive stage is scored when it is trained, and this one was on the {result['scored']} side"
         else:
             side = chain.side_of(load(source), sides, "test")
             reason = _not_scorable(side, side.source.emotions, result["trained_emotions"])
             if reason:
                 left_out[source] = reason
+                continue
+            outputs = scores.forward(predict, side)
+            after[source] = scores.embedded_clips(outputs, side)
+            if seen_before[DOMAINS.index(domain)]:
+                before[source] = scores.embedded_clips(scores.forward(predict_before, side), side)
+            if result["kind"] == "contrastive":
+                scored[source] = result["sources"][source]
             else:
-                scored[source], _ = scores.score_side(predict, side, trained=result["trained_emotions"])
-        if source in scored:
+                scored[source], _ = scores.score_outputs(outputs, side, trained=result["trained_emotions"])
             scored[source]["deduplicated"] = any(sides.dropped[source].values())
             scored[source]["publisher_split"] = sides.splits[source.partition("/")[0]].publisher
     document = {key: result[key] for key in ("stage", "protocol", "fold", "trained_on")}
     missing = [source for source in options.sources or () if source not in there]
-    return document | {"sources": scored, "not_scored": left_out | dict.fromkeys(missing, f"no records in {options.records}")}
+    second_task = {
+        "stage_before": stage_before,
+        "after": matching.score_pairs(after, seed=PAIRS_SEED),
+        "before": matching.score_pairs(before, seed=PAIRS_SEED) if before else None,
+    }
+    left_out |= dict.fromkeys(missing, f"no records in {options.records}")
+    return document | {"sources": scored, "not_scored": left_out, "matching": second_task}
+
+
+def _network(run: Path, result: dict[str, Any]) -> tuple[Callable, Any]:
+    """Return what runs the network of a finished stage, and bool [domains]: which it has been trained on."""
+    from kerasemo import runs, scores
+
+    network = runs.load_network(run / result["stage"], result)
+    return scores.predictor(network, heads=runs.heads_of(result["key"])), runs.seen_domains(network)
 
 
 def sources_in(folder: Path) -> list[str]:

@@ -99,18 +99,31 @@ def clip_answers(probabilities: ArrayLike, clip_of: ArrayLike) -> np.ndarray:
     >>> clip_answers([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]], [0, 0, 1]).tolist()
     [[0.75, 0.25], [0.0, 1.0]]
     """
-    probabilities, clip_of = _distributions(probabilities), np.asarray(clip_of)
-    if clip_of.shape != probabilities.shape[:1] or not np.issubdtype(clip_of.dtype, np.integer):
-        raise ValueError(
-            f"clip_of must hold one integer per item, {len(probabilities)}; received shape {clip_of.shape}, dtype {clip_of.dtype}"
-        )
+    return clip_means(_distributions(probabilities), clip_of)
+
+
+def clip_means(values: ArrayLike, clip_of: ArrayLike) -> np.ndarray:
+    """Return the mean over the faces or segments of each clip: float64 [clips, n].
+
+    Args:
+        values: of each face or segment, float [items, n].
+        clip_of: as in `clip_answers`.
+
+    >>> clip_means([[2.0], [4.0], [7.0]], [0, 0, 1]).tolist()
+    [[3.0], [7.0]]
+    """
+    values, clip_of = np.asarray(values, np.float64), np.asarray(clip_of)
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"values must be [items, n] with at least one item; received shape {values.shape}")
+    if clip_of.shape != values.shape[:1] or not np.issubdtype(clip_of.dtype, np.integer):
+        raise ValueError(f"clip_of must hold one integer per item, {len(values)}; received shape {clip_of.shape}, dtype {clip_of.dtype}")
     if clip_of.min() < 0:
         raise ValueError(f"clip_of must count clips from 0; received {clip_of.min()}")
     items = np.bincount(clip_of)
     if not items.all():
         raise ValueError(f"clip_of must give every clip in [0, {len(items)}) an item; received none for clip {items.argmin()}")
-    sums = np.zeros((len(items), probabilities.shape[1]))  # [clips, classes]
-    np.add.at(sums, clip_of, probabilities)
+    sums = np.zeros((len(items), values.shape[1]))  # [clips, n]
+    np.add.at(sums, clip_of, values)
     return sums / items[:, None]
 
 
@@ -183,6 +196,16 @@ def area_under_curve(same: ArrayLike, score: ArrayLike) -> float:
     >>> area_under_curve([True, True, False], [0.9, 0.2, 0.2])
     0.75
     """
+    same, score = validate_pairs(same, score)
+    positives = int(same.sum())
+    negatives = len(same) - positives
+    _, place, equals = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(equals) - (equals - 1) / 2)[place]
+    return float((ranks[same].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def validate_pairs(same: ArrayLike, score: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return both as arrays; ValueError unless `same` is bool [pairs] of both kinds and `score` a number for each pair."""
     same, score = np.asarray(same), np.asarray(score, np.float64)
     if same.ndim != 1 or same.dtype != bool:
         raise ValueError(f"same must be bool [pairs]; received shape {same.shape}, dtype {same.dtype}")
@@ -190,13 +213,9 @@ def area_under_curve(same: ArrayLike, score: ArrayLike) -> float:
         raise ValueError(f"score must be of the shape of same, {same.shape}; received {score.shape}")
     if np.isnan(score).any():
         raise ValueError("score must be a number for every pair; received NaN")
-    positives = int(same.sum())
-    negatives = len(same) - positives
-    if not positives or not negatives:
-        raise ValueError(f"same must hold pairs of both kinds; received {positives} of one emotion, {negatives} of two")
-    _, place, equals = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(equals) - (equals - 1) / 2)[place]
-    return float((ranks[same].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    if same.all() or not same.any():
+        raise ValueError(f"same must hold pairs of both kinds; received {same.sum()} of one emotion, {(~same).sum()} of two")
+    return same, score
 
 
 def by_group(labels: ArrayLike, answers: ArrayLike, groups: Sequence[str], *, statistic: Statistic) -> dict[str, float]:

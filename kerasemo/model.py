@@ -9,6 +9,7 @@ import numpy as np
 from keras import layers, ops
 
 from kerasemo.config import Network
+from kerasemo.normalization import GroupNormalization
 from pipelines.spec import DOMAINS, EMOTIONS, Spec
 
 LEAKY_SLOPE = 0.01
@@ -110,12 +111,14 @@ def random_uniform(seed, n: int):
     return ops.cast(ops.right_shift(bits, uint32(8)), "float32") * (1 / 2**24)
 
 
-def build_network(config: Network = Network(), *, spec: Spec = Spec()) -> tuple[dict, dict]:
+def build_network(config: Network = Network(), *, spec: Spec = Spec(), heads: int = 1) -> tuple[dict, dict]:
     """Return the inputs and outputs of the functional network, for `keras.Model` or one of `kerasemo.stages`.
 
     Inputs: `image` float32 [batch, 64, 64, 3] (faces as 0..255, segments as dB), `domain` int32 [batch] (index of
     DOMAINS) and `seed` int32 [batch] (of the dropout mask; anything outside training). Outputs: `embedding` float32
-    [batch, embedding] of unit length, and `logits` float32 [batch, 10], one for each of EMOTIONS.
+    [batch, embedding] of unit length, and `logits` float32 [batch, 10], one for each of EMOTIONS; of several heads
+    [batch, heads, 10], whose kernels stand side by side in one, [embedding, heads * 10]. In mixed precision the convolutions
+    alone compute in it: it would cost the input digits, and past the pooling there is little to gain.
 
     >>> inputs, outputs = build_network()
     >>> keras.Model(inputs, outputs).count_params() < 600_000
@@ -127,19 +130,18 @@ def build_network(config: Network = Network(), *, spec: Spec = Spec()) -> tuple[
         "domain": keras.Input((), name="domain", dtype="int32"),
         "seed": keras.Input((), name="seed", dtype="int32"),
     }
-    x = DomainNormalization(name="normalization")([inputs["image"], inputs["domain"]])
+    x = DomainNormalization(name="normalization", dtype="float32")([inputs["image"], inputs["domain"]])
     for stage, width in enumerate(config.widths, start=1):
         for convolution in range(1, config.convolutions + 1):
             name = f"stage{stage}_conv{convolution}"
             strides = 2 if convolution == 1 else 1  # [batch, 64 / 2^stage, 64 / 2^stage, width]
             x = layers.Conv2D(width, 3, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
-            x = layers.GroupNormalization(config.groups, epsilon=1e-5, name=f"{name}_norm")(x)
+            x = GroupNormalization(config.groups, epsilon=1e-5, name=f"{name}_norm")(x)
             x = layers.LeakyReLU(negative_slope=LEAKY_SLOPE, name=f"{name}_relu")(x)
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    features = layers.Dense(config.embedding, name="features")(x)
-    dropped = ExampleDropout(config.dropout, name="dropout")([features, inputs["seed"]])
-    outputs = {
-        "embedding": layers.UnitNormalization(name="embedding")(features),
-        "logits": layers.Dense(len(EMOTIONS), name="head")(dropped),
-    }
-    return inputs, outputs
+    x = layers.GlobalAveragePooling2D(name="pool", dtype="float32")(x)
+    features = layers.Dense(config.embedding, name="features", dtype="float32")(x)
+    dropped = ExampleDropout(config.dropout, name="dropout", dtype="float32")([features, inputs["seed"]])
+    logits = layers.Dense(heads * len(EMOTIONS), name="head", dtype="float32")(dropped)
+    if heads > 1:
+        logits = layers.Reshape((heads, len(EMOTIONS)), name="heads", dtype="float32")(logits)
+    return inputs, {"embedding": layers.UnitNormalization(name="embedding", dtype="float32")(features), "logits": logits}

@@ -5,7 +5,7 @@ goes on.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def couples(sources: int) -> list[tuple[int, int]]:
     return list(itertools.combinations(range(sources), 2)) or [(0, 0)]
 
 
-def pair_plan(sides: Sequence[Side], *, pairs: int, seed: int) -> Plan:
+def pair_plan(sides: Sequence[Side], *, pairs: int, seed: int, balanced: bool = True) -> Plan:
     """Return the plan of a contrastive or joint stage: pairs across sources, half of them of the same emotion.
 
     Every two sources make the same number of pairs a step, half of them (give or take one) of the same emotion, so that
@@ -58,6 +58,7 @@ def pair_plan(sides: Sequence[Side], *, pairs: int, seed: int) -> Plan:
         sides: One for each source.
         pairs: Pairs a step, a multiple of the number of pairs of sources.
         seed: Of every draw.
+        balanced: Whether half of the pairs match; else the second place goes round the other source's items of any emotion.
 
     Raises:
         InputError: `pairs` does not divide, the sides are too small, or their emotions make no pairs of both kinds.
@@ -81,7 +82,11 @@ def pair_plan(sides: Sequence[Side], *, pairs: int, seed: int) -> Plan:
         for number, (a, b) in enumerate(paired):
             first, second = sorted((a, b), key=lambda index: -len(sides[index].items))
             order = np.fromiter(itertools.islice(turns[first], steps * share), np.int64)
-            item = _couple(sides[first], sides[second], order, share=share, late=number % 2, random=_random(seed, epoch, a, b))
+            random = _random(seed, epoch, a, b)
+            if balanced:
+                item = _couple(sides[first], sides[second], order, share=share, late=number % 2, random=random)
+            else:
+                item = _random_couple(sides[first], sides[second], order, random=random)
             source = np.broadcast_to(np.array([first, second], np.int32), (steps, share, 2))
             blocks.append((item.reshape(source.shape), source))
         item, source = (np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True))
@@ -90,6 +95,66 @@ def pair_plan(sides: Sequence[Side], *, pairs: int, seed: int) -> Plan:
         return {"item": item[:, order], "source": source[:, order], "seed": _seeds(_random(seed, epoch), item.shape)}
 
     return plan
+
+
+CANDIDATES = 32
+"""How many items the partner of a harder pair is chosen from."""
+
+
+def with_hard_negatives(
+    drawn: Mapping[str, np.ndarray],
+    sides: Sequence[Side],
+    embeddings: Sequence[np.ndarray],
+    *,
+    hardness: float,
+    seed: int,
+    epoch: int,
+) -> dict[str, np.ndarray]:
+    """Return an epoch of a pair plan with the second item of every pair of different emotions replaced by a harder one.
+
+    Among `CANDIDATES` items of the same side and of another emotion than the first item's, in their order from the farthest
+    to the nearest of it, the one that stands at `hardness` is taken. (Nagrani et al., Learnable PINs, ECCV 2018, sort the
+    negatives of a batch so.) Pairs that match, sources and seeds stay.
+
+    Args:
+        drawn: `item`, `source` and `seed` [steps, pairs, 2], of `pair_plan`.
+        sides: What the plan's `source` indexes.
+        embeddings: For each side float32 [items of the source, n] of unit length; only the rows of the side's items are used.
+        hardness: In [0, 1]; 0: the farthest, 0.5: the median one, 1: the nearest.
+        seed: Of the draw of the candidates.
+        epoch: As well.
+    """
+    if not 0 <= hardness <= 1:
+        raise ValueError(f"hardness must be in [0, 1]; received {hardness!r}")
+    item, source = (drawn[key].reshape(-1, 2).copy() for key in ("item", "source"))
+    labels = [side.source.labels[side.source.clip_of] for side in sides]
+    random = _random(seed, epoch, 0, 0, 0)  # a stream that `pair_plan` does not draw from
+    chosen = random.random((len(item), CANDIDATES))
+    place = round(hardness * (CANDIDATES - 1))
+    for first, second in np.unique(source, axis=0):
+        rows_of_couple = np.flatnonzero((source == (first, second)).all(axis=1))
+        one, other = labels[first][item[rows_of_couple, 0]], labels[second][item[rows_of_couple, 1]]
+        for label in np.unique(one[one != other]):
+            pool = sides[second].items[sides[second].labels != label]
+            rows = rows_of_couple[(one == label) & (other != label)]
+            for block in np.array_split(rows, -(-len(rows) // 1024)):  # of at most 1024: the embeddings of the candidates take room
+                candidates = pool[(chosen[block] * len(pool)).astype(np.int64)]  # [block, CANDIDATES]
+                # On the unit sphere the nearest have the largest product.
+                nearness = np.einsum("rn,rcn->rc", embeddings[first][item[block, 0]], embeddings[second][candidates])
+                order = np.argsort(nearness, axis=1, kind="stable")
+                item[block, 1] = candidates[np.arange(len(block)), order[:, place]]
+    return {**drawn, "item": item.reshape(drawn["item"].shape)}
+
+
+def hardness_at(epoch: int, epochs: int, last: float) -> float:
+    """Return the hardness of an epoch, from 0, of a curriculum that rises evenly from half of `last` to `last` in the last of `epochs`.
+
+    That it rises is of Learnable PINs; how it does so is the project's choice (0.5 is as hard as pairs drawn at random).
+
+    >>> [hardness_at(epoch, 5, 0.8) for epoch in (0, 2, 4)], hardness_at(0, 1, 0.8)
+    ([0.4, 0.6, 0.8], 0.8)
+    """
+    return round(last * (1 + (epoch / (epochs - 1) if epochs > 1 else 1)) / 2, 6)
 
 
 def _check_couple(one: Side, other: Side) -> None:
@@ -137,6 +202,14 @@ def _couple(first: Side, second: Side, order: np.ndarray, *, share: int, late: i
         partner = next(other for other in queues[label] if first is not second or first_clips[index] != second_clips[other])
         pairs[row] = first.items[index], second.items[partner]
     return pairs
+
+
+def _random_couple(first: Side, second: Side, order: np.ndarray, *, random: np.random.Generator) -> np.ndarray:
+    """Return what `_couple` does, with partners of any emotion."""
+    first_clips, second_clips = first.source.clip_of[first.items[order]], second.source.clip_of[second.items]
+    turns = _turns(len(second.items), random)
+    partners = [next(other for other in turns if first is not second or second_clips[other] != clip) for clip in first_clips]
+    return np.stack([first.items[order], second.items[partners]], axis=1)
 
 
 def _matching(can_match: np.ndarray, can_differ: np.ndarray, *, share: int, late: int, random: np.random.Generator) -> np.ndarray:

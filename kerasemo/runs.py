@@ -25,10 +25,15 @@ from pipelines.spec import InputError
 def load_network(folder: Path, result: Mapping[str, Any]) -> keras.Model:
     """Return the network of a finished stage, with its weights, for inference."""
     shape = {key: tuple(value) if isinstance(value, list) else value for key, value in result["key"]["network"].items()}
-    model = keras.Model(*build_network(Network(**shape)))
+    model = keras.Model(*build_network(Network(**shape), heads=max(1, len(heads_of(result["key"])))))
     tensors, _ = checkpoint.load(folder / "weights.safetensors")
     checkpoint.assign(model.weights, tensors, where=folder)
     return model
+
+
+def heads_of(key: Mapping[str, Any]) -> list[str]:
+    """Return the source of each head of a stage's network; none where one head answers for all."""
+    return key["stage"]["sources"] if key["stage"]["heads"] == "corpus" else []
 
 
 def seen_domains(model: keras.Model) -> np.ndarray:
@@ -40,7 +45,7 @@ def finished(folder: Path) -> dict[str, Any] | None:
     """Return the result of a stage that is done, else None."""
     try:
         result = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        result["key"], result["trained_emotions"], result["sources"]
+        result["key"], result["trained_emotions"], result["sources"], result["scored"]
         return result
     except FileNotFoundError:
         return None

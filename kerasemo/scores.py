@@ -9,23 +9,32 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasemo import metrics
+from kerasemo import matching, metrics
 from kerasemo.data import Side, Source
 from pipelines.spec import EMOTIONS
 
 ITEMS_AT_ONCE = 256
 
 Predict = Callable[[np.ndarray, int], dict[str, np.ndarray]]
-"""(inputs [items, 64, 64, 3], domain) -> `logits` float32 [items, 10] and `embedding` float32 [items, n]."""
+"""(inputs [items, 64, 64, 3], domain) -> `logits` float32 [items, 10] and `embedding` float32 [items, n].
+
+Of a network with a head for each of some sources the logits are [items, heads, 10]; see `forward`."""
 
 
-def predictor(model: keras.Model) -> Predict:
-    """Return a function that runs a network over any number of items, with the batches that fit."""
+def predictor(model: keras.Model, *, heads: Sequence[str] = ()) -> Predict:
+    """Return a function that runs a network over any number of items, with the batches that fit.
+
+    Args:
+        model: The network.
+        heads: The source of each of its heads, where it has several.
+    """
 
     @tf.function(input_signature=[tf.TensorSpec(model.get_layer("image").batch_shape), tf.TensorSpec([], tf.int32)])
     def forward(image, domain):
         domains = tf.fill(tf.shape(image)[:1], domain)
         return model({"image": image, "domain": domains, "seed": tf.zeros_like(domains)}, training=False)
+
+    forward = forward.get_concrete_function()  # TensorFlow warns of every network after the first few as if it were one retraced
 
     def predict(inputs: np.ndarray, domain: int) -> dict[str, np.ndarray]:
         parts = [
@@ -33,6 +42,7 @@ def predictor(model: keras.Model) -> Predict:
         ]
         return {key: np.concatenate([part[key].numpy() for part in parts]) for key in ("logits", "embedding")}
 
+    predict.heads = tuple(heads)
     return predict
 
 
@@ -106,13 +116,36 @@ def score_side(predict: Predict, side: Side, *, trained: Sequence[str]) -> tuple
     Returns:
         `score_logits` of the side, and a row for each clip for `write_predictions`.
     """
-    source = side.source
+    return score_outputs(forward(predict, side), side, trained=trained)
+
+
+def forward(predict: Predict, side: Side) -> dict[str, np.ndarray]:
+    """Return the network's outputs for the items of a side, for all that is asked of them; see `Predict`.
+
+    Of several heads the source's own answers; a source that has none gets the mean of all.
+    """
+    outputs = predict(side.inputs, side.source.domain)
+    if heads := getattr(predict, "heads", ()):
+        own = [heads.index(side.source.name)] if side.source.name in heads else range(len(heads))
+        outputs["logits"] = outputs["logits"][:, own].mean(axis=1)
+    return outputs
+
+
+def score_outputs(outputs: Mapping[str, np.ndarray], side: Side, *, trained: Sequence[str]) -> tuple[dict, list[dict]]:
+    """Score outputs of `forward`; returns what `score_side` does."""
+    source, logits = side.source, outputs["logits"]
     clips, clip_of, labels = side_items(side)
-    logits = predict(side.inputs, source.domain)["logits"]
     corpus = source.emotions
     score = score_logits(logits, clip_of, labels, corpus=corpus, trained=trained)
     probabilities = clip_probabilities(logits, clip_of, in_order(set(corpus) & set(trained)))
     return score, prediction_rows(source, clips, probabilities)
+
+
+def embedded_clips(outputs: Mapping[str, np.ndarray], side: Side) -> matching.Clips:
+    """Return the clips of a side as outputs of `forward` embed them, for `matching.score_pairs`."""
+    clips, clip_of, labels = side_items(side)
+    utterances = [side.source.rows[clip]["utterance"] for clip in clips]
+    return matching.Clips(matching.clip_embeddings(outputs["embedding"], clip_of), labels, utterances)
 
 
 def score_embeddings(
@@ -134,9 +167,8 @@ def score_embeddings(
     labels = np.concatenate([side.labels for side in train])
     classes = np.intersect1d(labels, np.flatnonzero(emotion_mask(test.source.emotions)))
     means = np.stack([embeddings[labels == label].mean(axis=0) for label in classes])  # [classes, n]
-    clips, clip_of, truth = side_items(test)
-    items = _embed(predict, test)
-    clip_means = np.stack([items[clip_of == clip].mean(axis=0) for clip in range(len(clips))])  # [clips, n]
+    _, clip_of, truth = side_items(test)
+    clip_means = metrics.clip_means(_embed(predict, test), clip_of)  # [clips, n]
     distances = np.linalg.norm(clip_means[:, None] - means[None], axis=-1)  # [clips, classes]
     nearest = np.eye(len(classes))[distances.argmin(axis=1)]
     known = np.isin(truth, classes)
@@ -146,13 +178,25 @@ def score_embeddings(
 
 def pair_auc(predict: Predict, drawn: Mapping[str, np.ndarray], sides: Sequence[Side]) -> float:
     """Return the area under the curve of the question whether a pair shows the same emotion, answered by its distance."""
-    embedded = []
-    for side in sides:
-        own = _embed(predict, side)
-        embedded.append(np.zeros((len(side.source.inputs), own.shape[1]), own.dtype))
-        embedded[-1][side.items] = own
-    pairs = _of_pairs(drawn, embedded)  # [pairs, 2, n]
+    return embedded_pair_auc(drawn, sides, [_embed(predict, side) for side in sides])
+
+
+def embedded_pair_auc(drawn: Mapping[str, np.ndarray], sides: Sequence[Side], embeddings: Sequence[np.ndarray]) -> float:
+    """Return `pair_auc` of the embeddings of the items of every side."""
+    pairs = embedded_pairs(drawn, sides, embeddings)
     return metrics.area_under_curve(same_emotion(drawn, sides), -np.linalg.norm(pairs[:, 0] - pairs[:, 1], axis=-1))
+
+
+def embedded_pairs(drawn: Mapping[str, np.ndarray], sides: Sequence[Side], embeddings: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the embeddings of both items of every pair that a plan drew, [pairs, 2, n]; those of each side's items are given."""
+    return _of_pairs(drawn, [spread(side, own) for side, own in zip(sides, embeddings, strict=True)])
+
+
+def spread(side: Side, values: np.ndarray) -> np.ndarray:
+    """Return values of a side's items [items, ...] at their places among all items of the source, elsewhere 0."""
+    spread = np.zeros((len(side.source.inputs), *values.shape[1:]), values.dtype)
+    spread[side.items] = values
+    return spread
 
 
 def same_emotion(drawn: Mapping[str, np.ndarray], sides: Sequence[Side]) -> np.ndarray:
@@ -171,7 +215,7 @@ def _of_pairs(drawn: Mapping[str, np.ndarray], values: Sequence[np.ndarray]) -> 
 
 
 def _embed(predict: Predict, side: Side) -> np.ndarray:
-    return predict(side.inputs, side.source.domain)["embedding"]
+    return forward(predict, side)["embedding"]
 
 
 def prediction_rows(source: Source, clips: np.ndarray, probabilities: np.ndarray) -> list[dict]:

@@ -1,7 +1,7 @@
 """Results as tables on standard output."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rich.box import SIMPLE
@@ -11,7 +11,10 @@ from rich.table import Table
 WIDTH_OF_FILES = 120
 """Columns of a table that goes to a file or a pipe."""
 
-NUMBERS = ("epoch", "clips", "UA", "WA", "macro-F1", "chance", "UA, corpus unknown")
+NUMBERS = (
+    *("epoch", "clips", "UA", "WA", "macro-F1", "chance", "UA, corpus unknown"),
+    *("pairs", "same", "AUC", "EER", "within", "between", "between / within"),
+)
 """The columns that stand to the right."""
 
 
@@ -43,13 +46,16 @@ def print_training(result: Mapping[str, Any]) -> None:
             table.add_row(stage["stage"], stage["kind"], source, epoch, *figures)
     _print(console, f"Stages ({_protocol(result)})", table)
     _print_sources(console, result)
+    _print_pairs(console, result, among=result["trained_on"])
     console.print(f"Run folder: {result['run']} (watch it: tensorboard --logdir {result['run']})", soft_wrap=True)
 
 
 def print_evaluation(result: Mapping[str, Any]) -> None:
-    """Print the scores of one stage on every source, and each confusion matrix."""
+    """Print the scores of one stage on every source, those of pairs, and each confusion matrix."""
     console = _console()
     _print_sources(console, result)
+    _print_pairs(console, result, among=result["sources"])
+    _print_scatter(console, result)
     for source, score in result["sources"].items():
         names = score["emotions"]
         table = Table(box=SIMPLE, pad_edge=False)
@@ -83,6 +89,44 @@ def _print_sources(console: Console, result: Mapping[str, Any]) -> None:
             console.print(f"{source}: over all its {number} emotions, untrained ones as recall 0: {figures}", soft_wrap=True)
     for source, reason in result["not_scored"].items():
         console.print(f"{source}: not scored: {reason}", soft_wrap=True)
+
+
+def _print_pairs(console: Console, result: Mapping[str, Any], *, among: Collection[str]) -> None:
+    """Print how well pairs of clips of some sources are told to be of one emotion or of two, before and after the stage."""
+    matching = result["matching"]
+    before = (matching["before"] or {"couples": {}})["couples"]
+    table = _table("sources", "pairs", "same", "AUC", "EER")
+    for couple, score in matching["after"]["couples"].items():
+        if set(couple.split(" + ")) <= set(among):
+            was = before.get(couple, {})
+            figures = [_change(was.get(name), score[name]) for name in ("auc", "eer")]
+            table.add_row(couple, str(score["pairs"]), _figure(score["same"]), *figures)
+    _print(console, f"Do two test clips show the same emotion? By their distance{_stages(result)}", table)
+
+
+def _print_scatter(console: Console, result: Mapping[str, Any]) -> None:
+    """Print how far embeddings lie from their class and the classes from one another, before and after the stage."""
+    matching = result["matching"]
+    before = (matching["before"] or {"scatter": {}})["scatter"]
+    table = _table("source", "clips", "within", "between", "between / within")
+    for source, score in matching["after"]["scatter"].items():
+        was = before.get(source, {})
+        if was.get("clips") != score["clips"]:  # together, but of fewer sources
+            was = {}
+        table.add_row(source, str(score["clips"]), *(_change(was.get(name), score[name]) for name in ("within", "between", "ratio")))
+    _print(console, f"Scatter of the clips within and between the emotions{_stages(result)}", table)
+
+
+def _stages(result: Mapping[str, Any]) -> str:
+    return f" ({result['matching']['stage_before']} → {result['stage']})" if result["matching"]["before"] else ""
+
+
+def _change(before: float | None, after: float | None) -> str:
+    return f"{_figure(before)} → {_figure(after)}" if before is not None else _figure(after)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _protocol(result: Mapping[str, Any]) -> str:

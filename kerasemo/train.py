@@ -1,7 +1,10 @@
 """`python -m kerasemo.train`: a stage of an experiment, and first those before it that are not there yet."""
 
+import argparse
+import contextlib
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -31,6 +34,12 @@ class Options:
     epochs: int | None = None
     seed: int = 0
     settings: tuple[str, ...] = ()
+    precision: str = "auto"
+    compiler: str = "auto"
+    checkpoint_seconds: float = 10.0
+    """How much of the work within an epoch a killed training does again, at most."""
+    profile: tuple[int, int] | None = None
+    """The first and the last step of every stage that runs to profile, from 1."""
 
 
 def train(options: Options, *, log=lambda line: None) -> dict[str, Any]:
@@ -59,7 +68,8 @@ def train(options: Options, *, log=lambda line: None) -> dict[str, Any]:
         records = make_sample_records(folder, experiment.sources, log=log)
     if not records.is_dir():
         raise InputError(f"{records}: no such folder; expected sets of records, made with python -m pipelines.build --out {records}")
-    run = chain.Run(experiment, records, folder, options.protocol, options.fold, options.seed, options.epochs, options.replicas)
+    same = ("protocol", "fold", "seed", "epochs", "replicas", "precision", "compiler", "checkpoint_seconds", "profile")
+    run = chain.Run(experiment, records, folder, **{name: getattr(options, name) for name in same})
     work = chain.Chain(run, stages, log=log)
     there = [source for source in experiment.sources if source in evaluate.sources_in(records)]
     trained_on = [source for stage in stages for source in stage.sources]
@@ -90,6 +100,22 @@ def _command(module: str, *words: str) -> None:
         raise InputError(f"python -m {module} {' '.join(words)} ended with status {finished.returncode}; its message stands above")
 
 
+def seconds(text: str) -> float:
+    """Parse a number of seconds of at least 0 (an argparse type)."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(text)) < math.inf:
+            return value
+    raise argparse.ArgumentTypeError(f"expected a number of seconds of at least 0; received {text!r}")
+
+
+def step_range(text: str) -> tuple[int, int]:
+    """Parse the first and the last of some steps, such as 10,15 (an argparse type)."""
+    first, _, last = text.partition(",")
+    if first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last):
+        return int(first), int(last)
+    raise argparse.ArgumentTypeError(f"expected FIRST,LAST, such as 10,15; received {text!r}")
+
+
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kerasemo.train",
@@ -105,6 +131,16 @@ def _parser() -> Parser:
     parser.add_argument("--epochs", type=positive_int, metavar="N", help="epochs of every stage that runs")
     parser.add_argument("--seed", type=natural_int, default=0, metavar="N", help="of every random choice (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="STAGE.KEY=VALUE", help="such as joint.margin=0.8")
+    parser.add_argument(
+        "--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="default: bfloat16 on GPUs made for it"
+    )
+    parser.add_argument("--compiler", choices=("auto", "xla", "none"), default="auto", help="default: XLA on one device")
+    parser.add_argument(
+        "--checkpoint-seconds", type=seconds, default=10.0, metavar="S", help="within an epoch, save after so long (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--profile", type=step_range, metavar="FIRST,LAST", help="steps of every stage that runs to profile for TensorBoard"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the tables")
     return parser
 

@@ -1,241 +1,282 @@
-"""One stage, from its parent's weights to its result on the test side."""
+"""One stage, from its parent's weights to its scores; a training that was interrupted goes on at the very step."""
 
 import contextlib
 import dataclasses
 import shutil
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasemo import checkpoint, data, monitor, plans, runs, scores
-from kerasemo.config import Network, Stage
+from kerasemo import checkpoint, data, loop, monitor, plans, results, runs, scores, stages, transfer, watch
+from kerasemo.assignment import Assignment, check_sides
+from kerasemo.board import Board
 from kerasemo.model import build_network
-from kerasemo.stages import MODELS
+from kerasemo.validation import Validation
 from pipelines import progress, records
-from pipelines.spec import DOMAINS, EMOTIONS, InputError
+from pipelines.spec import InputError
+
+STEPS_AT_ONCE = 10
+"""Of so many steps the values are fetched together: a step does not wait for the one before."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Assignment:
-    """All that the training of one stage needs."""
+@dataclasses.dataclass
+class Position:
+    """Where a training stands."""
 
-    stage: Stage
-    network: Network
-    folder: Path
-    """`RUN/STAGE`."""
-    key: Mapping[str, Any]
-    """What the result depends on, ready for JSON."""
-    sides: Mapping[str, list[data.Side]]
-    """Side -> the items of each source on it."""
-    emotions: list[str]
-    """Those that the network has been trained on once this stage is done."""
-    split: Mapping[str, Any]
-    """How each source was split, and what the gate dropped: what the result is stamped with."""
-    parent: Path | None
-    """The folder of the finished stage to start from."""
-    seed: int
-    strategy: tf.distribute.Strategy | None
+    history: list[monitor.Logs] = dataclasses.field(default_factory=list)
+    """The logs of the epochs that are done."""
+    values: list[np.ndarray] = dataclasses.field(default_factory=list)
+    """The values [terms] of the steps of the epoch that is under way."""
+    mined: np.ndarray | None = None
+    """The items of the pairs of that epoch, where they depend on the weights at its beginning."""
+    events: dict[str, int] | None = None
+    """The sizes of the event files."""
+
+    @property
+    def epoch(self) -> int:
+        return len(self.history)
 
 
 class Training:
-    """Trains one stage, or goes on with it from the last finished epoch."""
+    """Trains one stage, or goes on with it from its last state.
+
+    Raises:
+        InputError: What the sides hold does not suffice for the stage.
+    """
 
     def __init__(self, assignment: Assignment, *, log: Callable[[str], None]):
         self._work = assignment
         self._stage = assignment.stage
         self._sides = assignment.sides
         self._log = log
-        self._watch = "val_pair_auc" if self._stage.kind == "contrastive" else "val_ua"
-        self._replicas = assignment.strategy.num_replicas_in_sync if assignment.strategy else 1
-        for side, sources in self._sides.items():
-            for part in sources:
-                if not len(part.items):
-                    where = f"{side} side under {assignment.key['protocol']}, fold {assignment.key['fold']}"
-                    raise InputError(f"{part.source.name}: no clip on the {where}; build more of the corpus")
-                emotions = {EMOTIONS[label] for label in part.labels}
-                if not emotions & set(assignment.emotions):
-                    names = f"{', '.join(sorted(emotions))} on the {side} side, trained on {', '.join(assignment.emotions)}"
-                    raise InputError(
-                        f"{part.source.name}: {names}, so nothing can be scored; take another fold or build more of the corpus"
-                    )
+        check_sides(assignment)
         self._plan = self._planned("train", self._stage.batch, assignment.seed)
-        self._validation_plan = self._planned("validation", self._validation_batch(), assignment.seed + 1)
+        self._scored_pairs = drawn = None
+        if self._stage.kind != "supervised":
+            multiple = 2 * len(plans.couples(len(self._stage.sources)))
+            most = min(self._stage.batch, max(len(side.items) for side in self._sides["validation"]))
+            drawn = self._planned("validation", max(multiple, most // multiple * multiple), assignment.seed + 1)(0)
         if self._stage.kind == "contrastive":
-            self._test_pairs = self._planned("test", 2 * len(plans.couples(len(self._sides["test"]))), assignment.seed + 2)(0)
-            for side, drawn in (("validation", self._validation_plan(0)), ("test", self._test_pairs)):
-                if len(set(scores.same_emotion(drawn, self._sides[side]))) < 2:
+            self._scored_pairs = self._planned(assignment.scored, multiple, assignment.seed + 2)(0)
+            for side, pairs in (("validation", drawn), (assignment.scored, self._scored_pairs)):
+                if len(set(scores.same_emotion(pairs, self._sides[side]))) < 2:
                     raise InputError(f"{' + '.join(self._stage.sources)}: too few clips on the {side} side for pairs of both kinds")
+        self._validation = Validation(self._stage, self._sides["validation"], drawn=drawn, emotions=assignment.emotions)
+        self._steps = len(self._plan(0)["item"])
+        self._checkpoints = checkpoint.Checkpoints(assignment.folder / "checkpoints")
+        self._chief = loop.place_in_cluster(assignment.strategy)[0] == 0
 
     def run(self) -> dict[str, Any]:
-        """Train, score the test side, write the stage's folder, and return what `metrics.json` says."""
-        stage, folder, key = self._stage, self._work.folder, self._work.key
+        """Train, score, write the stage's folder, and return what `metrics.json` says."""
+        folder = self._work.folder
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        records.write_json(folder / "stage.json", {"key": key, "digest": runs.digest(key), "versions": runs.versions()})
-        self._build()
-        history = self._resume()
-        with progress.bar(stage.name, unit="steps") as bar:
-            history, best_epoch = self._fit(history, bar)
-        tensors, _ = checkpoint.load(folder / "checkpoints" / "best.safetensors")
-        checkpoint.assign(self._model.weights, tensors, where=folder)
-        checkpoint.save(folder / "weights.safetensors", self._model.weights, {"stage": stage.name, "digest": runs.digest(key)})
-        sources, rows = self._test()
-        scores.write_predictions(folder / "predictions.csv", rows)
-        result = {
-            "key": key,
-            "stage": stage.name,
-            "kind": stage.kind,
-            "protocol": key["protocol"],
-            "fold": key["fold"],
-            "trained_on": list(stage.sources),
-            "trained_emotions": self._work.emotions,
-            "epochs": stage.epochs,
-            "best_epoch": best_epoch + 1,
-            "history": history,
-            "split": self._work.split,
-            "sources": sources,
-        }
-        records.write_json(folder / "metrics.json", result)
-        return result
+        with checkpoint.alone(folder) if self._chief else contextlib.nullcontext():
+            if self._chief:
+                held = {"key": self._work.key, "digest": runs.digest(self._work.key), "versions": runs.versions()}
+                records.write_json(folder / "stage.json", held | {"devices": self._work.choice.line})
+            self._build()
+            position = self._resume()
+            self._loop.agree(self._global_step(position))
+            self._board = Board(folder / "logs", held=position.events) if self._chief else None
+            if self._board and position.events is None:
+                self._board.configuration({"key": self._work.key, "versions": runs.versions(), "devices": self._work.choice.line})
+            with progress.bar(self._stage.name, unit="images") as bar, loop.Interruption() as interruption:
+                self._fit(position, watch.StageBar(bar, self._stage, steps=self._steps), interruption)
+            if self._chief:
+                self._finish(position)
+            self._loop.agree(self._global_step(position))  # the others go on to the next stage when this one's files are there
+        return runs.finished(folder)
 
     def _planned(self, side: str, batch: int, seed: int) -> data.Plan:
         if self._stage.kind == "supervised":
             return plans.labelled_plan(self._sides[side][0], batch=batch, seed=seed)
-        return plans.pair_plan(self._sides[side], pairs=batch // 2, seed=seed)
-
-    def _validation_batch(self) -> int:
-        """Return the batch of the validation loss: full batches, the same in every epoch; a small side makes small ones."""
-        multiple = self._replicas
-        if self._stage.kind != "supervised":
-            multiple *= 2 * len(plans.couples(len(self._sides["validation"])))
-        most = min(self._stage.batch, max(len(side.items) for side in self._sides["validation"]))
-        return max(multiple, most // multiple * multiple)
+        return plans.pair_plan(self._sides[side], pairs=batch // 2, seed=seed, balanced=side != "train" or self._stage.pairs == "balanced")
 
     def _build(self) -> None:
         """Make the model and its optimiser, with the parent's weights and the statistics of the inputs."""
-        stage, steps = self._stage, len(self._plan(0)["item"])
-        keras.utils.set_random_seed(self._work.seed)
-        with self._work.strategy.scope() if self._work.strategy else contextlib.nullcontext():
-            inputs, outputs = build_network(self._work.network)
-            self._model = MODELS[stage.kind](
-                inputs,
-                outputs,
-                sources=stage.sources,
-                label_smoothing=stage.label_smoothing,
-                margin=stage.margin,
-                contrastive_weight=stage.contrastive_weight,
-            )
-            rate = keras.optimizers.schedules.CosineDecay(stage.learning_rate, steps * stage.epochs)
-            self._model.compile(optimizer=keras.optimizers.AdamW(rate, weight_decay=stage.weight_decay, name="optimizer"))
-            self._model.optimizer.build(self._model.trainable_weights)
-        self._predict = scores.predictor(self._model)
-        if self._work.parent is not None:
-            self._start_from(self._work.parent)
-        self._fit_normalization()
-
-    def _start_from(self, parent: Path) -> None:
-        """Take over the parent's weights; an emotion that is new to the chain keeps its fresh row of the head."""
-        tensors, _ = checkpoint.load(parent / "weights.safetensors")
-        known = scores.emotion_mask(runs.finished(parent)["trained_emotions"])
-        for variable in self._model.get_layer("head").weights:  # kernel [embedding, 10], bias [10]
-            tensors[variable.path] = np.where(known, tensors[variable.path], keras.ops.convert_to_numpy(variable))
-        checkpoint.assign(self._model.weights, tensors, where=parent)
-
-    def _fit_normalization(self) -> None:
-        """Set the input statistics of each domain that the chain sees for the first time, from the training clips."""
-        layer = self._model.get_layer("normalization")
-        for domain in sorted({side.source.domain for side in self._sides["train"]}):
-            if not runs.seen_domains(self._model)[domain]:
-                sides = [side for side in self._sides["train"] if side.source.domain == domain]
-                layer.fit(DOMAINS[domain], data.Gathered(sides))
+        stage, work, heads = self._stage, self._work, runs.heads_of(self._work.key)
+        keras.utils.set_random_seed(work.seed)
+        with loop.precision(work.choice.policy), work.strategy.scope() if work.strategy else contextlib.nullcontext():
+            network = build_network(work.network, heads=max(1, len(heads)))
+            settings = {
+                name: getattr(stage, name) for name in ("label_smoothing", "margin", "contrastive_weight", "clip_norm", "accumulate")
+            }
+            self._model = stages.MODELS[stage.kind](*network, sources=stage.sources, **settings)
+            stages.freeze(self._model, stage.freeze)
+            rate = keras.optimizers.schedules.CosineDecay(stage.learning_rate, self._steps * stage.epochs)
+            averaged = {"use_ema": True, "ema_momentum": stage.ema} if stage.ema else {}
+            optimizer = keras.optimizers.AdamW(rate, weight_decay=stage.weight_decay, name="optimizer", **averaged)
+            self._model.compile(optimizer=optimizer, jit_compile=work.choice.jit_compile)
+            optimizer.build(self._model.learnt_weights)
+        self._predict = scores.predictor(self._model, heads=heads)
+        self._loop = loop.Loop(self._model, strategy=work.strategy, jit_compile=work.choice.jit_compile)
+        if work.parent is not None:
+            transfer.start_from(self._model, work.parent)
+        transfer.fit_normalization(self._model, self._sides["train"])
 
     def _state(self) -> list[keras.Variable]:
         return [*self._model.weights, *self._model.optimizer.variables]
 
-    def _resume(self) -> list[monitor.Logs]:
-        """Take over the state of an interrupted training; return the logs of its finished epochs."""
-        folder = self._work.folder / "checkpoints"
-        if not (folder / "last.safetensors").is_file():
-            return []
-        try:
-            tensors, state = checkpoint.load(folder / "last.safetensors")
-            history = state["history"]
-            best = monitor.best_epoch(history, self._watch) + 1
-            if best != len(history) and checkpoint.load(folder / "best.safetensors")[1]["epoch"] != best:
-                raise InputError(f"{folder / 'best.safetensors'}: not of epoch {best}")
-        except InputError as error:
-            self._log(f"{self._stage.name}: {error}; it is trained from the start")
-            shutil.rmtree(folder)
-            folder.mkdir()
-            return []
-        checkpoint.assign(self._state(), tensors, where=folder)
-        if best == len(history):  # stopped, perhaps, before the best epoch's own file was written
-            self._save_best(best)
-        self._log(f"{self._stage.name}: goes on after epoch {len(history)} of {self._stage.epochs}")
-        return history
+    def _global_step(self, position: Position) -> int:
+        return position.epoch * self._steps + len(position.values)
 
-    def _save_best(self, epoch: int) -> None:
-        checkpoint.save(self._work.folder / "checkpoints" / "best.safetensors", self._model.weights, {"epoch": epoch})
+    def _resume(self) -> Position:
+        """Take over the newest state that is whole; return where it stands."""
+        name, digest = self._stage.name, runs.digest(self._work.key)
+        states = self._checkpoints.states()
+        for path in states:
+            try:
+                tensors, state = checkpoint.load(path)
+                if state["digest"] != digest:
+                    raise InputError(f"{path}: of another training")
+                history, rows = state["history"], list(tensors.pop("position/values"))
+                if history:
+                    self._checkpoints.best(monitor.best_epoch(history, self._validation.watch) + 1)
+                checkpoint.assign(self._state(), tensors, where=path)
+            except InputError as error:
+                self._log(f"{name}: {error.args[0].partition(';')[0]}; the state before it is taken")
+                continue
+            position = Position(history, rows, tensors.get("position/mined"), state["events"])
+            if self._chief:
+                self._checkpoints.forget_after(self._global_step(position), position.epoch)
+            within = f", step {len(rows)} of {self._steps} of the next" if rows else ""
+            self._log(f"{name}: goes on after epoch {position.epoch} of {self._stage.epochs}{within}")
+            return position
+        if states:
+            self._log(f"{name}: no state before it is whole; the stage is trained from the start")
+        if self._chief:
+            shutil.rmtree(self._checkpoints.folder)
+            self._checkpoints.folder.mkdir()
+        return Position()
 
-    def _fit(self, history: list[monitor.Logs], bar: progress.Bar) -> tuple[list[monitor.Logs], int]:
-        """Train the epochs that are left; return the logs of all epochs and the best one, from 0."""
-        stage, folder = self._stage, self._work.folder
-        watch = self._watch
-        first_epoch = len(history)
+    def _save(self, position: Position) -> None:
+        if not self._chief:
+            return
+        tensors = checkpoint.arrays(self._state())
+        if broken := sorted(name for name, values in tensors.items() if not np.isfinite(values).all()):
+            raise self._not_finite(position, len(position.values), broken[:3])
+        tensors["position/values"] = np.array(position.values, np.float32).reshape(-1, len(self._loop.names))
+        if position.mined is not None:
+            tensors["position/mined"] = position.mined
+        state = {"history": position.history, "events": self._board.flush(), "digest": runs.digest(self._work.key)}
+        self._checkpoints.save_state(self._global_step(position), tensors, state)
 
-        def save(history: list[monitor.Logs], best: bool) -> None:
-            checkpoint.save(folder / "checkpoints" / "last.safetensors", self._state(), {"history": history})
-            if best:
-                self._save_best(len(history))
-
-        checkpoints = monitor.Checkpoints(save, history=history, watch=watch)
-        if first_epoch < stage.epochs:
-            if not first_epoch:
-                shutil.rmtree(folder / "logs", ignore_errors=True)
-            sources = _sources(self._sides["train"])
-            batches, steps = data.batches(sources, self._plan, first_epoch=first_epoch, changes=stage.augment)
-            validation, _ = data.batches(_sources(self._sides["validation"]), self._validation_plan, epochs=1)
-            self._model.fit(
-                batches,
-                steps_per_epoch=steps,
-                initial_epoch=first_epoch,
-                epochs=stage.epochs,
-                validation_data=validation,
-                shuffle=False,  # the plan does it
-                verbose=0,
-                callbacks=[
-                    monitor.Validation(self._validate),
-                    checkpoints,
-                    monitor.tensorboard(folder / "logs"),
-                    monitor.ProgressBar(bar, steps=steps, first_epoch=first_epoch, epochs=stage.epochs, watch=watch),
-                ],
-            )
-        return checkpoints.history, checkpoints.best_epoch
-
-    def _validate(self) -> monitor.Logs:
-        """Return what the best epoch is chosen by: the mean over the sources of UA by clip, or the AUC of pairs."""
-        sides = self._sides["validation"]
-        if self._stage.kind == "contrastive":
-            return {"pair_auc": scores.pair_auc(self._predict, self._validation_plan(0), sides)}
-        each = {side.source.name: scores.score_side(self._predict, side, trained=self._work.emotions)[0]["ua"] for side in sides}
-        logs = {f"ua_{name.replace('/', '_')}": ua for name, ua in each.items()} if len(each) > 1 else {}
-        return {"ua": float(np.mean(list(each.values()))), **logs}
-
-    def _test(self) -> tuple[dict[str, Any], list[dict]]:
-        """Return the scores of each source's test side, and a row for each clip."""
-        result, rows = {}, []
-        for side in self._sides["test"]:
-            if self._stage.kind == "contrastive":
-                pairs = {"drawn": self._test_pairs, "sides": self._sides["test"]}
-                result[side.source.name] = scores.score_embeddings(self._predict, self._sides["train"], side, **pairs)
+    def _fit(self, position: Position, bar: watch.StageBar, interruption: loop.Interruption) -> None:
+        """Train the epochs that are left."""
+        saved = time.monotonic()
+        feed = None
+        bar.start(self._global_step(position))
+        while position.epoch < self._stage.epochs:
+            if feed is None or self._stage.hard_negatives:
+                feed = self._feed(position)
+            pending: list[tf.Tensor] = []
+            while (done := len(position.values) + len(pending)) < self._steps:
+                with watch.profiled(self._work.folder / "logs", self._work.profile, position.epoch * self._steps + done + 1):
+                    pending.append(self._loop.step(feed))
+                due = time.monotonic() - saved > self._work.checkpoint_seconds
+                if due or interruption.asked or len(pending) >= STEPS_AT_ONCE or done + 1 == self._steps:
+                    self._collect(position, pending, bar)
+                    if (due or interruption.asked) and done + 1 < self._steps:
+                        self._save(position)
+                        saved = time.monotonic()
+                if interruption.asked and done + 1 < self._steps:
+                    break
             else:
-                result[side.source.name], clips = scores.score_side(self._predict, side, trained=self._work.emotions)
-                rows += clips
-        return result, rows
+                self._end_epoch(position, bar)
+                saved = time.monotonic()
+            if interruption.asked:
+                at = f"{position.epoch} epochs and {len(position.values)} steps"
+                self._log(f"{self._stage.name}: interrupted; saved after {at}; the same command goes on from there")
+                raise KeyboardInterrupt
 
+    def _feed(self, position: Position) -> Iterator:
+        """Return the batches from where a training stands; only of this epoch where its pairs depend on the weights."""
+        plan = self._plan
+        if self._stage.hard_negatives:
+            drawn = plan(position.epoch)
+            if position.mined is None:
+                position.mined = self._mined(drawn, position.epoch)
+            mined = {**drawn, "item": position.mined}
 
-def _sources(sides: list[data.Side]) -> list[data.Source]:
-    return [side.source for side in sides]
+            def plan(epoch: int) -> dict[str, np.ndarray]:
+                return mined
+
+        begin = {"first_epoch": position.epoch, "first_step": len(position.values)}
+        sources = [side.source for side in self._sides["train"]]
+        batches, _ = data.batches(sources, plan, changes=self._stage.augment, share=self._loop.share, **begin)
+        return self._loop.feed(batches)
+
+    def _mined(self, drawn: Mapping[str, np.ndarray], epoch: int) -> np.ndarray:
+        """Return the items of an epoch's pairs with harder negatives, as the network embeds them now."""
+        sides = self._sides["train"]
+        embeddings = [scores.spread(side, scores.forward(self._predict, side)["embedding"]) for side in sides]
+        hardness = plans.hardness_at(epoch, self._stage.epochs, self._stage.hard_negatives)
+        return plans.with_hard_negatives(drawn, sides, embeddings, hardness=hardness, seed=self._work.seed, epoch=epoch)["item"]
+
+    def _collect(self, position: Position, pending: list[tf.Tensor], bar: watch.StageBar) -> None:
+        """Fetch the values of the steps since the last time, write them for TensorBoard, and check them."""
+        first = self._global_step(position) + 1
+        values = np.stack([value.numpy() for value in pending])
+        pending.clear()
+        if (broken := loop.first_broken(values)) is not None:
+            row, terms = broken
+            names = [self._loop.names[term] for term in terms]
+            raise self._not_finite(position, len(position.values) + row + 1, names)
+        position.values.extend(values)
+        rate = bar.advance(dict(zip(self._loop.names, values[-1].tolist(), strict=True)), len(values))
+        if self._board:
+            self._board.steps(
+                [(first + row, dict(zip(self._loop.names, map(float, step), strict=True))) for row, step in enumerate(values)]
+            )
+            self._board.speed(first + len(values) - 1, rate)
+
+    def _end_epoch(self, position: Position, bar: watch.StageBar) -> None:
+        """Validate, and save the state and, where they are the best so far, the weights."""
+        epoch = position.epoch
+        means = np.mean(np.array(position.values, np.float64), axis=0)
+        logs = dict(zip(self._loop.names, means.tolist(), strict=True))
+        if self._chief:
+            with self._averaged():
+                found, by_source = self._validation.scored(self._predict)
+                weights = checkpoint.arrays(self._model.weights)
+            logs |= found
+            rate = float(keras.ops.convert_to_numpy(self._model.optimizer.learning_rate))
+            self._board.epoch(epoch + 1, logs | {"learning_rate": rate})
+            for source, score in by_source.items():
+                self._board.recall(epoch + 1, source, score["emotions"], np.array(score["confusion"]))
+            kernels = {variable.path for variable in self._model.trainable_weights if variable.path.endswith("kernel")}
+            self._board.histograms(epoch + 1, {name: weights[name] for name in sorted(kernels)})
+            bar.validate(self._validation.watch, logs[self._validation.watch])
+        position.history.append(dict(sorted(logs.items())))  # in the order in which a state gives them back
+        position.values, position.mined = [], None
+        if self._chief:
+            if monitor.best_epoch(position.history, self._validation.watch) == epoch:
+                self._checkpoints.save_best(epoch + 1, weights)
+            self._save(position)
+
+    def _not_finite(self, position: Position, step: int, names: list[str]) -> InputError:
+        place = f"epoch {position.epoch + 1}, step {step} of {self._steps}"
+        return watch.not_finite(self._stage, place, names, self._checkpoints.folder)
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Let the model have the moving average of its weights, where the stage keeps one."""
+        weights = self._model.learnt_weights if self._stage.ema else []
+        own = checkpoint.arrays(weights)
+        if weights:
+            self._model.optimizer.finalize_variable_values(weights)
+        try:
+            yield
+        finally:
+            checkpoint.assign(weights, own, where=self._work.folder)
+
+    def _finish(self, position: Position) -> None:
+        """Keep the best weights and score them."""
+        best = monitor.best_epoch(position.history, self._validation.watch) + 1
+        tensors, metadata = self._checkpoints.best(best), {"stage": self._stage.name, "digest": runs.digest(self._work.key)}
+        checkpoint.save(self._work.folder / "weights.safetensors", tensors, metadata)
+        results.finish(self._work, position.history, best, pairs=self._scored_pairs, board=self._board)

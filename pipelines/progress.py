@@ -24,23 +24,32 @@ class Bar:
         if total and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.text import Text
+
+            class Noted(Progress):
+                """A bar with its note below, where a long one takes nothing from it."""
+
+                def get_renderables(self):
+                    yield from super().get_renderables()
+                    yield from (Text(f"  {task.fields['note']}") for task in self.tasks if task.fields["note"])
 
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-            self._rich = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
-            self._task = self._rich.add_task(self._label, total=total, rate="")
+            self._rich = Noted(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+            self._task = self._rich.add_task(self._label, total=total, rate="", note="")
             self._rich.start()
 
-    def advance(self, note: str = "") -> None:
-        """Count one step done; `note` stands behind the rate."""
-        self._done += 1
+    def advance(self, note: str = "", count: int = 1) -> None:
+        """Count some steps done; `note` says more of them."""
+        self._done += count
         now = time.monotonic()
-        rate = f"{self._done / max(now - self._began, 1e-9):.1f} {self._unit}/s {note}".strip()
+        rate = f"{self._done / max(now - self._began, 1e-9):.1f} {self._unit}/s"
         if self._rich is not None:
-            self._rich.update(self._task, advance=1, rate=rate)
+            self._rich.update(self._task, advance=count, rate=rate, note=note)
         elif now - self._told > LINE_EVERY_SECONDS or (self._done == self._total and now - self._began > 1.0):
             self._told = now
             left = (self._total - self._done) * (now - self._began) / self._done
-            print(f"{self._label}: {self._done}/{self._total} {self._unit}, {rate}, {left:.0f} s left", file=sys.stderr, flush=True)
+            parts = (f"{self._label}: {self._done}/{self._total} {self._unit}", rate, note, f"{left:.0f} s left")
+            print(", ".join(filter(None, parts)), file=sys.stderr, flush=True)
 
     def stop(self) -> None:
         """Take the bar away."""

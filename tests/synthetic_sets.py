@@ -14,9 +14,19 @@ TOY_NETWORK = {"widths": [8, 16], "convolutions": 1, "groups": 4, "embedding": 1
 
 
 def write_set(
-    out: Path, source: str, *, speakers: int = 5, emotions: tuple[str, ...] = EMOTIONS[:3], takes: int = 2, items: int = 3, seed: int = 0
+    out: Path,
+    source: str,
+    *,
+    speakers: int = 5,
+    emotions: tuple[str, ...] = EMOTIONS[:3],
+    takes: int = 2,
+    items: int = 3,
+    seed: int = 0,
+    only_first: tuple[str, ...] = (),
 ) -> Path:
     """Write `OUT/NAME/DOMAIN`: for each speaker and emotion `takes` clips of `items` faces or segments; return the folder.
+
+    The first speaker has clips of the emotions `only_first` besides.
 
     Every emotion has stripes of a width of its own, along the rows: a texture, for a network that pools over places.
     """
@@ -34,7 +44,7 @@ def write_set(
             sentence=str(take),
         )
         for speaker in range(1, speakers + 1)
-        for emotion in emotions
+        for emotion in (*emotions, *(only_first if speaker == 1 else ()))
         for take in range(takes)
     ]
     clips.sort(key=lambda clip: clip.id)
@@ -63,7 +73,7 @@ def write_experiment(path: Path, *, network: dict = TOY_NETWORK, **stages: dict)
     def value(entry) -> str:
         if isinstance(entry, (list, tuple)):
             return f"[{', '.join(map(value, entry))}]"
-        return repr(entry)  # of numbers and plain strings, TOML as well
+        return repr(entry).lower() if isinstance(entry, bool) else repr(entry)  # of numbers and plain strings, TOML as well
 
     def table(entries: dict) -> list[str]:
         return [f"{key} = {value(entry)}" for key, entry in entries.items()]

@@ -16,6 +16,8 @@ SMALL = {
     "corpus_build.py": ["--clips", "4", "--whole", "0", "--seconds", "0.5"],
     "batches.py": ["--faces", "256"],
     "fit.py": ["--steps", "1"],
+    "training_step.py": ["--steps", "1"],
+    "network_front.py": ["--updates", "1", "--only", "half the widths"],
 }
 """Each script with the words that make it small."""
 OTHERS = ["build_memory.py", "clips.py", "timing.py"]

@@ -36,7 +36,7 @@ def values(variables):
 def saved(tmp_path):
     variables = a_training()
     path = tmp_path / "last.safetensors"
-    checkpoint.save(path, variables, {"history": [{"loss": 0.1}]})
+    checkpoint.save(path, checkpoint.arrays(variables), {"history": [{"loss": 0.1}]})
     return path, variables
 
 
@@ -61,9 +61,9 @@ def test_equal_states_make_equal_files(saved, tmp_path):
     """Each time: an interrupted training ends with the same bytes as one that was not."""
     path, variables = saved
     for order in (variables, variables[::-1]) * 8:
-        checkpoint.save(tmp_path / "again", order, {"history": [{"loss": 0.1}]})
+        checkpoint.save(tmp_path / "again", checkpoint.arrays(order), {"history": [{"loss": 0.1}]})
         assert (tmp_path / "again").read_bytes() == path.read_bytes()
-    checkpoint.save(tmp_path / "other", variables, {"history": [{"loss": 0.2}]})
+    checkpoint.save(tmp_path / "other", checkpoint.arrays(variables), {"history": [{"loss": 0.2}]})
     assert (tmp_path / "other").read_bytes() != path.read_bytes()
 
 
@@ -127,10 +127,13 @@ def test_an_interrupted_save_leaves_the_file_of_before_whole(saved, monkeypatch,
 
     with monkeypatch.context() as patch:
         patch.setattr(os, failing, fail)
-        with pytest.raises(OSError, match="No space left"):
-            checkpoint.save(path, variables, {"history": []})
+        with pytest.raises(
+            InputError,
+            match=r"last.safetensors: No space left on device; .* MiB are to be written; what was saved before is whole: make room",
+        ):
+            checkpoint.save(path, checkpoint.arrays(variables), {"history": []})
     assert path.read_bytes() == before
-    checkpoint.save(path, variables, {"history": []})  # and what was left behind does not stand in the way
+    checkpoint.save(path, checkpoint.arrays(variables), {"history": []})  # and what was left behind does not stand in the way
     assert checkpoint.load(path)[1] == {"history": []}
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
@@ -141,12 +144,56 @@ def test_the_file_is_on_the_disk_before_it_takes_its_name(saved, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: calls.append("fsync"))
     replace = os.replace
     monkeypatch.setattr(os, "replace", lambda *names: (calls.append("replace"), replace(*names)))
-    checkpoint.save(path, variables, {})
+    checkpoint.save(path, checkpoint.arrays(variables), {})
     assert calls == ["fsync", "replace"]
 
 
-def test_two_variables_of_one_path_are_refused(tmp_path):
+def test_two_variables_of_one_path_are_refused():
     variables = [keras.Variable(np.zeros(2), name="twice") for _ in range(2)]
     with pytest.raises(ValueError, match="paths of variables must be unique; received .*twice.*twice"):
-        checkpoint.save(tmp_path / "x", variables, {})
-    assert not list(tmp_path.iterdir())
+        checkpoint.arrays(variables)
+
+
+# The states of a training.
+
+
+def tensors(value: float) -> dict[str, np.ndarray]:
+    return {"a": np.full(3, value, np.float32)}
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    kept = checkpoint.Checkpoints(tmp_path)
+    for step in (2, 9, 10, 100):
+        kept.save_state(step, tensors(step), {"step": step})
+    for epoch in (1, 3, 12):
+        kept.save_best(epoch, tensors(epoch))
+    return kept
+
+
+def test_the_last_states_and_the_last_best_weights_are_kept(checkpoints):
+    assert [checkpoint.load(path)[1]["step"] for path in checkpoints.states()] == [100, 10, 9]
+    assert [checkpoints.best(epoch)["a"][0] for epoch in (3, 12)] == [3, 12]
+    with pytest.raises(InputError, match="no such file"):
+        checkpoints.best(1)
+
+
+def test_what_comes_after_the_state_that_is_taken_is_forgotten(checkpoints):
+    """Else the best weights of an epoch that is trained again would push out those that are needed."""
+    checkpoints.forget_after(10, 3)
+    assert [checkpoint.load(path)[1]["step"] for path in checkpoints.states()] == [10, 9]
+    assert checkpoints.best(3)["a"][0] == 3
+    with pytest.raises(InputError):
+        checkpoints.best(12)
+    checkpoints.save_best(4, tensors(4))
+    assert checkpoints.best(3)["a"][0] == 3
+
+
+def test_one_training_at_a_time_has_a_folder(tmp_path):
+    with (
+        checkpoint.alone(tmp_path),
+        pytest.raises(InputError, match="another training is at work there; wait for it, or name another --run"),checkpoint.alone(tmp_path)
+    ):
+        pass
+    with checkpoint.alone(tmp_path):
+        pass

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -72,10 +73,19 @@ def test_every_field_can_be_set(tmp_path):
         "label_smoothing": 0.1,
         "margin": 1.5,
         "contrastive_weight": 2.0,
+        "clip_norm": 5.0,
+        "accumulate": 4,
+        "ema": 0.99,
+        "freeze": ("stage1", "stage2_conv1"),
+        "pairs": "balanced",
+        "hard_negatives": 0.0,
+        "heads": "masked",
     }
     network = {"widths": (8, 24), "convolutions": 1, "groups": 4, "embedding": 16, "dropout": 0.0}
     written = "\n".join(f"{key} = {list(value) if isinstance(value, tuple) else value}" for key, value in network.items())
-    text = f"[network]\n{written}\n{STAGE}" + "\n".join(f"{key} = {value}" for key, value in stage.items())
+    text = f"[network]\n{written}\n{STAGE}" + "\n".join(
+        f"{key} = {list(value) if isinstance(value, tuple) else repr(value)}" for key, value in stage.items()
+    )
     by_file = experiment(tmp_path, text)
     by_set = experiment(
         tmp_path,
@@ -88,6 +98,14 @@ def test_every_field_can_be_set(tmp_path):
     assert dataclasses.asdict(by_file.stages[0]) == rest | stage
     assert experiment(tmp_path, STAGE).stages[0] == config.Stage("first", S, ("a/visual",))
     assert set(stage) | set(rest) == {field.name for field in dataclasses.fields(config.Stage)}
+
+
+def test_every_field_of_pairs_can_be_set(tmp_path):
+    """What a supervised stage has no use for; a list of layers may be empty."""
+    fields = {"pairs": "random", "hard_negatives": 0.8, "heads": "corpus", "freeze": ()}
+    changed = experiment(tmp_path, JOINT, ["joint.pairs=random", "joint.hard_negatives=0.8", "joint.heads=corpus", "joint.freeze=[]"])
+    assert {key: getattr(changed.stage("joint"), key) for key in fields} == fields
+    assert changed.stage("joint") == dataclasses.replace(experiment(tmp_path, JOINT).stage("joint"), **fields)
 
 
 def test_a_setting_changes_its_stage_alone(tmp_path):
@@ -118,7 +136,14 @@ def test_a_stage_that_is_not_there_is_refused_with_those_that_are():
         (["joint.name=other"], "--set joint.name=other: name makes another chain; write an experiment file instead"),
         (["joint.kind=supervised"], "kind makes another chain"),
         (["joint.start_from=''"], "start_from makes another chain"),
-        (["joint.margn=1"], "mine.toml: stage 'joint': unknown key 'margn'; expected name, kind, .*margin"),
+        (["joint.margn=1"], "mine.toml: stage 'joint': unknown key 'margn'; expected name, kind, .*margin.*; did you mean 'margin'\\?$"),
+        (["jiont.margin=1"], "--set jiont.margin=1: no stage 'jiont'; .*, network; did you mean 'joint'\\?$"),
+        (["joint.augment={'filp': 0.5}"], "stage 'joint': augment: unknown key 'filp'; expected flip, .*; did you mean 'flip'\\?$"),
+        (["joint.augment={'flip': 'yes'}"], "stage 'joint': augment: flip: expected float; received 'yes'"),
+        (["joint.augment=1"], "stage 'joint': augment: expected true, false or a table of strengths; received 1"),
+        (["joint.freeze=stage1"], "freeze: expected a list of str; received 'stage1'"),
+        (["joint.freeze=[1]"], r"freeze: expected a list of str; received \[1\]"),
+        (["network.widths=[]"], r"widths: expected a list of int; received \[\]"),
         (["joint.margin=wide"], "mine.toml: stage 'joint': margin: expected float; received 'wide'"),
         (["joint.margin=True"], "margin: expected float; received True"),
         (["joint.margin=nan"], "margin: expected float; received 'nan'"),
@@ -187,6 +212,30 @@ def instead(old: str, new: str, *, of: str = JOINT) -> str:
         (JOINT + "margin = 0", r"margin must be in \(0, 2\]"),
         (JOINT + "contrastive_weight = -1", "contrastive_weight must be at least 0; received -1.0"),
         (JOINT + "contrastive_weight = inf", "contrastive_weight must be at least 0; received inf"),
+        (JOINT + "clip_norm = -1", "clip_norm must be at least 0, .*; received -1.0"),
+        (JOINT + "clip_norm = inf", "clip_norm must be at least 0, .*; received inf"),
+        (JOINT + "accumulate = 0", "accumulate must be at least 1; received 0"),
+        (JOINT + "accumulate = -2", "accumulate must be at least 1; received -2"),
+        (STAGE + "batch = 10\naccumulate = 4", "stage 'first': accumulate must divide the 10 examples of a step; received 4"),
+        (JOINT + "batch = 12\naccumulate = 4", "accumulate must divide the 6 pairs of every two sources of a step; received 4"),
+        (
+            instead('"b/audio"]', '"b/audio", "c/audio"]') + "batch = 24\naccumulate = 3",
+            "accumulate must divide the 4 pairs of every two sources of a step; received 3",
+        ),
+        (JOINT + "ema = 1.0", r"ema must be in \[0, 1\), where 0 is no average; received 1.0"),
+        (JOINT + "ema = -0.5", r"ema must be in \[0, 1\)"),
+        (JOINT + 'freeze = ["stage1", ""]', "freeze must be beginnings of the names of layers, not empty; received .'stage1', ''."),
+        (JOINT + 'pairs = "even"', "pairs must be one of balanced, random; received 'even'"),
+        (JOINT + "hard_negatives = 1.5", r"hard_negatives must be in \[0, 1\]; received 1.5"),
+        (JOINT + 'heads = "two"', "heads must be one of masked, corpus; received 'two'"),
+        (STAGE + 'pairs = "random"', "pairs is for contrastive and joint stages, a supervised one has no pairs; received 'random'"),
+        (STAGE + "hard_negatives = 0.5", "hard_negatives is for contrastive and joint stages, .*; received 0.5"),
+        (STAGE + 'heads = "corpus"', "heads = 'corpus' is for joint stages, a head for each source; leave it at 'masked'"),
+        (instead('kind = "joint"', 'kind = "contrastive"') + 'heads = "corpus"', "heads = 'corpus' is for joint stages"),
+        (
+            JOINT + 'heads = "corpus"\n' + STAGE.replace("first", "last") + 'start_from = "joint"',
+            "stage 'last': start_from must name a stage with one head; 'joint' has heads = 'corpus', a head for each source",
+        ),
         ("[network]\ngroups = 0" + STAGE, r"\[network\]: groups must be at least 1; received 0"),
         ("[network]\ngroups = -8" + STAGE, r"\[network\]: groups must be at least 1; received -8"),
         ("[network]\nwidths = [32, 20]" + STAGE, r"every width must be a multiple of groups \(8\); received 20"),
@@ -203,6 +252,43 @@ def test_files_that_are_off_are_refused_in_one_line_that_names_them(tmp_path, te
     assert str(caught.value).startswith(f"{tmp_path / 'mine.toml'}: ") and "\n" not in str(caught.value)
 
 
+def test_all_that_is_wrong_is_told_at_once(tmp_path):
+    """In one line, numbered: what is wrong in several tables, in settings and in values of one stage."""
+    text = f"stage = 1\n[network]\nwidth = 3\ndropout = 1.5\n{STAGE}epochs = 0\nlearning_rate = 'fast'" + JOINT.removeprefix(STAGE)
+    text += "margn = 0.5\nbatch = 7\naugment = {flip = 2.0, shft = 0.1}"
+    with pytest.raises(InputError) as caught:
+        experiment(tmp_path, text, ["late.margin=1", "joint.margin=wide", "first.batch=-4"])
+    message = str(caught.value)
+    assert "\n" not in message and message.startswith(f"{tmp_path / 'mine.toml'}: 12 problems: (1) unknown key 'stage'; expected")
+    assert [
+        problem.partition("; ")[0].partition(") ")[2] for problem in re.split(r"; (?=\(\d+\) )", message.partition("problems: ")[2])
+    ] == [
+        "unknown key 'stage'",
+        "--set late.margin=1: no stage 'late'",
+        "[network]: unknown key 'width'",
+        "stage 'first': learning_rate: expected float",
+        "stage 'joint': unknown key 'margn'",
+        "stage 'joint': augment: unknown key 'shft'",
+        "stage 'joint': margin: expected float",
+        "[network]: expected 1 to 6 widths, convolutions and embedding of at least 1, dropout in [0, 1)",
+        "stage 'first': epochs must be at least 1 and at most 1000000",
+        "stage 'first': batch must be an even number of at least 2",
+        "stage 'joint': batch must be an even number of at least 2",
+        "stage 'joint': augment: flip must be in [0, 1]",
+    ]
+
+
+def test_a_value_of_another_type_makes_no_second_problem(tmp_path):
+    """Three sources take a batch of a multiple of 6, which the default, that stands for the wrong one, is not."""
+    text = instead('"b/audio"]', '"b/audio", "c/audio"]') + "batch = 66"
+    assert experiment(tmp_path, text).stage("joint").batch == 66
+    text += ".0"
+    with pytest.raises(InputError, match="mine.toml: stage 'joint': batch: expected int; received 66.0$"):
+        experiment(tmp_path, text)
+    with pytest.raises(InputError, match="2 problems: .*missing key 'kind'; .*missing key 'sources'$"):
+        experiment(tmp_path, JOINT + '[[stages]]\nname = "late"\nstart_from = "joint"')
+
+
 def test_an_experiment_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match="no experiment 'papre'; expected open, paper, sample or the path of a .toml file"):
         config.read_experiment("papre")
@@ -211,8 +297,3 @@ def test_an_experiment_that_is_not_there_is_refused(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b"# \xe9")
     with pytest.raises(InputError, match=r"latin.toml: cannot be read as an experiment file"):
         config.read_experiment(str(tmp_path / "latin.toml"))
-
-
-def test_three_sources_take_a_batch_of_as_many_pairs_of_every_two(tmp_path):
-    text = instead('"b/audio"]', '"b/audio", "c/audio"]') + "batch = 66"
-    assert experiment(tmp_path, text).stage("joint").batch == 66

@@ -56,18 +56,34 @@ def test_a_batch_is_what_its_indices_name(kind):
     assert count == steps and batch["image"].dtype == (np.uint8 if kind == "labelled" else np.float32)
 
 
-def test_an_interrupted_training_sees_the_batches_it_would_have_seen():
+@pytest.mark.parametrize("step", [0, 1, 5])
+def test_an_interrupted_training_sees_the_batches_it_would_have_seen(step):
     sources = two_sources()
     plan = plans.pair_plan([whole(source) for source in sources], pairs=6, seed=1)
     through, steps = data.batches(sources, plan, epochs=4)
-    resumed, _ = data.batches(sources, plan, first_epoch=2, epochs=2)
+    resumed, _ = data.batches(sources, plan, first_epoch=2, first_step=step, epochs=2)
     through, resumed = list(through.as_numpy_iterator()), list(resumed.as_numpy_iterator())
-    assert len(through) == 4 * steps and len(resumed) == 2 * steps
-    for one, other in zip(through[2 * steps :], resumed, strict=True):
+    assert len(through) == 4 * steps and len(resumed) == 2 * steps - step
+    for one, other in zip(through[2 * steps + step :], resumed, strict=True):
         assert one.keys() == other.keys()
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])
     assert (through[0]["seed"] != through[2 * steps]["seed"]).any()
+
+
+def test_shares_of_a_batch_are_its_parts_in_a_row():
+    """Of two machines of two devices each, the second: the third and the fourth part of every batch, one after the other."""
+    sources = two_sources()
+    plan = plans.pair_plan([whole(source) for source in sources], pairs=8, seed=1)
+    every, steps = data.batches(sources, plan, epochs=2)
+    second, same = data.batches(sources, plan, first_step=1, epochs=2, share=data.Share(2, 2, 4))
+    assert same == steps and second.cardinality() == 2 * (2 * steps - 1)
+    parts = list(second.as_numpy_iterator())
+    for step, batch in enumerate(list(every.as_numpy_iterator())[1:]):
+        for name, values in batch.items():
+            np.testing.assert_array_equal(
+                np.stack([part[name] for part in parts[2 * step : 2 * step + 2]]), values.reshape(4, 2, *values.shape[1:])[2:]
+            )
 
 
 def test_batches_without_end_go_on_to_the_next_epoch():

@@ -268,7 +268,7 @@ net = keras.Model(net.inputs, net.output)
 net.compile(optimizer=keras.optimizers.AdamW(0.01), loss={"logits": Masked(), "embedding": None})
 history = net.fit(inputs, {"logits": targets}, batch_size=8, epochs=20, verbose=0).history["loss"]
 assert history[-1] < 0.8 * history[0], history
-checkpoint.save(Path(sys.argv[1]) / "weights.safetensors", net.weights, {})
+checkpoint.save(Path(sys.argv[1]) / "weights.safetensors", checkpoint.arrays(net.weights), {})
 for training in (False, True):
     outputs = net(inputs, training=training)
     np.savez(Path(sys.argv[1]) / f"{training}.npz", **inputs, **{k: np.asarray(v) for k, v in outputs.items()})

@@ -1,4 +1,5 @@
 import collections
+import itertools
 
 import numpy as np
 import pytest
@@ -198,3 +199,100 @@ def test_pairs_that_cannot_be_drawn_are_refused(emotions, pairs, message):
     with pytest.raises(InputError, match=message) as caught:
         plans.pair_plan(sides, pairs=pairs, seed=0)
     assert "\n" not in str(caught.value)
+
+
+# Partners at random.
+
+
+@pytest.mark.parametrize("sources", [[one_source()], two_sources(), three_sources()], ids=["one", "two", "three"])
+def test_random_partners_have_any_emotion_and_take_turns(sources):
+    """Of one source no clip meets itself; of two the items of the smaller one are met as often as one another, give or take one."""
+    sides = [data.Side(source, np.arange(len(source.inputs) - 3)) for source in sources]
+    balanced, plan, again = (plans.pair_plan(sides, pairs=6, seed=0, balanced=kind) for kind in (True, False, False))
+    epochs = [plan(epoch) for epoch in range(20)]
+    labels = np.concatenate([emotions_of_pairs(sources, drawn) for drawn in epochs])
+    assert 0.15 < (labels[..., 0] == labels[..., 1]).mean() < 0.4  # as chance has it
+    same_plan(again(3), epochs[3])
+    assert (epochs[0]["item"] != epochs[1]["item"]).mean() > 0.4
+    for drawn in epochs[:3]:
+        for first, second in np.unique(drawn["source"].reshape(-1, 2), axis=0):
+            items = drawn["item"][(drawn["source"] == (first, second)).all(axis=-1)]
+            met = np.bincount(items[:, 1], minlength=len(sides[second].items))
+            clips = sources[first].clip_of[items[:, 0]], sources[second].clip_of[items[:, 1]]
+            assert (clips[0] != clips[1]).all() if first == second else met.max() - met.min() <= 1
+    same_plan({**epochs[0], "item": epochs[0]["item"][..., 0]}, {**balanced(0), "item": balanced(0)["item"][..., 0]})
+
+
+# Harder pairs.
+
+
+def embedded(sources, *, seed=0):
+    """Random embeddings of unit length for each source, float32 [items, 6]."""
+    random = np.random.default_rng(seed)
+    vectors = [random.normal(size=(len(source.inputs), 6)) for source in sources]
+    return [(value / np.linalg.norm(value, axis=1, keepdims=True)).astype(np.float32) for value in vectors]
+
+
+def distances(drawn, embeddings):
+    """Of every pair, float [steps, pairs]."""
+    pairs = zip(drawn["item"].reshape(-1, 2), drawn["source"].reshape(-1, 2))
+    found = [np.linalg.norm(embeddings[a][one] - embeddings[b][other]) for (one, other), (a, b) in pairs]
+    return np.reshape(found, drawn["item"].shape[:2])
+
+
+@pytest.mark.parametrize("sources", [[one_source()], two_sources(), three_sources()], ids=["one", "two", "three"])
+def test_only_the_second_item_of_pairs_that_differ_is_replaced(sources):
+    """By an item of the same side and of another emotion than the first's; rows of the embeddings of other items are not used."""
+    sides = [data.Side(source, np.arange(len(source.inputs) - 3)) for source in sources]
+    embeddings = embedded(sources)
+    for side, values in zip(sides, embeddings):
+        values[len(side.items) :] = np.nan
+    drawn, before = ({name: value.copy() for name, value in plans.pair_plan(sides, pairs=6, seed=0)(0).items()} for _ in range(2))
+    harder = plans.with_hard_negatives(drawn, sides, embeddings, hardness=0.7, seed=0, epoch=0)
+    same_plan(drawn, before)
+    same_plan({**harder, "item": 0}, {**drawn, "item": 0})
+    labels, after = emotions_of_pairs(sources, drawn), emotions_of_pairs(sources, harder)
+    same = labels[..., 0] == labels[..., 1]
+    np.testing.assert_array_equal(after[..., 0] == after[..., 1], same)
+    np.testing.assert_array_equal(harder["item"][..., 0], drawn["item"][..., 0])
+    np.testing.assert_array_equal(harder["item"][same], drawn["item"][same])
+    assert (harder["item"] != drawn["item"])[~same][:, 1].mean() > 0.5
+    for index, side in enumerate(sides):
+        assert np.isin(harder["item"][harder["source"] == index], side.items).all()
+    assert not np.isnan(distances(harder, embeddings)).any()
+
+
+def test_the_candidate_at_the_hardness_is_taken():
+    """Where every item but the first's is a candidate often enough: 0 takes the farthest, 1 the nearest of all, 0.5 the median one."""
+    sources = [random_source("a/visual", ("anger", "fear") * 300, items=(1,)), random_source("b/visual", ("fear",) * 3, items=(1,))]
+    sides, embeddings = [whole(source) for source in sources], embedded(sources)
+    drawn = plans.pair_plan(sides, pairs=6, seed=0)(0)
+    labels = emotions_of_pairs(sources, drawn)
+    differ = labels[..., 0] != labels[..., 1]
+    assert differ.sum() > 200
+    each = np.sort(np.linalg.norm(embeddings[0][drawn["item"][..., 0]][..., None, :] - embeddings[1], axis=-1))[differ]  # [pairs, 3]
+    for hardness, place in ((0, 2), (0.5, 1), (1, 0)):
+        harder = plans.with_hard_negatives(drawn, sides, embeddings, hardness=hardness, seed=1, epoch=2)
+        taken = np.isclose(distances(harder, embeddings)[differ], each[:, place], atol=1e-5)
+        assert taken.mean() > (0.99 if hardness != 0.5 else 0.6)  # the median of 32 draws is not always that of the three
+
+
+def test_harder_pairs_are_nearer_and_a_function_of_the_arguments_alone():
+    sources = three_sources()
+    sides, embeddings = [whole(source) for source in sources], embedded(sources)
+    drawn = plans.pair_plan(sides, pairs=6, seed=0)(0)
+    labels = emotions_of_pairs(sources, drawn)
+    differ = labels[..., 0] != labels[..., 1]
+
+    def harder(hardness, **changed):
+        return plans.with_hard_negatives(drawn, sides, embeddings, **{"hardness": hardness, "seed": 0, "epoch": 0} | changed)
+
+    means = [distances(harder(hardness), embeddings)[differ].mean() for hardness in (0, 0.25, 0.5, 0.75, 1)]
+    assert all(before > after + 0.1 for before, after in itertools.pairwise(means))
+    assert means[2] == pytest.approx(distances(drawn, embeddings)[differ].mean(), abs=0.15)
+    same_plan(harder(0.5), harder(0.5))
+    for other in (harder(0.5, seed=1), harder(0.5, epoch=1)):
+        assert (other["item"] != harder(0.5)["item"])[differ][:, 1].mean() > 0.3
+    for hardness in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=r"hardness must be in \[0, 1\]; received"):
+            harder(hardness)

@@ -1,7 +1,11 @@
 """What was found in a corpus, as JSON and as lines; and the progress of long work."""
 
+import os
+import pty
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 from manifests import manifest, row
@@ -9,6 +13,8 @@ from manifests import manifest, row
 from pipelines import progress
 from pipelines.corpora.clip import Defect, Reject
 from pipelines.report import set_report, set_table
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_counts_seconds_and_reasons():
@@ -73,6 +79,33 @@ def test_short_work_shows_no_progress(clock, capsys):
         for _ in range(3):
             bar.advance()
     assert capsys.readouterr() == ("", "")
+
+
+def test_steps_are_counted_in_blocks_and_what_is_noted_stands_between_rate_and_end(clock, capsys):
+    with progress.bar("joint", unit="images") as bar:
+        bar.start(640)
+        for step in range(5):
+            clock.now += 8
+            bar.advance(f"epoch {step + 1}/5", 128)
+    lines = [f"joint: {n}/640 images, 16.0 images/s, epoch {n // 128}/5, {(640 - n) / 16:.0f} s left" for n in (256, 512, 640)]
+    assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_a_long_note_takes_nothing_from_the_bar_of_a_terminal():
+    """80 columns, of which the note alone needs more."""
+    code = (
+        "from pipelines import progress\n"
+        "with progress.bar('joint', unit='images') as bar:\n"
+        "    bar.start(64)\n    bar.advance('epoch 1/2, step 3/4, ' + 'contrastive 0.25, ' * 5, 32)\n"
+    )
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm"}
+    subprocess.run([sys.executable, "-c", code], stderr=theirs, check=True, env=environment, cwd=ROOT, timeout=60)
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert "joint" in shown and "32/64" in shown and "images/s" in shown and "-:--:--" in shown and "…" not in shown
+    assert "epoch 1/2, step 3/4" in shown and shown.count("contrastive 0.25") >= 4
 
 
 def test_progress_on_a_terminal_is_taken_away_when_the_work_fails(monkeypatch):

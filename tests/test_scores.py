@@ -143,6 +143,26 @@ def test_score_side_takes_its_own_clips_and_numbers_them_anew():
     assert float(predictions[1]["anger"]) == pytest.approx((0.1 + 0.95) / 2, abs=1e-5)
 
 
+def test_one_forward_pass_gives_the_scores_and_the_embedded_clips():
+    """Clips 3 and 0 of four, with two items each: directions (1, 0) and (0, 1) for clip 0, (0, -1) twice for clip 3."""
+    source = numbered("a/audio", ("fear", "fear", "fear", "anger"), items=(2,))
+    side, calls = data.Side(source, source.items_of([3, 0])), []
+    embedding = np.array([[1, 0], [0, 1], [9, 9], [9, 9], [9, 9], [9, 9], [0, -1], [0, -1]])
+    outputs = {"logits": logits_of(*[{"anger": 1.0}] * 8), "embedding": embedding}
+    answer = planted(**outputs)
+
+    def predict(inputs, domain):
+        calls.append((len(inputs), domain))
+        return answer(inputs, domain)
+
+    found = scores.forward(predict, side)
+    clips = scores.embedded_clips(found, side)
+    np.testing.assert_allclose(clips.embeddings, [[0.5**0.5, 0.5**0.5], [0, -1]])
+    assert clips.labels.tolist() == [FEAR, ANGER] and clips.utterances == ["a:0", "a:3"]
+    assert scores.score_outputs(found, side, trained=["anger", "fear"]) == scores.score_side(answer, side, trained=["anger", "fear"])
+    assert calls == [(4, 1)]
+
+
 # Predictions as a file.
 
 

@@ -3,13 +3,14 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 from sources import SIZE, random_source, whole
 
 from kerasemo import data, plans, stages
 from kerasemo.config import Network
 from kerasemo.model import build_network
-from pipelines.spec import EMOTIONS, Spec
+from pipelines.spec import EMOTIONS, InputError, Spec
 
 NAMES = ("a/visual", "b/audio", "c/visual")
 CORPORA = (("anger", "fear", "sadness"), ("anger", "fear", "sadness", "calm"), ("fear", "sadness", "surprise"))
@@ -20,9 +21,10 @@ def some_sources(count):
     return [random_source(NAMES[index], CORPORA[index] * (8 - 2 * index), items=(2, 1, 3), seed=index) for index in range(count)]
 
 
-def a_model(kind, sources, *, dropout=0.0, optimizer=None, **options):
+def a_model(kind, sources, *, dropout=0.0, optimizer=None, heads=1, **options):
     keras.utils.set_random_seed(5)
-    network = build_network(Network(widths=(8,), convolutions=1, groups=4, embedding=8, dropout=dropout), spec=Spec(face_size=SIZE))
+    config = Network(widths=(8,), convolutions=1, groups=4, embedding=8, dropout=dropout)
+    network = build_network(config, spec=Spec(face_size=SIZE), heads=heads)
     model = stages.MODELS[kind](*network, sources=[source.name for source in sources], **options)
     for source in sources:
         model.get_layer("normalization").fit(source.name.partition("/")[2], source.inputs)
@@ -50,6 +52,8 @@ def oracle(kind, model, batch, sources, *, label_smoothing=0.0, margin=0.6, weig
     flat = {name: value.numpy() if kind == "supervised" else value.numpy().reshape(-1, *value.shape[2:]) for name, value in batch.items()}
     outputs = model({name: flat[name] for name in ("image", "domain", "seed")}, training=False)
     logits, embeddings = outputs["logits"].numpy().astype(np.float64), outputs["embedding"].numpy().astype(np.float64)
+    if logits.ndim == 3:  # a head for each source
+        logits = logits[np.arange(len(logits)), flat["source"]]
     terms = {}
     for index, source in enumerate(sources if kind != "contrastive" else ()):
         classes = np.flatnonzero(np.isin(EMOTIONS, [row["emotion"] for row in source.rows]))
@@ -72,14 +76,16 @@ def oracle(kind, model, batch, sources, *, label_smoothing=0.0, margin=0.6, weig
 
 
 @pytest.mark.parametrize(("kind", "count"), KINDS)
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_every_term_equals_numpy(kind, count, smoothing):
+@pytest.mark.parametrize(("smoothing", "heads"), [(0.0, 1), (0.2, 1), (0.2, 2)])
+def test_every_term_equals_numpy(kind, count, smoothing, heads):
     """Each corpus with its own mask; the cross-entropy of a source is the mean over its own examples."""
     sources = some_sources(count)
-    model = a_model(kind, sources, label_smoothing=smoothing, margin=1.2, contrastive_weight=0.7)
+    heads = count if heads > 1 and kind == "joint" else 1
+    model = a_model(kind, sources, label_smoothing=smoothing, margin=1.2, contrastive_weight=0.7, heads=heads)
     batch = a_batch(kind, sources)
     expected = oracle(kind, model, batch, sources, label_smoothing=smoothing, margin=1.2, weight=0.7)
     assert len({round(value, 6) for value in expected.values()}) >= len(expected) - 1  # terms that can be told apart
+    assert logs_of(model.measure, batch) == pytest.approx(expected, rel=1e-4)
     assert logs_of(model.test_step, batch) == pytest.approx(expected, rel=1e-4)
 
 
@@ -93,6 +99,7 @@ def test_train_and_test_step_give_one_loss(kind, count):
         tested = logs_of(model.test_step, batch)
         model.reset_metrics()
         trained = logs_of(model.train_step, batch)
+        assert logs_of(a_model(kind, sources, dropout=dropout).step, batch) == pytest.approx(trained, rel=1e-5)
         if dropout and kind != "contrastive":
             assert abs(trained["loss"] - tested["loss"]) > 1e-4
         else:
@@ -183,3 +190,87 @@ def test_a_stage_keeps_the_networks_weights_by_name(kind, count):
     model = a_model(kind, some_sources(count))
     network = keras.Model(*build_network(Network(widths=(8,), convolutions=1, groups=4, embedding=8), spec=Spec(face_size=SIZE)))
     assert [weight.path for weight in model.weights] == [weight.path for weight in network.weights]
+
+
+def test_a_step_gives_the_values_of_itself_alone():
+    """`train_step` the running means, for `fit`; both make the same step."""
+    (source,) = some_sources(1)
+    by_hand, by_fit = (a_model("supervised", [source]) for _ in range(2))
+    batches = [a_batch("supervised", [source], size=size) for size in (12, 4)]
+    values = [logs_of(by_hand.step, batch)["loss"] for batch in batches]
+    means = [logs_of(by_fit.train_step, batch)["loss"] for batch in batches]
+    assert abs(values[0] - values[1]) > 1e-3
+    assert means == pytest.approx([values[0], (12 * values[0] + 4 * values[1]) / 16], rel=1e-5)
+    for one, other in zip(by_hand.weights, by_fit.weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert not any(variable.numpy().any() for mean in by_hand.metrics for variable in mean.variables)
+
+
+# Parts of a batch.
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_parts_go_one_after_the_other_in_a_loop(jit_compile):
+    """Not side by side, which would take the memory that they are to save."""
+    sources = some_sources(2)
+    model, whole = a_model("joint", sources, accumulate=6), a_model("joint", sources)
+    batch = a_batch("joint", sources)
+    step = tf.function(model.step, jit_compile=jit_compile)
+    kinds = [operation.type for operation in step.get_concrete_function(batch).graph.get_operations()]
+    assert sum("While" in kind for kind in kinds) == 1 and "Conv2D" not in kinds
+    assert logs_of(step, batch) == pytest.approx(logs_of(whole.step, batch), rel=1e-5)
+    for one, other in zip(model.weights, whole.weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_parts_that_do_not_divide_a_batch_are_refused():
+    sources = some_sources(2)
+    with pytest.raises(ValueError, match="accumulate must divide the 6 examples or pairs of each replica's batch; received 4"):
+        a_model("joint", sources, accumulate=4).step(a_batch("joint", sources))
+
+
+# Frozen layers.
+
+
+def test_layers_are_frozen_by_the_beginnings_of_their_names():
+    sources = some_sources(2)
+    model = a_model("joint", sources, optimizer=keras.optimizers.AdamW(1e-2, weight_decay=0.5))
+    before = {weight.path: ops.convert_to_numpy(weight) for weight in model.weights}
+    stages.freeze(model, ["stage1", "feat"])
+    stages.freeze(model, [])
+    assert {weight.path for weight in model.learnt_weights} == {"head/kernel", "head/bias"}
+    logs_of(model.step, a_batch("joint", sources))
+    assert {weight.path for weight in model.weights if not np.array_equal(before[weight.path], weight)} == {"head/kernel", "head/bias"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "prefixes", "message"),
+    [
+        (
+            "joint",
+            ["stage1", "stage2"],
+            "freeze: no layer's name begins with 'stage2'; those that train are stage1_conv1, .*features, head$",
+        ),
+        ("joint", ["norm"], "no layer's name begins with 'norm'"),  # its statistics never train
+        ("joint", ["stage1", "features", "head"], "freeze: stage1, features, head leave nothing to train; leave out one of stage1_conv1"),
+        ("contrastive", ["stage1", "features"], "leave nothing to train"),  # but the head, which has no part in its loss
+    ],
+)
+def test_layers_that_cannot_be_frozen_are_refused(kind, prefixes, message):
+    with pytest.raises(InputError, match=message):
+        stages.freeze(a_model(kind, some_sources(2)), prefixes)
+
+
+# A head for each source.
+
+
+def test_each_source_trains_its_own_head():
+    """The emotions that its corpus has: of 10 columns a source those of its mask."""
+    sources = some_sources(2)
+    model = a_model("joint", sources, heads=2)
+    before = [ops.convert_to_numpy(weight) for weight in model.get_layer("head").weights]
+    logs_of(model.step, a_batch("joint", sources))
+    there = np.concatenate([source.mask for source in sources]).astype(bool)
+    for old, weight in zip(before, model.get_layer("head").weights, strict=True):
+        moved = (old != ops.convert_to_numpy(weight)).reshape(-1, 2 * len(EMOTIONS)).any(axis=0)
+        np.testing.assert_array_equal(moved, there)

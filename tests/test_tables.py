@@ -11,6 +11,16 @@ def a_score(labels, answers, *, corpus, trained):
     return scores.score_logits(logits, np.arange(len(truth)), truth, corpus=corpus, trained=trained)
 
 
+def pairs(**couples):
+    """What `matching.score_pairs` gives, of (AUC, EER) a couple; the scatter of both sources and together."""
+    named = {"a": "a/visual", "c": "c/audio", "ac": "a/visual + c/audio", "b": "b/visual"}
+    scores_of = {named[name]: {"pairs": 120, "same": 0.25, "auc": auc, "eer": eer} for name, (auc, eer) in couples.items()}
+    sources = [source for source in scores_of if "+" not in source]
+    spread = {source: {"clips": 3, "within": 0.5, "between": 0.1, "ratio": couples["a"][0]} for source in [*sources, "together"]}
+    spread["together"]["clips"] = 3 * len(sources)
+    return {"couples": scores_of, "scatter": spread}
+
+
 @pytest.fixture
 def result():
     trained = ["anger", "fear"]
@@ -19,12 +29,22 @@ def result():
     named = {"stage": "joint", "protocol": "speaker-independent", "fold": 2, "trained_on": ["a/visual", "b/visual"]}
     stage = {"stage": "pretrain", "kind": "supervised", "epochs": 8, "best_epoch": 5, "sources": {"a/visual": visual}}
     sources = {"a/visual": visual, "c/audio": foreign}
-    return named | {"sources": sources, "not_scored": {"d/audio": "no clip"}, "stages": [stage], "run": "runs/x"}
+    second_task = {
+        "stage_before": "transfer",
+        "before": pairs(a=(0.6, 0.4375)),
+        "after": pairs(a=(0.8, 0.25), ac=(0.7, 0.3), c=(None, None)),
+    }
+    rest = {"not_scored": {"d/audio": "no clip"}, "stages": [stage], "run": "runs/x", "matching": second_task}
+    return named | {"sources": sources} | rest
 
 
 def cells(out: str, start: str) -> list[str]:
-    (line,) = [line for line in out.splitlines() if line.strip().startswith(start)]
-    return line.split()
+    return next(line for line in out.splitlines() if line.strip().startswith(start)).split()
+
+
+def rows(out: str) -> list[str]:
+    """The lines with single spaces between the words."""
+    return [" ".join(line.split()) for line in out.splitlines()]
 
 
 def test_training_is_told_by_stage_and_by_source(result, capsys):
@@ -45,9 +65,42 @@ def test_evaluation_shows_each_confusion(result, capsys):
     assert ["anger", "fear"] in rows and ["anger", "1", "1"] in rows and ["fear", "0", "1"] in rows
 
 
+def test_pairs_and_scatter_are_told_before_and_after(result, capsys):
+    """c/audio is new to the stage: nothing before, neither of its couples nor of all together."""
+    tables.print_evaluation(result)
+    out = capsys.readouterr().out
+    title = out.index("Do two test clips show the same emotion? By their distance (transfer → joint)")
+    scatter = out.index("Scatter of the clips within and between the emotions (transfer → joint)")
+    told = rows(out[title:scatter])
+    assert "a/visual 120 0.250 0.600 → 0.800 0.438 → 0.250" in told
+    assert "a/visual + c/audio 120 0.250 0.700 0.300" in told
+    assert "c/audio 120 0.250 – –" in told
+    told = rows(out[scatter:])
+    assert "a/visual 3 0.500 → 0.500 0.100 → 0.100 0.600 → 0.800" in told
+    assert "together 6 0.500 0.100 0.800" in told
+
+
+def test_training_tells_the_pairs_of_what_it_was_trained_on(result, capsys):
+    tables.print_training(result)
+    out = capsys.readouterr().out
+    told = rows(out[out.index("Do two test clips") :])
+    assert "a/visual 120 0.250 0.600 → 0.800 0.438 → 0.250" in told
+    assert not [row for row in told if "c/audio" in row] and "Scatter" not in out
+
+
+def test_the_first_stage_has_no_before(result, capsys):
+    result["matching"] |= {"before": None, "stage_before": None}
+    tables.print_evaluation(result)
+    out = capsys.readouterr().out
+    assert "By their distance\n" in out and "→" not in out
+
+
 def test_a_contrastive_stage_is_told_by_its_area(result, capsys):
     score = metrics.evaluate([0, 1], np.eye(2), emotions=["anger", "fear"]) | {"pair_auc": 0.8125}
-    tables.print_evaluation(result | {"sources": {"a/visual": score}, "not_scored": {}})
+    tables.print_evaluation(
+        result
+        | {"sources": {"a/visual": score}, "not_scored": {}, "matching": {"after": pairs(b=(1.0, 0.0), a=(1.0, 0.0)), "before": None}}
+    )
     out = capsys.readouterr().out
     assert "a/visual: same emotion or not, by distance: AUC 0.812" in out
     assert cells(out, "a/visual ") == ["a/visual", "2", "1.000", "1.000", "1.000", "0.500"]

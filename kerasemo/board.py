@@ -1,0 +1,224 @@
+"""What TensorBoard shows of a stage: event files that a killed and resumed training writes as an uninterrupted one would.
+
+A stage's `logs/` holds a run for each axis, so that a resumed writer can tell TensorBoard from where on things come twice:
+`train` and `validation` count epochs, `steps` and `speed` count steps, `results` comes once, at the end, and the folder
+itself holds the configuration. All but the wall times, and the run `speed`, is a function of the training.
+"""
+
+import io
+import itertools
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tensorboard.compat.proto import event_pb2, summary_pb2, types_pb2
+from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams.summary import session_end_pb
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.plugins.image.metadata import create_summary_metadata
+from tensorboard.plugins.projector import projector_config_pb2
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
+from tensorboard.util.tensor_util import make_tensor_proto
+
+from kerasemo import pictures
+from pipelines.spec import InputError
+
+PREFIX = "events.out.tfevents."
+"""What the names of event files begin with; then come seconds since 1970, with which TensorBoard puts them in order."""
+
+_created = itertools.count()
+
+
+class Board:
+    """Writes the events of a stage.
+
+    Args:
+        folder: `RUN/STAGE/logs`.
+        held: None to begin anew: what is there is removed. Else what `flush` returned when the checkpoint was written
+            that the training goes on from: event files are cut to these sizes, and those that are not listed are deleted.
+
+    Raises:
+        InputError: An event file that is listed is missing or shorter; or, here and in every other method, the disk is full.
+    """
+
+    def __init__(self, folder: Path, *, held: Mapping[str, int] | None):
+        self._folder = folder
+        self._files: dict[str, io.BufferedWriter] = {}
+        self._held = dict(held or {})
+        if held is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in sorted(folder.rglob(PREFIX + "*")):
+            name = path.relative_to(folder).as_posix()
+            if name not in self._held:
+                path.unlink()
+            elif path.stat().st_size > self._held[name]:
+                os.truncate(path, self._held[name])
+        for name, size in self._held.items():
+            found = (folder / name).stat().st_size if (folder / name).is_file() else 0
+            if found != size:
+                raise InputError(
+                    f"{folder / name}: expected {size} bytes of events, found {found}; put the file back, or remove {folder.parent} "
+                    f"to train the stage again"
+                )
+
+    def configuration(self, document: Mapping) -> None:
+        """Write the resolved configuration, versions and key as a table; a training that goes on has it already."""
+        if not any("/" not in name for name in self._held):
+            rows = "".join(f"| {name} | {value} |\n" for name, value in _flat(document))
+            self._add("", 0, text_pb("configuration", f"| name | value |\n|---|---|\n{rows}"))
+
+    def steps(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Write values of single steps.
+
+        Args:
+            rows: Of each step its number in the stage and its `loss` and terms.
+        """
+        for step, values in rows:
+            self._scalars("steps", step, {f"step_{name}": value for name, value in values.items()})
+
+    def epoch(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Write the values of an epoch; those named `val_NAME` go to the run `validation` as `epoch_NAME`."""
+        validation = {name.removeprefix("val_"): value for name, value in logs.items() if name.startswith("val_")}
+        training = {name: value for name, value in logs.items() if not name.startswith("val_")}
+        for run, values in (("train", training), ("validation", validation)):
+            self._scalars(run, epoch, {f"epoch_{name}": value for name, value in values.items()})
+
+    def speed(self, step: int, images_per_second: float) -> None:
+        """Write how fast the training is, in a run of its own: it is of the clock, not of the training."""
+        self._scalars("speed", step, {"images_per_second": images_per_second})
+
+    def recall(self, epoch: int, source: str, emotions: Sequence[str], confusion: np.ndarray) -> None:
+        """Write the recall of each class that has clips, and the confusion matrix as a picture.
+
+        Args:
+            epoch: The epoch.
+            source: `NAME/DOMAIN`.
+            emotions: The names of the classes.
+            confusion: int [classes, classes]; rows are the truth, columns the answers.
+        """
+        name = source.replace("/", "_")
+        totals = confusion.sum(axis=1)
+        recalls = {emotions[row]: confusion[row, row] / totals[row] for row in np.flatnonzero(totals)}
+        self._scalars("validation", epoch, {f"recall_{name}/{emotion}": value for emotion, value in recalls.items()})
+        picture = pictures.confusion(confusion, emotions, title=f"{source}: clips, and shares of the truth")
+        self._add("validation", epoch, _image_pb(f"confusion/{name}", picture))
+
+    def histograms(self, epoch: int, weights: Mapping[str, np.ndarray]) -> None:
+        """Write the distribution of each array's values."""
+        for name, values in weights.items():
+            self._add("train", epoch, histogram_pb(name, values))
+
+    def projector(self, embeddings: np.ndarray, rows: Sequence[Mapping[str, str]], shown: np.ndarray) -> None:
+        """Write the files of the embedding projector into the run `results`.
+
+        Args:
+            embeddings: float [clips, size].
+            rows: What each clip is labelled with, under the same names, such as emotion, corpus, domain and speaker.
+            shown: uint8 [clips, 64, 64, 3], the clips' pictures.
+        """
+        self._begin("results", 0)
+        folder = self._folder / "results"
+        sprite, side = pictures.sprite(shown)
+        config = projector_config_pb2.ProjectorConfig()
+        entry = config.embeddings.add(tensor_name="embedding", tensor_path="tensors.tsv", metadata_path="metadata.tsv")
+        entry.sprite.image_path = "sprite.png"
+        entry.sprite.single_image_dim.extend([side, side])
+        names = list(rows[0])
+        table = [names, *([" ".join(str(row[name]).split()) for name in names] for row in rows)]
+        try:
+            np.savetxt(folder / "tensors.tsv", embeddings, fmt="%.6g", delimiter="\t")
+            (folder / "metadata.tsv").write_text("".join("\t".join(line) + "\n" for line in table), encoding="utf-8")
+            (folder / "sprite.png").write_bytes(pictures.png(sprite))
+            (folder / "projector_config.pbtxt").write_text(str(config), encoding="utf-8")
+        except OSError as error:
+            raise self._unwritten(folder, error) from error
+
+    def hparams(self, settings: Mapping[str, float | str | bool], results: Mapping[str, float]) -> None:
+        """Write a stage's settings and what came of them, for the table of all stages, runs and trials below one folder."""
+        self._add("results", 0, hparams_pb(dict(settings)))
+        self._scalars("results", 0, results)
+        end = session_end_pb(api_pb2.STATUS_SUCCESS)  # of TensorFlow's own class
+        self._add("results", 0, summary_pb2.Summary.FromString(end.SerializeToString()))
+
+    def flush(self) -> dict[str, int]:
+        """Bring everything to the disk; return the size of each event file by its path below the folder."""
+        for run, file in self._files.items():
+            try:
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise self._unwritten(self._folder / run, error) from error
+            self._held[Path(file.name).relative_to(self._folder).as_posix()] = file.tell()
+        return dict(self._held)
+
+    def close(self) -> None:
+        """Flush and close the event files."""
+        self.flush()
+        for file in self._files.values():
+            file.close()
+        self._files = {}
+
+    def _scalars(self, run: str, step: int, values: Mapping[str, float]) -> None:
+        if values:
+            summaries = [scalar_pb(tag, float(value)) for tag, value in values.items()]
+            self._add(run, step, summary_pb2.Summary(value=[summary.value[0] for summary in summaries]))
+
+    def _add(self, run: str, step: int, summary: summary_pb2.Summary) -> None:
+        self._begin(run, step)
+        self._write(run, event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
+
+    def _begin(self, run: str, step: int) -> None:
+        """Begin a run's event file with a START, upon which TensorBoard drops what it has read of this step and later ones."""
+        if run in self._files:
+            return
+        folder = self._folder / run
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            there = [int(path.name.removeprefix(PREFIX).split(".")[0]) + 1 for path in folder.glob(PREFIX + "*")]
+            seconds = max([int(time.time()), *there])  # after those that are kept, however soon the training goes on
+            name = f"{PREFIX}{seconds:010d}.{socket.gethostname()}.{os.getpid()}.{next(_created)}"
+            self._files[run] = open(folder / name, "xb")  # noqa: SIM115 (it stays open)
+        except OSError as error:
+            raise self._unwritten(folder, error) from error
+        self._write(run, event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._write(run, event_pb2.Event(wall_time=time.time(), step=step, session_log=start))
+
+    def _write(self, run: str, event: event_pb2.Event) -> None:
+        try:
+            RecordWriter(self._files[run]).write(event.SerializeToString(deterministic=True))
+        except OSError as error:
+            raise self._unwritten(self._folder / run, error) from error
+
+    def _unwritten(self, folder: Path, error: OSError) -> InputError:
+        for file in self._files.values():
+            file.raw.close()  # what it holds cannot be written, and must not be tried again when the process ends
+        self._files = {}
+        return InputError(f"{folder}: {error.strerror or error}; the events cannot be written: make room, and the same command goes on")
+
+
+def _flat(document: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted name and the value of every entry, as a Markdown table takes them."""
+    if isinstance(document, Mapping) and document:
+        for key, value in document.items():
+            yield from _flat(value, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, json.dumps(document, default=str).replace("|", "\\|")
+
+
+def _image_pb(tag: str, picture: Image.Image) -> summary_pb2.Summary:
+    strings = [str(picture.width).encode(), str(picture.height).encode(), pictures.png(picture)]
+    metadata = create_summary_metadata(display_name=None, description=None)
+    metadata.data_class = summary_pb2.DATA_CLASS_BLOB_SEQUENCE
+    tensor = make_tensor_proto(strings, dtype=types_pb2.DT_STRING, shape=(3,))
+    return summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])

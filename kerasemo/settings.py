@@ -1,0 +1,118 @@
+"""What an experiment consists of: frozen dataclasses of the network, the random changes and the stages."""
+
+import dataclasses
+
+from pipelines.spec import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """The network's shape. The paper's own is not known; these are the project's choices."""
+
+    widths: tuple[int, ...] = (32, 64, 96, 128)
+    """Channels of each stage of convolutions; each stage halves height and width."""
+    convolutions: int = 2
+    """Convolutions a stage."""
+    groups: int = 8
+    """Groups of each GroupNorm."""
+    embedding: int = 256
+    dropout: float = 0.3
+    """Share of the features dropped before the head, in training."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """How far random changes of the training inputs go, 0: not at all; see `kerasemo.augment`."""
+
+    flip: float = 0.0
+    """Of faces: the probability of a mirror image."""
+    shift: float = 0.0
+    """Share of the side, along both axes."""
+    scale: float = 0.0
+    """Share of the size, larger or smaller."""
+    rotation_degrees: float = 0.0
+    brightness: float = 0.0
+    """Share of the 255 grey levels, up or down."""
+    contrast: float = 0.0
+    """Share of each pixel's distance to the face's mean, more or less."""
+    erasing: float = 0.0
+    """Share of the side that a square is erased of."""
+    time_mask: float = 0.0
+    """Of segments: share of the frames that is masked in one stretch."""
+    frequency_mask: float = 0.0
+    """Share of the Mel bins that is masked in one stretch."""
+    time_shift: float = 0.0
+    """Share of the frames, earlier or later."""
+    gain_db: float = 0.0
+    """Louder or softer."""
+
+
+USUAL_CHANGES = Augment(
+    **{"flip": 0.5, "shift": 0.08, "scale": 0.1, "rotation_degrees": 10.0, "brightness": 0.1, "contrast": 0.2, "erasing": 0.3},
+    **{"time_mask": 0.2, "frequency_mask": 0.15, "time_shift": 0.1, "gain_db": 6.0},
+)
+"""What `augment = true` means. The strengths are the project's choice."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One training in the chain. Rates, batches and epochs are the project's choices, not the paper's."""
+
+    name: str
+    kind: str
+    sources: tuple[str, ...]
+    """`NAME/DOMAIN` of each set that is trained on."""
+    start_from: str = ""
+    """The stage whose weights this one starts from; empty: from scratch."""
+    epochs: int = 20
+    batch: int = 64
+    """Examples a step; for contrastive and joint, pairs of two a step count as two examples."""
+    learning_rate: float = 1e-3
+    """At the start; it falls to nothing along a cosine."""
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.0
+    margin: float = 0.6
+    """Of the contrastive loss, on embeddings of unit length."""
+    contrastive_weight: float = 1.0
+    augment: Augment = Augment()
+    """In a file `true`, `false` or a table of some strengths, such as `{flip = 0.5}`."""
+    clip_norm: float = 0.0
+    """The largest norm of all gradients of a step together; larger ones are scaled down to it. 0: no limit."""
+    accumulate: int = 1
+    """Parts that a step's batch goes through the network in, one after the other: less memory, the same step."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights that is validated and kept; 0: the weights themselves."""
+    freeze: tuple[str, ...] = ()
+    """Beginnings of the names of layers that are not trained, such as `stage1`; see `kerasemo.stages.freeze`."""
+    pairs: str = "balanced"
+    """Of contrastive and joint stages: `balanced`, half of the pairs show the same emotion, or `random`."""
+    hard_negatives: float = 0.0
+    """How hard the pairs of different emotions are in the last epoch, in [0, 1]; 0: as they are drawn. See `kerasemo.plans`."""
+    heads: str = "masked"
+    """`masked`: one head, and a mask of its logits for each corpus; `corpus`: a head for each source of a joint stage."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A network and the chain of stages that train it."""
+
+    name: str
+    network: Network
+    stages: tuple[Stage, ...]
+
+    def stage(self, name: str) -> Stage:
+        """Return the stage of a name; InputError names those there are."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise InputError(f"no stage {name!r} in experiment {self.name!r}; it has {', '.join(stage.name for stage in self.stages)}")
+
+    def chain(self, name: str) -> tuple[Stage, ...]:
+        """Return the stages that lead to one, the first first, itself last."""
+        stage = self.stage(name)
+        return (*(self.chain(stage.start_from) if stage.start_from else ()), stage)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Every source of the experiment, in the order in which the stages name them."""
+        return tuple(dict.fromkeys(source for stage in self.stages for source in stage.sources))

@@ -1,0 +1,33 @@
+"""What the network of a stage is given before its first step: the weights of the stage before, the statistics of its inputs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kerasemo import checkpoint, data, runs, scores
+from pipelines.spec import DOMAINS, EMOTIONS
+
+
+def start_from(model: keras.Model, parent: Path) -> None:
+    """Give a network the weights of a finished stage; an emotion that is new to the chain keeps its fresh row of the head."""
+    tensors, _ = checkpoint.load(parent / "weights.safetensors")
+    before = runs.finished(parent)
+    known, heads = scores.emotion_mask(before["trained_emotions"]), runs.heads_of(before["key"])
+    for variable in model.get_layer("head").weights:  # kernel [embedding, heads * 10], bias [heads * 10]
+        fresh = keras.ops.convert_to_numpy(variable)
+        held = tensors[variable.path].reshape(*fresh.shape[:-1], -1, len(EMOTIONS))
+        one = held.mean(axis=-2) if heads else held[..., 0, :]  # what the heads of a parent have in common
+        count = fresh.shape[-1] // len(EMOTIONS)
+        tensors[variable.path] = np.where(np.tile(known, count), np.tile(one, count), fresh)
+    checkpoint.assign(model.weights, tensors, where=parent)
+
+
+def fit_normalization(model: keras.Model, train: Sequence[data.Side]) -> None:
+    """Set the input statistics of each domain that the chain sees for the first time, from the training clips."""
+    layer = model.get_layer("normalization")
+    for domain in sorted({side.source.domain for side in train}):
+        if not runs.seen_domains(model)[domain]:
+            sides = [side for side in train if side.source.domain == domain]
+            layer.fit(DOMAINS[domain], data.Gathered(sides))

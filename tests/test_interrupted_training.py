@@ -1,0 +1,176 @@
+"""What can befall a training: damaged checkpoints, a full disk, NaN, Ctrl-C, a second training in its folder."""
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_sets import write_experiment, write_set
+
+from kerasemo import checkpoint, loop, train
+from pipelines.spec import InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGE = {"kind": "supervised", "sources": ["enterface/visual"], "batch": 8, "epochs": 5, "learning_rate": 1e-2}
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory) -> tuple[Path, Path]:
+    """Records and an experiment of one stage."""
+    folder = tmp_path_factory.mktemp("given")
+    write_set(folder / "records", "enterface/visual", speakers=5)
+    return folder / "records", write_experiment(folder / "toy.toml", pretrain=STAGE)
+
+
+def options(given, run: Path, **other) -> train.Options:
+    return train.Options("pretrain", str(given[1]), given[0], run, checkpoint_seconds=0.0, **other)
+
+
+@pytest.fixture(scope="module")
+def whole(given, tmp_path_factory) -> Path:
+    """The folder of a stage that was let be."""
+    run = tmp_path_factory.mktemp("whole")
+    train.train(options(given, run))
+    return run / "pretrain"
+
+
+def stopped_at(given, run: Path, step: int, error: BaseException, monkeypatch) -> None:
+    """Train, and stop with an error in the place of a step, from 1."""
+    made, count = loop.Loop.step, 0
+
+    def stop(*words):
+        nonlocal count
+        count += 1
+        if count == step:
+            raise error
+        return made(*words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Loop, "step", stop)
+        with pytest.raises(type(error)):
+            train.train(options(given, run))
+
+
+def damage(path: Path) -> None:
+    body = bytearray(path.read_bytes())
+    body[-1] ^= 1
+    path.write_bytes(body)
+
+
+@pytest.mark.parametrize("damaged", [1, 2, 3])
+def test_damaged_checkpoints_fall_back_to_the_one_before_and_say_so(given, whole, tmp_path, monkeypatch, damaged):
+    stopped_at(given, tmp_path, 15, RuntimeError("stop"), monkeypatch)
+    states = checkpoint.Checkpoints(tmp_path / "pretrain" / "checkpoints").states()
+    assert len(states) == 3
+    for path in states[:damaged]:
+        damage(path)
+    log = []
+    train.train(options(given, tmp_path), log=log.append)
+    said = [line for line in log if "damaged" in line]
+    assert [path.name in line for path, line in zip(states, said, strict=False)] == [True] * damaged
+    assert any("goes on after epoch 2 of 5" in line for line in log) == (damaged < 3)
+    assert any("trained from the start" in line for line in log) == (damaged == 3)
+    for name in ("weights.safetensors", "metrics.json", "predictions.csv"):
+        assert (tmp_path / "pretrain" / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_best_weights_that_are_damaged_are_made_again(given, whole, tmp_path, monkeypatch):
+    stopped_at(given, tmp_path, 15, RuntimeError("stop"), monkeypatch)
+    for path in (tmp_path / "pretrain" / "checkpoints").glob("best-*"):
+        damage(path)
+    log = []
+    train.train(options(given, tmp_path), log=log.append)
+    assert any("best-" in line and "damaged" in line for line in log)
+    assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("writes", [3, 8])
+def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(given, whole, tmp_path, monkeypatch, writes):
+    made, count = os.fsync, 0
+
+    def fsync(file):
+        nonlocal count
+        count += 1
+        if count > writes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        made(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(InputError, match=r"No space left on device; .* make room, and the same command goes on"):
+            train.train(options(given, tmp_path))
+    for path in (tmp_path / "pretrain" / "checkpoints").glob("*.safetensors"):
+        checkpoint.load(path)
+    assert not list((tmp_path / "pretrain" / "checkpoints").glob("*.tmp"))
+    train.train(options(given, tmp_path))
+    assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+
+
+def test_a_loss_of_nan_names_step_and_term_and_keeps_the_weights_of_before(given, tmp_path, monkeypatch):
+    """The images of one step are NaN from the second epoch on."""
+    made, count = loop.Loop.step, 0
+
+    def step(self, feed):
+        nonlocal count
+        count += 1
+        values = made(self, feed)
+        return values * np.array([1, np.nan], np.float32) if count == 9 else values
+
+    monkeypatch.setattr(loop.Loop, "step", step)
+    words = (
+        r"pretrain: epoch 2, step 3 of 6: cross_entropy_enterface_visual became NaN or infinite; the last good weights are .*best-00000001"
+    )
+    with pytest.raises(InputError, match=words + r".*--set pretrain.learning_rate=0.001\) with another --run"):
+        train.train(options(given, tmp_path))
+    checkpoint.load(tmp_path / "pretrain" / "checkpoints" / "best-00000001.safetensors")
+
+
+def test_a_training_that_diverges_stops(given, tmp_path):
+    with pytest.raises(InputError, match=r"pretrain: epoch \d+, step \d+ of 6: .* became NaN or infinite"):
+        train.train(options(given, tmp_path, settings=("pretrain.learning_rate=9", "pretrain.weight_decay=0.99"), epochs=400))
+    for path in (tmp_path / "pretrain" / "checkpoints").glob("*.safetensors"):
+        assert all(np.isfinite(values).all() for values in checkpoint.load(path)[0].values()), path
+
+
+def command(given, run: Path, *words: str) -> list[str]:
+    paths = ["--experiment", str(given[1]), "--records", str(given[0]), "--run", str(run)]
+    return [sys.executable, "-m", "kerasemo.train", "--stage", "pretrain", *paths, *words]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_saves_and_says_how_to_go_on(given, tmp_path, number):
+    """The default time between checkpoints, so that none but the interrupt's own is in the middle of an epoch."""
+    words = command(given, tmp_path, "--epochs", "4000")
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while not list((tmp_path / "pretrain" / "checkpoints").glob("step-*")) and process.poll() is None:
+        time.sleep(0.02)
+    if number == signal.SIGINT:
+        second = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+        assert second.returncode == 1 and "another training is at work there" in second.stderr
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in stderr
+    epochs, steps = map(int, re.search(r"interrupted; saved after (\d+) epochs and (\d+) steps; the same command goes on", stderr).groups())
+    newest = checkpoint.Checkpoints(tmp_path / "pretrain" / "checkpoints").states()[0]
+    tensors, state = checkpoint.load(newest)
+    assert (len(state["history"]), len(tensors["position/values"])) == (epochs, steps)
+    assert newest.name == f"step-{6 * epochs + steps:08d}.safetensors"
+
+
+def test_a_state_of_another_training_is_not_taken(given, whole, tmp_path, monkeypatch):
+    """Its file fits in shape, but was copied from elsewhere."""
+    stopped_at(given, tmp_path, 15, RuntimeError("stop"), monkeypatch)
+    newest = checkpoint.Checkpoints(tmp_path / "pretrain" / "checkpoints").states()[0]
+    tensors, state = checkpoint.load(newest)
+    checkpoint.save(newest, tensors, state | {"digest": "0" * 64})
+    log = []
+    train.train(options(given, tmp_path), log=log.append)
+    assert any(f"{newest.name}: of another training; the state before it is taken" in line for line in log)
+    assert json.loads((tmp_path / "pretrain" / "metrics.json").read_text()) == json.loads((whole / "metrics.json").read_text())

@@ -1,0 +1,55 @@
+"""The network with several heads, and in mixed precision."""
+
+import keras
+import numpy as np
+import pytest
+from test_model import SMALL, TINY, network, some_inputs
+
+from kerasemo import model
+from pipelines.spec import EMOTIONS
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(20200311)
+
+
+def test_several_heads_stand_side_by_side_in_one():
+    """Each gives what a network with it alone would; nothing else of the network is another one."""
+    inputs = some_inputs(np.random.default_rng(3))
+    one = network()
+    keras.utils.set_random_seed(1)
+    three = keras.Model(*model.build_network(TINY, spec=SMALL, heads=3))
+    assert [weight.path for weight in three.weights] == [weight.path for weight in one.weights]
+    assert {name: value.shape for name, value in three.output.items()} == {"embedding": (None, 8), "logits": (None, 3, len(EMOTIONS))}
+    assert [value.name for value in three.inputs] == [value.name for value in one.inputs]
+    for weight, single in zip(three.weights, one.weights, strict=True):
+        weight.assign(np.concatenate([single, 2 * single, -single], axis=-1) if weight.path.startswith("head/") else single)
+    outputs, expected = three(inputs), one(inputs)
+    np.testing.assert_array_equal(outputs["embedding"], expected["embedding"])
+    for head, factor in enumerate((1, 2, -1)):
+        np.testing.assert_allclose(outputs["logits"][:, head], factor * expected["logits"], rtol=1e-5, atol=1e-6)
+
+
+def test_the_convolutions_alone_compute_in_mixed_precision(random):
+    """Faces and decibels keep their digits until they are normalised; weights, embedding and logits are float32."""
+    inputs = some_inputs(random)
+    expected = network()(inputs)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = network()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    dtypes = {layer.name: layer.compute_dtype for layer in mixed.layers if "stage1" in layer.name or layer.weights}
+    halves = {name for name, dtype in dtypes.items() if dtype == "bfloat16"}
+    assert halves == {name for name in dtypes if name.startswith("stage1")} and len(halves) == 3
+    assert {weight.dtype for weight in mixed.weights} == {"float32"}
+    large = np.full((1, 16, 16, 3), -100.125, np.float32)  # of which bfloat16 keeps -100
+    layer = mixed.get_layer("normalization")
+    np.testing.assert_array_equal(layer([large, np.zeros(1, np.int32)]), large / layer.scale[:1])
+    for training in (False, True):
+        outputs = mixed(inputs, training=training)
+        assert {name: value.dtype.name for name, value in outputs.items()} == {"embedding": "float32", "logits": "float32"}
+    np.testing.assert_allclose(np.linalg.norm(outputs["embedding"], axis=1), 1, rtol=1e-6)
+    error = np.abs(mixed(inputs)["embedding"] - expected["embedding"]).max()
+    assert 1e-5 < error < 0.05
