@@ -33,7 +33,7 @@ def random_sources():
     return Source("faces/visual", rows, faces, clip_of), Source("speech/audio", rows, segments, clip_of)
 
 
-def training(kind: str, sources, changes, *, steps: int, folder: Path, strategy=None):
+def training(kind: str, sources, changes, *, steps: int, turns: int, folder: Path, strategy=None):
     """Return a function that trains `steps` steps as a stage does, one that makes the bare step as often, and what is to be closed."""
     import contextlib
 
@@ -63,7 +63,7 @@ def training(kind: str, sources, changes, *, steps: int, folder: Path, strategy=
     batches, _ = data.batches(sources, plan, changes=changes, share=loop.share)
     feed, kept = loop.feed(batches), next(iter(batches))
     board, open_bars, done = Board(folder, held=None), contextlib.ExitStack(), [0]
-    stage = Stage("fit", kind, tuple(source.name for source in sources), epochs=10**6, batch=BATCH)
+    stage = Stage("fit", kind, tuple(source.name for source in sources), epochs=turns, batch=BATCH)
     bar = StageBar(open_bars.enter_context(progress.bar("fit", unit="images")), stage, steps=steps)
     bar.start(0)
     bare_step = tf.function(model.step, jit_compile=choice.jit_compile)
@@ -103,7 +103,7 @@ def main() -> int:
             ("supervised, with random changes", "supervised", [faces], USUAL_CHANGES),
             ("joint, pairs over two sources, with random changes", "joint", [faces, segments], USUAL_CHANGES),
         ):
-            options = {"steps": arguments.steps, "folder": Path(folder) / title}
+            options = {"steps": arguments.steps, "turns": 1 + arguments.rounds, "folder": Path(folder) / title}
             train, bare, bar = training(kind, sources, changes, **options)
             sides = {"training": train, "the bare step on one kept batch": bare}
             with bar:

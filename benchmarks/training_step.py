@@ -8,6 +8,8 @@ is timed; eager and compiled, both with channels first and last.
 """
 
 import argparse
+import functools
+import importlib.util
 import os
 import pickle
 import subprocess
@@ -27,7 +29,6 @@ def torch_steps(weights: dict, batch: dict, bfloat16: bool):
     from torch.nn import functional
 
     torch.set_num_threads(2)
-    convolutions = [name.removesuffix("/kernel") for name in weights if "_conv" in name and name.endswith("/kernel")]
 
     def tensor(name: str):
         return torch.tensor(weights[name])
@@ -36,7 +37,7 @@ def torch_steps(weights: dict, batch: dict, bfloat16: bool):
         def __init__(self):
             super().__init__()
             layers = []
-            for name in convolutions:
+            for name in (name.removesuffix("/kernel") for name in weights if "_conv" in name and name.endswith("/kernel")):
                 # Keras pads stride 2 at the end, PyTorch at the beginning: on the mirrored image with mirrored kernels they agree.
                 kernel = tensor(f"{name}/kernel").permute(3, 2, 0, 1).flip(2, 3)
                 width, channels = kernel.shape[:2]
@@ -61,21 +62,18 @@ def torch_steps(weights: dict, batch: dict, bfloat16: bool):
         optimizer = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=1e-4, fused=True)
         forward = torch.compile(net) if compiled else net
 
-        def step() -> float:
+        def step() -> None:
             optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
                 logits = forward(image)
-            loss = functional.cross_entropy(logits.float().masked_fill(mask, -1e9), label)
-            loss.backward()
+            functional.cross_entropy(logits.float().masked_fill(mask, -1e9), label).backward()
             optimizer.step()
-            return loss.item()
 
         return step
 
     with torch.no_grad():
         logits = Net().eval()(first).numpy()
-    formats = (torch.contiguous_format, torch.channels_last)
-    sides = [side(compiled, where) for compiled in (False, True) for where in formats]
+    sides = [side(compiled, where) for compiled in (False, True) for where in (torch.contiguous_format, torch.channels_last)]
     return logits, dict(zip(RIVALS, sides, strict=True))
 
 
@@ -88,9 +86,9 @@ def serve() -> None:
     while line := read.readline().decode():
         name, count = line.rsplit(maxsplit=1)
         for _ in range(int(count)):
-            loss = steps[name]()
-        pickle.dump(loss, write), write.flush()
-        time.sleep(0.05)  # until PyTorch's threads no longer spin
+            steps[name]()
+        time.sleep(0.01)  # until PyTorch's threads no longer spin: three in a thousand of its time
+        pickle.dump(name, write), write.flush()
 
 
 def our_step(precision: str, jit_compile: bool, batch: dict):
@@ -106,9 +104,30 @@ def our_step(precision: str, jit_compile: bool, batch: dict):
     model = MODELS["supervised"](*build_network(), sources=["faces/visual"])
     model.get_layer("normalization").fit("visual", batch["image"])
     model.compile(optimizer=keras.optimizers.AdamW(1e-3, weight_decay=1e-4))
-    model.optimizer.build(model.trainable_weights)
+    model.optimizer.build(model.learnt_weights)
     step, kept = tf.function(model.step, jit_compile=jit_compile), {name: tf.constant(value) for name, value in batch.items()}
     return model, lambda: float(step(kept)["loss"])
+
+
+def rivals(model, batch: dict, bfloat16: bool, steps: int) -> dict:
+    """Start the process of PyTorch, compare its logits with the model's, and return a function for each of RIVALS."""
+    from keras import ops
+
+    worker = subprocess.Popen([sys.executable, __file__, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    weights = {weight.path: ops.convert_to_numpy(weight) for weight in model.weights}
+    pickle.dump((weights, batch, bfloat16), worker.stdin), worker.stdin.flush()
+    theirs = pickle.load(worker.stdout)
+    inputs = {"image": batch["image"].astype("float32"), "domain": batch["domain"], "seed": batch["seed"]}
+    difference = abs(ops.convert_to_numpy(model(inputs)["logits"]) - theirs).max()
+    print(f"logits: largest difference {difference:.1e}, largest value {abs(theirs).max():.1f}", flush=True)
+    if difference > (0.1 if bfloat16 else 1e-4):
+        sys.exit("the two networks differ")
+
+    def ask(name: str) -> None:
+        worker.stdin.write(f"{name} {steps}\n".encode()), worker.stdin.flush()
+        pickle.load(worker.stdout)
+
+    return {name: functools.partial(ask, name) for name in RIVALS}
 
 
 def main() -> int:
@@ -116,40 +135,21 @@ def main() -> int:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--steps", type=int, default=3, help="in one turn (default: %(default)s)")
     arguments = timing.begin(parser, cores=2, packages=("tensorflow", "keras"))
-    import keras
     import numpy as np
 
     random = np.random.default_rng(0)
-    faces, labels = random.integers(0, 256, (BATCH, 64, 64, 3), np.uint8), random.integers(0, EMOTIONS, BATCH).astype(np.int32)
-    batch = {"image": faces, "label": labels, "mask": np.ones((BATCH, EMOTIONS), np.float32), "seed": np.arange(BATCH, dtype=np.int32)}
-    batch |= {name: np.zeros(BATCH, np.int32) for name in ("domain", "source")}
+    batch = {"image": random.integers(0, 256, (BATCH, 64, 64, 3), np.uint8), "mask": np.ones((BATCH, EMOTIONS), np.float32)}
+    batch |= {"label": random.integers(0, EMOTIONS, BATCH).astype(np.int32)}
+    batch |= dict.fromkeys(("domain", "source", "seed"), np.zeros(BATCH, np.int32))
     (model, plain), (_, compiled) = (our_step(arguments.precision, jit, batch) for jit in (False, True))
     ours = {"ours, no XLA": plain, "ours, XLA": compiled}
     sides = {name: lambda step=step: [step() for _ in range(arguments.steps)] for name, step in ours.items()}
-    worker = subprocess.Popen([sys.executable, __file__, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        weights = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
-        pickle.dump((weights, batch, arguments.precision == "bfloat16"), worker.stdin), worker.stdin.flush()
-        theirs = pickle.load(worker.stdout)
-    except (EOFError, BrokenPipeError):
-        print("torch is not installed: left out")
+    if importlib.util.find_spec("torch"):
+        sides |= rivals(model, batch, arguments.precision == "bfloat16", arguments.steps)
     else:
-        inputs = {"image": faces.astype(np.float32), "domain": batch["domain"], "seed": batch["seed"]}
-        logits = keras.ops.convert_to_numpy(keras.ops.cast(model(inputs)["logits"], "float32"))
-        difference = np.abs(logits - theirs).max()
-        print(f"logits: largest difference {difference:.1e}, largest value {np.abs(theirs).max():.1f}")
-        if difference > (1e-4 if arguments.precision == "float32" else 0.1):
-            sys.exit("the two networks differ")
-        for name in RIVALS:
-
-            def rival(name=name) -> None:
-                worker.stdin.write(f"{name} {arguments.steps}\n".encode()), worker.stdin.flush()
-                pickle.load(worker.stdout)
-
-            sides[name] = rival
+        print("torch is not installed: left out")
     taken = timing.seconds_in_turns(sides, arguments.rounds)
     timing.report(f"{arguments.precision}, batches of {BATCH}", taken, amount=arguments.steps * BATCH, unit="images/s")
-    worker.stdin.close()
     return 0
 
 

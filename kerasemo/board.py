@@ -219,6 +219,5 @@ def _flat(document: Any, name: str = "") -> Iterator[tuple[str, str]]:
 def _image_pb(tag: str, picture: Image.Image) -> summary_pb2.Summary:
     strings = [str(picture.width).encode(), str(picture.height).encode(), pictures.png(picture)]
     metadata = create_summary_metadata(display_name=None, description=None)
-    metadata.data_class = summary_pb2.DATA_CLASS_BLOB_SEQUENCE
     tensor = make_tensor_proto(strings, dtype=types_pb2.DT_STRING, shape=(3,))
     return summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])

@@ -80,7 +80,7 @@ def _experiment(name: str, document: Mapping[str, Any], settings: Sequence[str],
             problems.append("expected at least one [[stages]] table")
         return None
     network, tables = dict(network), [dict(table) for table in tables]
-    named = {table.get("name"): table for table in tables} | {"network": network}
+    named = {table["name"]: table for table in tables if isinstance(table.get("name"), str)} | {"network": network}
     for setting in settings:
         try:
             target, key, value = _parse_setting(setting, named)
@@ -89,31 +89,32 @@ def _experiment(name: str, document: Mapping[str, Any], settings: Sequence[str],
         else:
             named[target][key] = value
     shape = _record(Network, network, "[network]", problems)
-    before = len(problems)
-    stages = [_record(Stage, table, f"stage {table.get('name')!r}", problems) for table in tables]
-    whole = len(problems) == before
+    counts, stages = [len(problems)], []
+    for table in tables:
+        stages.append(_record(Stage, table, f"stage {table.get('name')!r}", problems))
+        counts.append(len(problems))
     _check_network(shape, problems)
     for index, stage in enumerate(stages):
         if stage is not None:
-            _check_stage(stage, [table.get("name") for table in tables], stages[:index], problems)
+            _check_stage(stage, [table.get("name") for table in tables], index, problems)
             _check_ranges(stage, problems)
-            if whole:  # else a default that stands for a wrong value could be blamed
+            if counts[index] == counts[index + 1]:  # else a default that stands for a wrong value could be blamed
                 _check_batch(stage, problems)
     return Experiment(name, shape, tuple(stages)) if not problems else None
 
 
-def _nearest(word: Any, known: Iterable[Any]) -> str:
-    close = difflib.get_close_matches(str(word), map(str, known), n=1)
+def _nearest(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _parse_setting(setting: str, named: Mapping[Any, Any]) -> tuple[str, str, Any]:
+def _parse_setting(setting: str, named: Mapping[str, Any]) -> tuple[str, str, Any]:
     target, dot, rest = setting.partition(".")
     key, equals, text = rest.partition("=")
     if not (target and dot and key and equals):
         raise InputError(f"--set {setting}: expected STAGE.KEY=VALUE, such as joint.margin=0.8")
     if target not in named:
-        raise InputError(f"--set {setting}: no stage {target!r}; expected one of {', '.join(map(str, named))}{_nearest(target, named)}")
+        raise InputError(f"--set {setting}: no stage {target!r}; expected one of {', '.join(named)}{_nearest(target, named)}")
     if key in ("name", "kind", "start_from"):
         raise InputError(f"--set {setting}: {key} makes another chain; write an experiment file instead")
     try:
@@ -163,17 +164,15 @@ def _typed(field: dataclasses.Field, value: Any) -> Any:
     raise InputError(f"expected {name}; received {value!r}")
 
 
-def _check_stage(stage: Stage, names: Sequence[Any], before: Sequence[Stage | None], problems: list[str]) -> None:
+def _check_stage(stage: Stage, names: Sequence[Any], index: int, problems: list[str]) -> None:
     """Check what the types do not: a stage's name, kind, sources and place in the chain."""
     wrong = []
     if names.count(stage.name) > 1 or stage.name in RESERVED or not stage.name.replace("-", "").isalnum():
         wrong.append(f"names of stages are unique, letters, digits and hyphens, and not {' or '.join(RESERVED)}")
     if stage.kind not in KINDS:
         wrong.append(f"kind must be one of {', '.join(KINDS)}; received {stage.kind!r}")
-    if stage.start_from and stage.start_from not in names[: len(before)]:
+    if stage.start_from and stage.start_from not in names[:index]:
         wrong.append(f"start_from must name a stage that stands before it; received {stage.start_from!r}")
-    if any(other is not None and other.name == stage.start_from and other.heads == "corpus" for other in before):
-        wrong.append(f"start_from must name a stage with one head; {stage.start_from!r} has heads = 'corpus', a head for each source")
     for source in stage.sources:
         name, _, domain = source.partition("/")
         if not name or domain not in DOMAINS:

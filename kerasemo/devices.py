@@ -90,7 +90,7 @@ def strategy_for(replicas: int | None) -> tf.distribute.Strategy | None:
         return tf.distribute.MirroredStrategy([f"GPU:{index}" for index in range(count)])
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
-    # NCCL, the default between GPUs, knows no CPU.
+    # The default, collective operations, fails where one call makes several steps.
     return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(count)], tf.distribute.ReductionToOneDevice())
 
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasemo import checkpoint, data, loop, monitor, plans, results, runs, scores, stages, transfer, watch
+from kerasemo import checkpoint, data, loop, monitor, plans, results, runs, scores, stages, transfer
 from kerasemo.assignment import Assignment, check_sides
 from kerasemo.board import Board
 from kerasemo.model import build_network
@@ -85,7 +85,7 @@ class Training:
             if self._board and position.events is None:
                 self._board.configuration({"key": self._work.key, "versions": runs.versions(), "devices": self._work.choice.line})
             with progress.bar(self._stage.name, unit="images") as bar, loop.Interruption() as interruption:
-                self._fit(position, watch.StageBar(bar, self._stage, steps=self._steps), interruption)
+                self._fit(position, monitor.StageBar(bar, self._stage, steps=self._steps), interruption)
             if self._chief:
                 self._finish(position)
             self._loop.agree(self._global_step(position))  # the others go on to the next stage when this one's files are there
@@ -165,7 +165,7 @@ class Training:
         state = {"history": position.history, "events": self._board.flush(), "digest": runs.digest(self._work.key)}
         self._checkpoints.save_state(self._global_step(position), tensors, state)
 
-    def _fit(self, position: Position, bar: watch.StageBar, interruption: loop.Interruption) -> None:
+    def _fit(self, position: Position, bar: monitor.StageBar, interruption: loop.Interruption) -> None:
         """Train the epochs that are left."""
         saved = time.monotonic()
         feed = None
@@ -175,7 +175,7 @@ class Training:
                 feed = self._feed(position)
             pending: list[tf.Tensor] = []
             while (done := len(position.values) + len(pending)) < self._steps:
-                with watch.profiled(self._work.folder / "logs", self._work.profile, position.epoch * self._steps + done + 1):
+                with monitor.profiled(self._work.folder / "logs", self._work.profile, position.epoch * self._steps + done + 1):
                     pending.append(self._loop.step(feed))
                 due = time.monotonic() - saved > self._work.checkpoint_seconds
                 if due or interruption.asked or len(pending) >= STEPS_AT_ONCE or done + 1 == self._steps:
@@ -217,7 +217,7 @@ class Training:
         hardness = plans.hardness_at(epoch, self._stage.epochs, self._stage.hard_negatives)
         return plans.with_hard_negatives(drawn, sides, embeddings, hardness=hardness, seed=self._work.seed, epoch=epoch)["item"]
 
-    def _collect(self, position: Position, pending: list[tf.Tensor], bar: watch.StageBar) -> None:
+    def _collect(self, position: Position, pending: list[tf.Tensor], bar: monitor.StageBar) -> None:
         """Fetch the values of the steps since the last time, write them for TensorBoard, and check them."""
         first = self._global_step(position) + 1
         values = np.stack([value.numpy() for value in pending])
@@ -234,7 +234,7 @@ class Training:
             )
             self._board.speed(first + len(values) - 1, rate)
 
-    def _end_epoch(self, position: Position, bar: watch.StageBar) -> None:
+    def _end_epoch(self, position: Position, bar: monitor.StageBar) -> None:
         """Validate, and save the state and, where they are the best so far, the weights."""
         epoch = position.epoch
         means = np.mean(np.array(position.values, np.float64), axis=0)
@@ -243,6 +243,8 @@ class Training:
             with self._averaged():
                 found, by_source = self._validation.scored(self._predict)
                 weights = checkpoint.arrays(self._model.weights)
+            if broken := sorted(name for name, value in found.items() if not np.isfinite(value)):
+                raise self._not_finite(position, self._steps, broken)
             logs |= found
             rate = float(keras.ops.convert_to_numpy(self._model.optimizer.learning_rate))
             self._board.epoch(epoch + 1, logs | {"learning_rate": rate})
@@ -260,7 +262,7 @@ class Training:
 
     def _not_finite(self, position: Position, step: int, names: list[str]) -> InputError:
         place = f"epoch {position.epoch + 1}, step {step} of {self._steps}"
-        return watch.not_finite(self._stage, place, names, self._checkpoints.folder)
+        return monitor.not_finite(self._stage, place, names, self._checkpoints.folder)
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:

@@ -45,8 +45,8 @@ class Validation:
                 logs |= {f"ua_{name.replace('/', '_')}": score["ua"] for name, score in by_source.items()}
             logs["ua"] = float(np.mean([score["ua"] for score in by_source.values()]))
         if self._drawn is not None:
-            contrastive, logs["pair_auc"] = self._pairs([output["embedding"] for output in outputs])
-            logs["contrastive"] = contrastive
+            logs |= (found := self._pairs([output["embedding"] for output in outputs]))
+            contrastive = found["contrastive"]
             logs["loss"] += contrastive * (self._stage.contrastive_weight if self._stage.kind == "joint" else 1)
         return {f"val_{name}": float(value) for name, value in logs.items()}, by_source
 
@@ -55,9 +55,10 @@ class Validation:
         targets = losses.smoothed_targets(side.labels, mask, label_smoothing=self._stage.label_smoothing)
         return float(np.mean(ops.convert_to_numpy(losses.cross_entropy(targets, losses.mask_logits(logits, mask))), dtype=np.float64))
 
-    def _pairs(self, embeddings: Sequence[np.ndarray]) -> tuple[float, float]:
-        """Return the contrastive loss and the area under the curve of the validation pairs."""
-        same = scores.same_emotion(self._drawn, self._sides).astype(np.float32)
-        loss = losses.contrastive(same, scores.embedded_pairs(self._drawn, self._sides, embeddings), margin=self._stage.margin)
-        mean = float(np.mean(ops.convert_to_numpy(loss), dtype=np.float64))
-        return mean, scores.embedded_pair_auc(self._drawn, self._sides, embeddings)
+    def _pairs(self, embeddings: Sequence[np.ndarray]) -> Logs:
+        """Return the contrastive loss of the validation pairs and, where they are of both kinds, the area under their curve."""
+        same = scores.same_emotion(self._drawn, self._sides)
+        pairs = scores.embedded_pairs(self._drawn, self._sides, embeddings)
+        loss = losses.contrastive(same.astype(np.float32), pairs, margin=self._stage.margin)
+        logs = {"contrastive": float(np.mean(ops.convert_to_numpy(loss), dtype=np.float64))}
+        return logs | ({"pair_auc": scores.embedded_pair_auc(self._drawn, self._sides, embeddings)} if 0 < same.mean() < 1 else {})

@@ -182,6 +182,7 @@ def instead(old: str, new: str, *, of: str = JOINT) -> str:
         ("[[network]]\nwidths = [8]" + STAGE, r"expected network to be a table, \[network\]; received \[\{'widths'"),
         (instead('name = "first"', ""), "stage None: missing key 'name'"),
         (instead('name = "first"', "name = 1"), "stage 1: name: expected str; received 1"),
+        (instead('name = "first"', "name = ['a']"), r"stage \['a'\]: name: expected str; received \['a'\]"),
         (instead('kind = "joint"', ""), "stage 'joint': missing key 'kind'"),
         (instead('kind = "joint"', 'kind = "both"'), "stage 'joint': kind must be one of supervised, contrastive, joint; received 'both'"),
         (instead('name = "joint"', 'name = "first"'), "stage 'first': names of stages are unique, letters, digits and hyphens"),
@@ -232,10 +233,6 @@ def instead(old: str, new: str, *, of: str = JOINT) -> str:
         (STAGE + "hard_negatives = 0.5", "hard_negatives is for contrastive and joint stages, .*; received 0.5"),
         (STAGE + 'heads = "corpus"', "heads = 'corpus' is for joint stages, a head for each source; leave it at 'masked'"),
         (instead('kind = "joint"', 'kind = "contrastive"') + 'heads = "corpus"', "heads = 'corpus' is for joint stages"),
-        (
-            JOINT + 'heads = "corpus"\n' + STAGE.replace("first", "last") + 'start_from = "joint"',
-            "stage 'last': start_from must name a stage with one head; 'joint' has heads = 'corpus', a head for each source",
-        ),
         ("[network]\ngroups = 0" + STAGE, r"\[network\]: groups must be at least 1; received 0"),
         ("[network]\ngroups = -8" + STAGE, r"\[network\]: groups must be at least 1; received -8"),
         ("[network]\nwidths = [32, 20]" + STAGE, r"every width must be a multiple of groups \(8\); received 20"),
@@ -282,9 +279,10 @@ def test_a_value_of_another_type_makes_no_second_problem(tmp_path):
     """Three sources take a batch of a multiple of 6, which the default, that stands for the wrong one, is not."""
     text = instead('"b/audio"]', '"b/audio", "c/audio"]') + "batch = 66"
     assert experiment(tmp_path, text).stage("joint").batch == 66
-    text += ".0"
     with pytest.raises(InputError, match="mine.toml: stage 'joint': batch: expected int; received 66.0$"):
-        experiment(tmp_path, text)
+        experiment(tmp_path, text + ".0")
+    with pytest.raises(InputError, match="2 problems: .*'joint': batch: expected int; received 66.0; .*'first': accumulate must divide"):
+        experiment(tmp_path, text + ".0", ["first.accumulate=5"])
     with pytest.raises(InputError, match="2 problems: .*missing key 'kind'; .*missing key 'sources'$"):
         experiment(tmp_path, JOINT + '[[stages]]\nname = "late"\nstart_from = "joint"')
 

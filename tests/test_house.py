@@ -21,7 +21,7 @@ PIPELINES = [
 KERASEMO = [
     *("settings", "config", "losses", "metrics", "matching", "normalization", "model", "splits", "checkpoint", "stages"),
     *("devices", "augment", "cache", "data", "plans", "scores", "monitor", "pictures", "board", "runs", "assignment", "loop"),
-    *("validation", "watch", "results", "transfer", "training", "chain", "tables", "evaluate", "train", "space", "search", "tune"),
+    *("validation", "results", "transfer", "training", "chain", "tables", "evaluate", "train", "space", "search", "tune"),
     "__main__",
 ]
 

@@ -57,7 +57,7 @@ def test_the_main_job_beats_twice_chance_on_speakers_it_never_saw(finished):
     assert set(result["sources"]) == set(read_experiment("sample").sources)
     for source in result["trained_on"]:
         assert result["sources"][source]["ua"] >= 2 * result["sources"][source]["chance"], source
-    assert re.search(r"joint: \d+/\d+ steps, [\d.]+ steps/s", progress)
+    assert re.search(r"joint: \d+/\d+ images, [\d.]+ images/s", progress)
 
 
 def test_again_nothing_is_done_twice_and_it_says_so(finished, command):

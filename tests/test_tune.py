@@ -2,8 +2,10 @@
 
 import contextlib
 import csv
+import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -124,8 +126,7 @@ def test_the_best_settings_are_an_experiment_that_trains_to_the_same_score(rando
 def test_the_same_command_trains_nothing_twice_and_more_trials_go_on(random_search, run):
     options, result = random_search
     before = stamps(run / "tune" / "joint")
-    assert before
-    assert tune.tune(options) == result
+    assert before and tune.tune(options) == result
     longer = tune.tune(tune.Options(**vars(options) | {"trials": 3}))
     assert settings_of(longer)[:2] == settings_of(result)
     assert len({json.dumps(settings) for settings in settings_of(longer)}) == 3
@@ -154,8 +155,7 @@ def test_hyperband_promotes_the_best_to_more_epochs(records_folder, experiment, 
     result = tune.tune(tune.Options("pretrain", str(experiment), records_folder, run, **asked))
     trials = sorted(result["trials"], key=lambda trial: trial["trial"])
     assert [trial["epochs"] for trial in trials] == [1, 1, 1, 3]
-    best = max(trials[:3], key=lambda trial: trial["score"])
-    assert trials[3]["settings"] == best["settings"]
+    assert trials[3]["settings"] == max(trials[:3], key=lambda trial: trial["score"])["settings"]
     for trial in trials:
         metrics = json.loads((Path(trial["folder"]) / "pretrain" / "metrics.json").read_text())
         assert len(metrics["history"]) == trial["epochs"]
@@ -169,8 +169,11 @@ def test_bayesian_search_of_a_contrastive_stage(records_folder, experiment, run)
     )
     result = tune.tune(options)
     assert result["objective"] == "val_pair_auc"
-    assert len({settings["margin"] for settings in settings_of(result)}) == 2
-    assert all(0.2 <= settings["margin"] <= 1.6 for settings in settings_of(result))
+    margins = [settings["margin"] for settings in settings_of(result)]
+    seed = int(hashlib.sha256(b"0 search").hexdigest()[:7], 16)
+    at_random = [0.2 + 1.4 * random.Random(seed + number).random() for number in range(2)]  # what keras-tuner draws
+    assert margins[0] == pytest.approx(at_random[0], rel=1e-2)
+    assert margins[1] != pytest.approx(at_random[1], rel=1e-2) and 0.2 <= margins[1] <= 1.6
     log = []
     assert tune.tune(options, log=log.append) == result  # the Gaussian process proposes the same ones again
     assert log.count("  contrastive: done before, reused") == 2
@@ -204,8 +207,8 @@ def test_what_is_no_fault_of_a_trial_stops_the_search(records_folder, experiment
     """Another process that trains the very trial; a full disk is told likewise."""
     folder = tmp_path / "tune" / "pretrain" / "trial-001" / "pretrain"
     options = tune.Options("pretrain", str(experiment), records_folder, tmp_path, compiler="none", trials=2, over=("batch",))
+    folder.mkdir(parents=True)
     with pytest.raises(InputError, match="trials without a whole search.json"):
-        folder.mkdir(parents=True)
         tune.tune(options)
     shutil.rmtree(tmp_path / "tune")
     log = []
