@@ -54,7 +54,7 @@ def most_replicas(devices: int, stages: Sequence[Stage]) -> int:
     >>> most_replicas(3, [Stage("a", "supervised", ("x/audio",), batch=64)])
     2
     """
-    return next(count for count in range(devices, 0, -1) if not any(per_step(stage) % count for stage in stages))
+    return next(count for count in range(devices, 0, -1) if not any(per_step(stage) % (count * stage.accumulate) for stage in stages))
 
 
 def rows_by_source(records_folder: Path, sources: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -130,10 +130,11 @@ class Chain:
                 if self.result(stage) is not None:
                     continue
                 waiting.append(stage)
-                if per_step(stage) % self._replicas:
+                if per_step(stage) % (self._replicas * stage.accumulate):
                     unit = "examples" if stage.kind == "supervised" else "pairs"
-                    parts = f"{per_step(stage)} {unit} a step do not divide over {self._replicas} devices"
-                    problems.append(f"stage {stage.name!r}: {parts}; set batch or --replicas")
+                    parts = f" in {stage.accumulate} parts" if stage.accumulate > 1 else ""
+                    uneven = f"{per_step(stage)} {unit} a step do not divide over {self._replicas} devices{parts}"
+                    problems.append(f"stage {stage.name!r}: {uneven}; set batch{', accumulate' if parts else ''} or --replicas")
             except InputError as error:
                 problems.append(str(error))
         raise_all(problems)  # before records are read, which takes its time

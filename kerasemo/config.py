@@ -18,8 +18,8 @@ HEADS = ("masked", "corpus")
 KINDS = ("supervised", "contrastive", "joint")
 MOST = 1_000_000
 """The largest number of epochs, and of examples a step."""
-RESERVED = ("network", "data")
-"""What a stage cannot be called: the other table of a file, and the folder of the samples in a run folder."""
+RESERVED = ("network", "data", "tune")
+"""What a stage cannot be called: the other table of a file, and the folders of the samples and of searches in a run folder."""
 
 
 def shipped_experiments() -> list[str]:

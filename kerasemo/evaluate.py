@@ -81,6 +81,9 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
                 left_out[source] = reason
                 continue
             outputs = scores.forward(predict, side)
+            if "logits" not in outputs:
+                left_out[source] = "the network has a head for each source of its stage, and none for this one"
+                continue
             after[source] = scores.embedded_clips(outputs, side)
             if seen_before[DOMAINS.index(domain)]:
                 before[source] = scores.embedded_clips(scores.forward(predict_before, side), side)

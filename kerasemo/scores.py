@@ -122,12 +122,13 @@ def score_side(predict: Predict, side: Side, *, trained: Sequence[str]) -> tuple
 def forward(predict: Predict, side: Side) -> dict[str, np.ndarray]:
     """Return the network's outputs for the items of a side, for all that is asked of them; see `Predict`.
 
-    Of several heads the source's own answers; a source that has none gets the mean of all.
+    Of several heads the source's own answers, with `own_head`; a source that has none gets no `logits`.
     """
     outputs = predict(side.inputs, side.source.domain)
     if heads := getattr(predict, "heads", ()):
-        own = [heads.index(side.source.name)] if side.source.name in heads else range(len(heads))
-        outputs["logits"] = outputs["logits"][:, own].mean(axis=1)
+        logits = outputs.pop("logits")
+        if side.source.name in heads:
+            outputs |= {"logits": logits[:, heads.index(side.source.name)], "own_head": np.True_}
     return outputs
 
 
@@ -137,6 +138,8 @@ def score_outputs(outputs: Mapping[str, np.ndarray], side: Side, *, trained: Seq
     clips, clip_of, labels = side_items(side)
     corpus = source.emotions
     score = score_logits(logits, clip_of, labels, corpus=corpus, trained=trained)
+    if "own_head" in outputs:  # which head answers is knowledge of the corpus
+        del score["without_corpus"]
     probabilities = clip_probabilities(logits, clip_of, in_order(set(corpus) & set(trained)))
     return score, prediction_rows(source, clips, probabilities)
 

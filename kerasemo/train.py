@@ -7,11 +7,11 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasemo.config import read_experiment
+from kerasemo.config import Experiment, read_experiment
 from pipelines.cli import Parser, load_tensorflow, natural_int, positive_int, run_main
 from pipelines.spec import InputError
 
@@ -60,14 +60,7 @@ def train(options: Options, *, log=lambda line: None) -> dict[str, Any]:
     experiment = read_experiment(options.experiment, options.settings)
     stages = experiment.chain(options.stage)
     folder = options.run or Path("runs") / experiment.name
-    records = options.records
-    if records is None:
-        if options.experiment != "sample":
-            needs = ", ".join(experiment.sources)
-            raise InputError(f"--records DIR is missing: {experiment.name!r} needs {needs}; make them with python -m pipelines.build")
-        records = make_sample_records(folder, experiment.sources, log=log)
-    if not records.is_dir():
-        raise InputError(f"{records}: no such folder; expected sets of records, made with python -m pipelines.build --out {records}")
+    records = records_folder(options, experiment, folder, log=log)
     same = ("protocol", "fold", "seed", "epochs", "replicas", "precision", "compiler", "checkpoint_seconds", "profile")
     run = chain.Run(experiment, records, folder, **{name: getattr(options, name) for name in same})
     work = chain.Chain(run, stages, log=log)
@@ -78,6 +71,19 @@ def train(options: Options, *, log=lambda line: None) -> dict[str, Any]:
     scored = evaluate.evaluate(evaluate.Options(folder, records, options.stage, experiment.sources), load=work.source)
     summary = [{key: result[key] for key in ("stage", "kind", "trained_on", "epochs", "best_epoch", "sources")} for result in results]
     return scored | {"stages": summary, "run": str(folder)}
+
+
+def records_folder(options: Options, experiment: Experiment, folder: Path, *, log: Callable[[str], None]) -> Path:
+    """Return the folder of the records; where none is named, that of the sample corpora, made below the run folder."""
+    if options.records is None and options.experiment == "sample":
+        return make_sample_records(folder, experiment.sources, log=log)
+    if options.records is None:
+        needs = ", ".join(experiment.sources)
+        raise InputError(f"--records DIR is missing: {experiment.name!r} needs {needs}; make them with python -m pipelines.build")
+    if not options.records.is_dir():
+        make = f"python -m pipelines.build --out {options.records}"
+        raise InputError(f"{options.records}: no such folder; expected sets of records, made with {make}")
+    return options.records
 
 
 def make_sample_records(folder: Path, sources: Sequence[str], *, log) -> Path:
@@ -116,11 +122,8 @@ def step_range(text: str) -> tuple[int, int]:
     raise argparse.ArgumentTypeError(f"expected FIRST,LAST, such as 10,15; received {text!r}")
 
 
-def _parser() -> Parser:
-    parser = Parser(
-        prog="python -m kerasemo.train",
-        description="Train a stage of an experiment, and first those before it whose result is not there yet.",
-    )
+def add_options(parser: Parser) -> None:
+    """Add the options that a search has as well."""
     parser.add_argument("--stage", required=True, metavar="S", help="a stage of the experiment, such as joint")
     parser.add_argument("--experiment", default="sample", metavar="NAME", help="sample, open, paper or a .toml file (default: %(default)s)")
     parser.add_argument("--records", type=Path, metavar="DIR", help="sets of records (default: sample corpora, synthesised)")
@@ -135,13 +138,21 @@ def _parser() -> Parser:
         "--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="default: bfloat16 on GPUs made for it"
     )
     parser.add_argument("--compiler", choices=("auto", "xla", "none"), default="auto", help="default: XLA on one device")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the tables")
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m kerasemo.train",
+        description="Train a stage of an experiment, and first those before it whose result is not there yet.",
+    )
+    add_options(parser)
     parser.add_argument(
         "--checkpoint-seconds", type=seconds, default=10.0, metavar="S", help="within an epoch, save after so long (default: %(default)g)"
     )
     parser.add_argument(
         "--profile", type=step_range, metavar="FIRST,LAST", help="steps of every stage that runs to profile for TensorBoard"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the tables")
     return parser
 
 

@@ -14,11 +14,14 @@ def start_from(model: keras.Model, parent: Path) -> None:
     """Give a network the weights of a finished stage; an emotion that is new to the chain keeps its fresh row of the head."""
     tensors, _ = checkpoint.load(parent / "weights.safetensors")
     before = runs.finished(parent)
-    known, heads = scores.emotion_mask(before["trained_emotions"]), runs.heads_of(before["key"])
+    known = scores.emotion_mask(before["trained_emotions"])
+    heads = [before["key"]["emotions"][source] for source in runs.heads_of(before["key"])] or [before["trained_emotions"]]
+    trained = np.stack([scores.emotion_mask(emotions) for emotions in heads]).astype(np.float32)  # [heads, 10]
+    shares = trained / np.maximum(trained.sum(axis=0), 1)
     for variable in model.get_layer("head").weights:  # kernel [embedding, heads * 10], bias [heads * 10]
         fresh = keras.ops.convert_to_numpy(variable)
         held = tensors[variable.path].reshape(*fresh.shape[:-1], -1, len(EMOTIONS))
-        one = held.mean(axis=-2) if heads else held[..., 0, :]  # what the heads of a parent have in common
+        one = (held * shares).sum(axis=-2)  # of several heads the mean of those that have been trained on the emotion
         count = fresh.shape[-1] // len(EMOTIONS)
         tensors[variable.path] = np.where(np.tile(known, count), np.tile(one, count), fresh)
     checkpoint.assign(model.weights, tensors, where=parent)

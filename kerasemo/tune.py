@@ -9,8 +9,7 @@ from typing import Any
 
 from kerasemo import space, train
 from kerasemo.config import read_experiment
-from kerasemo.settings import Experiment
-from pipelines.cli import Parser, load_tensorflow, natural_int, positive_int, run_main
+from pipelines.cli import Parser, load_tensorflow, positive_int, run_main
 from pipelines.spec import InputError
 
 SEARCHES = ("random", "hyperband", "bayesian")
@@ -53,7 +52,7 @@ def tune(options: Options, *, log: Callable[[str], None] = lambda line: None) ->
     entries = space.entries(experiment, options.stage, options.over)
     search = Search(options.search, run, experiment.stage(options.stage), entries, options.trials)
     with search.oracle() as oracle:
-        run = dataclasses.replace(run, records=_records_folder(options, experiment, folder, log=log))
+        run = dataclasses.replace(run, records=train.records_folder(options, experiment, folder, log=log))
         search = dataclasses.replace(search, run=run)
         search.claim()
         log(f"{options.stage}: {options.search} search by {search.objective} over {', '.join(entry.name for entry in entries)}")
@@ -68,18 +67,6 @@ def tune(options: Options, *, log: Callable[[str], None] = lambda line: None) ->
         "trials": trials,
         "experiment": str(search.write_best(trials)),
     }
-
-
-def _records_folder(options: Options, experiment: Experiment, folder: Path, *, log: Callable[[str], None]) -> Path:
-    """Return the folder of the records, those of the sample corpora where none is named."""
-    if options.records is None and options.experiment == "sample":
-        return train.make_sample_records(folder, experiment.sources, log=log)
-    if options.records is None:
-        needs = ", ".join(experiment.sources)
-        raise InputError(f"--records DIR is missing: {experiment.name!r} needs {needs}; make them with python -m pipelines.build")
-    if not options.records.is_dir():
-        raise InputError(f"{options.records}: no such folder; expected sets of records, made with python -m pipelines.build")
-    return options.records
 
 
 def print_search(result: Mapping[str, Any]) -> None:
@@ -116,25 +103,13 @@ def _parser() -> Parser:
         "epoch on the validation side; the test side is not looked at. The same command goes on with an interrupted search.",
         epilog="With hyperband the search says how many epochs a trial has, and a trial that is promoted is trained anew with more:\n"
         "the learning rate falls along all epochs of a trial. Widths and dropout are the network's: they are searched for a stage\n"
-        "that starts from no other one.",
+        "that starts from no other one. --epochs are those of a trial, with hyperband at most.",
     )
+    train.add_options(parser)
     known = ", ".join(entry.name for entry in space.SPACE)
-    parser.add_argument("--stage", required=True, metavar="S", help="a stage of the experiment, such as joint")
     parser.add_argument("--search", choices=SEARCHES, default=SEARCHES[0], help="default: %(default)s")
     parser.add_argument("--trials", type=positive_int, default=20, metavar="N", help="default: %(default)s; more can be asked for later")
     parser.add_argument("--over", default="", metavar="NAME,...", help=f"what is varied, of {known} (default: all that apply)")
-    parser.add_argument("--experiment", default="sample", metavar="NAME", help="sample, open, paper or a .toml file (default: %(default)s)")
-    parser.add_argument("--records", type=Path, metavar="DIR", help="sets of records (default: sample corpora, synthesised)")
-    parser.add_argument("--run", type=Path, metavar="DIR", help="the run folder (default: runs/EXPERIMENT); trials go to RUN/tune/STAGE")
-    parser.add_argument("--protocol", choices=train.PROTOCOLS, default=train.PROTOCOLS[0], help="default: %(default)s")
-    parser.add_argument("--fold", type=natural_int, default=0, metavar="K", help="whose validation side judges (default: %(default)s)")
-    parser.add_argument("--replicas", type=positive_int, metavar="N", help="devices to train on (default: every GPU; logical CPUs without)")
-    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="as in train")
-    parser.add_argument("--compiler", choices=("auto", "xla", "none"), default="auto", help="as in train")
-    parser.add_argument("--epochs", type=positive_int, metavar="N", help="of a trial, with hyperband at most (default: the stage's)")
-    parser.add_argument("--seed", type=natural_int, default=0, metavar="N", help="of every random choice (default: %(default)s)")
-    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="STAGE.KEY=VALUE", help="such as pretrain.epochs=5")
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the table")
     return parser
 
 

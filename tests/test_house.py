@@ -91,6 +91,7 @@ def test_pipelines_know_nothing_of_networks():
         ("pipelines.faces", {"tensorflow", "keras"}),
         ("kerasemo.train", {"cv2", "av"}),
         ("kerasemo.evaluate", {"cv2", "av"}),
+        ("kerasemo.tune", {"cv2", "av"}),
     ],
 )
 def test_bans_hold_for_all_that_is_ever_imported(start, banned):
@@ -104,6 +105,7 @@ def test_bans_hold_for_all_that_is_ever_imported(start, banned):
         ("pipelines.build", {"tensorflow", "cv2", "av", "numpy"}),
         ("kerasemo.train", {"tensorflow", "keras", "numpy"}),
         ("kerasemo.evaluate", {"tensorflow", "keras", "numpy"}),
+        ("kerasemo.tune", {"tensorflow", "keras", "numpy"}),
     ],
 )
 def test_bans_hold_before_there_is_work(start, banned):
