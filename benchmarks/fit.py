@@ -46,8 +46,8 @@ def training(kind: str, sources, changes, *, steps: int, turns: int, folder: Pat
     from kerasemo.config import Stage
     from kerasemo.loop import Loop
     from kerasemo.model import build_network
+    from kerasemo.monitor import StageBar
     from kerasemo.stages import MODELS
-    from kerasemo.watch import StageBar
     from pipelines import progress
 
     sides = [data.Side(source, np.arange(len(source.inputs))) for source in sources]

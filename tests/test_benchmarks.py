@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from synthetic_sets import write_experiment, write_set
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
@@ -20,13 +21,18 @@ SMALL = {
     "network_front.py": ["--updates", "1", "--only", "half the widths"],
 }
 """Each script with the words that make it small."""
+ON_RECORDS = {
+    "joint_options.py": ["--epochs", "1", "--only", "contrastive"],
+    "start.py": ["--stage", "transfer", "--rounds", "1"],
+}
+"""Scripts that want records and an experiment."""
 OTHERS = ["build_memory.py", "clips.py", "timing.py"]
 """What test_memory.py runs, and what the scripts share."""
 
 
 def test_every_benchmark_is_short_and_known():
     scripts = sorted((ROOT / "benchmarks").glob("*.py"))
-    assert [path.name for path in scripts] == sorted([*SMALL, *OTHERS])
+    assert [path.name for path in scripts] == sorted([*SMALL, *ON_RECORDS, *OTHERS])
     assert all(len(path.read_text(encoding="utf-8").splitlines()) < 150 for path in scripts)
     assert all(path.name in (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8") for path in scripts)
 
@@ -39,3 +45,23 @@ def test_benchmark_runs(script):
     assert finished.returncode == 0, finished.stderr[-2000:]
     assert "processors; Python" in finished.stdout and f"benchmarks/{script}" in finished.stdout
     assert re.search(r" / .+: \d+\.\d\d \(from ", finished.stdout), finished.stdout
+
+
+@pytest.mark.parametrize("script", sorted(ON_RECORDS))
+def test_benchmark_runs_on_records(script, tmp_path):
+    write_set(tmp_path / "records", "a/audio", speakers=4)
+    write_set(tmp_path / "records", "b/audio", speakers=4, seed=1)
+    small = {"batch": 8, "epochs": 1}
+    stages = {
+        "transfer": {"kind": "supervised", "sources": ["a/audio"], **small},
+        "contrastive": {"kind": "contrastive", "sources": ["a/audio", "b/audio"], "start_from": "transfer", **small},
+        "joint": {"kind": "joint", "sources": ["a/audio", "b/audio"], "start_from": "transfer", **small},
+    }
+    experiment = write_experiment(tmp_path / "toy.toml", **stages)
+    words = ["--records", tmp_path / "records", "--experiment", experiment, *ON_RECORDS[script]]
+    words += ["--out", tmp_path / "out"] if script == "joint_options.py" else []
+    command = [sys.executable, ROOT / "benchmarks" / script, *words]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    expected = r"start to first step: \d+\.\d s" if script == "start.py" else r"\| contrastive stage \| \d\.\d{3} \|"
+    assert re.search(expected, finished.stdout), finished.stdout

@@ -128,3 +128,10 @@ def test_ruff_is_content():
     pytest.importorskip("ruff")
     finished = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", ROOT], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stdout
+
+
+def test_weights_are_kept_without_anything_that_executes():
+    """No pickle, no HDF5, no Lambda layer, no NumPy file that could hold objects."""
+    for path in (ROOT / "kerasemo").rglob("*.py"):
+        assert not {name.split(".")[0] for name in imports_of(path)} & {"pickle", "dill", "joblib", "h5py", "marshal", "shelve"}, path
+        assert not re.search(r"\bLambda\(|allow_pickle|\.h5\b|save_weights|load_weights", path.read_text(encoding="utf-8")), path
