@@ -86,6 +86,7 @@ def training(kind: str, sources, changes, *, steps: int, turns: int, folder: Pat
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--only", nargs="*", metavar="KIND", help="supervised, joint (default: both)")
     arguments = timing.begin(parser, cores=2, packages=("tensorflow", "keras"))
     from kerasemo import devices
     from kerasemo.config import USUAL_CHANGES, Augment
@@ -103,6 +104,8 @@ def main() -> int:
             ("supervised, with random changes", "supervised", [faces], USUAL_CHANGES),
             ("joint, pairs over two sources, with random changes", "joint", [faces, segments], USUAL_CHANGES),
         ):
+            if arguments.only and kind not in arguments.only:
+                continue
             options = {"steps": arguments.steps, "turns": 1 + arguments.rounds, "folder": Path(folder) / title}
             train, bare, bar = training(kind, sources, changes, **options)
             sides = {"training": train, "the bare step on one kept batch": bare}

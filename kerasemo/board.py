@@ -48,7 +48,7 @@ class Board:
             that the training goes on from: event files are cut to these sizes, and those that are not listed are deleted.
 
     Raises:
-        InputError: An event file that is listed is missing or shorter; or, here and in every other method, the disk is full.
+        InputError: Here and in every other method: the disk is full.
     """
 
     def __init__(self, folder: Path, *, held: Mapping[str, int] | None):
@@ -63,13 +63,10 @@ class Board:
                 path.unlink()
             elif path.stat().st_size > self._held[name]:
                 os.truncate(path, self._held[name])
-        for name, size in self._held.items():
-            found = (folder / name).stat().st_size if (folder / name).is_file() else 0
-            if found != size:
-                raise InputError(
-                    f"{folder / name}: expected {size} bytes of events, found {found}; put the file back, or remove {folder.parent} "
-                    f"to train the stage again"
-                )
+        there = {name: (folder / name).stat().st_size if (folder / name).is_file() else 0 for name in self._held}
+        self.lost = sorted(name for name, size in self._held.items() if there[name] != size)
+        """The event files that are listed, but missing or shorter: the training goes on without what they held."""
+        self._held = {name: size for name, size in there.items() if size}
 
     def configuration(self, document: Mapping) -> None:
         """Write the resolved configuration, versions and key as a table; a training that goes on has it already."""

@@ -114,7 +114,10 @@ class Chain:
         if run.fold >= folds:
             raise InputError(f"--fold {run.fold}: these corpora have {folds} folds under {run.protocol}; expected 0 to {folds - 1}")
         self._manifests = {source: data.manifest_hash(data.set_folder(run.records, source)) for source in sources}
-        self._replicas = run.replicas or most_replicas(devices.replica_count(None), stages)
+        alone = devices.workers() == 1
+        self._replicas = (alone and run.replicas) or devices.replica_count(None)
+        if alone and not run.replicas:
+            self._replicas = most_replicas(self._replicas, stages)
         self._loaded: dict[str, data.Source] = {}
 
     def check(self) -> dict[str, Training]:
@@ -140,7 +143,9 @@ class Chain:
         raise_all(problems)  # before records are read, which takes its time
         if not waiting:
             return {}
-        strategy = devices.strategy_for(self._replicas if devices.workers() == 1 else None)
+        if devices.workers() > 1:
+            self._log(f"waits until all {devices.workers()} machines of TF_CONFIG are there")
+        strategy = devices.strategy_for(self._run.replicas if devices.workers() > 1 else self._replicas)
         choice = devices.choose(self._run.precision, self._run.compiler, strategy)
         self._log(f"computes in {choice.line}")
         trainings = {}

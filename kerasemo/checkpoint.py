@@ -55,10 +55,10 @@ def save(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, A
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        size = f"{len(body) / 2**20:.1f} MiB are to be written"
-        raise InputError(
-            f"{path}: {error.strerror or error}; {size}; what was saved before is whole: make room, and the same command goes on from there"
-        ) from error
+        message = f"{path}: {error.strerror or error}; {len(body) / 2**20:.1f} MiB are to be written"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            message += "; what was saved before is whole: make room, and the same command goes on from there"
+        raise InputError(message) from error
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -111,7 +111,7 @@ class Checkpoints:
     """
 
     STATES = 3
-    BESTS = 2
+    BESTS = STATES + 1  # each of the states may be the last of which another epoch was the best, and one more is being written
 
     def __init__(self, folder: Path):
         self.folder = folder

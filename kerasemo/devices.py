@@ -6,6 +6,8 @@ Each is chosen by what the machine has unless it is asked for, and one line of t
 import dataclasses
 import json
 import os
+import signal
+import threading
 from typing import Any
 
 import tensorflow as tf
@@ -80,7 +82,7 @@ def strategy_for(replicas: int | None) -> tf.distribute.Strategy | None:
     if workers() > 1:
         if replicas is not None:
             raise InputError(f"--replicas {replicas}: TF_CONFIG names {workers()} machines, each of which takes all it has; leave it out")
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return _joined()
     count = replica_count(replicas)
     if count == 1:
         return None
@@ -92,6 +94,19 @@ def strategy_for(replicas: int | None) -> tf.distribute.Strategy | None:
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
     # The default, collective operations, fails where one call makes several steps.
     return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(count)], tf.distribute.ReductionToOneDevice())
+
+
+def _joined() -> tf.distribute.Strategy:
+    """Return the strategy over the machines of TF_CONFIG once all are there; Ctrl-C ends the process that waits for them."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL) if main else None
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise InputError(f"TF_CONFIG: the machines do not find together ({str(error).splitlines()[0][:200]})") from error
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
 
 
 def workers() -> int:
@@ -121,6 +136,10 @@ def _cluster(document: Any) -> tuple[dict[str, list[str]], dict[str, Any]]:
     for kind, addresses in cluster.items():
         if not isinstance(addresses, list) or not all(isinstance(address, str) for address in addresses):
             raise ValueError(f"the addresses of {kind} are no list of HOST:PORT")
+        for address in addresses:
+            host, _, port = address.rpartition(":")
+            if not (host and port.isdigit() and 0 < int(port) < 65536):
+                raise ValueError(f"{address!r} is no HOST:PORT")
     if task["type"] not in cluster or type(task["index"]) is not int:
         raise ValueError("the task is not of the cluster")
     return cluster, task

@@ -6,7 +6,7 @@ It stands in the place of `fit`, which begins with whole epochs only and does no
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -65,11 +65,22 @@ class Loop:
         except tf.errors.OpError as error:
             raise self._lost(error) from error
 
-    def agree(self, number: int) -> None:
-        """Wait for all workers, and check that they stand at the same place.
+    def fetch(self, values: Sequence[tf.Tensor]) -> np.ndarray:
+        """Wait for the values of some steps, float32 [steps, terms]; raises what `step` does."""
+        try:
+            return np.stack([value.numpy() for value in values])
+        except tf.errors.OpError as error:
+            raise self._lost(error) from error
+
+    def agree(self, number: int, what: str) -> None:
+        """Wait for all workers, and check that all have come with the same number.
+
+        Args:
+            number: Below 2^24.
+            what: What it stands for, for the error.
 
         Raises:
-            InputError: They do not, or one cannot be reached any more.
+            InputError: They have not, or one cannot be reached any more.
         """
         if self._strategy is None or place_in_cluster(self._strategy)[1] == 1:
             return
@@ -85,7 +96,7 @@ class Loop:
         except tf.errors.OpError as error:
             raise self._lost(error) from error
         if square != mean * mean:
-            raise InputError(f"step {number} here is not that of the other workers; all need the same run folder and the same command")
+            raise InputError(f"{what} is not that of the other workers; all need the same run folder, records and command")
 
     def _lost(self, error: tf.errors.OpError) -> Exception:
         """Return what an error of a step means to the user: among several workers, that one of them is gone."""
@@ -122,7 +133,8 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+            heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._hear) for number in heard}
         return self
 
     def __exit__(self, *_) -> None:

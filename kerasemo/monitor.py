@@ -73,6 +73,17 @@ def not_finite(stage: Stage, place: str, names: Sequence[str], checkpoints: Path
 
 
 @contextlib.contextmanager
+def profile_ended(steps: tuple[int, int] | None) -> Iterator[None]:
+    """End the profile with what is in here, also where the last of its steps is never made."""
+    try:
+        yield
+    finally:
+        if steps:
+            with contextlib.suppress(tf.errors.UnavailableError):  # it has ended
+                tf.profiler.experimental.stop()
+
+
+@contextlib.contextmanager
 def profiled(logs: Path, steps: tuple[int, int] | None, step: int) -> Iterator[None]:
     """Profile for TensorBoard from the first to the last of some steps, from 1; everything else passes."""
     if steps and step == steps[0]:

@@ -19,6 +19,7 @@ import numpy as np
 from kerasemo import checkpoint
 from kerasemo.config import Network
 from kerasemo.model import build_network
+from pipelines import records
 from pipelines.spec import InputError
 
 
@@ -29,6 +30,14 @@ def load_network(folder: Path, result: Mapping[str, Any]) -> keras.Model:
     tensors, _ = checkpoint.load(folder / "weights.safetensors")
     checkpoint.assign(model.weights, tensors, where=folder)
     return model
+
+
+def claim(folder: Path, key: Mapping[str, Any], made_with: Mapping[str, Any]) -> None:
+    """Write a stage's `stage.json`; InputError when the folder has come to hold a training with other settings."""
+    path = folder / "stage.json"
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["key"] != key:
+        raise InputError(f"{folder}: a training with other settings was begun there meanwhile; name another --run")
+    records.write_json(path, {"key": key, "digest": digest(key), "versions": versions(), **made_with})
 
 
 def heads_of(key: Mapping[str, Any]) -> list[str]:
@@ -50,7 +59,9 @@ def finished(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder}/metrics.json: damaged ({error}); remove the folder and train the stage again") from error
+        raise InputError(
+            f"{folder}/metrics.json: damaged ({error}); remove this file, and the same command scores the stage again"
+        ) from error
 
 
 def digest(document: Any) -> str:

@@ -14,9 +14,10 @@ import tensorflow as tf
 from kerasemo import checkpoint, data, loop, monitor, plans, results, runs, scores, stages, transfer
 from kerasemo.assignment import Assignment, check_sides
 from kerasemo.board import Board
+from kerasemo.config import Network
 from kerasemo.model import build_network
 from kerasemo.validation import Validation
-from pipelines import progress, records
+from pipelines import progress
 from pipelines.spec import InputError
 
 STEPS_AT_ONCE = 10
@@ -54,6 +55,8 @@ class Training:
         self._sides = assignment.sides
         self._log = log
         check_sides(assignment)
+        if self._stage.freeze:
+            stages.freeze(self._model_of(assignment.network), self._stage.freeze)
         self._plan = self._planned("train", self._stage.batch, assignment.seed)
         self._scored_pairs = drawn = None
         if self._stage.kind != "supervised":
@@ -75,44 +78,54 @@ class Training:
         folder = self._work.folder
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         with checkpoint.alone(folder) if self._chief else contextlib.nullcontext():
-            if self._chief:
-                held = {"key": self._work.key, "digest": runs.digest(self._work.key), "versions": runs.versions()}
-                records.write_json(folder / "stage.json", held | {"devices": self._work.choice.line})
             self._build()
+            digest = runs.digest([self._work.key, self._work.choice.policy])
+            self._loop.agree(int(digest[:6], 16), "this command, or what it finds in the records,")
+            if self._chief:
+                runs.claim(folder, self._work.key, {"devices": self._work.choice.line})
             position = self._resume()
-            self._loop.agree(self._global_step(position))
+            self._loop.agree(self._global_step(position), f"step {self._global_step(position)} here")
             self._board = Board(folder / "logs", held=position.events) if self._chief else None
-            if self._board and position.events is None:
+            if self._board:
+                for name in self._board.lost:
+                    self._log(f"{folder / 'logs' / name}: events are missing; TensorBoard shows what comes from here on")
                 self._board.configuration({"key": self._work.key, "versions": runs.versions(), "devices": self._work.choice.line})
-            with progress.bar(self._stage.name, unit="images") as bar, loop.Interruption() as interruption:
+            shown = progress.bar(self._stage.name, unit="images")
+            with shown as bar, loop.Interruption() as interruption, monitor.profile_ended(self._work.profile):
                 self._fit(position, monitor.StageBar(bar, self._stage, steps=self._steps), interruption)
             if self._chief:
                 self._finish(position)
-            self._loop.agree(self._global_step(position))  # the others go on to the next stage when this one's files are there
+            self._loop.agree(0, "the end")  # the others go on to the next stage when this one's files are there
         return runs.finished(folder)
 
     def _planned(self, side: str, batch: int, seed: int) -> data.Plan:
-        if self._stage.kind == "supervised":
-            return plans.labelled_plan(self._sides[side][0], batch=batch, seed=seed)
-        return plans.pair_plan(self._sides[side], pairs=batch // 2, seed=seed, balanced=side != "train" or self._stage.pairs == "balanced")
+        balanced = side != "train" or self._stage.pairs == "balanced"
+        try:
+            if self._stage.kind == "supervised":
+                return plans.labelled_plan(self._sides[side][0], batch=batch, seed=seed)
+            return plans.pair_plan(self._sides[side], pairs=batch // 2, seed=seed, balanced=balanced)
+        except InputError as error:
+            raise InputError(f"{side} side: {error}") from error
+
+    def _model_of(self, network: Network) -> stages.StageModel:
+        stage = self._stage
+        settings = {name: getattr(stage, name) for name in ("label_smoothing", "margin", "contrastive_weight", "clip_norm", "accumulate")}
+        layers = build_network(network, heads=max(1, len(runs.heads_of(self._work.key))))
+        return stages.MODELS[stage.kind](*layers, sources=stage.sources, **settings)
 
     def _build(self) -> None:
         """Make the model and its optimiser, with the parent's weights and the statistics of the inputs."""
-        stage, work, heads = self._stage, self._work, runs.heads_of(self._work.key)
+        stage, work = self._stage, self._work
         keras.utils.set_random_seed(work.seed)
         with loop.precision(work.choice.policy), work.strategy.scope() if work.strategy else contextlib.nullcontext():
-            network = build_network(work.network, heads=max(1, len(heads)))
-            settings = {
-                name: getattr(stage, name) for name in ("label_smoothing", "margin", "contrastive_weight", "clip_norm", "accumulate")
-            }
-            self._model = stages.MODELS[stage.kind](*network, sources=stage.sources, **settings)
+            self._model = self._model_of(work.network)
             stages.freeze(self._model, stage.freeze)
             rate = keras.optimizers.schedules.CosineDecay(stage.learning_rate, self._steps * stage.epochs)
             averaged = {"use_ema": True, "ema_momentum": stage.ema} if stage.ema else {}
             optimizer = keras.optimizers.AdamW(rate, weight_decay=stage.weight_decay, name="optimizer", **averaged)
             self._model.compile(optimizer=optimizer, jit_compile=work.choice.jit_compile)
             optimizer.build(self._model.learnt_weights)
-        self._predict = scores.predictor(self._model, heads=heads)
+        self._predict = scores.predictor(self._model, heads=runs.heads_of(work.key))
         self._loop = loop.Loop(self._model, strategy=work.strategy, jit_compile=work.choice.jit_compile)
         if work.parent is not None:
             transfer.start_from(self._model, work.parent)
@@ -143,6 +156,8 @@ class Training:
             position = Position(history, rows, tensors.get("position/mined"), state["events"])
             if self._chief:
                 self._checkpoints.forget_after(self._global_step(position), position.epoch)
+            if state["policy"] != self._work.choice.policy:
+                self._log(f"{name}: computed in {state['policy']} so far, in {self._work.choice.policy} from here on")
             within = f", step {len(rows)} of {self._steps} of the next" if rows else ""
             self._log(f"{name}: goes on after epoch {position.epoch} of {self._stage.epochs}{within}")
             return position
@@ -160,9 +175,9 @@ class Training:
         if broken := sorted(name for name, values in tensors.items() if not np.isfinite(values).all()):
             raise self._not_finite(position, len(position.values), broken[:3])
         tensors["position/values"] = np.array(position.values, np.float32).reshape(-1, len(self._loop.names))
-        if position.mined is not None:
-            tensors["position/mined"] = position.mined
-        state = {"history": position.history, "events": self._board.flush(), "digest": runs.digest(self._work.key)}
+        tensors |= {} if position.mined is None else {"position/mined": position.mined}
+        state = {"history": position.history, "events": self._board.flush()}
+        state |= {"digest": runs.digest(self._work.key), "policy": self._work.choice.policy}
         self._checkpoints.save_state(self._global_step(position), tensors, state)
 
     def _fit(self, position: Position, bar: monitor.StageBar, interruption: loop.Interruption) -> None:
@@ -177,18 +192,18 @@ class Training:
             while (done := len(position.values) + len(pending)) < self._steps:
                 with monitor.profiled(self._work.folder / "logs", self._work.profile, position.epoch * self._steps + done + 1):
                     pending.append(self._loop.step(feed))
-                due = time.monotonic() - saved > self._work.checkpoint_seconds
-                if due or interruption.asked or len(pending) >= STEPS_AT_ONCE or done + 1 == self._steps:
+                due, asked = time.monotonic() - saved > self._work.checkpoint_seconds, interruption.asked
+                if due or asked or len(pending) >= STEPS_AT_ONCE or done + 1 == self._steps:
                     self._collect(position, pending, bar)
-                    if (due or interruption.asked) and done + 1 < self._steps:
+                    if (due or asked) and done + 1 < self._steps:
                         self._save(position)
                         saved = time.monotonic()
-                if interruption.asked and done + 1 < self._steps:
+                if asked and done + 1 < self._steps:
                     break
             else:
                 self._end_epoch(position, bar)
-                saved = time.monotonic()
-            if interruption.asked:
+                saved, asked = time.monotonic(), interruption.asked
+            if asked:
                 at = f"{position.epoch} epochs and {len(position.values)} steps"
                 self._log(f"{self._stage.name}: interrupted; saved after {at}; the same command goes on from there")
                 raise KeyboardInterrupt
@@ -220,7 +235,7 @@ class Training:
     def _collect(self, position: Position, pending: list[tf.Tensor], bar: monitor.StageBar) -> None:
         """Fetch the values of the steps since the last time, write them for TensorBoard, and check them."""
         first = self._global_step(position) + 1
-        values = np.stack([value.numpy() for value in pending])
+        values = self._loop.fetch(pending)
         pending.clear()
         if (broken := loop.first_broken(values)) is not None:
             row, terms = broken

@@ -17,6 +17,7 @@ def start_from(model: keras.Model, parent: Path) -> None:
     known = scores.emotion_mask(before["trained_emotions"])
     heads = [before["key"]["emotions"][source] for source in runs.heads_of(before["key"])] or [before["trained_emotions"]]
     trained = np.stack([scores.emotion_mask(emotions) for emotions in heads]).astype(np.float32)  # [heads, 10]
+    trained[:, ~trained.any(axis=0)] = 1  # an emotion of an earlier stage alone: no head has moved it
     shares = trained / np.maximum(trained.sum(axis=0), 1)
     for variable in model.get_layer("head").weights:  # kernel [embedding, heads * 10], bias [heads * 10]
         fresh = keras.ops.convert_to_numpy(variable)

@@ -25,6 +25,7 @@ def run_main(work: Callable[[], int], *, prog: str) -> int:
 
     A full disk or a folder that cannot be written is the user's to mend as well, so OSError is told likewise.
     """
+    _open_closed_streams()
     try:
         return work()
     except InputError as error:
@@ -40,6 +41,17 @@ def run_main(work: Callable[[], int], *, prog: str) -> int:
         return 130
     print(f"{prog}: error: {' '.join(message.split())}", file=sys.stderr)
     return 1
+
+
+def _open_closed_streams() -> None:
+    """Let what is written to a standard stream that was closed (`>&-`) go nowhere."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 (for as long as the process)
 
 
 def printable(text: str) -> str:

@@ -16,7 +16,7 @@ SMALL = {
     "face_crops.py": ["--clips", "1"],
     "corpus_build.py": ["--clips", "4", "--whole", "0", "--seconds", "0.5"],
     "batches.py": ["--faces", "256"],
-    "fit.py": ["--steps", "1"],
+    "fit.py": ["--steps", "1", "--only", "joint"],
     "training_step.py": ["--steps", "1"],
     "network_front.py": ["--updates", "1", "--only", "half the widths"],
 }

@@ -48,9 +48,9 @@ def test_every_source_without_records_is_named(records_folder, tmp_path):
 
 def test_batches_that_are_too_large_are_named_with_their_stages(records_folder, tmp_path):
     said = problems(tmp_path, records_folder, changed(pretrain={"batch": 200}, joint={"batch": 400}))
-    assert said.startswith("2 problems: (1) stage 'pretrain': enterface/visual: 45 faces or segments, fewer than a batch of 200")
+    assert said.startswith("2 problems: (1) stage 'pretrain': train side: enterface/visual: 45 faces or segments, fewer than a batch of 200")
     assert (
-        "(2) stage 'joint': enterface/visual: 45 faces or segments, too few for 200 pairs a step; make it smaller: --set STAGE.batch=N"
+        "(2) stage 'joint': train side: enterface/visual: 45 faces or segments, too few for 200 pairs a step; make it smaller: --set STAGE.batch=N"
         in said
     )
 
@@ -58,6 +58,11 @@ def test_batches_that_are_too_large_are_named_with_their_stages(records_folder, 
 def test_batches_that_do_not_divide_over_the_devices_are_named(records_folder, tmp_path):
     said = problems(tmp_path, records_folder, changed(transfer={"batch": 16}), replicas=8)
     assert "stage 'joint': 4 pairs a step do not divide over 8 devices; set batch or --replicas" in said and "pretrain" not in said
+
+
+def test_layers_to_freeze_that_are_not_there_are_named_before_the_first_step(records_folder, tmp_path):
+    said = problems(tmp_path, records_folder, changed(pretrain={"freeze": ["stage"]}, joint={"freeze": ["nope"]}))
+    assert "stage 'joint': freeze: no layer's name begins with 'nope'" in said and "pretrain" not in said
 
 
 def test_a_class_that_only_the_other_sides_have_is_named(records_folder, tmp_path):

@@ -90,3 +90,12 @@ def test_missing_records_are_told_with_the_command_that_makes_them(command, tmp_
     finished = command("kerasemo.evaluate", "--run", tmp_path / "none", "--records", tmp_path / "empty")
     assert finished.returncode == 1
     assert "no such run folder" in finished.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_standard_stream_is_no_obstacle(tmp_path, closed):
+    missing = f"{tmp_path}/none"
+    words = f"exec {sys.executable} -m kerasemo.evaluate --run {missing} --records {missing} {closed}"
+    finished = subprocess.run(["bash", "-c", words], capture_output=True, text=True, timeout=120)
+    assert finished.returncode == 1 and "Traceback" not in finished.stderr
+    assert ("no such run folder" in finished.stderr) == ("2" not in closed)

@@ -83,8 +83,8 @@ def test_the_network_runs_once_over_the_test_clips_and_that_of_before_once(run, 
     folder, result = run
     items, make = [], scores.predictor
 
-    def counting(model):
-        predict = make(model)
+    def counting(model, heads):
+        predict = make(model, heads=heads)
         seen = {}
         items.append(seen)
 

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from synthetic_sets import write_experiment, write_set
 
-from kerasemo import checkpoint, loop, train
+from kerasemo import checkpoint, loop, monitor, train
 from pipelines.spec import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +31,7 @@ def given(tmp_path_factory) -> tuple[Path, Path]:
 
 
 def options(given, run: Path, **other) -> train.Options:
-    return train.Options("pretrain", str(given[1]), given[0], run, checkpoint_seconds=0.0, **other)
+    return train.Options("pretrain", str(given[1]), given[0], run, **{"checkpoint_seconds": 0.0} | other)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def whole(given, tmp_path_factory) -> Path:
     return run / "pretrain"
 
 
-def stopped_at(given, run: Path, step: int, error: BaseException, monkeypatch) -> None:
+def stopped_at(given, run: Path, step: int, error: BaseException, monkeypatch, **other) -> None:
     """Train, and stop with an error in the place of a step, from 1."""
     made, count = loop.Loop.step, 0
 
@@ -55,7 +56,7 @@ def stopped_at(given, run: Path, step: int, error: BaseException, monkeypatch) -
     with monkeypatch.context() as patch:
         patch.setattr(loop.Loop, "step", stop)
         with pytest.raises(type(error)):
-            train.train(options(given, run))
+            train.train(options(given, run, **other))
 
 
 def damage(path: Path) -> None:
@@ -174,3 +175,50 @@ def test_a_state_of_another_training_is_not_taken(given, whole, tmp_path, monkey
     train.train(options(given, tmp_path), log=log.append)
     assert any(f"{newest.name}: of another training; the state before it is taken" in line for line in log)
     assert json.loads((tmp_path / "pretrain" / "metrics.json").read_text()) == json.loads((whole / "metrics.json").read_text())
+
+
+def test_the_oldest_state_still_has_its_best_weights(given, whole, tmp_path, monkeypatch):
+    """A state an epoch, each the best of its time."""
+    monkeypatch.setattr(monitor, "best_epoch", lambda history, watch: len(history) - 1)
+    stopped_at(given, tmp_path, 30, RuntimeError("stop"), monkeypatch, checkpoint_seconds=1e9)
+    for path in checkpoint.Checkpoints(tmp_path / "pretrain" / "checkpoints").states()[:2]:
+        damage(path)
+    log = []
+    train.train(options(given, tmp_path), log=log.append)
+    assert any("goes on after epoch 2 of 5" in line for line in log), log
+
+
+def test_logs_that_were_removed_do_not_hinder_a_training(given, whole, tmp_path, monkeypatch):
+    stopped_at(given, tmp_path, 15, RuntimeError("stop"), monkeypatch)
+    shutil.rmtree(tmp_path / "pretrain" / "logs")
+    log = []
+    train.train(options(given, tmp_path), log=log.append)
+    assert any("events are missing; TensorBoard shows what comes from here on" in line for line in log)
+    assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+
+
+def test_another_precision_from_here_on_is_said(given, tmp_path, monkeypatch):
+    stopped_at(given, tmp_path, 15, RuntimeError("stop"), monkeypatch)
+    log = []
+    train.train(options(given, tmp_path, precision="bfloat16"), log=log.append)
+    assert "pretrain: computed in float32 so far, in mixed_bfloat16 from here on" in log
+
+
+def test_a_training_with_other_settings_does_not_take_the_place_of_one_that_began_meanwhile(given, whole, tmp_path):
+    """It found the folder empty when it looked."""
+    from kerasemo import chain
+    from kerasemo.config import read_experiment
+
+    late = chain.Chain(chain.Run(read_experiment(str(given[1])), given[0], tmp_path, seed=1), read_experiment(str(given[1])).stages)
+    waiting = late.check()["pretrain"]
+    train.train(options(given, tmp_path))
+    with pytest.raises(InputError, match="a training with other settings was begun there meanwhile; name another --run"):
+        waiting.run()
+    assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+
+
+def test_a_profile_ends_with_its_stage(given, tmp_path):
+    """Its last step is never made; the next stage can be profiled."""
+    for folder in ("one", "other"):
+        train.train(options(given, tmp_path / folder, profile=(5, 1000), epochs=1))
+        assert list((tmp_path / folder / "pretrain" / "logs").rglob("*.xplane.pb"))
