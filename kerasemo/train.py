@@ -137,7 +137,7 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="default: bfloat16 on GPUs made for it"
     )
-    parser.add_argument("--compiler", choices=("auto", "xla", "none"), default="auto", help="default: XLA on one device")
+    parser.add_argument("--compiler", choices=("auto", "xla", "none"), default="auto", help="default: XLA on one GPU")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the tables")
 
 
