@@ -8,6 +8,7 @@ default's images a second over the other's, on one kept batch, in turns. Without
 """
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 
@@ -114,6 +115,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", nargs="*", choices=list(NETWORKS), help="beside the default")
     arguments = timing.begin(parser, cores=2, packages=("tensorflow", "keras"))
+    importlib.import_module("kerasemo")  # before keras: it says how TensorFlow is to compute
     import numpy as np
 
     train, validation = sides_of(arguments.records, arguments.source)

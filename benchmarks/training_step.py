@@ -3,8 +3,7 @@
     python benchmarks/training_step.py [--precision bfloat16] [--steps 3] [--rounds 5]
 
 A step: uint8 faces to loss, gradients and AdamW, batches of 64. With our weights both sides must first give the same logits within
-1e-4. PyTorch runs in a process of its own, which waits while ours is timed; eager and compiled, channels first and last.
-"""
+1e-4. PyTorch runs in a process of its own, which waits while ours is timed; eager and compiled, channels first and last."""
 
 import argparse
 import functools
@@ -130,6 +129,7 @@ def main() -> int:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--steps", type=int, default=3, help="in one turn (default: %(default)s)")
     arguments = timing.begin(parser, cores=2, packages=("tensorflow", "keras"))
+    importlib.import_module("kerasemo")  # before keras: it says how TensorFlow is to compute
     import numpy as np
 
     faces, zeros = np.random.default_rng(0).integers(0, 256, (BATCH, 64, 64, 3), np.uint8), np.zeros(BATCH, np.int32)

@@ -38,15 +38,15 @@ class DomainNormalization(layers.Layer):
         if not len(inputs):
             raise ValueError(f"inputs must hold at least one training input of {domain}; received shape {inputs.shape}")
         index = DOMAINS.index(domain)
-        axes = (0, 2) if domain == "audio" else (0, 1, 2)
+        axes = 1 if domain == "audio" else (0, 1)  # of [rows, columns, channels]
 
-        def total(change) -> np.ndarray:  # block by block: float64 takes eight times the room of the faces
-            parts = (inputs[start : start + 1024].astype(np.float64) for start in range(0, len(inputs), 1024))
-            return sum(change(part).sum(axes, keepdims=True) for part in parts)[0]  # [rows or 1, 1, channels]
+        def total(change) -> np.ndarray:  # block by block: no copy of the whole, float64 only in the sums
+            parts = (inputs[start : start + 1024].astype(np.float32) for start in range(0, len(inputs), 1024))
+            return sum(np.add.reduce(change(part), axis=0, dtype=np.float64) for part in parts).sum(axes, keepdims=True)
 
-        count = np.prod([inputs.shape[axis] for axis in axes])
-        mean = total(lambda part: part) / count
-        variance = total(lambda part: np.square(part - mean)) / count
+        count = len(inputs) * np.prod(inputs.shape[1:3]) // (inputs.shape[1] if domain == "audio" else 1)
+        mean = total(lambda part: part) / count  # [rows or 1, 1, channels]
+        variance = total(lambda part: np.square(part - mean.astype(np.float32))) / count
         if not np.isfinite(variance).all():
             raise ValueError(f"inputs of {domain} must be finite; received NaN or infinity")
         for weight, value in ((self.mean, mean), (self.scale, np.sqrt(variance) + 1e-3), (self.fitted, 1.0)):
