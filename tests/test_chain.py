@@ -48,11 +48,9 @@ def test_every_source_without_records_is_named(records_folder, tmp_path):
 
 def test_batches_that_are_too_large_are_named_with_their_stages(records_folder, tmp_path):
     said = problems(tmp_path, records_folder, changed(pretrain={"batch": 200}, joint={"batch": 400}))
-    assert said.startswith("2 problems: (1) stage 'pretrain': train side: enterface/visual: 45 faces or segments, fewer than a batch of 200")
-    assert (
-        "(2) stage 'joint': train side: enterface/visual: 45 faces or segments, too few for 200 pairs a step; make it smaller: --set STAGE.batch=N"
-        in said
-    )
+    items = "train side: enterface/visual: 45 faces or segments"
+    assert said.startswith(f"2 problems: (1) stage 'pretrain': {items}, fewer than a batch of 200")
+    assert f"(2) stage 'joint': {items}, too few for 200 pairs a step; make it smaller: --set STAGE.batch=N" in said
 
 
 def test_batches_that_do_not_divide_over_the_devices_are_named(records_folder, tmp_path):
