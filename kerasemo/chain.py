@@ -12,6 +12,7 @@ import tensorflow as tf
 from kerasemo import data, devices, runs, scores, splits
 from kerasemo.assignment import Assignment
 from kerasemo.config import Experiment, Stage
+from kerasemo.settings import numbered
 from kerasemo.training import Training
 from pipelines import records
 from pipelines.spec import EMOTIONS, InputError
@@ -73,11 +74,8 @@ def rows_by_source(records_folder: Path, sources: Sequence[str]) -> dict[str, li
 
 def raise_all(problems: Sequence[str]) -> None:
     """Raise one InputError that tells all problems, where there are any."""
-    distinct = list(dict.fromkeys(problems))
-    if len(distinct) > 1:
-        raise InputError(f"{len(distinct)} problems: " + "; ".join(f"({number}) {text}" for number, text in enumerate(distinct, 1)))
-    if distinct:
-        raise InputError(distinct[0])
+    if problems:
+        raise InputError(numbered(list(dict.fromkeys(problems))))
 
 
 def gated_sides(records_folder: Path, sources: Sequence[str], *, trained_on: Sequence[str], protocol: str, fold: int) -> splits.Sides:

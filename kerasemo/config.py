@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from kerasemo.settings import USUAL_CHANGES, Augment, Experiment, Network, Stage
+from kerasemo.settings import USUAL_CHANGES, Augment, Experiment, Network, Stage, numbered
 from pipelines.spec import DOMAINS, InputError
 
 PAIRS = ("balanced", "random")
@@ -59,11 +59,9 @@ def read_experiment(name: str, settings: Sequence[str] = ()) -> Experiment:
         raise InputError(f"{path}: not TOML ({error})") from error
     problems: list[str] = []
     experiment = _experiment(path.stem, document, settings, problems)
-    if len(problems) == 1:
-        raise InputError(problems[0] if problems[0].startswith("--set ") else f"{path}: {problems[0]}")
     if problems:
-        told = "; ".join(f"({number}) {problem}" for number, problem in enumerate(problems, start=1))
-        raise InputError(f"{path}: {len(problems)} problems: {told}")
+        of_words = len(problems) == 1 and problems[0].startswith("--set ")
+        raise InputError(problems[0] if of_words else f"{path}: {numbered(problems)}")
     return experiment
 
 

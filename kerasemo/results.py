@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasemo import data, runs, scores
+from kerasemo import data, metrics, runs, scores
 from kerasemo.assignment import Assignment
 from kerasemo.board import Board
 from pipelines import records
@@ -28,13 +28,14 @@ def finish(
     predict = scores.predictor(network, heads=runs.heads_of(work.key))
     sources, rows, clips = {}, [], []
     for side in work.sides[work.scored]:
+        outputs = scores.forward(predict, side)
         if pairs is not None:
             given = {"drawn": pairs, "sides": work.sides[work.scored]}
             sources[side.source.name] = scores.score_embeddings(predict, work.sides["train"], side, **given)
         else:
-            sources[side.source.name], predicted = scores.score_side(predict, side, trained=work.emotions)
+            sources[side.source.name], predicted = scores.score_outputs(outputs, side, trained=work.emotions)
             rows += predicted
-        clips += _clips(predict, side)
+        clips += _clips(outputs["embedding"], side)
     scores.write_predictions(work.folder / "predictions.csv", rows)
     embeddings, names, pictures = zip(*clips, strict=True)
     board.projector(np.stack(embeddings), names, np.stack(pictures))
@@ -61,16 +62,16 @@ def finish(
     records.write_json(work.folder / "metrics.json", result)
 
 
-def _clips(predict: scores.Predict, side: data.Side) -> list[tuple[np.ndarray, dict[str, str], np.ndarray]]:
+def _clips(embeddings: np.ndarray, side: data.Side) -> list[tuple[np.ndarray, dict[str, str], np.ndarray]]:
     """Return of each clip of a side its mean embedding, its names and a picture, uint8 [64, 64, 3]."""
     clips, clip_of, _ = scores.side_items(side)
-    embeddings = scores.forward(predict, side)["embedding"]
+    means = metrics.clip_means(embeddings, clip_of)
     corpus, _, domain = side.source.name.partition("/")
     found = []
     for place, clip in enumerate(clips):
-        row, items = side.source.rows[clip], np.flatnonzero(clip_of == place)
+        row, first = side.source.rows[clip], np.argmax(clip_of == place)
         names = {"emotion": row["emotion"], "corpus": corpus, "domain": domain, "speaker": row["speaker"], "clip": row["id"]}
-        found.append((embeddings[items].mean(axis=0), names, picture(side.inputs[items[:1]][0])))
+        found.append((means[place], names, picture(side.inputs[first : first + 1][0])))
     return found
 
 

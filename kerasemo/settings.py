@@ -1,6 +1,7 @@
 """What an experiment consists of: frozen dataclasses of the network, the random changes and the stages."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from pipelines.spec import InputError
 
@@ -116,3 +117,13 @@ class Experiment:
     def sources(self) -> tuple[str, ...]:
         """Every source of the experiment, in the order in which the stages name them."""
         return tuple(dict.fromkeys(source for stage in self.stages for source in stage.sources))
+
+
+def numbered(problems: Sequence[str]) -> str:
+    """Return what is wrong as one text: a problem as it is, several with their number.
+
+    >>> numbered(["one"]), numbered(["one", "two"])
+    ('one', '2 problems: (1) one; (2) two')
+    """
+    told = "; ".join(f"({number}) {problem}" for number, problem in enumerate(problems, start=1))
+    return problems[0] if len(problems) == 1 else f"{len(problems)} problems: {told}"

@@ -67,6 +67,13 @@ def write_set(
     return out / source
 
 
+def write_two_sources(folder: Path, **stages: dict) -> tuple[Path, Path]:
+    """Write a set of faces and one of segments, and an experiment on them; return the folder of records and the file."""
+    write_set(folder / "records", "enterface/visual", speakers=5)
+    write_set(folder / "records", "savee/audio", speakers=4, takes=3, seed=1)
+    return folder / "records", write_experiment(folder / "toy.toml", **stages)
+
+
 def write_experiment(path: Path, *, network: dict = TOY_NETWORK, **stages: dict) -> Path:
     """Write an experiment file; each stage by its name (`_` for `-`), with the keys of its table."""
 

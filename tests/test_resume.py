@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic_sets import write_experiment, write_set
+from synthetic_sets import write_two_sources
 
 ROOT = Path(__file__).resolve().parents[1]
 BOTH = ["enterface/visual", "savee/audio"]
@@ -93,10 +93,7 @@ def outcome(folder: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("given")
-    write_set(folder / "records", "enterface/visual", speakers=5)
-    write_set(folder / "records", "savee/audio", speakers=4, takes=3, seed=1)
-    return folder / "records", write_experiment(folder / "toy.toml", **STAGES)
+    return write_two_sources(tmp_path_factory.mktemp("given"), **STAGES)
 
 
 @pytest.fixture(scope="module")

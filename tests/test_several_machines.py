@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from synthetic_sets import write_experiment, write_set
+from synthetic_sets import write_two_sources
 
 ROOT = Path(__file__).resolve().parents[1]
 FAST = {"batch": 8, "learning_rate": 1e-2, "clip_norm": 0.5}
@@ -25,10 +25,7 @@ STAGES = {
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("given")
-    write_set(folder / "records", "enterface/visual", speakers=5)
-    write_set(folder / "records", "savee/audio", speakers=4, takes=3, seed=1)
-    return folder / "records", write_experiment(folder / "toy.toml", **STAGES)
+    return write_two_sources(tmp_path_factory.mktemp("given"), **STAGES)
 
 
 def words(given, run: Path, stage: str, *more: str) -> list[str]:
