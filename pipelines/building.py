@@ -13,6 +13,7 @@ from pipelines.cli import load_tensorflow, printable
 from pipelines.corpora import find_clips
 from pipelines.corpora.clip import STILL_SUFFIXES, Clip, Found
 from pipelines.decoding import Reading, decoded
+from pipelines.sample import MARKER
 from pipelines.spec import DOMAINS, InputError, Spec, spaced_indices
 
 CLIPS_PER_SHARD = 128
@@ -163,7 +164,8 @@ def _set_options(options: Options, name: str, domain: str) -> dict[str, Any]:
         own = {"waveform": options.waveform, "audio_decoder": options.audio_decoder}
     # How many faces a clip has does not concern its sound.
     spec = options.spec if domain == "visual" else dataclasses.replace(options.spec, frames_per_clip=Spec.frames_per_clip)
-    return {"corpus": name, "domain": domain, "kind": options.kind, **own, "spec": dataclasses.asdict(spec)}
+    from_samples = {"synthetic": True} if (options.media.absolute().parent / MARKER).is_file() else {}
+    return {"corpus": name, "domain": domain, "kind": options.kind, **own, **from_samples, "spec": dataclasses.asdict(spec)}
 
 
 def _group_by_file(clips_of: Mapping[str, Sequence[Clip]]) -> list[dict[str, Clip]]:
@@ -189,8 +191,7 @@ def _write(writer, clip: Clip, result: Mapping[str, Any], sha256: str, spec: Spe
         return
     blocks = result["log_mel"]
     frames = sum(map(len, blocks))
-    parts = -(-frames // spec.frame_count(spec.part_samples))
-    edges = [round(part * frames / parts) for part in range(parts + 1)]
+    edges = spec.part_edges(frames)
     items = sum(spec.segment_count(end - first) for first, end in itertools.pairwise(edges))
     row |= {"items": items, "padded": frames < spec.segment_frames, "content": _digest(blocks)}
     writer.add(clip, _parts(clip, blocks, result["pcm"], edges, spec), row)
@@ -209,8 +210,7 @@ def _parts(clip: Clip, blocks: Sequence, pcm: Sequence, edges: Sequence[int], sp
     from pipelines import records
 
     for part, (first, end) in enumerate(itertools.pairwise(edges)):
-        samples = (first * spec.hop_samples, (end - 1) * spec.hop_samples + spec.fft_samples)
-        sound = _cut(pcm, *samples) if pcm else None
+        sound = _cut(pcm, *spec.samples_of(first, end)) if pcm else None
         yield records.serialise(clip, part=part, log_mel=_cut(blocks, first, end), pcm=sound)
 
 

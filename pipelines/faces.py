@@ -1,7 +1,7 @@
 """Video or still -> 64x64x3 face crops, by a detector that is passed in and a box that is tracked through time."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -11,11 +11,11 @@ from pipelines import decode
 from pipelines.decode import Frame, MediaError
 from pipelines.detectors import DETECTORS, Box, Detector, detect_face, detector, overlap
 from pipelines.spec import Spec, spaced_indices
-from pipelines.tracking import ANCHOR_STEP, track_face
+from pipelines.tracking import ANCHOR_STEP, Seen, track_face
 from pipelines.video import VideoReader
 
 __all__ = ["DETECTORS", "Box", "Detector", "FacesFound", "crop_face", "crop_frame", "detect_face", "detector", "overlap"]
-__all__ += ["read_faces", "read_still_face", "resize_face"]
+__all__ += ["read_faces", "read_still_face", "resize_face", "tracked_boxes"]
 
 NEIGHBOURS_TRIED = 8
 """The most frames on either side that are tried in place of a frame without a face."""
@@ -113,7 +113,7 @@ def read_faces(
     with VideoReader(path, progress=progress) as video:
         targets = spaced_indices(video.count, spec.frames_per_clip)
         found: dict[int, np.ndarray] = {}
-        for index, frame, box in _boxes(video.frames(targets), detect, video.count / len(targets), progress):
+        for index, frame, box in tracked_boxes(video.frames(targets), detect, video.count / len(targets), progress):
             if box is not None or detect is None:
                 found[index] = _face(frame, box, spec)
         if len(found) < len(targets):
@@ -125,7 +125,10 @@ def read_faces(
     return FacesFound(faces, len(targets), video.seconds, video.undecodable + video.missing)
 
 
-def _boxes(frames, detect: Detector | None, spacing: float, progress: Callable[[], None]) -> Iterator[tuple[int, Frame, Box | None]]:
+def tracked_boxes(
+    frames: Iterable[Seen], detect: Detector | None, spacing: float, progress: Callable[[], None] = lambda: None
+) -> Iterator[tuple[int, Frame, Box | None]]:
+    """Yield (number, frame, box or None) of frames that lie `spacing` pictures apart; without a detector no frame has a box."""
     if detect is None:
         return ((index, frame, None) for index, frame in frames)
     step = int(ANCHOR_STEP / spacing)

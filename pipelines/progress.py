@@ -51,6 +51,11 @@ class Bar:
             parts = (f"{self._label}: {self._done}/{self._total} {self._unit}", rate, note, f"{left:.0f} s left")
             print(", ".join(filter(None, parts)), file=sys.stderr, flush=True)
 
+    def note(self, note: str) -> None:
+        """Say more of the step that is under way, on a terminal."""
+        if self._rich is not None:
+            self._rich.update(self._task, note=note)
+
     def stop(self) -> None:
         """Take the bar away."""
         if self._rich is not None:

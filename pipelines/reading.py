@@ -5,12 +5,23 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pipelines.spec import Spec
 
 MEMORY_BYTES = 3 << 29
 """What the reading of a file may allocate (1.5 GiB); one that wants more costs itself alone."""
+CHANGED = {"error": "changed while it was read", "retry": "changed"}
+
+
+class Readable(Protocol):
+    """What a worker process can read: the messages of a file, of which all but the last have `more` set."""
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Which of them a crash or a hang is told of."""
+
+    def read(self, spec: Spec, *, progress: Callable[[], None]) -> Iterator[dict[str, Any]]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +34,10 @@ class Task:
     detector: str | None = "viola-jones"
     """A name of `faces.DETECTORS`; None: each picture is a face already."""
 
+    def read(self, spec: Spec, *, progress: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
+        """Yield the messages of `read_file`."""
+        return read_file(self, spec, progress=progress)
+
 
 def read_file(task: Task, spec: Spec, *, progress: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
     """Read one media file, long sound in blocks.
@@ -33,30 +48,38 @@ def read_file(task: Task, spec: Spec, *, progress: Callable[[], None] = lambda: 
         set, the waveform goes on in another message, and only the last of them holds the facts. An error in a later
         message stands for what came before.
     """
-    from pipelines import decode
-
-    try:
-        before = _state(task.path)
-        message = {"sha256": decode.content_hash(task.path, progress=progress)}
-    except OSError as error:
-        yield {"sha256": "", "more": False} | dict.fromkeys(task.domains, _unreadable(error))
-        return
-    except MemoryError as error:
-        yield {"sha256": "", "more": False} | dict.fromkeys(task.domains, _failure(error))
+    before, message = begun(task.path, task.domains, progress=progress)
+    if before is None:
+        yield message | {"more": False}
         return
     if "visual" in task.domains:
-        message["visual"] = _guarded(lambda: _faces(task, spec, progress))
+        message["visual"] = guarded(lambda: _faces(task, spec, progress))
     sound = _sound(task, spec, progress) if "audio" in task.domains else [({}, False)]
     for audio, more in sound:
         if audio:
             message["audio"] = audio
-        if not more and _state(task.path, missing_ok=True) != before:
-            message |= dict.fromkeys(task.domains, {"error": "changed while it was read", "retry": "changed"})
+        if not more and state(task.path, missing_ok=True) != before:
+            message |= dict.fromkeys(task.domains, CHANGED)
         yield message | {"more": more}
         message = {}
 
 
-def _state(path: Path, *, missing_ok: bool = False) -> tuple[int, ...]:
+def begun(
+    path: Path, domains: tuple[str, ...], *, progress: Callable[[], None] = lambda: None
+) -> tuple[tuple[int, ...] | None, dict[str, Any]]:
+    """Return the state of a file and the beginning of its message; where it cannot be read, None and an error for each domain."""
+    from pipelines import decode
+
+    try:
+        return state(path), {"sha256": decode.content_hash(path, progress=progress)}
+    except OSError as error:
+        return None, {"sha256": ""} | dict.fromkeys(domains, _unreadable(error))
+    except MemoryError as error:
+        return None, {"sha256": ""} | dict.fromkeys(domains, _failure(error))
+
+
+def state(path: Path, *, missing_ok: bool = False) -> tuple[int, ...]:
+    """Return what changes when a file does; () where it is missing, if it may be."""
     try:
         facts = os.stat(path)
     except OSError:
@@ -87,9 +110,9 @@ def _sound(task: Task, spec: Spec, progress: Callable[[], None]) -> Iterator[tup
         except StopIteration as end:
             return dataclasses.asdict(end.value)
 
-    held = _guarded(advance)
+    held = guarded(advance)
     while "error" not in held:
-        following = _guarded(advance)
+        following = guarded(advance)
         if "waveform" not in following:
             held = following if "error" in following else held | following
             break
@@ -98,7 +121,7 @@ def _sound(task: Task, spec: Spec, progress: Callable[[], None]) -> Iterator[tup
     yield held, False
 
 
-def _guarded(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def guarded(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Call a decoder; what it raises becomes the file's own error."""
     from pipelines import decode
 

@@ -113,6 +113,25 @@ class Spec:
         """Return how many log-Mel frames `samples` samples give (0 when shorter than one FFT)."""
         return max(0, 1 + (samples - self.fft_samples) // self.hop_samples)
 
+    def part_edges(self, frames: int) -> list[int]:
+        """Return where `frames` log-Mel frames are cut into the fewest parts of at most `part_seconds`, as equal as can be.
+
+        Part n is of the frames from edge n up to edge n + 1; its samples are those of `samples_of`.
+
+        >>> Spec().part_edges(98), Spec().part_edges(12_000), Spec(part_seconds=0.052).part_edges(7)
+        ([0, 98], [0, 4000, 8000, 12000], [0, 2, 5, 7])
+        """
+        parts = -(-frames // self.frame_count(self.part_samples))
+        return [round(part * frames / parts) for part in range(parts + 1)]
+
+    def samples_of(self, first: int, end: int) -> tuple[int, int]:
+        """Return the first sample and the end of those that the log-Mel frames from `first` up to `end` are taken from.
+
+        >>> Spec().samples_of(0, 1), Spec().samples_of(10, 12)
+        ((0, 512), (1600, 2272))
+        """
+        return first * self.hop_samples, (end - 1) * self.hop_samples + self.fft_samples
+
     def segment_count(self, frames: int) -> int:
         """Return how many segments cover `frames` frames; the last one is moved back to end with the clip.
 

@@ -64,8 +64,7 @@ def _between(one: tuple[int, Box | None], frames: list[Seen], other: tuple[int, 
     (first, box), (last, next_box) = one, other
     if box and next_box and overlap(box, next_box) > AGREEMENT:
         for number, _ in frames:
-            share = (number - first) / (last - first)
-            yield number, tuple(round(a + share * (b - a)) for a, b in zip(box, next_box, strict=True))
+            yield number, interpolated(box, next_box, (number - first) / (last - first))
         return
     middle = len(frames) // 2
     number, frame = frames[middle]
@@ -73,3 +72,13 @@ def _between(one: tuple[int, Box | None], frames: list[Seen], other: tuple[int, 
     yield searched
     yield from _between(one, frames[:middle], searched, search)
     yield from _between(searched, frames[middle + 1 :], other, search)
+
+
+def interpolated(one: Box, other: Box, share: float) -> Box:
+    """Return the box that lies between two, at a share of the way.
+
+    >>> interpolated((0, 0, 10, 10), (8, 0, 14, 14), 0.25)
+    (2, 0, 11, 11)
+    """
+    left, top, width, height = (round(a + share * (b - a)) for a, b in zip(one, other, strict=True))
+    return left, top, width, height

@@ -18,8 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.reading import MEMORY_BYTES, Task, read_file
+from pipelines.reading import MEMORY_BYTES, Readable, Task
 from pipelines.spec import InputError, Spec
+
+__all__ = ["STALL_SECONDS", "Pool", "Task", "processors"]
 
 STALL_SECONDS = 120.0
 """A worker that decodes nothing for this long is taken to hang."""
@@ -57,8 +59,8 @@ class _Worker:
             self.close()
             raise InputError(f"a worker process cannot start (exit status {self.exit_status}); its own message stands above") from error
 
-    def read(self, task: Task, spec: Spec, stall_seconds: float) -> Iterator[dict[str, Any]]:
-        """Yield what `read_file` does; raises EOFError when the worker dies, TimeoutError when it was stopped for hanging."""
+    def read(self, task: Readable, spec: Spec, stall_seconds: float) -> Iterator[dict[str, Any]]:
+        """Yield what `task.read` does; raises EOFError when the worker dies, TimeoutError when it was stopped for hanging."""
         self.wait_until_ready()
         try:
             self._send((task, spec))
@@ -112,7 +114,7 @@ def _framed(message) -> bytes:
 
 
 class Pool:
-    """Worker processes for `read_file`; `read` may be called from several threads.
+    """Worker processes in which tasks are read; `read` may be called from several threads.
 
     >>> with Pool(workers=1) as pool:
     ...     next(pool.read(Task(Path("missing.wav"), ("audio",))))["audio"]
@@ -154,7 +156,7 @@ class Pool:
             self._workers.add(worker)
             return worker
 
-    def read(self, task: Task) -> Iterator[dict[str, Any]]:
+    def read(self, task: Readable) -> Iterator[dict[str, Any]]:
         """Have one file decoded by a worker; a crash or a hang becomes the file's own error.
 
         A worker is taken at once and held until the last message was drawn. Whoever has several under way must draw from
@@ -167,7 +169,7 @@ class Pool:
                 break
         return self._messages(worker, task)
 
-    def _messages(self, worker: _Worker | None, task: Task) -> Iterator[dict[str, Any]]:
+    def _messages(self, worker: _Worker | None, task: Readable) -> Iterator[dict[str, Any]]:
         try:
             worker = worker or self._started()
             yield from worker.read(task, self._spec, self._stall_seconds)
@@ -226,7 +228,7 @@ def _serve() -> None:
         send(None)
         while size := tasks.read(8):
             task, spec = pickle.loads(tasks.read(int.from_bytes(size, "little")))
-            for message in read_file(task, spec, progress=progress):
+            for message in task.read(spec, progress=progress):
                 send(message)
     except (EOFError, BrokenPipeError):  # the build has what it wanted, or was stopped
         return

@@ -118,6 +118,52 @@ def test_viola_jones_finds_no_head_in_noise_or_nothing():
         assert detectors.detect_face(luma) is None
 
 
+# All faces
+
+
+def test_all_faces_are_sought_at_200_lines_and_each_closely(monkeypatch):
+    """600 lines are shrunk by 3; the glance's boxes, the largest first, are (300, 60, 120, 120) and (90, 30, 90, 90) of the picture.
+
+    Around the first, (260, 20) to (460, 220) shrunk by 1.2; around the second, (60, 0) to (210, 150) as it is.
+    """
+    cascades = Cascades(monkeypatch, [(30, 10, 30, 30), (100, 20, 40, 40)], [(30, 40, 100, 90)], [(25, 35, 95, 85)])
+    found = detectors.find_faces(picture(600, 800)[..., 0])
+    assert found == [(260 + 36, 20 + 48, 120, 108), (60 + 25, 35, 95, 85)]
+    assert [(luma.shape, least) for _, luma, least in cascades.asked] == [((200, 267), 20), ((167, 167), 70), ((150, 150), 63)]
+
+
+def test_a_face_that_is_taken_or_found_already_is_left_out(monkeypatch):
+    """The first of two is taken; the box near which one is looked for covers the other, which is not sought again."""
+    taken, near = (160, 10, 30, 30), (90, 40, 30, 30)
+    cascades = Cascades(monkeypatch, [(160, 12, 30, 30), (92, 41, 30, 30)], [(12, 11, 28, 28)])
+    assert detectors.find_faces(picture(100, 200)[..., 0], [taken], [near]) == [(80 + 12, 30 + 11, 28, 28)]
+    assert len(cascades.asked) == 2
+    cascades = Cascades(monkeypatch, [(32, 1, 18, 28)])  # (120 + 32, 0 + 1): what is beside the box before is the taken one
+    assert detectors.find_faces(picture(100, 200)[..., 0], [taken], [(130, 10, 30, 30)], whole=False) == []
+    assert len(cascades.asked) == 1
+
+
+def test_what_is_not_confirmed_closely_is_left_out(monkeypatch):
+    assert Cascades(monkeypatch, [(30, 10, 30, 30)], [], [], []) and detectors.find_faces(picture(100, 200)[..., 0]) == []
+
+
+def test_two_drawn_heads_are_found_where_one_search_would_find_each():
+    rgb = np.concatenate([media.film(1, seed=seed)[0] for seed in (0, 1)], axis=1)
+    luma = decode.Frame.of_rgb(rgb).luma
+    for find in map(detectors.finder, ("viola-jones", "alt2")):
+        boxes = sorted(find(luma))
+        assert len(boxes) == 2 and boxes[0][0] < 320 < boxes[1][0]
+        assert find(luma, boxes[:1]) == boxes[1:] and find(luma, boxes) == []
+    assert detectors.find_faces(np.full((256, 320), 90, np.uint8)) == []
+
+
+@pytest.mark.parametrize(("left", "expected"), [(0, True), (27, True), (28, False), (40, False)])
+def test_boxes_of_which_the_smaller_lies_in_the_other_by_more_than_three_tenths_are_of_one_face(left, expected):
+    """Of 40 columns, 13 and 12 are shared at 27 and 28."""
+    box = (left, 0, 40, 60)
+    assert detectors.covered(box, [(0, 0, 40, 40)]) == expected and not detectors.covered(box, [])
+
+
 # By name
 
 
@@ -175,8 +221,10 @@ def test_blazefaces_box_is_where_its_anchor_says(monkeypatch, fresh, tmp_path, a
     width, height = 2 * 16, 2 * 32  # the picture is twice the network's
     assert blaze(luma, None) == (2 * (centre[0] + 2) - width // 2, 2 * (centre[1] - 1) - height // 2, width, height)
     assert net.blob.shape == (1, 3, 128, 128) and (net.blob[0, :, :64] == 1).all() and (net.blob[0, :, 64:] == -1).all()
+    assert detectors.finder("blazeface")(luma) == [blaze(luma, None)]
+    assert detectors.finder("blazeface")(luma, [blaze(luma, None)]) == []
     net.logits[:] = -0.1
-    assert blaze(luma, None) is None
+    assert blaze(luma, None) is None and detectors.finder("blazeface")(luma) == []
 
 
 def test_blazeface_finds_real_faces(corpora, fresh):

@@ -1,0 +1,162 @@
+"""Video or still -> the faces of all persons in it, and key frames, in messages as they come: what `watching` sends; no tensorflow."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pipelines import decode, faces
+from pipelines.ahead import Signs, read_ahead
+from pipelines.decode import Frame, MediaError
+from pipelines.detectors import Box, finder
+from pipelines.following import UNSEEN_SECONDS, Persons, follow_faces
+from pipelines.spec import Spec, spaced_indices
+from pipelines.tracking import ANCHOR_STEP
+from pipelines.video import VideoReader
+
+ASSUMED_RATE_HZ = 25.0
+"""Pictures a second of a file that does not tell; its times are then as good as this guess."""
+LOOK_SECONDS = 1.0
+"""How long at most from one search of the whole picture for further faces to the next."""
+BLOCK_FACES = 64
+"""The most faces of one message."""
+JPEG_QUALITY = 85
+
+Messages = Generator[dict[str, Any], None, dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What is wanted of a video or still."""
+
+    detector: str = "viola-jones"
+    faces_per_second: float = 4.0
+    pictures: int = 0
+    """How many key frames."""
+    picture_width: int = 480
+    """The widest that a key frame may be sent."""
+
+
+@dataclasses.dataclass
+class _Seen:
+    """What is kept of a frame until its persons have numbers: not the frame."""
+
+    seconds: float
+    boxes: list[Box]
+    crops: list[np.ndarray]
+    picture: dict[str, Any] | None
+
+
+def view_still(path: Path, *, spec: Spec, view: View) -> Messages:
+    """Yield the faces of a still, the one that the build takes first, and return its facts; see `view_video`."""
+    detect, find = faces.detector(view.detector), finder(view.detector)
+    frame = Frame.of_rgb(decode.read_still(path))
+    box = detect(frame.luma, None)
+    boxes = [box] if box else []
+    boxes += find(frame.luma, boxes)
+    sender = _Sender()
+    yield from sender.add(_seen(frame, 0.0, boxes, spec, view, is_key=view.pictures > 0), range(1, len(boxes) + 1))
+    yield from sender.rest()
+    if not boxes:
+        raise MediaError("no face found in the image")
+    return {"seconds": 0.0, "looked_at": 1, "size": _size(frame), "undecodable": 0}
+
+
+def view_video(path: Path, *, spec: Spec, view: View, progress: Callable[[], None] = lambda: None) -> Messages:
+    """Yield the faces of a video as they are found, with key frames, and return its facts.
+
+    Wanted are `view.faces_per_second` evenly spaced frames, and no fewer than `spec.frames_per_clip`. A clip that this
+    number is enough for gives the very faces that `faces.read_faces` does, but nothing in place of a frame without one.
+
+    Args:
+        path: A video.
+        spec: Sizes and counts.
+        view: What is wanted.
+        progress: Called after every packet, every decoded picture and every search, by this thread alone.
+
+    Yields:
+        `{"length": seconds}` first, `{"visual": {"seconds", "face", "boxes", "faces"}}` of at most `BLOCK_FACES`, and
+        `{"pictures": [...]}`; see `watching.Watch`.
+
+    Returns:
+        `{"seconds", "looked_at", "size", "undecodable"}`, as `faces.FacesFound`; size: width and height in pixels.
+
+    Raises:
+        MediaError: The file cannot be decoded, or no face was found.
+    """
+    detect, find, signs = faces.detector(view.detector), finder(view.detector), Signs(progress)
+    sender, size = _Sender(), None
+    with VideoReader(path, progress=signs) as video:
+        seconds = video.seconds or video.count / ASSUMED_RATE_HZ
+        yield {"length": seconds}
+        wanted = max(spec.frames_per_clip, math.ceil(round(seconds * view.faces_per_second, 6)))
+        targets = spaced_indices(video.count, wanted)
+        keys = {targets[index] for index in spaced_indices(len(targets), view.pictures)} if view.pictures else set()
+        spacing_seconds = seconds / len(targets)
+        persons = Persons(unseen_seconds=max(UNSEEN_SECONDS, 2.5 * spacing_seconds))
+        with closing(read_ahead(video.frames(targets), signs)) as frames:
+            tracked = faces.tracked_boxes(frames, detect, video.count / len(targets), progress)
+            step = min(ANCHOR_STEP, max(1, int(LOOK_SECONDS / spacing_seconds)))
+            for number, frame, boxes in follow_faces(tracked, find, step=step, progress=progress):
+                size = size or _size(frame)
+                seen = _seen(frame, number * seconds / video.count, boxes, spec, view, is_key=number in keys)
+                for held, numbers in persons.add(seen.seconds, boxes, seen):
+                    yield from sender.add(held, numbers)
+        for held, numbers in persons.end():
+            yield from sender.add(held, numbers)
+        yield from sender.rest()
+        if not sender.sent:
+            raise MediaError(f"no face found in {len(targets)} frames" if size else f"none of {len(targets)} frames could be decoded")
+        return {"seconds": seconds, "looked_at": len(targets), "size": size, "undecodable": video.undecodable + video.missing}
+
+
+def _size(frame: Frame) -> list[int]:
+    height, width = frame.luma.shape
+    return [width, height]
+
+
+def _seen(frame: Frame, seconds: float, boxes: list[Box], spec: Spec, view: View, *, is_key: bool) -> _Seen:
+    crops = [faces.crop_frame(frame, box, spec=spec) for box in boxes]
+    return _Seen(seconds, boxes, crops, _picture(frame, seconds, view.picture_width) if is_key else None)
+
+
+def _picture(frame: Frame, seconds: float, most_width: int) -> dict[str, Any]:
+    """Return a key frame as a JPEG of at most that width."""
+    rgb, (width, height) = np.ascontiguousarray(frame.rgb()), _size(frame)
+    if width > most_width:
+        rgb = cv2.resize(rgb, (most_width, max(1, round(height * most_width / width))), interpolation=cv2.INTER_AREA)
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+    return {"seconds": seconds, "jpeg": encoded.tobytes(), "size": [width, height]}
+
+
+class _Sender:
+    """Makes messages of what was seen."""
+
+    def __init__(self):
+        self._rows: list[tuple[float, int, Box, np.ndarray]] = []
+        self.sent = 0
+        """How many faces."""
+
+    def add(self, seen: _Seen, numbers) -> Iterator[dict[str, Any]]:
+        named = [(number, index) for index, number in enumerate(numbers) if number is not None]
+        for number, index in named:
+            self._rows.append((seen.seconds, number, seen.boxes[index], seen.crops[index]))
+            if len(self._rows) == BLOCK_FACES:
+                yield from self.rest()
+        if seen.picture is not None:
+            yield {"pictures": [seen.picture | {"boxes": [[number, *seen.boxes[index]] for number, index in named]}]}
+
+    def rest(self) -> Iterator[dict[str, Any]]:
+        """Yield what does not fill a message yet."""
+        if not self._rows:
+            return
+        seconds, numbers, boxes, crops = zip(*self._rows, strict=True)
+        self._rows = []
+        self.sent += len(crops)
+        block = {"seconds": np.array(seconds, np.float64), "face": np.array(numbers, np.int64), "boxes": np.array(boxes, np.int64)}
+        yield {"visual": block | {"faces": np.stack(crops)}}

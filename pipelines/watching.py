@@ -1,0 +1,124 @@
+"""One clip -> what is needed to predict its emotion, in messages: faces of all persons, key frames and sound; no tensorflow.
+
+A `Watch` is read by the worker processes of `workers.Pool`, as the build's `reading.Task` is.
+"""
+
+import dataclasses
+from collections.abc import Callable, Generator, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from pipelines.reading import CHANGED, begun, guarded, state
+from pipelines.spec import DOMAINS, Spec
+
+Messages = Generator[dict[str, Any], None, dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """One media file to watch and listen to."""
+
+    path: Path
+    still: bool = False
+    detector: str = "viola-jones"
+    """A name of `detectors.DETECTORS`."""
+    faces_per_second: float = 4.0
+    """How many frames of each second of a video are looked at; of a short one, `Spec.frames_per_clip` in all."""
+    pictures: int = 0
+    """How many key frames are sent."""
+    picture_width: int = 480
+    """The widest that a key frame is sent."""
+    domains: tuple[str, ...] = DOMAINS
+
+    def read(self, spec: Spec, *, progress: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
+        """Read the file, in as little memory for two hours as for one minute.
+
+        A video's further faces are those that are seen twice; one of a still needs to be seen once. The sound is cut as a
+        record is, and comes after the faces.
+
+        Yields:
+            Messages in which `more` is set, each with one of:
+                `length`: how many seconds a video is long, first;
+                `visual`: `{"seconds": float64 [n], "face": int64 [n], "boxes": int64 [n, 4], "faces": uint8 [n, 64, 64, 3]}`,
+                    at most 64 in the order of time; `face` is the number of a person, from 1; a box is left, top, width and
+                    height in pixels of the upright picture.
+                `pictures`: `[{"seconds", "jpeg": bytes, "size": [width, height], "boxes": [[face, left, top, width, height]]}]`;
+                    size and boxes are of the full picture, the JPEG may be smaller.
+                `audio`: `{"waveform": float32 [samples], "start_seconds"}`, a part of the sound.
+            Last `{"more": False, "sha256"}` with the facts of each domain: `visual` as `viewing.view_video` returns them,
+            `audio` as `sound.Track`; or `{"error": reason}`, which stands for what came before, with `retry` where another
+            call may read it. An error of one domain leaves the other as it is.
+        """
+        before, last = begun(self.path, self.domains, progress=progress)
+        if before is None:
+            yield last | {"more": False}
+            return
+        for domain, messages in (("visual", self._view), ("audio", self._listen)):
+            if domain in self.domains:
+                last[domain] = yield from _guarded(messages(spec, progress))
+        if state(self.path, missing_ok=True) != before:
+            last |= dict.fromkeys(self.domains, CHANGED)
+        yield last | {"more": False}
+
+    def _view(self, spec: Spec, progress: Callable[[], None]) -> Messages:
+        from pipelines import viewing
+
+        view = viewing.View(self.detector, self.faces_per_second, self.pictures, self.picture_width)
+        if self.still:
+            return (yield from viewing.view_still(self.path, spec=spec, view=view))
+        return (yield from viewing.view_video(self.path, spec=spec, view=view, progress=progress))
+
+    def _listen(self, spec: Spec, progress: Callable[[], None]) -> Messages:
+        from pipelines.decode import MediaError
+
+        if self.still:
+            raise MediaError("no sound track: a still picture")
+        return (yield from read_parts(self.path, spec=spec, progress=progress))
+
+
+def read_parts(path: Path, *, spec: Spec, progress: Callable[[], None] = lambda: None) -> Messages:
+    """Yield `{"audio": {"waveform", "start_seconds"}}` for the parts that records are cut into, and return the facts of the track.
+
+    Where there are several parts, the sound is read twice: where they are cut depends on how long all of it is.
+
+    Raises:
+        MediaError: As `sound.read_blocks` does.
+    """
+    import numpy as np
+
+    from pipelines import sound
+
+    first, samples, blocks, track = None, 0, sound.read_blocks(path, spec=spec, progress=progress), None
+    while track is None:
+        try:
+            block = next(blocks)
+            first = block if first is None else first
+            samples += block.size
+        except StopIteration as end:
+            track = end.value
+    edges = spec.part_edges(spec.frame_count(samples))
+    # The first block is never longer than a part may be: where it is all, there is one part.
+    blocks = iter([first]) if samples == first.size else sound.read_blocks(path, spec=spec, progress=progress)
+    held, start = np.zeros(0, np.float32), 0  # what is held of the sound, and at which sample that begins
+    for frames in pairwise(edges):
+        begins, ends = spec.samples_of(*frames)
+        while start + held.size < ends:
+            held = np.concatenate([held, next(blocks)])
+        yield {"audio": {"waveform": held[begins - start : ends - start].copy(), "start_seconds": begins / spec.sample_rate_hz}}
+        held, start = held[ends - start - spec.fft_samples :], ends - spec.fft_samples
+    return dataclasses.asdict(track)
+
+
+def _guarded(messages: Messages) -> Messages:
+    """Yield the messages, and return what they return, or the error that they end in."""
+
+    def advance() -> dict[str, Any]:
+        try:
+            return {"message": next(messages)}
+        except StopIteration as end:
+            return {"facts": end.value}
+
+    while "message" in (step := guarded(advance)):
+        yield step["message"] | {"more": True}
+    return step.get("facts", step)

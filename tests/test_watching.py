@@ -1,0 +1,294 @@
+"""What predict reads of a clip: the build's very faces and parts of sound, of every person apart, whatever the file is."""
+
+import re
+import signal
+from itertools import pairwise
+
+import cv2
+import media
+import numpy as np
+import pytest
+from builds import build_json
+
+from pipelines import decode, faces, records, viewing
+from pipelines.detectors import overlap
+from pipelines.sound import read_waveform
+from pipelines.spec import Spec
+from pipelines.watching import Watch
+from pipelines.workers import Pool
+
+
+def gathered(messages):
+    """Return {"seconds", "face", "boxes", "faces"} of all messages, the key frames, the parts of sound and the last message."""
+    *blocks, last = messages
+    assert all(block["more"] and len(block) == 2 for block in blocks) and not last["more"]
+    rows = [block["visual"] for block in blocks if "visual" in block]
+    assert all(0 < len(block["faces"]) <= 64 for block in rows)
+    seen = {name: np.concatenate([block[name] for block in rows]) for name in rows[0]} if rows else None
+    return seen, [picture for block in blocks for picture in block.get("pictures", [])], [b["audio"] for b in blocks if "audio" in b], last
+
+
+def watch(path, **options):
+    return gathered(Watch(path, **options).read(Spec()))
+
+
+def looks(path, **options):
+    """Return {number of the frame: {face: box}} as `watch` finds them, at 25 pictures a second."""
+    found, (seen, *_) = {}, watch(path, domains=("visual",), **options)
+    for seconds, face, box in zip(seen["seconds"], seen["face"], seen["boxes"], strict=True):
+        found.setdefault(round(25 * seconds), {})[int(face)] = box.tolist()
+    return found
+
+
+ROOM = 448  # the width of what two or three heads walk about in
+HEADS = {seed: media.film(50, seed=seed)[:, 40:, 70:250] for seed in (0, 1)}  # [50, 216, 180, 3]
+
+
+def stage(frames, places, *, width=ROOM):
+    """Return pictures of heads: `places(number)` gives (seed, left) of each, the last in front."""
+    pictures = np.full((frames, 216, width, 3), 96, np.uint8)
+    for number in range(frames):
+        for seed, left in places(number):
+            start, end = max(0, left), min(width, left + 180)
+            if start < end:
+                pictures[number, :, start:end] = HEADS[seed][number % 50][:, start - left : end - left]
+    return pictures
+
+
+@pytest.fixture(scope="module")
+def speaker(tmp_path_factory):
+    """Two seconds of one person with sound."""
+    return media.write_video(tmp_path_factory.mktemp("one") / "a.mp4", media.film(50), sound=media.noise(2, 44_100, channels=2))
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with Pool(workers=1, stall_seconds=5.0) as pool:
+        yield pool
+
+
+# One person
+
+
+def test_the_face_of_one_person_is_the_builds_to_the_bit(speaker):
+    seen, pictures, (part,), last = watch(speaker)
+    np.testing.assert_array_equal(seen["faces"], faces.read_faces(speaker).faces)
+    assert {name: (array.dtype, array.shape) for name, array in seen.items()} == {
+        "seconds": (np.float64, (16,)),
+        "face": (np.int64, (16,)),
+        "boxes": (np.int64, (16, 4)),
+        "faces": (np.uint8, (16, 64, 64, 3)),
+    }
+    assert (seen["face"] == 1).all() and pictures == []
+    np.testing.assert_allclose(seen["seconds"], np.array([(2 * n + 1) * 50 // 32 for n in range(16)]) / 25)
+    assert last["visual"] == {"seconds": 2.0, "looked_at": 16, "size": [320, 256], "undecodable": 0}
+    waveform, track = read_waveform(speaker)
+    np.testing.assert_array_equal(part["waveform"], waveform[: Spec().samples_of(0, Spec().frame_count(waveform.size))[1]])
+    assert part["start_seconds"] == 0 and last["audio"]["seconds"] == track.seconds and last["audio"]["rate_hz"] == 44_100
+    assert last["sha256"] == decode.content_hash(speaker)
+
+
+def test_a_worker_sends_the_same(pool, speaker):
+    here, there = watch(speaker, pictures=3), gathered(pool.read(Watch(speaker, pictures=3)))
+    for name in here[0]:
+        np.testing.assert_array_equal(here[0][name], there[0][name])
+    np.testing.assert_array_equal(here[2][0]["waveform"], there[2][0]["waveform"])
+    assert here[1] == there[1] and here[3] == there[3]
+
+
+def test_key_frames_are_spaced_over_the_wanted_ones_and_tell_who_is_where(speaker):
+    seen, pictures, _, _ = watch(speaker, pictures=3, picture_width=200)
+    wanted = [(2 * n + 1) * 50 // 32 for n in range(16)]
+    assert [round(25 * picture["seconds"]) for picture in pictures] == [wanted[2], wanted[8], wanted[13]]
+    for picture in pictures:
+        (row,) = np.flatnonzero(seen["seconds"] == picture["seconds"])
+        assert picture["size"] == [320, 256] and picture["boxes"] == [[1, *seen["boxes"][row].tolist()]]
+        image = cv2.imdecode(np.frombuffer(picture["jpeg"], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        original = cv2.resize(media.film(50)[round(25 * picture["seconds"])], (200, 160), interpolation=cv2.INTER_AREA)
+        assert image.shape == (160, 200, 3) and np.abs(image.astype(int) - original).mean() < 6
+    assert cv2.imdecode(np.frombuffer(watch(speaker, pictures=1)[1][0]["jpeg"], np.uint8), cv2.IMREAD_COLOR).shape == (256, 320, 3)
+
+
+def test_a_longer_clip_is_looked_at_so_many_times_a_second(tmp_path):
+    """6 s: 24 frames, at 10 a second 60, in blocks of at most 64; and 16 frames at the least."""
+    path = media.write_video(tmp_path / "a.mp4", np.concatenate([media.film(50)] * 3))
+    seen, _, _, last = watch(path)
+    assert last["visual"]["looked_at"] == len(seen["faces"]) == 24 and set(seen["face"]) == {1}
+    np.testing.assert_allclose(np.diff(seen["seconds"]), 0.25, atol=0.031)  # a picture lasts 0.04 s
+    for per_second, count in ((10, 60), (20, 120), (0.1, 16)):
+        seen, _, _, last = watch(path, faces_per_second=per_second, domains=("visual",))
+        assert last["visual"]["looked_at"] == count and len(seen["faces"]) == count and set(seen["face"]) == {1}
+
+
+def test_a_file_that_tells_no_rate_has_times_of_25_pictures_a_second(monkeypatch, speaker):
+    class Timeless(viewing.VideoReader):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            self.seconds = 0.0
+
+    usual = watch(speaker, domains=("visual",))
+    monkeypatch.setattr(viewing, "VideoReader", Timeless)
+    odd = watch(speaker, domains=("visual",))
+    np.testing.assert_array_equal(odd[0]["seconds"], usual[0]["seconds"])
+    assert odd[3] == usual[3]
+
+
+@pytest.mark.parametrize("pattern", ["ravdess/*/*.mp4", "crema-d/VideoFlash/*.flv", "grid/*.mpg"])
+def test_a_real_clip_of_one_person_has_one_face_the_builds(corpora, pattern):
+    paths = sorted(corpora.glob(pattern))
+    assert len(paths) >= 3
+    for path in paths:
+        seen, _, _, last = watch(path, domains=("visual",))
+        assert set(seen["face"]) == {1} and len(seen["face"]) >= 0.9 * last["visual"]["looked_at"], path
+        if last["visual"]["seconds"] <= 4 and len(seen["face"]) == 16:
+            np.testing.assert_array_equal(seen["faces"], faces.read_faces(path).faces)
+        dense = watch(path, domains=("visual",), faces_per_second=1000)[0]
+        assert set(dense["face"]) == {1}, path
+
+
+# Several
+
+
+@pytest.mark.parametrize("detector", ["viola-jones", "alt2"])
+def test_persons_side_by_side_are_followed_apart(tmp_path, detector):
+    """In each of three thirds of the picture one."""
+    pictures = np.concatenate([media.film(50, seed=seed)[:, :, 50:270] for seed in (0, 1, 2)], axis=2)
+    found = looks(media.write_video(tmp_path / "a.mp4", pictures), detector=detector)
+    assert len(found) == 16 and {tuple(sorted(boxes)) for boxes in found.values()} == {(1, 2, 3)}
+    thirds = {face: {(boxes[face][0] + boxes[face][2] // 2) // 220 for boxes in found.values()} for face in (1, 2, 3)}
+    assert sorted(map(sorted, thirds.values())) == [[0], [1], [2]]
+
+
+def test_one_who_enters_late_is_the_second(tmp_path):
+    """From the 50th picture of 125 on; looked at every 6th or 7th."""
+    pictures = stage(125, lambda number: [(0, 10)] + [(1, 240)] * (number >= 50))
+    found = looks(media.write_video(tmp_path / "a.mp4", pictures))
+    assert {tuple(sorted(boxes)) for number, boxes in found.items() if number < 50} == {(1,)}
+    assert {tuple(sorted(boxes)) for number, boxes in found.items() if number >= 50} == {(1, 2)}
+
+
+def test_two_who_swap_sides_keep_their_numbers(tmp_path):
+    """Each walks 240 pixels in 3 s, one in front of the other; who was on the left at first is on the right at last."""
+
+    def places(number):
+        way = round(240 * min(1, max(0, number - 25) / 75))
+        return [(1, 250 - way), (0, 10 + way)]
+
+    found = looks(media.write_video(tmp_path / "a.mp4", stage(125, places)))
+    first, last = found[min(found)], found[max(found)]
+    assert sorted(first) == sorted(last) == [1, 2] and {face for boxes in found.values() for face in boxes} == {1, 2}
+    left = min(first, key=lambda face: first[face][0])
+    assert first[left][0] < 100 and last[left][0] > 250 and last[3 - left][0] < 100
+
+
+def test_one_who_is_away_for_three_seconds_is_new_and_the_other_is_not(tmp_path):
+    pictures = stage(150, lambda number: [(0, 10)] + [(1, 240)] * (not 30 <= number < 105))
+    found = looks(media.write_video(tmp_path / "a.mp4", pictures))
+    assert sorted(found[min(found)]) == [1, 2] and sorted(found[max(found)]) in ([1, 3], [2, 3])
+    assert {len(boxes) for number, boxes in found.items() if 30 <= number < 105} == {1}
+
+
+def test_what_is_seen_but_once_is_not_sent(tmp_path):
+    """A head in a single wanted picture; the key frame there does not tell of it either."""
+    wanted = (2 * 9 + 1) * 75 // 32
+    pictures = stage(75, lambda number: [(0, 10)] + [(1, 240)] * (number == wanted))
+    path = media.write_video(tmp_path / "a.mp4", pictures)
+    (frame,) = faces.VideoReader(path).frames([wanted])
+    assert len(viewing.finder("viola-jones")(frame[1].luma)) == 2
+    seen, keys, _, _ = watch(path, pictures=16, domains=("visual",))
+    assert set(seen["face"]) == {1} and len(seen["face"]) == 16 and all(len(key["boxes"]) == 1 for key in keys) and len(keys) == 16
+
+
+def test_a_still_with_two_faces(tmp_path):
+    path = media.write_still(tmp_path / "a.png", stage(1, lambda number: [(0, 10), (1, 240)])[0])
+    seen, (picture,), sound, last = watch(path, still=True, pictures=4)
+    assert seen["face"].tolist() == [1, 2] and seen["seconds"].tolist() == [0, 0] and picture["boxes"][1] == [2, *seen["boxes"][1].tolist()]
+    np.testing.assert_array_equal(seen["faces"][:1], faces.read_still_face(path).faces)
+    assert overlap(*map(tuple, seen["boxes"].tolist())) == 0 and sound == []
+    assert last["visual"] == {"seconds": 0.0, "looked_at": 1, "size": [ROOM, 216], "undecodable": 0}
+    assert last["audio"] == {"error": "no sound track: a still picture"}
+
+
+# What is not there
+
+
+def test_without_sound_or_with_silence_the_faces_are_there(tmp_path):
+    for sound, said in ((None, "no sound track"), (np.zeros((1, 44_100), np.float32), "silent sound track")):
+        path = media.write_video(tmp_path / "a.mp4", media.film(25), sound=sound)
+        seen, _, parts, last = watch(path)
+        assert len(seen["faces"]) == 16 and parts == [] and last["audio"]["error"].startswith(said) and "error" not in last["visual"]
+
+
+def test_without_a_face_or_a_picture_the_sound_is_there(tmp_path):
+    grey = media.write_video(tmp_path / "grey.mp4", np.full((25, 96, 128, 3), 90, np.uint8), sound=media.noise(1, 44_100))
+    seen, pictures, parts, last = watch(grey, pictures=2)
+    assert seen is None and last["visual"] == {"error": "no face found in 16 frames"} and "error" not in last["audio"]
+    assert [picture["boxes"] for picture in pictures] == [[], []] and len(parts) == 1
+    wav = media.write_sound(tmp_path / "a.wav", media.noise(1, 16_000))
+    seen, _, (part,), last = watch(wav)
+    assert seen is None and last["visual"] == {"error": "no video stream"} and part["waveform"].size == 15_872  # 97 hops and a window
+    still = media.write_still(tmp_path / "a.png", np.full((96, 128, 3), 90, np.uint8))
+    assert watch(still, still=True)[3]["visual"] == {"error": "no face found in the image"}
+
+
+def test_a_file_that_ends_too_early_gives_what_it_holds(tmp_path):
+    path = media.write_video(tmp_path / "a.avi", media.film(50), codec="mjpeg", pixels="yuvj420p")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    seen, _, _, last = watch(path)
+    assert len(seen["faces"]) > 10 and last["visual"]["undecodable"] > 10
+    path.write_bytes(content[:100])
+    assert set(watch(path)[3]["visual"]) == set(watch(path)[3]["audio"]) == {"error"}
+
+
+def test_a_file_that_is_not_there_or_changes(monkeypatch, tmp_path):
+    (message,) = Watch(tmp_path / "gone.mp4").read(Spec())
+    unreadable = {"error": "cannot be read (No such file or directory)", "retry": "unreadable"}
+    assert message == {"sha256": "", "more": False, "visual": unreadable, "audio": unreadable}
+    path = media.write_sound(tmp_path / "a.wav", media.noise(0.5, 16_000))
+    messages = Watch(path, domains=("audio",)).read(Spec())
+    assert "waveform" in next(messages)["audio"]
+    media.write_sound(path, media.noise(0.7, 16_000))
+    (last,) = messages
+    assert last["audio"] == {"error": "changed while it was read", "retry": "changed"} and "visual" not in last
+
+
+@pytest.mark.parametrize("trap", ["exit", f"signal{signal.SIGSEGV}", "hang"])
+def test_a_crash_or_a_hang_costs_its_file_alone(pool, speaker, trap):
+    (message,) = pool.read(Watch(media.Trap(trap)))
+    assert re.match("decoder (crashed|made no progress)", message["visual"]["error"]) and message["visual"] == message["audio"]
+    assert len(gathered(pool.read(Watch(speaker)))[0]["faces"]) == 16
+
+
+# Sound, in parts
+
+
+def test_long_sound_is_cut_as_the_builds_records_are(capsys, tmp_path):
+    """150 s of 22 050 Hz: three parts, each the very samples of a record's PCM."""
+    path = media.write_sound(tmp_path / "media/sad/a.wav", media.noise(150, 22_050), rate_hz=22_050)
+    _, _, parts, last = watch(path, domains=("audio",))
+    status, _, _ = build_json(capsys, "--corpus", "folder", "--media", tmp_path / "media", "--out", tmp_path / "out", "--waveform")
+    assert status == 0
+    folder = tmp_path / "out/folder/audio"
+    kept = sorted(records.read(folder, records.read_manifest(folder)), key=lambda record: int(record["part"]))
+    assert len(parts) == len(kept) == 3 and last["audio"]["seconds"] == 150
+    for part, record in zip(parts, kept, strict=True):
+        pcm = np.clip(np.round(part["waveform"] * 32768), -32768, 32767).astype(np.int16)
+        np.testing.assert_array_equal(pcm, record["pcm"])
+        assert part["waveform"].size <= Spec().part_samples
+    starts = [edge * 0.01 for edge in Spec().part_edges(Spec().frame_count(150 * 16_000))[:-1]]
+    np.testing.assert_allclose([part["start_seconds"] for part in parts], starts)
+
+
+@pytest.mark.parametrize("seconds", [0.032, 0.5, 59.99, 60.0, 60.006, 60.03, 121.0])
+def test_parts_together_are_the_whole(tmp_path, seconds):
+    path = media.write_sound(tmp_path / "a.wav", media.noise(seconds, 16_000))
+    _, _, parts, _ = watch(path, domains=("audio",))
+    waveform, _ = read_waveform(path)
+    spec = Spec()
+    edges = spec.part_edges(spec.frame_count(waveform.size))
+    assert len(parts) == len(edges) - 1 and edges[-1] == spec.frame_count(waveform.size)
+    for part, frames in zip(parts, pairwise(edges), strict=True):
+        first, end = spec.samples_of(*frames)
+        np.testing.assert_array_equal(part["waveform"], waveform[first:end])
+        assert part["start_seconds"] == first / 16_000 and end - first <= spec.part_samples
