@@ -104,4 +104,5 @@ def segments(static: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
     count = 1 + -(-last // spec.segment_hop_frames)
     starts = tf.minimum(tf.range(count) * spec.segment_hop_frames, last)
     gathered = tf.gather(features, starts[:, None] + tf.range(spec.segment_frames))  # [segments, T, F, 3]
-    return tf.ensure_shape(tf.transpose(gathered, [0, 2, 1, 3]), [None, spec.mel_filters, spec.segment_frames, 3])
+    # The reshape tells the shape, as tf.ensure_shape would, which LiteRT has not.
+    return tf.reshape(tf.transpose(gathered, [0, 2, 1, 3]), [-1, spec.mel_filters, spec.segment_frames, 3])
