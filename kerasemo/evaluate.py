@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cli import Parser, load_tensorflow, run_main
-from pipelines.spec import DOMAINS, InputError
-
-PAIRS_SEED = 0
-"""Of the pairs that are drawn where there are too many to ask all: one for all runs, so that they are asked the same."""
+from pipelines.spec import DOMAINS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,34 +32,27 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
 
     Returns:
         `{"stage", "protocol", "fold", "trained_on", "sources": {source: score}, "not_scored": {source: reason}, "matching"}`; see
-        `scores.score_logits`, and for a contrastive stage `scores.score_embeddings`. `matching` has the second task, "do these
-        two clips show the same emotion?": `{"stage_before", "after", "before"}`, see `matching.score_pairs`. `after` is the
-        stage's own network on the scored sources, `before` that of the stage it started from on those whose domain that one
-        had seen; None where there is neither.
+        `scores.score_clips`, and for a contrastive stage `scores.score_embeddings`. A corpus whose faces and voices were both scored
+        has a source `CORPUS/fused` as well: the test utterances that have both, answered by the two together, see `fused.score`;
+        the fusion is fitted on validation utterances. `matching` has the second task, "do these two clips show the same emotion?":
+        `{"stage_before", "after", "before"}`, see `matching.score_pairs`. `after` is the stage's own network on the scored sources,
+        `before` that of the stage it started from on those whose domain that one had seen; None where there is neither.
 
     Raises:
         InputError: No such stage, or records that are not those it was trained on.
     """
-    from kerasemo import chain, data, matching, scores
+    from kerasemo import chain, data, fused, lineage, matching, scores
 
-    ancestry = _ancestry(options.run, options.stage)
-    result = ancestry[-1]
-    there = sources_in(options.records)
+    of = lineage.find(options.run, options.stage)
+    result, trained = of.result, of.result["trained_emotions"]
+    there = lineage.sources_in(options.records)
     asked = [source for source in (options.sources or there) if source in there]
-    trained_on = sorted({source for stage in ancestry for source in stage["trained_on"]})
-    absent = [source for source in trained_on if source not in there]
-    if absent:
-        raise InputError(
-            f"{options.records}: lacks {', '.join(absent)}, which stage {result['stage']!r} comes from, so nothing shows that no test "
-            "clip was trained on; name the records of the training"
-        )
-    sides = chain.gated_sides(options.records, asked, trained_on=trained_on, protocol=result["protocol"], fold=result["fold"])
-    for stage in ancestry:
-        _check_same_sides(stage, sides.digests, options.records)
-    predict, seen = _network(options.run, result)
+    sides = of.sides(options.records, asked=asked, there=there)
+    predict, seen = of.network()
     stage_before = result["key"]["stage"]["start_from"] or None
-    predict_before, seen_before = _network(options.run, ancestry[-2]) if stage_before else (None, [False] * len(DOMAINS))
+    predict_before, seen_before = of.network(-2) if stage_before else (None, [False] * len(DOMAINS))
     load = load or (lambda source: data.read_source(options.records, source))
+    both = fused.Both(of, sides, predict, seen, asked=asked)
     scored, left_out, after, before = {}, {}, {}, {}
     for source in asked:
         domain = source.partition("/")[2]
@@ -75,8 +65,10 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
         elif result["kind"] == "contrastive" and result["scored"] != "test":
             left_out[source] = f"a contrastive stage is scored when it is trained, and this one was on the {result['scored']} side"
         else:
-            side = chain.side_of(load(source), sides, "test")
-            reason = _not_scorable(side, side.source.emotions, result["trained_emotions"])
+            loaded = load(source)
+            both.validate(loaded)
+            side = chain.side_of(loaded, sides, "test")
+            reason = _not_scorable(side, side.source.emotions, trained)
             if reason:
                 left_out[source] = reason
                 continue
@@ -90,40 +82,20 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
             if result["kind"] == "contrastive":
                 scored[source] = result["sources"][source]
             else:
-                scored[source], _ = scores.score_outputs(outputs, side, trained=result["trained_emotions"])
+                scored[source], _ = scores.score_outputs(outputs, side, trained=trained)
+            both.test(side, outputs)
             scored[source]["deduplicated"] = any(sides.dropped[source].values())
             scored[source]["publisher_split"] = sides.splits[source.partition("/")[0]].publisher
+    scored |= both.scores(load, alone=scored)
     document = {key: result[key] for key in ("stage", "protocol", "fold", "trained_on")}
     missing = [source for source in options.sources or () if source not in there]
     second_task = {
         "stage_before": stage_before,
-        "after": matching.score_pairs(after, seed=PAIRS_SEED),
-        "before": matching.score_pairs(before, seed=PAIRS_SEED) if before else None,
+        "after": matching.score_pairs(after, seed=matching.PAIRS_SEED),
+        "before": matching.score_pairs(before, seed=matching.PAIRS_SEED) if before else None,
     }
     left_out |= dict.fromkeys(missing, f"no records in {options.records}")
     return document | {"sources": scored, "not_scored": left_out, "matching": second_task}
-
-
-def _network(run: Path, result: dict[str, Any]) -> tuple[Callable, Any]:
-    """Return what runs the network of a finished stage, and bool [domains]: which it has been trained on."""
-    from kerasemo import runs, scores
-
-    network = runs.load_network(run / result["stage"], result)
-    return scores.predictor(network, heads=runs.heads_of(result["key"])), runs.seen_domains(network)
-
-
-def sources_in(folder: Path) -> list[str]:
-    """Return the sources whose sets stand in a folder of records; InputError where there is none."""
-    from pipelines import records
-
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected sets of records, made with python -m pipelines.build --out {folder}")
-    there = [f"{path.parent.name}/{path.name}" for path in records.find_sets(folder) if path.parent.parent == folder]
-    if not there:
-        raise InputError(
-            f"{folder}: no set NAME/DOMAIN of records in it; name the folder that was given as --out to python -m pipelines.build"
-        )
-    return there
 
 
 def _not_scorable(side, corpus: Sequence[str], trained: Sequence[str]) -> str:
@@ -134,40 +106,17 @@ def _not_scorable(side, corpus: Sequence[str], trained: Sequence[str]) -> str:
     return "" if shared & test else f"no emotion in common with those trained on ({', '.join(trained)})"
 
 
-def _ancestry(run: Path, stage: str | None) -> list[dict[str, Any]]:
-    """Return the results of a stage and of those it started from, itself last."""
-    from kerasemo import runs
-
-    if not run.is_dir():
-        raise InputError(f"{run}: no such run folder; train one with python -m kerasemo.train --run {run}")
-    done = sorted(run.glob("*/metrics.json"), key=lambda path: path.stat().st_mtime_ns)
-    names = [path.parent.name for path in done]
-    if stage is None:
-        if not names:
-            raise InputError(f"{run}: no finished stage in it; train one with python -m kerasemo.train --run {run}")
-        stage = "joint" if "joint" in names else names[-1]
-    if stage not in names:
-        raise InputError(f"{run}: stage {stage!r} is not finished there; it has {', '.join(sorted(names)) or 'none'}")
-    result = runs.finished(run / stage)
-    before = result["key"]["stage"]["start_from"]
-    return [*(_ancestry(run, before) if before else []), result]
-
-
-def _check_same_sides(stage: dict[str, Any], digests: dict[str, str], records: Path) -> None:
-    """Refuse records whose sides are not those of the training: a test clip could have been trained on."""
-    for source, digest in stage["key"]["sides"].items():
-        if source in digests and digests[source] != digest:
-            raise InputError(
-                f"{records}/{source}: its sides are not those that stage {stage['stage']!r} was trained on, so a test clip could "
-                "have been trained on; name the records of the training, or train again"
-            )
-
-
 def _parser() -> Parser:
-    parser = Parser(prog="python -m kerasemo.evaluate", description="Score a trained stage on every source in the records.")
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="a run folder of kerasemo.train")
-    parser.add_argument("--stage", metavar="S", help="default: joint if it is done, else the stage finished last")
-    parser.add_argument("--records", type=Path, required=True, metavar="DIR", help="sets of records, those of the training among them")
+    parser = Parser(
+        prog="python -m kerasemo.evaluate",
+        description="Score a trained stage on every source in the records, or an exported model on those of their clips it was not "
+        "trained on.",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run", type=Path, metavar="DIR", help="a run folder of kerasemo.train")
+    what.add_argument("--model", metavar="DIR", help="an exported model: its folder, or the name of one that is shipped")
+    parser.add_argument("--stage", metavar="S", help="of a run; default: joint if it is done, else the stage finished last")
+    parser.add_argument("--records", type=Path, required=True, metavar="DIR", help="sets of records; of a run those of the training too")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the tables")
     return parser
 
@@ -176,16 +125,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, evaluate, print, and return the exit status."""
     parser = _parser()
     arguments = parser.parse_args(argv)
+    if arguments.model is not None and arguments.stage is not None:
+        parser.error("--stage is of a run folder; an exported model is of one stage: leave it out")
 
     def work() -> int:
         from kerasemo import tables
 
         load_tensorflow()
-        result = evaluate(Options(arguments.run, arguments.records, arguments.stage))
+        if arguments.model is None:
+            result, show = evaluate(Options(arguments.run, arguments.records, arguments.stage)), tables.print_evaluation
+        else:
+            from kerasemo import served_scores
+            from kerasemo.bundle import Bundle
+
+            result, show = served_scores.evaluate(Bundle.load(arguments.model), arguments.records), tables.print_served
         if arguments.json:
             print(json.dumps(result, indent=1))
         else:
-            tables.print_evaluation(result)
+            show(result)
         return 0
 
     return run_main(work, prog=parser.prog)

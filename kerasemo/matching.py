@@ -17,6 +17,9 @@ from kerasemo import metrics
 MOST_PAIRS = 50_000
 """Of two sources with more pairs so many are drawn: the draw moves an AUC by a standard deviation of some 0.004."""
 
+PAIRS_SEED = 0
+"""Of the pairs that are drawn in an evaluation: one for all, so that all networks are asked the same."""
+
 TOGETHER = "together"
 """The scatter over all sources, beside that of each (whose name has a slash)."""
 

@@ -99,7 +99,7 @@ def clip_answers(probabilities: ArrayLike, clip_of: ArrayLike) -> np.ndarray:
     >>> clip_answers([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]], [0, 0, 1]).tolist()
     [[0.75, 0.25], [0.0, 1.0]]
     """
-    return clip_means(_distributions(probabilities), clip_of)
+    return clip_means(distributions(probabilities), clip_of)
 
 
 def clip_means(values: ArrayLike, clip_of: ArrayLike) -> np.ndarray:
@@ -168,7 +168,7 @@ def evaluate(labels: ArrayLike, probabilities: ArrayLike, *, emotions: Sequence[
     >>> scores["clips"], scores["ua"], scores["chance"], scores["confusion"]
     (3, 0.75, 0.5, [[1, 0], [1, 1]])
     """
-    probabilities, n_classes = _distributions(probabilities), len(emotions)
+    probabilities, n_classes = distributions(probabilities), len(emotions)
     if probabilities.shape[1] != n_classes:
         raise ValueError(f"probabilities must have a column per emotion, {n_classes}; received shape {probabilities.shape}")
     answers = probabilities.argmax(axis=1)
@@ -275,7 +275,7 @@ def _grouped(labels: ArrayLike, answers: ArrayLike, groups: Sequence[str]) -> tu
     return labels, answers, {str(name): np.flatnonzero(groups == name) for name in np.unique(groups)}
 
 
-def _distributions(probabilities: ArrayLike) -> np.ndarray:
+def distributions(probabilities: ArrayLike) -> np.ndarray:
     """Return `probabilities` as float64 [items, classes] when its rows are distributions (to 1 %: half precision is allowed)."""
     probabilities = np.asarray(probabilities, np.float64)
     if probabilities.ndim != 2 or not probabilities.size:

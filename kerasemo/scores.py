@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasemo import matching, metrics
+from kerasemo import calibration, matching, metrics
 from kerasemo.data import Side, Source
 from pipelines.spec import EMOTIONS
 
@@ -69,31 +69,41 @@ def clip_probabilities(logits: np.ndarray, clip_of: np.ndarray, emotions: Sequen
 
 
 def score_logits(logits: np.ndarray, clip_of: np.ndarray, labels: np.ndarray, *, corpus: Sequence[str], trained: Sequence[str]) -> dict:
-    """Score the clips of one source.
+    """Score the clips of one source by their items' logits, float32 [items, 10]; see `clip_probabilities` and `score_clips`."""
+    masked = clip_probabilities(logits, clip_of, in_order(set(corpus) & set(trained)))
+    return score_clips(masked, clip_probabilities(logits, clip_of, trained), labels, corpus=corpus, trained=trained)
+
+
+def score_clips(
+    masked: np.ndarray, served: np.ndarray | None, labels: np.ndarray, *, corpus: Sequence[str], trained: Sequence[str]
+) -> dict:
+    """Score clips by their probabilities.
 
     Args:
-        logits: float32 [items, 10].
-        clip_of: int [items], from 0 without a gap.
+        masked: float64 [clips, 10], of the emotions alone that both have.
+        served: The same, of all trained emotions (what is served); None where an answer needs the corpus.
         labels: int [clips], indices of EMOTIONS.
         corpus: The corpus' emotions.
         trained: The emotions that the network was trained on.
 
     Returns:
-        `metrics.evaluate` over the clips of the emotions that both have, with these as the mask of the logits;
-        `without_corpus`: UA, WA and macro-F1 of the same clips with all trained emotions as the mask (what is served);
-        and, where the corpus has an emotion that was not trained, `all_classes`: UA and WA with that class's recall 0.
+        `metrics.evaluate` and `calibration_error` over the clips of the emotions that both have; `without_corpus`: UA, WA, macro-F1
+        and calibration error of the same clips as served; and, where the corpus has an emotion that was not trained, `all_classes`:
+        UA and WA with that class's recall 0.
     """
     shared = in_order(set(corpus) & set(trained))
     known = np.isin(labels, np.flatnonzero(emotion_mask(shared)))
-    masked = clip_probabilities(logits, clip_of, shared)
 
     def scored(probabilities: np.ndarray, emotions: Sequence[str]) -> dict:
         columns = np.flatnonzero(emotion_mask(emotions))
-        return metrics.evaluate(np.searchsorted(columns, labels[known]), probabilities[known][:, columns], emotions=emotions)
+        truth, probabilities = np.searchsorted(columns, labels[known]), probabilities[known][:, columns]
+        error = calibration.calibration_error(truth, probabilities)
+        return metrics.evaluate(truth, probabilities, emotions=emotions) | {"calibration_error": error}
 
     score = scored(masked, shared)
-    served = scored(clip_probabilities(logits, clip_of, trained), in_order(trained))
-    score["without_corpus"] = {key: served[key] for key in ("ua", "wa", "macro_f1")}
+    if served is not None:
+        unknown = scored(served, in_order(trained))
+        score["without_corpus"] = {key: unknown[key] for key in ("ua", "wa", "macro_f1", "calibration_error")}
     if set(corpus) - set(trained):
         answers = masked.argmax(axis=1)
         score["all_classes"] = {
@@ -114,7 +124,7 @@ def score_side(predict: Predict, side: Side, *, trained: Sequence[str]) -> tuple
     """Score a network on one side of a source.
 
     Returns:
-        `score_logits` of the side, and a row for each clip for `write_predictions`.
+        `score_clips` of the side, and a row for each clip for `write_predictions`.
     """
     return score_outputs(forward(predict, side), side, trained=trained)
 
@@ -132,16 +142,20 @@ def forward(predict: Predict, side: Side) -> dict[str, np.ndarray]:
     return outputs
 
 
+def side_probabilities(outputs: Mapping[str, np.ndarray], side: Side, *, trained: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return what outputs of `forward` say of each clip of a side: `masked` and `served` of `score_clips`."""
+    _, clip_of, _ = side_items(side)
+    masked = clip_probabilities(outputs["logits"], clip_of, in_order(set(side.source.emotions) & set(trained)))
+    # Which of several heads answers is knowledge of the corpus.
+    return masked, None if "own_head" in outputs else clip_probabilities(outputs["logits"], clip_of, trained)
+
+
 def score_outputs(outputs: Mapping[str, np.ndarray], side: Side, *, trained: Sequence[str]) -> tuple[dict, list[dict]]:
     """Score outputs of `forward`; returns what `score_side` does."""
-    source, logits = side.source, outputs["logits"]
-    clips, clip_of, labels = side_items(side)
-    corpus = source.emotions
-    score = score_logits(logits, clip_of, labels, corpus=corpus, trained=trained)
-    if "own_head" in outputs:  # which head answers is knowledge of the corpus
-        del score["without_corpus"]
-    probabilities = clip_probabilities(logits, clip_of, in_order(set(corpus) & set(trained)))
-    return score, prediction_rows(source, clips, probabilities)
+    clips, _, labels = side_items(side)
+    masked, served = side_probabilities(outputs, side, trained=trained)
+    score = score_clips(masked, served, labels, corpus=side.source.emotions, trained=trained)
+    return score, prediction_rows(side.source, clips, masked)
 
 
 def embedded_clips(outputs: Mapping[str, np.ndarray], side: Side) -> matching.Clips:

@@ -55,7 +55,7 @@ def train(options: Options, *, log=lambda line: None) -> dict[str, Any]:
     Raises:
         InputError: Anything that the user can mend, before the first step where it can be known by then.
     """
-    from kerasemo import chain, evaluate
+    from kerasemo import chain, evaluate, lineage
 
     experiment = read_experiment(options.experiment, options.settings)
     stages = experiment.chain(options.stage)
@@ -64,7 +64,7 @@ def train(options: Options, *, log=lambda line: None) -> dict[str, Any]:
     same = ("protocol", "fold", "seed", "epochs", "replicas", "precision", "compiler", "checkpoint_seconds", "profile")
     run = chain.Run(experiment, records, folder, **{name: getattr(options, name) for name in same})
     work = chain.Chain(run, stages, log=log)
-    there = [source for source in experiment.sources if source in evaluate.sources_in(records)]
+    there = [source for source in experiment.sources if source in lineage.sources_in(records)]
     trained_on = [source for stage in stages for source in stage.sources]
     chain.gated_sides(records, there, trained_on=trained_on, protocol=options.protocol, fold=options.fold)  # what is scored at the end
     results = work.run()

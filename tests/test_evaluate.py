@@ -72,7 +72,7 @@ def test_each_side_of_it_is_what_its_own_network_says_of_the_test_clips(run, rec
             assert {utterance.rpartition(":")[0].rpartition(":")[0] for utterance in embedded[name].utterances} == {
                 f"{name.split('/')[0]}:1"
             }
-        expected = matching.score_pairs(embedded, seed=evaluate.PAIRS_SEED)
+        expected = matching.score_pairs(embedded, seed=matching.PAIRS_SEED)
         for couple, score in expected["couples"].items():
             assert result["matching"][network]["couples"][couple] == pytest.approx(score, abs=1e-6)
         for source, score in expected["scatter"].items():
@@ -106,7 +106,7 @@ def test_a_stage_in_a_new_domain_has_nothing_before_there(run, records_folder, e
     shutil.copytree(folder / "pretrain", tmp_path / "pretrain")
     result = train.train(train.Options("transfer", str(experiment), records_folder, tmp_path))
     found = result["matching"]
-    assert set(result["sources"]) == {*BOTH, "savee/audio"} and found["stage_before"] == "pretrain"
+    assert set(result["sources"]) == {*BOTH, "savee/audio", "savee/fused"} and found["stage_before"] == "pretrain"
     assert set(found["before"]["couples"]) == set(PAIRS)
     assert len(found["after"]["couples"]) == 6
     assert found["after"]["couples"]["savee/audio + savee/visual"]["pairs"] == 12 * 12 - 12

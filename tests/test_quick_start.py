@@ -54,7 +54,10 @@ def test_the_main_job_beats_twice_chance_on_speakers_it_never_saw(finished):
         ((source, score),) = stage["sources"].items()
         assert score["ua"] >= 2 * score["chance"], (stage["stage"], source, score["ua"])
         assert score["ua"] < 1, "the sample is too easy to tell anything"
-    assert set(result["sources"]) == set(read_experiment("sample").sources)
+    assert set(result["sources"]) == {*read_experiment("sample").sources, "savee/fused"}
+    fused = result["sources"]["savee/fused"]
+    assert fused["clips"] == result["sources"]["savee/visual"]["clips"] and fused["fusion"]["utterances"] >= 10
+    assert fused["ua"] >= 2 * fused["chance"]
     for source in result["trained_on"]:
         assert result["sources"][source]["ua"] >= 2 * result["sources"][source]["chance"], source
     assert re.search(r"joint: \d+/\d+ images, [\d.]+ images/s", progress)

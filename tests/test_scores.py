@@ -85,9 +85,11 @@ def test_the_corpus_mask_leaves_out_what_the_corpus_has_not():
     score = scores.score_logits(logits, np.arange(2), np.array([ANGER, FEAR]), corpus=["anger", "fear"], trained=["anger", "calm", "fear"])
     assert score["ua"] == score["wa"] == score["macro_f1"] == 1 and score["chance"] == 0.5
     assert score["emotions"] == ["anger", "fear"] and score["confusion"] == [[1, 0], [0, 1]] and score["clips"] == 2
-    # Served, clip 0 is called calm: recalls 0 and 1.
-    assert score["without_corpus"] == pytest.approx({"ua": 0.5, "wa": 0.5, "macro_f1": score["without_corpus"]["macro_f1"]})
-    assert score["without_corpus"]["macro_f1"] < 1 and "all_classes" not in score
+    # Of 15 bins anger's 3/4 and fear's 7/8 are in two, both right: (1/4 + 1/8) / 2.
+    assert score["calibration_error"] == pytest.approx(0.1875, abs=1e-5)
+    # Served, clip 0 is called calm with 0.6 and clip 1 fear with 0.7: recalls 0 and 1, (0.6 + 0.3) / 2; F1 0 and 1.
+    assert score["without_corpus"] == pytest.approx({"ua": 0.5, "wa": 0.5, "macro_f1": 0.5, "calibration_error": 0.45}, abs=1e-5)
+    assert "all_classes" not in score
 
 
 def test_what_was_never_trained_is_no_answer():
