@@ -36,6 +36,8 @@ class Assignment:
     """Precision and compiler."""
     scored: str = "test"
     """The side whose clips are scored at the end."""
+    records: Path = Path()
+    """The folder of the records, for who goes on from the result."""
     checkpoint_seconds: float = 10.0
     """How long a training goes on at most before its state is saved, within an epoch."""
     profile: tuple[int, int] | None = None

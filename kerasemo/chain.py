@@ -255,6 +255,7 @@ class Chain:
             strategy=strategy,
             choice=choice,
             scored=self._run.scored,
+            records=self._run.records.absolute(),
             checkpoint_seconds=self._run.checkpoint_seconds,
             profile=self._run.profile,
         )

@@ -82,7 +82,8 @@ class Training:
             digest = runs.digest([self._work.key, self._work.choice.policy])
             self._loop.agree(int(digest[:6], 16), "this command, or what it finds in the records,")
             if self._chief:
-                runs.claim(folder, self._work.key, {"devices": self._work.choice.line})
+                made_with = {"devices": self._work.choice.line, "records_folder": str(self._work.records)}
+                runs.claim(folder, self._work.key, made_with)
             position = self._resume()
             self._loop.agree(self._global_step(position), f"step {self._global_step(position)} here")
             self._board = Board(folder / "logs", held=position.events) if self._chief else None

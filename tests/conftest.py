@@ -37,3 +37,11 @@ def command():
         return process
 
     return run
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory) -> Path:
+    """The folder of a bundle exported from a tiny trained run, `toy/`, beside `run/` and `records/`; not to be changed."""
+    from bundles import make_bundle
+
+    return make_bundle(tmp_path_factory.mktemp("exported"))

@@ -1,0 +1,212 @@
+"""The exported model's contract: what a bundle holds, that it is whole, and how it is asked. Knows neither Keras nor the network.
+
+`OUT/N/` is one version: a SavedModel with named signatures, `assets/` (what it is, and what it was trained on), `assets.extra/`
+(warm-up requests for TF Serving) and `checksums.sha256`. `OUT/serving/` holds the configuration of a TF Serving.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.spec import InputError
+
+SCHEMA = 1
+"""Raised whenever a bundle of before can no longer be read."""
+DOCUMENT, CHECKSUMS = "assets/bundle.json", "checksums.sha256"
+FORMATS = ("saved_model", "onnx", "litert")
+_KEYS = {"schema", "format", "name", "labels", "domains", "signatures", "fusion", "training", "synthetic", "versions"}
+
+
+class Bundle:
+    """An exported model: what it says of itself, and its answers.
+
+    >>> Bundle.load("no-such-model")
+    Traceback (most recent call last):
+    pipelines.spec.InputError: no-such-model: no such bundle; expected the folder of one (python -m kerasemo.export makes it) or a shipped preset (none)
+    """  # noqa: E501
+
+    def __init__(self, folder: Path):
+        """Read what a version's folder says of itself; `load` also finds and checks it."""
+        self.folder = folder
+        self.document: dict[str, Any] = read_document(folder)
+        self.labels: tuple[str, ...] = tuple(self.document["labels"])
+        """The emotions that can be answered, in the order of every `probabilities`."""
+        self.domains: tuple[str, ...] = tuple(self.document["domains"])
+        self.fusion: dict[str, Any] = self.document["fusion"]
+        self._signatures: Mapping[str, Any] | None = None
+
+    @classmethod
+    def load(cls, name: str | Path) -> "Bundle":
+        """Load a bundle: a shipped preset by its name, else by the path of its folder or of one version of it.
+
+        Every file is checked against its checksum. TensorFlow is imported with the first question.
+
+        Raises:
+            InputError: There is none, it is damaged, of another version of the contract, or of a format that is not asked by
+                TensorFlow.
+        """
+        folder = find(name)
+        check_files(folder)
+        bundle = cls(folder)
+        if bundle.document["format"] != "saved_model":
+            raise InputError(f"{folder}: a bundle in the format {bundle.document['format']}; expected one of --format saved_model")
+        return bundle
+
+    from_preset = load
+
+    @property
+    def card(self) -> str:
+        """The model card, Markdown."""
+        return (self.folder / "assets" / "model_card.md").read_text(encoding="utf-8")
+
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        """The names of what can be asked."""
+        return tuple(self.document["signatures"])
+
+    def ask(self, signature: str, **inputs) -> dict[str, np.ndarray]:
+        """Return the answers to some inputs; see the model card for the signatures.
+
+        Args:
+            signature: One of `signatures`, such as `faces` or `speech`.
+            inputs: Arrays, by the names of the signature's inputs.
+
+        Returns:
+            An array for each output; text as an array of str.
+
+        Raises:
+            InputError: Unknown signature or input, or what the graph says is wrong with the input.
+        """
+        import tensorflow as tf
+
+        if signature not in self.signatures:
+            raise InputError(f"{self.folder}: has no signature {signature!r}; expected one of {', '.join(self.signatures)}")
+        expected = self.document["signatures"][signature]["inputs"]
+        if set(inputs) != set(expected):
+            raise InputError(f"{signature}: expected the inputs {', '.join(expected)}; received {', '.join(inputs) or 'none'}")
+        if self._signatures is None:
+            self._signatures = tf.saved_model.load(str(self.folder)).signatures
+        try:
+            tensors = {name: tf.constant(_of_type(name, value, expected[name][0])) for name, value in inputs.items()}
+            answers = self._signatures[signature](**tensors)
+        except (tf.errors.OpError, ValueError, TypeError) as error:
+            raise InputError(f"{signature}: {told(error)}") from error
+        return {name: _array(tensor.numpy()) for name, tensor in answers.items()}
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return the network's weights by the paths of their variables."""
+        import tensorflow as tf
+
+        return {path: variable.numpy() for path, variable in tf.saved_model.load(str(self.folder)).weights.items()}
+
+
+def _of_type(name: str, value: Any, expected: str) -> np.ndarray:
+    """Return an input as an array of the type that a signature expects; what would lose more than digits is refused."""
+    if expected == "string":
+        return np.array(value, dtype=object)
+    array = np.asarray(value)
+    if not np.can_cast(array.dtype, expected, "same_kind"):
+        raise ValueError(f"{name}: expected {expected}; received {array.dtype}")
+    return array.astype(expected)
+
+
+def _array(values: np.ndarray) -> np.ndarray:
+    return np.array([text.decode() for text in values.ravel()], dtype=np.str_).reshape(values.shape) if values.dtype == object else values
+
+
+def told(error: Exception) -> str:
+    """Return what the graph, or TensorFlow, says of an input, in one line.
+
+    >>> told(ValueError("assertion failed: [too long: expected at most] [9600000] [samples; received] [1 2]\\n\\t [[{{node x}}]]"))
+    'too long: expected at most 9600000 samples; received 1 2'
+    """
+    text = getattr(error, "message", None) or str(error)
+    if found := re.search(r"assertion failed: \[(.*)\](?:\n|$)", text):
+        return re.sub(r"\] \[", " ", found[1])
+    lines = [line for line in text.splitlines() if line and not line.startswith(("Graph execution error", "Detected at node", "<stack"))]
+    return re.sub(r"\s*\[\[\{\{node.*|\s*\[Op:.*", "", " ".join(lines)).strip() or type(error).__name__
+
+
+def presets() -> dict[str, Path]:
+    """Return the shipped presets: name -> folder."""
+    folder = Path(str(resources.files("kerasemo") / "presets"))
+    return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and versions(path)} if folder.is_dir() else {}
+
+
+def versions(folder: Path) -> list[int]:
+    """Return the numbers of the versions in a bundle's folder, rising."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and re.fullmatch(r"[1-9]\d{0,17}", path.name))
+
+
+def find(name: str | Path) -> Path:
+    """Return the folder of the version that a name or path means: the newest of a bundle, or the very version.
+
+    Raises:
+        InputError: Nothing of that name is a bundle.
+    """
+    path = Path(name)
+    if (path / DOCUMENT).is_file():
+        return path
+    if numbers := versions(path):
+        return path / str(numbers[-1])
+    shipped = presets()
+    if str(name) in shipped:
+        return find(shipped[str(name)])
+    wrong = "no bundle in it" if path.exists() else "no such bundle"
+    made = "expected the folder of one (python -m kerasemo.export makes it) or a shipped preset"
+    raise InputError(f"{name}: {wrong}; {made} ({', '.join(shipped) or 'none'})")
+
+
+def read_document(folder: Path) -> dict[str, Any]:
+    """Return what a version's folder says of itself; InputError where it is none, damaged, or of another version of the contract."""
+    path = folder / DOCUMENT
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{folder}: no bundle in it ({DOCUMENT}: {error.strerror}); export the model again") from error
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error}); export the model again") from error
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        version = document.get("schema") if isinstance(document, dict) else None
+        raise InputError(f"{path}: version {version} of the contract, expected {SCHEMA}; export the model again with this version")
+    if missing := _KEYS - document.keys():
+        raise InputError(f"{path}: damaged (no {', '.join(sorted(missing))}); export the model again")
+    return document
+
+
+def write_checksums(folder: Path) -> None:
+    """Write the checksum of every file of a version's folder, as `sha256sum -c` takes it."""
+    lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}" for path in _files(folder)]
+    (folder / CHECKSUMS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def check_files(folder: Path) -> None:
+    """Check every file of a version's folder; InputError names the first that is missing or damaged."""
+    try:
+        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder / CHECKSUMS}: cannot be read ({error}); export the model again") from error
+    expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    there = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+    for name, digest in expected.items():
+        if name not in there:
+            raise InputError(f"{folder / name}: missing; export the model again")
+        if _sha256(there[name]) != digest:
+            raise InputError(f"{folder / name}: damaged (its checksum is not that of {CHECKSUMS}); export the model again")
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != CHECKSUMS]
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

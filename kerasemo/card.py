@@ -1,0 +1,120 @@
+"""The model card: what an exported model is, what it was trained on, how well it does, and what it must not be used for."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+SIGNATURES = {
+    "faces": ("faces uint8 [n, 64, 64, 3], RGB crops of faces", "probabilities, labels, emotion"),
+    "face_bytes": ("face_bytes [n], JPEG or PNG files of such crops, of any size", "probabilities, labels, emotion"),
+    "faces_masked": ("faces, and mask float32 [n, labels]: 1 for what can be answered", "probabilities, labels, emotion"),
+    "embed_faces": ("faces", "embedding float32 [n, size], of unit length"),
+    "speech": ("waveform float32 [batch, samples] in [-1, 1], 16 kHz, mono, 32 ms to 10 min", "probabilities, labels, emotion"),
+    "wav_bytes": ("wav_bytes [batch], WAV files, 16 kHz, mono, 16-bit", "probabilities, labels, emotion"),
+    "speech_masked": ("waveform, lengths int32 [batch] in samples, mask float32 [batch, labels]", "probabilities, labels, emotion"),
+    "embed_speech": ("waveform", "embedding float32 [batch, size], of unit length"),
+    "segments": ("segments float32 [n, 64, 64, 3]: log-Mel (dB), delta, delta-delta", "probabilities, labels, emotion"),
+    "embed_segments": ("segments", "embedding float32 [n, size], of unit length"),
+    "timeline": ("waveform float32 [batch, samples], at most 60 s", "probabilities [batch, segments, labels], starts in seconds"),
+}
+"""What each signature of a SavedModel takes, and what it gives."""
+
+LIMITS = """\
+- It recognises how the speakers of its corpora *portray* emotions, most of them actors. It does not tell what a person feels, thinks
+  or intends.
+- It errs more on people who differ from those it was trained on, in age, skin, language or culture, and on other cameras, light,
+  microphones and noise.
+- Its probabilities say how sure it is among its labels on data like that of its corpora. On other data they are not probabilities
+  of being right.
+- It always answers one of its labels, whatever is shown. A face is to be cropped as `pipelines.faces` does it.
+- Do not use it to judge people: not in hiring, schools, policing, border control or medicine."""
+
+
+def model_card(document: Mapping[str, Any]) -> str:
+    """Return the card of a bundle, Markdown, from what `bundle.json` says of it."""
+    return "\n".join(_lines(document)) + "\n"
+
+
+def _lines(document: Mapping[str, Any]) -> Iterator[str]:
+    training = document["training"]
+    yield f"# {document['name']}"
+    yield ""
+    if document["synthetic"]:
+        yield "**Trained on synthesised samples: it shows that everything works, and knows nothing of people.**"
+        yield ""
+    domains = " and ".join({"visual": "faces", "audio": "voices"}[domain] for domain in document["domains"])
+    reads = "One network of kerasemo reads 64x64x3 faces and 64x64x3 log-Mel segments."
+    yield f"Emotions from {domains}: {', '.join(document['labels'])}. {reads}"
+    yield ""
+    yield "## Training"
+    yield ""
+    protocol = f"Protocol {training['protocol']}, fold {training['fold']}, seed {training['seed']}."
+    yield f"{protocol} Each stage starts from the weights of the one before; its epoch was chosen on validation clips."
+    yield ""
+    yield "| stage | kind | sources | epoch | clips trained on |"
+    yield "|---|---|---|---|---|"
+    for stage in training["stages"]:
+        counts = ", ".join(str(stage["split"][source]["train"]) for source in stage["trained_on"])
+        epoch = f"{stage['best_epoch']} of {stage['epochs']}"
+        yield f"| {stage['stage']} | {stage['kind']} | {', '.join(stage['trained_on'])} | {epoch} | {counts} |"
+    yield ""
+    yield "The hashes of all training and validation clips are in `training_clips.json`."
+    yield ""
+    yield from _scores(training)
+    yield from _fusion(document)
+    yield "## Signatures"
+    yield ""
+    yield "| name | input | output |"
+    yield "|---|---|---|"
+    for name, signature in document["signatures"].items():
+        given, answered = SIGNATURES[name] if document["format"] == "saved_model" else (_types(signature["inputs"]), "probabilities, valid")
+        yield f"| `{name}` | {given} | {answered} |"
+    yield ""
+    yield "## Limits"
+    yield ""
+    yield LIMITS
+    yield ""
+    yield "## Licences"
+    yield ""
+    yield "Weights follow the licences of the corpora they were trained on; most are for research only."
+    yield ""
+    yield "## Versions"
+    yield ""
+    yield ", ".join(f"{name} {version}" for name, version in document["versions"].items())
+
+
+def _types(inputs: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {dtype} {shape}" for name, (dtype, shape) in inputs.items())
+
+
+def _scores(training: Mapping[str, Any]) -> Iterator[str]:
+    last = training["stages"][-1]
+    yield f"## Scores of stage {last['stage']} on its {last['scored']} clips"
+    yield ""
+    if not last["scores"]:
+        yield "None."
+    for source, score in last["scores"].items():
+        figures = {"UA": score.get("ua"), "WA": score.get("wa"), "macro-F1": score.get("macro_f1"), "chance": score.get("chance")}
+        figures |= {"pair AUC": score.get("pair_auc")}
+        said = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if value is not None)
+        stamp = ", deduplicated" if score.get("deduplicated") else ""
+        yield f"- {source} ({score['clips']} clips{stamp}): {said}"
+        if "confusion" in score:
+            rows = enumerate(zip(score["emotions"], score["confusion"], strict=True))
+            recalls = (f"{emotion} {row[place] / sum(row):.2f}" for place, (emotion, row) in rows if sum(row))
+            yield f"  - recall: {', '.join(recalls)}"
+    yield ""
+    yield "One fold's test side is few speakers: read these as what this very model does, not as what the method reaches."
+    yield ""
+
+
+def _fusion(document: Mapping[str, Any]) -> Iterator[str]:
+    if set(document["domains"]) != {"visual", "audio"}:
+        return
+    fusion = document["fusion"]
+    yield "## Face and voice together"
+    yield ""
+    count = fusion["utterances"]
+    fitted = f"fitted on {count} validation utterances" if count else "not fitted: no validation utterance has both"
+    figures = f"w = {fusion['visual_weight']:.3f}, T = {fusion['temperature']:.3f}"
+    yield f"p ∝ exp((w log p_face + (1 − w) log p_voice) / T) with {figures} ({fitted})."
+    yield ""

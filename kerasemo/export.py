@@ -1,0 +1,224 @@
+"""`python -m kerasemo.export`: a trained stage -> a bundle that TF Serving takes as it is, or ONNX or LiteRT models."""
+
+import dataclasses
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.cli import Parser, load_tensorflow, run_main
+from pipelines.spec import DOMAINS, InputError, Spec
+
+FORMATS = ("saved_model", "onnx", "litert")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What an export is asked for."""
+
+    run: Path
+    out: Path
+    stage: str | None = None
+    """None: joint if it is done, else the stage that was finished last."""
+    records: Path | None = None
+    """None: where they were when the stage was trained."""
+    format: str = "saved_model"
+
+
+def export(options: Options, *, log: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """Write the next version of a bundle, load it anew in a fresh process, and compare every answer with the Keras model's.
+
+    Nothing is written over: the bundle is made under another name and takes its place only when it has proved right.
+
+    Args:
+        options: What to export.
+        log: Called with each line about what is done.
+
+    Returns:
+        `{"out", "version", "format", "labels", "domains", "differences": {signature: largest difference}, "synthetic"}`.
+
+    Raises:
+        InputError: No such stage, nothing of it that can be asked, other records than those of the training, or answers that differ.
+    """
+    from kerasemo import bundle, fused, lineage, provenance, runs
+
+    of = lineage.find(options.run, options.stage)
+    result = of.result
+    if runs.heads_of(result["key"]):
+        stage = result["stage"]
+        raise InputError(
+            f"{options.run / stage}: has a head for each of its sources, and whoever asks a service names none; train the stage with "
+            f"--set \"{stage}.heads='masked'\" in another --run"
+        )
+    records = provenance.records_folder(options.run, of, options.records)
+    _check_place(options.out, options.format)
+    network = runs.load_network(options.run / result["stage"], result)
+    domains = [domain for domain, seen in zip(DOMAINS, runs.seen_domains(network), strict=True) if seen]
+    answers = result["kind"] != "contrastive"
+    if not answers and options.format != "saved_model":
+        raise InputError(f"{options.run / result['stage']}: a contrastive stage answers nothing; export it as saved_model, for embeddings")
+    fusion = fused.fitted(options.run, result["stage"], records)
+    document = {
+        "schema": bundle.SCHEMA,
+        "format": options.format,
+        "name": options.out.resolve().name,
+        "labels": result["trained_emotions"],
+        "domains": domains,
+        "signatures": {},
+        "fusion": dataclasses.asdict(fusion),
+        "training": provenance.training(of),
+        "synthetic": provenance.is_synthetic(of, records),
+        "versions": runs.versions(),
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    unfinished = options.out / f".unfinished-{os.getpid()}"
+    try:
+        worst = _write(unfinished, network, document, of, records, answers=answers, log=log)
+        version = _put_in_place(unfinished, options.out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    if options.format == "saved_model":
+        from kerasemo import serving_files
+
+        serving_files.write_configuration(options.out, name=document["name"])
+    said = {key: document[key] for key in ("format", "labels", "domains", "synthetic", "fusion")}
+    return {"out": str(options.out), "version": version, "differences": worst, **said}
+
+
+def _check_place(out: Path, format: str) -> None:
+    from kerasemo import bundle
+
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: a file; expected the folder of a bundle, or none yet; name another --out")
+    if numbers := bundle.versions(out):
+        held = bundle.read_document(out / str(numbers[-1]))["format"]
+        if held != format:
+            raise InputError(f"{out}: holds versions in the format {held}, and one bundle has one format; name another --out")
+    elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise InputError(f"{out}: holds something else than a bundle; name another --out")
+
+
+def _write(folder: Path, network, document: dict[str, Any], of, records: Path, *, answers: bool, log) -> dict[str, float]:
+    """Write a version, prove it, and return the largest difference of each signature's answers."""
+    from kerasemo import bundle, card, parity, portable, probes, provenance, scores, serving_files
+
+    format, labels, domains = document["format"], document["labels"], document["domains"]
+    folder.mkdir()
+    log(f"{format}: writes {', '.join(domains)} of stage {of.result['stage']!r}")
+    if format == "saved_model":
+        document["signatures"] = _write_saved_model(folder, network, labels, domains, answers)
+        names = list(document["signatures"])
+    else:
+        found = portable.functions(network, labels=labels, domains=domains)
+        write = {"onnx": portable.write_onnx, "litert": portable.write_litert}[format]
+        names = write(folder, found, labels=labels) if format == "onnx" else write(folder, found, network)
+        document["signatures"] = {name: _described(found[name][1], labels) for name in names}
+    log("compares its answers, loaded anew, with the Keras model's")
+    probe = probes.Probes(scores.predictor(network), labels=labels, folder=records, sources=of.trained_on)
+    if probe.resynthesised:
+        made = f"that of {probe.resynthesised} clips is made anew from their log-Mels"
+        log(f"the records keep no sound: {made} (pipelines.build --waveform keeps it)")
+    pairs = probe.calls(names) if format == "saved_model" else probe.portable_calls(names)
+    calls, expected = [call for call, _ in pairs], [answer for _, answer in pairs]
+    assets = folder / "assets"
+    assets.mkdir(exist_ok=True)
+    provenance.dump(assets / "training_clips.json", provenance.training_clips(of, records))
+    (assets / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
+    (assets / "spec.json").write_text(json.dumps(dataclasses.asdict(Spec()), indent=1) + "\n", encoding="utf-8")
+    (assets / "model_card.md").write_text(card.model_card(document), encoding="utf-8")
+    (folder / bundle.DOCUMENT).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if format == "saved_model":
+        first = {signature: (signature, inputs) for signature, inputs in reversed(calls)}  # one of each
+        serving_files.write_warm_up(folder, [first[name] for name in names])
+    bundle.write_checksums(folder)
+    worst = parity.differences(folder, calls, expected)
+    if wrong := [f"{name} by {difference:.1e}" for name, difference in worst.items() if not difference <= parity.TOLERANCE]:
+        raise InputError(f"the exported model's answers are not the Keras model's: {', '.join(wrong)}, allowed {parity.TOLERANCE:.0e}")
+    return worst
+
+
+def _write_saved_model(folder: Path, network, labels: Sequence[str], domains: Sequence[str], answers: bool) -> dict[str, Any]:
+    """Write the SavedModel and return what its signatures take and give."""
+    import tensorflow as tf
+
+    from kerasemo.served import Served
+
+    served = Served(network, labels=labels, domains=domains, answers=answers)
+    signatures = served.signatures()
+    tf.saved_model.save(served, str(folder), signatures=signatures)
+
+    def described(specs) -> dict[str, Any]:
+        return {name: [spec.dtype.name, spec.shape.as_list()] for name, spec in specs.items()}
+
+    return {
+        name: {
+            "inputs": described(served.inputs[name]),
+            "outputs": described(function.structured_outputs),
+        }
+        for name, function in signatures.items()
+        if name != "serving_default"
+    }
+
+
+def _described(given, labels: Sequence[str]) -> dict[str, Any]:
+    batch = [None] if given.shape.rank > 1 else []
+    outputs = {"probabilities": ["float32", [*batch, len(labels)]], "valid": ["bool", batch]}
+    return {"inputs": {given.name: [given.dtype.name, given.shape.as_list()]}, "outputs": outputs}
+
+
+def _put_in_place(unfinished: Path, out: Path) -> int:
+    """Give a finished version the next free number, also while another export does the same."""
+    from kerasemo import bundle
+
+    while True:
+        version = max(bundle.versions(out), default=0) + 1
+        try:
+            os.rename(unfinished, out / str(version))
+        except OSError:
+            if not (out / str(version)).exists():
+                raise
+        else:
+            return version
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m kerasemo.export", description="Export a trained stage for TF Serving, ONNX Runtime or LiteRT.")
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="a run folder of kerasemo.train")
+    parser.add_argument("--stage", metavar="S", help="default: joint if it is done, else the stage finished last")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the bundle's folder (default: saved_models/RUN-STAGE[-FORMAT])")
+    parser.add_argument("--records", type=Path, metavar="DIR", help="the records of the training (default: where they were then)")
+    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of a table")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, export, print, and return the exit status."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+
+    def work() -> int:
+        load_tensorflow()
+        from kerasemo import lineage, tables
+
+        out = arguments.out
+        if out is None:
+            stage = lineage.find(arguments.run, arguments.stage).result["stage"]
+            ending = "" if arguments.format == FORMATS[0] else f"-{arguments.format}"
+            out = Path("saved_models") / f"{arguments.run.resolve().name}-{stage}{ending}"
+        options = Options(arguments.run, out, arguments.stage, arguments.records, arguments.format)
+        result = export(options, log=lambda line: print(line, file=sys.stderr, flush=True))
+        if arguments.json:
+            print(json.dumps(result, indent=1))
+        else:
+            tables.print_export(result)
+        return 0
+
+    return run_main(work, prog=parser.prog)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

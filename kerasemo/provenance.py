@@ -1,0 +1,90 @@
+"""What an export says of where a model comes from: stages, corpora, scores, and by what its training clips are known again."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kerasemo import data, lineage, runs, seen
+from pipelines import records
+from pipelines.spec import InputError
+
+SAID = ("clips", "ua", "wa", "macro_f1", "chance", "emotions", "confusion", "pair_auc", "deduplicated")
+"""What is said of each test score."""
+
+
+def records_folder(run: Path, of: lineage.Lineage, given: Path | None) -> Path:
+    """Return the records that a lineage was trained on.
+
+    Args:
+        run: The run folder.
+        of: The stages.
+        given: What the user names; None: where they were when the stage was trained.
+
+    Raises:
+        InputError: They are not there, or are not those.
+    """
+    stage = run / of.result["stage"] / "stage.json"
+    recorded = (records.read_json(stage) or {}).get("records_folder")
+    if given is None and recorded is None:
+        raise InputError(f"{stage}: does not say where the records were; name them with --records DIR")
+    folder = given or Path(recorded)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: the records that the stage was trained on are not there; name them with --records DIR")
+    for finished in of.stages:
+        for source, digest in finished["key"]["records"].items():
+            if data.manifest_hash(data.set_folder(folder, source)) != digest:
+                where = f"{folder / source}: not the records that stage {finished['stage']!r} was trained on"
+                raise InputError(f"{where}; name those with --records DIR, or train again")
+    return folder
+
+
+def training_clips(of: lineage.Lineage, folder: Path) -> dict[str, list[str]]:
+    """Return by what each clip of the train and validation sides of all stages is known again; see `seen.document`."""
+    sides = of.sides(folder, asked=of.trained_on, there=lineage.sources_in(folder))
+    rows: list[Mapping[str, Any]] = []
+    for source in of.trained_on:
+        ids = {id for side in ("train", "validation") for id in sides.ids[source][side]}
+        rows += [row for row in _manifest(folder, source)["clips"] if row["id"] in ids]
+    return seen.document(rows)
+
+
+def is_synthetic(of: lineage.Lineage, folder: Path) -> bool:
+    """Tell whether a corpus of a lineage was synthesised by `pipelines.sample`."""
+    return any(_manifest(folder, source).get("synthetic", False) for source in of.trained_on)
+
+
+def _manifest(folder: Path, source: str) -> dict[str, Any]:
+    return records.read_manifest(data.set_folder(folder, source))
+
+
+def training(of: lineage.Lineage) -> dict[str, Any]:
+    """Return what a bundle says of its training: the network, and each stage with its settings, sides and test scores."""
+    result = of.result
+    return {
+        "network": result["key"]["network"],
+        "stage": result["stage"],
+        "kind": result["kind"],
+        "protocol": result["protocol"],
+        "fold": result["fold"],
+        "seed": result["key"]["seed"],
+        "trained_on": of.trained_on,
+        "stages": [_stage(stage) for stage in of.stages],
+        "digest": runs.digest(result["key"]),
+    }
+
+
+def _stage(result: Mapping[str, Any]) -> dict[str, Any]:
+    scores = {source: {key: score[key] for key in SAID if key in score} for source, score in result["sources"].items()}
+    said = {key: result[key] for key in ("stage", "kind", "trained_on", "epochs", "best_epoch", "scored", "split")}
+    return said | {"settings": result["key"]["stage"], "scores": scores}
+
+
+def corpora(sources: Sequence[str]) -> list[str]:
+    """Return the corpora of some sources, sorted."""
+    return sorted({source.partition("/")[0] for source in sources})
+
+
+def dump(path: Path, document: Any) -> None:
+    """Write a JSON document in one line a hash: what is long is not to be read."""
+    path.write_text(json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")

@@ -1,0 +1,63 @@
+"""What a TF Serving wants beside a SavedModel: warm-up requests, and its configuration."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from kerasemo.parity import Call
+
+WARM_UP = "assets.extra/tf_serving_warmup_requests"
+"""Where TF Serving looks for them."""
+
+MODELS = """\
+# tensorflow_model_server --model_config_file=models.config: the newest two versions, so that one can be gone back to.
+model_config_list {{
+  config {{
+    name: "kerasemo"
+    base_path: "/models/{name}"
+    model_platform: "tensorflow"
+    model_version_policy {{ latest {{ num_versions: 2 }} }}
+  }}
+}}
+"""
+
+BATCHING = """\
+# tensorflow_model_server --enable_batching --batching_parameters_file=batching.config
+# Requests of one signature are merged. Waveforms merge where they are of one length; others are refused rather than padded, since
+# what is padded would be heard as silence. wav_bytes merges at any length. A request that is refused takes along those
+# that it was merged with: let clients check their inputs first, as kerasemo.client does.
+max_batch_size { value: 32 }
+batch_timeout_micros { value: 2000 }
+max_enqueued_batches { value: 64 }
+num_batch_threads { value: 2 }
+pad_variable_length_inputs: false
+"""
+
+
+def write_warm_up(folder: Path, calls: Sequence[Call]) -> int:
+    """Write a request for each call of a version's folder; return how many."""
+    path = folder / WARM_UP
+    path.parent.mkdir()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, inputs in calls:
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = "kerasemo"
+            request.model_spec.signature_name = signature
+            for name, value in inputs.items():
+                tensor = value if isinstance(value, np.ndarray) else np.array(value, dtype=object)
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(tensor))
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())
+    return len(calls)
+
+
+def write_configuration(folder: Path, *, name: str) -> None:
+    """Write `serving/` into a bundle's folder, unless it is there: what a user has changed stays."""
+    serving = folder / "serving"
+    serving.mkdir(exist_ok=True)
+    for file, text in (("models.config", MODELS.format(name=name)), ("batching.config", BATCHING)):
+        if not (serving / file).exists():
+            (serving / file).write_text(text, encoding="utf-8")

@@ -1,0 +1,137 @@
+"""A bundle is found, found whole, and asked by whoever knows nothing of the network."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kerasemo import bundle
+from kerasemo.bundle import Bundle
+from pipelines.spec import InputError
+
+
+@pytest.fixture
+def copy(exported, tmp_path):
+    """A copy of the exported bundle, to be changed."""
+    shutil.copytree(exported, tmp_path / "toy")
+    return tmp_path / "toy"
+
+
+def test_a_bundle_says_what_it_is(exported):
+    model = Bundle.load(exported)
+    assert model.labels == ("anger", "boredom", "calm") and model.domains == ("visual", "audio")
+    assert model.document["name"] == "toy" and model.document["training"]["trained_on"] == ["enterface/visual", "savee/audio"]
+    assert "# toy" in model.card and "enterface/visual, savee/audio" in model.card and "hiring" in model.card
+    assert (model.folder / "assets" / "labels.txt").read_text().split() == list(model.labels)
+    assert json.loads((model.folder / "assets" / "spec.json").read_text())["sample_rate_hz"] == 16_000
+
+
+def test_it_answers(exported):
+    found = Bundle.load(exported).ask("faces", faces=np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8))
+    assert found["probabilities"].shape == (2, 3) and found["labels"][0].tolist() == ["anger", "boredom", "calm"]
+    np.testing.assert_allclose(found["probabilities"].sum(axis=1), 1, atol=1e-6)
+    assert found["emotion"].tolist() == found["labels"][0][found["probabilities"].argmax(axis=1)].tolist()
+
+
+@pytest.mark.parametrize(
+    ("signature", "inputs", "told"),
+    [
+        ("laughter", {}, "has no signature 'laughter'; expected one of faces"),
+        ("faces", {"images": np.zeros((1, 64, 64, 3), np.uint8)}, "expected the inputs faces; received images"),
+        ("faces", {"faces": np.zeros((1, 32, 32, 3), np.uint8)}, "faces: expected the shape .* received 1 32 32 3"),
+        ("faces", {"faces": np.zeros((64, 64, 3), np.uint8)}, r"faces: faces: expected the shape \[n, 64, 64, 3\]; received 64 64 3"),
+        ("faces", {"faces": np.full((1, 64, 64, 3), 0.5, np.float32)}, "faces: faces: expected uint8; received float32"),
+        ("speech", {"waveform": np.zeros((1, 16_000), np.float32)}, "speech: silent: expected sound above -60 dB"),
+    ],
+)
+def test_a_wrong_question_is_told_in_one_line(exported, signature, inputs, told):
+    with pytest.raises(InputError, match=told) as refused:
+        Bundle.load(exported).ask(signature, **inputs)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_newest_version_is_taken_or_the_one_that_is_named(copy):
+    for version in (2, 10):
+        shutil.copytree(copy / "1", copy / str(version))
+    (copy / "11").write_text("no version")
+    (copy / "012").mkdir()
+    assert bundle.versions(copy) == [1, 2, 10]
+    assert Bundle.load(copy).folder == copy / "10" and Bundle.load(copy / "2").folder == copy / "2"
+
+
+def test_damage_is_found_before_anything_is_loaded(copy):
+    weights = next((copy / "1" / "variables").glob("*.data*"))
+    content = bytearray(weights.read_bytes())
+    content[1000] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(InputError, match=r"variables\.data-00000-of-00001: damaged"):
+        Bundle.load(copy)
+    weights.unlink()
+    with pytest.raises(InputError, match=r"variables\.data-00000-of-00001: missing"):
+        Bundle.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda path: path.unlink(), "no bundle in it"),
+        (lambda path: path.write_text("{"), "damaged"),
+        (lambda path: path.write_text("[]"), "version None of the contract, expected 1"),
+        (lambda path: path.write_text('{"schema": 2}'), "version 2 of the contract, expected 1"),
+        (lambda path: path.write_text('{"schema": 1}'), "no domains, format"),
+    ],
+)
+def test_a_document_that_cannot_be_read_is_told(copy, change, told):
+    change(copy / "1" / bundle.DOCUMENT)
+    with pytest.raises(InputError, match=told):
+        bundle.read_document(copy / "1")
+
+
+def test_checksums_are_those_that_sha256sum_takes(exported):
+    if shutil.which("sha256sum") is None:
+        pytest.skip("no sha256sum")
+    finished = subprocess.run(["sha256sum", "-c", "--quiet", bundle.CHECKSUMS], cwd=exported / "1", capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stdout
+
+
+def test_presets_load_by_name_as_bundles_do_by_path(exported, tmp_path, monkeypatch):
+    (tmp_path / "presets").mkdir()
+    shutil.copytree(exported, tmp_path / "presets" / "toy")
+    monkeypatch.setattr(bundle.resources, "files", lambda package: tmp_path)
+    assert list(bundle.presets()) == ["toy"]
+    assert Bundle.from_preset("toy").labels == Bundle.load(exported).labels
+    with pytest.raises(InputError, match=r"gone: no such bundle; expected .* or a shipped preset \(toy\)"):
+        Bundle.load("gone")
+
+
+def test_no_shipped_preset_was_made_of_samples():
+    for name, folder in bundle.presets().items():
+        model = Bundle.load(folder)
+        assert not model.document["synthetic"], name
+        assert sum(path.stat().st_size for path in model.folder.rglob("*") if path.is_file()) < 5e6, name
+
+
+def test_a_preset_gives_the_network_to_go_on_with(exported):
+    from kerasemo import presets
+    from kerasemo.scores import predictor
+
+    faces = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
+    network = presets.from_preset(exported)
+    embeddings = predictor(network)(faces, 0)["embedding"]
+    np.testing.assert_allclose(Bundle.load(exported).ask("embed_faces", faces=faces)["embedding"], embeddings, atol=1e-6)
+    assert network.trainable_weights
+
+
+def test_asking_needs_neither_keras_nor_the_network(exported):
+    """In a process of its own: what is not in the bundle cannot answer."""
+    code = (
+        "import sys, numpy as np\nfrom kerasemo.bundle import Bundle\n"
+        f"found = Bundle.load({str(exported)!r}).ask('faces', faces=np.zeros((1, 64, 64, 3), np.uint8))\n"
+        "assert found['probabilities'].shape == (1, 3)\n"
+        "print([name for name in ('kerasemo.model', 'kerasemo.served', 'librosa') if name in sys.modules])"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.stdout.strip() == "[]", finished.stdout + finished.stderr[-2000:]
