@@ -3,13 +3,17 @@
 import html
 import math
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 
 BINS = 30
 """The most bars of a histogram."""
 FEW = 5
 """A list of no more names is shown at once."""
+MOST_MARKS = 6
+"""A time axis has no more steps than this."""
 _STEPS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
+_MARK_STEPS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0)
 
 CSS = """
 :root{color-scheme:light dark;--page:#f7f7f5;--card:#fff;--text:#1d1f21;--soft:#565b60;--line:#dcdcd6;
@@ -97,12 +101,21 @@ def natural(name: str) -> list[str | int]:
     return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", name))]
 
 
-def document(title: str, header: str, sections: Iterable[str], footer: str) -> str:
-    """Return the whole page; everything but the title is markup."""
+def data_uri(content: bytes, kind: str) -> str:
+    """Return bytes of a media type as an address that holds them.
+
+    >>> data_uri(b"hi", "text/plain")
+    'data:text/plain;base64,aGk='
+    """
+    return f"data:{kind};base64,{b64encode(content).decode()}"
+
+
+def document(title: str, header: str, sections: Iterable[str], footer: str, *, style: str = "") -> str:
+    """Return the whole page; everything but the title is markup, and `style` is more CSS."""
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
-        f"<style>{CSS}</style>\n</head>\n<body>\n<header>{header}</header>\n<main>\n"
+        f"<style>{CSS}{style}</style>\n</head>\n<body>\n<header>{header}</header>\n<main>\n"
         + "\n".join(sections)
         + f"\n</main>\n<footer>{footer}</footer>\n</body>\n</html>\n"
     )
@@ -119,7 +132,8 @@ def tiles(figures: Mapping[str, str], kind: str) -> str:
     return f'<dl class="tiles {kind}">{items}</dl>'
 
 
-def _table(caption: str, head: str, rows: Iterable[str], kind: str = "") -> str:
+def framed(caption: str, head: str, rows: Iterable[str], kind: str = "") -> str:
+    """Return a table of cells that are markup; `kind` is its class."""
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     caption = f"<caption>{escape(caption)}</caption>"
     return f'<div class="wide"><table class="{kind}">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -132,7 +146,7 @@ def table(
     kinds = ["n" if place in numbers else "path" if place in paths else "" for place in range(len(columns))]
     head = "".join(f'<th scope="col" class="{kind}">{escape(name)}</th>' for kind, name in zip(kinds, columns, strict=True))
     cells = ((f'<td class="{kind}">{escape(cell)}</td>' for kind, cell in zip(kinds, row, strict=True)) for row in rows)
-    return _table(caption, head, map("".join, cells))
+    return framed(caption, head, map("".join, cells))
 
 
 def bars(caption: str, name: str, counts: Mapping[str, Mapping[str, int]]) -> str:
@@ -152,7 +166,7 @@ def bars(caption: str, name: str, counts: Mapping[str, Mapping[str, int]]) -> st
             count = column.get(row, 0)
             cells += f'<td class="n">{count:,}</td><td class="bar {kind}"><i style="width:{100 * count / most:.1f}%"></i></td>'
         rows.append(cells)
-    return _table(caption, head, rows, "bars")
+    return framed(caption, head, rows, "bars")
 
 
 def heat(caption: str, name: str, counts: Mapping[str, Mapping[str, int]], columns: Sequence[str], kind: str) -> str:
@@ -163,7 +177,7 @@ def heat(caption: str, name: str, counts: Mapping[str, Mapping[str, int]], colum
     for row, own in counts.items():
         cells = (f'<td class="n heat" style="--h:{own.get(column, 0) / most:.2f}">{own.get(column, 0):,}</td>' for column in columns)
         rows.append(f'<th scope="row">{escape(row)}</th>' + "".join(cells))
-    return _table(caption, head, rows, kind)
+    return framed(caption, head, rows, kind)
 
 
 def histogram(values: Sequence[float], unit: str, kind: str, label: str) -> str:
@@ -183,6 +197,43 @@ def histogram(values: Sequence[float], unit: str, kind: str, label: str) -> str:
         f'<div class="hist {kind}" role="img" aria-label="{escape(label)}">{drawn}</div>'
         f'<div class="ticks" aria-hidden="true">{marks}<span class="end" style="left:100%">{len(counts) * step:g} {unit}</span></div>'
     )
+
+
+def time_marks(seconds: float) -> tuple[tuple[float, float], ...]:
+    """Return (time, share of the width from the left) of even times on an axis of so many seconds, at most every sixth of it.
+
+    >>> time_marks(2.5)
+    ((0.0, 0.0), (0.5, 0.2), (1.0, 0.4), (1.5, 0.6), (2.0, 0.8), (2.5, 1.0))
+    """
+    step = next((step for step in _MARK_STEPS if seconds / step <= MOST_MARKS), 3600.0 * math.ceil(seconds / 3600 / MOST_MARKS))
+    return tuple((tick * step, tick * step / seconds) for tick in range(int(seconds / step) + 1))
+
+
+def clock(seconds: float, *, longest: float = 0.0) -> str:
+    """Return a time in a few characters; by the clock where it, or the longest beside it, has two minutes or more.
+
+    >>> clock(2.5), clock(150), clock(3725), clock(2, longest=150)
+    ('2.5', '2:30', '1:02:05', '0:02')
+    """
+    if max(seconds, longest) < 120:
+        return f"{seconds:g}"
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def ticks(marks: Sequence[tuple[float, float]]) -> str:
+    """Return the axis below a picture, of `time_marks`."""
+    drawn = ""
+    for time, share in marks:
+        kind = ' class="end"' if share > 0.97 else ""  # else half of it would stick out
+        drawn += f'<span{kind} style="left:{100 * share:.1f}%">{clock(time, longest=marks[-1][0])}</span>'
+    return f'<div class="ticks" aria-hidden="true">{drawn}</div>'
+
+
+def hertz(marks: Iterable[tuple[int, float]]) -> str:
+    """Return the axis to the left of a spectrogram, of (frequency, share of the height from below)."""
+    drawn = "".join(f'<span style="bottom:{100 * share:.1f}%">{tick}</span>' for tick, share in marks)
+    return f'<div class="hertz" aria-hidden="true">{drawn}</div>'
 
 
 def folded(summary: str, content: str) -> str:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines import records, specimens
+from pipelines import records, specimens, spectrogram
 from pipelines.corpora.clip import counted
 from pipelines.examine import names_of
-from pipelines.markup import bars, document, escape, folded, heat, histogram, natural, section, table, tiles, unfolding
+from pipelines.markup import bars, document, escape, folded, heat, hertz, histogram, natural, section, table, ticks, tiles, unfolding
 from pipelines.spec import DOMAINS, InputError
 
 FILE = "report.html"
@@ -210,7 +210,7 @@ def _spectrograms(sets: Sequence[_Set]) -> Iterator[str]:
             continue
         yield (
             f'<p class="soft">Log-Mel power of a clip of each emotion over time (s) and frequency (Hz), at most the first '
-            f"{specimens.LONGEST_SECONDS:g} s; bright is loud, black is {specimens.RANGE_DB:g} dB below the loudest.</p>"
+            f"{specimens.LONGEST_SECONDS:g} s; bright is loud, black is {spectrogram.RANGE_DB:g} dB below the loudest.</p>"
         )
         figures = "".join(map(_spectrogram, specimens.spectrograms(one.folder, one.manifest)))
         yield f'<div class="plots">{figures}</div>'
@@ -218,12 +218,9 @@ def _spectrograms(sets: Sequence[_Set]) -> Iterator[str]:
 
 def _spectrogram(drawn: specimens.Spectrogram) -> str:
     row = drawn.row
-    hertz = "".join(f'<span style="bottom:{100 * share:.1f}%">{tick}</span>' for tick, share in drawn.hertz)
-    seconds = "".join(f'<span style="left:{100 * share:.1f}%">{tick:g}</span>' for tick, share in drawn.seconds)
     label = f"Spectrogram of {row['id']}, {row['emotion']}, {row['seconds']:.2f} s"
     return (
-        f'<figure><div class="plot"><div class="hertz" aria-hidden="true">{hertz}</div><img src="{drawn.picture}" alt="{escape(label)}">'
-        f'<div class="ticks" aria-hidden="true">{seconds}</div></div>'
+        f'<figure><div class="plot">{hertz(drawn.hertz)}<img src="{drawn.picture}" alt="{escape(label)}">{ticks(drawn.seconds)}</div>'
         f"<figcaption><b>{escape(row['emotion'])}</b> {escape(_name(row['speaker']))}, {row['seconds']:.2f} s<br>"
         f"{escape(row['id'])}</figcaption></figure>"
     )

@@ -1,24 +1,20 @@
 """A few clips of a set as pictures: face crops and spectrograms, for its page."""
 
-import base64
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import librosa
 import numpy as np
 import tensorflow as tf
 
-from pipelines import records
+from pipelines import records, spectrogram
+from pipelines.markup import data_uri, time_marks
 from pipelines.spec import Spec, spaced_indices
 
 LONGEST_SECONDS = 6.0
 """What is shown of a spectrogram."""
-RANGE_DB = 60.0
-"""What a spectrogram shows below its loudest point."""
-TICKS_HZ = (500, 1000, 2000, 4000)
 
 Row = Mapping[str, Any]
 
@@ -69,7 +65,7 @@ def spectrograms(folder: Path, manifest: Mapping[str, Any]) -> list[Spectrogram]
 def _middle_face(serialised: bytes, spec: Spec) -> str:
     faces = records.parse(serialised, domain="visual", spec=spec)["inputs"].numpy()  # [n, face_size, face_size, 3]
     face = cv2.cvtColor(faces[len(faces) // 2], cv2.COLOR_RGB2BGR)
-    return _data_uri(face, ".jpg", "image/jpeg", [cv2.IMWRITE_JPEG_QUALITY, 88])
+    return data_uri(cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, 88])[1], "image/jpeg")
 
 
 def _spectrogram(row: Row, serialised: bytes, spec: Spec) -> Spectrogram:
@@ -77,20 +73,8 @@ def _spectrogram(row: Row, serialised: bytes, spec: Spec) -> Spectrogram:
     stored = tf.io.parse_single_example(serialised, {"log_mel": feature})["log_mel"].numpy()
     log_mel = np.frombuffer(stored, "<f4").reshape(-1, spec.mel_filters)  # [frames, mel_filters]
     log_mel = log_mel[: round(LONGEST_SECONDS / spec.hop_seconds)]
-    level = np.clip(1 + (log_mel - log_mel.max()) / RANGE_DB, 0, 1)
-    pixels = np.round(255 * level.T[::-1]).astype(np.uint8)  # [mel_filters, frames], low frequencies below
-    picture = _data_uri(cv2.applyColorMap(pixels, cv2.COLORMAP_MAGMA), ".png", "image/png", [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    centres = librosa.mel_frequencies(spec.mel_filters + 2, fmin=spec.lower_hz, fmax=spec.upper_hz)[1:-1]
-    hertz = tuple((tick, float((np.interp(tick, centres, np.arange(len(centres))) + 0.5) / len(centres))) for tick in TICKS_HZ)
     length = len(log_mel) * spec.hop_seconds
-    step = next((step for step in (0.1, 0.25, 0.5, 1.0) if length / step <= 6), 2.0)
-    seconds = tuple((tick * step, tick * step / length) for tick in range(int(length / step) + 1))
-    return Spectrogram(row, picture, hertz, seconds)
-
-
-def _data_uri(picture: np.ndarray, suffix: str, kind: str, options: list[int]) -> str:
-    encoded = cv2.imencode(suffix, picture, options)[1]
-    return f"data:{kind};base64,{base64.b64encode(encoded).decode()}"
+    return Spectrogram(row, spectrogram.picture(log_mel), spectrogram.hertz_marks(spec), time_marks(length))
 
 
 def _serialised(folder: Path, manifest: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[tuple[Row, bytes]]:

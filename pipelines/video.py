@@ -62,7 +62,7 @@ class VideoReader:
         self._held: list[av.Packet] = []
         self._files = ExitStack()
         with ExitStack() as files:
-            container, self._stream = files.enter_context(_opened(path))
+            container, self._stream = files.enter_context(opened_video(path))
             stream = self._stream
             rate_hz = float(stream.average_rate or stream.guessed_rate or 0)
             promised, reordered = stream.frames, stream.codec_context.has_b_frames and stream.codec_context.name in REORDERING
@@ -118,7 +118,7 @@ class VideoReader:
                 context.flush_buffers()
             yield context, iter(self._held)
         else:
-            with _opened(self._path) as (container, stream):
+            with opened_video(self._path) as (container, stream):
                 yield stream.codec_context, _packets(container, stream)
 
     @property
@@ -187,12 +187,12 @@ class VideoReader:
             number = -1 if packet.is_discard else bisect_left(self._ranked, packet.pts)
             full = number >= 0 and (is_wanted[number] or position == start)
             context.skip_frame = "DEFAULT" if full else "NONREF"
-            pictures = _decoded(context, packet)
+            pictures = decoded_packet(context, packet)
             if number >= 0 and (full or pictures is None):
                 given.add(number)
             pictures = pictures or []
             if position == end:
-                pictures += _decoded(context, None) or []
+                pictures += decoded_packet(context, None) or []
                 context.flush_buffers()
             for picture in pictures:
                 self._progress()
@@ -220,7 +220,7 @@ class VideoReader:
         with self._again() as (context, packets):
             for position, packet in enumerate(chain(packets, [None])):  # None: what is still in the decoder
                 self._progress()
-                pictures = _decoded(context, packet)
+                pictures = decoded_packet(context, packet)
                 if pictures is None:
                     self._unread.add(position)
                 for picture in pictures or ():
@@ -233,7 +233,7 @@ class VideoReader:
 
 
 @contextmanager
-def _opened(path: Path):
+def opened_video(path: Path):
     """Open a file and yield its container and first video stream, which decodes in one thread and nothing absurdly large."""
     with open_media(path) as container:
         videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]  # a cover
@@ -255,7 +255,7 @@ def _packets(container, stream) -> Iterator[av.Packet]:
         yield from (packet for packet in container.demux(stream) if packet.size)
 
 
-def _decoded(context, packet: av.Packet | None) -> list[av.VideoFrame] | None:
+def decoded_packet(context, packet: av.Packet | None) -> list[av.VideoFrame] | None:
     """Return what a packet, or the end of the stream, brings out of the decoder, or None when it is refused."""
     try:
         return context.decode(packet)
@@ -277,14 +277,14 @@ def _upright(picture: av.VideoFrame) -> Frame:
     return Frame(_luma(picture), lambda: picture.to_ndarray(format="rgb24"), (lambda *sides: _cut(picture, *sides)) if exact else None)
 
 
-def _plane(plane) -> np.ndarray:
+def plane_of(plane) -> np.ndarray:
     """Return the pixels of a plane without what pads its lines: uint8 [height, width]."""
     return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
 def _luma(picture: av.VideoFrame) -> np.ndarray:
     if picture.format.name.startswith(("yuv4", "yuvj4", "nv12", "gray")) and picture.format.components[0].bits == 8:
-        return _plane(picture.planes[0])
+        return plane_of(picture.planes[0])
     return picture.to_ndarray(format="gray")
 
 
@@ -296,5 +296,5 @@ def _cut(picture: av.VideoFrame, top: int, bottom: int, left: int, right: int) -
     part.colorspace, part.color_range = picture.colorspace, picture.color_range
     for from_plane, to_plane in zip(picture.planes, part.planes, strict=True):
         down, across = picture.height // from_plane.height, picture.width // from_plane.width  # 1, or 2 for chroma
-        _plane(to_plane)[:] = _plane(from_plane)[y // down : (y + rows) // down, x // across : (x + columns) // across]
+        plane_of(to_plane)[:] = plane_of(from_plane)[y // down : (y + rows) // down, x // across : (x + columns) // across]
     return part.to_ndarray(format="rgb24")[top - y : bottom - y, left - x : right - x]

@@ -186,7 +186,8 @@ def test_a_file_that_ends_too_early_tells_how_much_is_missing(clips, tmp_path, k
 def test_no_more_is_decoded_than_the_wanted_pictures_need(clips, monkeypatch):
     """With a key frame every 12 and no B-frames, picture 30 takes 24 to 30; with B-frames those nobody refers to are not decoded."""
     came = []
-    monkeypatch.setattr(video, "_decoded", lambda context, packet, decode=video._decoded: [came.append(1), decode(context, packet)][1])
+    decode = video.decoded_packet
+    monkeypatch.setattr(video, "decoded_packet", lambda context, packet: [came.append(1), decode(context, packet)][1])
     list(VideoReader(clips("mpeg4-avi")).frames([30]))
     assert len(came) == 7 + 1  # and what was left in the decoder
     for kept in (2**24, 0):
@@ -208,13 +209,13 @@ def test_pictures_that_nobody_refers_to_are_not_decoded(clips, monkeypatch):
     for kind in ("mpeg1", "mpeg4-mkv-b"):
         came = []
 
-        def decoded(context, packet, decode=video._decoded, came=came):
+        def decoded(context, packet, decode=video.decoded_packet, came=came):
             pictures = decode(context, packet)
             came.extend(pictures or ())
             return pictures
 
         with monkeypatch.context() as patched:
-            patched.setattr(video, "_decoded", decoded)
+            patched.setattr(video, "decoded_packet", decoded)
             assert_same(VideoReader(clips(kind)), [35], straight(clips(kind)))
         assert len(came) <= 12 // 3 + 2
 
