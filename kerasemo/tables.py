@@ -1,18 +1,22 @@
 """Results as tables on standard output."""
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from pipelines.cli import printable
 
 WIDTH_OF_FILES = 120
 """Columns of a table that goes to a file or a pipe."""
 
 NUMBERS = (
-    *("epoch", "clips", "UA", "WA", "macro-F1", "chance", "UA, corpus unknown"),
+    *("largest difference", "confidence", "epoch", "clips", "UA", "WA", "macro-F1", "chance", "UA, corpus unknown"),
     *("pairs", "same", "AUC", "EER", "within", "between", "between / within"),
 )
 """The columns that stand to the right."""
@@ -54,6 +58,19 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     """Print the scores of one stage on every source, those of pairs, and each confusion matrix."""
     console = _console()
     _print_sources(console, result)
+    _print_rest(console, result)
+
+
+def print_served(result: Mapping[str, Any]) -> None:
+    """Print the same of an exported model, and what of its clips it was trained on."""
+    console = _console()
+    trained_on = " + ".join(result["trained_on"])
+    _print_scores(console, f"Model {result['model']} on clips it was not trained on (trained on {trained_on})", result)
+    _print_rest(console, result)
+
+
+def _print_rest(console: Console, result: Mapping[str, Any]) -> None:
+    """Print what follows the scores of an evaluation: those of pairs, and each confusion matrix."""
     _print_pairs(console, result, among=result["sources"])
     _print_scatter(console, result)
     for source, score in result["sources"].items():
@@ -66,29 +83,105 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
         _print(console, f"{source}: confusion (rows: truth)", table)
 
 
+def print_export(result: Mapping[str, Any]) -> None:
+    """Print what was exported, and how far the answers of each signature are from the Keras model's."""
+    console = _console()
+    table = _table("signature", "largest difference")
+    for signature, difference in result["differences"].items():
+        table.add_row(signature, f"{difference:.1e}")
+    title = f"{result['out']}/{result['version']} ({result['format']}), loaded anew and compared with the Keras model on real clips"
+    _print(console, title, table)
+    console.print(f"Answers: {', '.join(result['labels'])}", soft_wrap=True)
+    if result["synthetic"]:
+        console.print("Trained on synthesised samples: it knows nothing of people.", soft_wrap=True)
+    if result["format"] == "saved_model":
+        console.print(f"Serve it: docker run -p 8500:8500 -p 8501:8501 {_docker_words(result['out'])}", soft_wrap=True)
+
+
+def _docker_words(out: str) -> str:
+    folder = Path(out).resolve()
+    name = f"/models/{folder.name}"
+    return f'-v "{folder}:{name}" tensorflow/serving --model_config_file={name}/serving/models.config'
+
+
+def print_predictions(predictions: Sequence[Mapping[str, Any]]) -> None:
+    """Print what the face, the voice and both say of each clip that could be read."""
+    table = _table("clip", "seconds", "faces", "face", "", "voice", "", "both", "")
+    table.columns[0].overflow = "fold"
+    for said in predictions:
+        if "error" in said:
+            continue
+        answers = []
+        for domain in ("visual", "audio", "fused"):
+            own = said[domain]
+            answers += [own["emotion"], f"{own['confidence']:.2f}"] if own else ["–", ""]
+        seconds = max((said[domain]["seconds"] for domain in ("visual", "audio") if said[domain]), default=0.0)
+        faces = str(len(said["visual"]["faces"])) if said["visual"] else "–"
+        table.add_row(escape(printable(said["path"])), f"{seconds:.1f}", faces, *answers)
+    if table.rows:
+        _console().print(table)
+
+
+def print_answers(answers: Sequence[Mapping[str, Any]]) -> None:
+    """Print the emotion of each file, and the probabilities of all that it could have been."""
+    labels = list(dict.fromkeys(label for answer in answers for label in answer["probabilities"]))
+    table = _table("file", "emotion", "confidence")
+    table.columns[0].overflow = "fold"
+    for label in labels:
+        table.add_column(label, justify="right", no_wrap=True)
+    for answer in answers:
+        figures = [_figure(answer["probabilities"].get(label)) for label in labels]
+        table.add_row(escape(printable(answer["path"])), answer["emotion"], _figure(answer["confidence"]), *figures)
+    _console().print(table)
+
+
 def _print_sources(console: Console, result: Mapping[str, Any]) -> None:
     trained_on = " + ".join(result["trained_on"])
     title = f"Stage {result['stage']} on the test side of every source ({_protocol(result)}; trained last on {trained_on})"
-    table = _table("source", "clips", "UA", "WA", "macro-F1", "chance", "UA, corpus unknown")
+    _print_scores(console, title, result)
+
+
+def _print_scores(console: Console, title: str, result: Mapping[str, Any]) -> None:
+    """Print a row for each scored source, and below them what is to be known of each."""
+    table = _table("source", "clips", "UA", "WA", "macro-F1", "chance", "ECE", "UA, corpus unknown")
     for source, score in result["sources"].items():
         figures = [f"{score[name]:.3f}" for name in ("ua", "wa", "macro_f1", "chance")]
+        figures.append(f"{score['calibration_error']:.3f}" if "calibration_error" in score else "")
         unknown = f"{score['without_corpus']['ua']:.3f}" if "without_corpus" in score else ""
         table.add_row(source, str(score["clips"]), *figures, unknown)
     _print(console, title, table)
     for source, score in result["sources"].items():
-        if score.get("publisher_split"):
-            console.print(f"{source}: its publisher's own split, whatever the protocol", soft_wrap=True)
-        if score.get("deduplicated"):
-            console.print(f"{source}: deduplicated: copies of its test clips were left out of training and validation", soft_wrap=True)
-        if "pair_auc" in score:
-            console.print(f"{source}: same emotion or not, by distance: AUC {score['pair_auc']:.3f}", soft_wrap=True)
-        if "all_classes" in score:
-            every = score["all_classes"]
-            figures = f"UA {every['ua']:.3f}, WA {every['wa']:.3f}"
-            number = len(every["emotions"])
-            console.print(f"{source}: over all its {number} emotions, untrained ones as recall 0: {figures}", soft_wrap=True)
+        for note in _notes(score):
+            console.print(f"{source}: {note}", soft_wrap=True)
     for source, reason in result["not_scored"].items():
         console.print(f"{source}: not scored: {reason}", soft_wrap=True)
+
+
+def _notes(score: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is to be known of a source's score beside its figures."""
+    if score.get("publisher_split"):
+        yield "its publisher's own split, whatever the protocol"
+    if score.get("deduplicated"):
+        yield "deduplicated: copies of its test clips were left out of training and validation"
+    if score.get("left_out"):
+        yield f"{score['left_out']} clips left out: the model was trained on these utterances"
+    if score.get("trained_speakers"):
+        yield f"{score['trained_speakers']} of its {score['clips']} clips are of speakers that the model was trained on"
+    if "fusion" in score:
+        yield f"face and voice together: {_fusion(score['fusion'])}"
+    if "pair_auc" in score:
+        yield f"same emotion or not, by distance: AUC {score['pair_auc']:.3f}"
+    if "all_classes" in score:
+        every = score["all_classes"]
+        figures = f"UA {every['ua']:.3f}, WA {every['wa']:.3f}"
+        yield f"over all its {len(every['emotions'])} emotions, untrained ones as recall 0: {figures}"
+
+
+def _fusion(fusion: Mapping[str, Any]) -> str:
+    weights = f"weights {fusion['visual_weight']:.2f} and {1 - fusion['visual_weight']:.2f}, temperature {fusion['temperature']:.2f}"
+    if not fusion["utterances"]:
+        return f"{weights}, not fitted: no validation utterance has both"
+    return f"{weights}, fitted on {fusion['utterances']} validation utterances"
 
 
 def _print_pairs(console: Console, result: Mapping[str, Any], *, among: Collection[str]) -> None:

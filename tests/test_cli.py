@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-VERBS = ["pipelines.build", "pipelines.sample", "kerasemo.train", "kerasemo.tune", "kerasemo.evaluate"]
+VERBS = ["pipelines.build", "pipelines.sample", "kerasemo.train", "kerasemo.tune", "kerasemo.evaluate", "kerasemo.client"]
 
 
 def test_a_name_that_is_not_utf_8_is_one_line(command, tmp_path):
@@ -44,6 +44,9 @@ def test_help_is_quick_because_nothing_heavy_is_imported(command, verb):
         (["kerasemo.train", "--stage", "joint", "--protocol", "random"], "invalid choice: 'random'"),
         (["kerasemo.train", "--stage", "joint", "--fold", "-1"], "at least 0; received '-1'"),
         (["kerasemo.evaluate", "--records", "x"], "--run"),
+        (["kerasemo.client", "a.wav"], "--url"),
+        (["kerasemo.client", "--url", "localhost:8501", "a.wav"], "url must be http://HOST:8501"),
+        (["kerasemo.client", "--url", "http://localhost:8501", "--timeout", "0", "a.wav"], "at least 1; received '0'"),
         (["kerasemo"], "expected a verb"),
         (["kerasemo", "fly"], "received 'fly'"),
     ],

@@ -51,10 +51,39 @@ def test_training_is_told_by_stage_and_by_source(result, capsys):
     tables.print_training(result)
     out = capsys.readouterr().out
     assert cells(out, "pretrain") == ["pretrain", "supervised", "a/visual", "5", "of", "8", "3", "0.750", "0.667", "0.500"]
-    assert cells(out, "a/visual ")[:6] == ["a/visual", "3", "0.750", "0.667", "0.667", "0.500"]
+    assert cells(out, "source ")[4:] == ["macro-F1", "chance", "ECE", "UA,", "corpus", "unknown"]
+    assert cells(out, "a/visual ") == ["a/visual", "3", "0.750", "0.667", "0.667", "0.500", "0.333", "0.750"]
     assert "Stage joint on the test side of every source (speaker-independent, fold 2; trained last on a/visual + b/visual)" in out
     assert "c/audio: over all its 3 emotions, untrained ones as recall 0: UA 0.667, WA 0.667" in out
     assert "d/audio: not scored: no clip" in out and "tensorboard --logdir runs/x" in out
+
+
+def test_a_fused_row_tells_its_fusion_and_whether_it_was_fitted(result, capsys):
+    fitted = {"visual_weight": 0.65, "temperature": 1.25, "utterances": 17}
+    unfitted = {"visual_weight": 0.5, "temperature": 1.0, "utterances": 0}
+    rows = {f"{corpus}/fused": result["sources"]["a/visual"] | {"fusion": fusion} for corpus, fusion in (("a", fitted), ("b", unfitted))}
+    result["sources"] |= rows
+    tables.print_evaluation(result)
+    out = capsys.readouterr().out
+    assert cells(out, "a/fused ") == ["a/fused", *cells(out, "a/visual ")[1:]]
+    assert "a/fused: face and voice together: weights 0.65 and 0.35, temperature 1.25, fitted on 17 validation utterances\n" in out
+    assert "b/fused: face and voice together: weights 0.50 and 0.50, temperature 1.00, not fitted: no validation utterance" in out
+    assert "a/visual: face and voice" not in out and "a/fused: confusion (rows: truth)" in out
+
+
+def test_a_served_model_tells_what_it_was_trained_on(result, capsys):
+    counts = {"left_out": 96, "trained_speakers": 2, "publisher_split": True}
+    sources = {"a/visual": result["sources"]["a/visual"] | counts, "c/audio": result["sources"]["c/audio"] | dict.fromkeys(counts, 0)}
+    matching = result["matching"] | {"stage_before": None, "before": None}
+    of_model = {"model": "sample-joint", "trained_on": ["a/visual", "b/visual"], "not_scored": {"b/visual": "all"}, "matching": matching}
+    tables.print_served(of_model | {"sources": sources})
+    out = capsys.readouterr().out
+    assert "Model sample-joint on clips it was not trained on (trained on a/visual + b/visual)\n" in out
+    assert "a/visual: 96 clips left out: the model was trained on these utterances\n" in out
+    assert "a/visual: 2 of its 3 clips are of speakers that the model was trained on\n" in out
+    assert "a/visual: its publisher's own split" in out and "b/visual: not scored: all\n" in out
+    assert "c/audio: 0" not in out and "left out" not in out.split("c/audio: over all")[1]
+    assert "a/visual: confusion (rows: truth)" in out and "By their distance\n" in out
 
 
 def test_evaluation_shows_each_confusion(result, capsys):

@@ -1,0 +1,279 @@
+"""`python -m kerasemo.client`: asks a TensorFlow Serving that serves an exported bundle; `Client` is the same in Python."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kerasemo.asking import ask
+from kerasemo.wire import GRPC_PORT, Rest, ServingError, address
+from pipelines.cli import Parser, positive_int, printable, run_main
+from pipelines.spec import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Client", "ServingError", "ask", "main"]
+
+CLASSES = ("probabilities", "labels", "emotion")
+EMBEDDING = ("embedding",)
+
+
+class Client:
+    """Asks the signatures of one served model; each method is named as its signature.
+
+    Every answer is a dict of arrays: `probabilities` float32 [n, k], `labels` [n, k] and `emotion` [n] of str; of the embeddings
+    `embedding` float32 [n, 256]. What is asked is looked at first, so that a mistake is told before it is sent.
+
+    Args:
+        url: `http://HOST:8501` (REST) or `grpc://HOST:8500`, which imports tensorflow.
+        model: The name that the server gives the model.
+        version: The number of its version; None is the newest.
+        timeout_seconds: How long one answer may take.
+
+    Raises:
+        InputError: An argument is off.
+        ServingError: By each method: no answer, with the url, the signature, what the server said and the remedy.
+
+    >>> client = Client("http://localhost:8501", timeout_seconds=5)
+    >>> client.face_bytes([b"GIF89a"])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    pipelines.spec.InputError: face_bytes 0 must be a JPEG or PNG file; received 6 bytes that begin b'GIF89a'; ...
+    """
+
+    def __init__(self, url: str, *, model: str = "kerasemo", version: int | None = None, timeout_seconds: float = 30):
+        scheme, host, port = address(url)
+        if not isinstance(model, str) or not model or set(model) & set("/:"):
+            raise InputError(f"model must be the name of a served model, without / and :; received {model!r}")
+        if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 0):
+            raise InputError(f"version must be the whole number of a version, or None for the newest; received {version!r}")
+        if not 0 < timeout_seconds < float("inf"):
+            raise InputError(f"timeout_seconds must be above 0; received {timeout_seconds!r}")
+        self.url = url.rstrip("/")
+        self._width: int | None = None
+        words = {"host": host, "model": model, "version": version, "timeout_seconds": timeout_seconds}
+        if scheme == "grpc":
+            from kerasemo.wire_grpc import Grpc
+
+            self._wire = Grpc(self.url, port=port or GRPC_PORT, **words)
+        else:
+            self._wire = Rest(self.url, **words)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, where the interface keeps one."""
+        self._wire.close()
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return the versions that the server knows: `{"version": 1, "state": "AVAILABLE", "error": ""}`, newest first."""
+        return sorted(self._wire.status(), key=lambda row: -row["version"])
+
+    def metadata(self) -> dict[str, Any]:
+        """Return `{"version", "signatures": {name: {"inputs": {name: [dtype, shape]}, "outputs": ...}}}`; -1: any size, None: any shape."""
+        return self._wire.metadata()
+
+    def faces(self, faces: Any) -> "dict[str, np.ndarray]":
+        """Ask the emotions of face crops, uint8 [n, 64, 64, 3]."""
+        from kerasemo import inputs
+
+        return self.send("faces", {"faces": inputs.faces(faces)}, CLASSES)
+
+    def face_bytes(self, files: Sequence[bytes]) -> "dict[str, np.ndarray]":
+        """Ask the emotions of face crops as they are in JPEG or PNG files."""
+        from kerasemo import inputs
+
+        return self.send("face_bytes", {"face_bytes": inputs.images(files)}, CLASSES)
+
+    def segments(self, segments: Any) -> "dict[str, np.ndarray]":
+        """Ask the emotions of log-Mel segments, float32 [n, 64, 64, 3]: dB, delta, delta-delta."""
+        from kerasemo import inputs
+
+        return self.send("segments", {"segments": inputs.segments(segments)}, CLASSES)
+
+    def speech(self, waveforms: Any) -> "dict[str, np.ndarray]":
+        """Ask the emotion of each waveform: float [batch, samples] at 16 kHz in [-1, 1], or a list of 1-D arrays of unequal lengths.
+
+        Such a list goes to the signature `speech_masked`, padded, with its lengths, and with every label allowed.
+        """
+        import numpy as np
+
+        from kerasemo import inputs
+
+        if isinstance(waveforms, list | tuple):
+            padded, lengths = inputs.ragged(waveforms)
+            if (lengths != padded.shape[1]).any():
+                mask = np.ones((len(padded), self._labels("speech_masked")), np.float32)
+                return self.send("speech_masked", {"waveform": padded, "lengths": lengths, "mask": mask}, CLASSES)
+            waveforms = padded
+        return self.send("speech", {"waveform": inputs.waveform(waveforms)}, CLASSES)
+
+    def wav_bytes(self, files: Sequence[bytes]) -> "dict[str, np.ndarray]":
+        """Ask the emotion of each WAV file (16 kHz, mono, 16-bit) as it is on disk."""
+        from kerasemo import inputs
+
+        return self.send("wav_bytes", {"wav_bytes": inputs.wavs(files)}, CLASSES)
+
+    def faces_masked(self, faces: Any, *, mask: Any) -> "dict[str, np.ndarray]":
+        """Ask as `faces` does, among the labels that `mask` float32 [n, k] allows (1) in each row."""
+        from kerasemo import inputs
+
+        faces = inputs.faces(faces)
+        mask = inputs.mask(mask, rows=len(faces), width=self._labels("faces_masked"))
+        return self.send("faces_masked", {"faces": faces, "mask": mask}, CLASSES)
+
+    def speech_masked(self, waveform: Any, *, lengths: Any, mask: Any) -> "dict[str, np.ndarray]":
+        """Ask as `speech` does, of the first `lengths` int32 [batch] samples, among the labels that `mask` [batch, k] allows (1)."""
+        from kerasemo import inputs
+
+        waveform = inputs.waveform(waveform)
+        lengths = inputs.lengths(lengths, waveform)
+        mask = inputs.mask(mask, rows=len(waveform), width=self._labels("speech_masked"))
+        return self.send("speech_masked", {"waveform": waveform, "lengths": lengths, "mask": mask}, CLASSES)
+
+    def embed_faces(self, faces: Any) -> "dict[str, np.ndarray]":
+        """Ask the embedding of face crops, uint8 [n, 64, 64, 3]: float32 [n, 256] of unit length."""
+        from kerasemo import inputs
+
+        return self.send("embed_faces", {"faces": inputs.faces(faces)}, EMBEDDING)
+
+    def embed_segments(self, segments: Any) -> "dict[str, np.ndarray]":
+        """Ask the embedding of log-Mel segments, float32 [n, 64, 64, 3]: float32 [n, 256] of unit length."""
+        from kerasemo import inputs
+
+        return self.send("embed_segments", {"segments": inputs.segments(segments)}, EMBEDDING)
+
+    def embed_speech(self, waveform: Any) -> "dict[str, np.ndarray]":
+        """Ask the embedding of each waveform, float [batch, samples] at 16 kHz in [-1, 1]: float32 [batch, 256] of unit length."""
+        from kerasemo import inputs
+
+        return self.send("embed_speech", {"waveform": inputs.waveform(waveform)}, EMBEDDING)
+
+    def timeline(self, waveform: Any) -> "dict[str, np.ndarray]":
+        """Ask the emotions of each segment of waveforms of at most 60 s, float [batch, samples] at 16 kHz in [-1, 1].
+
+        Returns:
+            `probabilities` float32 [batch, segments, k] and `starts` float32 [batch, segments], in seconds.
+        """
+        from kerasemo import inputs
+
+        waveform = inputs.waveform(waveform, longest_seconds=inputs.SPEC.part_seconds)
+        return self.send("timeline", {"waveform": waveform}, ("probabilities", "starts"))
+
+    def send(self, signature: str, inputs: "Mapping[str, np.ndarray]", outputs: Sequence[str]) -> "dict[str, np.ndarray]":
+        """Ask any signature as it is, without a look at what is sent.
+
+        Args:
+            signature: Its name.
+            inputs: An array for each of its inputs; of bytes with dtype object.
+            outputs: The names of what it answers, each with a row for every row of the inputs.
+        """
+        import numpy as np
+
+        try:
+            answer = self._wire.predict(signature, inputs)
+        except ServingError as error:
+            self._width = None  # perhaps another version is served by now
+            raise self._explained(signature, error) from None
+        if set(answer) == {""} and len(outputs) == 1:
+            answer = {outputs[0]: answer[""]}
+        batch = max((len(array) for array in inputs.values() if np.ndim(array)), default=0)
+        try:
+            found = {name: _readable(answer[name]) for name in outputs}
+            if any(len(array) != batch or array.dtype.kind not in "fU" for array in found.values()):
+                raise ValueError
+        except (AttributeError, KeyError, TypeError, ValueError):
+            got = {name: list(np.shape(np.asarray(value, object))) for name, value in answer.items()}
+            raise ServingError(
+                f"{self.url}: {signature}: the server answered {got}, not {', '.join(outputs)} of {batch} rows; "
+                "name a model that python -m kerasemo.export made"
+            ) from None
+        return found
+
+    def _labels(self, signature: str) -> int:
+        """Return how many labels the model has: the width of the probabilities, and of a mask."""
+        if self._width is None:
+            found = self.metadata()["signatures"]
+            if signature not in found:
+                raise self._lacking(signature, found)
+            try:
+                _, (_, width) = found[signature]["outputs"]["probabilities"]
+            except (KeyError, TypeError, ValueError):
+                width = -1
+            if width < 1:
+                reason = f"the server said that it answers {found[signature]['outputs']}, and not how many labels there are"
+                raise ServingError(f"{self.url}: {signature}: {reason}; name a model that python -m kerasemo.export made")
+            self._width = width
+        return self._width
+
+    def _explained(self, signature: str, error: ServingError) -> ServingError:
+        """Return the error, or where the server did not find the signature, one that names those it has."""
+        if "ignature" not in str(error) or "not found" not in str(error):
+            return error
+        try:
+            found = self.metadata()["signatures"]
+        except ServingError:
+            return error
+        return error if signature in found else self._lacking(signature, found)
+
+    def _lacking(self, signature: str, found: Mapping[str, Any]) -> ServingError:
+        reason = "the server said that the model has no such signature"
+        return ServingError(f"{self.url}: {signature}: {reason}; it has {', '.join(found)}: a domain that was not trained has none")
+
+
+def _readable(value: Any) -> "np.ndarray":
+    """Return numbers as float32 and names as str."""
+    import numpy as np
+
+    array = np.asarray(value)
+    if array.dtype.kind in "OS":
+        return np.array([text.decode() for text in array.ravel()], str).reshape(array.shape)
+    return array if array.dtype.kind == "U" else array.astype(np.float32)
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m kerasemo.client", description="Ask a TensorFlow Serving the emotions of sounds and face crops.")
+    parser.add_argument("--url", required=True, help=f"http://HOST:8501 (REST) or grpc://HOST:{GRPC_PORT}")
+    parser.add_argument("--model", default="kerasemo", metavar="NAME", help="the name that the server gives the model; default: kerasemo")
+    parser.add_argument("--version", type=positive_int, metavar="N", help="of the model; default: the newest")
+    parser.add_argument("--timeout", type=positive_int, default=30, metavar="SECONDS", help="for one answer; default: 30")
+    parser.add_argument("--json", action="store_true", help="JSON Lines on standard output instead of the table")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="WAV (16 kHz, mono, 16-bit), or a face crop as JPEG or PNG")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, ask, print, and return the exit status."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        address(arguments.url)
+    except InputError as error:
+        parser.error(str(error))
+
+    def tell(answer: dict[str, Any]) -> None:
+        if "error" in answer:
+            print(f"{parser.prog}: {printable(answer['path'])}: {answer['error']}", file=sys.stderr)
+        if arguments.json:
+            print(json.dumps(answer), flush=True)
+
+    def work() -> int:
+        with Client(arguments.url, model=arguments.model, version=arguments.version, timeout_seconds=arguments.timeout) as client:
+            answers = ask(client, arguments.files, tell=tell)
+        answered = [answer for answer in answers if "error" not in answer]
+        if answered and not arguments.json:
+            from kerasemo import tables
+
+            tables.print_answers(answered)
+        return 0 if answered else 1
+
+    return run_main(work, prog=parser.prog)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Served models as TensorFlow Serving holds them: a session a version, fed without a look at shapes, warmed up before it is ready.
+
+Texts and codes are those of its sources: core/basic_manager.cc, servables/tensorflow/predict_util.cc and
+model_servers/get_model_status_impl.cc.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+from tensorflow_serving.apis import prediction_log_pb2
+
+MOST_WARM_UPS = 1000
+
+
+class Refused(Exception):
+    """A status that is not OK: the name of its code, and what is said."""
+
+    def __init__(self, code: str, text: str):
+        super().__init__(text)
+        self.code, self.text = code, text
+
+
+class Version:
+    """One version of a model."""
+
+    def __init__(self, folder: Path):
+        self.number = int(folder.name)
+        graph = tf.Graph()
+        with graph.as_default():
+            self._session = tf.compat.v1.Session(graph=graph)
+            found = tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(folder))
+        self.signatures = dict(found.signature_def)
+        self._runs = {name: self._run_of(signature) for name, signature in self.signatures.items() if not name.startswith("__")}
+        self._warm_ups = folder / "assets.extra" / "tf_serving_warmup_requests"
+
+    def _run_of(self, signature):
+        """Return the run of a signature; unlike Session.run, and like the server, it looks at no shape of what is fed."""
+        options = config_pb2.CallableOptions()
+        options.feed.extend(signature.inputs[name].name for name in sorted(signature.inputs))
+        options.fetch.extend(signature.outputs[name].name for name in sorted(signature.outputs))
+        return self._session._make_callable_from_options(options)
+
+    def signature(self, name: str):
+        """Return a signature by its name, '' for the default."""
+        name = name or "serving_default"
+        if name not in self._runs:
+            raise Refused("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
+        return self.signatures[name]
+
+    def predict(self, name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return what a signature answers."""
+        signature = self.signature(name)
+        wanted, got = set(signature.inputs), set(inputs)
+        if len(wanted) != len(got):
+            sizes = f"{len(got)}!={len(wanted)} len({{{_set(got)}}}) != len({{{_set(wanted)}}})"
+            rest = f"Sent extra: {{{_set(got - wanted)}}}. Missing but required: {{{_set(wanted - got)}}}."
+            raise Refused("INVALID_ARGUMENT", f"input size does not match signature: {sizes}. {rest}")
+        for alias in sorted(got - wanted):
+            expected = f"Inputs expected to be in the set {{{_set(wanted)}}}."
+            raise Refused("INVALID_ARGUMENT", f"input tensor alias not found in signature: {alias}. {expected}")
+        try:
+            outputs = self._runs[name or "serving_default"](*(inputs[alias] for alias in sorted(wanted)))
+        except tf.errors.OpError as error:
+            raise Refused(_code(error), error.message) from error
+        return dict(zip(sorted(signature.outputs), outputs, strict=True))
+
+    def warm_up(self) -> int:
+        """Replay the requests that came with the version and return their number; what fails, fails the start."""
+        count = 0
+        if self._warm_ups.exists():
+            for record in tf.data.TFRecordDataset(str(self._warm_ups)).as_numpy_iterator():
+                log = prediction_log_pb2.PredictionLog.FromString(record)
+                if log.WhichOneof("log_type") != "predict_log":
+                    raise Refused("UNIMPLEMENTED", f"Unsupported log_type for warmup: {log.WhichOneof('log_type')}")
+                request = log.predict_log.request
+                self.predict(request.model_spec.signature_name, arrays(request.inputs))
+                count += 1
+        if count > MOST_WARM_UPS:
+            raise Refused("INVALID_ARGUMENT", f"Number of warmup records exceeds the maxium: {MOST_WARM_UPS}")
+        return count
+
+
+class Models:
+    """The versions of one model, by number."""
+
+    def __init__(self, folder: Path, *, name: str):
+        self.name = name
+        numbered = [path for path in sorted(folder.iterdir()) if path.name.isdigit() and path.is_dir()]
+        if not numbered:
+            raise SystemExit(f"No versions of servable {name} found under base path {folder}")
+        self.versions = {version.number: version for version in map(Version, numbered)}
+
+    def find(self, name: str, number: int | None) -> Version:
+        """Return a version, None for the newest."""
+        if name == self.name and number is None:
+            return self.versions[max(self.versions)]
+        if name != self.name or number not in self.versions:
+            request = f"Latest({name})" if number is None else f"Specific({name}, {number})"
+            raise Refused("NOT_FOUND", f"Servable not found for request: {request}")
+        return self.versions[number]
+
+    def known(self, name: str, number: int | None) -> list[int]:
+        """Return the numbers of the versions that a question for the status is about, newest first."""
+        if name != self.name:
+            raise Refused("NOT_FOUND", f"Could not find any versions of model {name}")
+        if number is not None and number not in self.versions:
+            raise Refused("NOT_FOUND", f"Could not find version {number} of model {name}")
+        return [number] if number is not None else sorted(self.versions, reverse=True)
+
+
+def arrays(inputs: Mapping) -> dict[str, np.ndarray]:
+    """Return TensorProtos as arrays."""
+    found = {}
+    for alias, tensor in inputs.items():
+        try:
+            found[alias] = tf.make_ndarray(tensor)
+        except (TypeError, ValueError) as error:
+            raise Refused("INVALID_ARGUMENT", f"tensor parsing error: {alias}") from error
+    return found
+
+
+def _set(names: set[str]) -> str:
+    return ",".join(sorted(names))
+
+
+def _code(error: tf.errors.OpError) -> str:
+    return next(name for name, number in vars(tf.errors).items() if name.isupper() and number == error.error_code)
