@@ -10,6 +10,9 @@ VERBS = {
     "train": "kerasemo.train",
     "tune": "kerasemo.tune",
     "evaluate": "kerasemo.evaluate",
+    "export": "kerasemo.export",
+    "predict": "kerasemo.predict",
+    "ask": "kerasemo.client",
 }
 
 

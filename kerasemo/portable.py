@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from kerasemo.served import MOST_PEAK
+from kerasemo.inputs import MOST_PEAK
 from pipelines import mels
 from pipelines.spec import DOMAINS, EMOTIONS, InputError, Spec
 

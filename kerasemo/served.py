@@ -11,19 +11,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasemo.checks import Check, checked, finite, of_any_shape, some
+from kerasemo.inputs import LONGEST_SECONDS, MOST_PEAK
 from kerasemo.losses import mask_logits
 from pipelines import mels, stills
 from pipelines.spec import DOMAINS, EMOTIONS, Spec
-
-LONGEST_SECONDS = 600.0
-"""Longer sound is refused: a request is held in memory as a whole, with its segments."""
-MOST_PEAK = 8.0
-"""Decoders overshoot full scale a little; a waveform above this holds integers that were not divided."""
-LEAST_LENGTH = 1e-12
-"""Of a mean embedding, before it is brought to unit length."""
-
-Check = tuple[tf.Tensor, list]
-"""What must hold, and what is said with what came where it does not."""
 
 
 class Served(tf.Module):
@@ -60,7 +52,7 @@ class Served(tf.Module):
         found = {name: signature for name, signature in found.items() if answers or name.startswith("embed")}
         self.inputs = types.MappingProxyType({name: inputs for name, (_, inputs) in found.items()})
         """Of each signature, what it takes: a `tf.TensorSpec` an input."""
-        self._functions = types.MappingProxyType({name: _of_any_shape(function, inputs) for name, (function, inputs) in found.items()})
+        self._functions = types.MappingProxyType({name: of_any_shape(function, inputs) for name, (function, inputs) in found.items()})
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Return every signature, and the first as what is served by default."""
@@ -73,7 +65,7 @@ class Served(tf.Module):
         mask = tf.TensorSpec([None, len(self._labels)], tf.float32, "mask")
 
         def decoded(face_bytes):
-            face_bytes = _checked(face_bytes, _some(face_bytes, "image"))
+            face_bytes = checked(face_bytes, some(face_bytes, "image"))
             decode = lambda one: stills.decode_face(one, spec=self._spec)  # noqa: E731
             size = self._spec.face_size
             return tf.map_fn(decode, face_bytes, fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8))
@@ -107,7 +99,7 @@ class Served(tf.Module):
             return self._named(tf.map_fn(clip, (waveform, lengths, mask), fn_output_signature=answers))
 
         def wav_bytes(wav_bytes):
-            wav_bytes = _checked(wav_bytes, _some(wav_bytes, "WAV file"))
+            wav_bytes = checked(wav_bytes, some(wav_bytes, "WAV file"))
             clip = lambda file: self._clip_probabilities(self._decoded(file))  # noqa: E731
             return self._named(tf.map_fn(clip, wav_bytes, fn_output_signature=answers))
 
@@ -174,7 +166,7 @@ class Served(tf.Module):
         spec, most = self._spec, self._spec.part_samples
         short = tf.shape(waveform)[-1] <= most
         waveform = self._waveforms(
-            _checked(waveform, [(short, [f"too long: expected at most {most} samples; received", tf.shape(waveform)])])
+            checked(waveform, [(short, [f"too long: expected at most {most} samples; received", tf.shape(waveform)])])
         )
         size = tf.TensorSpec([None, spec.mel_filters, spec.segment_frames, 3], tf.float32)
         segments = tf.map_fn(lambda row: self._shared["segments"](self._shared["log_mel"](row)), waveform, fn_output_signature=size)
@@ -189,23 +181,23 @@ class Served(tf.Module):
         }
 
     def _faces(self, faces: tf.Tensor) -> tf.Tensor:
-        return _checked(faces, _some(faces, "face"))
+        return checked(faces, some(faces, "face"))
 
     def _segments(self, segments: tf.Tensor) -> tf.Tensor:
-        return _checked(segments, [*_some(segments, "segment"), _finite(segments)])
+        return checked(segments, [*some(segments, "segment"), finite(segments)])
 
     def _waveforms(self, waveform: tf.Tensor) -> tf.Tensor:
         lengths = tf.fill(tf.shape(waveform)[:1], tf.shape(waveform)[-1])
-        return _checked(waveform, [*_some(waveform, "waveform"), *self._sound_checks(waveform, lengths)])
+        return checked(waveform, [*some(waveform, "waveform"), *self._sound_checks(waveform, lengths)])
 
     def _padded_waveforms(self, waveform: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return waveforms that are silent behind their lengths, and the lengths."""
         rows, samples = tf.shape(waveform)[0], tf.shape(waveform)[1]
         each = (tf.equal(tf.size(lengths), rows), ["lengths: expected one for each of", rows, "waveforms; received", tf.size(lengths)])
         inside = (tf.reduce_all(lengths <= samples), ["lengths: expected at most", samples, "the samples there are; received", lengths])
-        lengths = _checked(lengths, [*_some(waveform, "waveform"), each, inside])
+        lengths = checked(lengths, [*some(waveform, "waveform"), each, inside])
         waveform = tf.where(tf.sequence_mask(lengths, samples), waveform, 0.0)
-        return _checked(waveform, self._sound_checks(waveform, lengths)), lengths
+        return checked(waveform, self._sound_checks(waveform, lengths)), lengths
 
     def _sound_checks(self, waveform: tf.Tensor, lengths: tf.Tensor) -> list[Check]:
         spec = self._spec
@@ -220,7 +212,7 @@ class Served(tf.Module):
                 tf.reduce_all(lengths <= most),
                 [f"too long: expected at most {most} samples ({LONGEST_SECONDS:g} s at {spec.sample_rate_hz} Hz); received", lengths],
             ),
-            _finite(waveform),
+            finite(waveform),
             (
                 tf.reduce_all(peaks <= MOST_PEAK),
                 ["expected samples in [-1, 1] (16-bit integers are to be divided by 32768); received a peak of", peaks],
@@ -236,17 +228,17 @@ class Served(tf.Module):
         head = tf.strings.substr(file, 0, tf.minimum(12, tf.strings.length(file)))
         is_wav = tf.strings.regex_full_match(head, r"(?s)RIFF\C{4}WAVE")
         told = ["expected the bytes of a WAV file; received", tf.strings.length(file), "bytes of something else"]
-        file = _checked(file, [(is_wav, told)])
+        file = checked(file, [(is_wav, told)])
         sound, rate_hz = tf.audio.decode_wav(file)  # [samples, channels]
         expected = f"expected a WAV file of {self._spec.sample_rate_hz} Hz, mono, 16-bit PCM; received"
         right = tf.equal(rate_hz, self._spec.sample_rate_hz) & tf.equal(tf.shape(sound)[1], 1)
-        sound = _checked(sound, [(right, [expected, rate_hz, "Hz in", tf.shape(sound)[1], "channels"])])[:, 0]
-        return _checked(sound, self._sound_checks(sound[None], tf.shape(sound)[:1]))
+        sound = checked(sound, [(right, [expected, rate_hz, "Hz in", tf.shape(sound)[1], "channels"])])[:, 0]
+        return checked(sound, self._sound_checks(sound[None], tf.shape(sound)[:1]))
 
     def _mask(self, mask: tf.Tensor, beside: tf.Tensor) -> tf.Tensor:
         rows = tf.shape(beside)[0]
         zeros_and_ones = tf.reduce_all(tf.equal(mask, 0.0) | tf.equal(mask, 1.0))
-        return _checked(
+        return checked(
             mask,
             [
                 (tf.equal(tf.shape(mask)[0], rows), ["mask: expected a row for each of", rows, "inputs; received", tf.shape(mask)[0]]),
@@ -256,56 +248,7 @@ class Served(tf.Module):
         )
 
 
-def _of_any_shape(function: Callable, inputs: Mapping[str, tf.TensorSpec]) -> tf.types.experimental.PolymorphicFunction:
-    """Return a function of a signature that takes any shape and itself says which were right.
-
-    What a signature's shapes say is not checked by whoever runs the graph, and taken as true while it is optimised.
-    """
-
-    def checked(*given):
-        return function(*(_of_shape(tensor, spec) for tensor, spec in zip(given, inputs.values(), strict=True)))
-
-    return tf.function(checked, input_signature=[tf.TensorSpec(None, spec.dtype, spec.name) for spec in inputs.values()])
-
-
-def _of_shape(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
-    """Return a tensor whose shape, but for the sizes that a spec leaves open, is the spec's.
-
-    What goes on with it stands in a branch of its own: an operation that only waits for a check may be tried before it.
-    """
-    shape = spec.shape.as_list()
-    told = [f"{spec.name}: expected the shape [{', '.join('n' if size is None else str(size) for size in shape)}]; received"]
-
-    def refused():
-        with tf.control_dependencies([tf.debugging.Assert(False, [*told, tf.shape(tensor)], summarize=8)]):
-            return tf.zeros([0 if size is None else size for size in shape], spec.dtype)
-
-    def of_rank():
-        sizes = tf.shape(tensor)
-        fixed = [tf.equal(sizes[axis], size) for axis, size in enumerate(shape) if size is not None]
-        return tf.cond(tf.reduce_all(fixed), lambda: tf.ensure_shape(tensor, shape), refused)
-
-    rank = tf.shape(tf.shape(tensor))[0]  # TensorFlow 2.21 takes tf.rank for what the branch below will ensure
-    return tf.ensure_shape(tf.cond(tf.equal(rank, len(shape)), of_rank, refused), shape)
-
-
 def _forward(network: keras.Model, image: tf.Tensor, domain: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     domains = tf.fill(tf.shape(image)[:1], domain)
     outputs = network({"image": image, "domain": domains, "seed": tf.zeros_like(domains)}, training=False)
     return outputs["logits"], outputs["embedding"]
-
-
-def _checked(tensor: tf.Tensor, checks: Sequence[Check], shape: Sequence[int | None] | None = None) -> tf.Tensor:
-    """Return a tensor that is there only where everything holds, one check after the other."""
-    for holds, told in checks:
-        with tf.control_dependencies([tf.debugging.Assert(holds, told, summarize=8)]):
-            tensor = tf.identity(tensor)
-    return tensor if shape is None else tf.ensure_shape(tensor, shape)
-
-
-def _some(tensor: tf.Tensor, what: str) -> list[Check]:
-    return [(tf.shape(tensor)[0] > 0, [f"empty: expected at least one {what}; received the shape", tf.shape(tensor)])]
-
-
-def _finite(tensor: tf.Tensor) -> Check:
-    return tf.reduce_all(tf.math.is_finite(tensor)), ["expected numbers; received NaN or infinity"]

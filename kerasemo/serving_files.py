@@ -26,9 +26,11 @@ model_config_list {{
 
 BATCHING = """\
 # tensorflow_model_server --enable_batching --batching_parameters_file=batching.config
-# Requests of one signature are merged. Waveforms merge where they are of one length; others are refused rather than padded, since
-# what is padded would be heard as silence. wav_bytes merges at any length. A request that is refused takes along those
-# that it was merged with: let clients check their inputs first, as kerasemo.client does.
+# Requests of one signature that come at once are answered together, and fail together. So:
+# - let clients check their inputs first, as kerasemo.client does: a wrong request takes along those that it meets;
+# - ask for faces, face_bytes, segments and wav_bytes, which merge whatever they hold. Waveforms of unequal length that meet are
+#   all refused ("different shapes and padding is turned off"): ask again, or send wav_bytes. Padding stays off, because what is
+#   padded would be heard as silence, and the answer would be wrong.
 max_batch_size { value: 32 }
 batch_timeout_micros { value: 2000 }
 max_enqueued_batches { value: 64 }

@@ -17,10 +17,11 @@ from av.video.reformatter import ColorRange
 
 from pipelines.decode import MediaError, reason
 from pipelines.drawing import Bars, Boxes, Canvas
+from pipelines.planes import plane_of
 from pipelines.reading import guarded
 from pipelines.soundtrack import Soundtrack
 from pipelines.spec import Spec
-from pipelines.video import decoded_packet, opened_video, plane_of
+from pipelines.video import decoded_packet, opened_video
 
 ENCODING = {"preset": "veryfast", "crf": "20"}
 ENCODER_THREADS = 4

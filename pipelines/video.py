@@ -20,9 +20,8 @@ from av.stream import Disposition
 from av.video.frame import PictureType
 
 from pipelines.decode import MOST_PIXELS, Frame, MediaError, check_size, open_media, reason
+from pipelines.planes import upright
 
-EXACT_CUT = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p")
-"""Formats of which a part, cut on even coordinates, converts to the bits that the whole picture has there."""
 REORDERING = ("h264", "hevc", "vvc")
 """Codecs whose times of presentation libav guesses wrongly where the container (AVI) has none and there are B-frames."""
 KEPT_BYTES = 2**24
@@ -101,12 +100,19 @@ class VideoReader:
         if not self.count:
             raise MediaError("video stream without a picture")
         self.seconds: float = self.count / rate_hz if rate_hz else 0.0
+        self._tick_seconds = float(stream.time_base or 0)
 
     def __enter__(self) -> "VideoReader":
         return self
 
     def __exit__(self, *_) -> None:
         self._files.close()
+
+    def seconds_of(self, number: int) -> float:
+        """Return how long after the first picture one is shown: by its timestamp where that can be used, else by the rate."""
+        if self._exact and self._tick_seconds:
+            return (self._ranked[number] - self._ranked[0]) * self._tick_seconds
+        return number * self.seconds / self.count
 
     @contextmanager
     def _again(self):
@@ -142,7 +148,7 @@ class VideoReader:
             try:
                 for number, picture in self._read_stamped(rest) if self._exact else self._read_counted(rest):
                     last = number
-                    yield number, _upright(picture)
+                    yield number, upright(picture)
                 return
             except _FalseKey as false:
                 false_keys += 1
@@ -266,35 +272,3 @@ def decoded_packet(context, packet: av.Packet | None) -> list[av.VideoFrame] | N
         if isinstance(error, MemoryError):
             raise
         return None
-
-
-def _upright(picture: av.VideoFrame) -> Frame:
-    """Return the frame as it is to be shown: a phone that was held upright films sideways and says so."""
-    turns = round(picture.rotation / 90) % 4  # counter-clockwise
-    if turns:
-        return Frame(np.rot90(_luma(picture), turns), lambda: np.rot90(picture.to_ndarray(format="rgb24"), turns))
-    exact = picture.format.name in EXACT_CUT and picture.height % 2 == 0 == picture.width % 2
-    return Frame(_luma(picture), lambda: picture.to_ndarray(format="rgb24"), (lambda *sides: _cut(picture, *sides)) if exact else None)
-
-
-def plane_of(plane) -> np.ndarray:
-    """Return the pixels of a plane without what pads its lines: uint8 [height, width]."""
-    return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
-
-
-def _luma(picture: av.VideoFrame) -> np.ndarray:
-    if picture.format.name.startswith(("yuv4", "yuvj4", "nv12", "gray")) and picture.format.components[0].bits == 8:
-        return plane_of(picture.planes[0])
-    return picture.to_ndarray(format="gray")
-
-
-def _cut(picture: av.VideoFrame, top: int, bottom: int, left: int, right: int) -> np.ndarray:
-    """Convert a part of a picture to RGB, uint8 [bottom - top, right - left, 3]: the bits that the whole picture has there."""
-    y, x = top // 2 * 2, left // 2 * 2
-    rows, columns = (bottom - y + 1) // 2 * 2, (right - x + 1) // 2 * 2
-    part = av.VideoFrame(columns, rows, picture.format.name)
-    part.colorspace, part.color_range = picture.colorspace, picture.color_range
-    for from_plane, to_plane in zip(picture.planes, part.planes, strict=True):
-        down, across = picture.height // from_plane.height, picture.width // from_plane.width  # 1, or 2 for chroma
-        plane_of(to_plane)[:] = plane_of(from_plane)[y // down : (y + rows) // down, x // across : (x + columns) // across]
-    return part.to_ndarray(format="rgb24")[top - y : bottom - y, left - x : right - x]

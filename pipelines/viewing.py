@@ -34,7 +34,8 @@ Messages = Generator[dict[str, Any], None, dict[str, Any]]
 class View:
     """What is wanted of a video or still."""
 
-    detector: str = "viola-jones"
+    detector: str | None = "viola-jones"
+    """None: each picture is a face."""
     faces_per_second: float = 4.0
     pictures: int = 0
     """How many key frames."""
@@ -54,11 +55,8 @@ class _Seen:
 
 def view_still(path: Path, *, spec: Spec, view: View) -> Messages:
     """Yield the faces of a still, the one that the build takes first, and return its facts; see `view_video`."""
-    detect, find = faces.detector(view.detector), finder(view.detector)
     frame = Frame.of_rgb(decode.read_still(path))
-    box = detect(frame.luma, None)
-    boxes = [box] if box else []
-    boxes += find(frame.luma, boxes)
+    boxes = [_whole(frame)] if view.detector is None else _faces_of(frame, view.detector)
     sender = _Sender()
     yield from sender.add(_seen(frame, 0.0, boxes, spec, view, is_key=view.pictures > 0), range(1, len(boxes) + 1))
     yield from sender.rest()
@@ -89,8 +87,7 @@ def view_video(path: Path, *, spec: Spec, view: View, progress: Callable[[], Non
     Raises:
         MediaError: The file cannot be decoded, or no face was found.
     """
-    detect, find, signs = faces.detector(view.detector), finder(view.detector), Signs(progress)
-    sender, size = _Sender(), None
+    signs, sender, size = Signs(progress), _Sender(), None
     with VideoReader(path, progress=signs) as video:
         seconds = video.seconds or video.count / ASSUMED_RATE_HZ
         yield {"length": seconds}
@@ -100,11 +97,10 @@ def view_video(path: Path, *, spec: Spec, view: View, progress: Callable[[], Non
         spacing_seconds = seconds / len(targets)
         persons = Persons(unseen_seconds=max(UNSEEN_SECONDS, 2.5 * spacing_seconds))
         with closing(read_ahead(video.frames(targets), signs)) as frames:
-            tracked = faces.tracked_boxes(frames, detect, video.count / len(targets), progress)
-            step = min(ANCHOR_STEP, max(1, int(LOOK_SECONDS / spacing_seconds)))
-            for number, frame, boxes in follow_faces(tracked, find, step=step, progress=progress):
+            for number, frame, boxes in _boxes(frames, view.detector, video.count / len(targets), spacing_seconds, progress):
                 size = size or _size(frame)
-                seen = _seen(frame, number * seconds / video.count, boxes, spec, view, is_key=number in keys)
+                shown = video.seconds_of(number) if video.seconds else number / ASSUMED_RATE_HZ
+                seen = _seen(frame, shown, boxes, spec, view, is_key=number in keys)
                 for held, numbers in persons.add(seen.seconds, boxes, seen):
                     yield from sender.add(held, numbers)
         for held, numbers in persons.end():
@@ -115,13 +111,33 @@ def view_video(path: Path, *, spec: Spec, view: View, progress: Callable[[], Non
         return {"seconds": seconds, "looked_at": len(targets), "size": size, "undecodable": video.undecodable + video.missing}
 
 
+def _boxes(frames, detector: str | None, spacing: float, spacing_seconds: float, progress) -> Iterator[tuple[int, Frame, list[Box]]]:
+    """Yield the frames with the boxes of all faces in each, the one that the build would take first."""
+    if detector is None:
+        return ((number, frame, [_whole(frame)]) for number, frame in frames)
+    tracked = faces.tracked_boxes(frames, faces.detector(detector), spacing, progress)
+    step = min(ANCHOR_STEP, max(1, int(LOOK_SECONDS / spacing_seconds)))
+    return follow_faces(tracked, finder(detector), step=step, progress=progress)
+
+
+def _faces_of(frame: Frame, detector: str) -> list[Box]:
+    box = faces.detector(detector)(frame.luma, None)
+    boxes = [box] if box else []
+    return boxes + finder(detector)(frame.luma, boxes)
+
+
+def _whole(frame: Frame) -> Box:
+    return (0, 0, *_size(frame))
+
+
 def _size(frame: Frame) -> list[int]:
     height, width = frame.luma.shape
     return [width, height]
 
 
 def _seen(frame: Frame, seconds: float, boxes: list[Box], spec: Spec, view: View, *, is_key: bool) -> _Seen:
-    crops = [faces.crop_frame(frame, box, spec=spec) for box in boxes]
+    as_is = view.detector is None
+    crops = [faces.resize_face(frame.rgb(), spec=spec) if as_is else faces.crop_frame(frame, box, spec=spec) for box in boxes]
     return _Seen(seconds, boxes, crops, _picture(frame, seconds, view.picture_width) if is_key else None)
 
 

@@ -21,8 +21,8 @@ class Watch:
 
     path: Path
     still: bool = False
-    detector: str = "viola-jones"
-    """A name of `detectors.DETECTORS`."""
+    detector: str | None = "viola-jones"
+    """A name of `detectors.DETECTORS`; None: each picture is a face already."""
     faces_per_second: float = 4.0
     """How many frames of each second of a video are looked at; of a short one, `Spec.frames_per_clip` in all."""
     pictures: int = 0

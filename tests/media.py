@@ -3,6 +3,8 @@
 import os
 import sys
 import time
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -58,6 +60,19 @@ def write_video(
         container.mux(stream.encode(None))
         if sound is not None:
             _encode_sound(container, sound_stream, sound)
+    return path
+
+
+def write_uneven_video(path: Path, pictures: np.ndarray, stamps_ms: Sequence[int]) -> Path:
+    """Write uint8 [n, height, width, 3] RGB, each shown at its own millisecond."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1000)
+        stream.height, stream.width, stream.pix_fmt = *pictures.shape[1:3], "yuv420p"
+        for stamp, picture in zip(stamps_ms, pictures, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame.pts, frame.time_base = int(stamp), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
     return path
 
 

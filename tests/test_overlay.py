@@ -149,15 +149,7 @@ def test_a_gap_in_sound_that_is_encoded_anew_becomes_silence(tmp_path):
 
 def test_uneven_times_are_kept(tmp_path):
     stamps = np.cumsum([0, *([20, 20, 100, 35] * 8)][:COUNT])
-    path = tmp_path / "a.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=1000)
-        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
-        for stamp, picture in zip(stamps.tolist(), media.numbered_pictures(COUNT), strict=True):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            frame.pts, frame.time_base = stamp, Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    path = media.write_uneven_video(tmp_path / "a.mkv", media.numbered_pictures(COUNT), stamps)
     assert made(path, tmp_path / "out.mp4")["pictures"] == COUNT
     pictures, times, *_ = read(tmp_path / "out.mp4")
     assert numbers(pictures) == list(range(COUNT))

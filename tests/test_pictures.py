@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_video import moving_pictures, straight, write
 
-from pipelines import decode, faces, video
+from pipelines import decode, faces, planes
 from pipelines.decode import MediaError
 from pipelines.video import VideoReader
 
@@ -52,14 +52,14 @@ def test_a_part_in_colour_equals_the_whole_picture_there(tmp_path, codec, pixels
     )
     ((_, frame),) = VideoReader(path).frames([1])
     whole, converted = frame.rgb(), []
-    cut = video._cut
-    monkeypatch.setattr(video, "_cut", lambda *sides: converted.append(1) or cut(*sides))
+    cut = planes._cut
+    monkeypatch.setattr(planes, "_cut", lambda *sides: converted.append(1) or cut(*sides))
     random = np.random.default_rng(0)
     for _ in range(40):
         top, bottom = np.sort(random.choice(size[0] + 1, 2, replace=False)).tolist()
         left, right = np.sort(random.choice(size[1] + 1, 2, replace=False)).tolist()
         np.testing.assert_array_equal(frame.cut(top, bottom, left, right), whole[top:bottom, left:right])
-    assert bool(converted) == (pixels in video.EXACT_CUT and size[0] % 2 == size[1] % 2 == 0)
+    assert bool(converted) == (pixels in planes.EXACT_CUT and size[0] % 2 == size[1] % 2 == 0)
     for box in ((20, 10, 40, 40), (-10, 20, 50, 60), (60, 40, 70, 50)):
         np.testing.assert_array_equal(faces.crop_frame(frame, box), faces.crop_face(whole, box))
 

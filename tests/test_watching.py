@@ -129,7 +129,7 @@ def test_a_file_that_tells_no_rate_has_times_of_25_pictures_a_second(monkeypatch
     usual = watch(speaker, domains=("visual",))
     monkeypatch.setattr(viewing, "VideoReader", Timeless)
     odd = watch(speaker, domains=("visual",))
-    np.testing.assert_array_equal(odd[0]["seconds"], usual[0]["seconds"])
+    np.testing.assert_allclose(odd[0]["seconds"], usual[0]["seconds"], rtol=1e-12)
     assert odd[3] == usual[3]
 
 
@@ -292,3 +292,27 @@ def test_parts_together_are_the_whole(tmp_path, seconds):
         first, end = spec.samples_of(*frames)
         np.testing.assert_array_equal(part["waveform"], waveform[first:end])
         assert part["start_seconds"] == first / 16_000 and end - first <= spec.part_samples
+
+
+def test_a_picture_that_is_a_face_already_is_taken_whole(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8)
+    seen, _, _, last = watch(media.write_still(tmp_path / "face.png", picture), still=True, detector=None, domains=("visual",))
+    assert seen["boxes"].tolist() == [[0, 0, 128, 96]] and last["visual"]["looked_at"] == 1
+    np.testing.assert_array_equal(seen["faces"][0], faces.resize_face(picture))
+    film = media.write_video(tmp_path / "faces.mp4", media.numbered_pictures(20))
+    seen, *_ = watch(film, detector=None, domains=("visual",))
+    assert seen["face"].tolist() == [1] * 16 and [media.picture_number(face, 20) for face in seen["faces"]] == SPACED
+
+
+SPACED = [number for number in range(20) if number not in (2, 7, 12, 17)]
+"""16 of 20 pictures, each in the middle of its step: (2 step + 1) 20 / 32."""
+
+
+def test_faces_are_told_at_the_times_that_the_pictures_are_shown(tmp_path):
+    """Twenty pictures at 25 a second, then twenty at 5 a second."""
+    stamps_ms = [*range(0, 800, 40), *range(800, 4800, 200)]
+    path = media.write_uneven_video(tmp_path / "uneven.mkv", media.numbered_pictures(40), stamps_ms)
+    seen, *_ = watch(path, detector=None, faces_per_second=100.0, domains=("visual",))
+    shown = [stamps_ms[media.picture_number(face, 40)] for face in seen["faces"]]
+    np.testing.assert_allclose(1000 * seen["seconds"], shown, atol=1e-6)
+    assert len(shown) >= 16 and shown == sorted(set(shown)) and any(np.diff(shown) < 100) and any(np.diff(shown) >= 200)

@@ -1,0 +1,177 @@
+"""`python -m kerasemo.predict`: emotions over time in videos, sound and pictures, by an exported model alone."""
+
+import argparse
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.cli import Parser, load_tensorflow, positive_int, printable, run_main
+from pipelines.spec import InputError
+
+PICTURES = 8
+"""Key frames that a report shows of each clip."""
+MOST_SHOWN = 200
+"""Clips that a report shows; pages of more are too large to open."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a prediction is asked for."""
+
+    model: str
+    clips: tuple[Path, ...]
+    report: Path | None = None
+    video: Path | None = None
+    json: bool = False
+    faces: str = "detect"
+    """`detect`, or `as-is`: each picture is a face already."""
+    detector: str = "viola-jones"
+    faces_per_second: float = 4.0
+    workers: int | None = None
+
+
+def run(options: Options, *, prog: str) -> int:
+    """Predict, print each clip as it is done, write what was asked for, and return the exit status.
+
+    Raises:
+        InputError: No model, no clip, or nothing that could be read.
+    """
+    from kerasemo import predicting
+    from kerasemo.bundle import Bundle
+
+    bundle = Bundle.load(options.model)
+    clips = predicting.find_clips(options.clips)
+    if options.video and len(clips) != 1:
+        raise InputError(f"--video draws into one clip; received {len(clips)}")
+    for out in filter(None, (options.report, options.video)):
+        if not out.absolute().parent.is_dir():
+            raise InputError(f"{out}: no such folder {out.absolute().parent}; make it first")
+    load_tensorflow()
+    pictures = PICTURES if options.report else 0
+    detector = options.detector if options.faces == "detect" else None
+    if detector is not None:
+        from pipelines import detectors
+
+        detectors.detector(detector)  # a wrong name, or a package that is missing, is told once
+    reading = predicting.Reading(options.faces_per_second, detector, options.workers, pictures)
+    done = _predicted(bundle, clips, reading, options)
+    good = [said for said, _ in done if "error" not in said]
+    if options.report:
+        from kerasemo import page
+
+        model = {"name": bundle.document["name"], "labels": list(bundle.labels), "document": bundle.document, "card": bundle.card}
+        page.write(options.report, done[:MOST_SHOWN], model=model)
+        rest = f" (the first {MOST_SHOWN} of {len(done)} clips)" if len(done) > MOST_SHOWN else ""
+        print(f"report: {options.report}{rest}", file=sys.stderr)
+    if options.video and good:
+        _draw(clips[0], options.video, good[0])
+    if not good:
+        raise InputError(f"{'no clip' if len(clips) > 1 else clips[0]}: nothing could be predicted; the reasons stand above")
+    return 0
+
+
+def _predicted(bundle, clips: Sequence[Path], reading, options: Options) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Predict and print; return the results, with what a page shows of the first ones alone."""
+    from kerasemo import predicting, tables
+    from pipelines import progress
+
+    done: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    with progress.bar("predict", unit="clips" if len(clips) > 1 else "s of video") as bar:
+        far = 0
+
+        def on_seconds(path: Path, seconds: float, of: float) -> None:
+            nonlocal far
+            if len(clips) > 1:
+                bar.note(f"{path.name}: {seconds:.0f} of {of:.0f} s")
+            else:
+                if not far and of >= 1:
+                    bar.start(math.ceil(of))
+                bar.advance(count=max(0, int(seconds) - far))
+                far = max(far, int(seconds))
+
+        if len(clips) > 1:
+            bar.start(len(clips))
+        for said, extras in predicting.predict(bundle, clips, reading=reading, on_seconds=on_seconds):
+            done.append((said if options.report or options.video else _answers(said), extras if len(done) < MOST_SHOWN else {}))
+            if len(clips) > 1:
+                bar.advance(Path(said["path"]).name)
+            if options.json:
+                print(json.dumps(said, ensure_ascii=False), flush=True)
+            if "error" in said:
+                print(printable(f"not predicted: {said['path']}: {said['error']}"), file=sys.stderr)
+    if not options.json:
+        tables.print_predictions([said for said, _ in done])
+    for said, _ in done:
+        for warning in said.get("warnings", ()):
+            print(printable(f"{said['path']}: {warning}"), file=sys.stderr)
+    return done
+
+
+def _answers(said: dict[str, Any]) -> dict[str, Any]:
+    """Return a prediction without what is said over time: what is kept of many clips."""
+    return said | {
+        domain: {key: value for key, value in said[domain].items() if key != "timeline"}
+        for domain in ("visual", "audio", "fused")
+        if said.get(domain)
+    }
+
+
+def _draw(path: Path, out: Path, said: dict[str, Any]) -> None:
+    """Write a clip's video with its answers drawn into it."""
+    from kerasemo.captions import captions
+    from pipelines import progress, workers
+    from pipelines.overlay import Overlay
+
+    if not said["visual"]:
+        raise InputError(f"{path}: no face in it to draw at, so {out} was not written")
+    with progress.bar("draw", unit="s of video") as bar, workers.Pool(workers=1) as pool:
+        bar.start(math.ceil(said["visual"]["seconds"]))
+        far = 0
+        for message in pool.read(Overlay(path, out, captions(said))):
+            if "error" in message.get("overlay", message):
+                raise InputError(f"{path}: {out} was not written: {message.get('overlay', message)['error']}")
+            now = int(message.get("overlay", message).get("seconds", far))
+            bar.advance(count=max(0, now - far))
+            far = max(far, now)
+    print(f"video: {out}", file=sys.stderr)
+
+
+def _rate(text: str) -> float:
+    """Parse a number of faces a second (an argparse type)."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 120:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and at most 120; received {text!r}")
+    return value
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m kerasemo.predict", description="Emotions over time in videos, sound and pictures.")
+    parser.add_argument("--model", required=True, metavar="DIR", help="a bundle of kerasemo.export, or the name of a shipped preset")
+    parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP", help="videos, sound, pictures, or folders of them")
+    parser.add_argument("--report", type=Path, metavar="OUT.html", help="write a page that shows it all")
+    parser.add_argument("--video", type=Path, metavar="OUT.mp4", help="write the video (of one clip) with its answers drawn into it")
+    parser.add_argument("--faces", choices=("detect", "as-is"), default="detect", help="as-is: each picture is a face already")
+    parser.add_argument("--detector", default="viola-jones", metavar="NAME", help="what looks for faces (default: %(default)s)")
+    parser.add_argument("--faces-per-second", type=_rate, default=4.0, metavar="N", help="frames looked at (default: %(default)g)")
+    parser.add_argument("--workers", type=positive_int, metavar="N", help="processes that decode (default: one a processor)")
+    parser.add_argument("--json", action="store_true", help="JSON Lines on standard output, one a clip, instead of a table")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, predict, print, and return the exit status."""
+    parser = _parser()
+    arguments = vars(parser.parse_args(argv))
+    options = Options(**arguments | {"clips": tuple(arguments["clips"])})
+    return run_main(lambda: run(options, prog=parser.prog), prog=parser.prog)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
