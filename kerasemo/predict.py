@@ -44,6 +44,8 @@ def run(options: Options, *, prog: str) -> int:
     from kerasemo.bundle import Bundle
 
     bundle = Bundle.load(options.model)
+    if bundle.document["synthetic"]:
+        print(f"{options.model}: trained on synthesised samples, it knows nothing of people", file=sys.stderr)
     clips = predicting.find_clips(options.clips)
     if options.video and len(clips) != 1:
         raise InputError(f"--video draws into one clip; received {len(clips)}")
@@ -81,17 +83,19 @@ def _predicted(bundle, clips: Sequence[Path], reading, options: Options) -> list
 
     done: list[tuple[dict[str, Any], dict[str, Any]]] = []
     with progress.bar("predict", unit="clips" if len(clips) > 1 else "s of video") as bar:
-        far = 0
+        far = -1  # how many seconds of an only clip have been told; below 0, its length has not
 
         def on_seconds(path: Path, seconds: float, of: float) -> None:
             nonlocal far
             if len(clips) > 1:
                 bar.note(f"{path.name}: {seconds:.0f} of {of:.0f} s")
-            else:
-                if not far and of >= 1:
-                    bar.start(math.ceil(of))
-                bar.advance(count=max(0, int(seconds) - far))
-                far = max(far, int(seconds))
+                return
+            if far < 0:
+                bar.start(math.ceil(of))
+                far = 0
+            if int(seconds) > far:
+                bar.advance(count=int(seconds) - far)
+                far = int(seconds)
 
         if len(clips) > 1:
             bar.start(len(clips))
@@ -135,8 +139,9 @@ def _draw(path: Path, out: Path, said: dict[str, Any]) -> None:
             if "error" in message.get("overlay", message):
                 raise InputError(f"{path}: {out} was not written: {message.get('overlay', message)['error']}")
             now = int(message.get("overlay", message).get("seconds", far))
-            bar.advance(count=max(0, now - far))
-            far = max(far, now)
+            if now > far:
+                bar.advance(count=now - far)
+                far = now
     print(f"video: {out}", file=sys.stderr)
 
 

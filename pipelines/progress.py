@@ -47,7 +47,7 @@ class Bar:
             self._rich.update(self._task, advance=count, rate=rate, note=note)
         elif now - self._told > LINE_EVERY_SECONDS or (self._done == self._total and now - self._began > 1.0):
             self._told = now
-            left = (self._total - self._done) * (now - self._began) / self._done
+            left = (self._total - self._done) * (now - self._began) / max(self._done, 1)
             parts = (f"{self._label}: {self._done}/{self._total} {self._unit}", rate, note, f"{left:.0f} s left")
             print(", ".join(filter(None, parts)), file=sys.stderr, flush=True)
 

@@ -1,0 +1,56 @@
+"""The README's way from one's own folder to an exported model, as it is written there."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from media import write_sound
+from synthetic_sets import write_experiment
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+HERTZ = {"anger": 900, "calm": 300, "sad": 120}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Clips of four speakers with a manifest, and an experiment of one stage, as the tutorial has them."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    lines, random = ["path,emotion,speaker"], np.random.default_rng(0)
+    for speaker in ("anna", "ben", "cleo", "dan"):
+        for emotion, hertz in HERTZ.items():
+            for take in range(3):
+                times = np.arange(12_000) / 16_000
+                sound = 0.3 * np.sin(2 * np.pi * hertz * random.uniform(0.9, 1.1) * times) + 0.02 * random.standard_normal(times.size)
+                write_sound(folder / "clips" / speaker / f"{emotion}{take}.wav", sound[None].astype(np.float32))
+                lines.append(f"{speaker}/{emotion}{take}.wav,{emotion},{speaker}")
+    (folder / "clips" / "manifest.csv").write_text("\n".join(lines) + "\n")
+    write_experiment(folder / "mine.toml", only={"kind": "supervised", "sources": ["mine/audio"], "epochs": 2, "batch": 8})
+    return folder
+
+
+def commands() -> list[list[str]]:
+    block = re.search(r"<!-- tutorial -->\n```bash\n(.+?)\n```", README, re.DOTALL).group(1)
+    return [shlex.split(line) for line in block.splitlines()]
+
+
+def test_it_is_five_commands_and_the_smallest_experiment_is_in_the_readme():
+    verbs = [words[2] for words in commands()]
+    assert verbs == ["pipelines.build", *(f"kerasemo.{verb}" for verb in ("train", "evaluate", "export", "predict"))]
+    assert 'name = "only"\nkind = "supervised"\nsources = ["mine/audio"]' in README
+
+
+def test_they_work_as_written(folder):
+    printed = {}
+    for words in commands():
+        finished = subprocess.run([sys.executable, *words[1:]], cwd=folder, capture_output=True, text=True, timeout=300)
+        assert finished.returncode == 0, (words, finished.stderr[-3000:])
+        printed[words[2]] = finished.stdout
+    assert "mine/audio" in printed["kerasemo.evaluate"] and "speech" in printed["kerasemo.export"]
+    assert "docker run" in printed["kerasemo.export"] and "anna/anger0.wav" in printed["kerasemo.predict"].replace("\n", "").replace(" ", "")
+    assert "clips/dan/sad2.wav" in (folder / "mine.html").read_text()
+    assert (folder / "saved_models" / "mine" / "1" / "saved_model.pb").is_file()
