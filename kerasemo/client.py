@@ -272,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             tables.print_answers(answered)
         return 0 if answered else 1
 
-    return run_main(work, prog=parser.prog)
+    return run_main(work, prog=parser.prog, resumes=False)
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             show(result)
         return 0
 
-    return run_main(work, prog=parser.prog)
+    return run_main(work, prog=parser.prog, resumes=False)
 
 
 if __name__ == "__main__":

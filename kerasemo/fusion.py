@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize
 
 from kerasemo import metrics
 
@@ -76,6 +75,8 @@ def fit(visual: ArrayLike, audio: ArrayLike, labels: ArrayLike) -> Fusion:
         audio: The same of the other domain.
         labels: int [utterances]: the class of each, to which not both domains give exactly 0.
     """
+    from scipy import optimize  # half a second, which fusing need not wait
+
     visual, audio = _validated(visual, audio)
     if visual.ndim != 2:
         raise ValueError(f"visual must be [utterances, classes]; received shape {visual.shape}")

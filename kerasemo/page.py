@@ -43,7 +43,7 @@ def write(path: Path, results: Results, *, model: Mapping[str, Any]) -> None:
         OSError: The page cannot be written.
     """
     content = prediction_page(results, model=model).encode()
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)

@@ -4,12 +4,15 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.cli import Parser, load_tensorflow, positive_int, printable, run_main
+from pipelines.cli import Parser, positive_int, printable, run_main
+from pipelines.corpora.clip import STILL_SUFFIXES, domains_of
 from pipelines.spec import InputError
 
 PICTURES = 8
@@ -34,32 +37,26 @@ class Options:
     workers: int | None = None
 
 
-def run(options: Options, *, prog: str) -> int:
+def run(options: Options) -> int:
     """Predict, print each clip as it is done, write what was asked for, and return the exit status.
 
     Raises:
-        InputError: No model, no clip, or nothing that could be read.
+        InputError: No model, an output that would take the place of something, or nothing that could be read.
     """
     from kerasemo import predicting
     from kerasemo.bundle import Bundle
 
     bundle = Bundle.load(options.model)
+    clips = predicting.find_clips(options.clips)
+    _check_outputs(options, clips)
     if bundle.document["synthetic"]:
         print(f"{options.model}: trained on synthesised samples, it knows nothing of people", file=sys.stderr)
-    clips = predicting.find_clips(options.clips)
-    if options.video and len(clips) != 1:
-        raise InputError(f"--video draws into one clip; received {len(clips)}")
-    for out in filter(None, (options.report, options.video)):
-        if not out.absolute().parent.is_dir():
-            raise InputError(f"{out}: no such folder {out.absolute().parent}; make it first")
-    load_tensorflow()
-    pictures = PICTURES if options.report else 0
     detector = options.detector if options.faces == "detect" else None
     if detector is not None:
         from pipelines import detectors
 
         detectors.detector(detector)  # a wrong name, or a package that is missing, is told once
-    reading = predicting.Reading(options.faces_per_second, detector, options.workers, pictures)
+    reading = predicting.Reading(options.faces_per_second, detector, options.workers, PICTURES if options.report else 0)
     done = _predicted(bundle, clips, reading, options)
     good = [said for said, _ in done if "error" not in said]
     if options.report:
@@ -76,13 +73,30 @@ def run(options: Options, *, prog: str) -> int:
     return 0
 
 
+def _check_outputs(options: Options, clips: Sequence[Path]) -> None:
+    """Refuse, before there is work, an output that cannot be written or would take the place of something else."""
+    for word, out, suffixes in (("--report", options.report, (".html", ".htm")), ("--video", options.video, (".mp4",))):
+        if out is None:
+            continue
+        if out.suffix.lower() not in suffixes:
+            raise InputError(f"{word} {out}: expected a name that ends in {suffixes[0]}")
+        if not out.absolute().parent.is_dir():
+            raise InputError(f"{word} {out}: no such folder {out.absolute().parent}; make it first")
+        if out.exists() and not out.is_file():
+            raise InputError(f"{word} {out}: expected a file, or none yet; it is a folder or a device")
+        if out.exists() and any(clip.exists() and out.samefile(clip) for clip in clips):
+            raise InputError(f"{word} {out}: would be written over the clip of that name; name another file")
+    if options.video and (len(clips) != 1 or "visual" not in domains_of(clips[0]) or clips[0].suffix.lower() in STILL_SUFFIXES):
+        raise InputError(f"--video draws into one video; received {clips[0] if len(clips) == 1 else f'{len(clips)} clips'}")
+
+
 def _predicted(bundle, clips: Sequence[Path], reading, options: Options) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Predict and print; return the results, with what a page shows of the first ones alone."""
     from kerasemo import predicting, tables
     from pipelines import progress
 
     done: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    with progress.bar("predict", unit="clips" if len(clips) > 1 else "s of video") as bar:
+    with progress.bar("predict", unit="clips" if len(clips) > 1 else "s of the clip") as bar:
         far = -1  # how many seconds of an only clip have been told; below 0, its length has not
 
         def on_seconds(path: Path, seconds: float, of: float) -> None:
@@ -100,11 +114,12 @@ def _predicted(bundle, clips: Sequence[Path], reading, options: Options) -> list
         if len(clips) > 1:
             bar.start(len(clips))
         for said, extras in predicting.predict(bundle, clips, reading=reading, on_seconds=on_seconds):
-            done.append((said if options.report or options.video else _answers(said), extras if len(done) < MOST_SHOWN else {}))
+            shown = (options.report or options.video) and len(done) < MOST_SHOWN
+            done.append((said, extras) if shown else (_answers(said), {}))
             if len(clips) > 1:
                 bar.advance(Path(said["path"]).name)
             if options.json:
-                print(json.dumps(said, ensure_ascii=False), flush=True)
+                print(json.dumps(said), flush=True)
             if "error" in said:
                 print(printable(f"not predicted: {said['path']}: {said['error']}"), file=sys.stderr)
     if not options.json:
@@ -132,16 +147,22 @@ def _draw(path: Path, out: Path, said: dict[str, Any]) -> None:
 
     if not said["visual"]:
         raise InputError(f"{path}: no face in it to draw at, so {out} was not written")
-    with progress.bar("draw", unit="s of video") as bar, workers.Pool(workers=1) as pool:
+    with (
+        tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".drawing-") as unfinished,
+        progress.bar("draw", unit="s of video") as bar,
+        workers.Pool(workers=1) as pool,
+    ):
         bar.start(math.ceil(said["visual"]["seconds"]))
-        far = 0
-        for message in pool.read(Overlay(path, out, captions(said))):
-            if "error" in message.get("overlay", message):
-                raise InputError(f"{path}: {out} was not written: {message.get('overlay', message)['error']}")
-            now = int(message.get("overlay", message).get("seconds", far))
+        far, drawn = 0, Path(unfinished) / out.name
+        for message in pool.read(Overlay(path, drawn, captions(said))):
+            told = message.get("overlay", message)
+            if "error" in told:
+                raise InputError(f"{path}: {out} was not written: {told['error']}")
+            now = int(told.get("seconds", far))
             if now > far:
                 bar.advance(count=now - far)
                 far = now
+        os.replace(drawn, out)
     print(f"video: {out}", file=sys.stderr)
 
 
@@ -175,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = vars(parser.parse_args(argv))
     options = Options(**arguments | {"clips": tuple(arguments["clips"])})
-    return run_main(lambda: run(options, prog=parser.prog), prog=parser.prog)
+    return run_main(lambda: run(options), prog=parser.prog, resumes=False)
 
 
 if __name__ == "__main__":

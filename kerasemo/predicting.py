@@ -12,6 +12,7 @@ import numpy as np
 from kerasemo import fusion
 from kerasemo.bundle import Bundle
 from kerasemo.prediction import Prediction
+from pipelines.cli import load_tensorflow
 from pipelines.corpora.clip import STILL_SUFFIXES, domains_of, media_files
 from pipelines.spec import InputError, Spec
 from pipelines.watching import Watch
@@ -42,20 +43,13 @@ class Reading:
 
 
 def find_clips(names: Sequence[Path]) -> list[Path]:
-    """Return the clips that names mean: files as they are, of folders all media in them.
-
-    Raises:
-        InputError: A folder without media, or one that cannot be read.
-    """
+    """Return the clips that names mean: files as they are, of folders all media in them; OSError where one cannot be read."""
     found = []
     for name in names:
         if not name.is_dir():
             found.append(name)
             continue
-        inside = [name / id for id in media_files(name) if domains_of(Path(id))]
-        if not inside:
-            raise InputError(f"{name}: no video, sound or picture in it; expected files such as .mp4, .wav or .jpg")
-        found += inside
+        found += [name / id for id in media_files(name) if domains_of(Path(id))] or [name]  # an empty one is told in its place
     return list(dict.fromkeys(found))
 
 
@@ -76,7 +70,7 @@ def predict(
         clips: Files.
         reading: How they are read.
         spec: The numbers of its inputs.
-        on_seconds: Called with a video, how far it has been read, and how long it is.
+        on_seconds: Called with a clip, how far it has been read, and how long it is said to be.
     """
     if not {"timeline", "faces"} & set(bundle.signatures):
         raise InputError(f"{bundle.folder}: a model that answers nothing (it was trained by a contrastive stage); export another stage")
@@ -102,6 +96,7 @@ class _Work:
         """Yield the results in order."""
         for _ in range(min(self._reading.workers or processors(), max(1, len(self._clips)))):
             threading.Thread(target=self._read, args=(pool,), daemon=True).start()
+        load_tensorflow()  # while the first clips are read
         while self._given < len(self._clips):
             index, message = self._messages.get()
             if isinstance(message, BaseException):
@@ -154,14 +149,13 @@ class _Work:
                 if sum(len(block["faces"]) for _, block in self._faces) >= FACES_AT_ONCE:
                     self._answer_faces()
             if "audio" in message:
-                answers = self._bundle.ask("timeline", waveform=message["audio"]["waveform"][None])
-                self._under_way[index].add_sound(message["audio"], answers)
+                self._answer_sound(index, message["audio"])
             if "pictures" in message:
                 self._under_way[index].add_pictures(message["pictures"])
             if "length" in message:
                 self._lengths[index] = message["length"]
-            if "visual" in message and index in self._lengths:
-                self._on_seconds(path, float(message["visual"]["seconds"][-1]), self._lengths[index])
+            if "at" in message and index in self._lengths:
+                self._on_seconds(path, message["at"], self._lengths[index])
             return
         if any(waiting == index for waiting, _ in self._faces):
             self._answer_faces()
@@ -172,10 +166,14 @@ class _Work:
     def _finished(self, index: int, last: dict[str, Any]) -> Said:
         path, prediction = self._clips[index], self._under_way.pop(index)
         readable = domains_of(path)
+        if path.is_dir():
+            return {"path": str(path), "sha256": "", "error": "no video, sound or picture in it; expected such as .mp4, .wav or .jpg"}, {}
+        if not _is_utf8(path):
+            return {"path": str(path), "sha256": "", "error": "a name that is not UTF-8; rename the file"}, {}
         if not readable:
-            named = {"path": str(path), "sha256": ""}
             there = "" if path.exists() else "no such file; "
-            return named | {"error": f"{there}not media by its suffix {path.suffix!r}; expected such as .mp4, .wav or .jpg"}, {}
+            wrong = f"{there}not media by its suffix {path.suffix!r}; expected such as .mp4, .wav or .jpg"
+            return {"path": str(path), "sha256": "", "error": wrong}, {}
         said, extras = prediction.finish(last)
         untrained = [domain for domain in readable if domain not in self._bundle.domains]
         if "warnings" in said:
@@ -184,6 +182,15 @@ class _Work:
         elif len(untrained) == len(readable):
             said["error"] = f"the model was trained on {' and '.join(self._bundle.domains)} alone, and this is {' and '.join(untrained)}"
         return said, extras
+
+    def _answer_sound(self, index: int, part: dict[str, Any]) -> None:
+        """Answer a part of a clip's sound; what the model refuses costs this clip's voice alone."""
+        try:
+            answers = self._bundle.ask("timeline", waveform=part["waveform"][None])
+        except InputError as error:
+            self._under_way[index].refuse("audio", str(error))
+        else:
+            self._under_way[index].add_sound(part, answers)
 
     def _answer_faces(self) -> None:
         """Answer all faces that wait, in one batch."""
@@ -196,3 +203,10 @@ class _Work:
             start = end
         self._faces.clear()
 
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

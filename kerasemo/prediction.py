@@ -39,6 +39,8 @@ class Prediction:
         self._segments: list[tuple[float, np.ndarray]] = []  # when each begins
         self._pictures: list[dict[str, Any]] = []
         self._columns = Columns(MOST_COLUMNS) if shown else None
+        self._begins: float | None = None  # when the sound does, after the first picture
+        self._refused: dict[str, str] = {}
 
     def add_faces(self, block: Mapping[str, np.ndarray], probabilities: np.ndarray) -> None:
         """Take the answers to the faces of a block of `pipelines.watching.Watch`."""
@@ -47,12 +49,20 @@ class Prediction:
 
     def add_sound(self, part: Mapping[str, Any], answers: Mapping[str, np.ndarray]) -> None:
         """Take the answers of the signature `timeline` to a part of the sound."""
+        if self._begins is None:
+            self._begins = part["start_seconds"]
+            if self._columns is not None and (frames := round(self._begins / self._spec.hop_seconds)):
+                self._columns.add(np.full((frames, self._spec.mel_filters), 10 * np.log10(self._spec.power_floor), np.float32))
         starts = part["start_seconds"] + answers["starts"][0].astype(np.float64)
         self._segments += list(zip(starts.tolist(), answers["probabilities"][0], strict=True))
         if self._columns is not None:
             from pipelines import mels
 
             self._columns.add(mels.log_mel(part["waveform"], spec=self._spec).numpy())
+
+    def refuse(self, domain: str, reason: str) -> None:
+        """Take it that the model refuses what was read in a domain: nothing is said of that."""
+        self._refused.setdefault(domain, reason)
 
     def add_pictures(self, pictures: Sequence[dict[str, Any]]) -> None:
         """Take key frames."""
@@ -65,6 +75,7 @@ class Prediction:
             last: The last message of `pipelines.watching.Watch`: the facts of each domain, or why there is nothing of it.
         """
         facts = {domain: last.get(domain, {"error": "not read"}) for domain in self._asked}
+        facts |= {domain: {"error": reason} for domain, reason in self._refused.items() if "error" not in facts[domain]}
         errors = {domain: own["error"] for domain, own in facts.items() if "error" in own}
         named = {"path": str(self.path), "sha256": last.get("sha256", "")}
         extras = {"pictures": [] if "visual" in errors else self._pictures, "spectrogram": None}
@@ -75,7 +86,7 @@ class Prediction:
         audio = self._audio(facts["audio"]) if "audio" in facts and "audio" not in errors else None
         fused = self._fused(visual, audio) if visual and audio else None
         if audio and self._columns is not None:
-            extras["spectrogram"] = {"log_mel": self._columns.values(), "seconds": audio["seconds"]}
+            extras["spectrogram"] = {"log_mel": self._columns.values(), "seconds": self._begins + audio["seconds"]}
         warnings = [f"no answer by the {TITLES[domain]}: {reason}" for domain, reason in errors.items()]
         warnings += self._warnings(visual, facts)
         return named | {"visual": visual, "audio": audio, "fused": fused, "warnings": warnings}, extras
@@ -104,13 +115,13 @@ class Prediction:
 
     def _audio(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         mean = np.mean([answer for _, answer in self._segments], axis=0, dtype=np.float64)
-        end = facts["seconds"]
+        end = self._begins + facts["seconds"]
         timeline = [
             {"seconds": round(start, 3), "to_seconds": round(min(start + self._spec.segment_seconds, max(end, start)), 3)}
             | self._answer(answer)
             for start, answer in self._segments
         ]
-        return self._answer(mean) | {"seconds": round(end, 3), "timeline": timeline}
+        return self._answer(mean) | {"seconds": round(facts["seconds"], 3), "timeline": timeline}
 
     def _fused(self, visual: Mapping[str, Any], audio: Mapping[str, Any]) -> dict[str, Any]:
         whole = fusion.fuse(self._fusion, self._row(visual), self._row(audio))

@@ -1,5 +1,6 @@
 """Results as tables on standard output."""
 
+import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -108,18 +109,19 @@ def print_predictions(predictions: Sequence[Mapping[str, Any]]) -> None:
     """Print what the face, the voice and both say of each clip that could be read."""
     table = _table("clip", "seconds", "faces", "face", "", "voice", "", "both", "")
     table.columns[0].overflow = "fold"
-    for said in predictions:
-        if "error" in said:
-            continue
+    good = [said for said in predictions if "error" not in said]
+    folder = os.path.commonpath([os.path.dirname(os.path.abspath(said["path"])) for said in good]) if good else ""
+    for said in good:
         answers = []
         for domain in ("visual", "audio", "fused"):
             own = said[domain]
             answers += [own["emotion"], f"{own['confidence']:.2f}"] if own else ["–", ""]
         seconds = max((said[domain]["seconds"] for domain in ("visual", "audio") if said[domain]), default=0.0)
         faces = str(len(said["visual"]["faces"])) if said["visual"] else "–"
-        table.add_row(escape(printable(said["path"])), f"{seconds:.1f}", faces, *answers)
-    if table.rows:
-        _console().print(table)
+        name = os.path.relpath(os.path.abspath(said["path"]), folder)
+        table.add_row(escape(printable(name)), f"{seconds:.1f}", faces, *answers)
+    if good:
+        _print(_console(), f"Clips in {escape(printable(folder))}", table)
 
 
 def print_answers(answers: Sequence[Mapping[str, Any]]) -> None:

@@ -20,10 +20,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def run_main(work: Callable[[], int], *, prog: str) -> int:
+def run_main(work: Callable[[], int], *, prog: str, resumes: bool = True) -> int:
     """Call `work` and return its exit status; a user's mistake becomes one line on stderr and status 1.
 
-    A full disk or a folder that cannot be written is the user's to mend as well, so OSError is told likewise.
+    A full disk or a folder that cannot be written is the user's to mend as well, so OSError is told likewise. `resumes` says whether the
+    same command, after Ctrl-C, goes on from what is finished.
     """
     _open_closed_streams()
     try:
@@ -37,7 +38,7 @@ def run_main(work: Callable[[], int], *, prog: str) -> int:
     except UnicodeEncodeError as error:  # tensorflow and JSON take no other
         message = f"{error.object!a}: a name that is not UTF-8; rename the file or folder"
     except KeyboardInterrupt:
-        print(f"{prog}: interrupted; the same command goes on from what is finished", file=sys.stderr)
+        print(f"{prog}: interrupted{'; the same command goes on from what is finished' if resumes else ''}", file=sys.stderr)
         return 130
     print(f"{prog}: error: {' '.join(message.split())}", file=sys.stderr)
     return 1

@@ -10,7 +10,6 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from pipelines.decode import Frame
 from pipelines.detectors import Box, Finder, covered, overlap
@@ -181,7 +180,7 @@ class Persons:
         owner: dict[int, _Person] = {}
         if costs.size:
             beyond = costs.max(initial=0, where=np.isfinite(costs)) + 1000.0  # dearer than any that are near enough
-            for row, column in zip(*linear_sum_assignment(np.where(np.isfinite(costs), costs, beyond)), strict=True):
+            for row, column in _matched(np.where(np.isfinite(costs), costs, beyond)):
                 if np.isfinite(costs[row, column]):
                     owner[column] = self._present[row]
         persons = []
@@ -192,6 +191,15 @@ class Persons:
                 self._present.append(owner.setdefault(column, _Person(box, seconds, np.zeros(2))))
             persons.append(owner[column])
         return persons
+
+
+def _matched(costs: np.ndarray) -> list[tuple[int, int]]:
+    """Return the (row, column) that belong together so that their costs [rows, columns] are the least in all."""
+    if min(costs.shape) == 1:
+        return [np.unravel_index(costs.argmin(), costs.shape)]
+    from scipy.optimize import linear_sum_assignment  # half a second, which a clip of one person need not wait
+
+    return list(zip(*linear_sum_assignment(costs), strict=True))
 
 
 def _middle(box: Box) -> np.ndarray:

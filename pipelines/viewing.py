@@ -78,8 +78,8 @@ def view_video(path: Path, *, spec: Spec, view: View, progress: Callable[[], Non
         progress: Called after every packet, every decoded picture and every search, by this thread alone.
 
     Yields:
-        `{"length": seconds}` first, `{"visual": {"seconds", "face", "boxes", "faces"}}` of at most `BLOCK_FACES`, and
-        `{"pictures": [...]}`; see `watching.Watch`.
+        `{"visual": {"seconds", "face", "boxes", "faces"}, "at"}` of at most `BLOCK_FACES`, `{"pictures": [...]}`, and `{"at"}` where
+        for long there was neither; see `watching.Watch`.
 
     Returns:
         `{"seconds", "looked_at", "size", "undecodable"}`, as `faces.FacesFound`; size: width and height in pixels.
@@ -90,12 +90,12 @@ def view_video(path: Path, *, spec: Spec, view: View, progress: Callable[[], Non
     signs, sender, size = Signs(progress), _Sender(), None
     with VideoReader(path, progress=signs) as video:
         seconds = video.seconds or video.count / ASSUMED_RATE_HZ
-        yield {"length": seconds}
         wanted = max(spec.frames_per_clip, math.ceil(round(seconds * view.faces_per_second, 6)))
         targets = spaced_indices(video.count, wanted)
         keys = {targets[index] for index in spaced_indices(len(targets), view.pictures)} if view.pictures else set()
         spacing_seconds = seconds / len(targets)
         persons = Persons(unseen_seconds=max(UNSEEN_SECONDS, 2.5 * spacing_seconds))
+        quiet = 0  # frames without a face since something was told
         with closing(read_ahead(video.frames(targets), signs)) as frames:
             for number, frame, boxes in _boxes(frames, view.detector, video.count / len(targets), spacing_seconds, progress):
                 size = size or _size(frame)
@@ -103,6 +103,10 @@ def view_video(path: Path, *, spec: Spec, view: View, progress: Callable[[], Non
                 seen = _seen(frame, shown, boxes, spec, view, is_key=number in keys)
                 for held, numbers in persons.add(seen.seconds, boxes, seen):
                     yield from sender.add(held, numbers)
+                quiet = 0 if boxes else quiet + 1
+                if quiet == BLOCK_FACES:
+                    quiet = 0
+                    yield {"at": shown}
         for held, numbers in persons.end():
             yield from sender.add(held, numbers)
         yield from sender.rest()
@@ -175,4 +179,4 @@ class _Sender:
         self._rows = []
         self.sent += len(crops)
         block = {"seconds": np.array(seconds, np.float64), "face": np.array(numbers, np.int64), "boxes": np.array(boxes, np.int64)}
-        yield {"visual": block | {"faces": np.stack(crops)}}
+        yield {"visual": block | {"faces": np.stack(crops)}, "at": float(seconds[-1])}

@@ -5,12 +5,16 @@ A `Watch` is read by the worker processes of `workers.Pool`, as the build's `rea
 
 import dataclasses
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from pipelines.reading import CHANGED, begun, guarded, state
 from pipelines.spec import DOMAINS, Spec
+
+AT_ONCE_SECONDS = 0.05
+"""Codecs' delays are shorter than this."""
 
 Messages = Generator[dict[str, Any], None, dict[str, Any]]
 
@@ -39,7 +43,8 @@ class Watch:
 
         Yields:
             Messages in which `more` is set, each with one of:
-                `length`: how many seconds a video is long, first;
+                `length`: how many seconds the clip is long, as far as its file says so, first;
+                `at`: up to which of them it has been read, beside what was read or alone;
                 `visual`: `{"seconds": float64 [n], "face": int64 [n], "boxes": int64 [n, 4], "faces": uint8 [n, 64, 64, 3]}`,
                     at most 64 in the order of time; `face` is the number of a person, from 1; a box is left, top, width and
                     height in pixels of the upright picture.
@@ -54,7 +59,11 @@ class Watch:
         if before is None:
             yield last | {"more": False}
             return
-        for domain, messages in (("visual", self._view), ("audio", self._listen)):
+        length, begins = (0.0, 0.0) if self.still else said_of(self.path)
+        if length:
+            yield {"more": True, "length": length}
+        listen = partial(self._listen, begins_seconds=begins)
+        for domain, messages in (("visual", self._view), ("audio", listen)):
             if domain in self.domains:
                 last[domain] = yield from _guarded(messages(spec, progress))
         if state(self.path, missing_ok=True) != before:
@@ -69,16 +78,38 @@ class Watch:
             return (yield from viewing.view_still(self.path, spec=spec, view=view))
         return (yield from viewing.view_video(self.path, spec=spec, view=view, progress=progress))
 
-    def _listen(self, spec: Spec, progress: Callable[[], None]) -> Messages:
+    def _listen(self, spec: Spec, progress: Callable[[], None], *, begins_seconds: float) -> Messages:
         from pipelines.decode import MediaError
 
         if self.still:
             raise MediaError("no sound track: a still picture")
-        return (yield from read_parts(self.path, spec=spec, progress=progress))
+        return (yield from read_parts(self.path, spec=spec, begins_seconds=begins_seconds, progress=progress))
 
 
-def read_parts(path: Path, *, spec: Spec, progress: Callable[[], None] = lambda: None) -> Messages:
-    """Yield `{"audio": {"waveform", "start_seconds"}}` for the parts that records are cut into, and return the facts of the track.
+def said_of(path: Path) -> tuple[float, float]:
+    """Return how long a file says that it is, and how much later than its first picture its sound begins, in seconds.
+
+    0 for what it does not say, and for a sound that begins within `AT_ONCE_SECONDS` of the picture, or before it.
+    """
+    import av
+
+    from pipelines.decode import open_media
+
+    def read() -> dict[str, Any]:
+        with open_media(path) as container:
+            streams = [own[0] for own in (container.streams.video, container.streams.audio) if own]
+            starts = [float((stream.start_time or 0) * (stream.time_base or 0)) for stream in streams]
+            return {"length": (container.duration or 0) / av.time_base, "begins": starts[1] - starts[0] if len(starts) == 2 else 0.0}
+
+    said = guarded(read)  # what is wrong with the file is told by who reads it
+    begins = said.get("begins", 0.0)
+    return said.get("length", 0.0), begins if begins > AT_ONCE_SECONDS else 0.0
+
+
+def read_parts(path: Path, *, spec: Spec, begins_seconds: float = 0.0, progress: Callable[[], None] = lambda: None) -> Messages:
+    """Yield `{"audio": {"waveform", "start_seconds"}, "at"}` for the parts that records are cut into; return the facts of the track.
+
+    `begins_seconds` is when the sound begins.
 
     Where there are several parts, the sound is read twice: where they are cut depends on how long all of it is.
 
@@ -105,7 +136,8 @@ def read_parts(path: Path, *, spec: Spec, progress: Callable[[], None] = lambda:
         begins, ends = spec.samples_of(*frames)
         while start + held.size < ends:
             held = np.concatenate([held, next(blocks)])
-        yield {"audio": {"waveform": held[begins - start : ends - start].copy(), "start_seconds": begins / spec.sample_rate_hz}}
+        part = {"waveform": held[begins - start : ends - start].copy(), "start_seconds": begins_seconds + begins / spec.sample_rate_hz}
+        yield {"audio": part, "at": begins_seconds + ends / spec.sample_rate_hz}
         held, start = held[ends - start - spec.fft_samples :], ends - spec.fft_samples
     return dataclasses.asdict(track)
 

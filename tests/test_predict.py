@@ -1,6 +1,7 @@
 """Predictions by an exported model alone: every kind of clip, alone and in folders, as lines, tables, pages and videos."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -162,8 +163,13 @@ def test_a_folder_is_printed_as_a_table_and_what_failed_is_named(exported, clips
         (["--model", "{model}", "{clips}/empty.wav"], 1, "nothing could be predicted; the reasons stand above"),
         (["--model", "gone", "{clips}/voice.wav"], 1, "gone: no such bundle"),
         (["--model", "{model}", "{empty}"], 1, "no video, sound or picture in it"),
-        (["--model", "{model}", "{clips}", "--video", "x.mp4"], 1, "--video draws into one clip; received 10"),
+        (["--model", "{model}", "{clips}", "--video", "x.mp4"], 1, "--video draws into one video; received 10 clips"),
+        (["--model", "{model}", "{clips}/voice.wav", "--video", "x.mp4"], 1, "--video draws into one video"),
+        (["--model", "{model}", "{clips}/both.mp4", "--video", "x.webm"], 1, "expected a name that ends in .mp4"),
+        (["--model", "{model}", "{clips}/both.mp4", "--video", "{clips}/both.mp4"], 1, "would be written over the clip of that name"),
+        (["--model", "{model}", "{clips}/both.mp4", "--report", "{clips}/both.mp4"], 1, "expected a name that ends in .html"),
         (["--model", "{model}", "{clips}/voice.wav", "--report", "{empty}/no/x.html"], 1, "no such folder"),
+        (["--model", "{model}", "{clips}/voice.wav", "--report", "/dev/full"], 1, "expected a name that ends in .html"),
         (["--model", "{model}", "{clips}/voice.wav", "--detector", "third eye"], 1, "detector 'third eye' is not known"),
         (["--model", "{model}", "{clips}/voice.wav", "--faces-per-second", "0"], 2, "expected a number above 0"),
         (["{clips}/voice.wav"], 2, "--model"),
@@ -177,6 +183,46 @@ def test_a_users_mistake_is_told_in_lines(exported, clips, tmp_path, capsys, wor
         assert stopped.code == status
     printed = capsys.readouterr()
     assert told in printed.err and "Traceback" not in printed.err and printed.out == ""
+
+
+def test_a_folder_is_no_place_for_a_page(exported, clips, tmp_path, capsys):
+    (tmp_path / "page.html").mkdir()
+    assert main(["--model", str(exported), str(clips / "voice.wav"), "--report", str(tmp_path / "page.html")]) == 1
+    assert "it is a folder or a device" in capsys.readouterr().err
+
+
+def test_what_the_model_refuses_costs_its_clip_alone(model, tmp_path):
+    """A float WAV of a peak of 20 is refused by the graph; long silence inside a recording is not."""
+    loud, gap, good = tmp_path / "1.wav", tmp_path / "2.wav", tmp_path / "3.wav"
+    write_sound(loud, 40 * noise(1.0, 16_000), codec="pcm_f32le", sample_format="flt")
+    write_sound(gap, np.concatenate([noise(20.0, 16_000), np.zeros((1, 150 * 16_000), np.float32)], axis=1))
+    write_sound(good, noise(1.0, 16_000))
+    refused, quiet, fine = (one for one, _ in predicting.predict(model, [loud, gap, good]))
+    assert "expected samples in [-1, 1]" in refused["error"] and fine["audio"]["emotion"]
+    assert quiet["audio"]["seconds"] == 170.0 and quiet["audio"]["timeline"][-1]["to_seconds"] == pytest.approx(170.0, abs=0.05)
+
+
+def test_names_that_are_not_utf_8_are_printed(exported, clips, tmp_path, command):
+    shutil.copy(clips / "voice.wav", os.fsencode(tmp_path) + b"/b\xff\xfe.wav")
+    shutil.copy(clips / "voice.wav", tmp_path / "c.wav")
+    strict = {"PYTHONIOENCODING": "utf-8:strict"}
+    finished = command("kerasemo.predict", "--model", exported, tmp_path, "--json", check=0, **strict)
+    odd, plain = map(json.loads, finished.stdout.splitlines())
+    assert odd["path"].endswith("\udcfe.wav") and odd["error"] == "a name that is not UTF-8; rename the file"
+    assert plain["path"].endswith("c.wav") and plain["audio"]["emotion"]
+    finished = command("kerasemo.predict", "--model", exported, tmp_path, check=0, **strict)
+    assert "c.wav" in re.sub(r"\s", "", finished.stdout) and "not UTF-8" in finished.stderr
+
+
+def test_an_only_clip_of_less_than_a_second_has_a_bar_too(model, clips, tmp_path, monkeypatch, capsys):
+    """Read so slowly that something is told of it."""
+    from pipelines import progress
+
+    short = write_video(tmp_path / "short.mp4", film(10))
+    times = iter(range(0, 100_000, 20))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(times)))
+    assert main(["--model", str(model.folder), str(short)]) == 0
+    assert "short.mp4" in re.sub(r"\s", "", capsys.readouterr().out)
 
 
 def test_a_damaged_model_is_refused_before_anything_is_read(exported, clips, tmp_path, capsys):

@@ -2,8 +2,10 @@
 
 import re
 import signal
+from fractions import Fraction
 from itertools import pairwise
 
+import av
 import cv2
 import media
 import numpy as np
@@ -21,7 +23,8 @@ from pipelines.workers import Pool
 def gathered(messages):
     """Return {"seconds", "face", "boxes", "faces"} of all messages, the key frames, the parts of sound and the last message."""
     *blocks, last = messages
-    assert all(block["more"] and len(block) == 2 for block in blocks) and not last["more"]
+    assert all(block["more"] for block in blocks) and not last["more"]
+    assert all(len(block.keys() & {"length", "visual", "pictures", "audio"}) == ("at" not in block or len(block) > 2) for block in blocks)
     rows = [block["visual"] for block in blocks if "visual" in block]
     assert all(0 < len(block["faces"]) <= 64 for block in rows)
     seen = {name: np.concatenate([block[name] for block in rows]) for name in rows[0]} if rows else None
@@ -247,7 +250,7 @@ def test_a_file_that_is_not_there_or_changes(monkeypatch, tmp_path):
     assert message == {"sha256": "", "more": False, "visual": unreadable, "audio": unreadable}
     path = media.write_sound(tmp_path / "a.wav", media.noise(0.5, 16_000))
     messages = Watch(path, domains=("audio",)).read(Spec())
-    assert "waveform" in next(messages)["audio"]
+    assert next(messages)["length"] == 0.5 and "waveform" in next(messages)["audio"]
     media.write_sound(path, media.noise(0.7, 16_000))
     (last,) = messages
     assert last["audio"] == {"error": "changed while it was read", "retry": "changed"} and "visual" not in last
@@ -316,3 +319,32 @@ def test_faces_are_told_at_the_times_that_the_pictures_are_shown(tmp_path):
     shown = [stamps_ms[media.picture_number(face, 40)] for face in seen["faces"]]
     np.testing.assert_allclose(1000 * seen["seconds"], shown, atol=1e-6)
     assert len(shown) >= 16 and shown == sorted(set(shown)) and any(np.diff(shown) < 100) and any(np.diff(shown) >= 200)
+
+
+def test_sound_that_begins_later_is_told_at_its_time(tmp_path):
+    """The sound of a Matroska file begins 1.2 s behind the first picture."""
+    path = tmp_path / "late.mkv"
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream("libx264", rate=25)
+        pictures.width, pictures.height, pictures.pix_fmt = 128, 96, "yuv420p"
+        voice = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        for picture in media.numbered_pictures(50):
+            container.mux(pictures.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+        container.mux(pictures.encode(None))
+        frame = av.AudioFrame.from_ndarray((32_000 * media.noise(0.8, 16_000)).astype(np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 16_000, 19_200, Fraction(1, 16_000)
+        container.mux(voice.encode(frame))
+        container.mux(voice.encode(None))
+    _, _, (part,), last = watch(path, detector=None)
+    assert part["start_seconds"] == pytest.approx(1.2, abs=0.01) and last["audio"]["seconds"] == pytest.approx(0.8)
+
+
+def test_how_far_it_is_is_told_of_sound_and_where_there_is_no_face(tmp_path):
+    sound = media.write_sound(tmp_path / "a.wav", media.noise(130.0, 8_000), rate_hz=8_000)
+    told = list(Watch(sound, domains=("audio",)).read(Spec()))
+    assert told[0] == {"more": True, "length": 130.0}
+    assert [round(message["at"]) for message in told if "at" in message] == [43, 87, 130]
+    blank = media.write_video(tmp_path / "blank.mp4", np.full((300, 96, 128, 3), 90, np.uint8))
+    told = list(Watch(blank, domains=("visual",), faces_per_second=25.0).read(Spec()))
+    at = [message["at"] for message in told if "at" in message]
+    assert at == pytest.approx([63 / 25, 127 / 25, 191 / 25, 255 / 25]) and "no face found" in told[-1]["visual"]["error"]
