@@ -126,7 +126,11 @@ class Rest:
         ends = time.monotonic() + self._timeout_seconds
         try:
             request = Request(self.url + path, body, {"Content-Type": "application/json"})
-            with opener.open(request, timeout=self._timeout_seconds) as response:
+            try:
+                response = opener.open(request, timeout=self._timeout_seconds)
+            except HTTPError as error:  # a response too, with a body that is read as any other
+                response = error
+            with response:
                 parts = []
                 while part := response.read1(1 << 20):
                     parts.append(part)
@@ -134,9 +138,7 @@ class Rest:
                         raise TimeoutError
                 if response.length:  # read1 does not tell that the end is missing
                     raise http.client.IncompleteRead(b"".join(parts), response.length)
-            text = b"".join(parts).decode()
-        except HTTPError as error:
-            self._refused(signature, error.code, error.read())
+            text = b"".join(parts).decode(errors="replace" if isinstance(response, HTTPError) else "strict")
         except (OSError, http.client.HTTPException, UnicodeDecodeError) as error:
             reason = error.reason if isinstance(error, URLError) else error
             if isinstance(reason, TimeoutError):
@@ -144,13 +146,14 @@ class Rest:
             if isinstance(reason, http.client.HTTPException | UnicodeDecodeError):
                 self._strange(signature, repr(reason))
             raise unreachable(self.url, signature, str(reason), "rest_api_port") from None
+        if isinstance(response, HTTPError):
+            self._refused(signature, response.code, text)
         try:
             return json.loads(text)
         except ValueError:
             self._strange(signature, text)
 
-    def _refused(self, signature: str, code: int, body: bytes) -> NoReturn:
-        text = body.decode(errors="replace")
+    def _refused(self, signature: str, code: int, text: str) -> NoReturn:
         try:
             text = str(json.loads(text.replace("\\'", "'"))["error"])  # old servers escape as C does
         except (ValueError, KeyError, TypeError):

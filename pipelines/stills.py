@@ -4,6 +4,9 @@ For the served graph, where OpenCV cannot go. The steps are OpenCV's own, in its
 in float32, sums one after the other.
 """
 
+import functools
+
+import numpy as np
 import tensorflow as tf
 
 from pipelines.spec import Spec
@@ -14,6 +17,12 @@ FIXED_POINT = 2048
 """OpenCV's weights of a bilinear resize are multiples of 1 / 2048."""
 LEAST_SHARE = 1e-3
 """OpenCV leaves out what a target pixel covers of a source pixel's width below this share."""
+MOST_PARTS = 2**16
+"""An orientation is looked for in so many segments or chunks: millions of empty ones would keep a server busy."""
+TEXTS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x8298)
+"""Tags of Exif that OpenCV reads as text: the length and the place of it are in the entry."""
+NUMBERS = {0x011A: 8, 0x011B: 8, 0x013E: 16, 0x013F: 48, 0x0211: 24, 0x0214: 48}
+"""Tags of Exif that OpenCV reads as fractions, and the bytes that they take at the place that the entry tells."""
 
 
 def decode_face(encoded: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
@@ -60,48 +69,145 @@ def _jpeg(encoded: tf.Tensor, code: tf.Tensor) -> tf.Tensor:
 def _png(encoded: tf.Tensor, code: tf.Tensor) -> tf.Tensor:
     whole = tf.debugging.Assert(tf.size(code) >= 33, ["expected the bytes of a whole PNG file; received", tf.size(code), "bytes"])
     with tf.control_dependencies([whole]):
-        width, height = _number(code, 16, 4, big=True), _number(code, 20, 4, big=True)
+        width, height = _number(code, 16, 4), _number(code, 20, 4)
     with tf.control_dependencies([_checked(height, width)]):
-        return tf.io.decode_png(encoded, channels=3)
+        rgb = tf.io.decode_png(encoded, channels=3)
+    return upright(rgb, png_orientation(code))
 
 
-def _number(code: tf.Tensor, at: tf.Tensor | int, size: int, *, big: tf.Tensor | bool) -> tf.Tensor:
-    """Return the unsigned number of `size` bytes at a place; 0 for what lies beyond the end."""
-    places = at + tf.range(size)
+def _number(code: tf.Tensor, at: tf.Tensor | int, size: int, *, big: tf.Tensor | bool = True) -> tf.Tensor:
+    """Return the unsigned numbers of `size` bytes at places of any shape; 0 for what lies beyond the end, below 0 from 2**31 on."""
+    places = tf.convert_to_tensor(at)[..., None] + tf.range(size)
     inside = (places >= 0) & (places < tf.size(code))
     digits = tf.where(inside, tf.gather(code, tf.where(inside, places, 0)), 0)
-    digits = tf.where(big, digits, digits[::-1])
-    return tf.reduce_sum(tf.bitwise.left_shift(digits, 8 * tf.range(size - 1, -1, -1)))
+    digits = tf.where(big, digits, digits[..., ::-1])
+    return tf.reduce_sum(tf.bitwise.left_shift(digits, 8 * tf.range(size - 1, -1, -1)), axis=-1)
 
 
 def jpeg_orientation(code: tf.Tensor) -> tf.Tensor:
     """Return how a JPEG says that it is to be turned, 1 to 8; 1, upright, where it says nothing that can be.
 
+    As OpenCV does: the first of its Exif segments that holds an orientation counts. Whatever lies between two segments, such as the
+    fill bytes that may precede a marker, is stepped over.
+
     Args:
         code: int32 [bytes], the file.
 
-    Source: Exif 2.3 (JEITA CP-3451C), 4.5.2 and 4.6.4 A (tag 0x0112); segments of JPEG ITU-T T.81 B.1.1.
+    Source: Exif 2.3 (JEITA CP-3451C), 4.5.2; segments of JPEG ITU-T T.81 B.1.1.
     """
-    size = tf.size(code)
+    size, kinds = tf.size(code), code[1:]
+    alone = (kinds <= 1) | ((kinds >= 0xD0) & (kinds <= 0xD7)) | tf.equal(kinds, 0xFF)
+    begins = tf.cast(tf.where(tf.concat([tf.equal(code[:-1], 0xFF) & ~alone, [True, True]], 0))[:, 0], tf.int32)  # of segments, or the end
+
+    def segment_from(at):
+        return tf.gather(begins, tf.searchsorted(begins, [tf.minimum(at, size)]))[0]
 
     def is_segment(at, found):
-        marker = _number(code, at + 1, 1, big=True)
-        return (found < 0) & (at + 4 < size) & tf.equal(_number(code, at, 1, big=True), 0xFF) & tf.not_equal(marker, 0xDA)
+        return (found < 0) & (at < size) & tf.not_equal(_number(code, at + 1, 1), 0xDA)
 
     def next_segment(at, found):
-        is_exif = tf.equal(_number(code, at, 2, big=True), 0xFFE1) & tf.equal(_number(code, at + 4, 4, big=True), 0x45786966)  # "Exif"
-        length = tf.maximum(2, _number(code, at + 2, 2, big=True))
-        return at + 2 + length, tf.where(is_exif, at + 10, found)
+        length = tf.maximum(2, _number(code, at + 2, 2))
+        tiff = code[at + 10 : tf.maximum(at + 10, at + 2 + length)]
+        is_exif = _holds(code, at, b"\xff\xe1") & _holds(code, at + 4, b"Exif") & _holds(code, at + 8, b"\0\0") & (tf.size(tiff) > 0)
+        found = tf.cond(is_exif, lambda: tiff_orientation(tiff), lambda: found)
+        return segment_from(at + 2 + length), found
 
-    _, start = tf.while_loop(is_segment, next_segment, (tf.constant(2), tf.constant(-1)))  # of the TIFF inside
-    big = tf.equal(_number(code, start, 2, big=True), 0x4D4D)  # "MM"
-    directory = start + _number(code, start + 4, 4, big=big)
-    count = tf.where((directory >= start) & (directory < size), _number(code, directory, 2, big=big), 0)
-    entries = directory + 2 + 12 * tf.range(tf.minimum(count, 512))  # [entries]
-    tags = tf.map_fn(lambda at: _number(code, at, 2, big=big), entries)
-    values = tf.map_fn(lambda at: _number(code, at + 8, 2, big=big), entries)
-    orientation = tf.reduce_max(tf.where(tf.equal(tags, 0x0112), values, 1))
-    return tf.where((start >= 0) & (count > 0) & (orientation >= 1) & (orientation <= 8), orientation, 1)
+    _, found = tf.while_loop(is_segment, next_segment, (segment_from(2), tf.constant(-1)), maximum_iterations=MOST_PARTS)
+    return _turned(found)
+
+
+def png_orientation(code: tf.Tensor) -> tf.Tensor:
+    """Return how a PNG says that it is to be turned, 1 to 8; 1, upright, where it says nothing that can be.
+
+    As OpenCV does: the first eXIf chunk that begins as a TIFF and that has the right CRC counts, before the lines or behind them; of
+    an animation none does.
+
+    Args:
+        code: int32 [bytes], the file.
+
+    Source: chunks of PNG, third edition (W3C), 5.3 and 11.3.4.5; acTL 11.3.6.1.
+    """
+
+    def is_chunk(at, start, end, animated):
+        return (at + 12 <= tf.size(code)) & ~_holds(code, at + 4, b"IEND")
+
+    def next_chunk(at, start, end, animated):
+        length = tf.clip_by_value(_number(code, at, 4), 0, tf.size(code))
+        is_first = (start < 0) & _holds(code, at + 4, b"eXIf")  # of those that count
+        is_tiff = _holds(code, at + 8, b"II*\0") | _holds(code, at + 8, b"MM\0*")
+        crc = tf.cast(_number(code, at + 8 + length, 4), tf.int64) & 0xFFFFFFFF
+        counts = tf.cond(is_first & is_tiff, lambda: tf.equal(_crc32(code[at + 4 : at + 8 + length]), crc), lambda: False)
+        animated |= _holds(code, at + 4, b"acTL") & (_number(code, at + 8, 4) > 1)
+        return at + 12 + length, tf.where(counts, at + 8, start), tf.where(counts, at + 8 + length, end), animated
+
+    states = (tf.constant(8), tf.constant(-1), tf.constant(0), tf.constant(False))
+    _, start, end, animated = tf.while_loop(is_chunk, next_chunk, states, maximum_iterations=MOST_PARTS)
+    return _turned(tf.cond((start >= 0) & ~animated, lambda: tiff_orientation(code[start:end]), lambda: -1))
+
+
+def _turned(found: tf.Tensor) -> tf.Tensor:
+    return tf.where((found >= 1) & (found <= 8), found, 1)
+
+
+def _holds(code: tf.Tensor, at: tf.Tensor, expected: bytes) -> tf.Tensor:  # at most 4 bytes
+    return tf.equal(_number(code, at, len(expected)), int.from_bytes(expected, "big"))
+
+
+def tiff_orientation(tiff: tf.Tensor) -> tf.Tensor:
+    """Return the orientation in the first directory of a TIFF, whatever number it is; -1 where there is none.
+
+    As OpenCV does: the first entry counts, and none behind an entry that refers to what lies beyond the end.
+
+    Args:
+        tiff: int32 [bytes], what an Exif segment or an eXIf chunk holds, from its byte order on.
+
+    Source: Exif 2.3 (JEITA CP-3451C), 4.5.2, 4.6.2 and 4.6.4 A (tag 0x0112).
+    """
+    size = tf.size(tiff)
+    big = tf.not_equal(_number(tiff, 0, 2), 0x4949)  # "II"
+    directory = _number(tiff, 4, 4, big=big)
+    is_tiff = (size >= 8) & tf.equal(_number(tiff, 2, 2, big=big), 42) & (directory >= 0) & (directory < size)
+    count = tf.where(is_tiff, _number(tiff, directory, 2, big=big), 0)
+    entries = tf.where(is_tiff, directory, 0) + 2 + 12 * tf.range(count)  # [entries]
+    tags, values = (_number(tiff, entries + place, 2, big=big) for place in (0, 8))
+    lengths, offsets = (_number(tiff, entries + place, 4, big=big) for place in (4, 8))
+    is_text = tf.reduce_any(tf.equal(tags[:, None], TEXTS), axis=1)
+    is_number = tf.equal(tags[:, None], list(NUMBERS))  # [entries, tags]
+    lengths = tf.where(is_text, lengths, tf.reduce_sum(tf.where(is_number, list(NUMBERS.values()), 0), axis=1))
+    offsets = tf.where(is_text & (lengths >= 0) & (lengths <= 4), 8, offsets)
+    inside = (lengths >= 0) & (offsets >= 0) & (offsets <= size - tf.maximum(lengths, 0))
+    broken = (is_text | tf.reduce_any(is_number, axis=1)) & ~inside
+    is_orientation = tf.equal(tags, 0x0112) & (entries + 10 <= size)
+    first = tf.where(is_orientation | broken)[:1, 0]
+    return tf.reduce_max(tf.concat([tf.gather(tf.where(broken, -1, values), first), [-1]], 0))
+
+
+def _crc32(code: tf.Tensor) -> tf.Tensor:
+    """Return the CRC-32 of int32 [bytes], four or more of them, as int64 (PNG, third edition, Annex D).
+
+    Its register is linear in the bytes: that of two blocks is that of the left one, led on by as many zeros as the right one has bytes,
+    xor that of the right one. So blocks are joined in pairs until one is left.
+    """
+    firsts = np.arange(256)
+    for _ in range(8):
+        firsts = np.where(firsts & 1, 0xEDB88320, 0) ^ firsts >> 1  # its polynomial, from the lowest bit up
+    byte_on = tf.constant(np.stack([firsts, *(np.arange(256) << shift for shift in (0, 8, 16))]))  # int64 [4, 256], as `_led` takes it
+    preset = tf.where(tf.range(tf.size(code)) < 4, 0xFF, 0)
+
+    def joined(blocks, on):
+        blocks = tf.pad(blocks, [[tf.size(blocks) % 2, 0]])  # a zero in front changes nothing
+        return tf.bitwise.bitwise_xor(_led(blocks[::2], on), blocks[1::2]), _led(on, on)
+
+    blocks = _led(tf.cast(tf.bitwise.bitwise_xor(code, preset), tf.int64), byte_on)  # [bytes]
+    shapes = (tf.TensorShape([None]), byte_on.shape)
+    blocks, _ = tf.while_loop(lambda blocks, on: tf.size(blocks) > 1, joined, (blocks, byte_on), shape_invariants=shapes)
+    return tf.bitwise.bitwise_xor(blocks[0], 0xFFFFFFFF)
+
+
+def _led(registers: tf.Tensor, on: tf.Tensor) -> tf.Tensor:
+    """Return registers of a CRC, int64 of any shape, led on by zeros: `on` [4, 256] says where each value of each byte leads."""
+    parts = [tf.gather(on[place], tf.bitwise.right_shift(registers, 8 * place) & 0xFF) for place in range(4)]
+    return functools.reduce(tf.bitwise.bitwise_xor, parts)
 
 
 def upright(rgb: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:

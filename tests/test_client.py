@@ -65,9 +65,9 @@ def sleeps(handler):
     time.sleep(2)
 
 
-def drips(handler):
+def drips(handler, code=200):
     """A byte now and then, each before the socket's own timeout."""
-    handler.send_response(200)
+    handler.send_response(code)
     handler.end_headers()
     with contextlib.suppress(OSError):
         for _ in range(50):
@@ -75,7 +75,11 @@ def drips(handler):
             time.sleep(0.05)
 
 
-@pytest.mark.parametrize("slow", [sleeps, drips])
+def drips_an_error(handler):
+    drips(handler, 500)
+
+
+@pytest.mark.parametrize("slow", [sleeps, drips, drips_an_error])
 def test_a_server_that_takes_too_long(stub, slow):
     stub.replies[":predict"] = slow
     began = time.monotonic()
@@ -98,6 +102,14 @@ def hangs_up(handler):
     handler.wfile.write(b'{"outputs"')
 
 
+def breaks_off(handler):
+    """An error whose body ends early."""
+    handler.send_response(400)
+    handler.send_header("Content-Length", "100")
+    handler.end_headers()
+    handler.wfile.write(b'{"err')
+
+
 def speaks_otherwise(handler):
     handler.wfile.write(b"PRI * HTTP/2.0 this is another protocol\r\n\r\n")
 
@@ -116,6 +128,7 @@ FAILURES = {
     "a page": ((200, b"<html>hello</html>"), ("<html>hello", "not JSON", "8501")),
     "no UTF-8": ((200, b"\xff\xfe\x00"), ("not JSON",)),
     "half of it": (hangs_up, ("IncompleteRead", "not JSON")),
+    "half an error": (breaks_off, ("IncompleteRead(5 bytes read, 95 more expected)", "not JSON")),
     "another protocol": (speaks_otherwise, ("BadStatusLine", "8501")),
     "another service": ((200, {"result": 1}), ('{"result": 1}', "not JSON as TensorFlow Serving")),
     "a list": ((200, [1]), ("[1]",)),
