@@ -8,8 +8,10 @@ from pathlib import Path
 EMOTIONS = {"anger": "an", "disgust": "di", "fear": "fe", "happiness": "ha", "sadness": "sa", "surprise": "su"}
 
 
-def write_film(path: Path, *, seconds: float, codec: str = "mpeg4", seed: int = 0) -> Path:
-    """Write a talking head at 720x576, 25 pictures a second, with 48 kHz sound, as eNTERFACE'05 has it."""
+def write_film(path: Path, *, seconds: float, codec: str = "mpeg4", seed: int = 0, size: tuple[int, int] = (720, 576)) -> Path:
+    """Write a talking head, 25 pictures a second, with 48 kHz sound, as eNTERFACE'05 has it; of another size the head grows with it."""
+    import dataclasses
+
     import av
     import numpy as np
 
@@ -19,12 +21,14 @@ def write_film(path: Path, *, seconds: float, codec: str = "mpeg4", seed: int = 
     random = np.random.default_rng(seed)
     loudness = np.abs(np.sin(np.arange(round(25 * seconds)) / 3))
     person = speaker_person("enterface", str(1 + seed % 6), seed=seed)
+    scene, (width, height) = SCENES["enterface"], size
+    scene = dataclasses.replace(scene, width=width, height=height, unit_pixels=scene.unit_pixels * height / scene.height)
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         video = container.add_stream(codec, rate=25)
-        video.width, video.height, video.pix_fmt, video.bit_rate = 720, 576, "yuv420p", 3_000_000
+        video.width, video.height, video.pix_fmt, video.bit_rate = width, height, "yuv420p", 3_000_000
         audio = container.add_stream("pcm_s16le" if path.suffix == ".avi" else "aac", rate=48_000, layout="mono")
-        for plane in film_clip(person, scene=SCENES["enterface"], emotion="anger", loudness=loudness, rng=random):
+        for plane in film_clip(person, scene=scene, emotion="anger", loudness=loudness, rng=random):
             container.mux(video.encode(av.VideoFrame.from_ndarray(plane, format="yuv420p")))
         container.mux(video.encode(None))
         sound = (0.1 * random.standard_normal((1, round(48_000 * seconds)))).astype(np.float32)
@@ -68,3 +72,14 @@ def remux(path: Path, original: Path, *, seconds: float) -> Path:
                 copy.is_keyframe, copy.time_base, copy.stream = packet.is_keyframe, packet.time_base, stream
                 target.mux(copy)
     return path
+
+
+def write_720p(folder: Path, *, seconds: float, count: int, films: int = 4) -> tuple[Path, list[Path]]:
+    """Write 1280x720 H.264 with AAC: a long clip, of the packets of 10 s over and over, and `count` of 3.3 s, copies of a few films."""
+    size = (1280, 720)
+    film = write_film(folder / "film.mp4", seconds=min(10.0, seconds), codec="libx264", size=size)
+    long = film if seconds <= 10.0 else remux(folder / "long.mp4", film, seconds=seconds)
+    originals = [folder / f"original{seed}.mp4" for seed in range(min(films, count))]
+    for seed, path in enumerate(originals):
+        write_film(path, seconds=min(3.3, seconds), codec="libx264", seed=seed, size=size)
+    return long, [shutil.copyfile(originals[number % films], folder / f"short{number}.mp4") for number in range(count)]

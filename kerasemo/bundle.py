@@ -20,6 +20,8 @@ SCHEMA = 1
 """Raised whenever a bundle of before can no longer be read."""
 DOCUMENT, CHECKSUMS = "assets/bundle.json", "checksums.sha256"
 FORMATS = ("saved_model", "onnx", "litert")
+_CONTRACT = r"saved_model\.pb|variables/.*|assets/.*|[^/]*\.onnx|model\.tflite|assets\.extra/tf_serving_warmup_requests"
+"""The files that a checksum must be there for."""
 _KEYS = {"schema", "format", "name", "labels", "domains", "signatures", "fusion", "training", "synthetic", "versions"}
 
 
@@ -43,7 +45,7 @@ class Bundle:
 
     @classmethod
     def load(cls, name: str | Path) -> "Bundle":
-        """Load a bundle: a shipped preset by its name, else by the path of its folder or of one version of it.
+        """Load a bundle by the path of its folder or of one version of it, else a shipped preset by its name.
 
         Every file is checked against its checksum. TensorFlow is imported with the first question.
 
@@ -81,7 +83,7 @@ class Bundle:
             An array for each output; text as an array of str.
 
         Raises:
-            InputError: Unknown signature or input, or what the graph says is wrong with the input.
+            InputError: Unknown signature or input, what the graph says is wrong with the input, or a graph that cannot be loaded.
         """
         import tensorflow as tf
 
@@ -91,7 +93,7 @@ class Bundle:
         if set(inputs) != set(expected):
             raise InputError(f"{signature}: expected the inputs {', '.join(expected)}; received {', '.join(inputs) or 'none'}")
         if self._signatures is None:
-            self._signatures = tf.saved_model.load(str(self.folder)).signatures
+            self._signatures = self._graph().signatures
         try:
             tensors = {name: tf.constant(_of_type(name, value, expected[name][0])) for name, value in inputs.items()}
             answers = self._signatures[signature](**tensors)
@@ -101,19 +103,33 @@ class Bundle:
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return the network's weights by the paths of their variables."""
+        return {path: variable.numpy() for path, variable in self._graph().weights.items()}
+
+    def _graph(self) -> Any:
+        """Return what TensorFlow loads, which is InputError where it cannot."""
         import tensorflow as tf
 
-        return {path: variable.numpy() for path, variable in tf.saved_model.load(str(self.folder)).weights.items()}
+        try:
+            graph = tf.saved_model.load(str(self.folder))
+            if missing := set(self.signatures) - set(graph.signatures):
+                raise ValueError(f"no signature {', '.join(sorted(missing))}")
+            return graph
+        except Exception as error:  # of a damaged file, whatever its bytes lead to
+            raise InputError(f"{self.folder}: cannot be loaded ({told(error)}); export the model again") from error
 
 
 def _of_type(name: str, value: Any, expected: str) -> np.ndarray:
-    """Return an input as an array of the type that a signature expects; what would lose more than digits is refused."""
+    """Return an input as an array of the type that a signature expects; what would lose more than a float's digits is refused."""
     if expected == "string":
         return np.array(value, dtype=object)
     array = np.asarray(value)
-    if not np.can_cast(array.dtype, expected, "same_kind"):
+    whole = np.issubdtype(expected, np.integer)
+    if array.dtype.kind not in ("iu" if whole else "f") or not np.can_cast(array.dtype, expected, "same_kind"):
         raise ValueError(f"{name}: expected {expected}; received {array.dtype}")
-    return array.astype(expected)
+    if whole and (wrong := (array < np.iinfo(expected).min) | (array > np.iinfo(expected).max)).any():
+        raise ValueError(f"{name}: expected {expected}; received {array.dtype}, with {array[wrong][0]}")
+    with np.errstate(over="ignore"):  # the graph tells of infinity
+        return array.astype(expected)
 
 
 def _array(values: np.ndarray) -> np.ndarray:
@@ -189,11 +205,16 @@ def write_checksums(folder: Path) -> None:
 
 
 def check_files(folder: Path) -> None:
-    """Check every file of a version's folder; InputError names the first that is missing or damaged."""
+    """Check every file of a version's folder; InputError names the first that is missing, damaged, or on no list though it must be.
+
+    A user may add files, such as `assets.extra/batching_params.pbtxt`, but none where those of the contract are.
+    """
     try:
         lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{folder / CHECKSUMS}: cannot be read ({error}); export the model again") from error
+    if wrong := [line for line in lines if not re.fullmatch(r"[0-9a-f]{64}  .+", line)] or ([] if lines else ["an empty file"]):
+        raise InputError(f"{folder / CHECKSUMS}: damaged (expected a checksum and a name; received {wrong[0]!r}); export the model again")
     expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     there = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     for name, digest in expected.items():
@@ -201,6 +222,8 @@ def check_files(folder: Path) -> None:
             raise InputError(f"{folder / name}: missing; export the model again")
         if _sha256(there[name]) != digest:
             raise InputError(f"{folder / name}: damaged (its checksum is not that of {CHECKSUMS}); export the model again")
+    if unlisted := [name for name in there if re.fullmatch(_CONTRACT, name) and name not in expected]:
+        raise InputError(f"{folder / CHECKSUMS}: damaged (does not name {unlisted[0]}); export the model again")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipelines.cli import printable
+
 SIGNATURES = {
     "faces": ("faces uint8 [n, 64, 64, 3], RGB crops of faces", "probabilities, labels, emotion"),
     "face_bytes": ("face_bytes [n], JPEG or PNG files of such crops, of any size", "probabilities, labels, emotion"),
@@ -36,7 +38,7 @@ def model_card(document: Mapping[str, Any]) -> str:
 
 def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     training = document["training"]
-    yield f"# {document['name']}"
+    yield f"# {printable(document['name'])}"
     yield ""
     if document["synthetic"]:
         yield "**Trained on synthesised samples: it shows that everything works, and knows nothing of people.**"

@@ -114,7 +114,7 @@ class Client:
         return self.send("speech", {"waveform": inputs.waveform(waveforms)}, CLASSES)
 
     def wav_bytes(self, files: Sequence[bytes]) -> "dict[str, np.ndarray]":
-        """Ask the emotion of each WAV file (16 kHz, mono, 16-bit) as it is on disk."""
+        """Ask the emotion of each WAV file (16 kHz, mono, 16-bit); of a file its sound alone is sent."""
         from kerasemo import inputs
 
         return self.send("wav_bytes", {"wav_bytes": inputs.wavs(files)}, CLASSES)

@@ -1,11 +1,14 @@
 """`python -m kerasemo.export`: a trained stage -> a bundle that TF Serving takes as it is, or ONNX or LiteRT models."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,10 @@ from pipelines.cli import Parser, load_tensorflow, run_main
 from pipelines.spec import DOMAINS, InputError, Spec
 
 FORMATS = ("saved_model", "onnx", "litert")
+UNFINISHED = ".unfinished-"
+"""How the folder begins, in a bundle's, that a version is made in."""
+ABANDONED_SECONDS = 24 * 3600
+"""Older than this, an unfinished folder is that of an export that was killed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +48,8 @@ def export(options: Options, *, log: Callable[[str], None] = lambda line: None) 
         `{"out", "version", "format", "labels", "domains", "differences": {signature: largest difference}, "synthetic"}`.
 
     Raises:
-        InputError: No such stage, nothing of it that can be asked, other records than those of the training, or answers that differ.
+        InputError: No such stage, nothing of it that can be asked, other records than those of the training, answers that differ, or no
+            space to write to.
     """
     from kerasemo import bundle, fused, lineage, provenance, runs
 
@@ -73,13 +81,9 @@ def export(options: Options, *, log: Callable[[str], None] = lambda line: None) 
         "synthetic": provenance.is_synthetic(of, records),
         "versions": runs.versions(),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    unfinished = options.out / f".unfinished-{os.getpid()}"
-    try:
-        worst = _write(unfinished, network, document, of, records, answers=answers, log=log)
+    with _unfinished(options.out) as unfinished:
+        worst = _write(unfinished, network, document, of, records, out=options.out, answers=answers, log=log)
         version = _put_in_place(unfinished, options.out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     if options.format == "saved_model":
         from kerasemo import serving_files
 
@@ -101,23 +105,61 @@ def _check_place(out: Path, format: str) -> None:
         raise InputError(f"{out}: holds something else than a bundle; name another --out")
 
 
-def _write(folder: Path, network, document: dict[str, Any], of, records: Path, *, answers: bool, log) -> dict[str, float]:
-    """Write a version, prove it, and return the largest difference of each signature's answers."""
+@contextlib.contextmanager
+def _unfinished(out: Path) -> Iterator[Path]:
+    """Make a folder for a version in a bundle's; of what is not put in place nothing stays, nor a bundle's folder made for it.
+
+    It stands in a temporary folder, whose mode lets nobody else in; its own mode is that of any new folder, as a server needs it.
+    """
+    made = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    for path in out.glob(f"{UNFINISHED}*"):
+        with contextlib.suppress(OSError):  # another export removes it as well
+            if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                shutil.rmtree(path)
+    try:
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=out, ignore_cleanup_errors=True) as temporary:
+            folder = Path(temporary) / "version"
+            folder.mkdir()
+            yield folder
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # not empty
+                out.rmdir()
+
+
+@contextlib.contextmanager
+def _told_of_disk(out: Path) -> Iterator[None]:
+    """Turn what TensorFlow raises where it cannot write into the one error of a user's mistake."""
+    import tensorflow as tf
+
+    from kerasemo import bundle
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise InputError(f"{out}: cannot be written ({bundle.told(error)}); free space there, or name another --out") from error
+
+
+def _write(folder: Path, network, document: dict[str, Any], of, records: Path, *, out: Path, answers: bool, log) -> dict[str, float]:
+    """Write a version of the bundle `out`, prove it, and return the largest difference of each signature's answers."""
     from kerasemo import bundle, card, parity, portable, probes, provenance, scores, serving_files
 
     format, labels, domains = document["format"], document["labels"], document["domains"]
-    folder.mkdir()
     log(f"{format}: writes {', '.join(domains)} of stage {of.result['stage']!r}")
     if format == "saved_model":
-        document["signatures"] = _write_saved_model(folder, network, labels, domains, answers)
+        with _told_of_disk(out):
+            document["signatures"] = _write_saved_model(folder, network, labels, domains, answers)
         names = list(document["signatures"])
     else:
         found = portable.functions(network, labels=labels, domains=domains)
         write = {"onnx": portable.write_onnx, "litert": portable.write_litert}[format]
-        names = write(folder, found, labels=labels) if format == "onnx" else write(folder, found, network)
+        with _told_of_disk(out):
+            names = write(folder, found, labels=labels) if format == "onnx" else write(folder, found, network)
         document["signatures"] = {name: _described(found[name][1], labels) for name in names}
     log("compares its answers, loaded anew, with the Keras model's")
-    probe = probes.Probes(scores.predictor(network), labels=labels, folder=records, sources=of.trained_on)
+    predict = _of_numbers(scores.predictor(network), of.result["stage"])
+    probe = probes.Probes(predict, labels=labels, folder=records, sources=of.trained_on)
     if probe.resynthesised:
         made = f"that of {probe.resynthesised} clips is made anew from their log-Mels"
         log(f"the records keep no sound: {made} (pipelines.build --waveform keeps it)")
@@ -132,12 +174,27 @@ def _write(folder: Path, network, document: dict[str, Any], of, records: Path, *
     (folder / bundle.DOCUMENT).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if format == "saved_model":
         first = {signature: (signature, inputs) for signature, inputs in reversed(calls)}  # one of each
-        serving_files.write_warm_up(folder, [first[name] for name in names])
+        with _told_of_disk(out):
+            serving_files.write_warm_up(folder, [first[name] for name in names])
     bundle.write_checksums(folder)
     worst = parity.differences(folder, calls, expected)
     if wrong := [f"{name} by {difference:.1e}" for name, difference in worst.items() if not difference <= parity.TOLERANCE]:
         raise InputError(f"the exported model's answers are not the Keras model's: {', '.join(wrong)}, allowed {parity.TOLERANCE:.0e}")
     return worst
+
+
+def _of_numbers(predict: Callable[..., dict[str, Any]], stage: str) -> Callable[..., dict[str, Any]]:
+    """Return what runs a network and takes no answer that is NaN or infinite: what is exported would give as little."""
+    import numpy as np
+
+    def checked(items, domain: int) -> dict[str, Any]:
+        outputs = predict(items, domain)
+        for name, values in outputs.items():
+            if not np.isfinite(values).all():
+                raise InputError(f"stage {stage!r}: the Keras model's own {name} are no numbers; its weights are broken, train it again")
+        return outputs
+
+    return checked
 
 
 def _write_saved_model(folder: Path, network, labels: Sequence[str], domains: Sequence[str], answers: bool) -> dict[str, Any]:
@@ -217,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             tables.print_export(result)
         return 0
 
-    return run_main(work, prog=parser.prog)
+    return run_main(work, prog=parser.prog, resumes=False)
 
 
 if __name__ == "__main__":

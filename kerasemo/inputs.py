@@ -15,8 +15,40 @@ SPEC = Spec()
 LONGEST_SECONDS = 600
 MOST_PEAK = 8.0
 """Decoders overshoot full scale a little; a waveform above this holds integers that were not divided."""
+LOUDEST_DB = 60.0
+"""No log-Mel of a waveform that is allowed is above."""
+BELOW_FLOOR_DB = 0.5
+"""How far a log-Mel may be below the floor that it was cut off at: what was stored with fewer digits."""
 FULL_SCALE = 32_768
 DIVIDE = f"divide int16 samples by {FULL_SCALE}"
+
+
+def segment_range(spec: Spec = SPEC) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and the most that a segment's channels can be, each float32 [3]: dB, dB a frame, dB a frame squared.
+
+    A delta is a sum of the decibels x around a frame with weights w whose sum is 0, so it lies within (most - least) of x times the
+    sum of the positive w. The w are those of a line or a parabola fitted to `delta_width` points (Savitzky and Golay 1964), at k
+    frames from the middle: k / sum k^2, and 2 q / sum q^2 with q = k^2 - mean k^2.
+
+    >>> [[f"{bound:.2f}" for bound in bounds] for bounds in segment_range()]
+    [['-100.50', '-26.75', '-24.32'], ['60.00', '26.75', '24.32']]
+    """
+    k = np.arange(spec.delta_width) - spec.delta_width // 2
+    q = k**2 - np.mean(k**2)
+    least = 10 * np.log10(spec.power_floor) - BELOW_FLOOR_DB
+    deltas = [(LOUDEST_DB - least) * np.maximum(weights, 0).sum() for weights in (k / np.sum(k**2), 2 * q / np.sum(q**2))]
+    return np.array([least, *(-delta for delta in deltas)], np.float32), np.array([LOUDEST_DB, *deltas], np.float32)
+
+
+def segment_words(spec: Spec = SPEC) -> str:
+    """Return `segment_range` in words.
+
+    >>> segment_words()
+    'decibels from -100.5 to 60, deltas within 26.75, delta-deltas within 24.32'
+    """
+    (least, _, _), (most, delta, second) = segment_range(spec)
+    return f"decibels from {least:g} to {most:g}, deltas within {delta:.2f}, delta-deltas within {second:.2f}"
+
 
 FACES = f"uint8 [n, {SPEC.face_size}, {SPEC.face_size}, 3] with n of at least 1"
 SEGMENTS = f"float32 [n, {SPEC.mel_filters}, {SPEC.segment_frames}, 3] with n of at least 1"
@@ -36,7 +68,7 @@ def faces(value: Any) -> np.ndarray:
 
 
 def segments(value: Any) -> np.ndarray:
-    """Return log-Mel segments with deltas as float32 [n, 64, 64, 3]; InputError for anything else.
+    """Return log-Mel segments with deltas as float32 [n, 64, 64, 3]; InputError for anything else, or what no sound gives.
 
     >>> segments(np.zeros((1, 64, 64, 3))).dtype
     dtype('float32')
@@ -45,7 +77,12 @@ def segments(value: Any) -> np.ndarray:
     shape = (SPEC.mel_filters, SPEC.segment_frames, 3)
     if array.dtype.kind != "f" or array.ndim != 4 or not len(array) or array.shape[1:] != shape:
         raise InputError(f"segments must be {SEGMENTS}; received {_words(array)}; pipelines.mels.segments makes them of a log-Mel")
-    return _finite(array, "segments", SEGMENTS)
+    array = _finite(array, "segments", SEGMENTS)
+    least, most = segment_range()
+    if (wrong := (array < least) | (array > most)).any():
+        received = f"received {array[wrong][0]:g} at {np.argwhere(wrong)[0].tolist()}"
+        raise InputError(f"segments must be {segment_words()}; {received}; pipelines.mels.segments makes them of a log-Mel")
+    return array
 
 
 def waveform(value: Any, *, longest_seconds: float = LONGEST_SECONDS) -> np.ndarray:
@@ -142,37 +179,72 @@ def images(value: Any) -> np.ndarray:
 
 
 def wavs(value: Any) -> np.ndarray:
-    """Return WAV files as an array of bytes, object [batch]; InputError for any that is not 16 kHz, mono and 16-bit, or has no sound.
+    """Return WAV files as an array of bytes, object [batch], each written anew: a head of 44 bytes, then its samples.
+
+    So nothing is sent that TensorFlow's `decode_wav` reads otherwise: other chunks, or the sizes that a stream leaves open.
+
+    Raises:
+        InputError: A file is not 16 kHz, mono and 16-bit PCM, is truncated or malformed, or has no sound.
 
     >>> wavs([b"hello"])  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     pipelines.spec.InputError: wav_bytes 0 must be a WAV file, 16000 Hz, mono, 16-bit PCM; received 5 bytes that begin b'hello'; ...
     """
     array = _encoded(value, "wav_bytes")
+    remedy = f"ffmpeg -i IN -ar {SPEC.sample_rate_hz} -ac 1 -c:a pcm_s16le OUT.wav"
     for number, data in enumerate(array):
-        expected = f"wav_bytes {number} must be a WAV file, {SPEC.sample_rate_hz} Hz, mono, 16-bit PCM; received"
-        remedy = f"ffmpeg -i IN -ar {SPEC.sample_rate_hz} -ac 1 -c:a pcm_s16le OUT.wav"
-        chunks = _chunks(data)
-        form = chunks.get(b"fmt ", b"")
-        if len(form) < 16 or b"data" not in chunks:
-            raise InputError(f"{expected} {_begin(data)}; {remedy}")
-        coding, channels, rate_hz, _, _, bits = struct.unpack("<HHIIHH", form[:16])
-        if (coding, channels, rate_hz, bits) != (1, 1, SPEC.sample_rate_hz, 16):
-            raise InputError(f"{expected} {rate_hz} Hz, {channels} channels, {bits} bits, coding {coding}; {remedy}")
-        samples = np.frombuffer(chunks[b"data"][: len(chunks[b"data"]) // 2 * 2], "<i2")
+        try:
+            sound = _sound(data)
+        except _NoSoundError as error:
+            expected = f"a WAV file, {SPEC.sample_rate_hz} Hz, mono, 16-bit PCM"
+            raise InputError(f"wav_bytes {number} must be {expected}; received {error}; {remedy}") from None
+        samples = np.frombuffer(sound, "<i2")
         _check_samples(len(samples), LONGEST_SECONDS)
         _check_loud(np.abs(samples.astype(np.float32)).max(keepdims=True) / FULL_SCALE)
+        form = (16, 1, 1, SPEC.sample_rate_hz, 2 * SPEC.sample_rate_hz, 2, 16)
+        array[number] = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(sound), b"WAVE", b"fmt ", *form, b"data", len(sound)) + sound
     return array
 
 
+class _NoSoundError(Exception):
+    """A file that holds no sound as it is asked for; the message is what came."""
+
+
+def _sound(data: bytes) -> bytes:
+    """Return the samples of a WAV file of 16 kHz, mono and 16-bit PCM; _NoSoundError for any other, truncated or malformed one."""
+    chunks = _chunks(data)
+    form = chunks.get(b"fmt ", b"")
+    if len(form) < 16 or b"data" not in chunks:
+        raise _NoSoundError(_begin(data))
+    coding, channels, rate_hz, second_bytes, sample_bytes, bits = struct.unpack("<HHIIHH", form[:16])
+    if (coding, channels, rate_hz, bits) != (1, 1, SPEC.sample_rate_hz, 16):
+        raise _NoSoundError(f"{rate_hz} Hz, {channels} channels, {bits} bits, coding {coding}")
+    if (second_bytes, sample_bytes) != (2 * rate_hz, 2):
+        raise _NoSoundError(f"a head that says {sample_bytes} bytes a sample, {second_bytes} a second, where 2 and {2 * rate_hz} are right")
+    if len(chunks[b"data"]) % 2:
+        raise _NoSoundError(f"sound of {len(chunks[b'data'])} bytes, which ends within a sample")
+    return chunks[b"data"]
+
+
 def _chunks(data: bytes) -> dict[bytes, bytes]:
-    """Return the chunks of a RIFF WAVE file by name (Multimedia Programming Interface 1.0, 1991), none where it is no such file."""
+    """Return the chunks of a RIFF WAVE file by name (Multimedia Programming Interface 1.0, 1991), none where it is no such file.
+
+    A stream is written before its length is known: its `data` claims 0 or 0xFFFFFFFF bytes, and goes to the end of the file.
+    """
     found = {}
     position = 12
+    finished = int.from_bytes(data[4:8], "little") == len(data) - 8
     while data[:4] == b"RIFF" and data[8:12] == b"WAVE" and position + 8 <= len(data):
-        size = int.from_bytes(data[position + 4 : position + 8], "little")
-        found.setdefault(data[position : position + 4], data[position + 8 : position + 8 + size])
-        position += 8 + size + size % 2
+        name, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
+        position += 8
+        if name in found and name in (b"fmt ", b"data"):
+            raise _NoSoundError(f"a file with two {name.decode().strip()} chunks")
+        if name == b"data" and (size == 0xFFFFFFFF or (size == 0 and not finished)):
+            size = len(data) - position
+        if name == b"data" and size > len(data) - position:
+            raise _NoSoundError(f"a truncated file, {len(data) - position} of {size} bytes of sound")
+        found.setdefault(name, data[position : position + size])
+        position += size + size % 2
     return found
 
 

@@ -32,8 +32,10 @@ def differences(folder: Path, calls: Sequence[Call], expected: Sequence[Answers]
         expected: Some of each call's outputs: floats, or truths that must be equal.
 
     Raises:
-        InputError: The process fails; what it said is in the message.
+        InputError: What is expected holds no number where an input is valid, or the process fails; what it said is in the message.
     """
+    for (signature, _), answers in zip(calls, expected, strict=True):
+        _check_numbers(signature, answers)
     with tempfile.TemporaryDirectory() as scratch:
         asked, answered = Path(scratch) / "calls.npz", Path(scratch) / "answers.npz"
         write_calls(asked, calls)
@@ -48,6 +50,14 @@ def differences(folder: Path, calls: Sequence[Call], expected: Sequence[Answers]
                     difference = _difference(held[f"{number} {name}"], values)
                     worst[signature] = max(worst.get(signature, 0.0), difference)
     return worst
+
+
+def _check_numbers(signature: str, expected: Answers) -> None:
+    """Raise InputError where what is expected is NaN or infinite, but for inputs of which `valid` says that they are none."""
+    valid = expected.get("valid", np.array(True))
+    for name, values in expected.items():
+        if values.dtype.kind == "f" and not np.isfinite(values[valid]).all():
+            raise InputError(f"{signature}: the Keras model's own {name} are no numbers; its weights are broken, train the stage again")
 
 
 def _difference(found: np.ndarray, expected: np.ndarray) -> float:

@@ -4,7 +4,6 @@ So each answer comes with `valid`; where it is false the probabilities are NaN.
 """
 
 import json
-import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,13 +11,11 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from kerasemo.inputs import MOST_PEAK
+from kerasemo.inputs import MOST_PEAK, segment_range
 from pipelines import mels
 from pipelines.spec import DOMAINS, EMOTIONS, InputError, Spec
 
 ONNX_OPSET = 18
-LOUDEST_DB = 60.0
-"""No log-Mel of a waveform in [-1, 1] is above."""
 
 Function = tuple[Callable[[tf.Tensor], dict[str, tf.Tensor]], tf.TensorSpec]
 """What is computed of one input, and what that is."""
@@ -43,10 +40,9 @@ def functions(network: keras.Model, *, labels: Sequence[str], domains: Sequence[
         return told(probabilities(pixels, "visual"), spread > 0)
 
     def segments(segments):
-        finite = tf.reduce_all(tf.math.is_finite(segments), axis=[1, 2, 3])
-        static = segments[..., 0]
-        lowest, highest = tf.reduce_min(static, axis=[1, 2]), tf.reduce_max(static, axis=[1, 2])
-        return told(probabilities(segments, "audio"), finite & (lowest >= _floor_db(spec)) & (highest <= LOUDEST_DB))
+        least, most = segment_range(spec)
+        valid = tf.math.is_finite(segments) & (segments >= least) & (segments <= most)
+        return told(probabilities(segments, "audio"), tf.reduce_all(valid, axis=[1, 2, 3]))
 
     def speech(waveform):
         samples = tf.shape(waveform)[0]
@@ -66,10 +62,6 @@ def functions(network: keras.Model, *, labels: Sequence[str], domains: Sequence[
         found["segments"] = (segments, tf.TensorSpec(image, tf.float32, "segments"))
         found["speech"] = (speech, tf.TensorSpec([None], tf.float32, "waveform"))
     return found
-
-
-def _floor_db(spec: Spec) -> float:
-    return 10 * math.log10(spec.power_floor) - 0.5
 
 
 def write_onnx(folder: Path, found: Mapping[str, Function], *, labels: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasemo.checks import Check, checked, finite, of_any_shape, some
-from kerasemo.inputs import LONGEST_SECONDS, MOST_PEAK
+from kerasemo.inputs import LONGEST_SECONDS, MOST_PEAK, segment_range, segment_words
 from kerasemo.losses import mask_logits
 from pipelines import mels, stills
 from pipelines.spec import DOMAINS, EMOTIONS, Spec
@@ -130,11 +130,11 @@ class Served(tf.Module):
     def _probabilities(self, images: tf.Tensor, domain: str, mask: tf.Tensor | None = None) -> tf.Tensor:
         """Return the softmax over the labels, [n, labels]."""
         logits, _ = self._shared["outputs"](tf.cast(images, tf.float32), DOMAINS.index(domain))
-        logits = tf.gather(logits, self._columns, axis=-1)
+        logits = _numbers(tf.gather(logits, self._columns, axis=-1))
         return tf.nn.softmax(logits if mask is None else mask_logits(logits, mask))
 
     def _embedding(self, images: tf.Tensor, domain: str) -> tf.Tensor:
-        return self._shared["outputs"](tf.cast(images, tf.float32), DOMAINS.index(domain))[1]
+        return _numbers(self._shared["outputs"](tf.cast(images, tf.float32), DOMAINS.index(domain))[1])
 
     def _clip_probabilities(self, waveform: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
         """Return the mean over the segments of a waveform [samples] of their probabilities, [labels]."""
@@ -165,9 +165,8 @@ class Served(tf.Module):
         """Return the probabilities of every segment of sound that is one part, [batch, segments, labels], and when each begins."""
         spec, most = self._spec, self._spec.part_samples
         short = tf.shape(waveform)[-1] <= most
-        waveform = self._waveforms(
-            checked(waveform, [(short, [f"too long: expected at most {most} samples; received", tf.shape(waveform)])])
-        )
+        told = [f"too long: expected at most {most} samples; received", tf.shape(waveform)]
+        waveform = self._waveforms(checked(waveform, [(short, told)]), whole=False)
         size = tf.TensorSpec([None, spec.mel_filters, spec.segment_frames, 3], tf.float32)
         segments = tf.map_fn(lambda row: self._shared["segments"](self._shared["log_mel"](row)), waveform, fn_output_signature=size)
         batch, count = tf.shape(segments)[0], tf.shape(segments)[1]
@@ -184,11 +183,17 @@ class Served(tf.Module):
         return checked(faces, some(faces, "face"))
 
     def _segments(self, segments: tf.Tensor) -> tf.Tensor:
-        return checked(segments, [*some(segments, "segment"), finite(segments)])
+        least, most = segment_range(self._spec)
+        inside = tf.reduce_all((segments >= least) & (segments <= most))
+        told = [f"segments: expected {segment_words(self._spec)}; received", tf.reduce_min(segments, [0, 1, 2])]
+        told += ["to", tf.reduce_max(segments, [0, 1, 2])]
+        return checked(segments, [*some(segments, "segment"), finite(segments), (inside, told)])
 
-    def _waveforms(self, waveform: tf.Tensor) -> tf.Tensor:
+    def _waveforms(self, waveform: tf.Tensor, *, whole: bool = True) -> tf.Tensor:
+        """Return waveforms that are right; a part of a recording, other than the whole, may be silent."""
         lengths = tf.fill(tf.shape(waveform)[:1], tf.shape(waveform)[-1])
-        return checked(waveform, [*some(waveform, "waveform"), *self._sound_checks(waveform, lengths)])
+        checks = self._sound_checks(waveform, lengths)
+        return checked(waveform, [*some(waveform, "waveform"), *(checks if whole else checks[:-1])])
 
     def _padded_waveforms(self, waveform: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return waveforms that are silent behind their lengths, and the lengths."""
@@ -246,6 +251,11 @@ class Served(tf.Module):
                 (tf.reduce_all(tf.reduce_any(mask > 0, axis=-1)), ["mask: expected at least one 1 in every row; received", mask]),
             ],
         )
+
+
+def _numbers(outputs: tf.Tensor) -> tf.Tensor:
+    """Return the network's outputs, which are there only where they are numbers: no emotion is named of what is none."""
+    return checked(outputs, [(tf.reduce_all(tf.math.is_finite(outputs)), ["the network gives no number for this input"])])
 
 
 def _forward(network: keras.Model, image: tf.Tensor, domain: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf import text_encoding
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from kerasemo.parity import Call
@@ -60,6 +61,6 @@ def write_configuration(folder: Path, *, name: str) -> None:
     """Write `serving/` into a bundle's folder, unless it is there: what a user has changed stays."""
     serving = folder / "serving"
     serving.mkdir(exist_ok=True)
-    for file, text in (("models.config", MODELS.format(name=name)), ("batching.config", BATCHING)):
+    for file, text in (("models.config", MODELS.format(name=text_encoding.CEscape(name, as_utf8=True))), ("batching.config", BATCHING)):
         if not (serving / file).exists():
             (serving / file).write_text(text, encoding="utf-8")

@@ -44,7 +44,7 @@ def right_requests(labels: int, *, seed: int = 0) -> dict[str, Inputs]:
     random = np.random.default_rng(seed)
     batch, samples = int(random.integers(1, 4)), int(random.integers(600, 40_000))
     faces = random.integers(0, 256, (batch, 64, 64, 3)).astype(np.uint8)
-    segments = random.normal(-40, 20, (batch, 64, 64, 3)).astype(np.float32)
+    segments = (random.uniform(-90, 0, (batch, 64, 64, 3)) * [1, 0.2, 0.2]).astype(np.float32)
     waveform = noise(batch, samples, seed=seed)
     mask = (random.uniform(size=(batch, labels)) < 0.5).astype(np.float32)
     mask[:, seed % labels] = 1

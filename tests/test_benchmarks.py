@@ -19,6 +19,8 @@ SMALL = {
     "fit.py": ["--steps", "1", "--only", "joint"],
     "training_step.py": ["--steps", "1"],
     "network_front.py": ["--updates", "1", "--only", "half the widths"],
+    "predict.py": ["--seconds", "0.5", "--clips", "1", "--frames", "2"],
+    "serving.py": ["--calls", "1", "--only", "faces"],
 }
 """Each script with the words that make it small."""
 ON_RECORDS = {
@@ -26,7 +28,7 @@ ON_RECORDS = {
     "start.py": ["--stage", "transfer", "--rounds", "1"],
 }
 """Scripts that want records and an experiment."""
-OTHERS = ["build_memory.py", "clips.py", "timing.py"]
+OTHERS = ["build_memory.py", "clips.py", "models.py", "timing.py"]
 """What test_memory.py runs, and what the scripts share."""
 
 

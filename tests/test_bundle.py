@@ -12,6 +12,9 @@ from kerasemo import bundle
 from kerasemo.bundle import Bundle
 from pipelines.spec import InputError
 
+MASKED = {"waveform": np.random.default_rng(0).normal(0, 0.1, (1, 9000)), "lengths": np.array([8000]), "mask": np.ones((1, 3))}
+"""A right question whose types, NumPy's own, hold no more than what is expected."""
+
 
 @pytest.fixture
 def copy(exported, tmp_path):
@@ -44,13 +47,27 @@ def test_it_answers(exported):
         ("faces", {"faces": np.zeros((1, 32, 32, 3), np.uint8)}, "faces: expected the shape .* received 1 32 32 3"),
         ("faces", {"faces": np.zeros((64, 64, 3), np.uint8)}, r"faces: faces: expected the shape \[n, 64, 64, 3\]; received 64 64 3"),
         ("faces", {"faces": np.full((1, 64, 64, 3), 0.5, np.float32)}, "faces: faces: expected uint8; received float32"),
+        ("faces", {"faces": np.full((1, 64, 64, 3), 300, np.uint16)}, "faces: faces: expected uint8; received uint16, with 300"),
+        ("faces", {"faces": np.ones((1, 64, 64, 3), bool)}, "faces: faces: expected uint8; received bool"),
         ("speech", {"waveform": np.zeros((1, 16_000), np.float32)}, "speech: silent: expected sound above -60 dB"),
+        ("speech", {"waveform": np.full((1, 16_000), 5, np.int16)}, "speech: waveform: expected float32; received int16"),
+        ("speech", {"waveform": np.ones((1, 16_000), bool)}, "speech: waveform: expected float32; received bool"),
+        ("speech", {"waveform": np.full((1, 16_000), 1e300)}, "speech: expected numbers; received NaN or infinity"),
+        ("speech_masked", MASKED | {"lengths": np.array([2**32 + 8000])}, "lengths: expected int32; received int64, with 4294975296"),
+        ("speech_masked", MASKED | {"lengths": np.array([8000.0])}, "lengths: expected int32; received float64"),
     ],
 )
 def test_a_wrong_question_is_told_in_one_line(exported, signature, inputs, told):
     with pytest.raises(InputError, match=told) as refused:
         Bundle.load(exported).ask(signature, **inputs)
     assert "\n" not in str(refused.value)
+
+
+def test_other_types_are_taken_where_nothing_is_lost(exported):
+    narrow = MASKED | {"waveform": MASKED["waveform"].astype(np.float32), "lengths": np.array([8000], np.int32)}
+    model = Bundle.load(exported)
+    wide, own = (model.ask("speech_masked", **inputs)["probabilities"] for inputs in (MASKED, narrow))
+    np.testing.assert_array_equal(wide, own)
 
 
 def test_the_newest_version_is_taken_or_the_one_that_is_named(copy):
@@ -72,6 +89,46 @@ def test_damage_is_found_before_anything_is_loaded(copy):
     weights.unlink()
     with pytest.raises(InputError, match=r"variables\.data-00000-of-00001: missing"):
         Bundle.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("keeps", "told"),
+    [
+        (lambda line: False, "expected a checksum and a name; received 'an empty file'"),
+        (lambda line: "variables" not in line, r"does not name variables/variables\.data-00000-of-00001"),
+        (lambda line: "saved_model.pb" not in line, r"does not name saved_model\.pb"),
+        (lambda line: "labels.txt" not in line, r"does not name assets/labels\.txt"),
+        (lambda line: "warmup" not in line, "does not name assets.extra/tf_serving_warmup_requests"),
+    ],
+)
+def test_a_list_of_checksums_that_names_too_little_is_damage(copy, keeps, told):
+    path = copy / "1" / bundle.CHECKSUMS
+    path.write_text("".join(filter(keeps, path.read_text().splitlines(keepends=True))))
+    with pytest.raises(InputError, match=rf"checksums.sha256: damaged \({told}.*; export the model again"):
+        Bundle.load(copy)
+
+
+def test_a_list_of_checksums_that_is_none_is_damage(copy):
+    path = copy / "1" / bundle.CHECKSUMS
+    path.write_text(path.read_text().replace("  saved_model.pb", " saved_model.pb"))
+    with pytest.raises(InputError, match=r"damaged \(expected a checksum and a name; received '[0-9a-f]{64} saved_model.pb'\)"):
+        Bundle.load(copy)
+
+
+def test_what_a_user_has_added_stays_allowed(copy):
+    (copy / "1" / "assets.extra" / "batching_params.pbtxt").write_text("max_batch_size { value: 8 }")
+    bundle.check_files(copy / "1")
+
+
+@pytest.mark.parametrize("file", ["saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"])
+def test_what_cannot_be_loaded_is_told_with_the_folder_and_the_remedy(copy, file):
+    path = copy / "1" / file
+    path.write_bytes(path.read_bytes()[:40])
+    bundle.write_checksums(copy / "1")
+    model = Bundle.load(copy)
+    for call in (lambda: model.ask("faces", faces=np.zeros((1, 64, 64, 3), np.uint8)), model.weights):
+        with pytest.raises(InputError, match=rf"^{copy / '1'}: cannot be loaded \(.*\); export the model again$"):
+            call()
 
 
 @pytest.mark.parametrize(
@@ -103,6 +160,8 @@ def test_presets_load_by_name_as_bundles_do_by_path(exported, tmp_path, monkeypa
     monkeypatch.setattr(bundle.resources, "files", lambda package: tmp_path)
     assert list(bundle.presets()) == ["toy"]
     assert Bundle.from_preset("toy").labels == Bundle.load(exported).labels
+    monkeypatch.chdir(exported.parent)
+    assert bundle.find("toy").parts[0] == "toy"  # a path comes first
     with pytest.raises(InputError, match=r"gone: no such bundle; expected .* or a shipped preset \(toy\)"):
         Bundle.load("gone")
 

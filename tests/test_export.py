@@ -2,7 +2,11 @@
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +14,7 @@ import tensorflow as tf
 from bundles import make_run
 from synthetic_sets import write_experiment
 
-from kerasemo import bundle, export, lineage, parity, provenance, runtimes
+from kerasemo import bundle, card, export, lineage, parity, provenance, runs, runtimes, serving_files
 from pipelines import records
 from pipelines.spec import InputError
 
@@ -62,12 +66,19 @@ def test_the_next_version_is_taken_and_none_written_over(exported, tmp_path, mon
     shutil.copytree(exported, out)
     (out / "serving" / "models.config").write_text("mine")
     before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    others, killed = out / f".unfinished-{os.getpid()}", out / ".unfinished-17"  # another container has the same process ids
+    for path in (others, killed):
+        (path / "variables").mkdir(parents=True)
+    os.utime(killed, times=(time.time() - 25 * 3600,) * 2)
     monkeypatch.setattr(parity, "differences", lambda folder, calls, expected: {"faces": 0.0})  # the fixture has proved it
     result = export.export(export.Options(exported.parent / "run", out, "pretrain"))
     assert result["version"] == 2 and bundle.versions(out) == [1, 2]
     assert all(path.read_bytes() == content for path, content in before.items())
     assert json.loads((out / "2" / "assets" / "bundle.json").read_text())["domains"] == ["visual"]
     bundle.check_files(out / "2")
+    assert sorted(path.name for path in out.iterdir()) == [others.name, "1", "2", "serving"]
+    (tmp_path / "any").mkdir()
+    assert (out / "2").stat().st_mode == (tmp_path / "any").stat().st_mode
 
 
 def test_answers_that_differ_are_no_export(exported, tmp_path, monkeypatch):
@@ -83,7 +94,63 @@ def test_answers_that_differ_are_no_export(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(served.Served, "__init__", planted)
     with pytest.raises(InputError, match="answers are not the Keras model's: .*faces by .*allowed 1e-05"):
         export.export(export.Options(exported.parent / "run", tmp_path / "wrong", "pretrain"))
-    assert list((tmp_path / "wrong").iterdir()) == []
+    assert not (tmp_path / "wrong").exists()
+
+
+WITHIN = """
+import resource, sys
+from kerasemo import export
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.exit(export.main(sys.argv[2:]))
+"""
+"""An export whose files cannot grow beyond so many bytes, as on a disk that is full."""
+
+
+def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(exported, tmp_path):
+    out = tmp_path / "out"
+    words = [sys.executable, "-c", WITHIN, 4000, "--run", exported.parent / "run", "--stage", "pretrain", "--out", out]
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    finished = subprocess.run([*map(str, words)], capture_output=True, text=True, env=environment)
+    assert finished.returncode == 1
+    *_, line = finished.stderr.splitlines()
+    assert line.startswith(f"python -m kerasemo.export: error: {out}: cannot be written (") and "File too large" in line
+    assert line.endswith("; free space there, or name another --out") and "Traceback" not in finished.stderr
+    assert not out.exists()
+
+
+def test_a_network_that_answers_no_numbers_is_no_export(exported, tmp_path, monkeypatch):
+    load = runs.load_network
+
+    def broken(folder, result):
+        network = load(folder, result)
+        network.get_layer("head").bias.assign(np.full(network.get_layer("head").bias.shape, np.nan))
+        return network
+
+    monkeypatch.setattr(runs, "load_network", broken)
+    with pytest.raises(InputError, match="stage 'pretrain': the Keras model's own logits are no numbers; .* train it again"):
+        export.export(export.Options(exported.parent / "run", tmp_path / "wrong", "pretrain"))
+    assert not (tmp_path / "wrong").exists()
+
+
+@pytest.mark.parametrize("valid", [[False, True], True])
+def test_no_number_is_expected_of_what_is_valid(tmp_path, valid):
+    """Whether the inputs are two faces, one of them valid, or one sound."""
+    answers = np.full(np.shape(valid) + (3,), np.nan, np.float32)
+    with pytest.raises(InputError, match="faces: the Keras model's own probabilities are no numbers"):
+        parity.differences(tmp_path, [("faces", {})], [{"probabilities": answers, "valid": np.array(valid)}])
+
+
+def test_any_name_of_a_folder_is_served_and_titled(exported, tmp_path):
+    from google.protobuf import text_format
+    from tensorflow_serving.config import model_server_config_pb2
+
+    name = 'a "toy" \\ of\nmine, süß'
+    serving_files.write_configuration(tmp_path, name=name)
+    text = (tmp_path / "serving" / "models.config").read_text(encoding="utf-8")
+    read = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    assert read.model_config_list.config[0].base_path == f"/models/{name}"
+    document = json.loads((exported / "1" / "assets" / "bundle.json").read_text())
+    assert card.model_card(document | {"name": "toy\n# of mine"}).startswith("# toy\\n# of mine\n\nEmotions from faces")
 
 
 def test_a_bundle_that_cannot_be_loaded_anew_is_told(exported, tmp_path):
@@ -116,9 +183,11 @@ def test_other_formats_answer_alike_and_say_what_is_not_valid(exported, tmp_path
     found = ask("faces", faces=faces)
     assert found["valid"].tolist() == [True, False, True] and np.isnan(found["probabilities"][1]).all()
     np.testing.assert_allclose(found["probabilities"][[0, 2]].sum(axis=1), 1, atol=1e-6)
-    segments = np.full((4, 64, 64, 3), -50.0, np.float32)
-    segments[1, 0, 0, 0], segments[2, 0, 0, 0], segments[3, 3, 3, 1] = -101.0, 61.0, np.inf
-    assert ask("segments", segments=segments)["valid"].tolist() == [True, False, False, False]
+    segments = np.zeros((8, 64, 64, 3), np.float32)
+    segments[..., 0] = -50.0
+    for row, (channel, value) in enumerate([(0, -101.0), (0, 61.0), (1, np.inf), (1, 27.0), (2, -24.5), (2, 1e30), (0, np.nan)]):
+        segments[row + 1, 3, 3, channel] = value
+    assert ask("segments", segments=segments)["valid"].tolist() == [True] + 7 * [False]
     if format == "litert":
         good = np.random.default_rng(1).normal(0, 0.1, 20_000).astype(np.float32)
         waves = {"good": good, "short": good[:511], "silent": 0 * good, "integers": 32768 * good}

@@ -1,10 +1,15 @@
-"""What the client refuses before it sends anything."""
+"""What the client refuses before it sends anything, and how it sends WAV files."""
+
+import base64
+import struct
 
 import numpy as np
 import pytest
 import serving_stub
+import tensorflow as tf
 from serving_requests import still, wav
 
+from kerasemo import inputs
 from kerasemo.client import Client, ServingError
 from pipelines.spec import InputError
 
@@ -15,6 +20,25 @@ LOUD = np.full((1, 600), 0.5, np.float32)
 def stub():
     with serving_stub.running() as one:
         yield one
+
+
+SOUND = wav()[44:]
+
+
+def form(*, sample_bytes=2, second_bytes=32_000):
+    """The `fmt ` chunk of 16 kHz, mono and 16-bit PCM."""
+    return struct.pack("<HHIIHH", 1, 1, 16_000, second_bytes, sample_bytes, 16)
+
+
+FORM = form()
+
+
+def riff(*chunks, told=None):
+    """A WAV file of chunks: names, contents and, where the head does not say the truth, the size that it claims."""
+    body = b"WAVE"
+    for name, content, *claimed in chunks:
+        body += name + struct.pack("<I", *(claimed or [len(content)])) + content + bytes(len(content) % 2)
+    return b"RIFF" + struct.pack("<I", len(body) if told is None else told) + body
 
 
 def changed(array, index, value):
@@ -59,6 +83,15 @@ def changed(array, index, value):
         ("wav_bytes", ([wav(samples=100)],), "received 100"),
         ("wav_bytes", ([wav(peak=0)],), "it is silent"),
         ("wav_bytes", ([wav()[:30]],), "received 30 bytes that begin b'RIFF"),
+        ("wav_bytes", ([wav(), wav()[:-9000]],), "wav_bytes 1 .*received a truncated file, 9000 of 18000 bytes of sound; ffmpeg"),
+        ("wav_bytes", ([riff((b"fmt ", FORM), (b"data", SOUND), (b"data", SOUND))],), "received a file with two data chunks"),
+        ("wav_bytes", ([riff((b"fmt ", FORM), (b"fmt ", FORM), (b"data", SOUND))],), "received a file with two fmt chunks"),
+        ("wav_bytes", ([riff((b"fmt ", form(sample_bytes=4)), (b"data", SOUND))],), "says 4 bytes a sample, 32000 a second, where 2"),
+        ("wav_bytes", ([riff((b"fmt ", form(second_bytes=1)), (b"data", SOUND))],), "says 2 bytes a sample, 1 a second, where 2"),
+        ("wav_bytes", ([riff((b"fmt ", FORM), (b"data", SOUND[:-1]))],), "received sound of 17999 bytes, which ends within a sample"),
+        ("wav_bytes", ([riff((b"fmt ", FORM), (b"data", b""), (b"LIST", SOUND))],), "512 to 9600000 samples .600 s.; received 0"),
+        ("wav_bytes", ([riff((b"fmt ", FORM[:14]), (b"data", SOUND))],), "received 18042 bytes that begin b'RIFF"),
+        ("wav_bytes", ([riff((b"fmt ", FORM), (b"LIST", SOUND))],), "received 18044 bytes that begin b'RIFF"),
     ],
 )
 def test_a_wrong_input_is_told_before_it_is_sent(stub, method, words, expected):
@@ -89,3 +122,26 @@ def test_wrong_lengths_and_masks_are_told_before_they_are_sent(stub, words, expe
 def test_sound_before_the_padding_must_not_be_silent(stub):
     with pytest.raises(InputError, match="it is silent"):
         Client(stub.url).speech_masked(np.concatenate([LOUD * 0, LOUD], axis=1), lengths=[600], mask=[[1, 1]])
+
+
+FILES = {
+    "as it is": wav(),
+    "an odd chunk before": riff((b"fmt ", FORM), (b"LIST", b"INFOx"), (b"data", SOUND)),
+    "chunks before and behind": riff((b"JUNK", bytes(28)), (b"fmt ", FORM), (b"data", SOUND), (b"LIST", b"INFO"), (b"id3 ", b"ID3")),
+    "half a chunk behind": riff((b"fmt ", FORM), (b"data", SOUND), (b"LIST", b"INFO", 400)),
+    "bytes behind": wav() + b"\0\0\0",
+    "a longer form": riff((b"fmt ", FORM + bytes(2)), (b"data", SOUND)),
+    "a stream": riff((b"fmt ", FORM), (b"LIST", b"INFO"), (b"data", SOUND, 0xFFFFFFFF), told=0xFFFFFFFF),
+    "a stream of size 0": riff((b"fmt ", FORM), (b"data", SOUND, 0), told=0),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_wav_file_goes_with_a_plain_head_and_its_own_samples(stub, kind):
+    (sent,) = inputs.wavs([FILES[kind]])
+    assert sent == wav()
+    sound, rate_hz = tf.audio.decode_wav(sent)
+    assert rate_hz == 16_000
+    np.testing.assert_array_equal(sound[:, 0] * 32_768, np.frombuffer(SOUND, "<i2"))
+    Client(stub.url).wav_bytes([FILES[kind]])
+    assert base64.b64decode(stub.asked[-1][1]["inputs"]["wav_bytes"][0]["b64"]) == wav()

@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 from media import noise
 
-from kerasemo import bundle, metrics, served
+from kerasemo import bundle, inputs, metrics, served
 from kerasemo.config import Network
 from kerasemo.model import build_network
 from kerasemo.probes import wav_file
 from pipelines import mels
-from pipelines.spec import DOMAINS, EMOTIONS, Spec
+from pipelines.spec import DOMAINS, EMOTIONS, InputError, Spec
 
 LABELS = ["anger", "calm", "fear", "sadness"]
 COLUMNS = [EMOTIONS.index(label) for label in LABELS]
@@ -159,6 +159,13 @@ def with_value(value: float) -> np.ndarray:
     return waveform
 
 
+def segment_with(channel: int, value: float) -> np.ndarray:
+    segments = np.zeros((1, 64, 64, 3), np.float32)
+    segments[0, 5, 6, channel] = value
+    return segments
+
+
+RANGE = "segments: expected decibels from -100.5 to 60, deltas within 26.75, delta-deltas within 24.32"
 ONES = np.ones((2, 4), np.float32)
 WAVES = np.stack([sound(), sound(seed=1)])
 BAD = {
@@ -194,6 +201,12 @@ BAD = {
         "lengths: expected one for each of 2",
     ),
     "NaN in a segment": ("segments", {"segments": np.full((1, 64, 64, 3), np.nan, np.float32)}, "received NaN or infinity"),
+    "segments far off": ("segments", {"segments": segment_with(1, 1e30)}, f"{RANGE}; received 0 0 0 to 0 1e\\+30 0"),
+    "an embedding of segments far off": ("embed_segments", {"segments": segment_with(0, -1e30)}, RANGE),
+    "segments below the floor": ("segments", {"segments": segment_with(0, -100.6)}, RANGE),
+    "segments above any sound": ("segments", {"segments": segment_with(0, 60.1)}, RANGE),
+    "a delta that no sound has": ("segments", {"segments": segment_with(1, -26.8)}, RANGE),
+    "a delta-delta that no sound has": ("segments", {"segments": segment_with(2, 24.4)}, RANGE),
     "segments of another size": ("segments", {"segments": np.zeros((1, 64, 32, 3), np.float32)}, "segments: expected the shape"),
     "timeline of more than a part": ("timeline", {"waveform": sound(61.0)[None]}, "too long: expected at most 960000"),
     "no WAV": ("wav_bytes", {"wav_bytes": np.array([b"RIFF, or so it says"], object)}, "bytes of a WAV file"),
@@ -208,6 +221,68 @@ def test_what_is_wrong_is_told_by_the_graph(ask, name):
     with pytest.raises(tf.errors.InvalidArgumentError) as refused:
         ask(signature, **inputs)
     assert re.search(told, bundle.told(refused.value)), bundle.told(refused.value)
+
+
+@pytest.mark.parametrize("name", [name for name, (signature, *_) in BAD.items() if "segments" in signature])
+def test_clients_refuse_the_same_segments(name):
+    with pytest.raises(InputError, match="segments must be "):
+        inputs.segments(BAD[name][1]["segments"])
+
+
+def sounds() -> dict[str, np.ndarray]:
+    """Return what sound can be at its most extreme, float32 [samples] each."""
+    click, gate, tone = (np.zeros(24_000, np.float32) for _ in range(3))
+    click[12_000], gate[12_000:] = 1, inputs.MOST_PEAK * np.sign(np.sin(np.arange(12_000) / 80))
+    tone[:] = inputs.MOST_PEAK * np.sin(np.arange(24_000) / 10)
+    found = {"quiet": sound() * 1e-3, "loud": sound() * 5, "click after silence": click, "loudest after silence": gate, "tone": tone}
+    return found | {"click": click[11_800:12_400], "padded": sound()[:600], "constant": np.full(9000, inputs.MOST_PEAK, np.float32)}
+
+
+@pytest.mark.parametrize("name", sounds())
+def test_segments_of_any_sound_are_in_range(network, ask, name):
+    segments = segments_of(sounds()[name])
+    np.testing.assert_allclose(ask("segments", segments=segments)["probabilities"], answers(network, segments, 1), atol=1e-6)
+    inputs.segments(segments)
+
+
+def test_the_range_is_just_what_the_extremes_reach():
+    """Of nine frames, those of positive weight the loudest and the others the quietest: the delta in the middle is the bound."""
+    least, most = inputs.segment_range()
+    steps = np.arange(-4, 5)
+    for channel, weights in ((1, steps), (2, steps**2 - 60 / 9)):
+        for sign, bound in ((1, most), (-1, least)):
+            static = np.where(sign * weights > 0, most[0], least[0]).astype(np.float32)
+            found = mels.with_deltas(tf.constant(np.tile(static[:, None], (1, 64)))).numpy()[4, :, channel]
+            np.testing.assert_allclose(found, bound[channel], rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def ask_broken():
+    """A function that asks a network whose weights have become NaN."""
+    model = keras.Model(*build_network(Network(widths=(8, 16), convolutions=1, groups=4, embedding=12)))
+    for name in ("features", "head"):
+        model.get_layer(name).bias.assign(np.full(model.get_layer(name).bias.shape, np.nan))
+    signatures = served.Served(model, labels=LABELS, domains=DOMAINS).signatures()
+    return lambda signature, **given: signatures[signature](**{name: tf.constant(value) for name, value in given.items()})
+
+
+WAV = np.array([wav_file(np.round(sound() * 32767).astype(np.int16), rate_hz=16_000)], object)
+RIGHT = {
+    **{name: {"faces": faces(2)} for name in ("faces", "embed_faces", "serving_default")},
+    "faces_masked": {"faces": faces(2), "mask": ONES},
+    "face_bytes": {"face_bytes": np.array([tf.io.encode_png(faces(1)[0]).numpy()], object)},
+    **{name: {"waveform": WAVES} for name in ("speech", "embed_speech", "timeline")},
+    "speech_masked": {"waveform": WAVES, "lengths": np.array([24_000, 9000], np.int32), "mask": ONES},
+    "wav_bytes": {"wav_bytes": WAV},
+    **{name: {"segments": segment_with(0, -50)} for name in ("segments", "embed_segments")},
+}
+
+
+@pytest.mark.parametrize("signature", sorted(ALL | MORE))
+def test_what_is_no_number_is_no_answer(ask_broken, signature):
+    with pytest.raises(tf.errors.InvalidArgumentError) as refused:
+        ask_broken(signature, **RIGHT[signature])
+    assert bundle.told(refused.value) == "the network gives no number for this input"
 
 
 def test_the_weights_are_saved_by_their_paths(network, tmp_path):
