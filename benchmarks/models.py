@@ -25,7 +25,7 @@ def write_bundle(folder: Path, *, seed: int = 0) -> Path:
     import keras
     import tensorflow as tf
 
-    from kerasemo import bundle
+    from kerasemo import bundle, seen
     from kerasemo.config import Network
     from kerasemo.fusion import Fusion
     from kerasemo.model import build_network
@@ -48,5 +48,6 @@ def write_bundle(folder: Path, *, seed: int = 0) -> Path:
         **{"synthetic": True, "versions": {}},
     }
     (version / bundle.DOCUMENT).write_text(json.dumps(document), encoding="utf-8")
+    (version / "assets" / "training_clips.json").write_text(json.dumps(seen.document([])), encoding="utf-8")
     bundle.write_checksums(version)
     return folder

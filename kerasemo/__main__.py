@@ -12,7 +12,7 @@ VERBS = {
     "evaluate": "kerasemo.evaluate",
     "export": "kerasemo.export",
     "predict": "kerasemo.predict",
-    "ask": "kerasemo.client",
+    "client": "kerasemo.client",
 }
 
 

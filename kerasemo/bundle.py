@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from kerasemo import seen
+from pipelines.cli import load_tensorflow
 from pipelines.spec import InputError
 
 SCHEMA = 1
@@ -57,7 +59,10 @@ class Bundle:
         check_files(folder)
         bundle = cls(folder)
         if bundle.document["format"] != "saved_model":
-            raise InputError(f"{folder}: a bundle in the format {bundle.document['format']}; expected one of --format saved_model")
+            raise InputError(
+                f"{folder}: is a bundle of {bundle.document['format']}, for a runtime of your own; this needs one that was exported with "
+                "--format saved_model, the default"
+            )
         return bundle
 
     from_preset = load
@@ -66,6 +71,14 @@ class Bundle:
     def card(self) -> str:
         """The model card, Markdown."""
         return (self.folder / "assets" / "model_card.md").read_text(encoding="utf-8")
+
+    def training_files(self) -> frozenset[str]:
+        """Return the SHA-256 of the media files that the model was trained on, or that its epoch was chosen on."""
+        path = self.folder / "assets" / "training_clips.json"
+        return seen.parse(json.loads(path.read_text(encoding="utf-8")), where=path).files
+
+    def __repr__(self) -> str:
+        return f"Bundle({str(self.folder)!r}: {', '.join(self.labels)}; asked by {', '.join(self.signatures)})"
 
     @property
     def signatures(self) -> tuple[str, ...]:
@@ -85,13 +98,14 @@ class Bundle:
         Raises:
             InputError: Unknown signature or input, what the graph says is wrong with the input, or a graph that cannot be loaded.
         """
-        import tensorflow as tf
-
         if signature not in self.signatures:
             raise InputError(f"{self.folder}: has no signature {signature!r}; expected one of {', '.join(self.signatures)}")
         expected = self.document["signatures"][signature]["inputs"]
         if set(inputs) != set(expected):
             raise InputError(f"{signature}: expected the inputs {', '.join(expected)}; received {', '.join(inputs) or 'none'}")
+        load_tensorflow()
+        import tensorflow as tf
+
         if self._signatures is None:
             self._signatures = self._graph().signatures
         try:
@@ -107,6 +121,7 @@ class Bundle:
 
     def _graph(self) -> Any:
         """Return what TensorFlow loads, which is InputError where it cannot."""
+        load_tensorflow()
         import tensorflow as tf
 
         try:

@@ -160,7 +160,7 @@ def _write(folder: Path, network, document: dict[str, Any], of, records: Path, *
     log("compares its answers, loaded anew, with the Keras model's")
     predict = _of_numbers(scores.predictor(network), of.result["stage"])
     probe = probes.Probes(predict, labels=labels, folder=records, sources=of.trained_on)
-    if probe.resynthesised:
+    if probe.resynthesised and format != "onnx":
         made = f"that of {probe.resynthesised} clips is made anew from their log-Mels"
         log(f"the records keep no sound: {made} (pipelines.build --waveform keeps it)")
     pairs = probe.calls(names) if format == "saved_model" else probe.portable_calls(names)

@@ -79,7 +79,9 @@ def _lasting(seconds: float) -> str:
 
 
 def _why_none(kind: str) -> str:
-    return "It takes a face and a voice." if kind == "fused" else "Nothing was found, or the model was not trained on it: see the warnings."
+    if kind == "fused":
+        return "It takes a face and a voice."
+    return "The clip has none that could be used, or the model was not trained on it."
 
 
 def _of_what(kind: str, found: Mapping[str, Any]) -> str:

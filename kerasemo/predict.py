@@ -59,7 +59,7 @@ def run(options: Options) -> int:
     reading = predicting.Reading(options.faces_per_second, detector, options.workers, PICTURES if options.report else 0)
     done = _predicted(bundle, clips, reading, options)
     good = [said for said, _ in done if "error" not in said]
-    if options.report:
+    if options.report and good:
         from kerasemo import page
 
         model = {"name": bundle.document["name"], "labels": list(bundle.labels), "document": bundle.document, "card": bundle.card}
@@ -69,7 +69,7 @@ def run(options: Options) -> int:
     if options.video and good:
         _draw(clips[0], options.video, good[0])
     if not good:
-        raise InputError(f"{'no clip' if len(clips) > 1 else clips[0]}: nothing could be predicted; the reasons stand above")
+        raise InputError(f"{clips[0] if len(clips) == 1 else f'{len(clips)} clips'}: nothing could be predicted; the reasons stand above")
     return 0
 
 
@@ -124,9 +124,12 @@ def _predicted(bundle, clips: Sequence[Path], reading, options: Options) -> list
                 print(printable(f"not predicted: {said['path']}: {said['error']}"), file=sys.stderr)
     if not options.json:
         tables.print_predictions([said for said, _ in done])
+    warned: dict[str, list[str]] = {}
     for said, _ in done:
         for warning in said.get("warnings", ()):
-            print(printable(f"{said['path']}: {warning}"), file=sys.stderr)
+            warned.setdefault(warning, []).append(said["path"])
+    for warning, paths in warned.items():
+        print(printable(f"{paths[0] if len(paths) == 1 else f'{len(paths)} clips'}: {warning}"), file=sys.stderr)
     return done
 
 

@@ -89,6 +89,7 @@ class _Work:
         self._faces: list[tuple[int, dict[str, np.ndarray]]] = []
         self._done: dict[int, Said] = {}
         self._lengths: dict[int, float] = {}
+        self._known = bundle.training_files()
         self._given = 0
         self._turn, self._next = threading.Condition(), 0
 
@@ -171,12 +172,13 @@ class _Work:
         if not _is_utf8(path):
             return {"path": str(path), "sha256": "", "error": "a name that is not UTF-8; rename the file"}, {}
         if not readable:
-            there = "" if path.exists() else "no such file; "
-            wrong = f"{there}not media by its suffix {path.suffix!r}; expected such as .mp4, .wav or .jpg"
-            return {"path": str(path), "sha256": "", "error": wrong}, {}
+            odd = f"not media by its suffix {path.suffix!r}; expected such as .mp4, .wav or .jpg"
+            return {"path": str(path), "sha256": "", "error": odd if path.exists() else "no such file or folder"}, {}
         said, extras = prediction.finish(last)
         untrained = [domain for domain in readable if domain not in self._bundle.domains]
         if "warnings" in said:
+            if said["sha256"] in self._known:
+                said["warnings"].append("the model was trained on this very file, or its epoch was chosen on it")
             titles = {"visual": "faces", "audio": "voices"}
             said["warnings"] += [f"the model was not trained on {titles[domain]}" for domain in untrained]
         elif len(untrained) == len(readable):

@@ -119,7 +119,7 @@ def print_predictions(predictions: Sequence[Mapping[str, Any]]) -> None:
         seconds = max((said[domain]["seconds"] for domain in ("visual", "audio") if said[domain]), default=0.0)
         faces = str(len(said["visual"]["faces"])) if said["visual"] else "–"
         name = os.path.relpath(os.path.abspath(said["path"]), folder)
-        table.add_row(escape(printable(name)), f"{seconds:.1f}", faces, *answers)
+        table.add_row(escape(printable(name)), f"{seconds:.1f}" if seconds else "–", faces, *answers)
     if good:
         _print(_console(), f"Clips in {escape(printable(folder))}", table)
 
@@ -166,7 +166,7 @@ def _notes(score: Mapping[str, Any]) -> Iterator[str]:
     if score.get("deduplicated"):
         yield "deduplicated: copies of its test clips were left out of training and validation"
     if score.get("left_out"):
-        yield f"{score['left_out']} clips left out: the model was trained on these utterances"
+        yield f"{score['left_out']} clips left out: the model was trained on these utterances, or its epoch was chosen on them"
     if score.get("trained_speakers"):
         yield f"{score['trained_speakers']} of its {score['clips']} clips are of speakers that the model was trained on"
     if "fusion" in score:

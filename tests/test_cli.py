@@ -7,6 +7,7 @@ import time
 import pytest
 
 VERBS = ["pipelines.build", "pipelines.sample", "kerasemo.train", "kerasemo.tune", "kerasemo.evaluate", "kerasemo.client"]
+VERBS += ["kerasemo.export", "kerasemo.predict"]
 
 
 def test_a_name_that_is_not_utf_8_is_one_line(command, tmp_path):

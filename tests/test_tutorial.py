@@ -29,7 +29,7 @@ def folder(tmp_path_factory) -> Path:
                 write_sound(folder / "clips" / speaker / f"{emotion}{take}.wav", sound[None].astype(np.float32))
                 lines.append(f"{speaker}/{emotion}{take}.wav,{emotion},{speaker}")
     (folder / "clips" / "manifest.csv").write_text("\n".join(lines) + "\n")
-    write_experiment(folder / "mine.toml", only={"kind": "supervised", "sources": ["mine/audio"], "epochs": 2, "batch": 8})
+    write_experiment(folder / "mine.toml", voice={"kind": "supervised", "sources": ["mine/audio"], "epochs": 2, "batch": 8})
     return folder
 
 
@@ -41,7 +41,7 @@ def commands() -> list[list[str]]:
 def test_it_is_five_commands_and_the_smallest_experiment_is_in_the_readme():
     verbs = [words[2] for words in commands()]
     assert verbs == ["pipelines.build", *(f"kerasemo.{verb}" for verb in ("train", "evaluate", "export", "predict"))]
-    assert 'name = "only"\nkind = "supervised"\nsources = ["mine/audio"]' in README
+    assert 'name = "voice"\nkind = "supervised"\nsources = ["mine/audio"]' in README
 
 
 def test_they_work_as_written(folder):
