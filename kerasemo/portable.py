@@ -70,11 +70,16 @@ def write_onnx(folder: Path, found: Mapping[str, Function], *, labels: Sequence[
     Raises:
         InputError: tf2onnx is not installed.
     """
+    level = os.environ.get("TF_CPP_MIN_LOG_LEVEL")
     try:
         import onnx
         import tf2onnx
     except ImportError as error:
         raise InputError("--format onnx needs the packages tf2onnx and onnxruntime; pip install 'kerasemo[onnx]'") from error
+    finally:  # tf2onnx sets it for this process and all that it starts
+        os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
+        if level is not None:
+            os.environ["TF_CPP_MIN_LOG_LEVEL"] = level
     names = [name for name in ("faces", "segments") if name in found]
     for name in names:
         function, given = found[name]

@@ -173,7 +173,9 @@ def test_calls_are_written_and_read_without_loss(tmp_path):
 @pytest.mark.parametrize("format", ["onnx", "litert"])
 def test_other_formats_answer_alike_and_say_what_is_not_valid(exported, tmp_path, format):
     pytest.importorskip("tf2onnx" if format == "onnx" else "ai_edge_litert")
+    before = dict(os.environ)
     result = export.export(export.Options(exported.parent / "run", tmp_path / "model", format=format))
+    assert dict(os.environ) == before, "a converter's settings must not reach what is started afterwards"
     assert set(result["differences"]) == ({"faces", "segments"} if format == "onnx" else {"faces", "segments", "speech"})
     assert max(result["differences"].values()) <= 1e-5
     folder = tmp_path / "model" / "1"

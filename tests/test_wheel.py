@@ -49,7 +49,7 @@ def test_the_installed_wheel_works_from_another_folder(wheel, tmp_path):
     assert finished.returncode == 0, finished.stderr[-3000:]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(site)}
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"} | {"PYTHONPATH": str(site)}
 
     def run(*words):
         return subprocess.run([*map(str, words)], cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=300)
