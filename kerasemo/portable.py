@@ -4,6 +4,7 @@ So each answer comes with `valid`; where it is false the probabilities are NaN.
 """
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
