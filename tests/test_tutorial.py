@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media import write_sound
+from media import tone, write_sound
 from synthetic_sets import write_experiment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,3 +55,18 @@ def test_they_work_as_written(folder):
     assert "anna/anger0.wav" in re.sub(r"\s", "", printed["kerasemo.predict"])
     assert "clips/dan/sad2.wav" in (folder / "mine.html").read_text()
     assert (folder / "saved_models" / "mine" / "1" / "saved_model.pb").is_file()
+
+
+def test_the_readmes_python_asks_onnx_runtime_the_bundle_and_the_network(folder):
+    """After the tutorial: the two blocks one after the other, as the second takes the first one's waveform."""
+    pytest.importorskip("tf2onnx")
+    write_sound(folder / "voice.mp3", tone(1.5, 44_100), rate_hz=44_100, codec="mp3", sample_format="s16p")
+    exported = [sys.executable, "-m", "kerasemo.export", "--run", "runs/mine", "--format", "onnx"]
+    finished = subprocess.run(exported, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    every = re.findall(r"```python\n(.+?)\n```", README, re.DOTALL)
+    blocks = [block for block in every if "import onnxruntime" in block or "import presets" in block]
+    assert len(blocks) == 2
+    checks = "assert valid.all() and probabilities.shape == (len(segments), 3) and network.count_params() > 1000"
+    finished = subprocess.run([sys.executable, "-c", "\n".join([*blocks, checks])], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr[-3000:]
