@@ -3,10 +3,11 @@
 So each answer comes with `valid`; where it is false the probabilities are NaN.
 """
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -71,26 +72,33 @@ def write_onnx(folder: Path, found: Mapping[str, Function], *, labels: Sequence[
     Raises:
         InputError: tf2onnx is not installed.
     """
-    level = os.environ.get("TF_CPP_MIN_LOG_LEVEL")
+    with _environment_kept():
+        try:
+            import onnx
+            import tf2onnx
+        except ImportError as error:
+            raise InputError("--format onnx needs the packages tf2onnx and onnxruntime; pip install 'kerasemo[onnx]'") from error
+        names = [name for name in ("faces", "segments") if name in found]
+        for name in names:
+            function, given = found[name]
+            model, _ = tf2onnx.convert.from_function(tf.function(function, input_signature=[given]), [given], opset=ONNX_OPSET)
+            for value in (*model.graph.input, *model.graph.output):
+                value.type.tensor_type.shape.dim[0].dim_param = "n"
+            onnx.helper.set_model_props(model, {"labels": json.dumps(list(labels))})
+            onnx.checker.check_model(model)
+            (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
+        return names
+
+
+@contextlib.contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Take back what is set in this process's environment meanwhile: tf2onnx sets TensorFlow's log level for all that is started."""
+    before = dict(os.environ)
     try:
-        import onnx
-        import tf2onnx
-    except ImportError as error:
-        raise InputError("--format onnx needs the packages tf2onnx and onnxruntime; pip install 'kerasemo[onnx]'") from error
-    finally:  # tf2onnx sets it for this process and all that it starts
-        os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
-        if level is not None:
-            os.environ["TF_CPP_MIN_LOG_LEVEL"] = level
-    names = [name for name in ("faces", "segments") if name in found]
-    for name in names:
-        function, given = found[name]
-        model, _ = tf2onnx.convert.from_function(tf.function(function, input_signature=[given]), [given], opset=ONNX_OPSET)
-        for value in (*model.graph.input, *model.graph.output):
-            value.type.tensor_type.shape.dim[0].dim_param = "n"
-        onnx.helper.set_model_props(model, {"labels": json.dumps(list(labels))})
-        onnx.checker.check_model(model)
-        (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
-    return names
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def write_litert(folder: Path, found: Mapping[str, Function], network: keras.Model) -> list[str]:

@@ -196,7 +196,7 @@ def test_other_formats_answer_alike_and_say_what_is_not_valid(exported, tmp_path
         waves |= {"NaN": np.nan * good, "long": np.tile(good, 49)}
         valid = {name: bool(ask("speech", waveform=wave)["valid"]) for name, wave in waves.items()}
         assert valid == {name: name == "good" for name in waves}
-    with pytest.raises(InputError, match=f"format {format}"):
+    with pytest.raises(InputError, match=f"is a bundle of {format}"):
         bundle.Bundle.load(tmp_path / "model")
     with pytest.raises(InputError, match=f"holds versions in the format {format}"):
         export.export(export.Options(exported.parent / "run", tmp_path / "model"))
