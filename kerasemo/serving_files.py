@@ -8,7 +8,8 @@ import tensorflow as tf
 from google.protobuf import text_encoding
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from kerasemo.parity import Call
+from kerasemo.parity import Call, Inputs
+from pipelines.spec import Spec
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 """Where TF Serving looks for them."""
@@ -41,7 +42,7 @@ pad_variable_length_inputs: false
 
 
 def write_warm_up(folder: Path, calls: Sequence[Call]) -> int:
-    """Write a request for each call of a version's folder; return how many."""
+    """Write a request for each call into a version's folder, of one item, or a second of sound about its peak; return how many."""
     path = folder / WARM_UP
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -49,12 +50,25 @@ def write_warm_up(folder: Path, calls: Sequence[Call]) -> int:
             request = predict_pb2.PredictRequest()
             request.model_spec.name = "kerasemo"
             request.model_spec.signature_name = signature
-            for name, value in inputs.items():
+            for name, value in _of_one(inputs).items():
                 tensor = value if isinstance(value, np.ndarray) else np.array(value, dtype=object)
                 request.inputs[name].CopyFrom(tf.make_tensor_proto(tensor))
             log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
             writer.write(log.SerializeToString())
     return len(calls)
+
+
+def _of_one(inputs: Inputs) -> dict[str, np.ndarray | Sequence[bytes]]:
+    """Return the first item of every input, of a waveform a second at most, which is not silent."""
+    one = {name: value[:1] for name, value in inputs.items()}
+    if "waveform" in one:
+        spoken = one["waveform"][:, : one["lengths"][0] if "lengths" in one else None]
+        samples = min(spoken.shape[1], Spec().sample_rate_hz)
+        start = min(max(0, int(np.abs(spoken[0]).argmax()) - samples // 2), spoken.shape[1] - samples)
+        one["waveform"] = spoken[:, start : start + samples]
+        if "lengths" in one:
+            one["lengths"] = np.array([samples], np.int32)
+    return one
 
 
 def write_configuration(folder: Path, *, name: str) -> None:

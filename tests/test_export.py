@@ -59,6 +59,11 @@ def test_warm_up_requests_are_one_of_each_signature(exported):
     path = exported / "1" / "assets.extra" / "tf_serving_warmup_requests"
     logs = [prediction_log_pb2.PredictionLog.FromString(entry.numpy()) for entry in tf.data.TFRecordDataset([str(path)])]
     assert {log.predict_log.request.model_spec.signature_name for log in logs} == SAVED and len(logs) == len(SAVED)
+    for log in logs:
+        for name, proto in log.predict_log.request.inputs.items():
+            value = tf.make_ndarray(proto)
+            assert len(value) == 1 and (name != "waveform" or (value.shape[1] <= 16_000 and np.abs(value).max() > 0.1)), name
+    assert path.stat().st_size < 1_000_000
 
 
 def test_the_next_version_is_taken_and_none_written_over(exported, tmp_path, monkeypatch):
