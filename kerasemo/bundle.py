@@ -74,8 +74,7 @@ class Bundle:
 
     def training_files(self) -> frozenset[str]:
         """Return the SHA-256 of the media files that the model was trained on, or that its epoch was chosen on."""
-        path = self.folder / "assets" / "training_clips.json"
-        return seen.parse(json.loads(path.read_text(encoding="utf-8")), where=path).files
+        return seen.read(self.folder / "assets" / "training_clips.json").files
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.folder)!r}: {', '.join(self.labels)}; asked by {', '.join(self.signatures)})"

@@ -2,7 +2,9 @@
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pipelines.spec import InputError
@@ -55,6 +57,17 @@ def parse(held: Any, *, where: Any) -> Seen:
     if not isinstance(held, dict) or not set(KEYS) <= set(held) or not all(_is_list_of_text(held[key]) for key in KEYS):
         raise InputError(f"{where}: expected lists of hashes, {', '.join(KEYS)}; the file is damaged: export the model again")
     return Seen(**{key: frozenset(held[key]) for key in KEYS})
+
+
+def read(path: Path) -> Seen:
+    """Read the file that `document` was written to; InputError when it is missing or damaged."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: missing, so nothing shows which clips the model was trained on; export it again") from error
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error}); export the model again") from error
+    return parse(held, where=path)
 
 
 def digest(name: str) -> str:

@@ -1,7 +1,6 @@
 """Scores of an exported model, asked by its own signatures, on the clips of any records that it was not trained on."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ import numpy as np
 
 from kerasemo import data, fused, lineage, matching, metrics, scores, seen, splits
 from kerasemo.fusion import LEAST, Fusion
-from pipelines.spec import DOMAINS, EMOTIONS, InputError
+from pipelines.spec import DOMAINS, EMOTIONS
 
 if TYPE_CHECKING:
     from kerasemo.bundle import Bundle
@@ -53,7 +52,7 @@ def evaluate(bundle: "Bundle", records: Path, *, load: Callable[[str], data.Sour
         InputError: No records, or a model that does not say what it was trained on.
     """
     load = load or (lambda source: data.read_source(records, source))
-    known = _training_clips(bundle)
+    known = seen.read(bundle.folder / "assets" / "training_clips.json")
     own, labels = Fusion(**bundle.fusion), list(bundle.labels)
     scored, not_scored, embedded, said, emotions = {}, {}, {}, {}, {}
     for name in lineage.sources_in(records):
@@ -121,17 +120,6 @@ def _asked(bundle: "Bundle", signature: str, side: data.Side, *, mask: np.ndarra
         masks = {} if mask is None else {"mask": np.tile(mask, (len(part), 1))}
         parts.append(bundle.ask(signature, **{SIGNATURES[DOMAINS[side.source.domain]]: part}, **masks))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name in ("probabilities", "embedding")}
-
-
-def _training_clips(bundle: "Bundle") -> seen.Seen:
-    path = bundle.folder / "assets" / "training_clips.json"
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: missing, so nothing shows which clips the model was trained on; export it again") from error
-    except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}); export the model again") from error
-    return seen.parse(held, where=path)
 
 
 def _published(rows: Sequence[Mapping[str, Any]]) -> bool:
