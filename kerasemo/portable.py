@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from kerasemo.inputs import MOST_PEAK, segment_range
+from kerasemo.scores import network_outputs
 from pipelines import mels
 from pipelines.spec import DOMAINS, EMOTIONS, InputError, Spec
 
@@ -28,9 +29,8 @@ def functions(network: keras.Model, *, labels: Sequence[str], domains: Sequence[
     columns = [EMOTIONS.index(label) for label in labels]
 
     def probabilities(images: tf.Tensor, domain: str) -> tf.Tensor:
-        domains = tf.fill(tf.shape(images)[:1], DOMAINS.index(domain))
-        outputs = network({"image": images, "domain": domains, "seed": tf.zeros_like(domains)}, training=False)
-        return tf.nn.softmax(tf.gather(outputs["logits"], columns, axis=-1))
+        logits = network_outputs(network, images, DOMAINS.index(domain))["logits"]
+        return tf.nn.softmax(tf.gather(logits, columns, axis=-1))
 
     def told(answers: tf.Tensor, valid: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return answers [..., labels] that are NaN where they are not valid [...]."""

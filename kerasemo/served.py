@@ -14,6 +14,7 @@ import tensorflow as tf
 from kerasemo.checks import Check, checked, finite, of_any_shape, some
 from kerasemo.inputs import LONGEST_SECONDS, MOST_PEAK, segment_range, segment_words
 from kerasemo.losses import mask_logits
+from kerasemo.scores import network_outputs
 from pipelines import mels, stills
 from pipelines.spec import DOMAINS, EMOTIONS, Spec
 
@@ -40,7 +41,7 @@ class Served(tf.Module):
         size = spec.face_size
         image = tf.TensorSpec([None, size, size, 3], tf.float32)
         shared = {
-            "outputs": tf.function(lambda image, domain: _forward(network, image, domain), [image, tf.TensorSpec([], tf.int32)]),
+            "outputs": tf.function(lambda image, domain: network_outputs(network, image, domain), [image, tf.TensorSpec([], tf.int32)]),
             "log_mel": tf.function(lambda waveform: mels.log_mel(waveform, spec=spec), [tf.TensorSpec([None], tf.float32)]),
             "segments": tf.function(
                 lambda static: mels.segments(static, spec=spec), [tf.TensorSpec([None, spec.mel_filters], tf.float32)]
@@ -129,19 +130,19 @@ class Served(tf.Module):
 
     def _probabilities(self, images: tf.Tensor, domain: str, mask: tf.Tensor | None = None) -> tf.Tensor:
         """Return the softmax over the labels, [n, labels]."""
-        logits, _ = self._shared["outputs"](tf.cast(images, tf.float32), DOMAINS.index(domain))
-        logits = _numbers(tf.gather(logits, self._columns, axis=-1))
+        outputs = self._shared["outputs"](tf.cast(images, tf.float32), DOMAINS.index(domain))
+        logits = _numbers(tf.gather(outputs["logits"], self._columns, axis=-1))
         return tf.nn.softmax(logits if mask is None else mask_logits(logits, mask))
 
     def _embedding(self, images: tf.Tensor, domain: str) -> tf.Tensor:
-        return _numbers(self._shared["outputs"](tf.cast(images, tf.float32), DOMAINS.index(domain))[1])
+        return _numbers(self._shared["outputs"](tf.cast(images, tf.float32), DOMAINS.index(domain))["embedding"])
 
     def _clip_probabilities(self, waveform: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
         """Return the mean over the segments of a waveform [samples] of their probabilities, [labels]."""
         return self._mean_over_segments(waveform, lambda segments: self._probabilities(segments, "audio", mask), len(self._labels))
 
     def _clip_embedding(self, waveform: tf.Tensor) -> tf.Tensor:
-        size = self._shared["outputs"].get_concrete_function().structured_outputs[1].shape[-1]
+        size = self._shared["outputs"].get_concrete_function().structured_outputs["embedding"].shape[-1]
         return self._mean_over_segments(waveform, lambda segments: self._embedding(segments, "audio"), size)
 
     def _mean_over_segments(self, waveform: tf.Tensor, of_segments: Callable[[tf.Tensor], tf.Tensor], size: int) -> tf.Tensor:
@@ -192,8 +193,8 @@ class Served(tf.Module):
     def _waveforms(self, waveform: tf.Tensor, *, whole: bool = True) -> tf.Tensor:
         """Return waveforms that are right; a part of a recording, other than the whole, may be silent."""
         lengths = tf.fill(tf.shape(waveform)[:1], tf.shape(waveform)[-1])
-        checks = self._sound_checks(waveform, lengths)
-        return checked(waveform, [*some(waveform, "waveform"), *(checks if whole else checks[:-1])])
+        *others, audible = self._sound_checks(waveform, lengths)
+        return checked(waveform, [*some(waveform, "waveform"), *others, *([audible] if whole else [])])
 
     def _padded_waveforms(self, waveform: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return waveforms that are silent behind their lengths, and the lengths."""
@@ -256,9 +257,3 @@ class Served(tf.Module):
 def _numbers(outputs: tf.Tensor) -> tf.Tensor:
     """Return the network's outputs, which are there only where they are numbers: no emotion is named of what is none."""
     return checked(outputs, [(tf.reduce_all(tf.math.is_finite(outputs)), ["the network gives no number for this input"])])
-
-
-def _forward(network: keras.Model, image: tf.Tensor, domain: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    domains = tf.fill(tf.shape(image)[:1], domain)
-    outputs = network({"image": image, "domain": domains, "seed": tf.zeros_like(domains)}, training=False)
-    return outputs["logits"], outputs["embedding"]
