@@ -6,16 +6,10 @@ the classes of the labels, while an answer that names another class is still wro
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-
-LEAST_GROUPS = 10
-"""Fewer speakers than these say too little of other speakers for a bootstrap interval."""
-
-Statistic = Callable[[np.ndarray, np.ndarray], float]
-"""A score of labels and answers, such as `functools.partial(unweighted_accuracy, n_classes=7)`."""
 
 
 def validate(labels: ArrayLike, answers: ArrayLike, *, n_classes: int) -> None:
@@ -216,63 +210,6 @@ def validate_pairs(same: ArrayLike, score: ArrayLike) -> tuple[np.ndarray, np.nd
     if same.all() or not same.any():
         raise ValueError(f"same must hold pairs of both kinds; received {same.sum()} of one emotion, {(~same).sum()} of two")
     return same, score
-
-
-def by_group(labels: ArrayLike, answers: ArrayLike, groups: Sequence[str], *, statistic: Statistic) -> dict[str, float]:
-    """Return the statistic of each group's clips, the groups sorted: the per-speaker table.
-
-    >>> by_group([0, 1, 1], [0, 1, 0], ["b", "a", "b"], statistic=lambda labels, answers: float(np.mean(labels == answers)))
-    {'a': 1.0, 'b': 0.5}
-    """
-    labels, answers, clips_of = _grouped(labels, answers, groups)
-    return {name: float(statistic(labels[clips], answers[clips])) for name, clips in clips_of.items()}
-
-
-def bootstrap_interval(
-    labels: ArrayLike,
-    answers: ArrayLike,
-    groups: Sequence[str],
-    *,
-    statistic: Statistic,
-    seed: int,
-    resamples: int = 2000,
-) -> tuple[float, float]:
-    """Return the lower and the upper end of the 95 % interval of `statistic` over speakers.
-
-    Clips of one speaker are not independent, so whole speakers are drawn, with replacement, as many as there are; the ends are the
-    2.5th and 97.5th percentile of the statistic over the draws (percentile bootstrap, Efron 1979). The order of the clips is immaterial.
-
-    Args:
-        labels, answers: int [clips], as everywhere here.
-        groups: the speaker of each clip; at least 10 different ones.
-        statistic: a score of labels and answers.
-        seed: of the draws.
-    """
-    labels, answers, clips_of = _grouped(labels, answers, groups)
-    if len(clips_of) < LEAST_GROUPS:
-        raise ValueError(
-            f"groups must hold at least {LEAST_GROUPS} speakers for an interval over speakers; received {len(clips_of)}. "
-            "Print a per-speaker table (metrics.by_group) instead."
-        )
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1; received {resamples!r}")
-    members, random, values = list(clips_of.values()), np.random.default_rng(seed), np.empty(resamples)
-    for draw in range(resamples):
-        clips = np.concatenate([members[i] for i in random.integers(len(members), size=len(members))])
-        values[draw] = statistic(labels[clips], answers[clips])
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _grouped(labels: ArrayLike, answers: ArrayLike, groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Return labels and answers as arrays, and the clips of each group, int [clips of the group], the groups sorted."""
-    labels, answers, groups = np.asarray(labels), np.asarray(answers), np.asarray(groups)
-    validate(labels, answers, n_classes=np.iinfo(np.int64).max)  # the statistic knows how many
-    if groups.shape != labels.shape:
-        raise ValueError(f"groups must name a speaker for each of {len(labels)} clips; received shape {groups.shape}")
-    if "" in groups.tolist():
-        raise ValueError("groups must name a speaker for every clip; received an empty name")
-    return labels, answers, {str(name): np.flatnonzero(groups == name) for name in np.unique(groups)}
 
 
 def distributions(probabilities: ArrayLike) -> np.ndarray:

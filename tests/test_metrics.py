@@ -1,6 +1,4 @@
-import functools
 import json
-import math
 
 import numpy as np
 import pytest
@@ -214,61 +212,3 @@ def test_area_under_curve_equals_sklearn_and_knows_only_the_order(random):
 def test_malformed_pairs_are_refused(same, score, message):
     with pytest.raises(ValueError, match=message):
         metrics.area_under_curve(same, score)
-
-
-WA = functools.partial(metrics.weighted_accuracy, n_classes=2)
-
-
-def test_interval_over_speakers_by_the_binomial():
-    """Of 100 speakers with 5 equal clips each, 80 are always right: WA of a draw is Binomial(100, 0.8) / 100.
-
-    Its standard deviation is sqrt(0.8 0.2 / 100) = 0.04, so the interval is 0.8 +- 1.96 * 0.04, to the grain of 0.01. Were clips drawn
-    instead of speakers, it would be narrower by sqrt(5).
-    """
-    groups = np.repeat([f"c:{i}" for i in range(100)], 5)
-    answers = np.repeat(np.arange(100) < 20, 5).astype(int)
-    low, high = metrics.bootstrap_interval(np.zeros(500, int), answers, groups, statistic=WA, seed=0)
-    assert low == pytest.approx(0.8 - 1.96 * 0.04, abs=0.0151) and high == pytest.approx(0.8 + 1.96 * 0.04, abs=0.0151)
-
-
-def test_interval_is_a_function_of_the_seed_and_not_of_the_order(random):
-    labels, answers = random.integers(2, size=(2, 60))
-    groups = np.array([f"c:{i % 12}" for i in range(60)])
-    interval = functools.partial(metrics.bootstrap_interval, statistic=WA, resamples=200)
-    order = random.permutation(60)
-    expected = interval(labels, answers, groups, seed=0)
-    assert expected[0] < WA(labels, answers) < expected[1]
-    assert interval(labels[order], answers[order], groups[order], seed=0) == pytest.approx(expected, rel=1e-12)
-    assert interval(labels, answers, groups.tolist(), seed=1) != expected
-
-
-def test_interval_of_answers_that_are_all_right_is_a_point():
-    groups = [f"c:{i}" for i in range(10)]
-    assert metrics.bootstrap_interval([0] * 10, [0] * 10, groups, statistic=WA, seed=0, resamples=20) == (1.0, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("groups", "resamples", "message"),
-    [
-        (["a"] * 11 + list("bcdefghi"), 10, "at least 10 speakers .* received 9. Print a per-speaker table"),
-        (["a"] * 19, 10, "received 1. Print a per-speaker table"),
-        (["a"] * 18, 10, r"groups must name a speaker for each of 19 clips; received shape \(18,\)"),
-        ([""] + list("abcdefghijklmnopqr"), 10, "groups must name a speaker for every clip; received an empty name"),
-        (list("abcdefghijklmnopqrs"), 0, "resamples must be at least 1; received 0"),
-    ],
-)
-def test_interval_refuses_few_or_unknown_speakers(groups, resamples, message):
-    with pytest.raises(ValueError, match=message):
-        metrics.bootstrap_interval([0] * 19, [0] * 19, groups, statistic=WA, seed=0, resamples=resamples)
-
-
-def test_interval_and_table_refuse_empty_input():
-    with pytest.raises(ValueError, match="labels must hold .* at least one clip"):
-        metrics.bootstrap_interval([], [], [], statistic=WA, seed=0)
-    with pytest.raises(ValueError, match="labels must hold .* at least one clip"):
-        metrics.by_group([], [], [], statistic=WA)
-
-
-def test_per_speaker_table():
-    table = metrics.by_group([0, 0, 1, 1], [0, 1, 1, 1], ["c:2", "c:2", "c:1", "c:2"], statistic=WA)
-    assert list(table) == ["c:1", "c:2"] and table["c:1"] == 1 and math.isclose(table["c:2"], 2 / 3)

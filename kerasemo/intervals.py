@@ -1,0 +1,214 @@
+"""How sure a score is: 95 % intervals over speakers, and two models compared speaker by speaker.
+
+Clips of one speaker are not independent, so what is drawn, flipped and counted is a speaker. `labels` is int [clips] as in
+`kerasemo.metrics`; `answers` is int [clips], or [seeds, clips]: what the networks of several seeds said of the same clips. The score of
+several seeds is the mean of their scores, each over the clips of all folds together. Everything is pure and raises ValueError.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kerasemo import metrics
+
+LEAST_SPEAKERS = 10
+"""Fewer speakers than these say too little of other speakers for a bootstrap interval."""
+
+RESAMPLES = 2000
+
+MOST_EXACT = 20
+"""Of so many speakers every one of the 2^n ways to flip signs is counted: a million sums."""
+
+FLIPS = 100_000
+"""The flips that are drawn where there are more speakers."""
+
+EQUAL = 1e-12
+"""Sums that differ by less, as a share of the sum of all absolute values, are equal: the order of additions is immaterial."""
+
+OVER = ("speakers", "images")
+
+Statistic = Callable[[np.ndarray, np.ndarray], float]
+"""A score of labels and answers, both int [clips], such as `functools.partial(metrics.unweighted_accuracy, n_classes=7)`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """The ends of a 95 % interval, and how it was made."""
+
+    low: float
+    high: float
+    method: str
+    """Such as `bootstrap over 10 speakers`, `t over 6 speakers`, `bootstrap over 3301 images`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Paired:
+    """How much better the first of two models is than the second."""
+
+    difference: float
+    """The mean over the speakers of the first model's value minus the second's."""
+    low: float
+    high: float
+    """The ends of the 95 % t interval of `difference`."""
+    p: float
+    """Two-sided: how often a difference as large would come of speakers for whom the two models are interchangeable."""
+    method: str
+    """Such as `sign-flip over 10 speakers, exact; t interval`."""
+
+
+def over_seeds(labels: ArrayLike, answers: ArrayLike, *, statistic: Statistic) -> float:
+    """Return the mean over the seeds of the statistic of all clips.
+
+    >>> right = lambda labels, answers: float(np.mean(labels == answers))
+    >>> over_seeds([0, 1], [[0, 1], [0, 0]], statistic=right)
+    0.75
+    """
+    return _mean(*_validated(labels, answers), statistic)
+
+
+def per_speaker(labels: ArrayLike, answers: ArrayLike, speakers: Sequence[str], *, statistic: Statistic) -> dict[str, float]:
+    """Return each speaker's mean over the seeds of the statistic of that speaker's clips, the speakers sorted: the per-speaker table.
+
+    Args:
+        labels: int [clips].
+        answers: int [clips] or [seeds, clips].
+        speakers: the speaker of each clip.
+        statistic: a score of labels and answers.
+
+    >>> per_speaker([0, 1, 1], [0, 1, 0], ["b", "a", "b"], statistic=lambda labels, answers: float(np.mean(labels == answers)))
+    {'a': 1.0, 'b': 0.5}
+    """
+    labels, answers = _validated(labels, answers)
+    return {name: _mean(labels[clips], answers[:, clips], statistic) for name, clips in _clips_of(speakers, len(labels)).items()}
+
+
+def interval(
+    labels: ArrayLike,
+    answers: ArrayLike,
+    groups: Sequence[str] | None,
+    *,
+    statistic: Statistic,
+    seed: int,
+    over: str = "speakers",
+    resamples: int = RESAMPLES,
+) -> Interval | None:
+    """Return the 95 % interval of a statistic, or None for a single speaker, who says nothing of others.
+
+    Over at least 10 speakers: whole speakers are drawn with replacement, as many as there are, and the ends are the 2.5th and 97.5th
+    percentile of the statistic over the draws (percentile bootstrap, Efron 1979); a draw is the same for all seeds. Over fewer
+    speakers: mean +- t(0.975, n - 1) s / sqrt(n) of the n values of `per_speaker` (Student 1908). Its centre is their mean, which is
+    not the pooled score, and it may reach past 0 or 1. Over images: as over speakers, each clip by itself.
+
+    Args:
+        labels: int [clips].
+        answers: int [clips] or [seeds, clips].
+        groups: the speaker of each clip; over images it is not looked at, and may be None.
+        statistic: a score of labels and answers.
+        seed: of the draws, which do not depend on the order of the clips.
+        over: `speakers`, or `images` where speakers are not known.
+        resamples: how often is drawn.
+
+    >>> right = lambda labels, answers: float(np.mean(labels == answers))
+    >>> found = interval([0, 0, 0], [0, 0, 1], ["a", "b", "c"], statistic=right, seed=0)
+    >>> round(found.low, 3), round(found.high, 3), found.method
+    (-0.768, 2.101, 't over 3 speakers')
+    """
+    labels, answers = _validated(labels, answers)
+    if over not in OVER:
+        raise ValueError(f"over must be one of {', '.join(OVER)}; received {over!r}")
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1; received {resamples!r}")
+    if over == "images":
+        members = np.lexsort((*answers, labels))[:, None]  # one clip each, in an order of their own
+    else:
+        members = list(_clips_of(groups, len(labels)).values())
+        if len(members) < 2:
+            return None
+        if len(members) < LEAST_SPEAKERS:
+            values = np.array([_mean(labels[clips], answers[:, clips], statistic) for clips in members])
+            return Interval(*_student(values), f"t over {len(members)} speakers")
+    random, values = np.random.default_rng(seed), np.empty(resamples)
+    for draw in range(resamples):
+        drawn = random.integers(len(members), size=len(members))
+        clips = np.concatenate([members[index] for index in drawn])
+        values[draw] = _mean(labels[clips], answers[:, clips], statistic)
+    low, high = np.percentile(values, [2.5, 97.5])
+    return Interval(float(low), float(high), f"bootstrap over {len(members)} {over}")
+
+
+def paired(values_a: Mapping[str, float], values_b: Mapping[str, float], *, seed: int = 0) -> Paired | None:
+    """Return how much better a is than b, speaker by speaker, or None for a single speaker.
+
+    p is that of the sign-flip test (Fisher 1935): the share of all 2^n ways to give the n differences their signs whose mean is as far
+    from 0 as the one found. For more than 20 speakers 100 000 ways are drawn, and p = (1 + those as far) / (1 + 100 000). With n
+    speakers it cannot be less than 2 / 2^n.
+
+    Args:
+        values_a: each speaker's value, its seeds averaged: `per_speaker`.
+        values_b: the same of the other model, of the same speakers.
+        seed: of the flips that are drawn.
+
+    >>> found = paired({"a": 0.9, "b": 0.8, "c": 0.7}, {"a": 0.8, "b": 0.6, "c": 0.6})
+    >>> round(found.difference, 3), found.p, found.method
+    (0.133, 0.25, 'sign-flip over 3 speakers, exact; t interval')
+    """
+    if values_a.keys() != values_b.keys() or not values_a:
+        only = sorted(values_a.keys() ^ values_b.keys())
+        raise ValueError(f"values_a and values_b must be of the same speakers, at least one; received {only[:5]} in only one of them")
+    differences = np.array([values_a[name] - values_b[name] for name in sorted(values_a)], np.float64)
+    if not np.isfinite(differences).all():
+        raise ValueError("values_a and values_b must be finite for every speaker; received NaN or infinity")
+    count = len(differences)
+    if count < 2:
+        return None
+    if count <= MOST_EXACT:
+        sums = np.zeros(1)
+        for difference in differences:
+            sums = np.concatenate([sums + difference, sums - difference])  # [2^speakers so far]
+        how, extra = "exact", 0
+    else:
+        random, sums = np.random.default_rng(seed), np.zeros(FLIPS)
+        for difference in differences:
+            sums += difference * random.choice((-1, 1), size=FLIPS)
+        how, extra = f"{FLIPS} drawn flips", 1
+    far = abs(differences.sum()) - EQUAL * np.abs(differences).sum()
+    p = (extra + np.count_nonzero(np.abs(sums) >= far)) / (extra + len(sums))
+    method = f"sign-flip over {count} speakers, {how}; t interval"
+    return Paired(float(differences.mean()), *_student(differences), float(p), method)
+
+
+def _student(values: np.ndarray) -> tuple[float, float]:
+    """Return the ends of the 95 % t interval of the mean of at least two values."""
+    from scipy import special  # what needs no interval need not wait for it
+
+    half = special.stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def _mean(labels: np.ndarray, answers: np.ndarray, statistic: Statistic) -> float:
+    """Return the mean of the statistic over the seeds of `answers` [seeds, clips]."""
+    return float(np.mean([statistic(labels, own) for own in answers]))
+
+
+def _validated(labels: ArrayLike, answers: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels as int [clips], answers as int [seeds, clips]."""
+    labels, answers = np.asarray(labels), np.asarray(answers)
+    if answers.ndim == 1:
+        answers = answers[None]
+    if answers.ndim != 2 or not len(answers):
+        raise ValueError(f"answers must be [clips] or [seeds, clips], at least one seed; received shape {answers.shape}")
+    for own in answers:
+        metrics.validate(labels, own, n_classes=np.iinfo(np.int64).max)  # the statistic knows how many
+    return labels, answers
+
+
+def _clips_of(speakers: Sequence[str] | None, clips: int) -> dict[str, np.ndarray]:
+    """Return the clips of each speaker, int [clips of the speaker], the speakers sorted."""
+    speakers = np.asarray(speakers)
+    if speakers.shape != (clips,):
+        raise ValueError(f"groups must name a speaker for each of {clips} clips; received shape {speakers.shape}")
+    if "" in speakers.tolist():
+        raise ValueError('groups must name a speaker for every clip; received an empty name. Where none is known, take over="images"')
+    return {str(name): np.flatnonzero(speakers == name) for name in np.unique(speakers)}
