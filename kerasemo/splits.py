@@ -2,30 +2,24 @@
 
 A corpus is split once, over the utterances of all its domains, and every set of it and every stage takes that split. So give `sides`
 every set there is of a corpus, not only those of one stage. Rows are those of manifests: mappings with `id`, `speaker`, `emotion`,
-`utterance`, `sentence`, `split` and `sha256` (of the clip's file). A source is `CORPUS/DOMAIN`. Nothing here depends on the order of rows.
+`utterance`, `sentence`, `split`, `sha256` (of the clip's file) and, where the manifest tells them, `content` (the hash of what was read
+of the file) and `kind` (of corpus). A source is `CORPUS/DOMAIN`. Nothing here depends on the order of rows.
 """
 
 import dataclasses
-import hashlib
+import functools
 import itertools
-import json
-import re
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from kerasemo.dealing import Row, contents, deal_utterances, digest, held_out, split_speakers
 from pipelines.corpora.clip import AUDIO_SUFFIXES
 from pipelines.spec import InputError
 
 SIDES = ("train", "validation", "test")
 PROTOCOLS = ("speaker-independent", "speaker-dependent")
-UTTERANCE_FOLDS = 5  # validation by utterances takes one in as many
-SPEAKER_FOLDS = 6  # of a corpus of more than:
-MOST_SPEAKERS_AS_FOLDS = 10
-SEED = "kerasemo"  # of the order in which utterances are dealt
-
-Row = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +44,7 @@ class Split:
     @property
     def digest(self) -> str:
         """The hash of the sides."""
-        return _digest([self.corpus, dict(self.side_of)])
+        return digest([self.corpus, dict(self.side_of)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,21 +56,23 @@ class Sides:
     """Source -> side -> ids, sorted."""
     dropped: Mapping[str, Mapping[str, tuple[str, ...]]]
     """Source -> side -> ids of the copies that were dropped from it, sorted."""
+    left_in: Mapping[str, Mapping[str, tuple[str, ...]]] = dataclasses.field(default_factory=dict)
+    """Where the gate was asked to keep copies: source -> side -> ids of the copies of test files that are on it, sorted."""
 
     @property
     def deduplicated(self) -> bool:
         """Whether copies were dropped: the stamp of a result."""
         return any(ids for by_side in self.dropped.values() for ids in by_side.values())
 
-    @property
+    @functools.cached_property
     def digests(self) -> dict[str, str]:
         """The hash of each source's sides."""
-        return {source: _digest(by_side) for source, by_side in self.ids.items()}
+        return {source: digest(by_side) for source, by_side in self.ids.items()}
 
     @property
     def digest(self) -> str:
         """The hash of all sides of all sources."""
-        return _digest(self.digests)
+        return digest(self.digests)
 
     @property
     def report(self) -> dict:
@@ -86,14 +82,32 @@ class Sides:
             split, dropped = self.splits[source.rpartition("/")[0]], self.dropped[source]
             how = {name: getattr(split, name) for name in ("protocol", "fold", "folds", "publisher", "validation_by")}
             sources[source] = how | {side: len(ids[side]) for side in SIDES} | {f"dropped_{side}": len(dropped[side]) for side in SIDES[:2]}
+            if self.left_in and split.publisher:
+                sources[source] |= {f"copies_{side}": len(self.left_in[source][side]) for side in SIDES[:2]}
         return {"digest": self.digest, "deduplicated": self.deduplicated, "sources": sources}
 
 
-def sides(rows_by_source: Mapping[str, Sequence[Row]], *, protocol: str, fold: int, foreign: Collection[str] = ()) -> Sides:
+def stamp(facts: Mapping[str, Any]) -> str:
+    """Return what a result is stamped with of the copies in a publisher's split, of a source's entry in `Sides.report`; else nothing.
+
+    >>> stamp({"dropped_train": 3, "dropped_validation": 1})
+    'deduplicated: 4 copies of clips on a later side left out'
+    """
+    if "copies_train" in facts:
+        more = f", {facts['copies_validation']} in validation" if facts["copies_validation"] else ""
+        return f"as published: {facts['copies_train']} copies of test clips stay in training{more}"
+    dropped = facts["dropped_train"] + facts["dropped_validation"]
+    return f"deduplicated: {dropped} copies of clips on a later side left out" if dropped else ""
+
+
+def sides(
+    rows_by_source: Mapping[str, Sequence[Row]], *, protocol: str, fold: int, foreign: Collection[str] = (), keep_copies: bool = False
+) -> Sides:
     """Split each corpus once, take one file of each utterance in each source, and pass the gate.
 
     `rows_by_source` has the rows of every set of every corpus; `fold` counts from 0 and is fold k mod K of a corpus of K folds; `foreign`
-    names the corpora that no stage trains on. InputError where a corpus cannot be split so, or something would leak.
+    names the corpora that no stage trains on; `keep_copies` is the gate's. InputError where a corpus cannot be split so, or something
+    would leak.
     """
     by_corpus = defaultdict(dict)
     for source, rows in rows_by_source.items():
@@ -102,7 +116,7 @@ def sides(rows_by_source: Mapping[str, Sequence[Row]], *, protocol: str, fold: i
         corpus: split_corpus(corpus, rows, protocol=protocol, fold=fold, foreign=corpus in foreign)
         for corpus, rows in sorted(by_corpus.items())
     }
-    return gate(splits, {source: one_per_utterance(rows) for source, rows in rows_by_source.items()})
+    return gate(splits, {source: one_per_utterance(rows) for source, rows in rows_by_source.items()}, keep_copies=keep_copies)
 
 
 def fold_count(corpus: str, rows_by_domain: Mapping[str, Sequence[Row]], *, protocol: str) -> int:
@@ -130,17 +144,17 @@ def split_corpus(corpus: str, rows_by_domain: Mapping[str, Sequence[Row]], *, pr
         folds, side_of = 1, {utterance: row["split"] or "test" for utterance, row in utterances.items()}
         validation_by = "publisher" if publisher else "none"
     elif protocol == "speaker-independent":
-        folds, side_of = _split_speakers(corpus, utterances, fold)
+        folds, side_of = split_speakers(corpus, utterances, fold)
         validation_by = "speakers"
     else:
-        folds, side_of = _deal_utterances(corpus, utterances, rows, fold)
+        folds, side_of = deal_utterances(corpus, utterances, rows, fold)
         validation_by = "utterances"
     missing = set() if foreign else set(SIDES) - set(side_of.values())
     if missing - {"validation"}:
         lacks = " and ".join(sorted(missing))
         raise InputError(f"{corpus}: the publisher's split must have train and test; it lacks {lacks}; add it or give no split")
     if missing:
-        side_of |= dict.fromkeys(_held_out(corpus, utterances, rows, side_of), "validation")
+        side_of |= dict.fromkeys(held_out(corpus, utterances, rows, side_of), "validation")
         validation_by = "utterances"
     return Split(corpus, protocol, fold % folds, folds, publisher, validation_by, side_of)
 
@@ -157,31 +171,39 @@ def one_per_utterance(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if chosen[row["utterance"]] == row["id"]]
 
 
-def gate(splits: Mapping[str, Split], rows_by_source: Mapping[str, Sequence[Row]]) -> Sides:
+def gate(splits: Mapping[str, Split], rows_by_source: Mapping[str, Sequence[Row]], *, keep_copies: bool = False) -> Sides:
     """Return the clips of each side, after checking that no speaker, utterance or content is on two sides, over all sources together.
 
     Inside a publisher's split, utterances of train that hold a copy of a validation or test file are dropped from every domain, and so
-    are those of validation that hold a copy of a test file. Every other leak is an InputError that names the two files and the remedy.
+    are those of validation that hold a copy of a test file; with `keep_copies`, for figures beside those of others who kept them, they
+    stay and are counted. Every other leak is an InputError that names the two files and the remedy.
     """
     placed = []
     for source, rows in sorted(rows_by_source.items()):
         split = splits[source.rpartition("/")[0]]
         placed += [_Placed(source, split.side(row), row, split) for row in sorted(rows, key=lambda row: row["id"])]
     published = sorted((clip for clip in placed if clip.split.publisher), key=lambda clip: SIDES.index(clip.side))
-    last = {(clip.split.corpus, clip.row["sha256"]): clip.side for clip in published}  # the last side that has a content
-    copies = {clip.row["utterance"] for clip in published if clip.side != last[clip.split.corpus, clip.row["sha256"]]}
-    kept = [clip for clip in placed if clip.row["utterance"] not in copies]
+    last = {(clip.split.corpus, content): clip.side for clip in published for content in contents(clip.row)}  # the last side that has it
+    ends = [(clip, max((last[clip.split.corpus, content] for content in contents(clip.row)), key=SIDES.index)) for clip in published]
+    copies = {clip.row["utterance"] for clip, end in ends if clip.side != end}
+    kept = [clip for clip in placed if keep_copies or clip.row["utterance"] not in copies]
+    copied = "they are copies; remove one and build again, or, within one corpus, take the protocol speaker-dependent"
     for name, remedy in (
         ("speaker", "give each person one speaker, of one corpus"),
         ("utterance", "split a corpus once, for all of its domains"),
-        ("sha256", "they are copies; remove one and build again, or, within one corpus, take the protocol speaker-dependent"),
+        ("sha256", copied),
+        ("content", copied),
     ):
-        first = {}
+        seen = defaultdict(dict)  # value -> (side, corpus) -> the first clip there
         for clip in kept:
-            side = clip.speaker_side if name == "speaker" else clip.side
-            met_side, met = first.setdefault(clip.row[name], (side, clip)) if side else (side, clip)
-            if side != met_side:
-                raise InputError(f"{name} {clip.row[name]!r} is on two sides: {met} and {clip}; {remedy}")
+            side, value = clip.speaker_side if name == "speaker" else clip.side, clip.known_by(name)
+            if not side or not value:
+                continue
+            stays = clip.split.corpus if keep_copies and remedy == copied and clip.split.publisher else None
+            for (met_side, corpus), met in seen[value].items():
+                if side != met_side and corpus != stays:
+                    raise InputError(f"{name} {value!r} is on two sides: {met} and {clip}; {remedy}")
+            seen[value].setdefault((side, clip.split.corpus), clip)
 
     def ids(clips: Sequence[_Placed]) -> dict[str, dict[str, tuple[str, ...]]]:
         by_side = {source: {side: [] for side in SIDES} for source in sorted(rows_by_source)}
@@ -189,6 +211,9 @@ def gate(splits: Mapping[str, Split], rows_by_source: Mapping[str, Sequence[Row]
             by_side[clip.source][clip.side].append(clip.row["id"])
         return {source: {side: tuple(names) for side, names in here.items()} for source, here in by_side.items()}
 
+    if keep_copies:
+        of_test = {clip.row["utterance"] for clip, end in ends if clip.side != end == "test"}
+        return Sides(splits, ids(kept), ids([]), ids([clip for clip in placed if clip.row["utterance"] in of_test]))
     return Sides(splits, ids(kept), ids([clip for clip in placed if clip.row["utterance"] in copies]))
 
 
@@ -202,6 +227,13 @@ class _Placed(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.source} {self.row['id']} ({self.side})"
+
+    def known_by(self, name: str) -> str:
+        """Return a value that no two sides may have; a published corpus that was built under two names has the same speakers in both."""
+        value, kind = self.row.get(name, ""), self.row.get("kind", "")
+        if name in ("speaker", "utterance") and kind not in ("", "folder") and value.startswith(f"{self.split.corpus}:"):
+            return kind + value.removeprefix(self.split.corpus)
+        return value
 
     @property
     def speaker_side(self) -> str:
@@ -228,73 +260,3 @@ def _utterances(corpus: str, rows: Sequence[Row]) -> dict[str, Row]:
                 two = f"{first[name]!r} ({first['id']}) and {row[name]!r} ({row['id']})"
                 raise InputError(f"{corpus}: utterance {row['utterance']!r} has two values of {name}: {two}; mend the labels")
     return dict(sorted(utterances.items()))
-
-
-def _split_speakers(corpus: str, utterances: Mapping[str, Row], fold: int) -> tuple[int, dict[str, str]]:
-    remedy = "take --protocol speaker-dependent, or a CSV manifest that gives speakers"
-    speakers = sorted({row["speaker"] for row in utterances.values()}, key=_natural)
-    if unknown := sum(not row["speaker"] for row in utterances.values()):
-        number = f"{unknown} of {len(utterances)} utterances have none"
-        raise InputError(f"{corpus}: speaker-independent needs every utterance's speaker; {number}; {remedy}")
-    if len(speakers) < 2:
-        raise InputError(f"{corpus}: speaker-independent needs at least 2 speakers; received {speakers[0]!r} alone; {remedy}")
-    folds = len(speakers) if len(speakers) <= MOST_SPEAKERS_AS_FOLDS else SPEAKER_FOLDS
-    first, end = (k * len(speakers) // folds for k in (fold % folds, fold % folds + 1))
-    others = speakers[end:] + speakers[:first]  # those that follow the test speakers, cyclically
-    held = others[: 2 if len(others) >= 10 else 1 if len(others) >= 4 else 0]
-    side_of = dict.fromkeys(others, "train") | dict.fromkeys(held, "validation") | dict.fromkeys(speakers[first:end], "test")
-    return folds, {utterance: side_of[row["speaker"]] for utterance, row in utterances.items()}
-
-
-def _deal_utterances(corpus: str, utterances: Mapping[str, Row], rows: Sequence[Row], fold: int) -> tuple[int, dict[str, str]]:
-    groups = _groups(utterances, rows)
-    if len(groups) < UTTERANCE_FOLDS:
-        raise InputError(f"{corpus}: speaker-dependent needs at least {UTTERANCE_FOLDS} groups of takes; received {len(groups)}; add clips")
-    side = {fold % UTTERANCE_FOLDS: "test", (fold + 1) % UTTERANCE_FOLDS: "validation"}
-    dealt = {utterance: place % UTTERANCE_FOLDS for place, group in enumerate(groups) for utterance in group}
-    return UTTERANCE_FOLDS, {utterance: side.get(dealt[utterance], "train") for utterance in utterances}
-
-
-def _held_out(corpus: str, utterances: Mapping[str, Row], rows: Sequence[Row], side_of: Mapping[str, str]) -> list[str]:
-    """Return the training utterances that become validation: of each emotion one group in five, at least one where there are two."""
-    training = {utterance: row for utterance, row in utterances.items() if side_of[utterance] == "train"}
-    held = []
-    for _, groups in itertools.groupby(_groups(training, rows), key=lambda group: training[group[0]]["emotion"]):
-        if len(groups := list(groups)) > 1:
-            held += itertools.chain(*groups[min(2, len(groups) - 1) :: UTTERANCE_FOLDS])
-    if not held:
-        raise InputError(f"{corpus}: validation needs two groups of training utterances of one emotion; received none such; add clips")
-    return held
-
-
-def _groups(utterances: Mapping[str, Row], rows: Sequence[Row]) -> list[list[str]]:
-    """Return the utterances that stay together, each group sorted; in the order of emotion, speaker and a hash.
-
-    Together are all takes of one speaker, sentence and emotion (where the sentence is known), and those whose files have one content.
-    """
-    parent = {}
-
-    def root(node: Hashable) -> Hashable:
-        while parent.setdefault(node, node) != node:
-            parent[node] = node = parent[parent[node]]
-        return node
-
-    for row in rows:
-        if row["utterance"] in utterances:
-            takes = ("takes", row["speaker"], row["sentence"], row["emotion"]) if row["sentence"] else ("takes", row["utterance"])
-            for link in (takes, ("content", row["sha256"])):
-                parent[root(link)] = root(("utterance", row["utterance"]))
-    groups = defaultdict(list)
-    for utterance in utterances:
-        groups[root(("utterance", utterance))].append(utterance)
-    by_hash = sorted(groups.values(), key=lambda group: _digest([SEED, group[0]]))
-    return sorted(by_hash, key=lambda group: (utterances[group[0]]["emotion"], utterances[group[0]]["speaker"]))
-
-
-def _natural(name: str) -> tuple:
-    """Return a sort key that counts: `c:2` before `c:10`."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

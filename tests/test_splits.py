@@ -1,60 +1,13 @@
 import collections
-import dataclasses
-import hashlib
-import itertools
 import json
 import random
-import tarfile
 
 import pytest
+from corpora_rows import CORPORA, DEPENDENT, INDEPENDENT, SEVEN, assert_apart, corpus, row, stills
 
 from kerasemo import splits
 from pipelines.spec import InputError
 
-INDEPENDENT, DEPENDENT = splits.PROTOCOLS
-
-
-def row(id, speaker, emotion, *, utterance, sentence="", split="", sha256=None):
-    return {
-        "id": id,
-        "speaker": speaker,
-        "emotion": emotion,
-        "utterance": utterance,
-        "sentence": sentence,
-        "take": "",
-        "split": split,
-        "sha256": sha256 or f"content of {id}",
-    }
-
-
-def corpus(name, *, speakers, emotions, sentences, takes=1, domains=("audio",), suffixes=None):
-    """The sets of a corpus in which each speaker says each sentence `takes` times with each emotion; a file for each domain."""
-    suffixes = suffixes or {"audio": ".wav", "visual": ".avi"}
-    sets = {}
-    for domain in domains:
-        sets[f"{name}/{domain}"] = [
-            row(
-                f"{speaker}/{emotion}{sentence}-{take}{suffixes[domain]}",
-                f"{name}:{speaker}",
-                emotion,
-                utterance=f"{name}:{speaker}:{emotion}:{sentence}:{take}",
-                sentence=sentence,
-            )
-            for speaker, emotion, sentence, take in itertools.product(speakers, emotions, sentences, range(takes))
-        ]
-    return sets
-
-
-SEVEN = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
-CORPORA = {
-    "savee": corpus("savee", speakers=("DC", "JE", "JK", "KL"), emotions=SEVEN, sentences="abcdefghijklmno", domains=("visual", "audio")),
-    "emodb": corpus("emodb", speakers=(3, *range(8, 17)), emotions=SEVEN, sentences=("a01", "a02", "b01"), takes=2),
-    "ravdess": corpus("ravdess", speakers=[f"{i:02d}" for i in range(1, 25)], emotions=SEVEN, sentences=("01", "02"), takes=2),
-    "half": corpus("half", speakers=[f"{i:02d}" for i in range(1, 13)], emotions=SEVEN, sentences=("01", "02"), takes=2),
-    "enterface": corpus(
-        "enterface", speakers=[i for i in range(1, 45) if i != 6], emotions=SEVEN[:6], sentences="12345", domains=("visual", "audio")
-    ),
-}
 FOLDS = {"savee": 4, "emodb": 10, "ravdess": 6, "half": 6, "enterface": 6}
 
 
@@ -66,11 +19,6 @@ def placed(result, sets, *, by):
         for side in splits.SIDES:
             values[side] |= {value_of[id] for id in result.ids[source][side]}
     return values
-
-
-def assert_apart(values):
-    for one, other in itertools.combinations(splits.SIDES, 2):
-        assert not values[one] & values[other]
 
 
 def folds_of(name, protocol):
@@ -223,14 +171,6 @@ def test_one_file_of_an_utterance_is_used_in_each_set():
     }
 
 
-def stills(sides, *, name="fer", per_class=10):
-    """A corpus that its publisher split: `per_class` stills of each of two emotions on each of `sides`."""
-    return [
-        row(id := f"{side}/{emotion}/{i}.jpg", "", emotion, utterance=f"{name}:{id}", split=side)
-        for side, emotion, i in itertools.product(sides, ("anger", "fear"), range(per_class))
-    ]
-
-
 @pytest.mark.parametrize("protocol", splits.PROTOCOLS)
 def test_a_publishers_split_is_kept_under_every_protocol(protocol):
     rows = stills(splits.SIDES)
@@ -254,62 +194,6 @@ def test_a_publishers_split_without_validation_gets_one_from_train():
     assert all(id.startswith("train") for id in ids["validation"]) and sum("anger" in id for id in ids["validation"]) == 2
 
 
-def test_copies_inside_a_publishers_split_are_dropped_and_counted():
-    """A test item has copies in train (of another emotion) and validation, a validation item one in train; train 8 and 9 are copies too.
-
-    Dropped: train/anger/0 and validation/fear/0 (of test/anger/0), train/anger/1 (of validation/fear/1). Kept: both of train 8 and 9.
-    """
-    rows = {clip["id"]: clip for clip in stills(splits.SIDES)}
-    for id, content in {
-        "test/anger/0.jpg": "x",
-        "train/anger/0.jpg": "x",
-        "validation/fear/0.jpg": "x",
-        "validation/fear/1.jpg": "y",
-        "train/anger/1.jpg": "y",
-        "train/anger/8.jpg": "z",
-        "train/anger/9.jpg": "z",
-    }.items():
-        rows[id]["sha256"] = content
-    result = splits.sides({"fer/visual": list(rows.values())}, protocol=INDEPENDENT, fold=0)
-    assert result.dropped["fer/visual"] == {
-        "train": ("train/anger/0.jpg", "train/anger/1.jpg"),
-        "validation": ("validation/fear/0.jpg",),
-        "test": (),
-    }
-    counts = result.report["sources"]["fer/visual"]
-    assert [counts[name] for name in (*splits.SIDES, "dropped_train", "dropped_validation")] == [18, 19, 20, 2, 1]
-    assert result.deduplicated and result.report["deduplicated"]
-    assert "train/anger/9.jpg" in result.ids["fer/visual"]["train"]
-
-
-def test_the_copies_of_fer_2013(corpora):
-    """Counted over the archive by sha256, apart from the gate: 288 test images have a copy in train; 314 in train or validation."""
-    rows, sides_of = [], collections.defaultdict(collections.Counter)
-    with tarfile.open(corpora / "fer2013.tar.xz") as archive:
-        for member in archive:
-            if member.isfile() and member.name.endswith(".jpg"):
-                side, emotion, _ = member.name.split("/")[-3:]
-                content = hashlib.sha256(archive.extractfile(member).read()).hexdigest()
-                rows.append(row(member.name, "", emotion, utterance=member.name, split=side, sha256=content))
-                sides_of[content][side] += 1
-    assert sum(count["test"] for count in sides_of.values() if count["train"]) == 288
-    assert sum(count["test"] for count in sides_of.values() if count["train"] or count["validation"]) == 314
-    result = splits.sides({"fer2013/visual": rows}, protocol=INDEPENDENT, fold=0)
-    counts = result.report["sources"]["fer2013/visual"]
-    assert [counts[name] for name in (*splits.SIDES, "dropped_train", "dropped_validation")] == [28006, 3543, 3589, 703, 46]
-    assert result.deduplicated
-    content_of = {row["id"]: row["sha256"] for row in rows}
-    assert_apart({side: {content_of[id] for id in result.ids["fer2013/visual"][side]} for side in splits.SIDES})
-
-
-def test_copies_of_a_video_are_dropped_from_both_domains():
-    clips = [row(f"{side}/{i}.mp4", "", "fear", utterance=f"c:{side}{i}", split=side) for side in splits.SIDES for i in range(2)]
-    sounds = [dict(clip, sha256="sound " + clip["id"]) for clip in clips]
-    clips[0]["sha256"] = clips[-1]["sha256"]
-    result = splits.sides({"c/visual": clips, "c/audio": sounds}, protocol=DEPENDENT, fold=0)
-    assert result.dropped["c/visual"]["train"] == result.dropped["c/audio"]["train"] == ("train/0.mp4",)
-
-
 def test_a_foreign_corpus_is_all_test_unless_its_publisher_split_it():
     few = [row(f"{i}.flv", "cremad:1001", emotion, utterance=f"cremad:{i}") for i, emotion in enumerate(SEVEN[:6])]
     sets = CORPORA["emodb"] | {"cremad/visual": few, "fer/visual": stills(("train", "test"))}
@@ -319,86 +203,13 @@ def test_a_foreign_corpus_is_all_test_unless_its_publisher_split_it():
     assert result.report["sources"]["cremad/visual"]["validation_by"] == "none"
 
 
+@pytest.mark.parametrize("by", ["sha256", "content"])
 @pytest.mark.parametrize("fold", range(5))
-def test_speaker_dependent_keeps_copies_together(fold):
+def test_speaker_dependent_keeps_copies_together(fold, by):
     rows = corpus("c", speakers="ab", emotions=SEVEN, sentences="abc")["c/audio"]
-    rows[0]["sha256"] = rows[-1]["sha256"] = rows[20]["sha256"] = "copied"
+    rows[0][by] = rows[-1][by] = rows[20][by] = "copied"
     ids = splits.sides({"c/audio": rows}, protocol=DEPENDENT, fold=fold).ids["c/audio"]
     assert any({rows[0]["id"], rows[20]["id"], rows[-1]["id"]} <= set(ids[side]) for side in splits.SIDES)
-
-
-def test_copies_within_a_side_are_no_leak():
-    """RAVDESS: two takes of actor 07 are byte-identical."""
-    rows = corpus("r", speakers="12345", emotions=SEVEN, sentences="a", takes=2)["r/audio"]
-    rows[0]["sha256"] = rows[1]["sha256"] = "twin takes"
-    for protocol in splits.PROTOCOLS:
-        assert not splits.sides({"r/audio": rows}, protocol=protocol, fold=0).deduplicated
-
-
-def wrong(split, utterance, side):
-    """A split with one utterance on a wrong side."""
-    return dataclasses.replace(split, side_of={**split.side_of, utterance: side})
-
-
-def test_gate_refuses_a_speaker_on_two_sides():
-    sets = CORPORA["emodb"]
-    split = splits.split_corpus("emodb", sets, protocol=INDEPENDENT, fold=0)
-    assert splits.gate({"emodb": split}, sets)
-    for speaker, side in ((3, "train"), (3, "validation"), (8, "train"), (9, "validation"), (9, "test")):
-        with pytest.raises(InputError, match=rf"speaker 'emodb:{speaker}' is on two sides: emodb/audio {speaker}/.* and emodb/audio"):
-            splits.gate({"emodb": wrong(split, f"emodb:{speaker}:anger:a01:0", side)}, sets)
-
-
-def test_gate_refuses_a_test_speaker_where_train_and_validation_share_speakers():
-    sets = CORPORA["savee"]
-    split = splits.split_corpus("savee", sets, protocol=INDEPENDENT, fold=0)
-    assert split.validation_by == "utterances" and splits.gate({"savee": split}, sets)
-    with pytest.raises(InputError, match=r"speaker 'savee:DC' is on two sides"):
-        splits.gate({"savee": wrong(split, "savee:DC:fear:a:0", "validation")}, sets)
-
-
-def test_gate_refuses_an_utterance_that_two_corpora_put_on_two_sides():
-    rows = stills(splits.SIDES)
-    again = [dict(clip, id="again/" + clip["id"], sha256="another file of " + clip["id"]) for clip in rows]
-    split = splits.split_corpus("fer", {"visual": rows}, protocol=INDEPENDENT, fold=0)
-    sets = {"fer/visual": rows, "fer2/visual": again}
-    assert splits.gate({"fer": split, "fer2": split}, sets)
-    other = wrong(dataclasses.replace(split, corpus="fer2"), "fer:test/fear/3.jpg", "train")
-    with pytest.raises(
-        InputError, match=r"utterance 'fer:test/fear/3.jpg' is on two sides: fer/visual .*\(test\) and fer2/visual .*\(train\)"
-    ):
-        splits.gate({"fer": split, "fer2": other}, sets)
-
-
-def test_gate_refuses_copies_across_corpora_and_domains():
-    one, other = stills(splits.SIDES), stills(splits.SIDES, name="other")
-    other[-1]["sha256"] = one[0]["sha256"]
-    assert one[0]["split"] == "train" and other[-1]["split"] == "test"
-    with pytest.raises(
-        InputError, match=r"train/anger/0.jpg \(train\) and other/visual test/fear/9.jpg \(test\); they are copies; remove one"
-    ):
-        splits.sides({"fer/visual": one, "other/visual": other}, protocol=INDEPENDENT, fold=0)
-    sets = {source: [dict(clip) for clip in rows] for source, rows in CORPORA["savee"].items()}
-    sets["savee/audio"][0]["sha256"] = sets["savee/visual"][-1]["sha256"]
-    with pytest.raises(InputError, match=r"DC/angera-0.wav \(test\) and savee/visual KL/surpriseo-0.avi \((train|validation)\)"):
-        splits.sides(sets, protocol=INDEPENDENT, fold=0)
-    assert splits.sides(sets, protocol=DEPENDENT, fold=0)
-
-
-def test_gate_refuses_copies_across_speakers():
-    rows = corpus("c", speakers="abcde", emotions=SEVEN, sentences="a")["c/audio"]
-    rows[0]["sha256"] = rows[-1]["sha256"]
-    with pytest.raises(
-        InputError, match=r"a/angera-0.wav \(test\) and c/audio e/surprisea-0.wav \(train\).*take the protocol speaker-dependent"
-    ):
-        splits.sides({"c/audio": rows}, protocol=INDEPENDENT, fold=0)
-
-
-def test_gate_refuses_an_utterance_that_was_not_split():
-    sets = CORPORA["savee"]
-    split = splits.split_corpus("savee", {"audio": sets["savee/audio"][1:]}, protocol=INDEPENDENT, fold=0)
-    with pytest.raises(InputError, match="utterance 'savee:DC:anger:a:0' is not in the split of savee"):
-        splits.gate({"savee": split}, sets)
 
 
 def small(**changes):
