@@ -31,6 +31,7 @@ class Assignment:
     parent: Path | None
     """The folder of the finished stage to start from."""
     seed: int
+    """Of this stage."""
     strategy: tf.distribute.Strategy | None
     choice: devices.Choice
     """Precision and compiler."""
@@ -40,6 +41,8 @@ class Assignment:
     """The folder of the records, for who goes on from the result."""
     checkpoint_seconds: float = 10.0
     """How long a training goes on at most before its state is saved, within an epoch."""
+    experiment: str = ""
+    """The name of what the stage is of, for who wants to make it again."""
     profile: tuple[int, int] | None = None
     """The first and the last step to profile, from 1."""
 

@@ -4,6 +4,8 @@ So they do not depend on how a batch is split over devices, and a resumed traini
 chosen by an example's domain; labels and masks are not touched.
 """
 
+import dataclasses
+import functools
 from collections.abc import Set
 
 import numpy as np
@@ -16,6 +18,8 @@ from pipelines.spec import DOMAINS, Spec
 
 STREAM = 0x2545F491
 """Told apart from the seed of the dropout's mask by these bits."""
+MADE_BEFORE = {name: getattr(Augment(), name) for name in ("speed", "noise", "variants")}
+"""The strengths of changes of sound that are not made here, where there is none; see `kerasemo.variants`."""
 FLOOR_DB = float(10 * np.log10(Spec().power_floor))
 """The lowest value of a static log-Mel."""
 
@@ -28,7 +32,7 @@ def augmented(batch: dict[str, tf.Tensor], strengths: Augment, *, domains: Set[i
         strengths: How far each change goes; nothing is changed where all are 0.
         domains: The domains that can occur, indices of DOMAINS.
     """
-    if strengths == Augment():
+    if dataclasses.replace(strengths, **MADE_BEFORE) == Augment():
         return batch
     images, (domain, seed) = batch["image"], (tf.reshape(batch[key], [-1]) for key in ("domain", "seed"))
     flat = tf.reshape(images, [-1, *images.shape[-3:]])  # [examples, 64, 64, 3]
@@ -43,6 +47,24 @@ def augmented(batch: dict[str, tf.Tensor], strengths: Augment, *, domains: Set[i
         ]
         flat = tf.dynamic_stitch([tf.cast(at, tf.int32) for at in places], parts)
     return {**batch, "image": tf.reshape(flat, tf.shape(images))}
+
+
+def blended(batch: dict[str, tf.Tensor], other: dict[str, tf.Tensor], weight: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Return a batch whose images are mixed with those of another one, (1 - w) x + w x', and `mix_label` and `mix_weight` with them.
+
+    Log-Mels are mixed in dB, with their derivatives, as is common practice; sounds that are heard together would add up in power.
+
+    Args:
+        batch: Of `kerasemo.stages`, as changed by `augmented`.
+        other: The examples that each is mixed with, of the same domains and masks, changed as well.
+        weight: w, float32, of the shape of `label`.
+
+    Returns:
+        Images as float32.
+    """
+    share = tf.reshape(weight, [*weight.shape, 1, 1, 1])
+    one, two = (tf.cast(images["image"], tf.float32) for images in (batch, other))
+    return {**batch, "image": one + share * (two - one), "mix_label": other["label"], "mix_weight": weight}
 
 
 def _draws(seed, count: int) -> list:
@@ -61,6 +83,13 @@ def _inside(length, place, size: int):
     start = place * (size - length)
     at = ops.arange(size, dtype="float32")
     return ops.cast(ops.logical_and(at >= start, at < start + length), "float32")
+
+
+def _stretches(drawn: list, share: float, size: int):
+    """Return float32 [examples, size]: 1 in stretches of at most a share of it, else 0; a length and a place are drawn for each."""
+    return functools.reduce(
+        ops.maximum, [_inside(ops.round(length * share * size), place, size) for length, place in zip(drawn[::2], drawn[1::2], strict=True)]
+    )
 
 
 def changed_faces(faces, seed, strengths: Augment):
@@ -104,7 +133,10 @@ def changed_faces(faces, seed, strengths: Augment):
 
 
 def changed_segments(segments, seed, strengths: Augment):
-    """Return log-Mel segments moved in time, louder or softer, with a stretch of frames and one of Mel bins masked (SpecAugment).
+    """Return log-Mel segments moved in time, along the Mel axis, louder or softer, with stretches of frames and of Mel bins masked.
+
+    The masks are those of SpecAugment (Park et al. 2019). Along the Mel axis a segment is stretched or pressed together from its lowest
+    bin, as another vocal tract would (Jaitly & Hinton 2013 do so to the spectrum); what comes in from beyond the highest repeats it.
 
     A gain is a number of dB more in the static channel; its derivatives stay. What is masked, or comes in from beyond the
     edge, does not change with time: there the derivatives are 0, and the static channel is the segment's mean, or the edge.
@@ -117,12 +149,13 @@ def changed_segments(segments, seed, strengths: Augment):
     Returns:
         Of the shape of `segments`; the static channel at least the floor.
     """
-    move, gain, longest, start, widest, lowest = _draws(seed, 6)
+    move, gain, *drawn, stretch = _draws(seed, 3 + 2 * (strengths.time_masks + strengths.frequency_masks))
+    more = 4 + 2 * (strengths.time_masks - 1)  # the first mask of each kind, then the others of time, then those of Mel bins
     _, bins, frames, channels = segments.shape
     source = ops.arange(frames) + ops.cast(ops.round(_either_way(move, strengths.time_shift * frames)), "int32")
     beyond = ops.cast(ops.logical_or(source < 0, source >= frames), "float32")  # [examples, frames]
-    masked = _inside(ops.round(longest * strengths.time_mask * frames), start, frames)  # [examples, frames]
-    masked_bins = _inside(ops.round(widest * strengths.frequency_mask * bins), lowest, bins)[:, :, None]  # [examples, bins, 1]
+    masked = _stretches(drawn[:2] + drawn[4:more], strengths.time_mask, frames)  # [examples, frames]
+    masked_bins = _stretches(drawn[2:4] + drawn[more:], strengths.frequency_mask, bins)[:, :, None]  # [examples, bins, 1]
     x = segments
     if strengths.time_shift:
         x = tf.gather(x, tf.clip_by_value(source, 0, frames - 1), axis=2, batch_dims=1)
@@ -132,5 +165,17 @@ def changed_segments(segments, seed, strengths: Augment):
     mean = static * ops.mean(x[..., 0], axis=(1, 2))[:, None, None]  # [examples, 1, frames * 3]
     louder = static * _either_way(gain, strengths.gain_db)[:, None]
     x = ops.reshape(x, (-1, bins, frames * channels))  # rows: what is wider than 3 numbers is much faster
+    if strengths.frequency_warp:
+        x = _stretched(x, 1 + _either_way(stretch, strengths.frequency_warp))
     x = ops.maximum((x - mean) * kept + (mean + louder), ops.where(static > 0, FLOOR_DB, -np.inf))
     return ops.reshape(x, (-1, bins, frames, channels))
+
+
+def _stretched(x, factor):
+    """Return float32 [examples, bins, n] of which row f shows what was at factor * f, between rows in proportion; factor [examples, 1]."""
+    bins = x.shape[1]
+    place = ops.minimum(ops.arange(bins, dtype="float32") * factor, bins - 1.0)  # [examples, bins]
+    below = ops.minimum(ops.floor(place), bins - 2.0)
+    row, share = ops.cast(below, "int32"), (place - below)[:, :, None]
+    lower, upper = (tf.gather(x, row + step, axis=1, batch_dims=1) for step in (0, 1))
+    return lower + share * (upper - lower)

@@ -16,10 +16,22 @@ SIGNATURES = {
     "embed_speech": ("waveform", "embedding float32 [batch, size], of unit length"),
     "segments": ("segments float32 [n, 64, 64, 3]: log-Mel (dB), delta, delta-delta", "probabilities, labels, emotion"),
     "embed_segments": ("segments", "embedding float32 [n, size], of unit length"),
-    "timeline": ("waveform float32 [batch, samples], at most 60 s", "probabilities [batch, segments, labels], starts in seconds"),
+    "timeline": (
+        "waveform float32 [batch, samples], at most 60 s",
+        "probabilities [batch, segments, labels], starts in seconds, weights",
+    ),
 }
 """What each signature of a SavedModel takes, and what it gives."""
 
+LICENCES = {
+    "emodb": "CC0-1.0 (audEERING's data card)",
+    "ravdess": "CC BY-NC-SA 4.0, no commercial use",
+    "cremad": "ODbL 1.0 and DbCL 1.0",
+    "fer2013": "DbCL 1.0 as published for the competition, its images gathered from the web for research",
+    "enterface": "by its owners' registration",
+    "savee": "by its owners' registration",
+}
+"""Of corpora that this project knows."""
 LIMITS = """\
 - It recognises how the speakers of its corpora *portray* emotions, most of them actors. It does not tell what a person feels, thinks
   or intends.
@@ -59,6 +71,12 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         epoch = f"{stage['best_epoch']} of {stage['epochs']}"
         yield f"| {stage['stage']} | {stage['kind']} | {', '.join(stage['trained_on'])} | {epoch} | {counts} |"
     yield ""
+    if hop := training["stages"][-1]["settings"].get("test_hop_frames"):
+        yield f"Sound is heard in segments of 64 frames, one every {hop}, as it was when the scores below were made."
+        yield ""
+    if share := training["stages"][-1]["settings"].get("active_share"):
+        yield f"Segments in which less than {share:.0%} of the frames are active are left out as pauses, unless a clip has no others."
+        yield ""
     yield "The hashes of all training and validation clips are in `training_clips.json`."
     yield ""
     yield from _scores(training)
@@ -78,7 +96,22 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield "## Licences"
     yield ""
     yield "Weights follow the licences of the corpora they were trained on; most are for research only."
+    corpora = sorted({source.partition("/")[0] for source in training["trained_on"]})
+    for corpus in corpora:
+        yield f"- {corpus}: {LICENCES.get(corpus, 'ask who gave it to you')}"
     yield ""
+    if training.get("experiment"):
+        yield "## To make it again"
+        yield ""
+        words = {"stage": training["stage"], "experiment": training["experiment"], "protocol": training["protocol"]}
+        words |= {"fold": training["fold"], "seed": training["seed"], "records": "RECORDS", "run": "RUN"}
+        said = " ".join(f"--{name} {value}" for name, value in words.items())
+        kinds = ", ".join(corpora)
+        yield f"    python -m kerasemo.train {said} && python -m kerasemo.export --run RUN --stage {training['stage']} --out OUT"
+        yield ""
+        yield f"RECORDS holds {kinds}, each made with `python -m pipelines.build --waveform`. Processors differ in the last digits of"
+        yield "sums, so another machine gives another network, about as good."
+        yield ""
     yield "## Versions"
     yield ""
     yield ", ".join(f"{name} {version}" for name, version in document["versions"].items())

@@ -158,12 +158,13 @@ class Client:
         """Ask the emotions of each segment of waveforms of at most 60 s, float [batch, samples] at 16 kHz in [-1, 1].
 
         Returns:
-            `probabilities` float32 [batch, segments, k] and `starts` float32 [batch, segments], in seconds.
+            `probabilities` float32 [batch, segments, k], `starts` float32 [batch, segments], in seconds, and `weights` of the same shape:
+            1 where the segment counts in the clip's answer, which is their mean, 0 in a pause that the model leaves out.
         """
         from kerasemo import inputs
 
         waveform = inputs.waveform(waveform, longest_seconds=inputs.SPEC.part_seconds)
-        return self.send("timeline", {"waveform": waveform}, ("probabilities", "starts"))
+        return self.send("timeline", {"waveform": waveform}, ("probabilities", "starts", "weights"))
 
     def send(self, signature: str, inputs: "Mapping[str, np.ndarray]", outputs: Sequence[str]) -> "dict[str, np.ndarray]":
         """Ask any signature as it is, without a look at what is sent.

@@ -31,7 +31,7 @@ class Source:
     rows: tuple[dict[str, Any], ...]
     """The manifest's row of each clip."""
     inputs: np.ndarray
-    """uint8 faces or float32 segments [items, 64, 64, 3], those of a clip side by side."""
+    """uint8 faces or float32 segments [items, 64, 64, 3], those of a clip side by side; or `kerasemo.windows.Windows`."""
     clip_of: np.ndarray
     """int64 [items]: each item's clip, an index of `rows`."""
     corpus_emotions: frozenset[str] = frozenset()
@@ -101,30 +101,37 @@ def read_source(records_folder: Path, source: str, *, spec: Spec = Spec()) -> So
         InputError: The set is missing, damaged or built to another spec, or there is no room for the file.
     """
     folder = set_folder(records_folder, source)
-    manifest = records.read_manifest(folder)
-    spec, rows = records.spec_of(manifest), manifest["clips"]
-    ours = dataclasses.asdict(Spec(frames_per_clip=spec.frames_per_clip))
-    if differing := [
-        f"{name} {manifest['spec'][name]}, expected {value}" for name, value in ours.items() if manifest["spec"][name] != value
-    ]:
-        raise InputError(f"{folder}: built to another spec ({'; '.join(differing)}); build the set again")
-    shape = (sum(row["items"] for row in rows), spec.face_size, spec.face_size, 3)
+    manifest, emotions = checked_manifest(folder, spec=spec)
+    shape = (sum(row["items"] for row in manifest["clips"]), spec.face_size, spec.face_size, 3)
     dtype = np.dtype(np.uint8 if manifest["domain"] == "visual" else np.float32)
+
+    def blocks() -> Iterator[tuple[int, np.ndarray]]:
+        return ((clip, record["inputs"]) for clip, record in clip_records(folder, manifest))
+
     if fits_memory(math.prod(shape) * dtype.itemsize):
         inputs, clip_of, filled = np.empty(shape, dtype), np.empty(shape[0], np.int64), 0
-        for clip, items in _clips_inputs(folder, manifest):
+        for clip, items in blocks():
             inputs[filled : filled + len(items)], clip_of[filled : filled + len(items)] = items, clip
             filled += len(items)
     else:
         records.check_shards(folder)  # the file may be there already
-        inputs, clip_of = cache.mapped(manifest_hash(folder), lambda: _clips_inputs(folder, manifest), shape=shape, dtype=dtype)
+        inputs, clip_of = cache.mapped(manifest_hash(folder), blocks, shape=shape, dtype=dtype)
+    return Source(source, tuple(manifest["clips"]), inputs, clip_of, emotions)
+
+
+def checked_manifest(folder: Path, *, spec: Spec = Spec()) -> tuple[dict[str, Any], frozenset[str]]:
+    """Return a set's manifest and the emotions of its corpus in all domains; InputError when it was built to another spec."""
+    manifest = records.read_manifest(folder)
+    held = dataclasses.asdict(records.spec_of(manifest))
+    ours = dataclasses.asdict(spec) | {"frames_per_clip": held["frames_per_clip"]}
+    if differing := [f"{name} {held[name]}, expected {value}" for name, value in ours.items() if held[name] != value]:
+        raise InputError(f"{folder}: built to another spec ({'; '.join(differing)}); build the set again")
     sets = {folder, *records.find_sets(folder.parent)}
-    emotions = {row["emotion"] for path in sets for row in records.read_manifest(path)["clips"]}
-    return Source(source, tuple(rows), inputs, clip_of, frozenset(emotions))
+    return manifest, frozenset(row["emotion"] for path in sets for row in records.read_manifest(path)["clips"])
 
 
-def _clips_inputs(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield every record's clip (an index of the manifest's rows) and faces or segments; InputError when they are not the manifest's."""
+def clip_records(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield every record (see `records.read`) with its clip, an index of the rows; InputError when they are not the manifest's."""
     index_of = {row["id"]: index for index, row in enumerate(manifest["clips"])}
     left = [row["items"] for row in manifest["clips"]]
     for record in records.read(folder, manifest):
@@ -132,7 +139,7 @@ def _clips_inputs(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[i
         if clip is None or count > left[clip]:
             raise InputError(f"{folder}: holds more of {record['id'].decode()} than its manifest says; build the set again")
         left[clip] -= count
-        yield clip, record["inputs"]
+        yield clip, record
     if any(left):
         items = sum(row["items"] for row in manifest["clips"])
         raise InputError(f"{folder}: {items - sum(left)} faces or segments, its manifest says {items}; build the set again")
@@ -178,7 +185,9 @@ class Side:
 
 
 Plan = Callable[[int], dict[str, np.ndarray]]
-"""epoch -> `item` and `source` (int64 and int32 [steps, batch] or [steps, pairs, 2]) and `seed` (int32, the same shape)."""
+"""epoch -> `item` and `source` (int64 and int32 [steps, batch] or [steps, pairs, 2]) and `seed` (int32, the same shape).
+
+Where examples are mixed, `mix_item`, `mix_seed` and `mix_weight` (float32) as well; see `plans.mixed`."""
 
 
 UNCHANGED = Augment()
@@ -215,7 +224,7 @@ def batches(
 ) -> tuple[tf.data.Dataset, int]:
     """Return the batches of `kerasemo.stages` that a plan names, from a step on, and how many an epoch has.
 
-    Images are uint8 where all sources are visual, else float32.
+    Images are uint8 where all sources are visual and nothing is mixed, else float32.
 
     Args:
         sources: What the plan's `source` indexes.
@@ -228,11 +237,11 @@ def batches(
     """
     sample = share.of(plan(first_epoch))
     steps, *shape = sample["item"].shape
-    images = [np.asarray(source.inputs) for source in sources]
+    images = [np.asarray(source.inputs) if isinstance(source.inputs, np.ndarray) else source.inputs for source in sources]
     labels = [source.labels[source.clip_of] for source in sources]
     masks = np.stack([source.mask for source in sources])
     domains = np.array([source.domain for source in sources], np.int32)
-    image_shape, dtype = (*shape, *images[0].shape[1:]), np.result_type(*images)
+    image_shape, dtype = (*shape, *images[0].shape[1:]), np.result_type(*(array.dtype for array in images))
     skipped = first_step * share.count
 
     def drawn_of(epoch: np.ndarray) -> list[np.ndarray]:
@@ -254,17 +263,24 @@ def batches(
             image[here], label[here] = images[index][item[here]], labels[index][item[here]]
         return image, label
 
-    def batch(drawn: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        image, label = tf.numpy_function(gather, [drawn["item"], drawn["source"]], [dtype, tf.int32])
+    def examples(item: tf.Tensor, source: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        image, label = tf.numpy_function(gather, [item, source], [dtype, tf.int32])
         found = {
             "image": tf.ensure_shape(image, image_shape),
-            "domain": tf.gather(domains, drawn["source"]),
-            "seed": drawn["seed"],
+            "domain": tf.gather(domains, source),
+            "seed": seed,
             "label": tf.ensure_shape(label, shape),
-            "mask": tf.gather(masks, drawn["source"]),
-            "source": drawn["source"],
+            "mask": tf.gather(masks, source),
+            "source": source,
         }
         return augment.augmented(found, changes, domains={source.domain for source in sources})
+
+    def batch(drawn: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        found = examples(drawn["item"], drawn["source"], drawn["seed"])
+        if "mix_item" not in drawn:
+            return found
+        other = examples(drawn["mix_item"], drawn["source"], drawn["mix_seed"])
+        return augment.blended(found, other, drawn["mix_weight"])
 
     # An epoch is drawn in one call, while that before it is gone through. (A dataset from a generator would have TensorFlow
     # tell malloc to give memory back at once, which slows every step of the training.)

@@ -58,17 +58,23 @@ def export(options: Options, *, log: Callable[[str], None] = lambda line: None) 
     if runs.heads_of(result["key"]):
         stage = result["stage"]
         raise InputError(
-            f"{options.run / stage}: has a head for each of its sources, and whoever asks a service names none; train the stage with "
+            f"{of.folders[-1]}: has a head for each of its sources, and whoever asks a service names none; train the stage with "
             f"--set \"{stage}.heads='masked'\" in another --run"
         )
-    records = provenance.records_folder(options.run, of, options.records)
+    for folder, stage in zip(of.folders, of.stages, strict=True):
+        if stage["key"]["stage"].get("speaker_normalization"):
+            raise InputError(
+                f"{folder}: its sound is normalised by each speaker's own clips (speaker_normalization), of which a service is sent one; "
+                "train the stages without it in another --run"
+            )
+    records = provenance.records_folder(of, options.records)
     _check_place(options.out, options.format)
-    network = runs.load_network(options.run / result["stage"], result)
+    network = runs.load_network(of.folders[-1], result)
     domains = [domain for domain, seen in zip(DOMAINS, runs.seen_domains(network), strict=True) if seen]
     answers = result["kind"] != "contrastive"
     if not answers and options.format != "saved_model":
-        raise InputError(f"{options.run / result['stage']}: a contrastive stage answers nothing; export it as saved_model, for embeddings")
-    fusion = fused.fitted(options.run, result["stage"], records)
+        raise InputError(f"{of.folders[-1]}: a contrastive stage answers nothing; export it as saved_model, for embeddings")
+    fusion = fused.fitted(options.run, of.folders[-1].name, records)
     document = {
         "schema": bundle.SCHEMA,
         "format": options.format,
@@ -144,22 +150,24 @@ def _told_of_disk(out: Path) -> Iterator[None]:
 def _write(folder: Path, network, document: dict[str, Any], of, records: Path, *, out: Path, answers: bool, log) -> dict[str, float]:
     """Write a version of the bundle `out`, prove it, and return the largest difference of each signature's answers."""
     from kerasemo import bundle, card, parity, portable, probes, provenance, scores, serving_files
+    from kerasemo.utterances import Cut
 
+    spec = Cut.of(of.result["key"]["stage"]).spec  # what is served is cut as what was scored
     format, labels, domains = document["format"], document["labels"], document["domains"]
     log(f"{format}: writes {', '.join(domains)} of stage {of.result['stage']!r}")
     if format == "saved_model":
         with _told_of_disk(out):
-            document["signatures"] = _write_saved_model(folder, network, labels, domains, answers)
+            document["signatures"] = _write_saved_model(folder, network, labels, domains, answers, spec)
         names = list(document["signatures"])
     else:
-        found = portable.functions(network, labels=labels, domains=domains)
+        found = portable.functions(network, labels=labels, domains=domains, spec=spec)
         write = {"onnx": portable.write_onnx, "litert": portable.write_litert}[format]
         with _told_of_disk(out):
             names = write(folder, found, labels=labels) if format == "onnx" else write(folder, found, network)
         document["signatures"] = {name: _described(found[name][1], labels) for name in names}
     log("compares its answers, loaded anew, with the Keras model's")
     predict = _of_numbers(scores.predictor(network), of.result["stage"])
-    probe = probes.Probes(predict, labels=labels, folder=records, sources=of.trained_on)
+    probe = probes.Probes(predict, labels=labels, folder=records, sources=of.trained_on, spec=spec)
     if probe.resynthesised and format != "onnx":
         made = f"that of {probe.resynthesised} clips is made anew from their log-Mels"
         log(f"the records keep no sound: {made} (pipelines.build --waveform keeps it)")
@@ -169,7 +177,7 @@ def _write(folder: Path, network, document: dict[str, Any], of, records: Path, *
     assets.mkdir(exist_ok=True)
     provenance.dump(assets / "training_clips.json", provenance.training_clips(of, records))
     (assets / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
-    (assets / "spec.json").write_text(json.dumps(dataclasses.asdict(Spec()), indent=1) + "\n", encoding="utf-8")
+    (assets / "spec.json").write_text(json.dumps(dataclasses.asdict(spec), indent=1) + "\n", encoding="utf-8")
     (assets / "model_card.md").write_text(card.model_card(document), encoding="utf-8")
     (folder / bundle.DOCUMENT).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if format == "saved_model":
@@ -197,13 +205,13 @@ def _of_numbers(predict: Callable[..., dict[str, Any]], stage: str) -> Callable[
     return checked
 
 
-def _write_saved_model(folder: Path, network, labels: Sequence[str], domains: Sequence[str], answers: bool) -> dict[str, Any]:
+def _write_saved_model(folder: Path, network, labels: Sequence[str], domains: Sequence[str], answers: bool, spec: Spec) -> dict[str, Any]:
     """Write the SavedModel and return what its signatures take and give."""
     import tensorflow as tf
 
     from kerasemo.served import Served
 
-    served = Served(network, labels=labels, domains=domains, answers=answers)
+    served = Served(network, labels=labels, domains=domains, answers=answers, spec=spec)
     signatures = served.signatures()
     tf.saved_model.save(served, str(folder), signatures=signatures)
 

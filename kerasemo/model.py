@@ -132,16 +132,37 @@ def build_network(config: Network = Network(), *, spec: Spec = Spec(), heads: in
     }
     x = DomainNormalization(name="normalization", dtype="float32")([inputs["image"], inputs["domain"]])
     for stage, width in enumerate(config.widths, start=1):
-        for convolution in range(1, config.convolutions + 1):
-            name = f"stage{stage}_conv{convolution}"
-            strides = 2 if convolution == 1 else 1  # [batch, 64 / 2^stage, 64 / 2^stage, width]
-            x = layers.Conv2D(width, 3, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
-            x = GroupNormalization(config.groups, epsilon=1e-5, name=f"{name}_norm")(x)
-            x = layers.LeakyReLU(negative_slope=LEAKY_SLOPE, name=f"{name}_relu")(x)
-    x = layers.GlobalAveragePooling2D(name="pool", dtype="float32")(x)
+        x = _stage(x, f"stage{stage}", width, config)  # [batch, 64 / 2^stage, 64 / 2^stage, width]
+    if config.pool == "rows":
+        x = layers.AveragePooling2D((1, x.shape[2]), name="pool", dtype="float32")(x)  # [batch, rows, 1, width]
+        x = layers.Flatten(name="rows", dtype="float32")(x)  # [batch, rows * width]
+    else:
+        x = layers.GlobalAveragePooling2D(name="pool", dtype="float32")(x)  # [batch, width]
     features = layers.Dense(config.embedding, name="features", dtype="float32")(x)
     dropped = ExampleDropout(config.dropout, name="dropout", dtype="float32")([features, inputs["seed"]])
     logits = layers.Dense(heads * len(EMOTIONS), name="head", dtype="float32")(dropped)
     if heads > 1:
         logits = layers.Reshape((heads, len(EMOTIONS)), name="heads", dtype="float32")(logits)
     return inputs, {"embedding": layers.UnitNormalization(name="embedding", dtype="float32")(features), "logits": logits}
+
+
+def _stage(x, name: str, width: int, config: Network):
+    """Return what a stage of convolutions makes of float [batch, rows, columns, channels]: [batch, rows / 2, columns / 2, width]."""
+    entered = x
+    for convolution in range(1, config.convolutions + 1):
+        x = _convolved(x, f"{name}_conv{convolution}", width, groups=config.groups, size=3, strides=2 if convolution == 1 else 1)
+        if convolution < config.convolutions:
+            x = layers.LeakyReLU(negative_slope=LEAKY_SLOPE, name=f"{name}_conv{convolution}_relu")(x)
+    if config.squeeze:
+        mean = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)  # [batch, 1, 1, width]
+        few = layers.Dense(width // config.squeeze, activation="relu", name=f"{name}_excite1")(mean)
+        x = layers.Multiply(name=f"{name}_excited")([x, layers.Dense(width, activation="sigmoid", name=f"{name}_excite2")(few)])
+    if config.blocks == "residual":
+        x = layers.Add(name=f"{name}_sum")([x, _convolved(entered, f"{name}_shortcut", width, groups=config.groups, size=1, strides=2)])
+    return layers.LeakyReLU(negative_slope=LEAKY_SLOPE, name=f"{name}_conv{config.convolutions}_relu")(x)
+
+
+def _convolved(x, name: str, width: int, *, groups: int, size: int, strides: int):
+    """Return a convolution without bias, normalised."""
+    x = layers.Conv2D(width, size, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
+    return GroupNormalization(groups, epsilon=1e-5, name=f"{name}_norm")(x)

@@ -17,21 +17,28 @@ def _random(seed: int, epoch: int, *stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch], spawn_key=stream)))
 
 
-def labelled_plan(side: Side, *, batch: int, seed: int) -> Plan:
+def labelled_plan(side: Side, *, batch: int, seed: int, steps: int = 0) -> Plan:
     """Return the plan of a supervised stage: a permutation of the side's items in every epoch, the rest dropped.
 
+    Args:
+        side: What is trained on.
+        batch: Items a step.
+        seed: Of every draw.
+        steps: Of an epoch, which goes round the side in one permutation after another until they are full; 0: as many as one fills.
+
     Raises:
-        InputError: The side has fewer items than a batch.
+        InputError: The side has fewer items than a batch, and `steps` is 0, or it has none.
     """
-    steps = len(side.items) // batch
-    if not steps:
+    rounds = -(-steps * batch // max(1, len(side.items))) or 1
+    steps = steps or len(side.items) // batch
+    if not steps or not len(side.items):
         raise InputError(
             f"{side.source.name}: {len(side.items)} faces or segments, fewer than a batch of {batch}; make it smaller: --set STAGE.batch=N"
         )
 
     def plan(epoch: int) -> dict[str, np.ndarray]:
         random = _random(seed, epoch)
-        item = random.permutation(side.items)[: steps * batch].reshape(steps, batch)
+        item = np.concatenate([random.permutation(side.items) for _ in range(rounds)])[: steps * batch].reshape(steps, batch)
         return {"item": item, "source": np.zeros(item.shape, np.int32), "seed": _seeds(random, item.shape)}
 
     return plan
@@ -46,19 +53,21 @@ def couples(sources: int) -> list[tuple[int, int]]:
     return list(itertools.combinations(range(sources), 2)) or [(0, 0)]
 
 
-def pair_plan(sides: Sequence[Side], *, pairs: int, seed: int, balanced: bool = True) -> Plan:
+def pair_plan(sides: Sequence[Side], *, pairs: int, seed: int, balanced: bool = True, steps: int = 0) -> Plan:
     """Return the plan of a contrastive or joint stage: pairs across sources, half of them of the same emotion.
 
     Every two sources make the same number of pairs a step, half of them (give or take one) of the same emotion, so that
     each source has the same share of a batch. In an epoch the largest source's items stand in the first place once each
-    (the rest dropped); the second place goes round the other source's items of the emotion that is wanted. An emotion of
-    one of the two alone only makes pairs of different ones. Within one source no clip is paired with itself.
+    (the rest dropped), or, where `steps` are given, round after round; the second place goes round the other source's items
+    of the emotion that is wanted. An emotion of one of the two alone only makes pairs of different ones. Within one source
+    no clip is paired with itself.
 
     Args:
         sides: One for each source.
         pairs: Pairs a step, a multiple of the number of pairs of sources.
         seed: Of every draw.
         balanced: Whether half of the pairs match; else the second place goes round the other source's items of any emotion.
+        steps: Of an epoch; 0: as many as the largest source's items fill.
 
     Raises:
         InputError: `pairs` does not divide, the sides are too small, or their emotions make no pairs of both kinds.
@@ -70,7 +79,8 @@ def pair_plan(sides: Sequence[Side], *, pairs: int, seed: int, balanced: bool = 
     for a, b in paired:
         _check_couple(sides[a], sides[b])
     largest = max(sides, key=lambda side: len(side.items))
-    steps = (most := len(largest.items)) // max(1, len(sides) - 1) // share
+    most = len(largest.items)
+    steps = steps or most // max(1, len(sides) - 1) // share
     if not steps:
         raise InputError(
             f"{largest.source.name}: {most} faces or segments, too few for {pairs} pairs a step; make it smaller: --set STAGE.batch=N"
@@ -144,6 +154,52 @@ def with_hard_negatives(
                 order = np.argsort(nearness, axis=1, kind="stable")
                 item[block, 1] = candidates[np.arange(len(block)), order[:, place]]
     return {**drawn, "item": item.reshape(drawn["item"].shape)}
+
+
+def mixed(drawn: Mapping[str, np.ndarray], *, alpha: float, seed: int, epoch: int) -> dict[str, np.ndarray]:
+    """Return an epoch's plan with another example for each to be mixed with, and how much of it (Zhang et al., mixup, ICLR 2018).
+
+    The other ones of a step's examples are its examples of the same source in a random order, so that each is mixed once into
+    another (or into itself, which changes nothing). It is drawn here, before a batch is split over devices.
+
+    Args:
+        drawn: `item`, `source` and `seed` [steps, batch, ...].
+        alpha: Both parameters of the Beta distribution of the shares, above 0: small ones leave most examples nearly as they are.
+        seed: Of every draw.
+        epoch: As well.
+
+    Returns:
+        `drawn`, and of the same shape `mix_item`, `mix_seed`, and `mix_weight`, float32 in [0, 1]: the share of the other one.
+    """
+    random = _random(seed, epoch, 1, 0, 0)  # a stream that nothing else draws from
+    shape, steps = drawn["item"].shape, len(drawn["item"])
+    source = drawn["source"].reshape(steps, -1)
+    places = np.broadcast_to(np.arange(source.shape[1]), source.shape)
+    own = np.lexsort((places, source), axis=-1)  # each source's places in order, and in a random order
+    other = np.lexsort((random.random(source.shape), source), axis=-1)
+    partner = np.empty_like(own)
+    np.put_along_axis(partner, own, other, axis=1)
+    found = {f"mix_{name}": np.take_along_axis(drawn[name].reshape(steps, -1), partner, axis=1).reshape(shape) for name in ("item", "seed")}
+    return {**drawn, **found, "mix_weight": random.beta(alpha, alpha, shape).astype(np.float32)}
+
+
+def varied(drawn: Mapping[str, np.ndarray], versions: Sequence[np.ndarray | None], *, seed: int, epoch: int) -> dict[str, np.ndarray]:
+    """Return an epoch's plan with each item as it is or in one of its other versions, each as likely.
+
+    Args:
+        drawn: `item` and `source` [steps, batch, ...].
+        versions: Of each source int64 [items, n]: the items that show each one otherwise; None: there are none.
+        seed: Of every draw.
+        epoch: As well.
+    """
+    chosen = _random(seed, epoch, 2, 0, 0).random(drawn["item"].shape)  # a stream that nothing else draws from
+    item = drawn["item"].copy()
+    for source, table in enumerate(versions):
+        if table is not None:
+            here = drawn["source"] == source
+            all_versions = np.concatenate([np.arange(len(table))[:, None], table], axis=1)
+            item[here] = all_versions[item[here], (chosen[here] * all_versions.shape[1]).astype(np.int64)]
+    return {**drawn, "item": item}
 
 
 def hardness_at(epoch: int, epochs: int, last: float) -> float:

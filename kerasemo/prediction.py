@@ -36,7 +36,7 @@ class Prediction:
         self.path = path
         self._labels, self._asked, self._fusion, self._spec = list(labels), tuple(asked), fused, spec
         self._faces: list[tuple[float, int, tuple[int, ...], np.ndarray]] = []  # seconds, person, box, probabilities
-        self._segments: list[tuple[float, np.ndarray]] = []  # when each begins
+        self._segments: list[tuple[float, np.ndarray, float]] = []  # when each begins, its answer, whether it counts
         self._pictures: list[dict[str, Any]] = []
         self._columns = Columns(MOST_COLUMNS) if shown else None
         self._begins: float | None = None  # when the sound does, after the first picture
@@ -54,7 +54,7 @@ class Prediction:
             if self._columns is not None and (frames := round(self._begins / self._spec.hop_seconds)):
                 self._columns.add(np.full((frames, self._spec.mel_filters), 10 * np.log10(self._spec.power_floor), np.float32))
         starts = part["start_seconds"] + answers["starts"][0].astype(np.float64)
-        self._segments += list(zip(starts.tolist(), answers["probabilities"][0], strict=True))
+        self._segments += list(zip(starts.tolist(), answers["probabilities"][0], answers["weights"][0].tolist(), strict=True))
         if self._columns is not None:
             from pipelines import mels
 
@@ -114,12 +114,12 @@ class Prediction:
         return main | own | {"faces": persons, "timeline": timeline}
 
     def _audio(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        mean = np.mean([answer for _, answer in self._segments], axis=0, dtype=np.float64)
+        mean = np.mean([answer for _, answer, weight in self._segments if weight], axis=0, dtype=np.float64)
         end = self._begins + facts["seconds"]
         timeline = [
             {"seconds": round(start, 3), "to_seconds": round(min(start + self._spec.segment_seconds, max(end, start)), 3)}
             | self._answer(answer)
-            for start, answer in self._segments
+            for start, answer, _ in self._segments
         ]
         return self._answer(mean) | {"seconds": round(facts["seconds"], 3), "timeline": timeline}
 
@@ -132,7 +132,7 @@ class Prediction:
         """Yield the fused answer in the middle of every segment around which the main face was seen."""
         seen = [(seconds, answer) for seconds, face, _, answer in self._faces if face == main]
         times, answers = np.array([seconds for seconds, _ in seen]), np.stack([answer for _, answer in seen])
-        for start, voice in self._segments:
+        for start, voice, _ in self._segments:
             middle = start + self._spec.segment_seconds / 2
             first, end = np.searchsorted(times, (middle - WINDOW_SECONDS / 2, middle + WINDOW_SECONDS / 2))
             if first < end:

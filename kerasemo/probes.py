@@ -1,5 +1,6 @@
 """Real clips that an export is tried on, and what the Keras model answers to them."""
 
+import dataclasses
 import io
 import itertools
 import tempfile
@@ -32,7 +33,7 @@ class Probes:
         labels: The emotions that the export answers.
         folder: The records.
         sources: Those that the network was trained on; their clips are taken.
-        spec: Of the records.
+        spec: By which sound is cut into segments; that of the records but for `segment_hop_frames`.
     """
 
     def __init__(self, predict: scores.Predict, *, labels: Sequence[str], folder: Path, sources: Sequence[str], spec: Spec = Spec()):
@@ -63,7 +64,7 @@ class Probes:
             if len(record["pcm"]):
                 self.waveforms.append(record["pcm"].astype(np.float32) / 32768)
             else:
-                self.waveforms.append(sound_of(record["inputs"], spec=self._spec))
+                self.waveforms.append(sound_of(record["inputs"]))
                 self.resynthesised += 1
 
     def calls(self, signatures: Sequence[str]) -> list[Pair]:
@@ -193,8 +194,13 @@ class Probes:
 
     def _timeline(self) -> Iterator[Pair]:
         for waveform in self.waveforms:
-            segments, _ = self._segments_of([waveform])
-            yield ("timeline", {"waveform": waveform[None]}), {"probabilities": self._answers(segments, "audio")[None]}
+            static = mels.padded(mels.log_mel(tf.constant(waveform), spec=self._spec), spec=self._spec)
+            every = mels.segments(static, spec=dataclasses.replace(self._spec, active_share=0.0)).numpy()
+            weights = mels.active_segments(static, spec=self._spec).numpy().astype(np.float32)
+            yield (
+                ("timeline", {"waveform": waveform[None]}),
+                {"probabilities": self._answers(every, "audio")[None], "weights": weights[None]},
+            )
 
 
 def sound_of(segments: np.ndarray, *, spec: Spec = Spec()) -> np.ndarray:

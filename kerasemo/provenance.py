@@ -13,18 +13,17 @@ SAID = ("clips", "ua", "wa", "macro_f1", "chance", "emotions", "confusion", "pai
 """What is said of each test score."""
 
 
-def records_folder(run: Path, of: lineage.Lineage, given: Path | None) -> Path:
+def records_folder(of: lineage.Lineage, given: Path | None) -> Path:
     """Return the records that a lineage was trained on.
 
     Args:
-        run: The run folder.
         of: The stages.
         given: What the user names; None: where they were when the stage was trained.
 
     Raises:
         InputError: They are not there, or are not those.
     """
-    stage = run / of.result["stage"] / "stage.json"
+    stage = of.folders[-1] / "stage.json"
     recorded = (records.read_json(stage) or {}).get("records_folder")
     if given is None and recorded is None:
         raise InputError(f"{stage}: does not say where the records were; name them with --records DIR")
@@ -62,6 +61,7 @@ def training(of: lineage.Lineage) -> dict[str, Any]:
     """Return what a bundle says of its training: the network, and each stage with its settings, sides and test scores."""
     result = of.result
     return {
+        "experiment": result.get("experiment", ""),
         "network": result["key"]["network"],
         "stage": result["stage"],
         "kind": result["kind"],

@@ -4,6 +4,7 @@ Every signature is built on the definitions that made the training's inputs (`pi
 What is wrong with an input is found in the graph, so that it is told whoever loads it.
 """
 
+import dataclasses
 import types
 from collections.abc import Callable, Mapping, Sequence
 
@@ -30,9 +31,7 @@ class Served(tf.Module):
         spec: The numbers of its inputs.
     """
 
-    def __init__(
-        self, network: keras.Model, *, labels: Sequence[str], domains: Sequence[str], answers: bool = True, spec: Spec = Spec()
-    ):
+    def __init__(self, network: keras.Model, *, labels: Sequence[str], domains: Sequence[str], answers: bool = True, spec: Spec = Spec()):
         super().__init__()
         self.weights = {variable.path: variable.value for variable in network.variables}
         self._spec = spec
@@ -40,13 +39,16 @@ class Served(tf.Module):
         self._columns = [EMOTIONS.index(label) for label in labels]
         size = spec.face_size
         image = tf.TensorSpec([None, size, size, 3], tf.float32)
+        sound = tf.TensorSpec([None, spec.mel_filters], tf.float32)
         shared = {
             "outputs": tf.function(lambda image, domain: network_outputs(network, image, domain), [image, tf.TensorSpec([], tf.int32)]),
             "log_mel": tf.function(lambda waveform: mels.log_mel(waveform, spec=spec), [tf.TensorSpec([None], tf.float32)]),
-            "segments": tf.function(
-                lambda static: mels.segments(static, spec=spec), [tf.TensorSpec([None, spec.mel_filters], tf.float32)]
-            ),
+            "segments": tf.function(lambda static: mels.segments(static, spec=spec), [sound]),
         }
+        every = dataclasses.replace(spec, active_share=0.0)  # a timeline has no gaps
+        shared["every_segment"] = (
+            tf.function(lambda static: mels.segments(static, spec=every), [sound]) if spec.active_share else shared["segments"]
+        )
         self._shared = types.MappingProxyType(shared)  # functions of their own: written once, whatever calls them; no proxy is saved itself
         found = self._of_faces() if "visual" in domains else {}
         found |= self._of_sound() if "audio" in domains else {}
@@ -163,13 +165,20 @@ class Served(tf.Module):
         return total / tf.cast(count, tf.float32)
 
     def _timeline(self, waveform: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return the probabilities of every segment of sound that is one part, [batch, segments, labels], and when each begins."""
+        """Return of every segment of sound of one part its probabilities, its begin, and 1 where it counts in the clip's answer."""
         spec, most = self._spec, self._spec.part_samples
         short = tf.shape(waveform)[-1] <= most
         told = [f"too long: expected at most {most} samples; received", tf.shape(waveform)]
         waveform = self._waveforms(checked(waveform, [(short, told)]), whole=False)
         size = tf.TensorSpec([None, spec.mel_filters, spec.segment_frames, 3], tf.float32)
-        segments = tf.map_fn(lambda row: self._shared["segments"](self._shared["log_mel"](row)), waveform, fn_output_signature=size)
+        weights = tf.TensorSpec([None], tf.float32)
+
+        def cut(row):
+            static = self._shared["log_mel"](row)
+            active = mels.active_segments(mels.padded(static, spec=spec), spec=spec)
+            return self._shared["every_segment"](static), tf.cast(active, tf.float32)
+
+        segments, weights = tf.map_fn(cut, waveform, fn_output_signature=(size, weights))
         batch, count = tf.shape(segments)[0], tf.shape(segments)[1]
         answers = self._probabilities(tf.reshape(segments, [-1, *segments.shape[2:]]), "audio")
         frames = tf.maximum(1 + (tf.shape(waveform)[1] - spec.fft_samples) // spec.hop_samples, spec.segment_frames)
@@ -178,6 +187,7 @@ class Served(tf.Module):
         return {
             "probabilities": tf.reshape(answers, [batch, count, len(self._labels)]),
             "starts": tf.broadcast_to(seconds, [batch, count]),
+            "weights": weights,
         }
 
     def _faces(self, faces: tf.Tensor) -> tf.Tensor:

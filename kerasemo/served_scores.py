@@ -9,6 +9,7 @@ import numpy as np
 
 from kerasemo import data, fused, lineage, matching, metrics, scores, seen, splits
 from kerasemo.fusion import LEAST, Fusion
+from kerasemo.utterances import loader
 from pipelines.spec import DOMAINS, EMOTIONS
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def evaluate(bundle: "Bundle", records: Path, *, load: Callable[[str], data.Sour
     Raises:
         InputError: No records, or a model that does not say what it was trained on.
     """
-    load = load or (lambda source: data.read_source(records, source))
+    load = loader(records, bundle.document["training"].get("stages", [{}])[-1].get("settings", {}), load)
     known = seen.read(bundle.folder / "assets" / "training_clips.json")
     own, labels = Fusion(**bundle.fusion), list(bundle.labels)
     scored, not_scored, embedded, said, emotions = {}, {}, {}, {}, {}

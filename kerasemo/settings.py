@@ -14,6 +14,14 @@ class Network:
     """Channels of each stage of convolutions; each stage halves height and width."""
     convolutions: int = 2
     """Convolutions a stage."""
+    blocks: str = "plain"
+    """`plain`, or `residual`: what comes into a stage, projected to its width, is added to what its convolutions make (He et al. 2016)."""
+    squeeze: int = 0
+    """How many times fewer the channels are that weigh a stage's channels (squeeze and excitation, Hu et al. 2018); 0: none do."""
+    pool: str = "rows"
+    """What is left of the last stage: the mean of each channel over the whole map, `average`, or over each row of it, `rows`.
+
+    A row is a band of Mel filters, or a height in the face: `rows` tells them apart."""
     groups: int = 8
     """Groups of each GroupNorm."""
     embedding: int = 256
@@ -44,15 +52,27 @@ class Augment:
     """Share of the Mel bins that is masked in one stretch."""
     time_shift: float = 0.0
     """Share of the frames, earlier or later."""
+    frequency_warp: float = 0.0
+    """Share by which the Mel axis is stretched or pressed together, as another vocal tract would."""
     gain_db: float = 0.0
     """Louder or softer."""
+    time_masks: int = 1
+    """How many stretches of frames are masked."""
+    frequency_masks: int = 1
+    """How many stretches of Mel bins are masked."""
+    speed: float = 0.0
+    """Of sound whose records keep the waveform: share of the speed, faster or slower, pitch and all; see `kerasemo.variants`."""
+    noise: float = 0.0
+    """The amplitude of white noise as a share of the clip's own (both root mean square), at most: 0.1 is an SNR of 20 dB."""
+    variants: int = 2
+    """Of speed and noise: how many changed versions of each training clip are made, beside the clip as it is."""
 
 
 USUAL_CHANGES = Augment(
-    **{"flip": 0.5, "shift": 0.08, "scale": 0.1, "rotation_degrees": 10.0, "brightness": 0.1, "contrast": 0.2, "erasing": 0.3},
-    **{"time_mask": 0.2, "frequency_mask": 0.15, "time_shift": 0.1, "gain_db": 6.0},
+    **{"flip": 0.5, "shift": 0.08, "scale": 0.1, "rotation_degrees": 10.0, "brightness": 0.05, "contrast": 0.2, "erasing": 0.2},
+    **{"time_mask": 0.3, "frequency_mask": 0.25, "time_shift": 0.1, "frequency_warp": 0.1, "gain_db": 6.0},
 )
-"""What `augment = true` means. The strengths are the project's choice."""
+"""What `augment = true` means: what did best on validation clips among a few (benchmarks/README.md), but for what needs the waveform."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,13 +88,38 @@ class Stage:
     epochs: int = 20
     batch: int = 64
     """Examples a step; for contrastive and joint, pairs of two a step count as two examples."""
+    steps: int = 0
+    """Steps an epoch, round and round the training side (of pairs, its largest source); 0: every face or segment once."""
+    labelled: int = 0
+    """Labelled clips a class and source that are trained on; 0: all there are. See `kerasemo.preparation`."""
     learning_rate: float = 1e-3
-    """At the start; it falls to nothing along a cosine."""
+    """The largest one, that of the start where nothing is warmed up."""
+    schedule: str = "cosine"
+    """`cosine`: the rate falls to nothing along a cosine; `constant`: it stays."""
+    warmup: float = 0.0
+    """Share of all steps in which the rate first rises to its largest, evenly, in [0, 1)."""
     weight_decay: float = 1e-4
     label_smoothing: float = 0.0
     margin: float = 0.6
     """Of the contrastive loss, on embeddings of unit length."""
     contrastive_weight: float = 1.0
+    mixup: float = 0.0
+    """Of supervised and joint stages: alpha of the Beta distribution that two examples of a source are mixed by, inputs and targets
+    alike; 0: none are mixed. See `kerasemo.plans.mixed`."""
+    balance: str = "none"
+    """Of supervised and joint stages: `classes`: in the cross-entropies an example weighs the more, the rarer its class is among the
+    training items of its source, one on average; `none`: all weigh the same."""
+    active_share: float = 0.0
+    """Share of its frames that a segment of sound must be active in, in training, scores and service; 0: pauses count as well.
+
+    See `pipelines.spec.Spec.active_share`."""
+    train_hop_frames: int = 0
+    """Frames from one segment of the training side to the next; 0: as the records are cut. With small ones, set `steps`."""
+    test_hop_frames: int = 0
+    """Frames from one segment to the next where sound is scored and served; 0: as the records are cut. See `kerasemo.utterances`."""
+    speaker_normalization: bool = False
+    """Whether a speaker's log-Mels are normalised by the speaker's own statistics, over all clips of the set, those of the test side
+    too: transductive, which results are stamped with, and never exported. See `kerasemo.utterances`."""
     augment: Augment = Augment()
     """In a file `true`, `false` or a table of some strengths, such as `{flip = 0.5}`."""
     clip_norm: float = 0.0

@@ -114,8 +114,9 @@ def with_values(experiment: Experiment, name: str, values: Mapping[str, Any], *,
 def _stronger(own: Augment, factor: float) -> Augment:
     """Return the strengths of a stage's random changes, else of the usual ones, times a factor, no further than config allows."""
     strengths = dataclasses.asdict(own if own != Augment() else USUAL_CHANGES)
-    most = {"flip": max(0.5, own.flip), "rotation_degrees": 180.0, "gain_db": 100.0}
-    return Augment(**{key: _short(min(value * factor, most.get(key, 0.9))) for key, value in strengths.items()})
+    most = {"flip": max(0.5, own.flip), "rotation_degrees": 180.0, "gain_db": 100.0, "speed": 0.5}
+    stronger = {key: _short(min(value * factor, most.get(key, 0.9))) for key, value in strengths.items() if type(value) is float}
+    return Augment(**strengths | stronger)  # numbers of masks and of variants stay
 
 
 def toml(experiment: Experiment) -> str:

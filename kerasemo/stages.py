@@ -11,6 +11,8 @@ or the pairs, so that a strategy can split it over replicas:
 | `label` (of EMOTIONS) | int32 [batch] | [pairs, 2] |
 | `mask` (emotions of the example's corpus) | float32 [batch, 10] | [pairs, 2, 10] |
 | `source` (index among the stage's sources) | int32 [batch] | [pairs, 2] |
+| where examples are mixed: `mix_label` (of the other one) | int32 [batch] | [pairs, 2] |
+| and `mix_weight` (its share of the image) | float32 [batch] | [pairs, 2] |
 
 Every source has the same share of the examples of a batch; those of a replica, or of a part of an accumulated batch, may have
 other shares, but all replicas and all parts have the same number of examples or pairs.
@@ -19,6 +21,7 @@ other shares, but all replicas and all parts have the same number of examples or
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -41,6 +44,8 @@ class StageModel(keras.Model):
         clip_norm: The largest norm of the gradients of the whole batch, all weights and replicas together; 0: no limit.
         accumulate: Parts that a step's batch goes through the network in, one after the other; divides each replica's examples
             or pairs.
+        class_weights: What the cross-entropy of an example of each class of each source weighs, [sources, emotions]; None: all the
+            same. Of a mixed example each part weighs what its class does.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class StageModel(keras.Model):
         contrastive_weight=1.0,
         clip_norm=0.0,
         accumulate=1,
+        class_weights=None,
         **kwargs,
     ):
         super().__init__(inputs, outputs, name=name, **kwargs)
@@ -63,6 +69,7 @@ class StageModel(keras.Model):
         self.contrastive_weight = contrastive_weight
         self.clip_norm = clip_norm
         self.accumulate = accumulate
+        self.class_weights = None if class_weights is None else np.asarray(class_weights, np.float32)
         self.cross_entropy = CrossEntropy()
         self.contrastive = Contrastive(margin)
         self._means = {term: keras.metrics.Mean(name=term) for term in ("loss", *self.term_names())}
@@ -147,7 +154,10 @@ class StageModel(keras.Model):
         if len(logits.shape) == 3:
             own = ops.one_hot(batch["source"], len(self.sources), dtype=logits.dtype)
             logits = ops.sum(logits * own[:, :, None], axis=1)
-        targets = smoothed_targets(batch["label"], batch["mask"], label_smoothing=self.label_smoothing)
+        targets = self._weighted_targets(batch, batch["label"])
+        if "mix_label" in batch:
+            share = batch["mix_weight"][:, None]
+            targets = (1 - share) * targets + share * self._weighted_targets(batch, batch["mix_label"])
         masked = mask_logits(logits, batch["mask"])
         losses = {}
         for index, name in enumerate(self._cross_entropy_names()):
@@ -155,6 +165,17 @@ class StageModel(keras.Model):
             weight = ops.cast(ops.equal(batch["source"], index), "float32") * len(self.sources)
             losses[name] = self.cross_entropy(targets, masked, sample_weight=weight)
         return losses
+
+    def _weighted_targets(self, batch: dict, labels):
+        """Return the targets of labels of a batch's examples, [examples, emotions], times the weights of their classes.
+
+        Of targets t with weight w the cross-entropy is w times that of t, so that a mixture of targets needs no more than their sum.
+        """
+        targets = smoothed_targets(labels, batch["mask"], label_smoothing=self.label_smoothing)
+        if self.class_weights is None:
+            return targets
+        places = batch["source"] * self.class_weights.shape[1] + labels
+        return targets * ops.take(self.class_weights.ravel(), places)[:, None]
 
     def _cross_entropy_names(self) -> list[str]:
         return [f"cross_entropy_{source.replace('/', '_')}" for source in self.sources]
@@ -214,8 +235,16 @@ class PairModel(StageModel):
         flat = {key: ops.reshape(value, (-1, *value.shape[2:])) for key, value in batch.items()}
         outputs = self._forward(flat, training)
         embeddings = ops.reshape(outputs["embedding"], (-1, 2, outputs["embedding"].shape[-1]))  # [pairs, 2, n]
-        same = ops.equal(batch["label"][:, 0], batch["label"][:, 1])
-        return flat, outputs, self.contrastive(ops.cast(same, "float32"), embeddings)
+        return flat, outputs, self.contrastive(_same(batch), embeddings)
+
+
+def _same(batch: dict):
+    """Return float32 [pairs]: 1 where both show the same emotion, else 0; of mixed examples how likely a part of each does."""
+    if "mix_label" not in batch:
+        return ops.cast(ops.equal(batch["label"][:, 0], batch["label"][:, 1]), "float32")
+    share, emotions = batch["mix_weight"][..., None], batch["mask"].shape[-1]
+    parts = (1 - share) * ops.one_hot(batch["label"], emotions) + share * ops.one_hot(batch["mix_label"], emotions)  # [pairs, 2, emotions]
+    return ops.sum(parts[:, 0] * parts[:, 1], axis=-1)
 
 
 class ContrastiveModel(PairModel):

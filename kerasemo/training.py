@@ -4,18 +4,20 @@ import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasemo import checkpoint, data, loop, monitor, plans, results, runs, scores, stages, transfer
+from kerasemo import checkpoint, loop, monitor, plans, results, runs, schedules, scores, stages, transfer
 from kerasemo.assignment import Assignment, check_sides
 from kerasemo.board import Board
 from kerasemo.config import Network
+from kerasemo.epochs import Epochs, planned
 from kerasemo.model import build_network
+from kerasemo.preparation import class_weights, prepared
 from kerasemo.validation import Validation
 from pipelines import progress
 from pipelines.spec import InputError
@@ -50,26 +52,26 @@ class Training:
     """
 
     def __init__(self, assignment: Assignment, *, log: Callable[[str], None]):
-        self._work = assignment
+        check_sides(assignment)
+        self._work = assignment = prepared(assignment, log=log)
         self._stage = assignment.stage
         self._sides = assignment.sides
         self._log = log
-        check_sides(assignment)
         if self._stage.freeze:
             stages.freeze(self._model_of(assignment.network), self._stage.freeze)
-        self._plan = self._planned("train", self._stage.batch, assignment.seed)
+        self._epochs = Epochs(self._stage, self._sides["train"], seed=assignment.seed)
+        self._steps = self._epochs.steps
         self._scored_pairs = drawn = None
         if self._stage.kind != "supervised":
             multiple = 2 * len(plans.couples(len(self._stage.sources)))
             most = min(self._stage.batch, max(len(side.items) for side in self._sides["validation"]))
-            drawn = self._planned("validation", max(multiple, most // multiple * multiple), assignment.seed + 1)(0)
+            drawn = self._drawn("validation", max(multiple, most // multiple * multiple), assignment.seed + 1)
         if self._stage.kind == "contrastive":
-            self._scored_pairs = self._planned(assignment.scored, multiple, assignment.seed + 2)(0)
+            self._scored_pairs = self._drawn(assignment.scored, multiple, assignment.seed + 2)
             for side, pairs in (("validation", drawn), (assignment.scored, self._scored_pairs)):
                 if len(set(scores.same_emotion(pairs, self._sides[side]))) < 2:
                     raise InputError(f"{' + '.join(self._stage.sources)}: too few clips on the {side} side for pairs of both kinds")
         self._validation = Validation(self._stage, self._sides["validation"], drawn=drawn, emotions=assignment.emotions)
-        self._steps = len(self._plan(0)["item"])
         self._checkpoints = checkpoint.Checkpoints(assignment.folder / "checkpoints")
         self._chief = loop.place_in_cluster(assignment.strategy)[0] == 0
 
@@ -99,18 +101,13 @@ class Training:
             self._loop.agree(0, "the end")  # the others go on to the next stage when this one's files are there
         return runs.finished(folder)
 
-    def _planned(self, side: str, batch: int, seed: int) -> data.Plan:
-        balanced = side != "train" or self._stage.pairs == "balanced"
-        try:
-            if self._stage.kind == "supervised":
-                return plans.labelled_plan(self._sides[side][0], batch=batch, seed=seed)
-            return plans.pair_plan(self._sides[side], pairs=batch // 2, seed=seed, balanced=balanced)
-        except InputError as error:
-            raise InputError(f"{side} side: {error}") from error
+    def _drawn(self, side: str, batch: int, seed: int) -> dict[str, np.ndarray]:
+        return planned(self._stage, self._sides[side], side, batch=batch, seed=seed)(0)
 
     def _model_of(self, network: Network) -> stages.StageModel:
         stage = self._stage
         settings = {name: getattr(stage, name) for name in ("label_smoothing", "margin", "contrastive_weight", "clip_norm", "accumulate")}
+        settings["class_weights"] = class_weights(self._sides["train"]) if stage.balance == "classes" else None
         layers = build_network(network, heads=max(1, len(runs.heads_of(self._work.key))))
         return stages.MODELS[stage.kind](*layers, sources=stage.sources, **settings)
 
@@ -121,7 +118,7 @@ class Training:
         with loop.precision(work.choice.policy), work.strategy.scope() if work.strategy else contextlib.nullcontext():
             self._model = self._model_of(work.network)
             stages.freeze(self._model, stage.freeze)
-            rate = keras.optimizers.schedules.CosineDecay(stage.learning_rate, self._steps * stage.epochs)
+            rate = schedules.learning_rate(stage, self._steps * stage.epochs)
             averaged = {"use_ema": True, "ema_momentum": stage.ema} if stage.ema else {}
             optimizer = keras.optimizers.AdamW(rate, weight_decay=stage.weight_decay, name="optimizer", **averaged)
             self._model.compile(optimizer=optimizer, jit_compile=work.choice.jit_compile)
@@ -211,27 +208,10 @@ class Training:
 
     def _feed(self, position: Position) -> Iterator:
         """Return the batches from where a training stands; only of this epoch where its pairs depend on the weights."""
-        plan = self._plan
-        if self._stage.hard_negatives:
-            drawn = plan(position.epoch)
-            if position.mined is None:
-                position.mined = self._mined(drawn, position.epoch)
-            mined = {**drawn, "item": position.mined}
-
-            def plan(epoch: int) -> dict[str, np.ndarray]:
-                return mined
-
-        begin = {"first_epoch": position.epoch, "first_step": len(position.values)}
-        sources = [side.source for side in self._sides["train"]]
-        batches, _ = data.batches(sources, plan, changes=self._stage.augment, share=self._loop.share, **begin)
+        if self._stage.hard_negatives and position.mined is None:
+            position.mined = self._epochs.mined(self._predict, position.epoch)
+        batches = self._epochs.batches(position.epoch, len(position.values), mined=position.mined, share=self._loop.share)
         return self._loop.feed(batches)
-
-    def _mined(self, drawn: Mapping[str, np.ndarray], epoch: int) -> np.ndarray:
-        """Return the items of an epoch's pairs with harder negatives, as the network embeds them now."""
-        sides = self._sides["train"]
-        embeddings = [scores.spread(side, scores.forward(self._predict, side)["embedding"]) for side in sides]
-        hardness = plans.hardness_at(epoch, self._stage.epochs, self._stage.hard_negatives)
-        return plans.with_hard_negatives(drawn, sides, embeddings, hardness=hardness, seed=self._work.seed, epoch=epoch)["item"]
 
     def _collect(self, position: Position, pending: list[tf.Tensor], bar: monitor.StageBar) -> None:
         """Fetch the values of the steps since the last time, write them for TensorBoard, and check them."""

@@ -94,15 +94,52 @@ def segments(static: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
 
     Args:
         static: float32 [frames, mel_filters] in dB, at least one frame.
-        spec: Lengths.
+        spec: Lengths, and whether pauses are left out.
 
     Returns:
         float32 [segments, mel_filters, segment_frames, 3] (F x T x C).
     """
-    features = with_deltas(padded(static, spec=spec), spec=spec)  # [frames, mel_filters, 3]
-    last = tf.shape(features)[0] - spec.segment_frames
-    count = 1 + -(-last // spec.segment_hop_frames)
-    starts = tf.minimum(tf.range(count) * spec.segment_hop_frames, last)
+    long_enough = padded(static, spec=spec)
+    features = with_deltas(long_enough, spec=spec)  # [frames, mel_filters, 3]
+    starts = segment_starts(long_enough, spec=spec)
     gathered = tf.gather(features, starts[:, None] + tf.range(spec.segment_frames))  # [segments, T, F, 3]
     # The reshape tells the shape, as tf.ensure_shape would, which LiteRT has not.
     return tf.reshape(tf.transpose(gathered, [0, 2, 1, 3]), [-1, spec.mel_filters, spec.segment_frames, 3])
+
+
+def segment_starts(static: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
+    """Return the first frame of each segment of an utterance, int32 [segments], rising.
+
+    Args:
+        static: float32 [frames, mel_filters] in dB, at least the frames of one segment.
+        spec: The hop, and, with `active_share`, which segments are left out as pauses.
+    """
+    starts = every_start(tf.shape(static)[0], spec=spec)
+    return tf.boolean_mask(starts, active_segments(static, spec=spec)) if spec.active_share else starts
+
+
+def every_start(frames: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
+    """Return the first frame of each segment of an utterance of so many frames, pauses as well, int32 [segments]."""
+    last = frames - spec.segment_frames
+    count = 1 + -(-last // spec.segment_hop_frames)
+    return tf.minimum(tf.range(count) * spec.segment_hop_frames, last)
+
+
+def active_segments(static: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
+    """Tell which segments of an utterance count, those of `every_start`: bool [segments].
+
+    Where `spec.active_share` is 0 all do. Else a frame is active whose mean over the Mel filters is within `spec.active_range_db` of the
+    loudest frame's, and a segment counts that has that share of active frames, or as many as any.
+
+    Args:
+        static: float32 [frames, mel_filters] in dB, at least the frames of one segment.
+        spec: The hop, the share and the range.
+    """
+    starts = every_start(tf.shape(static)[0], spec=spec)
+    if not spec.active_share:
+        return tf.fill(tf.shape(starts), True)
+    level = tf.reduce_mean(static, axis=1)  # [frames]
+    active = tf.cast(level >= tf.reduce_max(level) - spec.active_range_db, tf.float32)
+    before = tf.concat([[0.0], tf.cumsum(active)], axis=0)  # of each frame the active ones before it
+    share = (tf.gather(before, starts + spec.segment_frames) - tf.gather(before, starts)) / spec.segment_frames
+    return share >= tf.minimum(spec.active_share, tf.reduce_max(share))

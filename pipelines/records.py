@@ -72,7 +72,8 @@ def parse(serialised: tf.Tensor, *, domain: str, spec: Spec = Spec()) -> dict[st
 
     Returns:
         The clip's names (scalar strings), `part` (int64) and `inputs`: uint8 [n, 64, 64, 3] faces, or float32
-        [n, 64, 64, 3] segments with deltas; for audio also `pcm` (int16 [samples], empty unless it was stored).
+        [n, 64, 64, 3] segments with deltas; for audio also `log_mel` (float32 [frames, 64], static) and `pcm` (int16
+        [samples], empty unless it was stored).
     """
     parsed = tf.io.parse_single_example(serialised, FEATURES)
     record = {name: parsed[name] for name in (*NAMES, "part")}
@@ -80,7 +81,7 @@ def parse(serialised: tf.Tensor, *, domain: str, spec: Spec = Spec()) -> dict[st
         pixels = tf.io.decode_raw(parsed["faces"], tf.uint8)
         return record | {"inputs": tf.reshape(pixels, [-1, spec.face_size, spec.face_size, 3])}
     static = tf.reshape(tf.io.decode_raw(parsed["log_mel"], tf.float32), [-1, spec.mel_filters])
-    return record | {"inputs": mels.segments(static, spec=spec), "pcm": tf.io.decode_raw(parsed["pcm"], tf.int16)}
+    return record | {"inputs": mels.segments(static, spec=spec), "log_mel": static, "pcm": tf.io.decode_raw(parsed["pcm"], tf.int16)}
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -141,10 +142,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def spec_of(manifest: Mapping[str, Any]) -> Spec:
     """Return the spec that a set was built with; raises InputError where it is not this version's."""
     fields = {field.name for field in dataclasses.fields(Spec)}
-    if differing := sorted(fields ^ manifest["spec"].keys()):
+    held = {"active_share": Spec.active_share, "active_range_db": Spec.active_range_db} | manifest["spec"]  # younger than the schema
+    if differing := sorted(fields ^ held.keys()):
         set_name = f"{manifest['corpus']}/{manifest['domain']}"
         raise InputError(f"records of {set_name}: another version's spec ({', '.join(differing)}); build the set again with this version")
-    return Spec(**manifest["spec"])
+    return Spec(**held)
 
 
 def find_sets(folder: Path) -> list[Path]:
@@ -234,7 +236,7 @@ def read(folder: Path, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             else:
                 static = _array(features["log_mel"], "<f4").reshape(-1, spec.mel_filters)
                 pcm = _array(features["pcm"], "<i2") if "pcm" in features else np.zeros(0, np.int16)
-                yield record | {"inputs": segments(static).numpy(), "pcm": pcm}
+                yield record | {"inputs": segments(static).numpy(), "log_mel": static, "pcm": pcm}
 
 
 def _array(feature: tf.train.Feature, dtype) -> np.ndarray:

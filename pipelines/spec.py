@@ -88,6 +88,10 @@ class Spec:
     """Frames that a delta is fitted over (librosa's default)."""
     segment_frames: int = 64
     segment_hop_frames: int = 34
+    active_share: float = 0.0
+    """Share of a segment's frames that must be active; of an utterance without such a one the most active stay. 0: every segment counts."""
+    active_range_db: float = 30.0
+    """A frame is active whose mean over the Mel filters is at most so far below that of the utterance's loudest frame."""
     part_seconds: float = 60.0
     """Longer audio is cut into parts of at most this length."""
     silence_peak: float = 1e-3

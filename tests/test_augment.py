@@ -236,6 +236,35 @@ def test_a_mask_is_one_stretch_that_does_not_change_with_time(name, axis):
     assert max(lengths) <= 0.4 * 64 + 1 and np.ptp(lengths) > 10
 
 
+@pytest.mark.parametrize(("name", "axis"), [("time_mask", 2), ("frequency_mask", 1)])
+def test_several_masks_are_drawn_apart_and_the_first_stays(name, axis):
+    """What one mask covers is covered still, most of the time more, in up to three stretches."""
+    before, one = segments_with(**{name: 0.2})
+    _, three = segments_with(**{name: 0.2, f"{name}s": 3})
+    stretches, more = [], []
+    for few, many in zip(one, three, strict=True):
+        first, all_masks = (np.moveaxis((shown[..., 1:] == 0).all(axis=-1), axis - 1, 0).all(axis=1) for shown in (few, many))
+        assert all_masks[first].all()
+        stretches.append(np.sum(np.diff(np.concatenate([[0], all_masks.astype(int)])) == 1))
+        more.append(all_masks.sum() - first.sum())
+        rest = np.flatnonzero(~all_masks)
+    np.testing.assert_allclose(np.moveaxis(three[-1], axis - 1, 0)[rest], np.moveaxis(before[-1], axis - 1, 0)[rest], atol=1e-4)
+    assert max(stretches) == 3 and max(more) > 8
+
+
+def test_masks_of_one_kind_do_not_move_those_of_the_other():
+    _, plain = segments_with(time_mask=0.2, frequency_mask=0.2)
+    _, more = segments_with(time_mask=0.2, frequency_mask=0.2, time_masks=3)
+    bins = [(shown[..., 1:] == 0).all(axis=(2, 3)) for shown in (plain, more)]
+    np.testing.assert_array_equal(*bins)
+    assert bins[0].any()
+
+
+def test_changes_of_the_waveform_are_not_made_here():
+    batch = BATCHES["segments"]()
+    assert augment.augmented(batch, Augment(speed=0.1, noise=0.1, variants=3), domains={SEGMENTS}) is batch
+
+
 def test_what_comes_in_from_beyond_the_edge_is_held_and_has_no_derivative():
     before, after = segments_with(time_shift=0.3)
     moves = set()
@@ -249,3 +278,19 @@ def test_what_comes_in_from_beyond_the_edge_is_held_and_has_no_derivative():
         np.testing.assert_allclose(held, np.repeat(segment[:, [0 if later else -1], 0], count, axis=1), atol=1e-4)
         moves.add(-count if later else count)
     assert max(moves) > 5 and min(moves) < -5 and max(map(abs, moves)) <= 0.3 * 64 + 1
+
+
+def test_a_stretched_mel_axis_shows_each_bin_where_it_was_heard():
+    """A segment whose bin f holds f in every channel shows f * w in row f, up to the highest bin; w differs from segment to segment."""
+    ramp = np.broadcast_to(np.arange(64, dtype=np.float32)[None, :, None, None], (12, 64, 64, 3))
+    after = augment.changed_segments(tf.constant(ramp), SEEDS, Augment(frequency_warp=0.2)).numpy()
+    factors = after[:, 32, 0, 0] / 32
+    assert factors.min() >= 0.8 and factors.max() <= 1.2 and np.ptp(factors) > 0.1
+    expected = np.minimum(np.arange(64)[None] * factors[:, None], 63)
+    np.testing.assert_allclose(after, np.broadcast_to(expected[:, :, None, None], after.shape), rtol=1e-4, atol=1e-4)
+
+
+def test_a_stretch_leaves_the_other_draws_as_they_are():
+    _, one = segments_with(gain_db=4.0, time_mask=0.3)
+    _, other = segments_with(gain_db=4.0, time_mask=0.3, frequency_warp=1e-9)
+    np.testing.assert_allclose(one, other, atol=1e-4)

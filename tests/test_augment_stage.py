@@ -61,6 +61,11 @@ def test_a_setting_says_it_too():
         ("{'flip': '0.5'}", "augment: flip: expected float; received '0.5'"),
         ("{'flip': 1.5}", r"augment: flip must be in \[0, 1\]; received 1.5"),
         ("{'scale': 1}", r"augment: scale must be in \[0, 0.9\]; received 1.0"),
+        ("{'speed': 0.6}", r"augment: speed must be in \[0, 0.5\]; received 0.6"),
+        ("{'noise': 1.5}", r"augment: noise must be in \[0, 1\]; received 1.5"),
+        ("{'time_masks': 0}", r"augment: time_masks must be in \[1, 8\]; received 0"),
+        ("{'frequency_masks': 2.0}", "augment: frequency_masks: expected int; received 2.0"),
+        ("{'variants': 9}", r"augment: variants must be in \[1, 8\]; received 9"),
         ("{'gain_db': -1}", r"augment: gain_db must be in \[0, 100\]; received -1.0"),
     ],
 )

@@ -1,5 +1,7 @@
 """The log-Mel against librosa, by hand, and at its edges."""
 
+import dataclasses
+
 import librosa
 import numpy as np
 import pytest
@@ -83,3 +85,29 @@ def test_log_mel_of_a_real_file_equals_librosa_from_the_file_on(corpora, file):
     theirs, _ = librosa.load(corpora / file, sr=16000, mono=True)
     assert track.seconds == pytest.approx(theirs.size / 16000, abs=1 / 16000)
     np.testing.assert_allclose(mels.log_mel(waveform), librosa_log_mel(theirs), atol=1e-3)
+
+
+def test_pauses_are_left_out_where_the_spec_asks():
+    """Of 6 segments of 64 frames, one every 32, over 224 frames: frames 0 to 99 are loud, 100 to 223 are 40 dB softer.
+
+    Active frames of the segments from 0, 32, 64, 96, 128 and 160: 64, 64, 36, 4, 0, 0.
+    """
+    static = np.where(np.arange(224)[:, None] < 100, -20.0, -60.0) * np.ones((1, 64), np.float32)
+    static = tf.constant(static, tf.float32)
+    spec = Spec(segment_hop_frames=32)
+    for share, starts in ((0.0, [0, 32, 64, 96, 128, 160]), (0.01, [0, 32, 64, 96]), (0.5, [0, 32, 64]), (0.6, [0, 32]), (1.0, [0, 32])):
+        changed = dataclasses.replace(spec, active_share=share)
+        assert mels.segment_starts(static, spec=changed).numpy().tolist() == starts
+        assert mels.segments(static, spec=changed).shape == (len(starts), 64, 64, 3)
+        every = mels.every_start(224, spec=spec).numpy()
+        assert every[mels.active_segments(static, spec=changed).numpy()].tolist() == starts
+    assert len(mels.segment_starts(static, spec=dataclasses.replace(spec, active_share=0.5, active_range_db=50.0))) == 6
+
+
+def test_the_most_active_segments_stay_where_none_is_active_enough():
+    """A click of 3 frames in silence: no segment is half active, those that hold it are kept."""
+    static = np.full((200, 64), -100.0, np.float32)
+    static[70:73] = -10.0
+    spec = Spec(segment_hop_frames=32, active_share=0.5)
+    assert mels.segment_starts(tf.constant(static), spec=spec).numpy().tolist() == [32, 64]
+    assert len(mels.segment_starts(tf.fill([200, 64], -100.0), spec=spec)) == len(mels.every_start(200, spec=spec))

@@ -35,6 +35,9 @@ FEATURES = {
     "bfloat16": {"bfloat16": True},
     "hard": {"hardness": 0.9},
     "heads": {"heads": True},
+    "mixed": {"mixup": 1.0, "dropout": 0.4, "changes": True},
+    "balanced": {"balanced": True},
+    "mixed parts": {"mixup": 0.5, "balanced": True, "accumulate": 3},
 }
 EACH = [(kind, feature) for feature in list(FEATURES)[:10] for kind in ("supervised", "joint")]
 CASES = [
@@ -43,6 +46,8 @@ CASES = [
     *(("contrastive", feature) for feature in ("dropout", "parts", "all", "bfloat16", "hard")),
     *(("joint of three", feature) for feature in ("parts", "all", "hard", "heads")),
     *(("joint", feature) for feature in ("hard", "heads")),
+    *((kind, feature) for kind in ("supervised", "joint") for feature in ("mixed", "balanced", "mixed parts")),
+    ("joint of three", "mixed parts"),
 ]
 FITTED = [("supervised", "all"), ("contrastive", "dropout"), ("joint of three", "heads")]
 MEASURED = ("supervised", "contrastive", "joint of three")
@@ -59,7 +64,7 @@ def prepare(strategy, kind: str, options: dict):
     from keras import ops
     from sources import SIZE, random_source, whole
 
-    from kerasemo import losses, plans, scores, stages
+    from kerasemo import losses, plans, preparation, scores, stages
     from kerasemo.config import Network
     from kerasemo.model import build_network
     from pipelines.spec import Spec
@@ -89,6 +94,7 @@ def prepare(strategy, kind: str, options: dict):
             label_smoothing=0.1,
             contrastive_weight=2.0,
             margin=1.2,
+            class_weights=preparation.class_weights(sides) if "balanced" in options else None,
             **{key: options[key] for key in ("clip_norm", "accumulate") if key in options},
         )
         stages.freeze(model, options.get("freeze", ()))
@@ -104,6 +110,8 @@ def prepare(strategy, kind: str, options: dict):
         predict = scores.predictor(model)
         embeddings = [predict(source.inputs, source.domain)["embedding"] for source in sources]
         drawn = plans.with_hard_negatives(drawn, sides, embeddings, hardness=options["hardness"], seed=3, epoch=0)
+    if "mixup" in options:
+        drawn = plans.mixed(drawn, alpha=options["mixup"], seed=3, epoch=0)
     return model, sources, {key: value[:STEPS] for key, value in drawn.items()}
 
 

@@ -18,11 +18,21 @@ from synthetic_sets import write_two_sources
 ROOT = Path(__file__).resolve().parents[1]
 BOTH = ["enterface/visual", "savee/audio"]
 EVERYTHING = {"batch": 8, "epochs": 3, "learning_rate": 1e-2, "clip_norm": 0.5, "ema": 0.9, "augment": True}
+RECIPE = {"steps": 6, "mixup": 0.4, "balance": "classes", "warmup": 0.2, "labelled": 4, "test_hop_frames": 17}
+RECIPE |= {"augment": {"noise": 0.1, "speed": 0.1, "time_mask": 0.2, "time_masks": 2, "flip": 0.5}}
 STAGES = {
     "pretrain": {"kind": "supervised", "sources": ["enterface/visual"], "batch": 8, "epochs": 4, "learning_rate": 1e-2},
-    "transfer": {"kind": "supervised", "sources": ["savee/audio"], "start_from": "pretrain", "accumulate": 2, **EVERYTHING},
+    "transfer": {"kind": "supervised", "sources": ["savee/audio"], "start_from": "pretrain", "accumulate": 2, **EVERYTHING, **RECIPE},
     "contrastive": {"kind": "contrastive", "sources": BOTH, "start_from": "transfer", "hard_negatives": 0.8, **EVERYTHING},
-    "joint": {"kind": "joint", "sources": BOTH, "start_from": "transfer", "hard_negatives": 0.8, "freeze": ["stage1"], **EVERYTHING},
+    "joint": {
+        "kind": "joint",
+        "sources": BOTH,
+        "start_from": "transfer",
+        "hard_negatives": 0.8,
+        "freeze": ["stage1"],
+        **EVERYTHING,
+        **RECIPE,
+    },
 }
 KINDS = ("pretrain", "transfer", "contrastive", "joint")
 
@@ -93,7 +103,7 @@ def outcome(folder: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory) -> tuple[Path, Path]:
-    return write_two_sources(tmp_path_factory.mktemp("given"), **STAGES)
+    return write_two_sources(tmp_path_factory.mktemp("given"), waveform=True, **STAGES)
 
 
 @pytest.fixture(scope="module")

@@ -263,7 +263,8 @@ def test_every_end_of_the_space_is_an_experiment_that_is_read_back_as_it_was(exp
     own = config.read_experiment(str(experiment) if name == "toy" else name)
     for stage in own.stages:
         entries = space.entries(own, stage.name)
-        assert {"dropout", "width"} & {entry.name for entry in entries} == ({"dropout", "width"} if not stage.start_from else set())
+        of_network = {"width", "dropout"} if stage.kind == "supervised" else {"width"}  # pairs go without dropout in the space
+        assert {"dropout", "width"} & {entry.name for entry in entries} == (set() if stage.start_from else of_network)
         at = {"low": (0, "low"), "high": (-1, "high")}[end]
         values = {entry.name: entry.choices[at[0]] if entry.choices else getattr(entry, at[1]) for entry in entries}
         made = space.with_values(own, stage.name, values, epochs=7)
@@ -298,3 +299,10 @@ def test_help_imports_nothing_heavy():
     assert "'kerasemo.space'" in finished.stderr
     for heavy in ("tensorflow", "keras", "keras_tuner", "numpy", "rich"):
         assert f"'{heavy}'" not in finished.stderr, heavy
+
+
+def test_stronger_changes_are_of_as_many_masks_and_versions():
+    own = config.read_experiment("sample", ["joint.augment={'time_masks': 3, 'variants': 4, 'speed': 0.4, 'noise': 0.1, 'flip': 0.2}"])
+    changed = space.with_values(own, "joint", {"augmentation": 1.5}, epochs=1).stage("joint").augment
+    assert (changed.time_masks, changed.frequency_masks, changed.variants) == (3, 1, 4)
+    assert (changed.speed, changed.noise, changed.flip) == (0.5, 0.15, 0.3)
