@@ -65,12 +65,12 @@ def sides_of(records: Path | None, source: str):
     """Return the train and the validation side of a source, or of faces with stripes that are hard to tell apart."""
     import numpy as np
 
-    from kerasemo import chain, data
+    from kerasemo import chain, data, holdings
     from pipelines.spec import EMOTIONS
 
     if records:
         sides = chain.gated_sides(records, [source], trained_on=[source], protocol="speaker-independent", fold=0)
-        return [chain.side_of(data.read_source(records, source), sides, side) for side in ("train", "validation")]
+        return [holdings.side_of(data.read_source(records, source), sides, side) for side in ("train", "validation")]
     random = np.random.default_rng(0)
     found = []
     for clips in (300, 120):

@@ -10,6 +10,7 @@ VERBS = {
     "train": "kerasemo.train",
     "tune": "kerasemo.tune",
     "evaluate": "kerasemo.evaluate",
+    "reproduce": "kerasemo.reproduce",
     "export": "kerasemo.export",
     "predict": "kerasemo.predict",
     "client": "kerasemo.client",

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,8 @@ import tensorflow as tf
 from kerasemo import data, devices, runs, scores, splits
 from kerasemo.assignment import Assignment
 from kerasemo.config import Experiment, Stage
-from kerasemo.settings import numbered
+from kerasemo.holdings import Holdings, raise_all, side_of
 from kerasemo.training import Training
-from pipelines import records
 from pipelines.spec import EMOTIONS, InputError
 
 
@@ -42,6 +42,8 @@ class Run:
     checkpoint_seconds: float = 10.0
     profile: tuple[int, int] | None = None
     """See `kerasemo.assignment.Assignment`."""
+    keep_copies: bool = False
+    """Whether copies of test clips inside a publisher's split stay in training; see `kerasemo.splits.gate`."""
 
 
 def per_step(stage: Stage) -> int:
@@ -58,65 +60,48 @@ def most_replicas(devices: int, stages: Sequence[Stage]) -> int:
     return next(count for count in range(devices, 0, -1) if not any(per_step(stage) % (count * stage.accumulate) for stage in stages))
 
 
-def rows_by_source(records_folder: Path, sources: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Return the manifests' rows of every set that there is of the corpora of some sources."""
-    folders, problems = {}, []
-    for source in sources:
-        try:
-            folders[source] = data.set_folder(records_folder, source)
-        except InputError as error:
-            problems.append(str(error))
-    raise_all(problems)
-    for corpus in sorted({source.partition("/")[0] for source in sources}):
-        folders |= {f"{corpus}/{folder.name}": folder for folder in records.find_sets(records_folder / corpus)}
-    return {source: records.read_manifest(folder)["clips"] for source, folder in sorted(folders.items())}
-
-
-def raise_all(problems: Sequence[str]) -> None:
-    """Raise one InputError that tells all problems, where there are any."""
-    if problems:
-        raise InputError(numbered(list(dict.fromkeys(problems))))
-
-
-def gated_sides(records_folder: Path, sources: Sequence[str], *, trained_on: Sequence[str], protocol: str, fold: int) -> splits.Sides:
+def gated_sides(
+    records_folder: Path, sources: Sequence[str], *, trained_on: Sequence[str], protocol: str, fold: int, keep_copies: bool = False
+) -> splits.Sides:
     """Return the sides of some sources and of those trained on, through the gate; a corpus that is not trained on is all test."""
-    rows = rows_by_source(records_folder, sorted({*sources, *trained_on}))
-    trained = {source.partition("/")[0] for source in trained_on}
-    rows = {source: clips for source, clips in rows.items() if clips or source in trained_on}
-    return splits.sides(rows, protocol=protocol, fold=fold, foreign={source.partition("/")[0] for source in rows} - trained)
-
-
-def side_of(source: data.Source, sides: splits.Sides, side: str) -> data.Side:
-    """Return the items of a source's clips that are on a side."""
-    ids = set(sides.ids[source.name][side])
-    return data.Side(source, source.items_of([index for index, row in enumerate(source.rows) if row["id"] in ids]))
+    held = Holdings(records_folder, sorted({*sources, *trained_on}))
+    return held.sides(protocol=protocol, fold=fold, trained_on=trained_on, keep_copies=keep_copies)
 
 
 class Chain:
-    """The stages of one run: their keys, what of them is there, and the training of what is not."""
+    """The stages of one run: their keys, what of them is there, and the training of what is not.
 
-    def __init__(self, run: Run, stages: Sequence[Stage], *, log: Callable[[str], None] = lambda line: None):
+    Args:
+        run: What is asked for.
+        stages: Those of the run, each behind the one it starts from; the last is the one that is asked for.
+        log: Called with each line about what is done or reused.
+        held: The records of these sources at least, where they are read for several runs; None: read here.
+        folder_of: Names the folder of a stage by its name and the digest of its key; None: `RUN/STAGE`.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        stages: Sequence[Stage],
+        *,
+        log: Callable[[str], None] = lambda line: None,
+        held: Holdings | None = None,
+        folder_of: Callable[[str, str], Path] | None = None,
+    ):
         self._run = run
         self._stages = {stage.name: stage for stage in stages}
         self._log = log
+        self._folder_of = folder_of
         sources = list(dict.fromkeys(source for stage in stages for source in stage.sources))
-        rows = rows_by_source(run.records, sources)
-        self._corpus_emotions = {
-            source: scores.in_order(
-                {row["emotion"] for other in rows if other.split("/")[0] == source.split("/")[0] for row in rows[other]}
-            )
-            for source in sources
-        }
-        self._sides = splits.sides(rows, protocol=run.protocol, fold=run.fold)
-        folds = max(split.folds for split in self._sides.splits.values())
-        if run.fold >= folds:
+        self._held = held or Holdings(run.records, sources)
+        self._sides = self._held.sides(protocol=run.protocol, fold=run.fold, keep_copies=run.keep_copies)
+        self._folds = self._held.folds(sources, protocol=run.protocol)
+        if folder_of is None and run.fold >= (folds := max(self._folds.values())):  # of several stages fold k is k mod K
             raise InputError(f"--fold {run.fold}: these corpora have {folds} folds under {run.protocol}; expected 0 to {folds - 1}")
-        self._manifests = {source: data.manifest_hash(data.set_folder(run.records, source)) for source in sources}
         alone = devices.workers() == 1
         self._replicas = (alone and run.replicas) or devices.replica_count(None)
         if alone and not run.replicas:
             self._replicas = most_replicas(self._replicas, stages)
-        self._loaded: dict[str, data.Source] = {}
 
     def check(self) -> dict[str, Training]:
         """Check every stage's folder, settings and records, before the first is trained; return the trainings that are to be.
@@ -176,7 +161,7 @@ class Chain:
         Raises:
             InputError: The folder holds the stage with another key; the message names what differs.
         """
-        folder = self._folder(stage)
+        folder = self.folder(stage)
         try:
             held = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
             held["key"]
@@ -184,7 +169,7 @@ class Chain:
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{folder / 'stage.json'}: damaged ({error}); remove the folder or name another --run") from error
-        differences = list(runs.differences(held["key"], self._key(stage)))
+        differences = list(runs.differences(held["key"], self.key(stage)))
         if differences:
             raise InputError(
                 f"{folder}: holds stage {stage.name!r} trained otherwise ({'; '.join(differences)}); ask for the same, "
@@ -197,11 +182,17 @@ class Chain:
 
     def source(self, name: str) -> data.Source:
         """Return a source's arrays, read once."""
-        if name not in self._loaded:
-            self._loaded[name] = data.read_source(self._run.records, name)
-        return self._loaded[name]
+        return self._held.source(name)
 
-    def _folder(self, stage: Stage) -> Path:
+    def lineage(self, stage: Stage) -> list[Stage]:
+        """Return a stage with those that it starts from, itself last."""
+        parent = self._parent(stage)
+        return [*(self.lineage(parent) if parent else ()), stage]
+
+    def folder(self, stage: Stage) -> Path:
+        """Return the folder of a stage."""
+        if self._folder_of is not None:
+            return self._folder_of(stage.name, runs.digest(self.key(stage)))
         last = list(self._stages)[-1]
         return (self._run.folder if stage.name == last else self._run.parents or self._run.folder) / stage.name
 
@@ -212,24 +203,33 @@ class Chain:
         """Return a stage with the epochs that it is to have: --epochs is for those that run, not for those that are done."""
         if self._run.epochs is None:
             return stage
-        done = runs.finished(self._folder(stage))
+        if self._folder_of is not None:  # other epochs are another key, in a folder of its own
+            return dataclasses.replace(stage, epochs=self._run.epochs)
+        done = runs.finished(self.folder(stage))
         asked_for = stage.name == list(self._stages)[-1]
         return dataclasses.replace(stage, epochs=done["epochs"] if done and not asked_for else self._run.epochs)
 
-    def _key(self, stage: Stage) -> dict[str, Any]:
-        """Return all that a stage's result depends on, as JSON gives it back."""
+    def key(self, stage: Stage) -> dict[str, Any]:
+        """Return all that a stage's result depends on, as JSON gives it back.
+
+        Its `fold` is the first of those in which the corpora of its lineage are split alike: of a publisher's split, which is the
+        same in every fold, 0.
+        """
         parent = self._parent(stage)
+        sources = {source for own in self.lineage(stage) for source in own.sources}
         document = {
             "stage": dataclasses.asdict(self._resolved(stage)),
             "network": dataclasses.asdict(self._run.experiment.network),
-            "records": {source: self._manifests[source] for source in stage.sources},
+            "records": {source: self._held.manifests[source] for source in stage.sources},
             "sides": {source: self._sides.digests[source] for source in stage.sources},
-            "emotions": {source: self._corpus_emotions[source] for source in stage.sources},
+            "emotions": {source: self._held.emotions[source] for source in stage.sources},
             "protocol": self._run.protocol,
-            "fold": self._run.fold,
+            "fold": self._run.fold % math.lcm(*(self._folds[source] for source in sources)),
             "seed": self._run.seed,
-            "parent": runs.digest(self._key(parent)) if parent else "",
+            "parent": runs.digest(self.key(parent)) if parent else "",
         }
+        if self._run.keep_copies and any(self._sides.splits[source.partition("/")[0]].publisher for source in sources):
+            document["keep_copies"] = True
         return json.loads(json.dumps(document))
 
     def _emotions(self, stage: Stage) -> list[str]:
@@ -245,17 +245,18 @@ class Chain:
         assignment = Assignment(
             stage=self._resolved(stage),
             network=self._run.experiment.network,
-            folder=self._folder(stage),
-            key=self._key(stage),
+            folder=self.folder(stage),
+            key=self.key(stage),
             sides={side: [side_of(self.source(name), self._sides, side) for name in stage.sources] for side in splits.SIDES},
             emotions=self._emotions(stage),
             split={source: self._sides.report["sources"][source] for source in stage.sources},
-            parent=self._folder(parent) if parent else None,
+            parent=self.folder(parent) if parent else None,
             seed=int(hashlib.sha256(f"{self._run.seed} {stage.name}".encode()).hexdigest()[:7], 16),
             strategy=strategy,
             choice=choice,
             scored=self._run.scored,
             records=self._run.records.absolute(),
+            experiment=self._run.experiment.name,
             checkpoint_seconds=self._run.checkpoint_seconds,
             profile=self._run.profile,
         )
@@ -266,5 +267,4 @@ def describe_sides(sides: splits.Sides, source: str) -> str:
     """Return how many clips of a source are on each side, and what the gate dropped."""
     facts = sides.report["sources"][source]
     counts = ", ".join(f"{facts[side]} {side}" for side in splits.SIDES)
-    dropped = facts["dropped_train"] + facts["dropped_validation"]
-    return f"{counts} clips" + (f"; deduplicated: {dropped} copies of clips on a later side left out" if dropped else "")
+    return "; ".join(filter(None, (f"{counts} clips", splits.stamp(facts))))

@@ -41,7 +41,7 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
     Raises:
         InputError: No such stage, or records that are not those it was trained on.
     """
-    from kerasemo import chain, data, fused, lineage, matching, scores
+    from kerasemo import answers, fused, holdings, lineage, matching, scores, utterances
 
     of = lineage.find(options.run, options.stage)
     result, trained = of.result, of.result["trained_emotions"]
@@ -51,25 +51,20 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
     predict, seen = of.network()
     stage_before = result["key"]["stage"]["start_from"] or None
     predict_before, seen_before = of.network(-2) if stage_before else (None, [False] * len(DOMAINS))
-    load = load or (lambda source: data.read_source(options.records, source))
+    load = utterances.loader(options.records, result["key"]["stage"], load)
     both = fused.Both(of, sides, predict, seen, asked=asked)
     scored, left_out, after, before = {}, {}, {}, {}
     for source in asked:
-        domain = source.partition("/")[2]
-        if source not in sides.ids:
-            left_out[source] = "no clip in it"
-        elif not seen[DOMAINS.index(domain)]:
-            left_out[source] = f"the network has not been trained on {domain} yet"
-        elif result["kind"] == "contrastive" and source not in result["trained_on"]:
-            left_out[source] = "a contrastive stage has no answers of its own; it is scored by pairs of the sources it was trained on"
+        reason = "no clip in it" if source not in sides.ids else answers.why_not_scored(result, source, seen)
+        if reason := reason or utterances.why_not_read(options.records, source, result["key"]["stage"]):
+            left_out[source] = reason
         elif result["kind"] == "contrastive" and result["scored"] != "test":
             left_out[source] = f"a contrastive stage is scored when it is trained, and this one was on the {result['scored']} side"
         else:
             loaded = load(source)
             both.validate(loaded)
-            side = chain.side_of(loaded, sides, "test")
-            reason = _not_scorable(side, side.source.emotions, trained)
-            if reason:
+            side = holdings.side_of(loaded, sides, "test")
+            if reason := answers.why_not_scorable(side, trained, name="test"):
                 left_out[source] = reason
                 continue
             outputs = scores.forward(predict, side)
@@ -77,7 +72,7 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
                 left_out[source] = "the network has a head for each source of its stage, and none for this one"
                 continue
             after[source] = scores.embedded_clips(outputs, side)
-            if seen_before[DOMAINS.index(domain)]:
+            if seen_before[side.source.domain]:
                 before[source] = scores.embedded_clips(scores.forward(predict_before, side), side)
             if result["kind"] == "contrastive":
                 scored[source] = result["sources"][source]
@@ -85,6 +80,7 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
                 scored[source], _ = scores.score_outputs(outputs, side, trained=trained)
             both.test(side, outputs)
             scored[source]["deduplicated"] = any(sides.dropped[source].values())
+            scored[source]["transductive"] = utterances.is_transductive(source, result["key"]["stage"])
             scored[source]["publisher_split"] = sides.splits[source.partition("/")[0]].publisher
     scored |= both.scores(load, alone=scored)
     document = {key: result[key] for key in ("stage", "protocol", "fold", "trained_on")}
@@ -96,14 +92,6 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
     }
     left_out |= dict.fromkeys(missing, f"no records in {options.records}")
     return document | {"sources": scored, "not_scored": left_out, "matching": second_task}
-
-
-def _not_scorable(side, corpus: Sequence[str], trained: Sequence[str]) -> str:
-    if not len(side.items):
-        return "no clip on the test side of this fold"
-    shared = set(corpus) & set(trained)
-    test = {side.source.rows[clip]["emotion"] for clip in side.source.clip_of[side.items]}
-    return "" if shared & test else f"no emotion in common with those trained on ({', '.join(trained)})"
 
 
 def _parser() -> Parser:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasemo import data, fusion, lineage, metrics, scores
-from kerasemo.chain import side_of
+from kerasemo import data, fusion, lineage, metrics, scores, utterances
 from kerasemo.fusion import Fusion
+from kerasemo.holdings import side_of
 from kerasemo.splits import Sides
 from pipelines.spec import DOMAINS
 
@@ -158,7 +158,7 @@ class Both:
             fusions = {kind: self.fusion(kind, load) for kind in ("masked", "served")}
             own = score(pair, corpus=self._emotions[corpus], trained=self._trained, **fusions)
             if own is not None:
-                stamps = ("deduplicated", "publisher_split")
+                stamps = ("deduplicated", "publisher_split", "transductive")
                 own |= {stamp: any(alone[f"{corpus}/{domain}"][stamp] for domain in DOMAINS) for stamp in stamps}
                 found[f"{corpus}/{FUSED}"] = own
         return found
@@ -188,4 +188,4 @@ def fitted(run: Path, stage: str, records: Path) -> Fusion:
     of = lineage.find(run, stage)
     sides = of.sides(records, asked=of.trained_on, there=lineage.sources_in(records))
     both = Both(of, sides, *of.network(), asked=())
-    return both.fusion("served", lambda source: data.read_source(records, source))
+    return both.fusion("served", utterances.loader(records, of.result["key"]["stage"]))

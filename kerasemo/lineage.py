@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kerasemo import chain, runs, scores, splits
+from kerasemo import runs, scores, splits
+from kerasemo.holdings import Holdings
 from pipelines import records
 from pipelines.spec import InputError
 
@@ -16,9 +17,10 @@ from pipelines.spec import InputError
 class Lineage:
     """A finished stage and those it started from."""
 
-    run: Path
+    folders: Sequence[Path]
+    """Where each stands, the stage itself last."""
     stages: Sequence[dict[str, Any]]
-    """What the `metrics.json` of each says, the stage itself last."""
+    """What the `metrics.json` of each says."""
 
     @property
     def result(self) -> dict[str, Any]:
@@ -30,13 +32,17 @@ class Lineage:
         """Every source that one of the stages was trained on, sorted."""
         return sorted({source for stage in self.stages for source in stage["trained_on"]})
 
-    def sides(self, records_folder: Path, *, asked: Sequence[str], there: Sequence[str]) -> splits.Sides:
+    def sides(
+        self, records_folder: Path, *, asked: Sequence[str], there: Sequence[str], held: Holdings | None = None, foreign: bool = True
+    ) -> splits.Sides:
         """Return the sides of some sources, through the gate, as they were in the training.
 
         Args:
             records_folder: Those of the training.
             asked: The sources.
             there: All that are in the folder.
+            held: The same records, where they are read already: then its sources, and not those asked for, pass the gate together.
+            foreign: Whether a corpus that no stage was trained on is all test; else it is split as if it had been.
 
         Raises:
             InputError: A test clip could have been trained on: records that a stage was trained on are missing, or split otherwise.
@@ -47,8 +53,9 @@ class Lineage:
                 f"{records_folder}: lacks {', '.join(absent)}, which stage {self.result['stage']!r} comes from, so nothing shows that "
                 "no test clip was trained on; name the records of the training"
             )
-        split = {key: self.result[key] for key in ("protocol", "fold")}
-        sides = chain.gated_sides(records_folder, asked, trained_on=self.trained_on, **split)
+        held = held or Holdings(records_folder, sorted({*asked, *self.trained_on}))
+        split = {key: self.result[key] for key in ("protocol", "fold")} | {"keep_copies": self.result["key"].get("keep_copies", False)}
+        sides = held.sides(**split, trained_on=self.trained_on if foreign else None)
         for stage in self.stages:
             for source, digest in stage["key"]["sides"].items():
                 if source in sides.digests and sides.digests[source] != digest:
@@ -61,7 +68,7 @@ class Lineage:
     def network(self, index: int = -1) -> tuple[Callable, np.ndarray]:
         """Return what runs the network of a stage (see `scores.predictor`), and bool [domains]: which it has been trained on."""
         result = self.stages[index]
-        network = runs.load_network(self.run / result["stage"], result)
+        network = runs.load_network(self.folders[index], result)
         return scores.predictor(network, heads=runs.heads_of(result["key"])), runs.seen_domains(network)
 
 
@@ -79,13 +86,17 @@ def find(run: Path, stage: str | None) -> Lineage:
         if not names:
             raise InputError(f"{run}: no finished stage in it; train one with python -m kerasemo.train --run {run}")
         stage = "joint" if "joint" in names else names[-1]
+    folders: list[Path] = []
     stages: list[dict[str, Any]] = []
     while stage:
         if stage not in names:
             raise InputError(f"{run}: stage {stage!r} is not finished there; it has {', '.join(sorted(names)) or 'none'}")
+        folders.insert(0, run / stage)
         stages.insert(0, runs.finished(run / stage))
-        stage = stages[0]["key"]["stage"]["start_from"]
-    return Lineage(run, stages)
+        stage, key = stages[0]["key"]["stage"]["start_from"], stages[0]["key"]
+        if stage and (by_key := runs.folder_name(stage, key["parent"])) in names:
+            stage = by_key
+    return Lineage(folders, stages)
 
 
 def sources_in(folder: Path) -> list[str]:

@@ -46,6 +46,7 @@ def finish(
     board.close()
     result = {
         "key": work.key,
+        "experiment": work.experiment,
         "stage": work.stage.name,
         "kind": work.stage.kind,
         "protocol": work.key["protocol"],
@@ -57,6 +58,7 @@ def finish(
         "history": history,
         "split": work.split,
         "scored": work.scored,
+        "transductive": work.stage.speaker_normalization,
         "sources": sources,
     }
     records.write_json(work.folder / "metrics.json", result)

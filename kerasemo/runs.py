@@ -69,6 +69,15 @@ def digest(document: Any) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
+def folder_name(stage: str, digest: str) -> str:
+    """Return the name of a stage's folder where folders are found by key: several of one stage side by side.
+
+    >>> folder_name("transfer", "0123456789abcdef")
+    'transfer-0123456789ab'
+    """
+    return f"{stage}-{digest[:12]}"
+
+
 def versions() -> dict[str, str]:
     """Return the versions that a result was made with."""
     names = ("kerasemo", "tensorflow", "keras", "numpy", "opencv-python-headless", "librosa", "av")

@@ -22,6 +22,9 @@ NUMBERS = (
 )
 """The columns that stand to the right."""
 
+TEXTS = ("stage", "stages", "source", "scored by", "how")
+"""Those of a reproduction that stand to the left; all others stand to the right."""
+
 
 def _console() -> Console:
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False)
@@ -60,6 +63,21 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     console = _console()
     _print_sources(console, result)
     _print_rest(console, result)
+
+
+def print_reproduction(title: str, tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]], notes: Sequence[str]) -> None:
+    """Print tables, each (title, columns, rows), below the title of all, and what is to be known of them."""
+    console = _console()
+    console.print(title, style="bold", soft_wrap=True, markup=False)
+    for name, columns, rows in tables:
+        table = Table(box=SIMPLE, pad_edge=False)
+        for column in columns:
+            table.add_column(column, justify="left" if column in TEXTS else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        _print(console, name, table)
+    for note in notes:
+        console.print(note, soft_wrap=True, markup=False)
 
 
 def print_served(result: Mapping[str, Any]) -> None:
@@ -163,6 +181,8 @@ def _notes(score: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is to be known of a source's score beside its figures."""
     if score.get("publisher_split"):
         yield "its publisher's own split, whatever the protocol"
+    if score.get("transductive"):
+        yield "transductive: each clip normalised by the statistics of all clips of its speaker, so that it needs more of them"
     if score.get("deduplicated"):
         yield "deduplicated: copies of its test clips were left out of training and validation"
     if score.get("left_out"):

@@ -23,12 +23,17 @@ def write_set(
     items: int = 3,
     seed: int = 0,
     only_first: tuple[str, ...] = (),
+    published: tuple[str, ...] = (),
+    copies: int = 0,
+    waveform: bool = False,
 ) -> Path:
     """Write `OUT/NAME/DOMAIN`: for each speaker and emotion `takes` clips of `items` faces or segments; return the folder.
 
-    The first speaker has clips of the emotions `only_first` besides.
+    The first speaker has clips of the emotions `only_first` besides. With `published`, the side of each speaker, the split is the
+    publisher's, nobody knows the speakers, and so many `copies` of clips of the first speaker stand on the last one's side.
 
-    Every emotion has stripes of a width of its own, along the rows: a texture, for a network that pools over places.
+    Every emotion has stripes of a width of its own, along the rows: a texture, for a network that pools over places. With `waveform` the
+    log-Mels are those of a sound that is kept, a tone of the emotion's own and noise.
     """
     name, _, domain = source.partition("/")
     suffix = "avi" if domain == "visual" else "wav"
@@ -38,10 +43,11 @@ def write_set(
             path=Path(f"s{speaker}"),
             corpus=name,
             domain=domain,
-            speaker=f"{name}:{speaker}",
+            speaker="" if published else f"{name}:{speaker}",
             emotion=emotion,
             utterance=f"{name}:{speaker}:{emotion}:{take}",
             sentence=str(take),
+            split=published[speaker - 1] if published else "",
         )
         for speaker in range(1, speakers + 1)
         for emotion in (*emotions, *(only_first if speaker == 1 else ()))
@@ -51,15 +57,22 @@ def write_set(
     options = {"corpus": name, "domain": domain, "kind": name, "spec": dataclasses.asdict(Spec())}
     writer = sets.SetWriter(out / source, clips=clips, options=options, clips_per_shard=16)
     writer.resume(lambda clip: clip.id)
+    copied = 0
     for number, clip in enumerate(clips):
         random = np.random.default_rng([seed, number, len(source)])
         width = 1 + 2 * EMOTIONS.index(clip.emotion)
         stripes = np.arange(64) // width % 2  # [64]
         row = {"sha256": f"{source} {clip.id}", "seconds": 1.0, "items": items}
+        if clip.id.startswith(f"s{speakers}/") and copied < copies:
+            row["sha256"], copied = f"{source} s1/{clip.id.partition('/')[2]}", copied + 1
         if domain == "visual":
             faces = random.integers(60, 160, (items, 64, 64, 3)) + 60 * stripes[:, None, None]
             writer.add(clip, [records.serialise(clip, faces=faces.astype(np.uint8))], row)
         else:
+            if waveform:
+                pcm, log_mel = sound_of(EMOTIONS.index(clip.emotion), frames=64 + 34 * (items - 1), random=random)
+                writer.add(clip, [records.serialise(clip, log_mel=log_mel, pcm=pcm)], row)
+                continue
             log_mel = random.normal(-50, 4, (64 + 34 * (items - 1), 64)).astype(np.float32)
             log_mel += 10 * stripes
             writer.add(clip, [records.serialise(clip, log_mel=log_mel)], row)
@@ -67,10 +80,20 @@ def write_set(
     return out / source
 
 
-def write_two_sources(folder: Path, **stages: dict) -> tuple[Path, Path]:
+def sound_of(pitch: int, *, frames: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return a tone with noise, int16 [samples], and its log-Mel [frames, 64]."""
+    from pipelines import mels
+
+    samples = (frames - 1) * Spec().hop_samples + Spec().fft_samples
+    tone = 0.2 * np.sin(2 * np.pi * (300 + 200 * pitch) / Spec().sample_rate_hz * np.arange(samples))
+    pcm = np.round(32768 * (tone + random.normal(0, 0.01, samples))).astype(np.int16)
+    return pcm, mels.log_mel(pcm.astype(np.float32) / 32768).numpy()
+
+
+def write_two_sources(folder: Path, *, waveform: bool = False, **stages: dict) -> tuple[Path, Path]:
     """Write a set of faces and one of segments, and an experiment on them; return the folder of records and the file."""
     write_set(folder / "records", "enterface/visual", speakers=5)
-    write_set(folder / "records", "savee/audio", speakers=4, takes=3, seed=1)
+    write_set(folder / "records", "savee/audio", speakers=4, takes=3, seed=1, waveform=waveform)
     return folder / "records", write_experiment(folder / "toy.toml", **stages)
 
 
@@ -80,6 +103,8 @@ def write_experiment(path: Path, *, network: dict = TOY_NETWORK, **stages: dict)
     def value(entry) -> str:
         if isinstance(entry, (list, tuple)):
             return f"[{', '.join(map(value, entry))}]"
+        if isinstance(entry, dict):
+            return f"{{{', '.join(table(entry))}}}"
         return repr(entry).lower() if isinstance(entry, bool) else repr(entry)  # of numbers and plain strings, TOML as well
 
     def table(entries: dict) -> list[str]:

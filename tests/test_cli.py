@@ -7,7 +7,7 @@ import time
 import pytest
 
 VERBS = ["pipelines.build", "pipelines.sample", "kerasemo.train", "kerasemo.tune", "kerasemo.evaluate", "kerasemo.client"]
-VERBS += ["kerasemo.export", "kerasemo.predict"]
+VERBS += ["kerasemo.reproduce", "kerasemo.export", "kerasemo.predict"]
 
 
 def test_a_name_that_is_not_utf_8_is_one_line(command, tmp_path):
@@ -45,6 +45,14 @@ def test_help_is_quick_because_nothing_heavy_is_imported(command, verb):
         (["kerasemo.train", "--stage", "joint", "--protocol", "random"], "invalid choice: 'random'"),
         (["kerasemo.train", "--stage", "joint", "--fold", "-1"], "at least 0; received '-1'"),
         (["kerasemo.evaluate", "--records", "x"], "--run"),
+        (["kerasemo.reproduce", "--experiment", "open"], "--records"),
+        (["kerasemo.reproduce", "--experiment", "open", "--records", "x", "--folds", "0,two"], "all, or numbers from 0 such as 0,4,8"),
+        (["kerasemo.reproduce", "--experiment", "open", "--records", "x", "--stages", "last"], "no stage 'last' in experiment 'open'"),
+        (["kerasemo.reproduce", "--experiment", "open", "--records", "x", "--compare", "joint"], "expected pairs of two stages"),
+        (
+            ["kerasemo.reproduce", "--experiment", "open", "--records", "x", "--stages", "joint", "--compare", "joint:transfer"],
+            "stage 'transfer' is not among --stages joint",
+        ),
         (["kerasemo.client", "a.wav"], "--url"),
         (["kerasemo.client", "--url", "localhost:8501", "a.wav"], "url must be http://HOST:8501"),
         (["kerasemo.client", "--url", "http://localhost:8501", "--timeout", "0", "a.wav"], "at least 1; received '0'"),
@@ -64,7 +72,7 @@ def test_usage_errors_are_one_line_and_exit_2(command, words, expected):
     ("words", "expected"),
     [
         (["--stage", "joined"], "no stage 'joined' in experiment 'sample'; it has pretrain, finetune"),
-        (["--stage", "joint", "--experiment", "closed"], "no experiment 'closed'; expected open, paper, sample"),
+        (["--stage", "joint", "--experiment", "closed"], "no experiment 'closed'; expected "),
         (["--stage", "joint", "--set", "joint.colour=1"], "unknown key 'colour'"),
         (["--stage", "joint", "--set", "joint.margin=5"], "margin must be in (0, 2]"),
         (["--stage", "joint", "--set", "margin"], "expected STAGE.KEY=VALUE"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from synthetic_sets import write_experiment, write_set
 
-from kerasemo import chain, data, evaluate, matching, runs, scores, splits, train
+from kerasemo import data, evaluate, holdings, matching, runs, scores, splits, train
 from pipelines.spec import EMOTIONS
 
 BOTH = ["enterface/visual", "savee/visual"]
@@ -61,13 +61,13 @@ def test_the_joint_stage_is_better_at_matching_than_what_it_started_from(run):
 
 def test_each_side_of_it_is_what_its_own_network_says_of_the_test_clips(run, records_folder):
     folder, result = run
-    rows = chain.rows_by_source(records_folder, ["enterface/visual", "savee/visual", "savee/audio"])
+    rows = holdings.rows_by_source(records_folder, ["enterface/visual", "savee/visual", "savee/audio"])
     sides = splits.sides(rows, protocol="speaker-independent", fold=0)
     for stage, network in (("joint", "after"), ("pretrain", "before")):
         predict = scores.predictor(runs.load_network(folder / stage, runs.finished(folder / stage)))
         embedded = {}
         for name in BOTH:
-            side = chain.side_of(data.read_source(records_folder, name), sides, "test")
+            side = holdings.side_of(data.read_source(records_folder, name), sides, "test")
             embedded[name] = scores.embedded_clips(scores.forward(predict, side), side)
             assert {utterance.rpartition(":")[0].rpartition(":")[0] for utterance in embedded[name].utterances} == {
                 f"{name.split('/')[0]}:1"

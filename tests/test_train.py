@@ -241,6 +241,16 @@ def test_a_copy_in_a_corpus_that_is_only_scored_is_found_before_the_training(rec
     assert not (tmp_path / "run").exists()
 
 
+def test_a_corpus_under_two_names_is_found_before_the_training(records_folder, experiment, tmp_path):
+    """Speaker 2 is validated on in the corpus of 6 speakers, and trained on in that of 4."""
+    shutil.copytree(records_folder, tmp_path / "records")
+    for manifest in (tmp_path / "records" / "savee").glob("*/manifest.json"):
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"kind": "enterface"}))
+    with pytest.raises(InputError, match="speaker 'enterface:2' is on two sides: enterface/visual .* and savee/"):
+        train.train(train.Options("transfer", str(experiment), tmp_path / "records", tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(("stage", "expected"), [("finetune", "stage 'finetune' is not finished there"), (None, "no finished stage")])
 def test_evaluate_says_what_is_missing(run, records_folder, tmp_path, stage, expected):
     folder = run[0] if stage else tmp_path

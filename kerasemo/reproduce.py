@@ -1,0 +1,194 @@
+"""`python -m kerasemo.reproduce`: every fold and seed of an experiment's stages, in one table beside the figures of others."""
+
+import argparse
+import dataclasses
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kerasemo.config import read_experiment
+from kerasemo.settings import Experiment
+from kerasemo.train import PROTOCOLS
+from pipelines.cli import Parser, load_tensorflow, positive_int, run_main
+from pipelines.spec import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is asked for on the command line."""
+
+    experiment: str
+    records: Path
+    run: Path | None = None
+    """None: `runs/reproduce-EXPERIMENT`."""
+    protocol: str = PROTOCOLS[0]
+    folds: tuple[int, ...] | None = None
+    """None: every one."""
+    seeds: int = 1
+    """0 to so many less one."""
+    stages: tuple[str, ...] = ()
+    """Empty: every stage of the experiment."""
+    final: bool = False
+    """Whether the test side is looked at."""
+    epochs: int | None = None
+    settings: tuple[str, ...] = ()
+    keep_copies: bool = False
+    compare: tuple[tuple[str, str], ...] = ()
+    listeners: Path | None = None
+    out: Path | None = None
+    """Of the tables; None: `RUN/tables`."""
+    precision: str = "auto"
+    compiler: str = "auto"
+    words: tuple[str, ...] = ()
+    """Of the command, for the log of the looks and the tables."""
+
+
+def reproduce(options: Options, *, log: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """Train what is not there yet, score it, write the tables, and return what `tables.json` says; see `tabulate.document`.
+
+    Args:
+        options: What is asked for.
+        log: Called with each line about what is done or reused.
+
+    Raises:
+        InputError: Anything that the user can mend and that does not concern a single network.
+    """
+    from kerasemo import holdings, lineage, reproduced, sweep, tabulate
+
+    experiment = chosen(options)
+    names = options.stages or tuple(stage.name for stage in experiment.stages)
+    run = options.run or Path("runs") / f"reproduce-{experiment.name}"
+    there = lineage.sources_in(options.records)
+    needed = {source for name in names for stage in experiment.chain(name) for source in stage.sources}
+    held = holdings.Holdings(options.records, [source for source in experiment.sources if source in there or source in needed])
+    plan = sweep.Plan(
+        experiment=experiment,
+        run=run,
+        stages=names,
+        protocol=options.protocol,
+        folds=options.folds,
+        seeds=tuple(range(options.seeds)),
+        epochs=options.epochs,
+        keep_copies=options.keep_copies,
+        settings=(("precision", options.precision), ("compiler", options.compiler)),
+    )
+    work = sweep.Sweep(plan, held, log=log)
+    work.train()
+    if options.final:
+        work.look(options.words)
+    side = "test" if options.final else "validation"
+    result = tabulate.document(work, side, compare=options.compare, rates=options.listeners, command=shlex.join(options.words))
+    reproduced.write(options.out or run / "tables", result)
+    return result
+
+
+def chosen(options: Options) -> Experiment:
+    """Return the experiment with the options' settings; InputError where it is none, or a stage is not in it."""
+    experiment = read_experiment(options.experiment, options.settings)
+    for name in (*options.stages, *(name for pair in options.compare for name in pair)):
+        experiment.stage(name)
+    asked = options.stages or tuple(stage.name for stage in experiment.stages)
+    if missing := [name for pair in options.compare for name in pair if name not in asked]:
+        raise InputError(f"--compare: stage {missing[0]!r} is not among --stages {','.join(asked)}; add it there")
+    return experiment
+
+
+def numbers(text: str) -> tuple[int, ...] | None:
+    """Parse `all`, which is None, or numbers such as 0,4,8 (an argparse type).
+
+    >>> numbers("0,4,8"), numbers("all")
+    ((0, 4, 8), None)
+    """
+    if text == "all":
+        return None
+    parts = text.split(",")
+    if all(part.isdecimal() for part in parts):
+        return tuple(sorted(set(map(int, parts))))
+    raise argparse.ArgumentTypeError(f"expected all, or numbers from 0 such as 0,4,8; received {text!r}")
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Parse names such as pretrain,transfer (an argparse type)."""
+    found = tuple(dict.fromkeys(text.split(",")))
+    if "" in found:
+        raise argparse.ArgumentTypeError(f"expected names of stages such as pretrain,transfer; received {text!r}")
+    return found
+
+
+def pairs(text: str) -> tuple[tuple[str, str], ...]:
+    """Parse pairs of names such as joint:pooled (an argparse type).
+
+    >>> pairs("joint:pooled,joint:alone")
+    (('joint', 'pooled'), ('joint', 'alone'))
+    """
+    found = tuple(tuple(part.split(":")) for part in text.split(","))
+    if all(len(pair) == 2 and all(pair) and pair[0] != pair[1] for pair in found):
+        return found
+    raise argparse.ArgumentTypeError(f"expected pairs of two stages such as joint:pooled,joint:alone; received {text!r}")
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m kerasemo.reproduce",
+        description="Train every fold and seed of an experiment's stages and put the scores in one table beside the figures of others.\n"
+        "The same command goes on from what is finished. The scores are those of the validation side; the test side is looked at only\n"
+        "with --final, and every look is written down in RUN/looks.jsonl.",
+    )
+    parser.add_argument("--experiment", required=True, metavar="NAME", help="sample, open, paper or a .toml file")
+    parser.add_argument("--records", type=Path, required=True, metavar="DIR", help="sets of records")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="the run folder (default: runs/reproduce-EXPERIMENT)")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default=PROTOCOLS[0], help="default: %(default)s")
+    parser.add_argument("--folds", type=numbers, default=None, metavar="all|K,...", help="such as 0,4,8 (default: all)")
+    parser.add_argument("--seeds", type=positive_int, default=1, metavar="N", help="seeds 0 to N - 1 (default: %(default)s)")
+    parser.add_argument("--stages", type=names, default=(), metavar="S,...", help="default: every stage of the experiment")
+    parser.add_argument("--final", action="store_true", help="look at the test side, and write the look down")
+    parser.add_argument("--epochs", type=positive_int, metavar="N", help="epochs of every stage")
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="STAGE.KEY=VALUE", help="such as joint.margin=0.8")
+    parser.add_argument(
+        "--keep-copies",
+        action="store_true",
+        help="as published: leave copies of test clips in the training side of a publisher's split, and stamp the result",
+    )
+    parser.add_argument("--compare", type=pairs, default=(), metavar="A:B,...", help="how much better stage A is than B, by speaker")
+    parser.add_argument("--listeners", type=Path, metavar="FILE", help="EMO-DB's erkennung.txt, for the listeners' row")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="of tables.md, .csv, .json and page.html (default: RUN/tables)")
+    parser.add_argument(
+        "--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="default: bfloat16 on GPUs made for it"
+    )
+    parser.add_argument("--compiler", choices=("auto", "xla", "none"), default="auto", help="default: XLA on one GPU")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the table")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, run, print, and return the exit status: 1 where a network failed."""
+    parser = _parser()
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = vars(parser.parse_args(given))
+    as_json = arguments.pop("json")
+    words = ("python", "-m", "kerasemo.reproduce", *given)
+    options = Options(**arguments | {"settings": tuple(arguments["settings"]), "words": words})
+    try:
+        chosen(options)
+    except InputError as error:
+        parser.error(str(error))
+
+    def work() -> int:
+        load_tensorflow()
+        from kerasemo import reproduced
+
+        result = reproduce(options, log=lambda line: print(line, file=sys.stderr, flush=True))
+        if as_json:
+            print(json.dumps(result, indent=1))
+        else:
+            reproduced.show(result, options.out or Path(result["run"]) / "tables")
+        return 1 if result["failed"] else 0
+
+    return run_main(work, prog=parser.prog)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

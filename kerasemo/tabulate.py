@@ -1,0 +1,190 @@
+"""A sweep -> one document: a row for each stage, source and level, comparisons, chance, listeners, and what others reach."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kerasemo import listeners, looks, pooled, published, runs
+from kerasemo.answers import Answers
+from kerasemo.holdings import corpora_of
+from kerasemo.scores import in_order
+from kerasemo.settings import Stage
+from kerasemo.sweep import Sweep, counted, spelt
+from pipelines import records
+from pipelines.spec import InputError
+
+LISTENED = "emodb/audio"
+"""The source whose listeners' rates are known."""
+
+Said = Mapping[tuple[int, int], tuple[Mapping[str, Answers], Mapping[str, Any]]]
+"""(seed, fold) -> the answers of a stage's network by source, and what is to be known of them."""
+
+
+def document(
+    sweep: Sweep, side: str, *, compare: Sequence[tuple[str, str]] = (), rates: Path | None = None, command: str = ""
+) -> dict[str, Any]:
+    """Return all tables of a sweep, ready for JSON.
+
+    Args:
+        sweep: What has been run.
+        side: `validation` or `test`: whose answers are scored.
+        compare: Pairs of stages: by how much the first is better than the second.
+        rates: EMO-DB's `erkennung.txt`, for the listeners' row.
+        command: The words that made it.
+
+    Raises:
+        InputError: Networks of one stage were asked about different clips, a comparison cannot be made, the rates cannot be read.
+    """
+    plan = sweep.plan
+    said = {stage.name: _said(sweep, stage, side) for stage in plan.experiment.stages if stage.name in plan.stages}
+    rows, pools, left_out = [], {}, {}
+    for name, by_cell in said.items():
+        for source in sweep.held.sources:
+            cells = {cell: answers[source] for cell, (answers, _) in by_cell.items() if source in answers}
+            if not cells:
+                left_out.setdefault(name, {})[source] = next(
+                    (facts["not_scored"][source] for _, facts in by_cell.values() if source in facts["not_scored"]),
+                    "no network is finished",
+                )
+                continue
+            facts = [facts for _, facts in by_cell.values()]
+            pools[name, source] = pooled.pool(cells, folds=_folds(sweep, source, facts[0], side))
+            rows += _rows(sweep, plan.experiment.stage(name), source, pools[name, source], facts, side)
+    return {
+        "experiment": plan.experiment.name,
+        "protocol": plan.protocol,
+        "side": side,
+        "folds": list(sweep.folds),
+        "seeds": list(plan.seeds),
+        "command": command,
+        "run": str(plan.run),
+        "code": looks.code_version(),
+        "versions": runs.versions(),
+        "networks": len(sweep.cells),
+        "training_seconds": _seconds(sweep),
+        "looks": _looks(sweep) if side == "test" else [],
+        "rows": rows,
+        "not_scored": left_out,
+        "pairs": [one for name, by_cell in said.items() for one in _pairs(name, [facts for _, facts in by_cell.values()])],
+        "comparisons": [one for pair in compare for one in _compared(sweep, pair, pools, rows)],
+        "beside": {source: _beside(sweep, source, pools, rates) for source in sweep.held.sources},
+        "failed": [{"cell": str(cell), "reason": sweep.failed[cell.digest]} for cell in sweep.cells if cell.digest in sweep.failed],
+    }
+
+
+def _said(sweep: Sweep, stage: Stage, side: str) -> Said:
+    cells = [cell for cell in sweep.cells if cell.stage.name == stage.name and cell.digest not in sweep.failed]
+    found = {(cell.seed, cell.fold): sweep.said(cell, side) for cell in cells}
+    return {place: own for place, own in found.items() if own is not None}
+
+
+def _folds(sweep: Sweep, source: str, facts: Mapping[str, Any], side: str) -> int:
+    """Return how many folds a source has for a stage: where it was not trained on the corpus, all of it is test."""
+    foreign = side == "test" and not corpora_of([source]) & corpora_of(facts["trained_on"])
+    return 1 if foreign else sweep.fold_counts[source]
+
+
+def protocol(sweep: Sweep, source: str, pool: pooled.Pool, *, foreign: bool) -> str:
+    """Return in words how a source was split, and what of it the scores are of."""
+    networks = f"{counted(len(pool.seeds), 'network')} a clip"
+    corpus = source.partition("/")[0]
+    if sweep.held.sides(protocol=sweep.plan.protocol, fold=0).splits[corpus].publisher:
+        return f"the corpus's own, {networks}"
+    if foreign:
+        return f"all of the corpus, which was not trained on, {networks}"
+    count, speakers = sweep.fold_counts[source], len({row["speaker"] for row in sweep.held.rows[source]})
+    folds = f"fold{'s' * (len(pool.folds) > 1)} {spelt(pool.folds)} of {count}"
+    if sweep.plan.protocol == "speaker-dependent":
+        return f"{count} folds, all speakers in train and test ({folds}), {networks}"
+    kind = "leave-one-speaker-out" if count == speakers else f"{count} speaker-disjoint folds of {speakers} speakers"
+    return f"{kind} ({folds}), {networks}"
+
+
+def _rows(
+    sweep: Sweep, stage: Stage, source: str, pool: pooled.Pool, facts: Sequence[Mapping[str, Any]], side: str
+) -> list[dict[str, Any]]:
+    corpus = sweep.held.emotions[source]
+    trained = {emotion for own in facts for emotion in own["trained_emotions"]}
+    trained_on = {own for one in facts for own in one["trained_on"]}
+    place = {
+        "stage": stage.name,
+        "kind": stage.kind,
+        "source": source,
+        "protocol": protocol(sweep, source, pool, foreign=_folds(sweep, source, facts[0], side) != sweep.fold_counts[source]),
+        "trained_on": "this stage" if source in stage.sources else "a stage before" if source in trained_on else "",
+        "stamps": list(dict.fromkeys(stamp for own in facts for stamp in own["stamps"].get(source, ()))),
+    }
+    scored = {"shared": in_order(set(corpus) & trained), "corpus": corpus}
+    singles = bool((pool.items[0].sum(axis=1) == 1).all())
+    visual = source.endswith("/visual")
+    rows = [place | {"level": "image" if singles and visual else "clip"} | pooled.score(pool, **scored)]
+    if not singles:
+        items = pooled.score(pooled.by_item(pool), **scored, with_intervals=("ua",))
+        rows.append(place | {"level": "frame" if visual else "segment"} | items)
+    return rows
+
+
+def _pairs(stage: str, facts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return how well a stage's networks tell whether two clips show the same emotion: the mean over the networks."""
+    found = []
+    for couple in dict.fromkeys(couple for own in facts for couple in own.get("pairs", {})):
+        scored = [own["pairs"][couple] for own in facts if own.get("pairs", {}).get(couple, {}).get("auc") is not None]
+        if scored:
+            means = {name: sum(own[name] for own in scored) / len(scored) for name in ("same", "auc", "eer")}
+            found.append({"stage": stage, "sources": couple, "networks": len(scored), **means})
+    return found
+
+
+def _compared(sweep: Sweep, pair: tuple[str, str], pools: Mapping, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the comparison of two stages on every source that one of them at least was trained on and both were asked about."""
+    emotions = {(row["stage"], row["source"]): row["emotions"] for row in rows}
+    own = {row["source"] for row in rows if row["stage"] in pair and row["trained_on"] == "this stage"}
+    found = []
+    for source in sweep.held.sources:
+        places = [(stage, source) for stage in pair]
+        if source not in own or not all(place in pools for place in places):
+            continue
+        shared = in_order(set(emotions[places[0]]) & set(emotions[places[1]]))
+        entry = {"stages": list(pair), "source": source, "emotions": shared}
+        for name in ("ua", "wa"):
+            try:
+                entry[name] = pooled.compare(pools[places[0]], pools[places[1]], emotions=shared, name=name)
+            except InputError as error:
+                entry["refused"] = str(error)
+        found.append(entry)
+    whole = [one for one in found if "refused" not in one]
+    if len(whole) > 1:
+        together = {name: {who: own for one in whole for who, own in one[name]["speakers"].items()} for name in ("ua", "wa")}
+        found.append(
+            {"stages": list(pair), "source": " + ".join(one["source"] for one in whole)}
+            | {name: pooled.paired(own) for name, own in together.items()}
+        )
+    return found or [{"stages": list(pair), "source": "", "refused": "no source that both were asked about and one was trained on"}]
+
+
+def _beside(sweep: Sweep, source: str, pools: Mapping, rates: Path | None) -> dict[str, Any]:
+    """Return what stands beside the scores on a source: chance, the listeners on the same clips, and what others reach."""
+    found: dict[str, Any] = {"chance": 1 / len(sweep.held.emotions[source]), "emotions": sweep.held.emotions[source]}
+    if rates is not None and source == LISTENED:
+        clips = {clip for (_, own), pool in pools.items() if own == source for _, clip in pool.clips}
+        emotions = {PurePosixPath(row["id"]).stem: row["emotion"] for row in sweep.held.rows[source] if row["id"] in clips}
+        if emotions:
+            found["listeners"] = listeners.listeners_score(listeners.read_rates(rates), emotions)
+    found["published"] = [row._asdict() for row in published.of_source(source)]
+    return found
+
+
+def _seconds(sweep: Sweep) -> float:
+    """Return how long the trainings took whose time is known: of an interrupted one, what it took from where it went on."""
+    times = [records.read_json(cell.folder / "time.json") or {} for cell in sweep.cells]
+    return round(sum(own.get("seconds", 0.0) for own in times), 1)
+
+
+def _looks(sweep: Sweep) -> list[dict[str, Any]]:
+    """Return the looks of the run folder, each with how many of the sweep's networks it asked; the hashes stay in the file."""
+    own = {cell.digest for cell in sweep.cells}
+    return [
+        {key: value for key, value in look.items() if key not in ("keys", "records")}
+        | {"networks": len(look["keys"]), "of_these": len(own & set(look["keys"]))}
+        for look in looks.read(sweep.plan.run)
+    ]

@@ -1,0 +1,350 @@
+"""Every fold and seed of an experiment in one table: shared stages, resumption, looks at the test side, cells that fail."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import recall_score
+from synthetic_sets import write_experiment, write_set
+
+from kerasemo import evaluate, lineage, looks, loop, reproduce
+from kerasemo.training import Training
+from pipelines.spec import EMOTIONS, InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+FAST = {"kind": "supervised", "batch": 8, "epochs": 2, "learning_rate": 1e-2}
+STAGES = {
+    "pretrain": {"sources": ["fer/visual"], **FAST},
+    "transfer": {"sources": ["ravdess/audio"], "start_from": "pretrain", **FAST},
+    "transfer_2": {"sources": ["emodb/audio"], "start_from": "transfer", **FAST},
+}
+FOLDS = (0, 3)
+"""Of emodb's six; of ravdess' three they are one and the same."""
+CELLS = ["pretrain, fold 0, seed 0", "transfer, fold 0, seed 0", "transfer-2, fold 0, seed 0", "transfer-2, fold 3, seed 0"]
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory) -> tuple[Path, Path]:
+    """Records of a corpus that its publisher split, with copies, and of two others; an experiment on them."""
+    folder = tmp_path_factory.mktemp("given")
+    sides = ("train", "train", "validation", "test")
+    write_set(folder / "records", "fer/visual", speakers=4, items=1, takes=3, published=sides, copies=4)
+    write_set(folder / "records", "ravdess/audio", speakers=3, emotions=EMOTIONS[:4], takes=3, seed=1)
+    write_set(folder / "records", "emodb/audio", speakers=6, takes=2, seed=2)
+    return folder / "records", write_experiment(folder / "toy.toml", **STAGES)
+
+
+def options(given, run: Path, **other) -> reproduce.Options:
+    return reproduce.Options(str(given[1]), given[0], run, **{"folds": FOLDS, "words": ("reproduce", "again")} | other)
+
+
+@pytest.fixture(scope="module")
+def run(given, tmp_path_factory):
+    """A finished reproduction, of which the test side was not looked at: its folder, its document and what was said."""
+    folder, log = tmp_path_factory.mktemp("run"), []
+    return folder, reproduce.reproduce(options(given, folder), log=log.append), log
+
+
+@pytest.fixture
+def copied(run, tmp_path) -> Path:
+    shutil.copytree(run[0], tmp_path / "run")
+    return tmp_path / "run"
+
+
+def predictions(run: Path, side: str, stage: str) -> list[dict[str, str]]:
+    rows = []
+    for path in sorted((run / "stages").glob(f"{stage}-*/{side}-predictions.csv")):
+        if re.fullmatch(rf"{stage}-[0-9a-f]{{12}}", path.parent.name):
+            with open(path, newline="") as file:
+                rows += csv.DictReader(file)
+    return rows
+
+
+def row(document: dict, stage: str, source: str, level: str = "clip") -> dict:
+    (found,) = [own for own in document["rows"] if (own["stage"], own["source"], own["level"]) == (stage, source, level)]
+    return found
+
+
+def begun(log: list[str]) -> list[str]:
+    """Return the cells whose training was announced."""
+    return [line.partition("] ")[2].partition(": ")[0] for line in log if re.match(r"\[\d+/\d+\] .*: supervised on", line)]
+
+
+def test_what_does_not_depend_on_the_fold_is_trained_once(run):
+    folder, document, log = run
+    assert log[0].startswith("4 networks (3 stages, folds 0, 3, seeds 0): 0 are there, 4 to train")
+    assert begun(log) == CELLS
+    names = sorted(path.name.rpartition("-")[0] for path in (folder / "stages").iterdir())
+    assert names == ["pretrain", "transfer", "transfer-2", "transfer-2"]
+    keys = {path.parent.name: json.loads(path.read_text()) for path in (folder / "stages").glob("*/stage.json")}
+    for name, held in keys.items():
+        assert name.rpartition("-")[2] == held["digest"][:12]
+    assert sorted((held["key"]["stage"]["name"], held["key"]["fold"]) for held in keys.values())[-2:] == [
+        ("transfer-2", 0),
+        ("transfer-2", 3),
+    ]
+    assert document["networks"] == 4 and document["failed"] == []
+
+
+def test_each_cell_says_how_long_it_took_and_what_is_left(run):
+    done = [line for line in run[2] if "validation" in line and line.startswith("[")]
+    assert len(done) == 4
+    assert re.search(r"^\[1/4\] pretrain, fold 0, seed 0: validation fer/visual UA .*; [\d.]+ an hour, 3 left, about \d+ (s|min)", done[0])
+    assert done[3].endswith("none left")
+
+
+def test_without_final_no_test_clip_is_looked_at(run):
+    """Of emodb the test speakers of folds 0 and 3 are 1 and 4, and the next ones validate; ravdess' three validate by utterances."""
+    folder, document, _ = run
+    assert document["side"] == "validation" and document["looks"] == []
+    assert not (folder / looks.NAME).exists() and not list(folder.rglob("test-*"))
+    for path in folder.glob("stages/*/metrics.json"):
+        assert json.loads(path.read_text())["scored"] == "validation"
+    for stage in ("pretrain", "transfer", "transfer-2"):
+        rows = predictions(folder, "validation", stage)
+        assert rows and all("s4" not in own["id"] for own in rows if own["source"] == "fer/visual")
+        assert {one["speaker"] for one in rows if one["source"] == "ravdess/audio"} <= {"ravdess:2", "ravdess:3"}
+        assert {one["speaker"] for one in rows if one["source"] == "emodb/audio"} <= {"emodb:2", "emodb:5"}
+
+
+def test_scores_are_pooled_over_the_clips_of_both_folds(run):
+    folder, document, _ = run
+    rows = [own for own in predictions(folder, "validation", "transfer-2") if own["source"] == "emodb/audio"]
+    truth, said = ([own[name] for own in rows] for name in ("emotion", "answer"))
+    found = row(document, "transfer-2", "emodb/audio")
+    assert (found["n"], found["folds"], found["networks"], found["trained_on"]) == (len(rows), [0, 3], 1, "this stage")
+    assert found["ua"] == pytest.approx(recall_score(truth, said, average="macro", labels=sorted(set(truth))))
+    assert found["wa"] == pytest.approx(np.mean([one == other for one, other in zip(truth, said)]))
+    assert np.sum(found["confusion"]) == len(rows) and found["chance"] == 1 / 3
+    segments = row(document, "transfer-2", "emodb/audio", "segment")
+    assert segments["n"] == 3 * len(rows) == sum(int(own[f"items_{emotion}"]) for own in rows for emotion in EMOTIONS)
+    assert row(document, "transfer-2", "ravdess/audio")["trained_on"] == "a stage before"
+    assert "not been trained on audio" in document["not_scored"]["pretrain"]["emodb/audio"]
+
+
+def test_a_source_that_lacks_nothing_says_how_it_was_split(run):
+    document = run[1]
+    assert row(document, "pretrain", "fer/visual", "image")["protocol"] == "the corpus's own, 1 network a clip"
+    assert row(document, "transfer-2", "emodb/audio")["protocol"] == "leave-one-speaker-out (folds 0, 3 of 6), 1 network a clip"
+    stamps = row(document, "pretrain", "fer/visual", "image")["stamps"]
+    assert stamps == ["deduplicated: 4 copies of clips on a later side left out", "the publisher's own split, whatever the protocol"]
+
+
+def test_the_tables_are_there_in_every_form(run):
+    folder, document, _ = run
+    assert json.loads((folder / "tables" / "tables.json").read_text()) == document
+    text = (folder / "tables" / "tables.md").read_text()
+    assert "# toy: validation side, speaker-independent" in text and "the test side was not looked at" in text
+    assert "| WavLM-large | 5 folds, all speakers in train and test | 92.6 | 92.7 |" in text
+    assert "protocol unknown" in text and "| chance |" in text
+    with open(folder / "tables" / "tables.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(document["rows"])
+    assert float(rows[0]["ua"]) == pytest.approx(document["rows"][0]["ua"], abs=1e-6)
+    page = (folder / "tables" / "page.html").read_text()
+    assert page.startswith("<!doctype html>") and "http" not in page and "<script" not in page
+    for source in ("fer/visual", "ravdess/audio", "emodb/audio"):
+        assert f"<h2>{source}</h2>" in page
+
+
+def test_the_same_command_does_nothing_twice_and_says_so(given, run):
+    folder, document, _ = run
+    before = {path: path.stat().st_mtime_ns for path in sorted((folder / "stages").rglob("*")) if path.is_file()}
+    log = []
+    again = reproduce.reproduce(options(given, folder), log=log.append)
+    assert log[1:] == [f"[{place}/4] {cell}: done before, reused" for place, cell in enumerate(CELLS, 1)]
+    assert again["rows"] == document["rows"]
+    assert {path: path.stat().st_mtime_ns for path in sorted((folder / "stages").rglob("*")) if path.is_file()} == before
+
+
+def test_other_settings_stand_beside_in_one_run_folder(given, copied):
+    log = []
+    reproduce.reproduce(options(given, copied, folds=(3,), settings=("transfer-2.batch=12",)), log=log.append)
+    assert begun(log) == ["transfer-2, fold 3, seed 0"]
+    assert len(list((copied / "stages").iterdir())) == 5
+
+
+def test_final_looks_once_and_writes_it_down_first(given, copied, monkeypatch):
+    log, asked = [], []
+    made = reproduce.reproduce(options(given, copied, final=True), log=log.append)
+    assert [line for line in log if "look 1, by 4 networks (0 were asked before)" in line]
+    (look,) = looks.read(copied)
+    assert (look["command"], look["stages"], look["folds"], look["seeds"]) == (
+        "reproduce again",
+        ["pretrain", "transfer", "transfer-2"],
+        [0, 3],
+        [0],
+    )
+    assert look["protocol"] == "speaker-independent" and len(look["keys"]) == 4 and re.fullmatch(r"\S+ \([0-9a-f]{12}\)", look["code"])
+    rows = predictions(copied, "test", "transfer-2")
+    assert {own["speaker"] for own in rows if own["source"] == "emodb/audio"} == {"emodb:1", "emodb:4"}
+    assert {own["id"].partition("/")[0] for own in rows if own["source"] == "fer/visual"} == {"s4"}
+    foreign = [own for own in predictions(copied, "test", "transfer") if own["source"] == "emodb/audio"]
+    assert len(foreign) == 36  # all of the corpus: no stage before was trained on it
+    assert row(made, "transfer", "emodb/audio")["protocol"] == "all of the corpus, which was not trained on, 1 network a clip"
+    assert row(made, "transfer", "emodb/audio")["trained_on"] == ""
+    text = (copied / "tables" / "tables.md").read_text()
+    assert "look 1 at the test side; there were 1 in this run folder" in text
+
+    monkeypatch.setattr(lineage.Lineage, "network", lambda *words: asked.append(words))
+    log = []
+    again = reproduce.reproduce(options(given, copied, final=True), log=log.append)
+    assert "all 4 networks were asked before; their answers are read again, which is no new look" in log[-1] and not asked
+    assert again["rows"] == made["rows"] and len(looks.read(copied)) == 1
+
+
+def test_new_cells_are_a_new_look_and_an_interrupted_look_goes_on(given, copied, monkeypatch):
+    from kerasemo import answers
+
+    real, count = answers.write, 0
+
+    def stop_after_two(*words):
+        nonlocal count
+        count += 1
+        if count > 2:
+            raise KeyboardInterrupt
+        real(*words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(answers, "write", stop_after_two)
+        with pytest.raises(KeyboardInterrupt):
+            reproduce.reproduce(options(given, copied, final=True))
+    log = []
+    reproduce.reproduce(options(given, copied, final=True), log=log.append)
+    assert "test side: look 1, by 2 networks (2 were asked before)" in log and len(looks.read(copied)) == 1
+    log = []
+    document = reproduce.reproduce(options(given, copied, folds=(1, 3), stages=("transfer-2",), final=True), log=log.append)
+    assert begun(log) == ["transfer, fold 1, seed 0", "transfer-2, fold 1, seed 0"]
+    assert "test side: look 2, by 1 network (1 were asked before)" in log
+    assert [(look["look"], look["networks"], look["of_these"]) for look in document["looks"]] == [(1, 4, 3), (2, 1, 1)]
+
+
+def test_an_interrupted_cell_goes_on_to_the_same_bytes(given, run, tmp_path, monkeypatch):
+    made, count = loop.Loop.step, 0
+
+    def stop(*words):
+        nonlocal count
+        count += 1
+        if count == 9:
+            raise KeyboardInterrupt
+        return made(*words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Loop, "step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            reproduce.reproduce(options(given, tmp_path, stages=("transfer",)))
+    log = []
+    reproduce.reproduce(options(given, tmp_path, stages=("transfer",)), log=log.append)
+    assert begun(log)[-1] == "transfer, fold 0, seed 0"
+    for path in (tmp_path / "stages").glob("*/weights.safetensors"):
+        assert path.read_bytes() == (run[0] / path.relative_to(tmp_path)).read_bytes()
+
+
+def test_a_cell_that_fails_is_named_and_costs_itself_and_those_behind_it(given, tmp_path, monkeypatch, capsys):
+    real = Training.run
+
+    def fail(self):
+        if self._stage.name == "transfer" and self._work.key["fold"] == 1:
+            raise RuntimeError("the sky fell")
+        return real(self)
+
+    monkeypatch.setattr(Training, "run", fail)
+    words = ["--experiment", given[1], "--records", given[0], "--run", tmp_path, "--folds", "0,1", "--epochs", "1"]
+    assert reproduce.main(list(map(str, words))) == 1
+    out, err = capsys.readouterr()
+    assert "[4/5] transfer, fold 1, seed 0: failed: RuntimeError: the sky fell" in err
+    assert "[5/5] transfer-2, fold 1, seed 0: failed: the stage it starts from failed (transfer, fold 1, seed 0)" in err
+    assert "FAILED: transfer, fold 1, seed 0: RuntimeError: the sky fell" in out
+    document = json.loads((tmp_path / "tables" / "tables.json").read_text())
+    assert row(document, "transfer-2", "emodb/audio")["folds"] == [0] and len(document["failed"]) == 2
+
+
+def test_copies_stay_only_where_they_are_asked_for_with_another_key_and_a_stamp(given, copied):
+    log = []
+    document = reproduce.reproduce(options(given, copied, stages=("pretrain",), keep_copies=True, final=True), log=log.append)
+    assert begun(log) == ["pretrain, fold 0, seed 0"] and len(list((copied / "stages").glob("pretrain-*"))) == 2
+    assert row(document, "pretrain", "fer/visual", "image")["stamps"][0] == "as published: 4 copies of test clips stay in training"
+    (name,) = [path.parent.name for path in copied.glob("stages/pretrain-*/test-scored.json")]
+    assert json.loads((copied / "stages" / name / "stage.json").read_text())["key"]["keep_copies"] is True
+    found = evaluate.evaluate(evaluate.Options(copied / "stages", given[0], name, ("fer/visual",)))
+    assert found["sources"]["fer/visual"]["ua"] == pytest.approx(row(document, "pretrain", "fer/visual", "image")["ua"])
+    without = write_experiment(copied / "none.toml", alone=STAGES["transfer_2"] | {"start_from": ""})
+    with pytest.raises(InputError, match="--keep-copies is for corpora that their publisher split"):
+        reproduce.reproduce(options((given[0], without), copied, keep_copies=True))
+
+
+def test_stages_are_compared_where_both_were_asked_about_two_speakers(given, copied):
+    pairs = (("transfer-2", "transfer"), ("transfer-2", "pretrain"))
+    document = reproduce.reproduce(options(given, copied, compare=pairs, final=True))
+    by_source = {(tuple(one["stages"]), one["source"]): one for one in document["comparisons"]}
+    assert "at least 2 speakers" in by_source[pairs[0], "ravdess/audio"]["refused"]  # fold 3 is its fold 0: one test speaker
+    assert "same clips" in by_source[pairs[0], "emodb/audio"]["refused"]  # of transfer all of it, of transfer-2 two folds
+    assert "at least 2 speakers" in by_source[pairs[1], "fer/visual"]["refused"]
+    more = write_experiment(copied / "toy.toml", **STAGES, alone=STAGES["transfer_2"] | {"start_from": ""})
+    pair = ("transfer-2", "alone")
+    (found,) = reproduce.reproduce(options((given[0], more), copied, compare=(pair,), stages=pair))["comparisons"]
+    assert found["source"] == "emodb/audio" and found["ua"]["method"] == "sign-flip over 2 speakers, exact; t interval"
+    assert list(found["ua"]["speakers"]) == ["emodb:2", "emodb:5"]
+
+
+def test_a_stage_is_found_by_its_folder_with_those_before_it(given, run):
+    (name,) = [
+        path.parent.name for path in run[0].glob("stages/transfer-2-*/stage.json") if json.loads(path.read_text())["key"]["fold"] == 3
+    ]
+    of = lineage.find(run[0] / "stages", name)
+    assert [stage["stage"] for stage in of.stages] == ["pretrain", "transfer", "transfer-2"]
+    assert [stage["fold"] for stage in of.stages] == [0, 0, 3]
+    assert of.sides(given[0], asked=["emodb/audio"], there=["emodb/audio", "fer/visual", "ravdess/audio"])
+
+
+def test_a_fold_that_is_not_there_is_told_before_anything_runs(given, tmp_path):
+    with pytest.raises(InputError, match="--folds 7: these corpora have 6 folds under speaker-independent; expected 0 to 5"):
+        reproduce.reproduce(options(given, tmp_path, folds=(0, 7)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_command_that_was_killed_goes_on(given, run, tmp_path):
+    words = [
+        sys.executable,
+        "-m",
+        "kerasemo.reproduce",
+        "--experiment",
+        given[1],
+        "--records",
+        given[0],
+        "--run",
+        tmp_path,
+        "--folds",
+        "0,3",
+    ]
+    words = list(map(str, words))
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        while process.poll() is None and not list(tmp_path.glob("stages/transfer-*/checkpoints/step-*")):
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    finished = subprocess.run([*words, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert "[1/4] pretrain, fold 0, seed 0: done before, reused" in finished.stderr
+    assert json.loads(finished.stdout)["rows"] == run[1]["rows"]
+
+
+def test_looks_that_are_damaged_are_told_and_a_last_line_cut_off_is_left_out(tmp_path):
+    given = {"keys": ["a"], "records": {"x/audio": "1"}, "said": {"stages": ["s"]}, "words": ["w"]}
+    assert [looks.look(tmp_path, **given), looks.look(tmp_path, **given | {"keys": ["a", "b"]}), looks.look(tmp_path, **given)] == [1, 2, 1]
+    with open(tmp_path / looks.NAME, "a") as file:
+        file.write('{"date"')
+    assert len(looks.read(tmp_path)) == 2
+    assert looks.look(tmp_path, **given | {"records": {"x/audio": "2"}}) == 3
+    assert [look["look"] for look in looks.read(tmp_path)] == [1, 2, 3]
+    (tmp_path / looks.NAME).write_text("{\n{}\n")
+    with pytest.raises(InputError, match="line 1 is damaged"):
+        looks.read(tmp_path)
