@@ -31,11 +31,14 @@ def wheel(tmp_path_factory) -> Path:
     return built
 
 
-def test_the_wheel_carries_the_two_packages_and_the_experiments_alone(wheel):
+def test_the_wheel_carries_the_two_packages_the_experiments_and_the_presets_alone(wheel):
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     assert {name.split("/")[0] for name in names} == {"kerasemo", "pipelines"}
-    assert {name for name in names if not name.endswith(".py")} == {
-        f"kerasemo/experiments/{name}.toml" for name in ("open", "paper", "sample")
+    presets = ROOT / "kerasemo" / "presets"
+    shipped = {path.relative_to(ROOT).as_posix() for path in presets.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert "kerasemo/presets/emodb-speech/1/saved_model.pb" in shipped
+    assert {name for name in names if not name.endswith(".py")} == shipped | {
+        f"kerasemo/experiments/{name}.toml" for name in ("emodb", "fer2013", "open", "paper", "sample", "together", "transfer")
     }
     ours = {path.relative_to(ROOT).as_posix() for package in ("kerasemo", "pipelines") for path in (ROOT / package).rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == ours
