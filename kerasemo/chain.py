@@ -14,6 +14,7 @@ from kerasemo import data, devices, runs, scores, splits
 from kerasemo.assignment import Assignment
 from kerasemo.config import Experiment, Stage
 from kerasemo.holdings import Holdings, raise_all, side_of
+from kerasemo.settings import keyed
 from kerasemo.training import Training
 from pipelines.spec import EMOTIONS, InputError
 
@@ -218,7 +219,7 @@ class Chain:
         parent = self._parent(stage)
         sources = {source for own in self.lineage(stage) for source in own.sources}
         document = {
-            "stage": dataclasses.asdict(self._resolved(stage)),
+            "stage": keyed(self._resolved(stage)),
             "network": dataclasses.asdict(self._run.experiment.network),
             "records": {source: self._held.manifests[source] for source in stage.sources},
             "sides": {source: self._sides.digests[source] for source in stage.sources},

@@ -133,9 +133,7 @@ class _Work:
         path = self._clips[index]
         still = path.suffix.lower() in STILL_SUFFIXES
         asked = self._asked(path)
-        return Watch(
-            path, still, self._reading.detector, self._reading.faces_per_second, pictures=self._reading.pictures, domains=asked
-        )
+        return Watch(path, still, self._reading.detector, self._reading.faces_per_second, pictures=self._reading.pictures, domains=asked)
 
     def _take(self, index: int, message: dict[str, Any]) -> None:
         """Take a message of a clip; the faces of several are answered together."""

@@ -29,6 +29,7 @@ def load_network(folder: Path, result: Mapping[str, Any]) -> keras.Model:
     model = keras.Model(*build_network(Network(**shape), heads=max(1, len(heads_of(result["key"])))))
     tensors, _ = checkpoint.load(folder / "weights.safetensors")
     checkpoint.assign(model.weights, tensors, where=folder)
+    model.mirror = result["key"]["stage"].get("test_mirror", False)
     return model
 
 

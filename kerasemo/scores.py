@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kerasemo import calibration, matching, metrics
 from kerasemo.data import Side, Source
-from pipelines.spec import EMOTIONS
+from pipelines.spec import DOMAINS, EMOTIONS
 
 ITEMS_AT_ONCE = 256
 
@@ -46,9 +46,25 @@ def predictor(model: keras.Model, *, heads: Sequence[str] = ()) -> Predict:
 
 
 def network_outputs(model: keras.Model, image: tf.Tensor, domain: tf.Tensor | int) -> dict[str, tf.Tensor]:
-    """Return a network's `logits` and `embedding` outside training for inputs of one domain, float32 [items, 64, 64, 3]; in a graph too."""
+    """Return a network's `logits` and `embedding` outside training for inputs of one domain, float32 [items, 64, 64, 3]; in a graph too.
+
+    Where the stage has `test_mirror`, said by the model's attribute `mirror`, the logits of a face are the mean of its own and those of
+    its mirror image: the geometric mean of both answers, whatever mask comes after.
+    """
     domains = tf.fill(tf.shape(image)[:1], domain)
-    return model({"image": image, "domain": domains, "seed": tf.zeros_like(domains)}, training=False)
+
+    def asked(image):
+        return model({"image": image, "domain": domains, "seed": tf.zeros_like(domains)}, training=False)
+
+    outputs = asked(image)
+    if not getattr(model, "mirror", False):
+        return outputs
+
+    def of_both():
+        return (outputs["logits"] + asked(tf.reverse(image, axis=[2]))["logits"]) / 2
+
+    is_face = tf.equal(domain, DOMAINS.index("visual"))
+    return {**outputs, "logits": tf.cond(is_face, of_both, lambda: outputs["logits"])}
 
 
 def emotion_mask(emotions: Sequence[str]) -> np.ndarray:

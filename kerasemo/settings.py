@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from pipelines.spec import InputError
 
@@ -117,6 +118,8 @@ class Stage:
     """Frames from one segment of the training side to the next; 0: as the records are cut. With small ones, set `steps`."""
     test_hop_frames: int = 0
     """Frames from one segment to the next where sound is scored and served; 0: as the records are cut. See `kerasemo.utterances`."""
+    test_mirror: bool = False
+    """Whether the answer about a face is the mean over it and its mirror image, in scores and in service; twice the work."""
     speaker_normalization: bool = False
     """Whether a speaker's log-Mels are normalised by the speaker's own statistics, over all clips of the set, those of the test side
     too: transductive, which results are stamped with, and never exported. See `kerasemo.utterances`."""
@@ -136,6 +139,20 @@ class Stage:
     """How hard the pairs of different emotions are in the last epoch, in [0, 1]; 0: as they are drawn. See `kerasemo.plans`."""
     heads: str = "masked"
     """`masked`: one head, and a mask of its logits for each corpus; `corpus`: a head for each source of a joint stage."""
+
+
+LATER = ("test_mirror",)
+"""Settings of a stage that came after runs were made: at their default they are left out of keys, so that those runs stay what they are."""
+
+
+def keyed(stage: Stage) -> dict[str, Any]:
+    """Return a stage's settings as its key has them.
+
+    >>> "test_mirror" in keyed(Stage("a", "supervised", ("x/visual",))), keyed(Stage("a", "supervised", ("x/visual",)))["epochs"]
+    (False, 20)
+    """
+    usual = {field.name: field.default for field in dataclasses.fields(Stage)}
+    return {key: value for key, value in dataclasses.asdict(stage).items() if key not in LATER or value != usual[key]}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -109,7 +109,9 @@ class Training:
         settings = {name: getattr(stage, name) for name in ("label_smoothing", "margin", "contrastive_weight", "clip_norm", "accumulate")}
         settings["class_weights"] = class_weights(self._sides["train"]) if stage.balance == "classes" else None
         layers = build_network(network, heads=max(1, len(runs.heads_of(self._work.key))))
-        return stages.MODELS[stage.kind](*layers, sources=stage.sources, **settings)
+        model = stages.MODELS[stage.kind](*layers, sources=stage.sources, **settings)
+        model.mirror = stage.test_mirror
+        return model
 
     def _build(self) -> None:
         """Make the model and its optimiser, with the parent's weights and the statistics of the inputs."""

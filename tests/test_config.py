@@ -109,6 +109,7 @@ def test_every_field_can_be_set(tmp_path):
         "active_share": 0.5,
         "train_hop_frames": 16,
         "test_hop_frames": 8,
+        "test_mirror": True,
         "speaker_normalization": False,
     }
     network = {"widths": (8, 24), "convolutions": 1, "groups": 4, "embedding": 16, "dropout": 0.0}

@@ -1,5 +1,6 @@
 """What ships: the preset loads by name, says the truth of itself, and can be made again."""
 
+import dataclasses
 import json
 import re
 
@@ -10,6 +11,7 @@ from kerasemo import bundle, presets, seen
 from kerasemo.bundle import Bundle
 from kerasemo.config import read_experiment
 from kerasemo.scores import predictor
+from kerasemo.settings import keyed
 from pipelines.spec import EMOTIONS, Spec
 
 NAME = "emodb-speech"
@@ -49,11 +51,8 @@ def test_its_settings_are_those_of_the_experiment_that_its_card_names():
     model = Bundle.load(NAME)
     training = model.document["training"]
     experiment = read_experiment(training["experiment"])
-    as_json = json.loads(
-        json.dumps({"stage": vars(experiment.stage(training["stage"])), "network": vars(experiment.network)}, default=vars)
-    )
-    assert training["stages"][0]["settings"] == as_json["stage"]
-    assert training["network"] == as_json["network"]
+    settings, network = keyed(experiment.stage(training["stage"])), dataclasses.asdict(experiment.network)
+    assert [training["stages"][0]["settings"], training["network"]] == json.loads(json.dumps([settings, network]))
     words = "--stage speech --experiment emodb --protocol speaker-independent --fold 0 --seed 0"
     assert f"python -m kerasemo.train {words} --records" in model.card
     assert "CC0-1.0" in model.card and "fear" in model.card and "portray" in model.card

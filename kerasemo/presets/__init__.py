@@ -30,4 +30,5 @@ def from_preset(name: str | Path) -> Any:
     shape = {key: tuple(value) if isinstance(value, list) else value for key, value in bundle.document["training"]["network"].items()}
     model = keras.Model(*build_network(Network(**shape)))
     checkpoint.assign(model.weights, bundle.weights(), where=bundle.folder)
+    model.mirror = bundle.document["training"]["stages"][-1]["settings"].get("test_mirror", False)
     return model

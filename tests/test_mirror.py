@@ -1,0 +1,65 @@
+"""Faces that are answered together with their mirror image: the same in scores, in the graph and after a reload."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasemo import config, scores
+from kerasemo.model import build_network
+from kerasemo.served import Served
+from kerasemo.settings import keyed
+from pipelines.spec import DOMAINS
+
+NETWORK = config.Network(widths=(8, 16), convolutions=1, groups=4, embedding=16)
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    keras.utils.set_random_seed(3)
+    return keras.Model(*build_network(NETWORK))
+
+
+@pytest.fixture(scope="module")
+def faces() -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (5, 64, 64, 3)).astype(np.uint8)
+
+
+def asked(network, items, domain, *, mirror):
+    network.mirror = mirror
+    return scores.predictor(network)(items, DOMAINS.index(domain))
+
+
+def test_a_face_and_its_mirror_image_get_the_same_answer(network, faces):
+    """The mean of both logits; the embedding stays the face's own."""
+    plain, turned = (asked(network, items, "visual", mirror=False) for items in (faces, faces[:, :, ::-1]))
+    assert np.abs(plain["logits"] - turned["logits"]).max() > 1e-2  # else there is nothing to see
+    both, again = (asked(network, items, "visual", mirror=True) for items in (faces, faces[:, :, ::-1]))
+    np.testing.assert_allclose(both["logits"], (plain["logits"] + turned["logits"]) / 2, atol=1e-5)
+    np.testing.assert_allclose(both["logits"], again["logits"], atol=1e-5)
+    np.testing.assert_array_equal(both["embedding"], plain["embedding"])
+
+
+def test_sound_has_no_mirror_image(network):
+    segments = np.random.default_rng(4).normal(-40, 10, (4, 64, 64, 3)).astype(np.float32)
+    plain, both = (asked(network, segments, "audio", mirror=mirror) for mirror in (False, True))
+    np.testing.assert_array_equal(plain["logits"], both["logits"])
+
+
+def test_what_is_served_is_what_is_scored(network, faces, tmp_path):
+    """Saved and loaded anew, through the signature `faces`."""
+    labels = ["anger", "fear", "neutral"]
+    logits = asked(network, faces, "visual", mirror=True)["logits"]
+    served = Served(network, labels=labels, domains=["visual"])
+    tf.saved_model.save(served, str(tmp_path), signatures=served.signatures())
+    answers = tf.saved_model.load(str(tmp_path)).signatures["faces"](faces=tf.constant(faces))["probabilities"].numpy()
+    columns = [0, 5, 7]
+    expected = np.exp(logits[:, columns] - logits[:, columns].max(axis=1, keepdims=True))
+    np.testing.assert_allclose(answers, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
+
+
+def test_runs_of_before_the_setting_stay_what_they_are():
+    """At its default it is not in the key; asked for, it is."""
+    stage = config.Stage("a", "supervised", ("x/visual",))
+    assert "test_mirror" not in keyed(stage) and "epochs" in keyed(stage)
+    assert keyed(config.Stage("a", "supervised", ("x/visual",), test_mirror=True))["test_mirror"] is True
