@@ -19,7 +19,7 @@ class Network:
     """`plain`, or `residual`: what comes into a stage, projected to its width, is added to what its convolutions make (He et al. 2016)."""
     squeeze: int = 0
     """How many times fewer the channels are that weigh a stage's channels (squeeze and excitation, Hu et al. 2018); 0: none do."""
-    pool: str = "rows"
+    pool: str = "average"
     """What is left of the last stage: the mean of each channel over the whole map, `average`, or over each row of it, `rows`.
 
     A row is a band of Mel filters, or a height in the face: `rows` tells them apart."""

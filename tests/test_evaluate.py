@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from synthetic_sets import TOY_NETWORK, write_experiment, write_set
+from synthetic_sets import write_experiment, write_set
 
 from kerasemo import data, evaluate, holdings, matching, runs, scores, splits, train
 from pipelines.spec import EMOTIONS
@@ -32,8 +32,7 @@ def records_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory) -> Path:
-    network = TOY_NETWORK | {"pool": "average"}  # by rows the first stage tells stripes apart already
-    return write_experiment(tmp_path_factory.mktemp("experiment") / "toy.toml", network=network, **STAGES)
+    return write_experiment(tmp_path_factory.mktemp("experiment") / "toy.toml", **STAGES)
 
 
 @pytest.fixture(scope="module")
