@@ -36,13 +36,15 @@ ON_RECORDS = {
 """Scripts that want records and an experiment."""
 ON_FUNCTIONALS = "opensmile_svm.py"
 """The script that wants what openSMILE makes of the sound of records."""
+MANY_NETWORKS = [f"many_{name}.py" for name in ("arrays", "batches", "network", "scores", "sounds", "steps", "training")]
+"""What test_many_networks.py runs."""
 OTHERS = ["build_memory.py", "clips.py", "models.py", "timing.py"]
 """What test_memory.py runs, and what the scripts share."""
 
 
 def test_every_benchmark_is_short_and_known():
     scripts = sorted((ROOT / "benchmarks").glob("*.py"))
-    assert [path.name for path in scripts] == sorted([*SMALL, *ON_RECORDS, ON_FUNCTIONALS, *OTHERS])
+    assert [path.name for path in scripts] == sorted([*SMALL, *ON_RECORDS, ON_FUNCTIONALS, *MANY_NETWORKS, *OTHERS])
     assert all(len(path.read_text(encoding="utf-8").splitlines()) < 150 for path in scripts)
     assert all(path.name in (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8") for path in scripts)
 
