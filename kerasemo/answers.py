@@ -2,7 +2,8 @@
 
 `SIDE-predictions.csv` in a stage's folder has of every scored clip its names, the answer and the probabilities among the emotions that
 its corpus and the network both have, the answer where the corpus is not known, and how many of its faces or segments got each answer.
-`SIDE-scored.json`, written last, says by which network and of which records; where it does not hold, the clips are scored again.
+`SIDE-scored.json`, written last, says by which network, of which records and with which checksum; where it does not hold, the clips
+are scored again.
 """
 
 import csv
@@ -188,16 +189,19 @@ def write(folder: Path, side: str, answered: Mapping[str, Answers], document: Ma
                 names = (source, clip, own.speakers[place], *(column[place] for column in said))
                 writer.writerow([*names, *(f"{share:.6f}" for share in own.probabilities[place]), *own.items[place]])
     os.replace(temporary, path)
-    records.write_json(folder / f"{side}-scored.json", document)
+    records.write_json(folder / f"{side}-scored.json", {**document, "sha256": records.file_sha256(path)})
 
 
 def read(folder: Path, side: str, expected: Mapping[str, Any]) -> tuple[dict[str, Answers], dict[str, Any]] | None:
     """Return the kept answers to a side's clips and their document; None where there are none that `expected`, a header, holds of."""
     document = records.read_json(folder / f"{side}-scored.json")
-    if not isinstance(document, dict) or any(document.get(name) != value for name, value in expected.items()):
+    path = folder / f"{side}-predictions.csv"
+    if not isinstance(document, dict) or any(document.get(name) != value for name, value in expected.items()) or not path.is_file():
+        return None
+    if "sha256" in document and document["sha256"] != records.file_sha256(path):  # rows are missing or changed: asked again
         return None
     by_source: dict[str, list[dict[str, str]]] = {}
-    with open(folder / f"{side}-predictions.csv", newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             by_source.setdefault(row["source"], []).append(row)
     return {source: _parsed(rows) for source, rows in by_source.items()}, document

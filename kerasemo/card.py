@@ -132,6 +132,8 @@ def _scores(training: Mapping[str, Any]) -> Iterator[str]:
         figures |= {"pair AUC": score.get("pair_auc")}
         said = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if value is not None)
         stamp = ", deduplicated" if score.get("deduplicated") else ""
+        if copies := last["split"].get(source, {}).get("copies_train"):
+            stamp = f", as published: {copies} copies of test clips stayed in training"
         yield f"- {source} ({score['clips']} clips{stamp}): {said}"
         if "confusion" in score:
             rows = enumerate(zip(score["emotions"], score["confusion"], strict=True))

@@ -27,8 +27,8 @@ AUGMENT_RANGES = {
     **{"time_masks": (1, 8), "frequency_masks": (1, 8), "variants": (1, 8), "speed": (0, 0.5), "noise": (0, 1)},
 }
 """The least and the most of those changes that may not be in [0, 0.9]."""
-RESERVED = ("network", "data", "tune")
-"""What a stage cannot be called: the other table of a file, and the folders of the samples and of searches in a run folder."""
+RESERVED = ("network", "data", "tune", "stages", "tables")
+"""What a stage cannot be called: the other table of a file, and the folders of the samples, of searches and of tables in a run folder."""
 
 
 def shipped_experiments() -> list[str]:

@@ -80,6 +80,7 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
                 scored[source], _ = scores.score_outputs(outputs, side, trained=trained)
             both.test(side, outputs)
             scored[source]["deduplicated"] = any(sides.dropped[source].values())
+            scored[source]["copies_in_training"] = sides.report["sources"][source].get("copies_train", 0)
             scored[source]["transductive"] = utterances.is_transductive(source, result["key"]["stage"])
             scored[source]["publisher_split"] = sides.splits[source.partition("/")[0]].publisher
     scored |= both.scores(load, alone=scored)

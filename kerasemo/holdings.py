@@ -101,5 +101,9 @@ class Holdings:
     def source(self, name: str) -> data.Source:
         """Return a source's arrays, read once."""
         if name not in self._loaded:
-            self._loaded[name] = data.read_source(self.folder, name)
+            loaded = data.read_source(self.folder, name)
+            now = data.manifest_hash(data.set_folder(self.folder, name))
+            if self.manifests.get(name, now) != now:  # the sides are those of the rows of before
+                raise InputError(f"{self.folder / name}: was built anew while this command ran; run it again")
+            self._loaded[name] = loaded
         return self._loaded[name]

@@ -27,7 +27,7 @@ FLIPS = 100_000
 EQUAL = 1e-12
 """Sums that differ by less, as a share of the sum of all absolute values, are equal: the order of additions is immaterial."""
 
-OVER = ("speakers", "images")
+OVER = ("speakers", "images", "clips")
 
 Statistic = Callable[[np.ndarray, np.ndarray], float]
 """A score of labels and answers, both int [clips], such as `functools.partial(metrics.unweighted_accuracy, n_classes=7)`."""
@@ -99,15 +99,15 @@ def interval(
     Over at least 10 speakers: whole speakers are drawn with replacement, as many as there are, and the ends are the 2.5th and 97.5th
     percentile of the statistic over the draws (percentile bootstrap, Efron 1979); a draw is the same for all seeds. Over fewer
     speakers: mean +- t(0.975, n - 1) s / sqrt(n) of the n values of `per_speaker` (Student 1908). Its centre is their mean, which is
-    not the pooled score, and it may reach past 0 or 1. Over images: as over speakers, each clip by itself.
+    not the pooled score, and it may reach past 0 or 1. Over images or clips: as over speakers, each clip by itself.
 
     Args:
         labels: int [clips].
         answers: int [clips] or [seeds, clips].
-        groups: the speaker of each clip; over images it is not looked at, and may be None.
+        groups: the speaker of each clip; over images or clips it is not looked at, and may be None.
         statistic: a score of labels and answers.
         seed: of the draws, which do not depend on the order of the clips.
-        over: `speakers`, or `images` where speakers are not known.
+        over: `speakers`, or `images` or `clips` where speakers are not known.
         resamples: how often is drawn.
 
     >>> right = lambda labels, answers: float(np.mean(labels == answers))
@@ -120,7 +120,7 @@ def interval(
         raise ValueError(f"over must be one of {', '.join(OVER)}; received {over!r}")
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1; received {resamples!r}")
-    if over == "images":
+    if over != "speakers":
         members = np.lexsort((*answers, labels))[:, None]  # one clip each, in an order of their own
     else:
         members = list(_clips_of(groups, len(labels)).values())

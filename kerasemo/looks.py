@@ -1,6 +1,7 @@
 """Every look at a test side, written down before it is taken: `looks.jsonl` in a run folder, a line a look."""
 
 import datetime
+import fcntl
 import hashlib
 import json
 import os
@@ -32,8 +33,10 @@ def read(run: Path) -> list[dict[str, Any]]:
     looks = []
     for number, line in enumerate(lines, 1):
         try:
-            looks.append(json.loads(line) | {"look": len(looks) + 1})
-        except ValueError as error:
+            one = json.loads(line)
+            one["keys"], one["records"]
+            looks.append(one | {"look": len(looks) + 1})
+        except (ValueError, KeyError, TypeError) as error:
             if number < len(lines):
                 raise InputError(f"{run / NAME}: line {number} is damaged ({error}); mend it: it tells how often was looked") from error
     return looks
@@ -54,7 +57,13 @@ def look(run: Path, *, keys: Iterable[str], records: dict[str, str], said: dict[
     Raises:
         InputError: The looks of before cannot be read.
     """
-    before, keys = read(run), sorted(keys)
+    with open(run / f".{NAME}.lock", "w") as lock:  # another command may be at its own look
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _look(run, keys=sorted(keys), records=records, said=said, words=words)
+
+
+def _look(run: Path, *, keys: list[str], records: dict[str, str], said: dict[str, Any], words: Sequence[str]) -> int:
+    before = read(run)
     for earlier in before:
         if earlier["records"] == records and set(keys) <= set(earlier["keys"]):
             return earlier["look"]

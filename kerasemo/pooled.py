@@ -124,7 +124,7 @@ def score(pool: Pool, *, shared: Sequence[str], corpus: Sequence[str], with_inte
         pool: Of clips, or of faces or segments.
         shared: The emotions that the corpus and the network both have, in order: those that can be answered.
         corpus: All that the corpus has, in order.
-        with_intervals: The scores that get a 95 % interval: over speakers, or, where none is known, over images.
+        with_intervals: The scores that get a 95 % interval: over speakers, or, where not all are known, over images or clips.
 
     Returns:
         `ua`, `wa`, `macro_f1`, each the mean over the rows; `by_seed` the same of each seed; `interval` of each `{"low", "high",
@@ -163,8 +163,9 @@ def score(pool: Pool, *, shared: Sequence[str], corpus: Sequence[str], with_inte
 
 
 def interval(pool: Pool, name: str) -> dict[str, Any] | None:
-    """Return the 95 % interval of one of STATISTICS over the speakers, or over the images where no speaker is known."""
-    over = "speakers" if all(pool.speakers) else "images"
+    """Return the 95 % interval of one of STATISTICS over the speakers, or over the images or clips where not all speakers are known."""
+    singles = (pool.items.sum(axis=2) == 1).all()
+    over = "speakers" if all(pool.speakers) else "images" if singles else "clips"
     found = intervals.interval(pool.labels, pool.answers, pool.speakers, statistic=quick(name), seed=SEED, over=over)
     return None if found is None else dataclasses.asdict(found)
 

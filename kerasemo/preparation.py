@@ -12,9 +12,9 @@ import numpy as np
 
 from kerasemo import utterances, variants
 from kerasemo.assignment import Assignment
-from kerasemo.data import Side
+from kerasemo.data import Side, Source
 from kerasemo.utterances import Cut
-from pipelines.spec import EMOTIONS
+from pipelines.spec import EMOTIONS, InputError
 
 
 def prepared(work: Assignment, *, log: Callable[[str], None]) -> Assignment:
@@ -44,6 +44,7 @@ def _cut(side: Side, how: Cut, work: Assignment) -> Side:
     if how == Cut() or side.source.name.endswith("/visual"):
         return side
     source = utterances.read_cut(work.records, side.source.name, how)
+    _same_rows(source, side, work)
     return Side(source, source.items_of(np.unique(side.source.clip_of[side.items])))
 
 
@@ -52,9 +53,16 @@ def _varied(side: Side, work: Assignment) -> Side:
     if side.source.name.endswith("/visual"):
         return side
     of = utterances.read(work.records, side.source.name)
+    _same_rows(of, side, work)
     how = _trained(work)
     given = {"seed": work.seed, "finish": utterances.finisher(of, how), "spec": how.spec}
     return variants.varied_side(side, of, work.stage.augment, **given)
+
+
+def _same_rows(found: Source | utterances.Utterances, side: Side, work: Assignment) -> None:
+    """Raise an InputError where the records are no longer those that the sides are of."""
+    if tuple(found.rows) != tuple(side.source.rows):
+        raise InputError(f"{work.records / side.source.name}: was built anew while this command ran; run it again")
 
 
 def _with_labelled(work: Assignment, log: Callable[[str], None]) -> Assignment:

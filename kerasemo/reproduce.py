@@ -64,6 +64,8 @@ def reproduce(options: Options, *, log: Callable[[str], None] = lambda line: Non
     there = lineage.sources_in(options.records)
     needed = {source for name in names for stage in experiment.chain(name) for source in stage.sources}
     held = holdings.Holdings(options.records, [source for source in experiment.sources if source in there or source in needed])
+    if options.listeners is not None:
+        tabulate.check_rates(held, options.listeners)  # not after hours of training
     plan = sweep.Plan(
         experiment=experiment,
         run=run,
@@ -137,7 +139,7 @@ def _parser() -> Parser:
         "The same command goes on from what is finished. The scores are those of the validation side; the test side is looked at only\n"
         "with --final, and every look is written down in RUN/looks.jsonl.",
     )
-    parser.add_argument("--experiment", required=True, metavar="NAME", help="sample, open, paper or a .toml file")
+    parser.add_argument("--experiment", required=True, metavar="NAME", help="such as sample, open, emodb, or a .toml file")
     parser.add_argument("--records", type=Path, required=True, metavar="DIR", help="sets of records")
     parser.add_argument("--run", type=Path, metavar="DIR", help="the run folder (default: runs/reproduce-EXPERIMENT)")
     parser.add_argument("--protocol", choices=PROTOCOLS, default=PROTOCOLS[0], help="default: %(default)s")

@@ -19,7 +19,7 @@ def learning_rate(stage: Stage, steps: int) -> keras.optimizers.schedules.Learni
     >>> [float(rate(step)) for step in (0, 1, 2, 9)]
     [0.25, 0.375, 0.5, 0.5]
     """
-    rate, rising = stage.learning_rate, round(stage.warmup * steps)
+    rate, rising = stage.learning_rate, min(round(stage.warmup * steps), steps - 1)  # the last one is at the full rate at least
     if stage.schedule == "constant":
         start = rate / max(1, rising)
         return keras.optimizers.schedules.PolynomialDecay(start, max(1, rising), end_learning_rate=rate)

@@ -61,8 +61,11 @@ def network_outputs(model: keras.Model, image: tf.Tensor, domain: tf.Tensor | in
         return outputs
 
     def of_both():
-        return (outputs["logits"] + asked(tf.reverse(image, axis=[2]))["logits"]) / 2
+        turned = tf.gather(image, range(image.shape[2] - 1, -1, -1), axis=2)  # ONNX has no ReverseV2
+        return (outputs["logits"] + asked(turned)["logits"]) / 2
 
+    if isinstance(domain, int):
+        return {**outputs, "logits": of_both()} if domain == DOMAINS.index("visual") else outputs
     is_face = tf.equal(domain, DOMAINS.index("visual"))
     return {**outputs, "logits": tf.cond(is_face, of_both, lambda: outputs["logits"])}
 

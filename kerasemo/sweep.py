@@ -165,7 +165,7 @@ class Sweep:
         try:
             work()
         except InputError as error:
-            if isinstance(error.__cause__, OSError):
+            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
                 raise
             self.failed[cell.digest] = " ".join(str(error).split())
         except OSError:
@@ -222,7 +222,8 @@ class Sweep:
     def look(self, words: Sequence[str]) -> None:
         """Ask every finished cell about the test side, and write the look down first; answers that are there are no new look."""
         asked = [cell for cell in self.cells if cell.asked and cell.digest not in self.failed]
-        new = [cell for cell in asked if self.said(cell, "test") is None]
+        written = {key for one in looks.read(self.plan.run) for key in one["keys"]}
+        new = [cell for cell in asked if cell.digest not in written or self.said(cell, "test") is None]
         if not new:
             self._log(
                 f"test side: all {counted(len(asked), 'network')} were asked before; their answers are read again, which is no new look"

@@ -185,6 +185,8 @@ def _notes(score: Mapping[str, Any]) -> Iterator[str]:
         yield "transductive: each clip normalised by the statistics of all clips of its speaker, so that it needs more of them"
     if score.get("deduplicated"):
         yield "deduplicated: copies of its test clips were left out of training and validation"
+    if score.get("copies_in_training"):
+        yield f"as published: {score['copies_in_training']} copies of its test clips stayed in training"
     if score.get("left_out"):
         yield f"{score['left_out']} clips left out: the model was trained on these utterances, or its epoch was chosen on them"
     if score.get("trained_speakers"):

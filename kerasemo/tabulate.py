@@ -6,7 +6,7 @@ from typing import Any
 
 from kerasemo import listeners, looks, pooled, published, runs
 from kerasemo.answers import Answers
-from kerasemo.holdings import corpora_of
+from kerasemo.holdings import Holdings, corpora_of
 from kerasemo.scores import in_order
 from kerasemo.settings import Stage
 from kerasemo.sweep import Sweep, counted, spelt
@@ -119,7 +119,8 @@ def _rows(
     visual = source.endswith("/visual")
     rows = [place | {"level": "image" if singles and visual else "clip"} | pooled.score(pool, **scored)]
     if not singles:
-        items = pooled.score(pooled.by_item(pool), **scored, with_intervals=("ua",))
+        known = ("ua",) if all(pool.speakers) else ()  # faces or segments of one clip are not independent
+        items = pooled.score(pooled.by_item(pool), **scored, with_intervals=known)
         rows.append(place | {"level": "frame" if visual else "segment"} | items)
     return rows
 
@@ -154,19 +155,35 @@ def _compared(sweep: Sweep, pair: tuple[str, str], pools: Mapping, rows: Sequenc
         found.append(entry)
     whole = [one for one in found if "refused" not in one]
     if len(whole) > 1:
-        together = {name: {who: own for one in whole for who, own in one[name]["speakers"].items()} for name in ("ua", "wa")}
         found.append(
             {"stages": list(pair), "source": " + ".join(one["source"] for one in whole)}
-            | {name: pooled.paired(own) for name, own in together.items()}
+            | {name: pooled.paired(_each_once([one[name]["speakers"] for one in whole])) for name in ("ua", "wa")}
         )
     return found or [{"stages": list(pair), "source": "", "refused": "no source that both were asked about and one was trained on"}]
+
+
+def _each_once(of_sources: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return each speaker's difference, of one who is in several sources (by face and by voice) the mean: a person counts once."""
+    own = {who: [one[who] for one in of_sources if who in one] for one in of_sources for who in one}
+    return {who: sum(values) / len(values) for who, values in own.items()}
+
+
+def check_rates(held: Holdings, rates: Path) -> None:
+    """Raise an InputError where listeners' rates cannot be read or do not hold every clip, or there is nothing to print them beside."""
+    if LISTENED not in held.sources:
+        raise InputError(f"--listeners is for {LISTENED}, and there is {', '.join(held.sources)}; leave it out")
+    emotions = {PurePosixPath(row["id"]).stem: row["emotion"] for row in held.rows[LISTENED]}
+    listeners.listeners_score(listeners.read_rates(rates), emotions)
 
 
 def _beside(sweep: Sweep, source: str, pools: Mapping, rates: Path | None) -> dict[str, Any]:
     """Return what stands beside the scores on a source: chance, the listeners on the same clips, and what others reach."""
     found: dict[str, Any] = {"chance": 1 / len(sweep.held.emotions[source]), "emotions": sweep.held.emotions[source]}
     if rates is not None and source == LISTENED:
-        clips = {clip for (_, own), pool in pools.items() if own == source for _, clip in pool.clips}
+        own = {
+            name for name in sweep.plan.stages if source in sweep.plan.experiment.stage(name).sources
+        }  # others are asked about all folds
+        clips = {clip for (name, asked), pool in pools.items() if asked == source and name in own for _, clip in pool.clips}
         emotions = {PurePosixPath(row["id"]).stem: row["emotion"] for row in sweep.held.rows[source] if row["id"] in clips}
         if emotions:
             found["listeners"] = listeners.listeners_score(listeners.read_rates(rates), emotions)

@@ -125,7 +125,7 @@ def step_range(text: str) -> tuple[int, int]:
 def add_options(parser: Parser) -> None:
     """Add the options that a search has as well."""
     parser.add_argument("--stage", required=True, metavar="S", help="a stage of the experiment, such as joint")
-    parser.add_argument("--experiment", default="sample", metavar="NAME", help="sample, open, paper or a .toml file (default: %(default)s)")
+    parser.add_argument("--experiment", default="sample", metavar="NAME", help="such as open, or a .toml file (default: %(default)s)")
     parser.add_argument("--records", type=Path, metavar="DIR", help="sets of records (default: sample corpora, synthesised)")
     parser.add_argument("--run", type=Path, metavar="DIR", help="the run folder (default: runs/EXPERIMENT)")
     parser.add_argument("--protocol", choices=PROTOCOLS, default=PROTOCOLS[0], help="default: %(default)s")

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasemo import config, scores
+from kerasemo import config, portable, scores
 from kerasemo.model import build_network
 from kerasemo.served import Served
 from kerasemo.settings import keyed
-from pipelines.spec import DOMAINS
+from pipelines.spec import DOMAINS, EMOTIONS
 
 NETWORK = config.Network(widths=(8, 16), convolutions=1, groups=4, embedding=16)
 
@@ -56,6 +56,15 @@ def test_what_is_served_is_what_is_scored(network, faces, tmp_path):
     columns = [0, 5, 7]
     expected = np.exp(logits[:, columns] - logits[:, columns].max(axis=1, keepdims=True))
     np.testing.assert_allclose(answers, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
+
+
+def test_other_formats_get_it_without_what_they_do_not_have(network, faces):
+    """ONNX has neither ReverseV2 nor, in a branch, what tf2onnx would make of it."""
+    expected = asked(network, faces, "visual", mirror=True)["logits"]
+    given, _ = portable.functions(network, labels=EMOTIONS, domains=["visual"])["faces"]
+    graph = tf.function(given).get_concrete_function(tf.TensorSpec([None, 64, 64, 3], tf.uint8))
+    assert not {operation.type for operation in graph.graph.get_operations()} & {"ReverseV2", "If", "StatelessIf"}
+    np.testing.assert_allclose(graph(tf.constant(faces))["probabilities"], tf.nn.softmax(expected), atol=1e-5)
 
 
 def test_runs_of_before_the_setting_stay_what_they_are():

@@ -93,10 +93,13 @@ def test_intervals_are_those_of_the_intervals_module_with_its_own_scores():
             np.testing.assert_allclose((found["low"], found["high"]), (expected.low, expected.high), atol=1e-12)
 
 
-def test_where_no_speaker_is_known_the_interval_is_over_images_and_no_speaker_is_told():
+@pytest.mark.parametrize("over", ["images", "clips"])
+def test_where_no_speaker_is_known_the_interval_is_over_images_or_clips_and_no_speaker_is_told(over):
     given = {place: dataclasses.replace(own, speakers=("",) * 40) for place, own in cells(1, [0]).items()}
+    if over == "images":  # clips of one face each
+        given = {place: dataclasses.replace(own, items=np.eye(len(EMOTIONS), dtype=int)[own.answers]) for place, own in given.items()}
     found = pooled.score(pooled.pool(given, folds=1), shared=THREE, corpus=THREE)
-    assert found["interval"]["ua"]["method"] == "bootstrap over 40 images" and found["by_speaker"] == {}
+    assert found["interval"]["ua"]["method"] == f"bootstrap over 40 {over}" and found["by_speaker"] == {}
 
 
 def test_a_single_speaker_has_no_interval():

@@ -10,13 +10,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.metrics import recall_score
 from synthetic_sets import write_experiment, write_set
 
-from kerasemo import evaluate, lineage, looks, loop, reproduce
+from kerasemo import evaluate, lineage, looks, loop, pooled, reproduce, tabulate
+from kerasemo.answers import Answers
+from kerasemo.holdings import Holdings
 from kerasemo.training import Training
 from pipelines.spec import EMOTIONS, InputError
 
@@ -276,6 +279,7 @@ def test_copies_stay_only_where_they_are_asked_for_with_another_key_and_a_stamp(
     (name,) = [path.parent.name for path in copied.glob("stages/pretrain-*/test-scored.json")]
     assert json.loads((copied / "stages" / name / "stage.json").read_text())["key"]["keep_copies"] is True
     found = evaluate.evaluate(evaluate.Options(copied / "stages", given[0], name, ("fer/visual",)))
+    assert found["sources"]["fer/visual"]["copies_in_training"] == 4
     assert found["sources"]["fer/visual"]["ua"] == pytest.approx(row(document, "pretrain", "fer/visual", "image")["ua"])
     without = write_experiment(copied / "none.toml", alone=STAGES["transfer_2"] | {"start_from": ""})
     with pytest.raises(InputError, match="--keep-copies is for corpora that their publisher split"):
@@ -348,3 +352,98 @@ def test_looks_that_are_damaged_are_told_and_a_last_line_cut_off_is_left_out(tmp
     (tmp_path / looks.NAME).write_text("{\n{}\n")
     with pytest.raises(InputError, match="line 1 is damaged"):
         looks.read(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["a row lost", "half a row", "empty", "gone", "no text"])
+def test_answers_that_are_damaged_are_asked_for_again(given, run, copied, damage):
+    path = sorted(copied.glob("stages/transfer-2-*/validation-predictions.csv"))[0]
+    held = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        cut = {
+            "a row lost": held[: held.rstrip().rfind(b"\n") + 1],
+            "half a row": held[: len(held) // 2],
+            "empty": b"",
+            "no text": b"\xff\xfe",
+        }
+        path.write_bytes(cut[damage])
+    again = reproduce.reproduce(options(given, copied))
+    assert again["rows"] == run[1]["rows"] and again["failed"] == [] and path.read_bytes() == held
+
+
+def test_a_network_whose_weights_are_gone_costs_itself_alone(given, copied):
+    sorted(copied.glob("stages/transfer-2-*/weights.safetensors"))[0].unlink()
+    document = reproduce.reproduce(options(given, copied, final=True))
+    (failed,) = document["failed"]
+    assert failed["cell"].startswith("transfer-2, fold ") and "no such file; remove its folder" in failed["reason"]
+
+
+def test_a_log_of_looks_that_was_removed_begins_anew_and_no_answer_stands_without_a_look(given, copied):
+    words = options(given, copied, stages=("pretrain",), final=True)
+    reproduce.reproduce(words)
+    (copied / looks.NAME).unlink()
+    document = reproduce.reproduce(words)
+    assert [(look["look"], look["of_these"]) for look in document["looks"]] == [(1, 1)]
+    for line in ("[1]", '{"date": 1}'):
+        (copied / looks.NAME).write_text(f"{line}\n{{}}\n")
+        with pytest.raises(InputError, match="line 1 is damaged"):
+            reproduce.reproduce(words)
+
+
+def test_rates_of_listeners_are_looked_at_before_anything_is_trained(given, tmp_path):
+    rates = tmp_path / "erkennung.txt"
+    rates.write_text("Nr. Satz erkannt natuerlich\n1 03a01Fa.wav 90,00 80,00\n", encoding="iso-8859-1")
+    with pytest.raises(InputError, match="must hold every clip"):
+        reproduce.reproduce(options(given, tmp_path / "run", listeners=rates))
+    other = write_experiment(tmp_path / "other.toml", voice={"sources": ["ravdess/audio"], **FAST})
+    with pytest.raises(InputError, match="--listeners is for emodb/audio, and there is ravdess/audio"):
+        reproduce.reproduce(options((given[0], other), tmp_path / "run", folds=(0,), listeners=rates))
+    assert not (tmp_path / "run").exists()
+
+
+def test_records_that_are_built_anew_meanwhile_are_not_trained_on(given, tmp_path):
+    shutil.copytree(given[0] / "emodb", tmp_path / "emodb")
+    held = Holdings(tmp_path, ["emodb/audio"])
+    shutil.rmtree(tmp_path / "emodb")
+    write_set(tmp_path, "emodb/audio", speakers=5)
+    with pytest.raises(InputError, match="emodb/audio: was built anew while this command ran"):
+        held.source("emodb/audio")
+
+
+def test_a_person_who_is_compared_by_face_and_by_voice_counts_once():
+    """Of a speaker's two differences the mean is taken, whichever source comes last."""
+    sources = ["savee/visual", "savee/audio"]
+    eye = np.eye(len(EMOTIONS), dtype=int)
+
+    def of(right: list[int]):  # 2 speakers of 4 clips of one emotion, so many of each right
+        said = np.array([0 if clip < count else 1 for count in right for clip in range(4)])
+        ids, speakers = tuple(map(str, range(8))), tuple(f"savee:{number // 4}" for number in range(8))
+        own = Answers(ids, speakers, np.zeros(8, int), said, np.eye(len(EMOTIONS))[said], said, eye[said])
+        return pooled.pool({(0, 0): own}, folds=1)
+
+    pools = {("a", sources[0]): of([4, 2]), ("a", sources[1]): of([3, 3]), ("b", sources[0]): of([2, 2]), ("b", sources[1]): of([3, 4])}
+    rows = [{"stage": stage, "source": source, "emotions": list(EMOTIONS[:2]), "trained_on": "this stage"} for stage, source in pools]
+    *alone, both = tabulate._compared(SimpleNamespace(held=SimpleNamespace(sources=sources)), ("a", "b"), pools, rows)
+    assert [one["ua"]["speakers"] for one in alone] == [{"savee:0": 0.5, "savee:1": 0.0}, {"savee:0": 0.0, "savee:1": -0.25}]
+    assert both["source"] == "savee/visual + savee/audio" and both["ua"]["speakers"] == {"savee:0": 0.25, "savee:1": -0.125}
+    assert both["ua"]["difference"] == 0.0625
+
+
+def test_listeners_are_asked_about_the_clips_that_a_stage_of_the_source_answers(given, run, tmp_path):
+    """Of the stage before, which knows nothing of emodb, all of it is scored; of emodb's own two folds alone."""
+    ids = {own["id"] for own in predictions(run[0], "validation", "transfer-2") if own["source"] == "emodb/audio"}
+    pools = {}
+    for name, clips in (("transfer", [*ids, "s9/anger0.wav"]), ("transfer-2", sorted(ids))):
+        pools[name, "emodb/audio"] = SimpleNamespace(clips=tuple((0, clip) for clip in clips))
+    rates = tmp_path / "erkennung.txt"
+    names = sorted({Path(clip).name for clip in [*ids, "s9/anger0.wav"]})
+    lines = [f"{number} {name} 90,00 80,00" for number, name in enumerate(names, 1)]
+    rates.write_text("\n".join(["Nr. Satz erkannt natuerlich", *lines]) + "\n", encoding="iso-8859-1")
+    experiment = reproduce.chosen(options(given, tmp_path))
+    rows = [{"id": clip, "emotion": "anger"} for clip in [*ids, "s9/extra.wav"]]
+    held = SimpleNamespace(emotions={"emodb/audio": ["anger"]}, rows={"emodb/audio": rows})
+    sweep = SimpleNamespace(held=held, plan=SimpleNamespace(stages=("transfer", "transfer-2"), experiment=experiment))
+    pools["transfer", "emodb/audio"].clips += ((0, "s9/extra.wav"),)  # without a rate: would be refused
+    found = tabulate._beside(sweep, "emodb/audio", pools, rates)["listeners"]
+    assert found["wa"] == 0.9 and found["clips"] == len({Path(clip).stem for clip in ids})

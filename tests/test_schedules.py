@@ -34,3 +34,8 @@ def test_the_rate_rises_evenly_in_the_steps_that_warm_up(schedule):
 
 def test_a_share_of_less_than_half_a_step_warms_nothing_up():
     assert rates(warmup=0.02) == pytest.approx(rates())
+
+
+def test_a_share_that_rounds_to_all_steps_leaves_the_last_one_at_the_full_rate():
+    assert rates(4, warmup=0.9) == pytest.approx([0.4 / 3 * (1 + step * 2 / 3) for step in range(3)] + [0.4])
+    assert rates(1, warmup=0.9) == pytest.approx([0.4])
