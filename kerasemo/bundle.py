@@ -32,7 +32,7 @@ class Bundle:
 
     >>> Bundle.load("no-such-model")
     Traceback (most recent call last):
-    pipelines.spec.InputError: no-such-model: no such bundle; expected the folder of one (python -m kerasemo.export makes it) or a shipped preset (none)
+    pipelines.spec.InputError: no-such-model: no such bundle; expected the folder of one (python -m kerasemo.export makes it) or a shipped preset (emodb-speech)
     """  # noqa: E501
 
     def __init__(self, folder: Path):

@@ -23,7 +23,7 @@ from pipelines.soundtrack import Soundtrack
 from pipelines.spec import Spec
 from pipelines.video import decoded_packet, opened_video
 
-ENCODING = {"preset": "veryfast", "crf": "20"}
+ENCODING = {"preset": "veryfast", "crf": "20", "x264-params": "mbtree=0"}  # which, of small pictures, gives other bytes in other processes
 ENCODER_THREADS = 4
 """Fixed, as what they write depends on how many they are."""
 ASSUMED_RATE_HZ = 25

@@ -30,5 +30,6 @@ def from_preset(name: str | Path) -> Any:
     shape = {key: tuple(value) if isinstance(value, list) else value for key, value in bundle.document["training"]["network"].items()}
     model = keras.Model(*build_network(Network(**shape)))
     checkpoint.assign(model.weights, bundle.weights(), where=bundle.folder)
-    model.mirror = bundle.document["training"]["stages"][-1]["settings"].get("test_mirror", False)
+    stages = bundle.document["training"].get("stages", [])
+    model.mirror = any(stage["settings"].get("test_mirror", False) for stage in stages[-1:])
     return model
