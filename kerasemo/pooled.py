@@ -127,10 +127,11 @@ def score(pool: Pool, *, shared: Sequence[str], corpus: Sequence[str], with_inte
         with_intervals: The scores that get a 95 % interval: over speakers, or, where not all are known, over images or clips.
 
     Returns:
-        `ua`, `wa`, `macro_f1`, each the mean over the rows; `by_seed` the same of each seed; `interval` of each `{"low", "high",
-        "method"}`, None for a single speaker; `chance`, `emotions`, `confusion` (summed over the rows), `recalls`, `by_speaker`; where
-        all rows could answer without knowing the corpus, `without_corpus`; where the corpus has an emotion that was not trained,
-        `all_classes`: UA and WA of all clips with that class's recall 0, and chance.
+        `n`, and `different_clips`, fewer where a clip is on the side of several folds; `ua`, `wa`, `macro_f1`, each the mean over the
+        rows; `by_seed` the same of each seed; `interval` of each `{"low", "high", "method"}`, None for a single speaker; `chance`,
+        `emotions`, `confusion` (summed over the rows), `recalls`, `by_speaker`; where all rows could answer without knowing the corpus,
+        `without_corpus`; where the corpus has an emotion that was not trained, `all_classes`: UA and WA of all clips with that class's
+        recall 0, and chance.
     """
     known = of_emotions(pool, shared)
     rows = [{name: statistic(known.labels, own) for name, statistic in STATISTICS.items()} for own in known.answers]
@@ -139,6 +140,7 @@ def score(pool: Pool, *, shared: Sequence[str], corpus: Sequence[str], with_inte
     places = [EMOTIONS.index(emotion) for emotion in shared]
     found = {
         "n": len(known.labels),
+        "different_clips": len({clip for _, clip in known.clips}),
         "folds": list(pool.folds),
         "networks": len(known.seeds),
         **_means(rows),

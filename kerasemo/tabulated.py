@@ -180,6 +180,9 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
     how = "; ".join(methods) or "none: of a single speaker nothing is known of others"
     yield f"95 %: {how}. Clips of all folds are pooled; a score of several networks is their mean."
     for row in document["rows"]:
+        if row["level"] in CLIPS and row["different_clips"] < row["n"]:
+            counted = f"{row['different_clips']} clips, of which some are on this side of several folds: n counts each time"
+            yield f"{row['stage']}, {row['source']}: {counted}"
         if row["stamps"] and row["level"] in CLIPS:
             yield f"{row['stage']}, {row['source']}: {'; '.join(row['stamps'])}"
     for stage, sources in document["not_scored"].items():

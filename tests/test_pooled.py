@@ -123,6 +123,16 @@ def test_folds_that_come_again_are_rows_of_their_own_where_every_fold_comes_agai
     assert len(means) == 2 and means[0] == pytest.approx(first)
 
 
+def test_a_clip_on_the_side_of_several_folds_is_counted_each_time_and_that_is_said():
+    """Validation utterances of two folds, 10 of 40 in both: 80 answers to 70 clips."""
+    one, other = answers(0, 0), answers(0, 1)
+    other = dataclasses.replace(other, ids=(*one.ids[:10], *other.ids[10:]))
+    found = pooled.score(pooled.pool({(0, 0): one, (0, 1): other}, folds=2), shared=THREE, corpus=THREE)
+    assert (found["n"], found["different_clips"]) == (80, 70)
+    apart = pooled.score(pooled.pool(cells(1, (0, 1)), folds=2), shared=THREE, corpus=THREE)
+    assert apart["n"] == apart["different_clips"] == 80
+
+
 def test_only_folds_that_every_seed_has_are_pooled():
     given = cells(2, range(4))
     del given[1, 2]
