@@ -158,8 +158,9 @@ class Both:
             fusions = {kind: self.fusion(kind, load) for kind in ("masked", "served")}
             own = score(pair, corpus=self._emotions[corpus], trained=self._trained, **fusions)
             if own is not None:
-                stamps = ("deduplicated", "publisher_split", "transductive")
-                own |= {stamp: any(alone[f"{corpus}/{domain}"][stamp] for domain in DOMAINS) for stamp in stamps}
+                both = [alone[f"{corpus}/{domain}"] for domain in DOMAINS]
+                own |= {stamp: any(one[stamp] for one in both) for stamp in ("deduplicated", "publisher_split", "transductive")}
+                own["copies_in_training"] = sum(one["copies_in_training"] for one in both)
                 found[f"{corpus}/{FUSED}"] = own
         return found
 
