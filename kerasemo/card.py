@@ -1,8 +1,12 @@
 """The model card: what an exported model is, what it was trained on, how well it does, and what it must not be used for."""
 
+import dataclasses
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kerasemo.config import read_experiment, shipped_experiments
+from kerasemo.settings import keyed
 from pipelines.cli import printable
 
 SIGNATURES = {
@@ -103,6 +107,10 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     if training.get("experiment"):
         yield "## To make it again"
         yield ""
+        if not as_shipped(training):
+            yield f"By the settings in `bundle.json`: {printable(training['experiment'])} is not shipped, or was changed for this."
+            yield ""
+    if as_shipped(training):
         words = {"stage": training["stage"], "experiment": training["experiment"], "protocol": training["protocol"]}
         words |= {"fold": training["fold"], "seed": training["seed"], "records": "RECORDS", "run": "RUN"}
         said = " ".join(f"--{name} {value}" for name, value in words.items())
@@ -115,6 +123,16 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield "## Versions"
     yield ""
     yield ", ".join(f"{name} {version}" for name, version in document["versions"].items())
+
+
+def as_shipped(training: Mapping[str, Any]) -> bool:
+    """Tell whether a network and all its stages are those of the shipped experiment of that name, so that a command makes it again."""
+    if training.get("experiment") not in shipped_experiments():
+        return False
+    shipped = read_experiment(training["experiment"])
+    made = [training["network"], *(stage["settings"] for stage in training["stages"])]
+    named = [stage for stage in shipped.stages if stage.name in {one["stage"] for one in training["stages"]}]
+    return made == json.loads(json.dumps([dataclasses.asdict(shipped.network), *map(keyed, named)]))
 
 
 def _types(inputs: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from kerasemo import bundle, presets, seen
+from kerasemo import bundle, card, presets, seen
 from kerasemo.bundle import Bundle
 from kerasemo.config import read_experiment
 from kerasemo.scores import predictor
@@ -58,6 +58,20 @@ def test_its_settings_are_those_of_the_experiment_that_its_card_names():
     assert "CC0-1.0" in model.card and "fear" in model.card and "portray" in model.card
     assert json.loads((model.folder / "assets" / "spec.json").read_text(encoding="utf-8"))["sample_rate_hz"] == Spec().sample_rate_hz
     assert set(model.labels) < set(EMOTIONS)
+
+
+def test_a_card_promises_no_command_for_what_was_changed_for_it():
+    """With other epochs by --set, or by a file of its own name, the shipped experiment would make another network."""
+    document = Bundle.load(NAME).document
+    command = "python -m kerasemo.train --stage speech --experiment emodb"
+    assert command in card.model_card(document)
+    for changed in ("settings", "experiment"):
+        other = json.loads(json.dumps(document))
+        if changed == "settings":
+            other["training"]["stages"][0]["settings"]["epochs"] += 1
+        else:
+            other["training"]["experiment"] = "mine"
+        assert command not in card.model_card(other) and "is not shipped, or was changed" in card.model_card(other)
 
 
 def test_the_corpus_gives_the_scores_of_its_card(corpora, command, tmp_path):
