@@ -117,7 +117,9 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         kinds = ", ".join(corpora)
         yield f"    python -m kerasemo.train {said} && python -m kerasemo.export --run RUN --stage {training['stage']} --out OUT"
         yield ""
-        yield f"RECORDS holds {kinds}, each made with `python -m pipelines.build --waveform`. Processors differ in the last digits of"
+        voices = ", ".join(sorted(source.partition("/")[0] for source in training["trained_on"] if source.endswith("/audio")))
+        with_sound = f" (the sound of {voices} with `--waveform`)" if voices else ""
+        yield f"RECORDS holds {kinds}, each made with `python -m pipelines.build`{with_sound}. Processors differ in the last digits of"
         yield "sums, so another machine gives another network, about as good."
         yield ""
     yield "## Versions"

@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled  # what Keras asks too; TensorFlow exports only the switch
 
+from pipelines.machine import processors
 from pipelines.spec import InputError
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -167,7 +168,6 @@ def _devices(strategy: tf.distribute.Strategy | None) -> str:
     if gpus:
         name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "unknown model")
         return f"{count} GPU{'s' * (count > 1)}{machines} ({name})"
-    schedulable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = tf.config.threading.get_intra_op_parallelism_threads() or schedulable
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or processors()
     share = " in all" if count > 1 and not machines else ""
     return f"{count} CPU device{'s' * (count > 1)}{machines} with {threads} thread{'s' * (threads > 1)}{share}"

@@ -14,9 +14,10 @@ from kerasemo.bundle import Bundle
 from kerasemo.prediction import Prediction
 from pipelines.cli import load_tensorflow
 from pipelines.corpora.clip import STILL_SUFFIXES, domains_of, media_files
+from pipelines.machine import processors
 from pipelines.spec import InputError, Spec
 from pipelines.watching import Watch
-from pipelines.workers import STALL_SECONDS, Pool, processors
+from pipelines.workers import STALL_SECONDS, Pool
 
 FACES_AT_ONCE = 128
 """A batch of faces waits for no more."""

@@ -42,6 +42,8 @@ class Options:
     """Of the tables; None: `RUN/tables`."""
     precision: str = "auto"
     compiler: str = "auto"
+    jobs: int = 1
+    """How many networks are trained side by side."""
     words: tuple[str, ...] = ()
     """Of the command, for the log of the looks and the tables."""
 
@@ -56,17 +58,20 @@ def reproduce(options: Options, *, log: Callable[[str], None] = lambda line: Non
     Raises:
         InputError: Anything that the user can mend and that does not concern a single network.
     """
-    from kerasemo import holdings, lineage, reproduced, sweep, tabulate
+    from kerasemo import cells, holdings, lineage, reproduced, sweep, tabulate
 
     experiment = chosen(options)
     names = options.stages or tuple(stage.name for stage in experiment.stages)
     run = options.run or Path("runs") / f"reproduce-{experiment.name}"
+    out = options.out or run / "tables"
+    if wrong := next((folder for folder in (run, out) if folder.exists() and not folder.is_dir()), None):
+        raise InputError(f"{wrong}: a file, expected a folder; name another {'--run' if wrong == run else '--out'}")  # not after hours
     there = lineage.sources_in(options.records)
     needed = {source for name in names for stage in experiment.chain(name) for source in stage.sources}
     held = holdings.Holdings(options.records, [source for source in experiment.sources if source in there or source in needed])
     if options.listeners is not None:
         tabulate.check_rates(held, options.listeners)  # not after hours of training
-    plan = sweep.Plan(
+    plan = cells.Plan(
         experiment=experiment,
         run=run,
         stages=names,
@@ -75,6 +80,7 @@ def reproduce(options: Options, *, log: Callable[[str], None] = lambda line: Non
         seeds=tuple(range(options.seeds)),
         epochs=options.epochs,
         keep_copies=options.keep_copies,
+        jobs=options.jobs,
         settings=(("precision", options.precision), ("compiler", options.compiler)),
     )
     work = sweep.Sweep(plan, held, log=log)
@@ -83,7 +89,7 @@ def reproduce(options: Options, *, log: Callable[[str], None] = lambda line: Non
         work.look(options.words)
     side = "test" if options.final else "validation"
     result = tabulate.document(work, side, compare=options.compare, rates=options.listeners, command=shlex.join(options.words))
-    reproduced.write(options.out or run / "tables", result)
+    reproduced.write(out, result)
     return result
 
 
@@ -161,6 +167,9 @@ def _parser() -> Parser:
         "--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="default: bfloat16 on GPUs made for it"
     )
     parser.add_argument("--compiler", choices=("auto", "xla", "none"), default="auto", help="default: XLA on one GPU")
+    parser.add_argument(
+        "--jobs", type=positive_int, default=1, metavar="N", help="networks trained side by side, by processes that share the processors"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the table")
     return parser
 

@@ -4,7 +4,7 @@
 for all of them. What is finished is reused, what was interrupted goes on, and a cell that fails costs itself and those that start from it.
 """
 
-import dataclasses
+import functools
 import gc
 import time
 import traceback
@@ -14,53 +14,17 @@ from typing import Any
 
 import keras
 
-from kerasemo import answers, looks, runs
+from kerasemo import answers, crew, looks, runs
+from kerasemo.cells import Cell, Plan, counted, spelt, spent
 from kerasemo.chain import Chain, Run
-from kerasemo.holdings import Holdings
+from kerasemo.holdings import Holdings, corpora_of
 from kerasemo.lineage import Lineage
-from kerasemo.settings import Experiment, Stage
+from kerasemo.settings import Stage
 from pipelines import records
 from pipelines.spec import InputError
 
 STAGES = "stages"
 """The folder of the stages in a run folder."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What a sweep is asked for."""
-
-    experiment: Experiment
-    run: Path
-    stages: tuple[str, ...]
-    protocol: str
-    folds: tuple[int, ...] | None
-    """None: every one."""
-    seeds: tuple[int, ...]
-    epochs: int | None = None
-    keep_copies: bool = False
-    settings: tuple[tuple[str, Any], ...] = ()
-    """More fields of `chain.Run`: precision, compiler, replicas."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One network: a stage of one fold and seed."""
-
-    stage: Stage
-    fold: int
-    """The first of the folds in which it is the same."""
-    seed: int
-    digest: str
-    """Of its key."""
-    folder: Path
-    before: tuple[str, ...]
-    """The digests of those that it starts from, the first first."""
-    asked: bool
-    """Whether it is of a stage that is asked for, and not only one that another starts from."""
-
-    def __str__(self) -> str:
-        return f"{self.stage.name}, fold {self.fold}, seed {self.seed}"
 
 
 class Sweep:
@@ -90,10 +54,12 @@ class Sweep:
         count = max(self.fold_counts.values())  # fold k is k mod K where there are fewer
         if wrong := [fold for fold in self.folds if fold >= count]:
             raise InputError(f"--folds {wrong[0]}: these corpora have {count} folds under {plan.protocol}; expected 0 to {count - 1}")
-        if plan.keep_copies and not any(
-            split.publisher for split in held.sides(protocol=plan.protocol, fold=0, keep_copies=True).splits.values()
-        ):
-            raise InputError("--keep-copies is for corpora that their publisher split, such as FER-2013; there is none: leave it out")
+        if plan.keep_copies:
+            splits = held.sides(protocol=plan.protocol, fold=0, keep_copies=True).splits
+            if not any(splits[corpus].publisher for stage in self._stages for corpus in corpora_of(stage.sources)):
+                raise InputError(
+                    "--keep-copies is for corpora that their publisher split, such as FER-2013; no stage is of one: leave it out"
+                )
         self.cells = self._planned()
 
     def _run(self, fold: int, seed: int) -> Run:
@@ -127,24 +93,65 @@ class Sweep:
         what = f"{counted(len(self._stages), 'stage')}, folds {spelt(self.folds)}, seeds {spelt(self.plan.seeds)}"
         there = f"{len(done)} are there, {len(self.cells) - len(done)} to train"
         self._log(f"{counted(len(self.cells), 'network')} ({what}): {there}, in {self.plan.run / STAGES}")
-        for place, cell in enumerate(self.cells, 1):
-            begun, label = time.monotonic(), f"[{place}/{len(self.cells)}] {cell}"
+        left = [cell for cell in self.cells if cell.digest not in done]
+
+        def begun(cell: Cell) -> None:
             if cell.digest not in done:
-                self._log(f"{label}: {cell.stage.kind} on {' + '.join(cell.stage.sources)}")
-            self._guarded(cell, label, lambda cell=cell: self._one(cell))
-            if cell.digest in self.failed:
-                continue
-            took = time.monotonic() - begun
+                self._log(f"{self._label(cell)}: {cell.stage.kind} on {' + '.join(cell.stage.sources)}")
+
+        def ended(cell: Cell, seconds: float) -> None:
             if cell.digest in done:
-                self._log(f"{label}: done before, reused")
+                self._log(f"{self._label(cell)}: done before, reused")
+                return
+            left.remove(cell)
+            self.seconds[cell.digest] = seconds
+            self._log(f"{self._label(cell)}: {self._scored_line(cell)}, {spent(seconds)}; {self._left(left)}")
+
+        if self.plan.jobs > 1:  # what is there has nothing to do, or a few answers
+            self._do("train", [cell for cell in self.cells if cell.digest in done], begun, ended, jobs=1)
+            self._do("train", list(left), begun, ended, jobs=self.plan.jobs)
+        else:
+            self._do("train", self.cells, begun, ended, jobs=1)
+
+    def _label(self, cell: Cell) -> str:
+        return f"[{self.cells.index(cell) + 1}/{len(self.cells)}] {cell}"
+
+    def _do(
+        self, work: str, cells: Sequence[Cell], begun: Callable[[Cell], None], ended: Callable[[Cell, float], None], *, jobs: int
+    ) -> None:
+        """Do one of WORKS to some cells, each after those that it starts from; tell of each, and keep why one failed."""
+        of = {cell.digest: cell for cell in cells}
+
+        def refused(digest: str) -> str:
+            failed = next((before for before in of[digest].before if before in self.failed), None)
+            return "" if failed is None else f"the stage it starts from failed ({self._by_digest(failed)})"
+
+        def over(digest: str, reason: str, seconds: float) -> None:
+            if reason:
+                self.failed[digest] = reason
+                self._log(f"{self._label(of[digest])}: failed: {reason}")
             else:
-                self.seconds[cell.digest] = took
-                left = [other for other in self.cells[place:] if other.digest not in done]
-                self._log(f"{label}: {self._scored_line(cell)}, {spent(took)}; {self._left(left)}")
+                ended(of[digest], seconds)
+
+        if jobs > 1 and len(cells) > 1:
+            again = functools.partial(remade, self.plan, self.held.folder, self.held.sources)
+            starts_from = {cell.digest: cell.before for cell in cells}
+            with crew.Crew(again, jobs=min(jobs, len(cells)), log=self._log) as workers:
+                workers.do(work, starts_from, refused=refused, begun=lambda digest: begun(of[digest]), ended=over)
+            return
+        for cell in cells:
+            if reason := refused(cell.digest):
+                over(cell.digest, reason, 0.0)
+                continue
+            begun(cell)
+            start = time.monotonic()
+            reason = self.guarded(cell, work)
+            over(cell.digest, reason, time.monotonic() - start)
+
+    def _by_digest(self, digest: str) -> Cell:
+        return next(cell for cell in self.cells if cell.digest == digest)
 
     def _one(self, cell: Cell) -> None:
-        if failed := [digest for digest in cell.before if digest in self.failed]:
-            raise InputError(f"the stage it starts from failed ({next(other for other in self.cells if other.digest == failed[0])})")
         own, kind = f"{cell.stage.name}: ", f": {cell.stage.kind} on "  # stages before are cells of their own, the kind is told
 
         def log(line: str) -> None:
@@ -160,24 +167,27 @@ class Sweep:
         if cell.asked:
             self.ask(cell, "validation")
 
-    def _guarded(self, cell: Cell, label: str, work: Callable[[], None]) -> None:
-        """Do something of a cell; what goes wrong is told and kept, and the others go on, but for a disk that is full."""
+    def guarded(self, cell: Cell, work: str) -> str:
+        """Do one of WORKS to a cell; return what goes wrong in one line, empty where nothing does.
+
+        Raises:
+            InputError: A disk is full, so that others would fail as well; OSError likewise.
+        """
         try:
-            work()
+            WORKS[work](self, cell)
         except InputError as error:
             if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
                 raise
-            self.failed[cell.digest] = " ".join(str(error).split())
+            return " ".join(str(error).split())
         except OSError:
             raise
         except Exception as error:  # such as one of TensorFlow's: the others may well do
             traceback.print_exc()
-            self.failed[cell.digest] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         finally:
             keras.backend.clear_session()
             gc.collect()
-        if cell.digest in self.failed:
-            self._log(f"{label}: failed: {self.failed[cell.digest]}")
+        return ""
 
     def _scored_line(self, cell: Cell) -> str:
         result = self.result(cell)
@@ -193,8 +203,9 @@ class Sweep:
             if cell.digest in self.seconds:
                 by_stage.setdefault(cell.stage.name, []).append(self.seconds[cell.digest])
         mean = {stage: sum(values) / len(values) for stage, values in by_stage.items()}
-        usual = sum(self.seconds.values()) / len(self.seconds)
-        return f"{3600 / usual:.1f} an hour, {len(cells)} left, about {spent(sum(mean.get(cell.stage.name, usual) for cell in cells))}"
+        usual, at_once = sum(self.seconds.values()) / len(self.seconds), self.plan.jobs
+        expected = sum(mean.get(cell.stage.name, usual) for cell in cells) / at_once
+        return f"{3600 * at_once / usual:.1f} an hour, {len(cells)} left, about {spent(expected)}"
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
         """Return what the `metrics.json` of a cell says, None where it is not finished."""
@@ -202,7 +213,7 @@ class Sweep:
 
     def lineage(self, cell: Cell) -> Lineage:
         """Return a finished cell with those that it starts from."""
-        own = [*(next(other for other in self.cells if other.digest == digest) for digest in cell.before), cell]
+        own = [*map(self._by_digest, cell.before), cell]
         return Lineage([one.folder for one in own], [self.result(one) for one in own])
 
     def ask(self, cell: Cell, side: str) -> None:
@@ -235,48 +246,21 @@ class Sweep:
         keys = [cell.digest for cell in new]
         number = looks.look(self.plan.run, keys=keys, records=self.held.manifests, said=said, words=words)
         self._log(f"test side: look {number}, by {counted(len(new), 'network')} ({len(asked) - len(new)} were asked before)")
-        begun = time.monotonic()
-        for place, cell in enumerate(new, 1):
+        start, places = time.monotonic(), iter(range(1, len(new) + 1))
+
+        def ended(cell: Cell, seconds: float) -> None:
+            place = next(places)
+            each = (time.monotonic() - start) / place
             label = f"[{place}/{len(new)}] {cell}"
-            self._guarded(cell, label, lambda cell=cell: self.ask(cell, "test"))
-            if cell.digest not in self.failed:
-                each = (time.monotonic() - begun) / place
-                self._log(f"{label}: asked about the test side; {60 / each:.1f} a minute, about {spent(each * (len(new) - place))} left")
+            self._log(f"{label}: asked about the test side; {60 / each:.1f} a minute, about {spent(each * (len(new) - place))} left")
+
+        self._do("test", new, lambda cell: None, ended, jobs=self.plan.jobs)
 
 
-def spent(seconds: float) -> str:
-    """Return a time in words.
-
-    >>> spent(12.3), spent(192), spent(7500)
-    ('12 s', '3 min 12 s', '2 h 5 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+def remade(plan: Plan, records_folder: Path, sources: Sequence[str], *, log: Callable[[str], None]) -> Sweep:
+    """Return a sweep again, in another process."""
+    return Sweep(plan, Holdings(records_folder, sources), log=log)
 
 
-def counted(number: int, name: str) -> str:
-    """Return how many there are of something.
-
-    >>> counted(1, "network"), counted(2, "network")
-    ('1 network', '2 networks')
-    """
-    return f"{number} {name}{'s' * (number != 1)}"
-
-
-def spelt(numbers: Sequence[int]) -> str:
-    """Return numbers as a text in which three or more in a row are one entry.
-
-    >>> spelt([0, 1, 2, 3, 8]), spelt([4, 5])
-    ('0-3, 8', '4, 5')
-    """
-    rows: list[list[int]] = []
-    for number in sorted(numbers):
-        if rows and number == rows[-1][-1] + 1:
-            rows[-1].append(number)
-        else:
-            rows.append([number])
-    return ", ".join(f"{row[0]}-{row[-1]}" if len(row) > 2 else ", ".join(map(str, row)) for row in rows)
+WORKS: dict[str, Callable[[Sweep, Cell], None]] = {"train": Sweep._one, "test": lambda sweep, cell: sweep.ask(cell, "test")}
+"""What is done to a cell, by its name: a process is told it by the name."""

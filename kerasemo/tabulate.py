@@ -6,10 +6,11 @@ from typing import Any
 
 from kerasemo import listeners, looks, pooled, published, runs
 from kerasemo.answers import Answers
+from kerasemo.cells import counted, spelt
 from kerasemo.holdings import Holdings, corpora_of
 from kerasemo.scores import in_order
 from kerasemo.settings import Stage
-from kerasemo.sweep import Sweep, counted, spelt
+from kerasemo.sweep import Sweep
 from pipelines import records
 from pipelines.spec import InputError
 

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kerasemo.sweep import spelt, spent
+from kerasemo.cells import spelt, spent
 
 COLUMNS = (
     *("experiment", "protocol", "side", "stage", "kind", "source", "trained_on", "level", "n", "networks", "folds", "seeds"),

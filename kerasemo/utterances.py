@@ -65,6 +65,8 @@ class Utterances:
     waveforms: tuple[np.ndarray, ...]
     """int16 [samples]; empty where the records keep none."""
     corpus_emotions: frozenset[str]
+    recorded: tuple[np.ndarray, ...] = ()
+    """The log-Mels as they were before they were normalised, by which pauses are told; empty: they are as recorded."""
 
 
 def read(records_folder: Path, source: str) -> Utterances:
@@ -94,13 +96,13 @@ def cut_records(utterances: Utterances, *, spec: Spec) -> tuple[data.Source, lis
             "active_share, speaker_normalization and the speed and noise of augment"
         )
 
-    @tf.function(input_signature=[tf.TensorSpec([None, spec.mel_filters])])
-    def features_of(static):
-        static = mels.padded(static, spec=spec)
-        features = tf.transpose(mels.with_deltas(static, spec=spec), [1, 0, 2])  # [mel_filters, frames, 3]
-        return features, mels.segment_starts(static, spec=spec)
+    @tf.function(input_signature=[tf.TensorSpec([None, spec.mel_filters])] * 2)
+    def features_of(static, recorded):
+        features = tf.transpose(mels.with_deltas(mels.padded(static, spec=spec), spec=spec), [1, 0, 2])  # [mel_filters, frames, 3]
+        return features, mels.segment_starts(mels.padded(recorded, spec=spec), spec=spec)
 
-    made = [[part.numpy() for part in features_of(log_mel)] for log_mel in utterances.log_mels]
+    recorded = utterances.recorded or utterances.log_mels
+    made = [[part.numpy() for part in features_of(*both)] for both in zip(utterances.log_mels, recorded, strict=True)]
     first = np.cumsum([0, *(features.shape[1] for features, _ in made)])
     starts = [own + at for (_, own), at in zip(made, first, strict=False)]
     joined = np.concatenate([features for features, _ in made], axis=1) if made else np.zeros((spec.mel_filters, 0, 3), np.float32)
@@ -114,16 +116,20 @@ Statistics = dict[str, tuple[np.ndarray, np.ndarray]]
 """Speaker -> mean and standard deviation, float64 [mel_filters] in dB."""
 
 
-def speaker_statistics(utterances: Utterances) -> Statistics:
-    """Return the statistics of each speaker over all frames of all clips; InputError where a clip's speaker is not known."""
+def speaker_statistics(utterances: Utterances, *, spec: Spec = Spec()) -> Statistics:
+    """Return the statistics of each speaker over all frames of all clips; InputError where a clip's speaker is not known.
+
+    Where the spec leaves pauses out, over the active frames alone: how long the pauses are says nothing of a voice.
+    """
     speakers = [utterances.rows[clip]["speaker"] for clip in utterances.clip_of]
     if not all(speakers):
         raise InputError(
             f"{utterances.name}: speaker_normalization needs every clip's speaker; {speakers.count('')} have none; leave it out"
         )
     statistics = {}
+    heard = [log_mel[mels.active_frames(log_mel, spec=spec)] if spec.active_share else log_mel for log_mel in utterances.log_mels]
     for speaker in sorted(set(speakers)):
-        own = np.concatenate([log_mel for log_mel, name in zip(utterances.log_mels, speakers, strict=True) if name == speaker])
+        own = np.concatenate([log_mel for log_mel, name in zip(heard, speakers, strict=True) if name == speaker])
         statistics[speaker] = own.mean(axis=0, dtype=np.float64), own.std(axis=0, dtype=np.float64) + 1e-3  # [mel_filters]
     return statistics
 
@@ -133,6 +139,7 @@ def normalized_by_speaker(utterances: Utterances, statistics: Statistics) -> Utt
     speakers = [utterances.rows[clip]["speaker"] for clip in utterances.clip_of]
     return dataclasses.replace(
         utterances,
+        recorded=utterances.recorded or utterances.log_mels,
         log_mels=tuple(
             ((log_mel - statistics[speaker][0]) / statistics[speaker][1] * SCALE_DB + MEAN_DB).astype(np.float32)
             for log_mel, speaker in zip(utterances.log_mels, speakers, strict=True)
@@ -161,7 +168,7 @@ def finisher(utterances: Utterances, how: Cut) -> Callable[[Utterances], Utteran
     """Return what is done to the log-Mels of a set before they are cut, or to other versions of them: what the set's own ask for."""
     if not how.by_speaker:
         return lambda others: others
-    statistics = speaker_statistics(utterances)
+    statistics = speaker_statistics(utterances, spec=how.spec)
     return lambda others: normalized_by_speaker(others, statistics)
 
 

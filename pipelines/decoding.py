@@ -44,13 +44,13 @@ def decoded(tasks: Sequence[Mapping[str, Clip]], *, reading: Reading) -> Iterato
     import numpy as np
     import tensorflow as tf
 
-    from pipelines import mels, workers
+    from pipelines import machine, mels, workers
     from pipelines.reading import Task
 
     if not tasks:
         return
     spec = reading.spec
-    processes = min(reading.workers or workers.processors(), len(tasks))
+    processes = min(reading.workers or machine.processors(), len(tasks))
     measure = tf.function(lambda waveform: mels.log_mel(waveform, spec=spec), input_signature=[tf.TensorSpec([None], tf.float32)])
     under_way: dict[int, tuple[dict[str, Any], Iterator[dict[str, Any]]]] = {}
     turn, started = threading.Condition(), 0

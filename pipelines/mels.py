@@ -111,7 +111,7 @@ def segment_starts(static: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
     """Return the first frame of each segment of an utterance, int32 [segments], rising.
 
     Args:
-        static: float32 [frames, mel_filters] in dB, at least the frames of one segment.
+        static: float32 [frames, mel_filters] in dB, as recorded; at least the frames of one segment.
         spec: The hop, and, with `active_share`, which segments are left out as pauses.
     """
     starts = every_start(tf.shape(static)[0], spec=spec)
@@ -125,11 +125,24 @@ def every_start(frames: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
     return tf.minimum(tf.range(count) * spec.segment_hop_frames, last)
 
 
+def active_frames(static: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
+    """Tell which frames of an utterance are active: whose mean over the Mel filters is within `spec.active_range_db` of the loudest one's.
+
+    Args:
+        static: float32 [frames, mel_filters] in dB, as recorded.
+        spec: The range.
+
+    Returns:
+        bool [frames].
+    """
+    level = tf.reduce_mean(static, axis=1)
+    return level >= tf.reduce_max(level) - spec.active_range_db
+
+
 def active_segments(static: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
     """Tell which segments of an utterance count, those of `every_start`: bool [segments].
 
-    Where `spec.active_share` is 0 all do. Else a frame is active whose mean over the Mel filters is within `spec.active_range_db` of the
-    loudest frame's, and a segment counts that has that share of active frames, or as many as any.
+    Where `spec.active_share` is 0 all do. Else a segment counts that has that share of `active_frames`, or as many as any.
 
     Args:
         static: float32 [frames, mel_filters] in dB, at least the frames of one segment.
@@ -138,8 +151,7 @@ def active_segments(static: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
     starts = every_start(tf.shape(static)[0], spec=spec)
     if not spec.active_share:
         return tf.fill(tf.shape(starts), True)
-    level = tf.reduce_mean(static, axis=1)  # [frames]
-    active = tf.cast(level >= tf.reduce_max(level) - spec.active_range_db, tf.float32)
+    active = tf.cast(active_frames(static, spec=spec), tf.float32)
     before = tf.concat([[0.0], tf.cumsum(active)], axis=0)  # of each frame the active ones before it
     share = (tf.gather(before, starts + spec.segment_frames) - tf.gather(before, starts)) / spec.segment_frames
     return share >= tf.minimum(spec.active_share, tf.reduce_max(share))

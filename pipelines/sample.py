@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 
 from pipelines.cli import Parser, natural_int, positive_int, run_main
 from pipelines.corpora import emodb, enterface, savee
+from pipelines.machine import processors
 from pipelines.progress import bar
 from pipelines.spec import InputError
-from pipelines.workers import processors
 
 if TYPE_CHECKING:
     import numpy as np

@@ -21,15 +21,10 @@ from typing import Any
 from pipelines.reading import MEMORY_BYTES, Readable, Task
 from pipelines.spec import InputError, Spec
 
-__all__ = ["STALL_SECONDS", "Pool", "Task", "processors"]
+__all__ = ["STALL_SECONDS", "Pool", "Task"]
 
 STALL_SECONDS = 120.0
 """A worker that decodes nothing for this long is taken to hang."""
-
-
-def processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Worker:

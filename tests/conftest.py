@@ -49,3 +49,11 @@ def exported(tmp_path_factory) -> Path:
     from bundles import make_bundle
 
     return make_bundle(tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture(scope="session")
+def toy_sweep(tmp_path_factory):
+    """A finished reproduction of toys, a `reproductions.ToySweep`; not to be changed."""
+    from reproductions import make_sweep
+
+    return make_sweep(tmp_path_factory.mktemp("sweep"))

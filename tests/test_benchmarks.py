@@ -27,6 +27,7 @@ SMALL = {
     "network_front.py": ["--updates", "1", "--only", "half the widths"],
     "predict.py": ["--seconds", "0.5", "--clips", "1", "--frames", "2"],
     "serving.py": ["--calls", "1", "--only", "faces"],
+    "networks_at_once.py": ["--steps", "1", "--only", "small, batches of 16"],
 }
 """Each script with the words that make it small."""
 ON_RECORDS = {

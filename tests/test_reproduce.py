@@ -1,85 +1,37 @@
-"""Every fold and seed of an experiment in one table: shared stages, resumption, looks at the test side, cells that fail."""
+"""Every fold and seed of an experiment in one table: shared stages, looks at the test side, comparisons."""
 
 import csv
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from reproductions import CELLS, STAGES, begun, options, predictions, row
 from sklearn.metrics import recall_score
-from synthetic_sets import write_experiment, write_set
+from synthetic_sets import write_experiment
 
-from kerasemo import evaluate, lineage, looks, loop, pooled, reproduce, tabulate
+from kerasemo import evaluate, lineage, looks, pooled, reproduce, tabulate
 from kerasemo.answers import Answers
-from kerasemo.holdings import Holdings
-from kerasemo.training import Training
 from pipelines.spec import EMOTIONS, InputError
 
-ROOT = Path(__file__).resolve().parents[1]
-FAST = {"kind": "supervised", "batch": 8, "epochs": 2, "learning_rate": 1e-2}
-STAGES = {
-    "pretrain": {"sources": ["fer/visual"], **FAST},
-    "transfer": {"sources": ["ravdess/audio"], "start_from": "pretrain", **FAST},
-    "transfer_2": {"sources": ["emodb/audio"], "start_from": "transfer", **FAST},
-}
-FOLDS = (0, 3)
-"""Of emodb's six; of ravdess' three they are one and the same."""
-CELLS = ["pretrain, fold 0, seed 0", "transfer, fold 0, seed 0", "transfer-2, fold 0, seed 0", "transfer-2, fold 3, seed 0"]
+
+@pytest.fixture(scope="module")
+def given(toy_sweep) -> tuple[Path, Path]:
+    return toy_sweep.given
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory) -> tuple[Path, Path]:
-    """Records of a corpus that its publisher split, with copies, and of two others; an experiment on them."""
-    folder = tmp_path_factory.mktemp("given")
-    sides = ("train", "train", "validation", "test")
-    write_set(folder / "records", "fer/visual", speakers=4, items=1, takes=3, published=sides, copies=4)
-    write_set(folder / "records", "ravdess/audio", speakers=3, emotions=EMOTIONS[:4], takes=3, seed=1)
-    write_set(folder / "records", "emodb/audio", speakers=6, takes=2, seed=2)
-    return folder / "records", write_experiment(folder / "toy.toml", **STAGES)
-
-
-def options(given, run: Path, **other) -> reproduce.Options:
-    return reproduce.Options(str(given[1]), given[0], run, **{"folds": FOLDS, "words": ("reproduce", "again")} | other)
-
-
-@pytest.fixture(scope="module")
-def run(given, tmp_path_factory):
-    """A finished reproduction, of which the test side was not looked at: its folder, its document and what was said."""
-    folder, log = tmp_path_factory.mktemp("run"), []
-    return folder, reproduce.reproduce(options(given, folder), log=log.append), log
+def run(toy_sweep) -> tuple[Path, dict, list[str]]:
+    return toy_sweep.run
 
 
 @pytest.fixture
 def copied(run, tmp_path) -> Path:
     shutil.copytree(run[0], tmp_path / "run")
     return tmp_path / "run"
-
-
-def predictions(run: Path, side: str, stage: str) -> list[dict[str, str]]:
-    rows = []
-    for path in sorted((run / "stages").glob(f"{stage}-*/{side}-predictions.csv")):
-        if re.fullmatch(rf"{stage}-[0-9a-f]{{12}}", path.parent.name):
-            with open(path, newline="") as file:
-                rows += csv.DictReader(file)
-    return rows
-
-
-def row(document: dict, stage: str, source: str, level: str = "clip") -> dict:
-    (found,) = [own for own in document["rows"] if (own["stage"], own["source"], own["level"]) == (stage, source, level)]
-    return found
-
-
-def begun(log: list[str]) -> list[str]:
-    """Return the cells whose training was announced."""
-    return [line.partition("] ")[2].partition(": ")[0] for line in log if re.match(r"\[\d+/\d+\] .*: supervised on", line)]
 
 
 def test_what_does_not_depend_on_the_fold_is_trained_once(run):
@@ -231,46 +183,6 @@ def test_new_cells_are_a_new_look_and_an_interrupted_look_goes_on(given, copied,
     assert [(look["look"], look["networks"], look["of_these"]) for look in document["looks"]] == [(1, 4, 3), (2, 1, 1)]
 
 
-def test_an_interrupted_cell_goes_on_to_the_same_bytes(given, run, tmp_path, monkeypatch):
-    made, count = loop.Loop.step, 0
-
-    def stop(*words):
-        nonlocal count
-        count += 1
-        if count == 9:
-            raise KeyboardInterrupt
-        return made(*words)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.Loop, "step", stop)
-        with pytest.raises(KeyboardInterrupt):
-            reproduce.reproduce(options(given, tmp_path, stages=("transfer",)))
-    log = []
-    reproduce.reproduce(options(given, tmp_path, stages=("transfer",)), log=log.append)
-    assert begun(log)[-1] == "transfer, fold 0, seed 0"
-    for path in (tmp_path / "stages").glob("*/weights.safetensors"):
-        assert path.read_bytes() == (run[0] / path.relative_to(tmp_path)).read_bytes()
-
-
-def test_a_cell_that_fails_is_named_and_costs_itself_and_those_behind_it(given, tmp_path, monkeypatch, capsys):
-    real = Training.run
-
-    def fail(self):
-        if self._stage.name == "transfer" and self._work.key["fold"] == 1:
-            raise RuntimeError("the sky fell")
-        return real(self)
-
-    monkeypatch.setattr(Training, "run", fail)
-    words = ["--experiment", given[1], "--records", given[0], "--run", tmp_path, "--folds", "0,1", "--epochs", "1"]
-    assert reproduce.main(list(map(str, words))) == 1
-    out, err = capsys.readouterr()
-    assert "[4/5] transfer, fold 1, seed 0: failed: RuntimeError: the sky fell" in err
-    assert "[5/5] transfer-2, fold 1, seed 0: failed: the stage it starts from failed (transfer, fold 1, seed 0)" in err
-    assert "FAILED: transfer, fold 1, seed 0: RuntimeError: the sky fell" in out
-    document = json.loads((tmp_path / "tables" / "tables.json").read_text())
-    assert row(document, "transfer-2", "emodb/audio")["folds"] == [0] and len(document["failed"]) == 2
-
-
 def test_copies_stay_only_where_they_are_asked_for_with_another_key_and_a_stamp(given, copied):
     log = []
     document = reproduce.reproduce(options(given, copied, stages=("pretrain",), keep_copies=True, final=True), log=log.append)
@@ -308,107 +220,6 @@ def test_a_stage_is_found_by_its_folder_with_those_before_it(given, run):
     assert [stage["stage"] for stage in of.stages] == ["pretrain", "transfer", "transfer-2"]
     assert [stage["fold"] for stage in of.stages] == [0, 0, 3]
     assert of.sides(given[0], asked=["emodb/audio"], there=["emodb/audio", "fer/visual", "ravdess/audio"])
-
-
-def test_a_fold_that_is_not_there_is_told_before_anything_runs(given, tmp_path):
-    with pytest.raises(InputError, match="--folds 7: these corpora have 6 folds under speaker-independent; expected 0 to 5"):
-        reproduce.reproduce(options(given, tmp_path, folds=(0, 7)))
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_command_that_was_killed_goes_on(given, run, tmp_path):
-    words = [
-        sys.executable,
-        "-m",
-        "kerasemo.reproduce",
-        "--experiment",
-        given[1],
-        "--records",
-        given[0],
-        "--run",
-        tmp_path,
-        "--folds",
-        "0,3",
-    ]
-    words = list(map(str, words))
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as process:
-        while process.poll() is None and not list(tmp_path.glob("stages/transfer-*/checkpoints/step-*")):
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
-    finished = subprocess.run([*words, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert finished.returncode == 0, finished.stderr[-2000:]
-    assert "[1/4] pretrain, fold 0, seed 0: done before, reused" in finished.stderr
-    assert json.loads(finished.stdout)["rows"] == run[1]["rows"]
-
-
-def test_looks_that_are_damaged_are_told_and_a_last_line_cut_off_is_left_out(tmp_path):
-    given = {"keys": ["a"], "records": {"x/audio": "1"}, "said": {"stages": ["s"]}, "words": ["w"]}
-    assert [looks.look(tmp_path, **given), looks.look(tmp_path, **given | {"keys": ["a", "b"]}), looks.look(tmp_path, **given)] == [1, 2, 1]
-    with open(tmp_path / looks.NAME, "a") as file:
-        file.write('{"date"')
-    assert len(looks.read(tmp_path)) == 2
-    assert looks.look(tmp_path, **given | {"records": {"x/audio": "2"}}) == 3
-    assert [look["look"] for look in looks.read(tmp_path)] == [1, 2, 3]
-    (tmp_path / looks.NAME).write_text("{\n{}\n")
-    with pytest.raises(InputError, match="line 1 is damaged"):
-        looks.read(tmp_path)
-
-
-@pytest.mark.parametrize("damage", ["a row lost", "half a row", "empty", "gone", "no text"])
-def test_answers_that_are_damaged_are_asked_for_again(given, run, copied, damage):
-    path = sorted(copied.glob("stages/transfer-2-*/validation-predictions.csv"))[0]
-    held = path.read_bytes()
-    if damage == "gone":
-        path.unlink()
-    else:
-        cut = {
-            "a row lost": held[: held.rstrip().rfind(b"\n") + 1],
-            "half a row": held[: len(held) // 2],
-            "empty": b"",
-            "no text": b"\xff\xfe",
-        }
-        path.write_bytes(cut[damage])
-    again = reproduce.reproduce(options(given, copied))
-    assert again["rows"] == run[1]["rows"] and again["failed"] == [] and path.read_bytes() == held
-
-
-def test_a_network_whose_weights_are_gone_costs_itself_alone(given, copied):
-    sorted(copied.glob("stages/transfer-2-*/weights.safetensors"))[0].unlink()
-    document = reproduce.reproduce(options(given, copied, final=True))
-    (failed,) = document["failed"]
-    assert failed["cell"].startswith("transfer-2, fold ") and "no such file; remove its folder" in failed["reason"]
-
-
-def test_a_log_of_looks_that_was_removed_begins_anew_and_no_answer_stands_without_a_look(given, copied):
-    words = options(given, copied, stages=("pretrain",), final=True)
-    reproduce.reproduce(words)
-    (copied / looks.NAME).unlink()
-    document = reproduce.reproduce(words)
-    assert [(look["look"], look["of_these"]) for look in document["looks"]] == [(1, 1)]
-    for line in ("[1]", '{"date": 1}'):
-        (copied / looks.NAME).write_text(f"{line}\n{{}}\n")
-        with pytest.raises(InputError, match="line 1 is damaged"):
-            reproduce.reproduce(words)
-
-
-def test_rates_of_listeners_are_looked_at_before_anything_is_trained(given, tmp_path):
-    rates = tmp_path / "erkennung.txt"
-    rates.write_text("Nr. Satz erkannt natuerlich\n1 03a01Fa.wav 90,00 80,00\n", encoding="iso-8859-1")
-    with pytest.raises(InputError, match="must hold every clip"):
-        reproduce.reproduce(options(given, tmp_path / "run", listeners=rates))
-    other = write_experiment(tmp_path / "other.toml", voice={"sources": ["ravdess/audio"], **FAST})
-    with pytest.raises(InputError, match="--listeners is for emodb/audio, and there is ravdess/audio"):
-        reproduce.reproduce(options((given[0], other), tmp_path / "run", folds=(0,), listeners=rates))
-    assert not (tmp_path / "run").exists()
-
-
-def test_records_that_are_built_anew_meanwhile_are_not_trained_on(given, tmp_path):
-    shutil.copytree(given[0] / "emodb", tmp_path / "emodb")
-    held = Holdings(tmp_path, ["emodb/audio"])
-    shutil.rmtree(tmp_path / "emodb")
-    write_set(tmp_path, "emodb/audio", speakers=5)
-    with pytest.raises(InputError, match="emodb/audio: was built anew while this command ran"):
-        held.source("emodb/audio")
 
 
 def test_a_person_who_is_compared_by_face_and_by_voice_counts_once():

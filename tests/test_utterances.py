@@ -92,6 +92,24 @@ def test_a_speaker_is_normalised_alike_whatever_others_are_there():
         np.testing.assert_array_equal(one, other)
 
 
+def test_pauses_are_those_of_the_recorded_sound_and_no_part_of_a_speakers_statistics():
+    """Normalised, a pause is not as far below the voice as it was heard to be; and its length says nothing of the voice."""
+    spec = Spec(active_share=0.5, segment_hop_frames=8)
+    voice = some_utterances(120)
+    pause = np.full((200, 64), -90, np.float32) + np.random.default_rng(0).normal(0, 0.1, (200, 64)).astype(np.float32)
+    with_pause = dataclasses.replace(voice, log_mels=(np.concatenate([voice.log_mels[0], pause]),))
+    alone, both = (utterances.speaker_statistics(of, spec=spec) for of in (voice, with_pause))
+    (speaker,) = alone
+    np.testing.assert_allclose(both[speaker], alone[speaker])
+    assert (utterances.speaker_statistics(with_pause)[speaker][0] < alone[speaker][0] - 5).all()
+    normal = utterances.normalized_by_speaker(with_pause, both)
+    recorded, made = (utterances.cut(of, spec=spec).inputs[:][..., 0] for of in (with_pause, normal))
+    mean, scale = both[speaker]
+    expected = (recorded - mean[:, None]) / scale[:, None] * utterances.SCALE_DB + utterances.MEAN_DB
+    np.testing.assert_allclose(made, expected, atol=1e-2)  # the same segments
+    assert len(made) < len(utterances.cut(with_pause, spec=dataclasses.replace(spec, active_share=0.0)).inputs)
+
+
 def test_silence_is_normalised_to_the_mean():
     of = dataclasses.replace(some_utterances(80), log_mels=(np.full((80, 64), -100, np.float32),))
     (normal,) = utterances.normalized_by_speaker(of, utterances.speaker_statistics(of)).log_mels
