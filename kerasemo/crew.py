@@ -1,7 +1,8 @@
 """Cells of a sweep trained side by side, each by a process with its share of the processors, or a GPU of its own where there are several.
 
-A small network does not fill a machine: on two processors, two trainings of one thread each are faster than one of two threads after
-the other. A process that dies costs the cell that it had; it is replaced, and what the cell has saved is gone on with next time.
+A small network does not fill a machine: a thread for each of several trainings makes more of the processors than all threads for one
+after the other (benchmarks/networks_at_once.py). A process that dies costs the cell that it had; it is replaced, and what the cell has
+saved is gone on with next time.
 """
 
 import contextlib
@@ -186,7 +187,11 @@ def _serve(connection: Connection, number: int, jobs: int) -> None:
     load_tensorflow()
     sys.stderr = _Lines(say)
     _take_share(number, jobs)
-    made = connection.recv()(log=say)
+    try:
+        made = connection.recv()(log=say)
+    except (InputError, OSError) as error:  # such as records that are no longer there
+        connection.send(("stops", str(error)))
+        return
     cells = {cell.digest: cell for cell in made.cells}
     while True:
         try:

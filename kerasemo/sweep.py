@@ -93,7 +93,7 @@ class Sweep:
         what = f"{counted(len(self._stages), 'stage')}, folds {spelt(self.folds)}, seeds {spelt(self.plan.seeds)}"
         there = f"{len(done)} are there, {len(self.cells) - len(done)} to train"
         self._log(f"{counted(len(self.cells), 'network')} ({what}): {there}, in {self.plan.run / STAGES}")
-        left = [cell for cell in self.cells if cell.digest not in done]
+        to_train = [cell for cell in self.cells if cell.digest not in done]
 
         def begun(cell: Cell) -> None:
             if cell.digest not in done:
@@ -103,13 +103,13 @@ class Sweep:
             if cell.digest in done:
                 self._log(f"{self._label(cell)}: done before, reused")
                 return
-            left.remove(cell)
             self.seconds[cell.digest] = seconds
+            left = [other for other in to_train if other.digest not in self.seconds and other.digest not in self.failed]
             self._log(f"{self._label(cell)}: {self._scored_line(cell)}, {spent(seconds)}; {self._left(left)}")
 
         if self.plan.jobs > 1:  # what is there has nothing to do, or a few answers
             self._do("train", [cell for cell in self.cells if cell.digest in done], begun, ended, jobs=1)
-            self._do("train", list(left), begun, ended, jobs=self.plan.jobs)
+            self._do("train", to_train, begun, ended, jobs=self.plan.jobs)
         else:
             self._do("train", self.cells, begun, ended, jobs=1)
 
