@@ -292,4 +292,5 @@ def batches(
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    options.autotune.enabled = False  # nothing is left to it, and the end of an iterator waits for its thread, for seconds
     return dataset.with_options(options), steps // share.count
