@@ -182,7 +182,7 @@ def _serve(connection: Connection, number: int, jobs: int) -> None:
 
     def say(line: str) -> None:
         with contextlib.suppress(OSError):  # nobody listens any more
-            connection.send(("line", f"  {where}: {line.strip()}"))
+            connection.send(("line", f"  {where}: {line.strip().removeprefix(where.partition(',')[0] + ': ')}"))
 
     load_tensorflow()
     sys.stderr = _Lines(say)

@@ -80,6 +80,7 @@ def decoded(tasks: Sequence[Mapping[str, Clip]], *, reading: Reading) -> Iterato
         dataset = tf.data.Dataset.range(len(tasks)).map(first_and_log_mel, num_parallel_calls=processes + 2, deterministic=True)
         threads = tf.data.Options()
         threads.threading.private_threadpool_size = processes + 4  # first_of() waits in them for its process
+        threads.autotune.enabled = False  # its thread would be waited for at the end, for seconds
         # Under a name, so that it outlives the pool: it waits for its threads, which wait for the pool.
         log_mels = dataset.prefetch(processes).with_options(threads).as_numpy_iterator()
         drawer = ThreadPoolExecutor(1)  # next() of tensorflow's is deaf to Ctrl-C; waiting for a thread is not

@@ -94,6 +94,12 @@ def test_batches_without_end_go_on_to_the_next_epoch():
     np.testing.assert_array_equal(np.stack(seeds), np.concatenate([plan(3)["seed"], plan(4)["seed"]]))
 
 
+def test_nothing_of_the_batches_is_tuned_by_a_thread_that_their_end_would_wait_for():
+    source = one_source()
+    batches, _ = data.batches([source], plans.labelled_plan(whole(source), batch=16, seed=1))
+    assert batches.options().autotune.enabled is False
+
+
 def test_a_dataset_can_be_gone_through_again():
     """As validation is, every epoch."""
     source = one_source()
