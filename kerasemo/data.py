@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import math
 import os
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import tensorflow as tf
 
 from kerasemo import augment, cache
 from kerasemo.config import Augment
+from kerasemo.windows import Gathered
 from pipelines import records
 from pipelines.corpora import LOADERS
 from pipelines.spec import DOMAINS, EMOTIONS, InputError, Spec
@@ -145,26 +147,6 @@ def clip_records(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[in
         raise InputError(f"{folder}: {items - sum(left)} faces or segments, its manifest says {items}; build the set again")
 
 
-class Gathered:
-    """Chosen items of several sources as one array that is made slice by slice: the whole may be larger than the memory."""
-
-    def __init__(self, sides: Sequence["Side"]):
-        self._arrays = [side.source.inputs for side in sides]
-        self._which = np.repeat(np.arange(len(sides)), [len(side.items) for side in sides])
-        self._items = np.concatenate([side.items for side in sides])
-        self.shape = (len(self._items), *self._arrays[0].shape[1:])
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, part: slice) -> np.ndarray:
-        which, items = self._which[part], self._items[part]
-        gathered = np.empty((len(items), *self.shape[1:]), self._arrays[0].dtype)
-        for index, array in enumerate(self._arrays):
-            gathered[which == index] = array[items[which == index]]
-        return gathered
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Side:
     """The items of one source that are on one side."""
@@ -212,6 +194,36 @@ class Share:
         return {name: parts(values) for name, values in drawn.items()}
 
 
+class _Held:
+    """What batches are made of. TensorFlow's functions know it weakly: their graphs can outlive a training, and its arrays are large.
+
+    Args:
+        sources, plan, share, first_epoch: As of `batches`.
+        skipped: How many of the smaller steps of the first epoch are left out.
+    """
+
+    def __init__(self, sources: Sequence[Source], plan: Plan, share: Share, first_epoch: int, skipped: int):
+        self._plan, self._share, self._first_epoch, self._skipped = plan, share, first_epoch, skipped
+        self.sample = share.of(plan(first_epoch))
+        self.images = [np.asarray(source.inputs) if isinstance(source.inputs, np.ndarray) else source.inputs for source in sources]
+        self._labels = [source.labels[source.clip_of] for source in sources]
+        self.dtype = np.result_type(*(array.dtype for array in self.images))
+
+    def drawn(self, epoch: np.ndarray) -> list[np.ndarray]:
+        first = epoch == self._first_epoch
+        drawn = self.sample if first else self._share.of(self._plan(int(epoch)))
+        return [drawn[name][self._skipped if first else 0 :] for name in self.sample]
+
+    def gathered(self, item: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if len(self.images) == 1:
+            return self.images[0][item], self._labels[0][item]
+        image, label = np.empty((*item.shape, *self.images[0].shape[1:]), self.dtype), np.empty(item.shape, np.int32)
+        for index in range(len(self.images)):
+            here = which == index
+            image[here], label[here] = self.images[index][item[here]], self._labels[index][item[here]]
+        return image, label
+
+
 def batches(
     sources: Sequence[Source],
     plan: Plan,
@@ -235,36 +247,20 @@ def batches(
         changes: The random changes of the images; see `kerasemo.augment`.
         share: Which parts of every batch, as batches of their own, one after the other.
     """
-    sample = share.of(plan(first_epoch))
-    steps, *shape = sample["item"].shape
-    images = [np.asarray(source.inputs) if isinstance(source.inputs, np.ndarray) else source.inputs for source in sources]
-    labels = [source.labels[source.clip_of] for source in sources]
+    held = _Held(sources, plan, share, first_epoch, first_step * share.count)
+    sample, (steps, *shape) = held.sample, held.sample["item"].shape
     masks = np.stack([source.mask for source in sources])
     domains = np.array([source.domain for source in sources], np.int32)
-    image_shape, dtype = (*shape, *images[0].shape[1:]), np.result_type(*(array.dtype for array in images))
-    skipped = first_step * share.count
-
-    def drawn_of(epoch: np.ndarray) -> list[np.ndarray]:
-        first = epoch == first_epoch
-        drawn = sample if first else share.of(plan(int(epoch)))
-        return [drawn[name][skipped if first else 0 :] for name in sample]
+    image_shape, dtype = (*shape, *held.images[0].shape[1:]), held.dtype
+    drawn_of, gather = weakref.WeakMethod(held.drawn), weakref.WeakMethod(held.gathered)
 
     def drawn_steps(epoch: tf.Tensor) -> dict[str, tf.Tensor]:
-        drawn = tf.numpy_function(drawn_of, [epoch], [value.dtype for value in sample.values()])
+        drawn = tf.numpy_function(lambda number: drawn_of()(number), [epoch], [value.dtype for value in sample.values()])
         shapes = [(None, *value.shape[1:]) for value in sample.values()]
         return {name: tf.ensure_shape(value, shape) for name, value, shape in zip(sample, drawn, shapes, strict=True)}
 
-    def gather(item: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if len(sources) == 1:
-            return images[0][item], labels[0][item]
-        image, label = np.empty(image_shape, dtype), np.empty(item.shape, np.int32)
-        for index in range(len(sources)):
-            here = which == index
-            image[here], label[here] = images[index][item[here]], labels[index][item[here]]
-        return image, label
-
     def examples(item: tf.Tensor, source: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        image, label = tf.numpy_function(gather, [item, source], [dtype, tf.int32])
+        image, label = tf.numpy_function(lambda *asked: gather()(*asked), [item, source], [dtype, tf.int32])
         found = {
             "image": tf.ensure_shape(image, image_shape),
             "domain": tf.gather(domains, source),
@@ -288,9 +284,11 @@ def batches(
     dataset = dataset.map(drawn_steps).prefetch(1).flat_map(tf.data.Dataset.from_tensor_slices)
     dataset = dataset.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
     # Of a number that is not known, replicas would ask one another at every step whether all of them have a batch.
-    count = tf.data.INFINITE_CARDINALITY if epochs is None else steps * epochs - skipped
+    count = tf.data.INFINITE_CARDINALITY if epochs is None else steps * epochs - first_step * share.count
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     options.autotune.enabled = False  # nothing is left to it, and the end of an iterator waits for its thread, for seconds
-    return dataset.with_options(options), steps // share.count
+    dataset = dataset.with_options(options)
+    dataset.held = held  # for as long as it, or an iterator of it, is there
+    return dataset, steps // share.count

@@ -50,6 +50,7 @@ class Loop:
 
     def feed(self, dataset: tf.data.Dataset) -> Iterator:
         """Return an iterator for `step`; `dataset` holds the parts of each batch in turn, as `share` says, without end."""
+        self._fed = dataset  # what it holds is needed as long as the iterator, which is asked by a strategy alone
         if self._strategy is None:
             return iter(dataset)
         return iter(self._strategy.distribute_datasets_from_function(lambda context: dataset))

@@ -1,4 +1,7 @@
-"""Segments that are cut out of whole utterances when they are asked for, so that what overlaps is in memory once."""
+"""What stands in the place of an array and is made when it is asked for: segments of whole utterances, chosen items of several sources."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,3 +36,27 @@ class Windows:
         for segment, start in zip(found.reshape(-1, *self.shape[1:]), np.ravel(starts), strict=True):
             segment[...] = self._features[:, start : start + self._frames]
         return found
+
+
+class Gathered:
+    """Chosen items of several sources as one array that is made slice by slice: the whole may be larger than the memory.
+
+    Args:
+        sides: Of `kerasemo.data.Side`.
+    """
+
+    def __init__(self, sides: Sequence[Any]):
+        self._arrays = [side.source.inputs for side in sides]
+        self._which = np.repeat(np.arange(len(sides)), [len(side.items) for side in sides])
+        self._items = np.concatenate([side.items for side in sides])
+        self.shape = (len(self._items), *self._arrays[0].shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        which, items = self._which[part], self._items[part]
+        gathered = np.empty((len(items), *self.shape[1:]), self._arrays[0].dtype)
+        for index, array in enumerate(self._arrays):
+            gathered[which == index] = array[items[which == index]]
+        return gathered

@@ -1,5 +1,7 @@
+import gc
 import itertools
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -98,6 +100,29 @@ def test_nothing_of_the_batches_is_tuned_by_a_thread_that_their_end_would_wait_f
     source = one_source()
     batches, _ = data.batches([source], plans.labelled_plan(whole(source), batch=16, seed=1))
     assert batches.options().autotune.enabled is False
+
+
+@pytest.mark.parametrize("left", ["iterator", "dataset"])
+def test_what_batches_are_made_of_is_there_as_long_as_they_are_and_no_longer(left):
+    """TensorFlow's own graphs, which are never forgotten in full, do not keep it."""
+    source = one_source()
+    kept = weakref.ref(source)
+    dataset, _ = data.batches([source], plans.labelled_plan(whole(source), batch=16, seed=1))
+    iterator = iter(dataset)
+    next(iterator)
+    del source
+    if left == "iterator":
+        del dataset
+        gc.collect()
+        assert [int(next(iterator)["label"][0]) >= 0 for _ in range(20)]
+        del iterator
+    else:
+        del iterator
+        gc.collect()
+        assert len([batch for batch in itertools.islice(dataset.as_numpy_iterator(), 20)]) == 20
+        del dataset
+    gc.collect()
+    assert kept() is None
 
 
 def test_a_dataset_can_be_gone_through_again():
