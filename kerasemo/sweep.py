@@ -145,8 +145,12 @@ class Sweep:
                 continue
             begun(cell)
             start = time.monotonic()
-            reason = self.guarded(cell, work)
+            reason = "" if work == "train" and self._is_done(cell) else self.guarded(cell, work)
             over(cell.digest, reason, time.monotonic() - start)
+
+    def _is_done(self, cell: Cell) -> bool:
+        """Tell whether a cell is trained and, where it is asked for, has been asked about the validation side."""
+        return self.result(cell) is not None and (not cell.asked or self.said(cell, "validation") is not None)
 
     def _by_digest(self, digest: str) -> Cell:
         return next(cell for cell in self.cells if cell.digest == digest)
