@@ -34,7 +34,8 @@ def processor_seconds() -> float:
 def times_real_time(title: str, bundle, clips: Sequence[Path], rounds: int) -> None:
     """Print how many times faster than they play some clips are predicted."""
     from kerasemo import predicting
-    from pipelines.workers import Pool, processors
+    from pipelines.machine import processors
+    from pipelines.workers import Pool
 
     used, lengths = [], []
 
