@@ -61,15 +61,6 @@ def spent(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def counted(number: int, name: str) -> str:
-    """Return how many there are of something.
-
-    >>> counted(1, "network"), counted(2, "network")
-    ('1 network', '2 networks')
-    """
-    return f"{number} {name}{'s' * (number != 1)}"
-
-
 def spelt(numbers: Sequence[int]) -> str:
     """Return numbers as a text in which three or more in a row are one entry.
 

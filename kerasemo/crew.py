@@ -8,7 +8,6 @@ saved is gone on with next time.
 import contextlib
 import io
 import multiprocessing
-import os
 import signal
 import sys
 import threading
@@ -18,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from pipelines.cli import load_tensorflow
-from pipelines.machine import processors
+from pipelines.machine import end_with_parent, processors
 from pipelines.spec import InputError
 
 GRACE_SECONDS = 60.0
@@ -125,8 +124,9 @@ class Crew:
                     waiting.remove(digest)
                     begun(digest)
                     member.give(work, digest)
-            for connection in wait([member.connection for member in self._members if member.digest]):
-                if over := self._heard(next(member for member in self._members if member.connection is connection)):
+            busy = {member.connection: member for member in self._members if member.digest}
+            for connection in wait(list(busy)):
+                if over := self._heard(busy[connection]):
                     left.remove(over[0])
                     ended(*over)
 
@@ -177,7 +177,7 @@ class _Lines(io.TextIOBase):
 def _serve(connection: Connection, number: int, jobs: int) -> None:
     """Do what the connection asks for until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that is over all, which then ends this
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent(saving_seconds=GRACE_SECONDS)
     where = ""
 
     def say(line: str) -> None:
@@ -217,12 +217,3 @@ def _take_share(number: int, jobs: int) -> None:
         own = gpus[number % len(gpus)]
         tf.config.set_visible_devices([own], "GPU")
         tf.config.experimental.set_memory_growth(own, True)  # others may work on it as well
-
-
-def _end_with(parent: int) -> None:
-    """End this process when the one that is over it is gone: what is trained saves first."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE_SECONDS)
-    os._exit(1)

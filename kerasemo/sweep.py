@@ -15,12 +15,13 @@ from typing import Any
 import keras
 
 from kerasemo import answers, crew, looks, runs
-from kerasemo.cells import Cell, Plan, counted, spelt, spent
+from kerasemo.cells import Cell, Plan, spelt, spent
 from kerasemo.chain import Chain, Run
 from kerasemo.holdings import Holdings, corpora_of
 from kerasemo.lineage import Lineage
 from kerasemo.settings import Stage
 from pipelines import records
+from pipelines.corpora.clip import counted
 from pipelines.spec import InputError
 
 STAGES = "stages"
@@ -90,28 +91,25 @@ class Sweep:
     def train(self) -> None:
         """Train every cell that is not there, and ask each about the validation side of every source."""
         done = {cell.digest for cell in self.cells if self.result(cell) is not None}
+        there = [cell for cell in self.cells if {cell.digest, *cell.before} <= done]
+        to_train = [cell for cell in self.cells if not {cell.digest, *cell.before} <= done]
         what = f"{counted(len(self._stages), 'stage')}, folds {spelt(self.folds)}, seeds {spelt(self.plan.seeds)}"
-        there = f"{len(done)} are there, {len(self.cells) - len(done)} to train"
-        self._log(f"{counted(len(self.cells), 'network')} ({what}): {there}, in {self.plan.run / STAGES}")
-        to_train = [cell for cell in self.cells if cell.digest not in done]
+        counts = f"{len(there)} are there, {len(to_train)} to train"
+        self._log(f"{counted(len(self.cells), 'network')} ({what}): {counts}, in {self.plan.run / STAGES}")
 
         def begun(cell: Cell) -> None:
-            if cell.digest not in done:
-                self._log(f"{self._label(cell)}: {cell.stage.kind} on {' + '.join(cell.stage.sources)}")
+            self._log(f"{self._label(cell)}: {cell.stage.kind} on {' + '.join(cell.stage.sources)}")
 
         def ended(cell: Cell, seconds: float) -> None:
-            if cell.digest in done:
-                self._log(f"{self._label(cell)}: done before, reused")
-                return
             self.seconds[cell.digest] = seconds
             left = [other for other in to_train if other.digest not in self.seconds and other.digest not in self.failed]
             self._log(f"{self._label(cell)}: {self._scored_line(cell)}, {spent(seconds)}; {self._left(left)}")
 
-        if self.plan.jobs > 1:  # what is there has nothing to do, or a few answers
-            self._do("train", [cell for cell in self.cells if cell.digest in done], begun, ended, jobs=1)
-            self._do("train", to_train, begun, ended, jobs=self.plan.jobs)
-        else:
-            self._do("train", self.cells, begun, ended, jobs=1)
+        def reused(cell: Cell, _: float) -> None:
+            self._log(f"{self._label(cell)}: done before, reused")
+
+        self._do("train", there, lambda cell: None, reused, jobs=1)  # at most a few answers are missing
+        self._do("train", to_train, begun, ended, jobs=self.plan.jobs)
 
     def _label(self, cell: Cell) -> str:
         return f"[{self.cells.index(cell) + 1}/{len(self.cells)}] {cell}"

@@ -6,12 +6,13 @@ from typing import Any
 
 from kerasemo import listeners, looks, pooled, published, runs
 from kerasemo.answers import Answers
-from kerasemo.cells import counted, spelt
+from kerasemo.cells import spelt
 from kerasemo.holdings import Holdings, corpora_of
 from kerasemo.scores import in_order
 from kerasemo.settings import Stage
 from kerasemo.sweep import Sweep
 from pipelines import records
+from pipelines.corpora.clip import counted
 from pipelines.spec import InputError
 
 LISTENED = "emodb/audio"

@@ -127,7 +127,7 @@ def speaker_statistics(utterances: Utterances, *, spec: Spec = Spec()) -> Statis
             f"{utterances.name}: speaker_normalization needs every clip's speaker; {speakers.count('')} have none; leave it out"
         )
     statistics = {}
-    heard = [log_mel[mels.active_frames(log_mel, spec=spec)] if spec.active_share else log_mel for log_mel in utterances.log_mels]
+    heard = [log_mel[mels.active_frames(log_mel, spec=spec).numpy()] if spec.active_share else log_mel for log_mel in utterances.log_mels]
     for speaker in sorted(set(speakers)):
         own = np.concatenate([log_mel for log_mel, name in zip(heard, speakers, strict=True) if name == speaker])
         statistics[speaker] = own.mean(axis=0, dtype=np.float64), own.std(axis=0, dtype=np.float64) + 1e-3  # [mel_filters]

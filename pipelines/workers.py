@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipelines import machine
 from pipelines.reading import MEMORY_BYTES, Readable, Task
 from pipelines.spec import InputError, Spec
 
@@ -202,7 +203,7 @@ def _serve() -> None:
 
     cv2.setNumThreads(1)
     _limit_memory(MEMORY_BYTES)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    machine.end_with_parent()
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     tasks = sys.stdin.buffer
@@ -238,13 +239,6 @@ def _limit_memory(more_bytes: int) -> None:
         limit = pages * resource.getpagesize() + more_bytes
         most = resource.getrlimit(resource.RLIMIT_DATA)[1]
         resource.setrlimit(resource.RLIMIT_DATA, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
-
-
-def _end_with(parent: int) -> None:
-    """End this process when the build is gone, also in the middle of a decoder that hangs."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
 
 
 if __name__ == "__main__":

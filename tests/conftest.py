@@ -1,6 +1,7 @@
 """Where the corpora are, and media that tests synthesise."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,3 +58,22 @@ def toy_sweep(tmp_path_factory):
     from reproductions import make_sweep
 
     return make_sweep(tmp_path_factory.mktemp("sweep"))
+
+
+@pytest.fixture(scope="session")
+def toy_given(toy_sweep) -> tuple[Path, Path]:
+    """What it was given: records and an experiment."""
+    return toy_sweep.given
+
+
+@pytest.fixture(scope="session")
+def toy_run(toy_sweep) -> tuple[Path, dict, list[str]]:
+    """What it made: its folder, its document and what was said."""
+    return toy_sweep.run
+
+
+@pytest.fixture
+def toy_copy(toy_run, tmp_path) -> Path:
+    """Its folder, to be changed."""
+    shutil.copytree(toy_run[0], tmp_path / "run")
+    return tmp_path / "run"

@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from reproductions import FAST
 from synthetic_sets import write_experiment, write_set
 
 from kerasemo import reproduce
 from pipelines.spec import EMOTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
-FAST = {"kind": "supervised", "batch": 8, "epochs": 2, "learning_rate": 1e-2}
 STAGES = {
     "first": {"sources": ["ravdess/audio"], **FAST},
     "second": {"sources": ["emodb/audio"], "start_from": "first", **FAST},
@@ -92,6 +92,9 @@ def test_two_at_once_make_what_one_after_the_other_does(given, alone, tmp_path):
     assert document["looks"][0]["networks"] == 3 and document["failed"] == []
     begun = re.findall(r"^\[\d/3\] (\w+, fold \d, seed 0): supervised on", err, re.M)
     assert begun[0] == "first, fold 0, seed 0" and sorted(begun[1:]) == ["second, fold 0, seed 0", "second, fold 3, seed 0"]
+    last_begun = max(err.index(f"{cell}: supervised on") for cell in begun)
+    assert last_begun < min(err.index(f"{cell}: validation") for cell in begun[1:])  # side by side
+    assert all(f"\n  {cell}: " in err for cell in begun)  # what each process says is told with its network
     before, _, _ = err.partition("[1/3] first, fold 0, seed 0: validation")
     assert "second" not in before.partition("to train")[2]  # what it starts from is there first
     assert err.count("asked about the test side") == 3 and "Traceback" not in err

@@ -64,7 +64,7 @@ def test_a_card_promises_no_command_for_what_was_changed_for_it():
     """With other epochs by --set, or by a file of its own name, the shipped experiment would make another network."""
     document = Bundle.load(NAME).document
     command = "python -m kerasemo.train --stage speech --experiment emodb"
-    assert command in card.model_card(document)
+    assert command in card.model_card(document) and "(the sound of emodb with `--waveform`)" in card.model_card(document)
     for changed in ("settings", "experiment"):
         other = json.loads(json.dumps(document))
         if changed == "settings":
@@ -72,6 +72,12 @@ def test_a_card_promises_no_command_for_what_was_changed_for_it():
         else:
             other["training"]["experiment"] = "mine"
         assert command not in card.model_card(other) and "is not shipped, or was changed" in card.model_card(other)
+
+
+def test_a_card_asks_for_the_waveform_of_what_was_heard_alone():
+    document = json.loads(json.dumps(Bundle.load(NAME).document))
+    document["training"]["trained_on"] = ["fer2013/visual"]
+    assert "each made with `python -m pipelines.build`. " in card.model_card(document)
 
 
 def test_the_corpus_gives_the_scores_of_its_card(corpora, command, tmp_path):

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,24 +17,8 @@ from kerasemo.answers import Answers
 from pipelines.spec import EMOTIONS, InputError
 
 
-@pytest.fixture(scope="module")
-def given(toy_sweep) -> tuple[Path, Path]:
-    return toy_sweep.given
-
-
-@pytest.fixture(scope="module")
-def run(toy_sweep) -> tuple[Path, dict, list[str]]:
-    return toy_sweep.run
-
-
-@pytest.fixture
-def copied(run, tmp_path) -> Path:
-    shutil.copytree(run[0], tmp_path / "run")
-    return tmp_path / "run"
-
-
-def test_what_does_not_depend_on_the_fold_is_trained_once(run):
-    folder, document, log = run
+def test_what_does_not_depend_on_the_fold_is_trained_once(toy_run):
+    folder, document, log = toy_run
     assert log[0].startswith("4 networks (3 stages, folds 0, 3, seeds 0): 0 are there, 4 to train")
     assert begun(log) == CELLS
     names = sorted(path.name.rpartition("-")[0] for path in (folder / "stages").iterdir())
@@ -50,16 +33,16 @@ def test_what_does_not_depend_on_the_fold_is_trained_once(run):
     assert document["networks"] == 4 and document["failed"] == []
 
 
-def test_each_cell_says_how_long_it_took_and_what_is_left(run):
-    done = [line for line in run[2] if "validation" in line and line.startswith("[")]
+def test_each_cell_says_how_long_it_took_and_what_is_left(toy_run):
+    done = [line for line in toy_run[2] if "validation" in line and line.startswith("[")]
     assert len(done) == 4
     assert re.search(r"^\[1/4\] pretrain, fold 0, seed 0: validation fer/visual UA .*; [\d.]+ an hour, 3 left, about \d+ (s|min)", done[0])
     assert done[3].endswith("none left")
 
 
-def test_without_final_no_test_clip_is_looked_at(run):
+def test_without_final_no_test_clip_is_looked_at(toy_run):
     """Of emodb the test speakers of folds 0 and 3 are 1 and 4, and the next ones validate; ravdess' three validate by utterances."""
-    folder, document, _ = run
+    folder, document, _ = toy_run
     assert document["side"] == "validation" and document["looks"] == []
     assert not (folder / looks.NAME).exists() and not list(folder.rglob("test-*"))
     for path in folder.glob("stages/*/metrics.json"):
@@ -71,8 +54,8 @@ def test_without_final_no_test_clip_is_looked_at(run):
         assert {one["speaker"] for one in rows if one["source"] == "emodb/audio"} <= {"emodb:2", "emodb:5"}
 
 
-def test_scores_are_pooled_over_the_clips_of_both_folds(run):
-    folder, document, _ = run
+def test_scores_are_pooled_over_the_clips_of_both_folds(toy_run):
+    folder, document, _ = toy_run
     rows = [own for own in predictions(folder, "validation", "transfer-2") if own["source"] == "emodb/audio"]
     truth, said = ([own[name] for own in rows] for name in ("emotion", "answer"))
     found = row(document, "transfer-2", "emodb/audio")
@@ -86,16 +69,16 @@ def test_scores_are_pooled_over_the_clips_of_both_folds(run):
     assert "not been trained on audio" in document["not_scored"]["pretrain"]["emodb/audio"]
 
 
-def test_a_source_that_lacks_nothing_says_how_it_was_split(run):
-    document = run[1]
+def test_a_source_that_lacks_nothing_says_how_it_was_split(toy_run):
+    document = toy_run[1]
     assert row(document, "pretrain", "fer/visual", "image")["protocol"] == "the corpus's own, 1 network a clip"
     assert row(document, "transfer-2", "emodb/audio")["protocol"] == "leave-one-speaker-out (folds 0, 3 of 6), 1 network a clip"
     stamps = row(document, "pretrain", "fer/visual", "image")["stamps"]
     assert stamps == ["deduplicated: 4 copies of clips on a later side left out", "the publisher's own split, whatever the protocol"]
 
 
-def test_the_tables_are_there_in_every_form(run):
-    folder, document, _ = run
+def test_the_tables_are_there_in_every_form(toy_run):
+    folder, document, _ = toy_run
     assert json.loads((folder / "tables" / "tables.json").read_text()) == document
     text = (folder / "tables" / "tables.md").read_text()
     assert "# toy: validation side, speaker-independent" in text and "the test side was not looked at" in text
@@ -111,28 +94,28 @@ def test_the_tables_are_there_in_every_form(run):
         assert f"<h2>{source}</h2>" in page
 
 
-def test_the_same_command_does_nothing_twice_and_says_so(given, run):
-    folder, document, _ = run
+def test_the_same_command_does_nothing_twice_and_says_so(toy_given, toy_run):
+    folder, document, _ = toy_run
     before = {path: path.stat().st_mtime_ns for path in sorted((folder / "stages").rglob("*")) if path.is_file()}
     log = []
-    again = reproduce.reproduce(options(given, folder), log=log.append)
+    again = reproduce.reproduce(options(toy_given, folder), log=log.append)
     assert log[1:] == [f"[{place}/4] {cell}: done before, reused" for place, cell in enumerate(CELLS, 1)]
     assert again["rows"] == document["rows"]
     assert {path: path.stat().st_mtime_ns for path in sorted((folder / "stages").rglob("*")) if path.is_file()} == before
 
 
-def test_other_settings_stand_beside_in_one_run_folder(given, copied):
+def test_other_settings_stand_beside_in_one_run_folder(toy_given, toy_copy):
     log = []
-    reproduce.reproduce(options(given, copied, folds=(3,), settings=("transfer-2.batch=12",)), log=log.append)
+    reproduce.reproduce(options(toy_given, toy_copy, folds=(3,), settings=("transfer-2.batch=12",)), log=log.append)
     assert begun(log) == ["transfer-2, fold 3, seed 0"]
-    assert len(list((copied / "stages").iterdir())) == 5
+    assert len(list((toy_copy / "stages").iterdir())) == 5
 
 
-def test_final_looks_once_and_writes_it_down_first(given, copied, monkeypatch):
+def test_final_looks_once_and_writes_it_down_first(toy_given, toy_copy, monkeypatch):
     log, asked = [], []
-    made = reproduce.reproduce(options(given, copied, final=True), log=log.append)
+    made = reproduce.reproduce(options(toy_given, toy_copy, final=True), log=log.append)
     assert [line for line in log if "look 1, by 4 networks (0 were asked before)" in line]
-    (look,) = looks.read(copied)
+    (look,) = looks.read(toy_copy)
     assert (look["command"], look["stages"], look["folds"], look["seeds"]) == (
         "reproduce again",
         ["pretrain", "transfer", "transfer-2"],
@@ -140,24 +123,24 @@ def test_final_looks_once_and_writes_it_down_first(given, copied, monkeypatch):
         [0],
     )
     assert look["protocol"] == "speaker-independent" and len(look["keys"]) == 4 and re.fullmatch(r"\S+ \([0-9a-f]{12}\)", look["code"])
-    rows = predictions(copied, "test", "transfer-2")
+    rows = predictions(toy_copy, "test", "transfer-2")
     assert {own["speaker"] for own in rows if own["source"] == "emodb/audio"} == {"emodb:1", "emodb:4"}
     assert {own["id"].partition("/")[0] for own in rows if own["source"] == "fer/visual"} == {"s4"}
-    foreign = [own for own in predictions(copied, "test", "transfer") if own["source"] == "emodb/audio"]
+    foreign = [own for own in predictions(toy_copy, "test", "transfer") if own["source"] == "emodb/audio"]
     assert len(foreign) == 36  # all of the corpus: no stage before was trained on it
     assert row(made, "transfer", "emodb/audio")["protocol"] == "all of the corpus, which was not trained on, 1 network a clip"
     assert row(made, "transfer", "emodb/audio")["trained_on"] == ""
-    text = (copied / "tables" / "tables.md").read_text()
+    text = (toy_copy / "tables" / "tables.md").read_text()
     assert "look 1 at the test side; there were 1 in this run folder" in text
 
     monkeypatch.setattr(lineage.Lineage, "network", lambda *words: asked.append(words))
     log = []
-    again = reproduce.reproduce(options(given, copied, final=True), log=log.append)
+    again = reproduce.reproduce(options(toy_given, toy_copy, final=True), log=log.append)
     assert "all 4 networks were asked before; their answers are read again, which is no new look" in log[-1] and not asked
-    assert again["rows"] == made["rows"] and len(looks.read(copied)) == 1
+    assert again["rows"] == made["rows"] and len(looks.read(toy_copy)) == 1
 
 
-def test_new_cells_are_a_new_look_and_an_interrupted_look_goes_on(given, copied, monkeypatch):
+def test_new_cells_are_a_new_look_and_an_interrupted_look_goes_on(toy_given, toy_copy, monkeypatch):
     from kerasemo import answers
 
     real, count = answers.write, 0
@@ -172,54 +155,54 @@ def test_new_cells_are_a_new_look_and_an_interrupted_look_goes_on(given, copied,
     with monkeypatch.context() as patch:
         patch.setattr(answers, "write", stop_after_two)
         with pytest.raises(KeyboardInterrupt):
-            reproduce.reproduce(options(given, copied, final=True))
+            reproduce.reproduce(options(toy_given, toy_copy, final=True))
     log = []
-    reproduce.reproduce(options(given, copied, final=True), log=log.append)
-    assert "test side: look 1, by 2 networks (2 were asked before)" in log and len(looks.read(copied)) == 1
+    reproduce.reproduce(options(toy_given, toy_copy, final=True), log=log.append)
+    assert "test side: look 1, by 2 networks (2 were asked before)" in log and len(looks.read(toy_copy)) == 1
     log = []
-    document = reproduce.reproduce(options(given, copied, folds=(1, 3), stages=("transfer-2",), final=True), log=log.append)
+    document = reproduce.reproduce(options(toy_given, toy_copy, folds=(1, 3), stages=("transfer-2",), final=True), log=log.append)
     assert begun(log) == ["transfer, fold 1, seed 0", "transfer-2, fold 1, seed 0"]
     assert "test side: look 2, by 1 network (1 were asked before)" in log
     assert [(look["look"], look["networks"], look["of_these"]) for look in document["looks"]] == [(1, 4, 3), (2, 1, 1)]
 
 
-def test_copies_stay_only_where_they_are_asked_for_with_another_key_and_a_stamp(given, copied):
+def test_copies_stay_only_where_they_are_asked_for_with_another_key_and_a_stamp(toy_given, toy_copy):
     log = []
-    document = reproduce.reproduce(options(given, copied, stages=("pretrain",), keep_copies=True, final=True), log=log.append)
-    assert begun(log) == ["pretrain, fold 0, seed 0"] and len(list((copied / "stages").glob("pretrain-*"))) == 2
+    document = reproduce.reproduce(options(toy_given, toy_copy, stages=("pretrain",), keep_copies=True, final=True), log=log.append)
+    assert begun(log) == ["pretrain, fold 0, seed 0"] and len(list((toy_copy / "stages").glob("pretrain-*"))) == 2
     assert row(document, "pretrain", "fer/visual", "image")["stamps"][0] == "as published: 4 copies of test clips stay in training"
-    (name,) = [path.parent.name for path in copied.glob("stages/pretrain-*/test-scored.json")]
-    assert json.loads((copied / "stages" / name / "stage.json").read_text())["key"]["keep_copies"] is True
-    found = evaluate.evaluate(evaluate.Options(copied / "stages", given[0], name, ("fer/visual",)))
+    (name,) = [path.parent.name for path in toy_copy.glob("stages/pretrain-*/test-scored.json")]
+    assert json.loads((toy_copy / "stages" / name / "stage.json").read_text())["key"]["keep_copies"] is True
+    found = evaluate.evaluate(evaluate.Options(toy_copy / "stages", toy_given[0], name, ("fer/visual",)))
     assert found["sources"]["fer/visual"]["copies_in_training"] == 4
     assert found["sources"]["fer/visual"]["ua"] == pytest.approx(row(document, "pretrain", "fer/visual", "image")["ua"])
-    without = write_experiment(copied / "none.toml", alone=STAGES["transfer_2"] | {"start_from": ""})
+    without = write_experiment(toy_copy / "none.toml", alone=STAGES["transfer_2"] | {"start_from": ""})
     with pytest.raises(InputError, match="--keep-copies is for corpora that their publisher split"):
-        reproduce.reproduce(options((given[0], without), copied, keep_copies=True))
+        reproduce.reproduce(options((toy_given[0], without), toy_copy, keep_copies=True))
 
 
-def test_stages_are_compared_where_both_were_asked_about_two_speakers(given, copied):
+def test_stages_are_compared_where_both_were_asked_about_two_speakers(toy_given, toy_copy):
     pairs = (("transfer-2", "transfer"), ("transfer-2", "pretrain"))
-    document = reproduce.reproduce(options(given, copied, compare=pairs, final=True))
+    document = reproduce.reproduce(options(toy_given, toy_copy, compare=pairs, final=True))
     by_source = {(tuple(one["stages"]), one["source"]): one for one in document["comparisons"]}
     assert "at least 2 speakers" in by_source[pairs[0], "ravdess/audio"]["refused"]  # fold 3 is its fold 0: one test speaker
     assert "same clips" in by_source[pairs[0], "emodb/audio"]["refused"]  # of transfer all of it, of transfer-2 two folds
     assert "at least 2 speakers" in by_source[pairs[1], "fer/visual"]["refused"]
-    more = write_experiment(copied / "toy.toml", **STAGES, alone=STAGES["transfer_2"] | {"start_from": ""})
+    more = write_experiment(toy_copy / "toy.toml", **STAGES, alone=STAGES["transfer_2"] | {"start_from": ""})
     pair = ("transfer-2", "alone")
-    (found,) = reproduce.reproduce(options((given[0], more), copied, compare=(pair,), stages=pair))["comparisons"]
+    (found,) = reproduce.reproduce(options((toy_given[0], more), toy_copy, compare=(pair,), stages=pair))["comparisons"]
     assert found["source"] == "emodb/audio" and found["ua"]["method"] == "sign-flip over 2 speakers, exact; t interval"
     assert list(found["ua"]["speakers"]) == ["emodb:2", "emodb:5"]
 
 
-def test_a_stage_is_found_by_its_folder_with_those_before_it(given, run):
+def test_a_stage_is_found_by_its_folder_with_those_before_it(toy_given, toy_run):
     (name,) = [
-        path.parent.name for path in run[0].glob("stages/transfer-2-*/stage.json") if json.loads(path.read_text())["key"]["fold"] == 3
+        path.parent.name for path in toy_run[0].glob("stages/transfer-2-*/stage.json") if json.loads(path.read_text())["key"]["fold"] == 3
     ]
-    of = lineage.find(run[0] / "stages", name)
+    of = lineage.find(toy_run[0] / "stages", name)
     assert [stage["stage"] for stage in of.stages] == ["pretrain", "transfer", "transfer-2"]
     assert [stage["fold"] for stage in of.stages] == [0, 0, 3]
-    assert of.sides(given[0], asked=["emodb/audio"], there=["emodb/audio", "fer/visual", "ravdess/audio"])
+    assert of.sides(toy_given[0], asked=["emodb/audio"], there=["emodb/audio", "fer/visual", "ravdess/audio"])
 
 
 def test_a_person_who_is_compared_by_face_and_by_voice_counts_once():
@@ -241,9 +224,9 @@ def test_a_person_who_is_compared_by_face_and_by_voice_counts_once():
     assert both["ua"]["difference"] == 0.0625
 
 
-def test_listeners_are_asked_about_the_clips_that_a_stage_of_the_source_answers(given, run, tmp_path):
+def test_listeners_are_asked_about_the_clips_that_a_stage_of_the_source_answers(toy_given, toy_run, tmp_path):
     """Of the stage before, which knows nothing of emodb, all of it is scored; of emodb's own two folds alone."""
-    ids = {own["id"] for own in predictions(run[0], "validation", "transfer-2") if own["source"] == "emodb/audio"}
+    ids = {own["id"] for own in predictions(toy_run[0], "validation", "transfer-2") if own["source"] == "emodb/audio"}
     pools = {}
     for name, clips in (("transfer", [*ids, "s9/anger0.wav"]), ("transfer-2", sorted(ids))):
         pools[name, "emodb/audio"] = SimpleNamespace(clips=tuple((0, clip) for clip in clips))
@@ -251,7 +234,7 @@ def test_listeners_are_asked_about_the_clips_that_a_stage_of_the_source_answers(
     names = sorted({Path(clip).name for clip in [*ids, "s9/anger0.wav"]})
     lines = [f"{number} {name} 90,00 80,00" for number, name in enumerate(names, 1)]
     rates.write_text("\n".join(["Nr. Satz erkannt natuerlich", *lines]) + "\n", encoding="iso-8859-1")
-    experiment = reproduce.chosen(options(given, tmp_path))
+    experiment = reproduce.chosen(options(toy_given, tmp_path))
     rows = [{"id": clip, "emotion": "anger"} for clip in [*ids, "s9/extra.wav"]]
     held = SimpleNamespace(emotions={"emodb/audio": ["anger"]}, rows={"emodb/audio": rows})
     sweep = SimpleNamespace(held=held, plan=SimpleNamespace(stages=("transfer", "transfer-2"), experiment=experiment))

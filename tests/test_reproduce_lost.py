@@ -21,23 +21,7 @@ from pipelines.spec import InputError
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(scope="module")
-def given(toy_sweep) -> tuple[Path, Path]:
-    return toy_sweep.given
-
-
-@pytest.fixture(scope="module")
-def run(toy_sweep) -> tuple[Path, dict, list[str]]:
-    return toy_sweep.run
-
-
-@pytest.fixture
-def copied(run, tmp_path) -> Path:
-    shutil.copytree(run[0], tmp_path / "run")
-    return tmp_path / "run"
-
-
-def test_an_interrupted_cell_goes_on_to_the_same_bytes(given, run, tmp_path, monkeypatch):
+def test_an_interrupted_cell_goes_on_to_the_same_bytes(toy_given, toy_run, tmp_path, monkeypatch):
     made, count = loop.Loop.step, 0
 
     def stop(*words):
@@ -50,15 +34,15 @@ def test_an_interrupted_cell_goes_on_to_the_same_bytes(given, run, tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(loop.Loop, "step", stop)
         with pytest.raises(KeyboardInterrupt):
-            reproduce.reproduce(options(given, tmp_path, stages=("transfer",)))
+            reproduce.reproduce(options(toy_given, tmp_path, stages=("transfer",)))
     log = []
-    reproduce.reproduce(options(given, tmp_path, stages=("transfer",)), log=log.append)
+    reproduce.reproduce(options(toy_given, tmp_path, stages=("transfer",)), log=log.append)
     assert begun(log)[-1] == "transfer, fold 0, seed 0"
     for path in (tmp_path / "stages").glob("*/weights.safetensors"):
-        assert path.read_bytes() == (run[0] / path.relative_to(tmp_path)).read_bytes()
+        assert path.read_bytes() == (toy_run[0] / path.relative_to(tmp_path)).read_bytes()
 
 
-def test_a_cell_that_fails_is_named_and_costs_itself_and_those_behind_it(given, tmp_path, monkeypatch, capsys):
+def test_a_cell_that_fails_is_named_and_costs_itself_and_those_behind_it(toy_given, tmp_path, monkeypatch, capsys):
     real = Training.run
 
     def fail(self):
@@ -67,7 +51,7 @@ def test_a_cell_that_fails_is_named_and_costs_itself_and_those_behind_it(given, 
         return real(self)
 
     monkeypatch.setattr(Training, "run", fail)
-    words = ["--experiment", given[1], "--records", given[0], "--run", tmp_path, "--folds", "0,1", "--epochs", "1"]
+    words = ["--experiment", toy_given[1], "--records", toy_given[0], "--run", tmp_path, "--folds", "0,1", "--epochs", "1"]
     assert reproduce.main(list(map(str, words))) == 1
     out, err = capsys.readouterr()
     assert "[4/5] transfer, fold 1, seed 0: failed: RuntimeError: the sky fell" in err
@@ -77,21 +61,21 @@ def test_a_cell_that_fails_is_named_and_costs_itself_and_those_behind_it(given, 
     assert row(document, "transfer-2", "emodb/audio")["folds"] == [0] and len(document["failed"]) == 2
 
 
-def test_a_fold_that_is_not_there_is_told_before_anything_runs(given, tmp_path):
+def test_a_fold_that_is_not_there_is_told_before_anything_runs(toy_given, tmp_path):
     with pytest.raises(InputError, match="--folds 7: these corpora have 6 folds under speaker-independent; expected 0 to 5"):
-        reproduce.reproduce(options(given, tmp_path, folds=(0, 7)))
+        reproduce.reproduce(options(toy_given, tmp_path, folds=(0, 7)))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_in_the_place_of_a_folder_is_told_before_anything_runs(given, tmp_path):
+def test_a_file_in_the_place_of_a_folder_is_told_before_anything_runs(toy_given, tmp_path):
     (tmp_path / "file").touch()
     for name in ("run", "out"):
         with pytest.raises(InputError, match=f"file: a file, expected a folder; name another --{name}"):
-            reproduce.reproduce(options(given, **{"run": tmp_path / "run", name: tmp_path / "file"}))
+            reproduce.reproduce(options(toy_given, **{"run": tmp_path / "run", name: tmp_path / "file"}))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_copies_are_kept_only_where_a_stage_is_of_a_corpus_with_copies(given, tmp_path):
+def test_copies_are_kept_only_where_a_stage_is_of_a_corpus_with_copies(toy_given, tmp_path):
     """Also where the experiment has such a corpus, but no stage that is asked for."""
     alone = STAGES["transfer_2"] | {"start_from": ""}
     for other in ({}, {"pretrain": STAGES["pretrain"]}):
@@ -99,18 +83,18 @@ def test_copies_are_kept_only_where_a_stage_is_of_a_corpus_with_copies(given, tm
         with pytest.raises(
             InputError, match="--keep-copies is for corpora that their publisher split, such as FER-2013; no stage is of one"
         ):
-            reproduce.reproduce(options((given[0], experiment), tmp_path / "run", stages=("alone",), keep_copies=True))
+            reproduce.reproduce(options((toy_given[0], experiment), tmp_path / "run", stages=("alone",), keep_copies=True))
 
 
-def test_a_command_that_was_killed_goes_on(given, run, tmp_path):
+def test_a_command_that_was_killed_goes_on(toy_given, toy_run, tmp_path):
     words = [
         sys.executable,
         "-m",
         "kerasemo.reproduce",
         "--experiment",
-        given[1],
+        toy_given[1],
         "--records",
-        given[0],
+        toy_given[0],
         "--run",
         tmp_path,
         "--folds",
@@ -124,7 +108,7 @@ def test_a_command_that_was_killed_goes_on(given, run, tmp_path):
     finished = subprocess.run([*words, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stderr[-2000:]
     assert "[1/4] pretrain, fold 0, seed 0: done before, reused" in finished.stderr
-    assert json.loads(finished.stdout)["rows"] == run[1]["rows"]
+    assert json.loads(finished.stdout)["rows"] == toy_run[1]["rows"]
 
 
 def test_looks_that_are_damaged_are_told_and_a_last_line_cut_off_is_left_out(tmp_path):
@@ -141,8 +125,8 @@ def test_looks_that_are_damaged_are_told_and_a_last_line_cut_off_is_left_out(tmp
 
 
 @pytest.mark.parametrize("damage", ["a row lost", "half a row", "empty", "gone", "no text"])
-def test_answers_that_are_damaged_are_asked_for_again(given, run, copied, damage):
-    path = sorted(copied.glob("stages/transfer-2-*/validation-predictions.csv"))[0]
+def test_answers_that_are_damaged_are_asked_for_again(toy_given, toy_run, toy_copy, damage):
+    path = sorted(toy_copy.glob("stages/transfer-2-*/validation-predictions.csv"))[0]
     held = path.read_bytes()
     if damage == "gone":
         path.unlink()
@@ -154,42 +138,42 @@ def test_answers_that_are_damaged_are_asked_for_again(given, run, copied, damage
             "no text": b"\xff\xfe",
         }
         path.write_bytes(cut[damage])
-    again = reproduce.reproduce(options(given, copied))
-    assert again["rows"] == run[1]["rows"] and again["failed"] == [] and path.read_bytes() == held
+    again = reproduce.reproduce(options(toy_given, toy_copy))
+    assert again["rows"] == toy_run[1]["rows"] and again["failed"] == [] and path.read_bytes() == held
 
 
-def test_a_network_whose_weights_are_gone_costs_itself_alone(given, copied):
-    sorted(copied.glob("stages/transfer-2-*/weights.safetensors"))[0].unlink()
-    document = reproduce.reproduce(options(given, copied, final=True))
+def test_a_network_whose_weights_are_gone_costs_itself_alone(toy_given, toy_copy):
+    sorted(toy_copy.glob("stages/transfer-2-*/weights.safetensors"))[0].unlink()
+    document = reproduce.reproduce(options(toy_given, toy_copy, final=True))
     (failed,) = document["failed"]
     assert failed["cell"].startswith("transfer-2, fold ") and "no such file; remove its folder" in failed["reason"]
 
 
-def test_a_log_of_looks_that_was_removed_begins_anew_and_no_answer_stands_without_a_look(given, copied):
-    words = options(given, copied, stages=("pretrain",), final=True)
+def test_a_log_of_looks_that_was_removed_begins_anew_and_no_answer_stands_without_a_look(toy_given, toy_copy):
+    words = options(toy_given, toy_copy, stages=("pretrain",), final=True)
     reproduce.reproduce(words)
-    (copied / looks.NAME).unlink()
+    (toy_copy / looks.NAME).unlink()
     document = reproduce.reproduce(words)
     assert [(look["look"], look["of_these"]) for look in document["looks"]] == [(1, 1)]
     for line in ("[1]", '{"date": 1}'):
-        (copied / looks.NAME).write_text(f"{line}\n{{}}\n")
+        (toy_copy / looks.NAME).write_text(f"{line}\n{{}}\n")
         with pytest.raises(InputError, match="line 1 is damaged"):
             reproduce.reproduce(words)
 
 
-def test_rates_of_listeners_are_looked_at_before_anything_is_trained(given, tmp_path):
+def test_rates_of_listeners_are_looked_at_before_anything_is_trained(toy_given, tmp_path):
     rates = tmp_path / "erkennung.txt"
     rates.write_text("Nr. Satz erkannt natuerlich\n1 03a01Fa.wav 90,00 80,00\n", encoding="iso-8859-1")
     with pytest.raises(InputError, match="must hold every clip"):
-        reproduce.reproduce(options(given, tmp_path / "run", listeners=rates))
+        reproduce.reproduce(options(toy_given, tmp_path / "run", listeners=rates))
     other = write_experiment(tmp_path / "other.toml", voice={"sources": ["ravdess/audio"], **FAST})
     with pytest.raises(InputError, match="--listeners is for emodb/audio, and there is ravdess/audio"):
-        reproduce.reproduce(options((given[0], other), tmp_path / "run", folds=(0,), listeners=rates))
+        reproduce.reproduce(options((toy_given[0], other), tmp_path / "run", folds=(0,), listeners=rates))
     assert not (tmp_path / "run").exists()
 
 
-def test_records_that_are_built_anew_meanwhile_are_not_trained_on(given, tmp_path):
-    shutil.copytree(given[0] / "emodb", tmp_path / "emodb")
+def test_records_that_are_built_anew_meanwhile_are_not_trained_on(toy_given, tmp_path):
+    shutil.copytree(toy_given[0] / "emodb", tmp_path / "emodb")
     held = Holdings(tmp_path, ["emodb/audio"])
     shutil.rmtree(tmp_path / "emodb")
     write_set(tmp_path, "emodb/audio", speakers=5)

@@ -96,7 +96,8 @@ def test_pauses_are_those_of_the_recorded_sound_and_no_part_of_a_speakers_statis
     """Normalised, a pause is not as far below the voice as it was heard to be; and its length says nothing of the voice."""
     spec = Spec(active_share=0.5, segment_hop_frames=8)
     voice = some_utterances(120)
-    pause = np.full((200, 64), -90, np.float32) + np.random.default_rng(0).normal(0, 0.1, (200, 64)).astype(np.float32)
+    voice = dataclasses.replace(voice, log_mels=(7 * voice.log_mels[0] + 6 * 60,))  # so wide a range is pressed together
+    pause = np.full((200, 64), -110, np.float32) + np.random.default_rng(0).normal(0, 0.1, (200, 64)).astype(np.float32)
     with_pause = dataclasses.replace(voice, log_mels=(np.concatenate([voice.log_mels[0], pause]),))
     alone, both = (utterances.speaker_statistics(of, spec=spec) for of in (voice, with_pause))
     (speaker,) = alone
