@@ -58,8 +58,10 @@ def reproduce(options: Options, *, log: Callable[[str], None] = lambda line: Non
     Raises:
         InputError: Anything that the user can mend and that does not concern a single network.
     """
-    from kerasemo import cells, holdings, lineage, reproduced, sweep, tabulate
+    from kerasemo import cells, devices, holdings, lineage, reproduced, sweep, tabulate
 
+    if devices.workers() > 1:
+        raise InputError(f"TF_CONFIG names {devices.workers()} machines; a reproduction runs on one, so leave it out")
     experiment = chosen(options)
     names = options.stages or tuple(stage.name for stage in experiment.stages)
     run = options.run or Path("runs") / f"reproduce-{experiment.name}"

@@ -7,13 +7,18 @@ from kerasemo import config
 from pipelines.spec import InputError
 
 S, C, J = "supervised", "contrastive", "joint"
-PAPER = {  # the table of the chains; contrastive is run by name and leads to nothing
+SAMPLE = {  # the table of the chains; contrastive is run by name and leads to nothing
     "pretrain": (S, ("enterface/visual",), ""),
     "finetune": (S, ("savee/visual",), "pretrain"),
     "transfer": (S, ("savee/audio",), "finetune"),
     "transfer-2": (S, ("emodb/audio",), "transfer"),
     "contrastive": (C, ("enterface/visual", "savee/visual"), "transfer-2"),
     "joint": (J, ("enterface/visual", "savee/visual"), "transfer-2"),
+}
+PAPER = SAMPLE | {  # the eight experiments have every set from scratch as well
+    "finetune-scratch": (S, ("savee/visual",), ""),
+    "transfer-scratch": (S, ("savee/audio",), ""),
+    "transfer-2-scratch": (S, ("emodb/audio",), ""),
 }
 OPEN = {
     "pretrain": (S, ("fer2013/visual",), ""),
@@ -22,15 +27,17 @@ OPEN = {
     "contrastive": (C, ("ravdess/audio", "emodb/audio"), "transfer-2"),
     "joint": (J, ("ravdess/audio", "emodb/audio"), "transfer-2"),
     "joint-3": (J, ("ravdess/audio", "emodb/audio", "fer2013/visual"), "transfer-2"),
+    "transfer-scratch": (S, ("ravdess/audio",), ""),
+    "transfer-2-scratch": (S, ("emodb/audio",), ""),
 }
 
 
-@pytest.mark.parametrize(("name", "stages"), [("sample", PAPER), ("paper", PAPER), ("open", OPEN)])
+@pytest.mark.parametrize(("name", "stages"), [("sample", SAMPLE), ("paper", PAPER), ("open", OPEN)])
 def test_the_chains_that_are_shipped(name, stages):
     shipped = config.read_experiment(name)
     assert shipped.name == name
     assert {stage.name: (stage.kind, stage.sources, stage.start_from) for stage in shipped.stages} == stages
-    leading = [stage for stage in stages if stages[stage][0] == S]
+    leading = [stage for stage in stages if stages[stage][0] == S and not stage.endswith("-scratch")]
     for joint in (stage for stage in stages if stages[stage][0] == J):
         assert [stage.name for stage in shipped.chain(joint)] == [*leading, joint]
     assert shipped.network == (config.Network(pool="rows", dropout=0.5) if name == "open" else config.Network())
@@ -44,13 +51,19 @@ def test_every_file_that_is_shipped_is_an_experiment():
 
 
 def test_arms_that_are_compared_are_tuned_and_updated_alike():
-    """The arms of a number of labelled clips differ in what they start from; those of `together` in sources, kind and weight."""
+    """The arms of a number of labelled clips differ in what they start from; those of `together` in sources, kind and weight; one
+    from scratch is otherwise the stage of its name."""
     transfer = config.read_experiment("transfer")
     for count in (2, 5, 10, 20, "all"):
         arms = [transfer.stage(f"{arm}-{count}") for arm in ("scratch", "faces", "speech", "both")]
         assert len({dataclasses.replace(arm, name="", start_from="") for arm in arms}) == 1
         assert [arm.start_from for arm in arms] == ["", "faces", "speech", "faces-speech"]
         assert arms[0].labelled == (0 if count == "all" else count)
+    for name in ("paper", "open"):
+        shipped = config.read_experiment(name)
+        for arm in (stage for stage in shipped.stages if stage.name.endswith("-scratch")):
+            other = shipped.stage(arm.name.removesuffix("-scratch"))
+            assert dataclasses.replace(arm, name=other.name, start_from=other.start_from) == other
     together = config.read_experiment("together")
     updates = {stage.name: stage.epochs * stage.steps for stage in together.stages}
     assert updates["first-ravdess"] + updates["then-emodb"] == updates["joint"] == updates["pooled"] == updates["single-emodb"]

@@ -67,6 +67,14 @@ def test_a_fold_that_is_not_there_is_told_before_anything_runs(toy_given, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+def test_a_cluster_is_told_before_anything_runs(toy_given, tmp_path, monkeypatch):
+    cluster = {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    with pytest.raises(InputError, match="TF_CONFIG names 2 machines; a reproduction runs on one, so leave it out"):
+        reproduce.reproduce(options(toy_given, tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_in_the_place_of_a_folder_is_told_before_anything_runs(toy_given, tmp_path):
     (tmp_path / "file").touch()
     for name in ("run", "out"):
