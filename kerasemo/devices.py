@@ -129,6 +129,12 @@ def workers() -> int:
     return sum(map(len, cluster.values()))
 
 
+def check_one_machine(what: str) -> None:
+    """Raise InputError where TF_CONFIG names several machines, which would do one another's work in one folder; `what` runs on one."""
+    if workers() > 1:
+        raise InputError(f"TF_CONFIG names {workers()} machines; {what} runs on one, so leave it out")
+
+
 def _cluster(document: Any) -> tuple[dict[str, list[str]], dict[str, Any]]:
     """Return the machines that train, by kind, and which of them this one is; an error of Python where there are none."""
     cluster, task = document["cluster"], document["task"]

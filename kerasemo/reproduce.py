@@ -60,8 +60,7 @@ def reproduce(options: Options, *, log: Callable[[str], None] = lambda line: Non
     """
     from kerasemo import cells, devices, holdings, lineage, reproduced, sweep, tabulate
 
-    if devices.workers() > 1:
-        raise InputError(f"TF_CONFIG names {devices.workers()} machines; a reproduction runs on one, so leave it out")
+    devices.check_one_machine("a reproduction")
     experiment = chosen(options)
     names = options.stages or tuple(stage.name for stage in experiment.stages)
     run = options.run or Path("runs") / f"reproduce-{experiment.name}"

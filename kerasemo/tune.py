@@ -41,8 +41,7 @@ def tune(options: Options, *, log: Callable[[str], None] = lambda line: None) ->
     from kerasemo import chain, devices
     from kerasemo.search import Search, best_first
 
-    if devices.workers() > 1:
-        raise InputError(f"TF_CONFIG names {devices.workers()} machines; a search runs on one, so leave it out")
+    devices.check_one_machine("a search")
     experiment = read_experiment(options.experiment, options.settings)
     if options.epochs:
         experiment = space.with_values(experiment, options.stage, {}, epochs=options.epochs)
