@@ -1,7 +1,6 @@
 """Replicas do not change the mathematics: steps on two equal those on one device with the same global batch.
 
-The optimiser is SGD, because Adam hides an error of scale. Logical devices must be set before TensorFlow starts, so each
-set of devices is a process of its own: this file, run as a script, trains every case and writes an npz.
+The optimiser is SGD, because Adam hides an error of scale. The steps are those of `replica_steps`.
 """
 
 import os
@@ -11,176 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from replica_steps import CASES, CLIP, FITTED, KINDS, MEASURED, RATE, STEPS, TOLERANCES
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS, RATE, CLIP = 3, 0.1, 0.02
-KINDS = {  # name -> kind of stage, number of sources
-    "supervised": ("supervised", 1),
-    "contrastive of one source": ("contrastive", 1),
-    "contrastive": ("contrastive", 2),
-    "contrastive of three": ("contrastive", 3),
-    "joint": ("joint", 2),
-    "joint of three": ("joint", 3),
-}
-FEATURES = {
-    "plain": {},
-    "dropout": {"dropout": 0.4},
-    "clipped": {"clip_norm": CLIP},
-    "decay": {"weight_decay": 0.5},
-    "average": {"ema": 0.7},
-    "parts": {"accumulate": 3},
-    "frozen": {"freeze": ("stage1", "head"), "weight_decay": 0.5},
-    "all": {"dropout": 0.4, "clip_norm": CLIP, "weight_decay": 0.5, "ema": 0.7, "accumulate": 3, "changes": True},
-    "Adam": {"adam": True},
-    "bfloat16": {"bfloat16": True},
-    "hard": {"hardness": 0.9},
-    "heads": {"heads": True},
-    "mixed": {"mixup": 1.0, "dropout": 0.4, "changes": True},
-    "balanced": {"balanced": True},
-    "mixed parts": {"mixup": 0.5, "balanced": True, "accumulate": 3},
-}
-EACH = [(kind, feature) for feature in list(FEATURES)[:10] for kind in ("supervised", "joint")]
-CASES = [
-    *EACH,
-    *((kind, "plain") for kind in KINDS if (kind, "plain") not in EACH),
-    *(("contrastive", feature) for feature in ("dropout", "parts", "all", "bfloat16", "hard")),
-    *(("joint of three", feature) for feature in ("parts", "all", "hard", "heads")),
-    *(("joint", feature) for feature in ("hard", "heads")),
-    *((kind, feature) for kind in ("supervised", "joint") for feature in ("mixed", "balanced", "mixed parts")),
-    ("joint of three", "mixed parts"),
-]
-FITTED = [("supervised", "all"), ("contrastive", "dropout"), ("joint of three", "heads")]
-MEASURED = ("supervised", "contrastive", "joint of three")
-PLANTED = [("reduced by hand", "plain"), ("clipped by the optimiser", "plain")]
-TOLERANCES = {"Adam": 1e-5, "bfloat16": 2e-3}
-"""Of weights and values, else 1e-6: Adam divides small gradients by themselves, bfloat16 has eight binary digits."""
-
-
-def prepare(strategy, kind: str, options: dict):
-    """Return the compiled model, its sources and the indices of `STEPS` steps."""
-    import contextlib
-
-    import keras
-    from keras import ops
-    from sources import SIZE, random_source, whole
-
-    from kerasemo import losses, plans, preparation, scores, stages
-    from kerasemo.config import Network
-    from kerasemo.model import build_network
-    from pipelines.spec import Spec
-
-    class ReducedByHand(stages.SupervisedModel):
-        """What is forbidden: a mean that knows nothing of replicas."""
-
-        def compute_loss(self, batch, training=True):
-            logits = losses.mask_logits(self._forward(batch, training)["logits"], batch["mask"])
-            loss = ops.mean(losses.cross_entropy(losses.smoothed_targets(batch["label"], batch["mask"]), logits))
-            return dict.fromkeys(("loss", *self.term_names()), loss)
-
-    stage, count = KINDS.get(kind, ("supervised", 1))
-    emotions = (("anger", "fear", "sadness"), ("anger", "fear", "sadness", "calm"), ("fear", "sadness", "surprise"))
-    names = ("a/visual", "b/visual", "c/audio")
-    sources = [random_source(names[i], emotions[i] * (9 - 2 * i), items=(2, 1, 3), seed=i) for i in range(count)]
-    sides = [whole(source) for source in sources]
-    plan = plans.labelled_plan(sides[0], batch=12, seed=3) if stage == "supervised" else plans.pair_plan(sides, pairs=6, seed=3)
-    keras.utils.set_random_seed(7)
-    keras.config.set_dtype_policy("mixed_bfloat16" if "bfloat16" in options else "float32")
-    with strategy.scope() if strategy else contextlib.nullcontext():
-        config = Network(widths=(8,), convolutions=1, groups=4, embedding=8, dropout=options.get("dropout", 0.0))
-        network = build_network(config, spec=Spec(face_size=SIZE), heads=count if "heads" in options else 1)
-        model = (ReducedByHand if kind == "reduced by hand" else stages.MODELS[stage])(
-            *network,
-            sources=[source.name for source in sources],
-            label_smoothing=0.1,
-            contrastive_weight=2.0,
-            margin=1.2,
-            class_weights=preparation.class_weights(sides) if "balanced" in options else None,
-            **{key: options[key] for key in ("clip_norm", "accumulate") if key in options},
-        )
-        stages.freeze(model, options.get("freeze", ()))
-        rates = {"weight_decay": options.get("weight_decay"), "use_ema": "ema" in options, "ema_momentum": options.get("ema", 0.9)}
-        clipped = {"global_clipnorm": CLIP} if kind == "clipped by the optimiser" else {}
-        kind_of = keras.optimizers.Adam if "adam" in options else keras.optimizers.SGD
-        model.compile(optimizer=kind_of(RATE / 10 if "adam" in options else RATE, name="optimizer", **rates, **clipped))
-        model.optimizer.build(model.trainable_weights)
-    for source in sources:
-        model.get_layer("normalization").fit(source.name.partition("/")[2], source.inputs)
-    drawn = plan(0)
-    if "hardness" in options:
-        predict = scores.predictor(model)
-        embeddings = [predict(source.inputs, source.domain)["embedding"] for source in sources]
-        drawn = plans.with_hard_negatives(drawn, sides, embeddings, hardness=options["hardness"], seed=3, epoch=0)
-    if "mixup" in options:
-        drawn = plans.mixed(drawn, alpha=options["mixup"], seed=3, epoch=0)
-    return model, sources, {key: value[:STEPS] for key, value in drawn.items()}
-
-
-def state(model, when) -> dict[str, np.ndarray]:
-    variables = {f"weight {weight.path}": weight for weight in model.weights}
-    variables |= {f"optimizer {variable.path}": variable for variable in model.optimizer.variables}
-    return {f"{when} {name}": variable.numpy().astype(np.float64) for name, variable in variables.items()}
-
-
-def train(strategy, kind: str, feature: str, *, fitted: bool = False) -> dict[str, np.ndarray]:
-    """Make `STEPS` steps by `step` or by `fit`; return weights, state of the optimiser and values before and after each."""
-    import tensorflow as tf
-    from keras import callbacks
-
-    from kerasemo import data
-    from kerasemo.config import USUAL_CHANGES, Augment
-
-    model, sources, drawn = prepare(strategy, kind, FEATURES[feature])
-    changes = USUAL_CHANGES if "changes" in FEATURES[feature] else Augment()
-    batches, _ = data.batches(sources, lambda epoch: drawn, epochs=1, changes=changes)
-    found = state(model, 0)
-    if fitted:
-
-        def keep(epoch, logs):
-            found.update(state(model, epoch + 1) | {f"{epoch + 1} value {name}": value for name, value in logs.items()})
-
-        kept = callbacks.LambdaCallback(on_epoch_end=keep)
-        model.fit(batches.repeat(), steps_per_epoch=1, epochs=STEPS, shuffle=False, verbose=0, callbacks=[kept])
-        return found
-    replicas = strategy.num_replicas_in_sync if strategy else 1
-
-    def share(batch):
-        """Split a batch over the replicas."""
-        if strategy is None:
-            return batch
-        parts = [{name: np.split(value, replicas)[index] for name, value in batch.items()} for index in range(replicas)]
-        return strategy.experimental_distribute_values_from_function(lambda context: parts[context.replica_id_in_sync_group])
-
-    def compiled(function):
-        def everywhere(batch):
-            values = strategy.run(function, args=(batch,))
-            return {name: strategy.reduce("MEAN", value, axis=None) for name, value in values.items()}
-
-        return tf.function(everywhere if strategy else function, jit_compile=(kind, feature) == ("joint", "all") and not strategy)
-
-    step = compiled(model.step)
-    for number, batch in enumerate(batches.as_numpy_iterator(), start=1):
-        values = step(share(batch))
-        found |= state(model, number) | {f"{number} value {name}": value for name, value in values.items()}
-    if feature == "plain" and kind in MEASURED:
-        found |= {f"measured {name}": value for name, value in compiled(model.measure)(share(batch)).items()}
-        odd = {name: tf.constant(np.concatenate([value, value[:5]])) for name, value in batch.items()}  # a full batch and 5 more
-        found |= {f"odd measured {name}": value for name, value in model.measure(odd).items()}
-        tested = model.evaluate(tf.data.Dataset.from_tensor_slices(odd).batch(len(batch["seed"])), return_dict=True, verbose=0)
-        found |= {f"odd tested {name}": value for name, value in tested.items()}
-    return found
-
-
-def main(devices: str, out: str) -> None:
-    from kerasemo.devices import strategy_for
-
-    strategy = strategy_for({"one": 1, "two": 2}[devices])
-    assert (strategy.num_replicas_in_sync if strategy else 1) == (1 if devices == "one" else 2)
-    arrays = {}
-    for case in [*CASES, *PLANTED]:
-        arrays |= {f"{' '.join(case)}: {name}": value for name, value in train(strategy, *case).items()}
-    for case in FITTED:
-        arrays |= {f"{' '.join(case)} fitted: {name}": value for name, value in train(strategy, *case, fitted=True).items()}
-    np.savez(out, **arrays)
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +20,9 @@ def trained(tmp_path_factory):
     """Every case, by devices: the npz of a process each."""
     folder = tmp_path_factory.mktemp("replicas")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
-    commands = {devices: [sys.executable, __file__, devices, folder / f"{devices}.npz"] for devices in ("one", "two")}
+    commands = {
+        devices: [sys.executable, ROOT / "tests" / "replica_steps.py", devices, folder / f"{devices}.npz"] for devices in ("one", "two")
+    }
     options = {"stderr": subprocess.PIPE, "text": True, "env": environment}
     processes = {devices: subprocess.Popen(command, **options) for devices, command in commands.items()}
     for devices, process in processes.items():
@@ -301,7 +135,3 @@ def test_what_is_wrong_is_caught(trained, kind):
     """Gradients are summed over replicas: a mean that knows nothing of them makes steps of twice the length; Keras clips before the sum."""
     one, two = (of(trained[devices], kind, "plain", "1 weight ") for devices in ("one", "two"))
     assert difference(one, two) > 1e-4
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

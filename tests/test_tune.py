@@ -274,33 +274,6 @@ def test_every_end_of_the_space_is_an_experiment_that_is_read_back_as_it_was(exp
         assert made.stage(stage.name).epochs == 7 and made.stage(stage.name).learning_rate == values["learning_rate"]
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["--stage", "joined"], "no stage 'joined' in experiment 'sample'"),
-        (["--stage", "joint", "--over", "colour"], "--over colour: a search over stage 'joint' varies learning_rate, weight_decay, batch"),
-        (["--stage", "joint", "--over", "width"], "'joint' starts from 'transfer-2', which fixes the network"),
-        (["--stage", "joint", "--search", "grid"], "invalid choice: 'grid'"),
-        (["--stage", "joint", "--trials", "0"], "at least 1; received '0'"),
-    ],
-)
-def test_usage_errors_are_one_line_and_exit_2(capsys, words, expected):
-    with pytest.raises(SystemExit) as stopped:
-        tune.main(words)
-    streams = capsys.readouterr()
-    assert (stopped.value.code, streams.out) == (2, "")
-    assert expected in streams.err and streams.err.count("\n") == 1
-
-
-def test_help_imports_nothing_heavy():
-    code = "import sys, kerasemo.tune as verb\ntry: verb.main(['--help'])\nexcept SystemExit: print(sorted(sys.modules), file=sys.stderr)"
-    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert finished.stdout.startswith("usage: ")
-    assert "'kerasemo.space'" in finished.stderr
-    for heavy in ("tensorflow", "keras", "keras_tuner", "numpy", "rich"):
-        assert f"'{heavy}'" not in finished.stderr, heavy
-
-
 def test_stronger_changes_are_of_as_many_masks_and_versions():
     own = config.read_experiment("sample", ["joint.augment={'time_masks': 3, 'variants': 4, 'speed': 0.4, 'noise': 0.1, 'flip': 0.2}"])
     changed = space.with_values(own, "joint", {"augmentation": 1.5}, epochs=1).stage("joint").augment
