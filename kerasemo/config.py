@@ -1,6 +1,7 @@
 """Experiments as data: TOML files -> the dataclasses of `kerasemo.settings`, every key checked, all mistakes told at once."""
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -125,10 +126,19 @@ def _parse_setting(setting: str, named: Mapping[str, Any]) -> tuple[str, str, An
         raise InputError(f"--set {setting}: no stage {target!r}; expected one of {', '.join(named)}{_nearest(target, named)}")
     if key in ("name", "kind", "start_from"):
         raise InputError(f"--set {setting}: {key} makes another chain; write an experiment file instead")
+    return target, key, _value(text)
+
+
+def _value(text: str) -> Any:
+    """The value of a word, as an experiment file has it (`true`, `{flip = 0.5}`) or as Python has it; else the word."""
+    with contextlib.suppress(tomllib.TOMLDecodeError, RecursionError):
+        document = tomllib.loads(f"value = {text}")
+        if document.keys() == {"value"}:
+            return document["value"]
     try:
-        return target, key, ast.literal_eval(text)
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return target, key, text[:60]
+        return text[:60]
 
 
 def _record(kind: type, table: Mapping[str, Any], where: str, problems: list[str]):

@@ -121,6 +121,16 @@ def test_every_field_can_be_set(tmp_path):
     assert set(stage) | set(rest) == {field.name for field in dataclasses.fields(config.Stage)}
 
 
+@pytest.mark.parametrize(
+    "setting", ["augment={'flip': 0.5, 'time_mask': 0.2}", "augment={flip = 0.5, time_mask = 0.2}", "test_mirror=True", "test_mirror=true"]
+)
+def test_a_setting_is_written_as_in_a_file_or_as_in_python(tmp_path, setting):
+    """What was copied from an experiment file says the same as Python's notation."""
+    changed = experiment(tmp_path, STAGE, [f"first.{setting}"]).stages[0]
+    wanted = {"test_mirror": True} if "mirror" in setting else {"augment": config.Augment(flip=0.5, time_mask=0.2)}
+    assert changed == dataclasses.replace(config.Stage("first", S, ("a/visual",)), **wanted)
+
+
 def test_every_field_of_pairs_can_be_set(tmp_path):
     """What a supervised stage has no use for; a list of layers may be empty."""
     fields = {"pairs": "random", "hard_negatives": 0.8, "heads": "corpus", "freeze": ()}

@@ -35,7 +35,7 @@ def test_a_stage_that_is_not_there_is_refused_with_those_that_are():
         (["network.widths=[]"], r"widths: expected a list of int; received \[\]"),
         (["joint.margin=wide"], "mine.toml: stage 'joint': margin: expected float; received 'wide'"),
         (["joint.margin=True"], "margin: expected float; received True"),
-        (["joint.margin=nan"], "margin: expected float; received 'nan'"),
+        (["joint.margin=nan"], r"margin must be in \(0, 2\], .*; received nan"),
         (["joint.epochs=2.0"], "epochs: expected int; received 2.0"),
         (["joint.epochs=True"], "epochs: expected int; received True"),
         (["joint.epochs="], "epochs: expected int; received ''"),
