@@ -126,19 +126,10 @@ def _parse_setting(setting: str, named: Mapping[str, Any]) -> tuple[str, str, An
         raise InputError(f"--set {setting}: no stage {target!r}; expected one of {', '.join(named)}{_nearest(target, named)}")
     if key in ("name", "kind", "start_from"):
         raise InputError(f"--set {setting}: {key} makes another chain; write an experiment file instead")
-    return target, key, _value(text)
-
-
-def _value(text: str) -> Any:
-    """The value of a word, as an experiment file has it (`true`, `{flip = 0.5}`) or as Python has it; else the word."""
-    with contextlib.suppress(tomllib.TOMLDecodeError, RecursionError):
-        document = tomllib.loads(f"value = {text}")
-        if document.keys() == {"value"}:
-            return document["value"]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text[:60]
+    for read in (lambda word: tomllib.loads(f"value = {word}")["value"], ast.literal_eval):  # as in a file, or as Python has it
+        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            return target, key, read(text)
+    return target, key, text[:60]
 
 
 def _record(kind: type, table: Mapping[str, Any], where: str, problems: list[str]):

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kerasemo import settings
 from pipelines.cli import Parser, load_tensorflow, run_main
-from pipelines.spec import DOMAINS
+from pipelines.spec import DOMAINS, check_records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +121,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         from kerasemo import tables
 
+        if arguments.run is not None:
+            settings.check_run(arguments.run)
+        check_records(arguments.records)
         load_tensorflow()
         if arguments.model is None:
             result, show = evaluate(Options(arguments.run, arguments.records, arguments.stage)), tables.print_evaluation

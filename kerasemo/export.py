@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kerasemo import settings
 from pipelines.cli import Parser, load_tensorflow, run_main
 from pipelines.spec import DOMAINS, InputError, Spec
 
@@ -266,6 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> int:
+        settings.check_run(arguments.run)
         load_tensorflow()
         from kerasemo import lineage, tables
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from kerasemo import runs, scores, splits
+from kerasemo import runs, scores, settings, splits
 from kerasemo.holdings import Holdings
 from pipelines import records
-from pipelines.spec import InputError
+from pipelines.spec import InputError, check_records
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,8 +78,7 @@ def find(run: Path, stage: str | None) -> Lineage:
     Raises:
         InputError: There is none.
     """
-    if not run.is_dir():
-        raise InputError(f"{run}: no such run folder; train one with python -m kerasemo.train --run {run}")
+    settings.check_run(run)
     done = sorted(run.glob("*/metrics.json"), key=lambda path: path.stat().st_mtime_ns)
     names = [path.parent.name for path in done]
     if stage is None:
@@ -101,8 +100,7 @@ def find(run: Path, stage: str | None) -> Lineage:
 
 def sources_in(folder: Path) -> list[str]:
     """Return the sources whose sets stand in a folder of records; InputError where there is none."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected sets of records, made with python -m pipelines.build --out {folder}")
+    check_records(folder)
     there = [f"{path.parent.name}/{path.name}" for path in records.find_sets(folder) if path.parent.parent == folder]
     if not there:
         raise InputError(

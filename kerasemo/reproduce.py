@@ -13,7 +13,7 @@ from kerasemo.config import read_experiment
 from kerasemo.settings import Experiment
 from kerasemo.train import PROTOCOLS
 from pipelines.cli import Parser, load_tensorflow, positive_int, run_main
-from pipelines.spec import InputError
+from pipelines.spec import InputError, check_records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,6 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
 
     def work() -> int:
+        check_records(options.records)
         load_tensorflow()
         from kerasemo import reproduced
 

@@ -33,9 +33,11 @@ class Entry:
 
 SPACE = (
     Entry("learning_rate", 0.1, 10, logarithmic=True, relative=True),
+    Entry("warmup", 0, 0.2),
     Entry("weight_decay", 1e-6, 1e-1, logarithmic=True),
     Entry("batch", choices=(0.5, 1, 2), relative=True),
     Entry("label_smoothing", 0, 0.2, kinds=("supervised", "joint")),
+    Entry("mixup", 0, 0.4, kinds=("supervised", "joint")),
     Entry("margin", 0.2, 1.6, kinds=("contrastive", "joint")),
     Entry("contrastive_weight", 0.1, 10, logarithmic=True, kinds=("joint",)),
     Entry("augmentation", 0, 1.5),
@@ -58,8 +60,8 @@ def entries(experiment: Experiment, name: str, over: Sequence[str] = ()) -> tupl
         InputError: One of `over` does not apply.
 
     >>> from kerasemo.config import read_experiment
-    >>> [entry.name for entry in entries(read_experiment("sample"), "joint")]
-    ['learning_rate', 'weight_decay', 'batch', 'label_smoothing', 'margin', 'contrastive_weight', 'augmentation']
+    >>> [entry.name for entry in entries(read_experiment("sample"), "joint")][:6]
+    ['learning_rate', 'warmup', 'weight_decay', 'batch', 'label_smoothing', 'mixup']
     """
     stage = experiment.stage(name)
     apply = {entry.name: entry for entry in SPACE if stage.kind in entry.kinds and not (entry.of_network and stage.start_from)}

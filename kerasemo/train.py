@@ -13,7 +13,7 @@ from typing import Any
 
 from kerasemo.config import Experiment, read_experiment
 from pipelines.cli import Parser, load_tensorflow, natural_int, positive_int, run_main
-from pipelines.spec import InputError
+from pipelines.spec import InputError, check_records
 
 PROTOCOLS = ("speaker-independent", "speaker-dependent")
 
@@ -75,15 +75,17 @@ def train(options: Options, *, log=lambda line: None) -> dict[str, Any]:
 
 def records_folder(options: Options, experiment: Experiment, folder: Path, *, log: Callable[[str], None]) -> Path:
     """Return the folder of the records; where none is named, that of the sample corpora, made below the run folder."""
-    if options.records is None and options.experiment == "sample":
-        return make_sample_records(folder, experiment.sources, log=log)
-    if options.records is None:
+    check_given_records(options, experiment)
+    return options.records or make_sample_records(folder, experiment.sources, log=log)
+
+
+def check_given_records(options: Options, experiment: Experiment) -> None:
+    """Raise InputError where records are needed and none were named, or there are none; asked before anything heavy is loaded."""
+    if options.records is not None:
+        check_records(options.records)
+    elif options.experiment != "sample":
         needs = ", ".join(experiment.sources)
         raise InputError(f"--records DIR is missing: {experiment.name!r} needs {needs}; make them with python -m pipelines.build")
-    if not options.records.is_dir():
-        make = f"python -m pipelines.build --out {options.records}"
-        raise InputError(f"{options.records}: no such folder; expected sets of records, made with {make}")
-    return options.records
 
 
 def make_sample_records(folder: Path, sources: Sequence[str], *, log) -> Path:
@@ -163,13 +165,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     as_json = arguments.pop("json")
     options = Options(**arguments | {"settings": tuple(arguments["settings"])})
     try:
-        read_experiment(options.experiment, options.settings).stage(options.stage)
+        experiment = read_experiment(options.experiment, options.settings)
+        experiment.stage(options.stage)
     except InputError as error:
         parser.error(str(error))
 
     def work() -> int:
         from kerasemo import tables
 
+        check_given_records(options, experiment)
         load_tensorflow()
         result = train(options, log=lambda line: print(line, file=sys.stderr, flush=True))
         if as_json:

@@ -120,11 +120,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     over = tuple(name for name in arguments["over"].split(",") if name)
     options = Options(**arguments | {"settings": tuple(arguments["settings"]), "over": over})
     try:
-        space.entries(read_experiment(options.experiment, options.settings), options.stage, options.over)
+        experiment = read_experiment(options.experiment, options.settings)
+        space.entries(experiment, options.stage, options.over)
     except InputError as error:
         parser.error(str(error))
 
     def work() -> int:
+        train.check_given_records(options, experiment)
         load_tensorflow()
         result = tune(options, log=lambda line: print(line, file=sys.stderr, flush=True))
         if as_json:

@@ -1,11 +1,14 @@
 """Every verb: quick help, usage errors in one line."""
 
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[1]
 VERBS = ["pipelines.build", "pipelines.sample", "kerasemo.train", "kerasemo.tune", "kerasemo.evaluate", "kerasemo.client"]
 VERBS += ["kerasemo.reproduce", "kerasemo.export", "kerasemo.predict"]
 
@@ -87,21 +90,37 @@ def test_a_wrong_experiment_is_told_before_tensorflow_is_loaded(command, words, 
     assert time.perf_counter() - began < 60
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["train", "--stage", "joint", "--experiment", "open"], "--records DIR is missing: 'open' needs "),
+        (["train", "--stage", "joint", "--records", "none"], "none: no such folder; expected sets of records, made with"),
+        (["tune", "--stage", "joint", "--records", "none"], "none: no such folder"),
+        (["reproduce", "--experiment", "open", "--records", "none"], "none: no such folder"),
+        (["evaluate", "--run", "none", "--records", "."], "none: no such run folder; train one with"),
+        (["evaluate", "--run", ".", "--records", "none"], "none: no such folder"),
+        (["evaluate", "--model", "emodb-speech", "--records", "none"], "none: no such folder"),
+        (["export", "--run", "none"], "none: no such run folder"),
+    ],
+)
+def test_what_is_not_there_is_told_before_tensorflow_is_loaded(tmp_path, words, expected):
+    verb, *more = words
+    code = f"import sys, kerasemo.{verb} as verb\nprint(verb.main({more}), 'tensorflow' in sys.modules, 'keras' in sys.modules)"
+    finished = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=paths())
+    assert finished.stdout == "1 False False\n" and expected in finished.stderr and finished.stderr.count("\n") == 1
+
+
+def paths() -> dict[str, str]:
+    """Return an environment in which what is tested is imported from any folder."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+
+
 def test_missing_records_are_told_with_the_command_that_makes_them(command, tmp_path):
-    finished = command("kerasemo.train", "--stage", "joint", "--experiment", "open", "--run", tmp_path / "run")
-    assert finished.returncode == 1
-    assert "--records DIR is missing" in finished.stderr
-    finished = command("kerasemo.train", "--stage", "joint", "--experiment", "open", "--records", tmp_path / "none")
-    assert finished.returncode == 1
-    assert "no such folder" in finished.stderr
     (tmp_path / "empty").mkdir()
     finished = command("kerasemo.train", "--stage", "joint", "--experiment", "open", "--records", tmp_path / "empty")
     assert finished.returncode == 1
     assert "python -m pipelines.build --corpus folder --name fer2013" in finished.stderr
     assert finished.stderr.count("\n") == 1
-    finished = command("kerasemo.evaluate", "--run", tmp_path / "none", "--records", tmp_path / "empty")
-    assert finished.returncode == 1
-    assert "no such run folder" in finished.stderr
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
