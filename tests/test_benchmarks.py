@@ -35,6 +35,8 @@ ON_RECORDS = {
     "start.py": ["--stage", "transfer", "--rounds", "1"],
 }
 """Scripts that want records and an experiment."""
+LONG = ("fit.py", "network_front.py", "networks_at_once.py", "predict.py", "serving.py", "joint_options.py", "start.py")
+"""Scripts that trace, train or serve many networks: half a minute each."""
 ON_FUNCTIONALS = "opensmile_svm.py"
 """The script that wants what openSMILE makes of the sound of records."""
 MANY_NETWORKS = [f"many_{name}.py" for name in ("arrays", "batches", "network", "scores", "sounds", "steps", "training")]
@@ -50,7 +52,11 @@ def test_every_benchmark_is_short_and_known():
     assert all(path.name in (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8") for path in scripts)
 
 
-@pytest.mark.parametrize("script", sorted(SMALL))
+def marked(scripts):
+    return [pytest.param(script, marks=[pytest.mark.endurance] if script in LONG else []) for script in sorted(scripts)]
+
+
+@pytest.mark.parametrize("script", marked(SMALL))
 def test_benchmark_runs(script):
     words = [sys.executable, str(ROOT / "benchmarks" / script), *SMALL[script], "--rounds", "1"]
     environment = {name: value for name, value in os.environ.items() if name != "KERASEMO_CORPORA"}
@@ -60,7 +66,7 @@ def test_benchmark_runs(script):
     assert re.search(r" / .+: \d+\.\d\d \(from ", finished.stdout), finished.stdout
 
 
-@pytest.mark.parametrize("script", sorted(ON_RECORDS))
+@pytest.mark.parametrize("script", marked(ON_RECORDS))
 def test_benchmark_runs_on_records(script, tmp_path):
     write_set(tmp_path / "records", "a/audio", speakers=4)
     write_set(tmp_path / "records", "b/audio", speakers=4, seed=1)

@@ -115,7 +115,7 @@ def test_a_process_that_dies_costs_its_network_alone_and_the_same_command_goes_o
     assert "2 are there, 1 to train" in err
 
 
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("sign", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.endurance)])
 def test_when_it_is_told_to_end_all_processes_save_and_end(given, tmp_path, sign):
     words = command(given, tmp_path, "--jobs", "2", "--set", "second.epochs=400")
     with started(words) as process:

@@ -202,7 +202,7 @@ def test_what_the_model_refuses_costs_its_clip_alone(model, tmp_path):
     assert quiet["audio"]["seconds"] == 170.0 and quiet["audio"]["timeline"][-1]["to_seconds"] == pytest.approx(170.0, abs=0.05)
 
 
-def test_names_that_are_not_utf_8_are_printed(exported, clips, tmp_path, command):
+def test_names_that_are_not_utf_8_are_printed(exported, clips, tmp_path, command, capsys):
     shutil.copy(clips / "voice.wav", os.fsencode(tmp_path) + b"/b\xff\xfe.wav")
     shutil.copy(clips / "voice.wav", tmp_path / "c.wav")
     strict = {"PYTHONIOENCODING": "utf-8:strict"}
@@ -210,8 +210,9 @@ def test_names_that_are_not_utf_8_are_printed(exported, clips, tmp_path, command
     odd, plain = map(json.loads, finished.stdout.splitlines())
     assert odd["path"].endswith("\udcfe.wav") and odd["error"] == "a name that is not UTF-8; rename the file"
     assert plain["path"].endswith("c.wav") and plain["audio"]["emotion"]
-    finished = command("kerasemo.predict", "--model", exported, tmp_path, check=0, **strict)
-    assert "c.wav" in re.sub(r"\s", "", finished.stdout) and "not UTF-8" in finished.stderr
+    assert main(["--model", str(exported), str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert "c.wav" in re.sub(r"\s", "", out) and "not UTF-8" in err
 
 
 def test_an_only_clip_of_less_than_a_second_has_a_bar_too(model, clips, tmp_path, monkeypatch, capsys):

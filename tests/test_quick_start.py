@@ -37,6 +37,13 @@ def test_ci_runs_the_commands_of_the_readme(mark, extras):
     assert f'"{mark}"' in (ROOT / ".ci" / "run").read_text()
 
 
+def test_what_needs_tensorflow_io_is_run_where_it_loads():
+    """Elsewhere those tests are skipped."""
+    needing = {path.name for path in (ROOT / "tests").glob("test_*.py") if "tfio_sound.check()" in path.read_text(encoding="utf-8")}
+    named = {Path(word).name for words in commands() for word in words if word.startswith("tests/")}
+    assert needing - {Path(__file__).name} <= named and len(needing) >= 2, needing - named
+
+
 @pytest.fixture(scope="module")
 def finished(command, tmp_path_factory):
     """The quick start's last words, with a run folder of its own and the result as JSON."""

@@ -94,6 +94,7 @@ def test_copies_are_kept_only_where_a_stage_is_of_a_corpus_with_copies(toy_given
             reproduce.reproduce(options((toy_given[0], experiment), tmp_path / "run", stages=("alone",), keep_copies=True))
 
 
+@pytest.mark.endurance
 def test_a_command_that_was_killed_goes_on(toy_given, toy_run, tmp_path):
     words = [
         sys.executable,

@@ -235,6 +235,7 @@ def test_a_search_without_its_packages_says_what_to_install(records_folder, expe
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.endurance
 def test_a_killed_search_goes_on_and_ends_as_if_it_had_not_been(records_folder, experiment, tmp_path):
     paths = map(str, ("--experiment", experiment, "--records", records_folder, "--run", tmp_path / "killed"))
     options = ("--trials", "2", "--epochs", "12", "--over", "learning_rate,width", "--compiler", "none", "--json")
