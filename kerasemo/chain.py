@@ -229,6 +229,8 @@ class Chain:
             "seed": self._run.seed,
             "parent": runs.digest(self.key(parent)) if parent else "",
         }
+        if document["fold"]:
+            document["drawn"] = drawn_seed(self._run.seed, stage.name, document["fold"])  # once it was that of fold 0
         if self._run.keep_copies and any(self._sides.splits[source.partition("/")[0]].publisher for source in sources):
             document["keep_copies"] = True
         return json.loads(json.dumps(document))
@@ -252,7 +254,7 @@ class Chain:
             emotions=self._emotions(stage),
             split={source: self._sides.report["sources"][source] for source in stage.sources},
             parent=self.folder(parent) if parent else None,
-            seed=int(hashlib.sha256(f"{self._run.seed} {stage.name}".encode()).hexdigest()[:7], 16),
+            seed=drawn_seed(self._run.seed, stage.name, self.key(stage)["fold"]),
             strategy=strategy,
             choice=choice,
             scored=self._run.scored,
@@ -262,6 +264,18 @@ class Chain:
             profile=self._run.profile,
         )
         return Training(assignment, log=self._log)
+
+
+def drawn_seed(seed: int, stage: str, fold: int) -> int:
+    """Return what a stage's network, order and random changes are drawn by: another for each fold, or every fold would begin alike.
+
+    Where folds are compared speaker by speaker, a draw that is good or bad would count in each of them.
+
+    >>> drawn_seed(0, "joint", 0) != drawn_seed(0, "joint", 1) != drawn_seed(1, "joint", 1)
+    True
+    """
+    of_fold = f" {fold}" if fold else ""
+    return int(hashlib.sha256(f"{seed} {stage}{of_fold}".encode()).hexdigest()[:7], 16)
 
 
 def describe_sides(sides: splits.Sides, source: str) -> str:

@@ -100,5 +100,6 @@ def differences(held: Any, asked: Any, name: str = "") -> Iterator[str]:
             yield from differences(held.get(key), asked.get(key), f"{name}.{key}" if name else key)
     elif held != asked:
         kind, _, source = name.partition(".")
-        hashes = {"records": f"other records of {source}", "sides": f"another split of {source}", "parent": "the stage it starts from"}
-        yield hashes.get(kind, f"{name}: {held!r} there, {asked!r} asked")
+        others = {"records": f"other records of {source}", "sides": f"another split of {source}", "drawn": "other random draws"}
+        others["parent"] = "the stage it starts from"
+        yield others.get(kind, f"{name}: {held!r} there, {asked!r} asked")

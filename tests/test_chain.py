@@ -7,7 +7,7 @@ import pytest
 from synthetic_sets import write_experiment, write_set
 
 from kerasemo import chain, train
-from kerasemo.config import Stage
+from kerasemo.config import Stage, read_experiment
 from pipelines.spec import InputError
 
 STAGES = {
@@ -81,6 +81,19 @@ def test_a_damaged_shard_of_a_later_stage_is_found_before_the_first(records_fold
     shard.write_bytes(body)
     said = problems(tmp_path, tmp_path / "records", STAGES)
     assert "stage 'transfer': " in said and "00000.tfrecord: damaged" in said
+
+
+def test_networks_and_orders_of_two_folds_are_drawn_apart(records_folder, tmp_path, monkeypatch):
+    """Else a draw that happens to be good would count in every fold."""
+    drawn: dict[str, list[int]] = {}
+    monkeypatch.setattr(chain, "Training", lambda assignment, log: drawn.setdefault(assignment.stage.name, []).append(assignment.seed))
+    experiment = read_experiment(str(write_experiment(tmp_path / "toy.toml", **STAGES)))
+    for fold in (0, 1, 0):
+        run = chain.Run(experiment, records_folder, tmp_path / str(fold), fold=fold)
+        chain.Chain(run, experiment.stages).check()
+    assert list(drawn) == list(STAGES)
+    assert all(first == again != other for first, other, again in drawn.values())
+    assert len({seed for seeds in drawn.values() for seed in seeds}) == 2 * len(STAGES)
 
 
 def test_problems_are_told_once_and_numbered_from_two_on():
