@@ -200,12 +200,22 @@ def compare(one: Pool, other: Pool, *, emotions: Sequence[str], name: str = "ua"
         count = len(set(one.speakers)) if all(one.speakers) else 0
         raise InputError(f"a paired comparison needs at least 2 speakers, whose differences have a sign; there are {count} known")
     values = [intervals.per_speaker(own.labels, own.answers, own.speakers, statistic=STATISTICS[name]) for own in (one, other)]
-    return paired({who: values[0][who] - values[1][who] for who in values[0]})
+    return paired([{who: values[0][who] - values[1][who] for who in values[0]}])
 
 
-def paired(differences: Mapping[str, float]) -> dict[str, Any]:
-    """Return what `intervals.paired` says of the differences of at least two speakers, with the differences themselves."""
-    return dataclasses.asdict(intervals.paired(differences, dict.fromkeys(differences, 0.0))) | {"speakers": dict(differences)}
+def paired(of_sources: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Return what `intervals.paired_over` says of the differences on each source, at least two speakers each, with every speaker's own:
+    of one who is in several sources the mean; InputError where speakers of the same sources are fewer than two."""
+    found = intervals.paired_over(of_sources)
+    if found is None:
+        raise InputError(
+            "sources together need at least 2 speakers of each, or of the same several sources, whose differences have a spread"
+        )
+    speakers = {
+        who: float(np.mean([one[who] for one in of_sources if who in one]))
+        for who in dict.fromkeys(who for one in of_sources for who in one)
+    }
+    return dataclasses.asdict(found) | {"speakers": speakers}
 
 
 def quick(name: str) -> intervals.Statistic:

@@ -97,10 +97,11 @@ def reproduce(options: Options, *, log: Callable[[str], None] = lambda line: Non
 def chosen(options: Options) -> Experiment:
     """Return the experiment with the options' settings; InputError where it is none, or a stage is not in it."""
     experiment = read_experiment(options.experiment, options.settings)
-    for name in (*options.stages, *(name for pair in options.compare for name in pair)):
+    compared = [name for pair in options.compare for side in pair for name in side.split("+")]
+    for name in (*options.stages, *compared):
         experiment.stage(name)
     asked = options.stages or tuple(stage.name for stage in experiment.stages)
-    if missing := [name for pair in options.compare for name in pair if name not in asked]:
+    if missing := [name for name in compared if name not in asked]:
         raise InputError(f"--compare: stage {missing[0]!r} is not among --stages {','.join(asked)}; add it there")
     return experiment
 
@@ -128,15 +129,16 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def pairs(text: str) -> tuple[tuple[str, str], ...]:
-    """Parse pairs of names such as joint:pooled (an argparse type).
+    """Parse pairs of names such as joint:pooled (an argparse type); several stages of a source each are joined by +.
 
-    >>> pairs("joint:pooled,joint:alone")
-    (('joint', 'pooled'), ('joint', 'alone'))
+    >>> pairs("joint:pooled,joint:voice+face")
+    (('joint', 'pooled'), ('joint', 'voice+face'))
     """
     found = tuple(tuple(part.split(":")) for part in text.split(","))
-    if all(len(pair) == 2 and all(pair) and pair[0] != pair[1] for pair in found):
+    if all(len(pair) == 2 and pair[0] != pair[1] and all(all(side.split("+")) for side in pair) for pair in found):
         return found
-    raise argparse.ArgumentTypeError(f"expected pairs of two stages such as joint:pooled,joint:alone; received {text!r}")
+    expected = "pairs of two stages such as joint:pooled, or of several for a source each, joint:voice+face"
+    raise argparse.ArgumentTypeError(f"expected {expected}; received {text!r}")
 
 
 def _parser() -> Parser:
@@ -161,7 +163,13 @@ def _parser() -> Parser:
         action="store_true",
         help="as published: leave copies of test clips in the training side of a publisher's split, and stamp the result",
     )
-    parser.add_argument("--compare", type=pairs, default=(), metavar="A:B,...", help="how much better stage A is than B, by speaker")
+    parser.add_argument(
+        "--compare",
+        type=pairs,
+        default=(),
+        metavar="A:B,...",
+        help="how much better stage A is than B (or than B+C, on the sources of each), by speaker",
+    )
     parser.add_argument("--listeners", type=Path, metavar="FILE", help="EMO-DB's erkennung.txt, for the listeners' row")
     parser.add_argument("--out", type=Path, metavar="DIR", help="of tables.md, .csv, .json and page.html (default: RUN/tables)")
     parser.add_argument(

@@ -74,7 +74,8 @@ USUAL_CHANGES = Augment(
     **{"flip": 0.5, "shift": 0.08, "scale": 0.1, "rotation_degrees": 10.0, "brightness": 0.05, "contrast": 0.2, "erasing": 0.2},
     **{"time_mask": 0.3, "frequency_mask": 0.25, "time_shift": 0.1, "frequency_warp": 0.1, "gain_db": 6.0},
 )
-"""What `augment = true` means: what did best on validation clips among a few (benchmarks/README.md), but for what needs the waveform."""
+"""What `augment = true` means. For sound: what did best on validation clips among a few (benchmarks/README.md), but for what needs the
+waveform; for faces the project's choice, of which no table was made."""
 
 
 @dataclasses.dataclass(frozen=True)

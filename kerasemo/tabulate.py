@@ -139,16 +139,20 @@ def _pairs(stage: str, facts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
 
 
 def _compared(sweep: Sweep, pair: tuple[str, str], pools: Mapping, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the comparison of two stages on every source that one of them at least was trained on and both were asked about."""
+    """Return the comparison of two sides on every source that one of them at least was trained on and both were asked about, and of
+    all of these together, each counting alike. A side is a stage or several, A+B: on each source the one that was trained on it."""
     emotions = {(row["stage"], row["source"]): row["emotions"] for row in rows}
-    own = {row["source"] for row in rows if row["stage"] in pair and row["trained_on"] == "this stage"}
+    own = {(row["stage"], row["source"]) for row in rows if row["trained_on"] == "this stage"}
+    sides = [side.split("+") for side in pair]
+    named = [" + ".join(side) for side in sides]
     found = []
     for source in sweep.held.sources:
-        places = [(stage, source) for stage in pair]
-        if source not in own or not all(place in pools for place in places):
+        trained = [[(stage, source) for stage in side if (stage, source) in own] for side in sides]
+        places = [(places or [(side[0], source)])[0] for places, side in zip(trained, sides, strict=True)]
+        if not any(trained) or not all(place in pools for place in places):
             continue
         shared = in_order(set(emotions[places[0]]) & set(emotions[places[1]]))
-        entry = {"stages": list(pair), "source": source, "emotions": shared}
+        entry = {"stages": named, "source": source, "emotions": shared}
         for name in ("ua", "wa"):
             try:
                 entry[name] = pooled.compare(pools[places[0]], pools[places[1]], emotions=shared, name=name)
@@ -157,17 +161,13 @@ def _compared(sweep: Sweep, pair: tuple[str, str], pools: Mapping, rows: Sequenc
         found.append(entry)
     whole = [one for one in found if "refused" not in one]
     if len(whole) > 1:
-        found.append(
-            {"stages": list(pair), "source": " + ".join(one["source"] for one in whole)}
-            | {name: pooled.paired(_each_once([one[name]["speakers"] for one in whole])) for name in ("ua", "wa")}
-        )
-    return found or [{"stages": list(pair), "source": "", "refused": "no source that both were asked about and one was trained on"}]
-
-
-def _each_once(of_sources: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return each speaker's difference, of one who is in several sources (by face and by voice) the mean: a person counts once."""
-    own = {who: [one[who] for one in of_sources if who in one] for one in of_sources for who in one}
-    return {who: sum(values) / len(values) for who, values in own.items()}
+        together = {"stages": named, "source": " + ".join(one["source"] for one in whole)}
+        try:
+            together |= {name: pooled.paired([one[name]["speakers"] for one in whole]) for name in ("ua", "wa")}
+        except InputError as error:
+            together["refused"] = str(error)
+        found.append(together)
+    return found or [{"stages": named, "source": "", "refused": "no source that both were asked about and one was trained on"}]
 
 
 def check_rates(held: Holdings, rates: Path) -> None:

@@ -179,6 +179,8 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
     methods = dict.fromkeys(found["method"] for row in document["rows"] for found in row["interval"].values() if found)
     how = "; ".join(methods) or "none: of a single speaker nothing is known of others"
     yield f"95 %: {how}. Clips of all folds are pooled; a score of several networks is their mean."
+    if any(method.startswith("t over") for method in methods):
+        yield "A t interval is that of the mean of the speakers' own scores, which is its middle, not the pooled score beside it."
     for row in document["rows"]:
         if row["level"] in CLIPS and row["different_clips"] < row["n"]:
             counted = f"{row['different_clips']} clips, of which some are on this side of several folds: n counts each time"

@@ -157,16 +157,16 @@ def test_paired_equals_scipy(random, count):
 
 
 def test_paired_of_many_speakers_draws_its_flips(random):
-    """Of 21 speakers drawn, and of all 2^21 counted: within 4 sqrt(p (1 - p) / 100000)."""
-    differences = random.normal(0.3, 1, 21)
-    found = intervals.paired(named(differences), named(np.zeros(21)))
-    assert found.method == "sign-flip over 21 speakers, 100000 drawn flips; t interval"
+    """Of 23 speakers drawn, and of all 2^23 counted: within 4 sqrt(p (1 - p) / 100000)."""
+    differences = random.normal(0.3, 1, 23)
+    found = intervals.paired(named(differences), named(np.zeros(23)))
+    assert found.method == "sign-flip over 23 speakers, 100000 drawn flips; t interval"
     sums = np.zeros(1)
     for difference in differences:
         sums = np.concatenate([sums + difference, sums - difference])
     exact = np.mean(np.abs(sums) >= abs(differences.sum()) - 1e-9)
     assert 0.01 < exact < 0.6 and found.p == pytest.approx(exact, abs=4 * (exact * (1 - exact) / 1e5) ** 0.5)
-    assert intervals.paired(named(differences), named(np.zeros(21)), seed=1).p != found.p
+    assert intervals.paired(named(differences), named(np.zeros(23)), seed=1).p != found.p
     assert intervals.paired(named(np.ones(40)), named(np.zeros(40))).p == pytest.approx(1 / 100_001)
 
 
@@ -175,6 +175,28 @@ def test_paired_knows_no_order_and_changes_sign_with_its_sides(random):
     found, other = intervals.paired(ours, theirs), intervals.paired(dict(reversed(theirs.items())), ours)
     assert found.p == other.p and (other.low, other.high) == pytest.approx((-found.high, -found.low), rel=1e-12)
     assert other.difference == pytest.approx(-found.difference, rel=1e-12)
+
+
+def test_of_several_sources_each_counts_alike_and_a_speaker_has_one_sign(random):
+    """Scipy's Welch interval of two sources of different speakers; flips of whole speakers, counted anew from the sources' means."""
+    first, second = named(random.normal(0.1, 0.1, 7)), {f"other {name}": value for name, value in named(random.normal(0.0, 0.3, 4)).items()}
+    found = intervals.paired_over([first, second])
+    mine, others = np.array(list(first.values())), np.array(list(second.values()))
+    assert found.difference == pytest.approx((mine.mean() + others.mean()) / 2, rel=1e-12)
+    ends = scipy.stats.ttest_ind(mine, -others, equal_var=False).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((ends.low / 2, ends.high / 2), rel=1e-9)
+    signs = np.array(list(itertools.product((1, -1), repeat=11)))
+    means = ((signs[:, :7] * mine).mean(axis=1) + (signs[:, 7:] * others).mean(axis=1)) / 2
+    assert found.p == np.mean(np.abs(means) >= abs(found.difference) - 1e-12)
+    assert found.method == "sign-flip over 11 speakers, exact; t interval; 2 sources alike"
+
+
+def test_a_speaker_of_two_sources_counts_as_one(random):
+    face, voice = named(random.normal(0.1, 0.1, 6)), named(random.normal(0.1, 0.1, 6))
+    found = intervals.paired_over([face, voice])
+    alone = intervals.paired({name: (face[name] + voice[name]) / 2 for name in face}, dict.fromkeys(face, 0.0))
+    assert (found.difference, found.p, found.low, found.high) == pytest.approx((alone.difference, alone.p, alone.low, alone.high), rel=1e-9)
+    assert intervals.paired_over([face, {"one": 0.5}]) is None
 
 
 def test_p_is_right_for_models_that_are_equal(random):

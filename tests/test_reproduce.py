@@ -217,11 +217,19 @@ def test_a_person_who_is_compared_by_face_and_by_voice_counts_once():
         return pooled.pool({(0, 0): own}, folds=1)
 
     pools = {("a", sources[0]): of([4, 2]), ("a", sources[1]): of([3, 3]), ("b", sources[0]): of([2, 2]), ("b", sources[1]): of([3, 4])}
-    rows = [{"stage": stage, "source": source, "emotions": list(EMOTIONS[:2]), "trained_on": "this stage"} for stage, source in pools]
-    *alone, both = tabulate._compared(SimpleNamespace(held=SimpleNamespace(sources=sources)), ("a", "b"), pools, rows)
+
+    def compared(pools, pair):
+        rows = [{"stage": stage, "source": source, "emotions": list(EMOTIONS[:2]), "trained_on": "this stage"} for stage, source in pools]
+        return tabulate._compared(SimpleNamespace(held=SimpleNamespace(sources=sources)), pair, pools, rows)
+
+    *alone, both = compared(pools, ("a", "b"))
     assert [one["ua"]["speakers"] for one in alone] == [{"savee:0": 0.5, "savee:1": 0.0}, {"savee:0": 0.0, "savee:1": -0.25}]
     assert both["source"] == "savee/visual + savee/audio" and both["ua"]["speakers"] == {"savee:0": 0.25, "savee:1": -0.125}
     assert both["ua"]["difference"] == 0.0625
+    singles = {("face" if source == sources[0] else "voice", source): pool for (stage, source), pool in pools.items() if stage == "b"}
+    of_singles = compared({place: pool for place, pool in pools.items() if place[0] == "a"} | singles, ("a", "voice+face"))
+    assert [one["stages"] for one in of_singles] == [["a", "voice + face"]] * 3
+    assert [one["ua"] for one in of_singles] == [one["ua"] for one in (*alone, both)]
 
 
 def test_listeners_are_asked_about_the_clips_that_a_stage_of_the_source_answers(toy_given, toy_run, tmp_path):
