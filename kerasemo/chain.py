@@ -230,7 +230,7 @@ class Chain:
             "parent": runs.digest(self.key(parent)) if parent else "",
         }
         if document["fold"]:
-            document["drawn"] = drawn_seed(self._run.seed, stage.name, document["fold"])  # once it was that of fold 0
+            document["drawn"] = drawn_seed(self._run.seed, stage.name, document["fold"])  # so what was drawn as fold 0 is another
         if self._run.keep_copies and any(self._sides.splits[source.partition("/")[0]].publisher for source in sources):
             document["keep_copies"] = True
         return json.loads(json.dumps(document))
@@ -244,17 +244,17 @@ class Chain:
         return scores.in_order(emotions)
 
     def _training(self, stage: Stage, strategy: tf.distribute.Strategy | None, choice: devices.Choice) -> Training:
-        parent = self._parent(stage)
+        parent, key = self._parent(stage), self.key(stage)
         assignment = Assignment(
             stage=self._resolved(stage),
             network=self._run.experiment.network,
             folder=self.folder(stage),
-            key=self.key(stage),
+            key=key,
             sides={side: [side_of(self.source(name), self._sides, side) for name in stage.sources] for side in splits.SIDES},
             emotions=self._emotions(stage),
             split={source: self._sides.report["sources"][source] for source in stage.sources},
             parent=self.folder(parent) if parent else None,
-            seed=drawn_seed(self._run.seed, stage.name, self.key(stage)["fold"]),
+            seed=drawn_seed(self._run.seed, stage.name, key["fold"]),
             strategy=strategy,
             choice=choice,
             scored=self._run.scored,

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasemo import settings
+from kerasemo.folders import check_records, check_run
 from pipelines.cli import Parser, load_tensorflow, run_main
-from pipelines.spec import DOMAINS, check_records
+from pipelines.spec import DOMAINS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from kerasemo import tables
 
         if arguments.run is not None:
-            settings.check_run(arguments.run)
+            check_run(arguments.run)
         check_records(arguments.records)
         load_tensorflow()
         if arguments.model is None:

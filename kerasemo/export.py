@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasemo import settings
+from kerasemo.folders import check_run
 from pipelines.cli import Parser, load_tensorflow, run_main
 from pipelines.spec import DOMAINS, InputError, Spec
 
@@ -267,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> int:
-        settings.check_run(arguments.run)
+        check_run(arguments.run)
         load_tensorflow()
         from kerasemo import lineage, tables
 

@@ -128,7 +128,8 @@ def interval(
             return None
         if len(members) < LEAST_SPEAKERS:
             values = np.array([_mean(labels[clips], answers[:, clips], statistic) for clips in members])
-            return Interval(*_student(values), f"t over {len(members)} speakers")
+            mean, half = values.mean(), _half_of_t([values / len(values)])
+            return Interval(float(mean - half), float(mean + half), f"t over {len(members)} speakers")
     random, values = np.random.default_rng(seed), np.empty(resamples)
     for draw in range(resamples):
         drawn = random.integers(len(members), size=len(members))
@@ -157,7 +158,7 @@ def paired(values_a: Mapping[str, float], values_b: Mapping[str, float], *, seed
     if values_a.keys() != values_b.keys() or not values_a:
         only = sorted(values_a.keys() ^ values_b.keys())
         raise ValueError(f"values_a and values_b must be of the same speakers, at least one; received {only[:5]} in only one of them")
-    return paired_over([{name: values_a[name] - values_b[name] for name in sorted(values_a)}], seed=seed)
+    return paired_over([{name: value - values_b[name] for name, value in values_a.items()}], seed=seed)
 
 
 def paired_over(sources: Sequence[Mapping[str, float]], *, seed: int = 0) -> Paired | None:
@@ -203,13 +204,13 @@ def paired_over(sources: Sequence[Mapping[str, float]], *, seed: int = 0) -> Pai
     found = float(differences.sum())
     far = abs(found) - EQUAL * np.abs(differences).sum()
     p = (extra + np.count_nonzero(np.abs(sums) >= far)) / (extra + len(sums))
-    half = _welch([np.array(values) for values in samples.values()])
+    half = _half_of_t([np.array(values) for values in samples.values()])
     method = f"sign-flip over {count} speakers, {how}; t interval" + (f"; {len(sources)} sources alike" if len(sources) > 1 else "")
     return Paired(found, found - half, found + half, float(p), method)
 
 
-def _welch(samples: Sequence[np.ndarray]) -> float:
-    """Return half of the 95 % t interval of the sum of all values of samples of at least two."""
+def _half_of_t(samples: Sequence[np.ndarray]) -> float:
+    """Return half of the 95 % interval of the sum of all values of samples of at least two: Student's of one, Welch's of several."""
     from scipy import special  # what needs no interval need not wait for it
 
     variances = np.array([len(values) * values.var(ddof=1) for values in samples])
@@ -217,14 +218,6 @@ def _welch(samples: Sequence[np.ndarray]) -> float:
         return 0.0
     freedom = variances.sum() ** 2 / sum(variance**2 / (len(values) - 1) for variance, values in zip(variances, samples, strict=True))
     return float(special.stdtrit(freedom, 0.975) * np.sqrt(variances.sum()))
-
-
-def _student(values: np.ndarray) -> tuple[float, float]:
-    """Return the ends of the 95 % t interval of the mean of at least two values."""
-    from scipy import special  # what needs no interval need not wait for it
-
-    half = special.stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean() - half), float(values.mean() + half)
 
 
 def _mean(labels: np.ndarray, answers: np.ndarray, statistic: Statistic) -> float:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from kerasemo import runs, scores, settings, splits
+from kerasemo import runs, scores, splits
+from kerasemo.folders import check_records, check_run
 from kerasemo.holdings import Holdings
 from pipelines import records
-from pipelines.spec import InputError, check_records
+from pipelines.spec import InputError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ def find(run: Path, stage: str | None) -> Lineage:
     Raises:
         InputError: There is none.
     """
-    settings.check_run(run)
+    check_run(run)
     done = sorted(run.glob("*/metrics.json"), key=lambda path: path.stat().st_mtime_ns)
     names = [path.parent.name for path in done]
     if stage is None:

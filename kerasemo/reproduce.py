@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from kerasemo.config import read_experiment
+from kerasemo.folders import check_records
 from kerasemo.settings import Experiment
 from kerasemo.train import PROTOCOLS
 from pipelines.cli import Parser, load_tensorflow, positive_int, run_main
-from pipelines.spec import InputError, check_records
+from pipelines.spec import InputError
 
 
 @dataclasses.dataclass(frozen=True)

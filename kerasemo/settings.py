@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pipelines.spec import InputError
@@ -191,9 +190,3 @@ def numbered(problems: Sequence[str]) -> str:
     """
     told = "; ".join(f"({number}) {problem}" for number, problem in enumerate(problems, start=1))
     return problems[0] if len(problems) == 1 else f"{len(problems)} problems: {told}"
-
-
-def check_run(folder: Path) -> None:
-    """Raise InputError where a run folder does not exist; commands ask before they load anything heavy."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such run folder; train one with python -m kerasemo.train --run {folder}")

@@ -60,8 +60,8 @@ def entries(experiment: Experiment, name: str, over: Sequence[str] = ()) -> tupl
         InputError: One of `over` does not apply.
 
     >>> from kerasemo.config import read_experiment
-    >>> [entry.name for entry in entries(read_experiment("sample"), "joint")][:6]
-    ['learning_rate', 'warmup', 'weight_decay', 'batch', 'label_smoothing', 'mixup']
+    >>> [entry.name for entry in entries(read_experiment("sample"), "joint")]
+    ['learning_rate', 'warmup', 'weight_decay', 'batch', 'label_smoothing', 'mixup', 'margin', 'contrastive_weight', 'augmentation']
     """
     stage = experiment.stage(name)
     apply = {entry.name: entry for entry in SPACE if stage.kind in entry.kinds and not (entry.of_network and stage.start_from)}

@@ -147,9 +147,8 @@ def _compared(sweep: Sweep, pair: tuple[str, str], pools: Mapping, rows: Sequenc
     named = [" + ".join(side) for side in sides]
     found = []
     for source in sweep.held.sources:
-        trained = [[(stage, source) for stage in side if (stage, source) in own] for side in sides]
-        places = [(places or [(side[0], source)])[0] for places, side in zip(trained, sides, strict=True)]
-        if not any(trained) or not all(place in pools for place in places):
+        places = [next(((stage, source) for stage in side if (stage, source) in own), (side[0], source)) for side in sides]
+        if own.isdisjoint(places) or not all(place in pools for place in places):
             continue
         shared = in_order(set(emotions[places[0]]) & set(emotions[places[1]]))
         entry = {"stages": named, "source": source, "emotions": shared}

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from kerasemo.config import Experiment, read_experiment
+from kerasemo.folders import check_records
 from pipelines.cli import Parser, load_tensorflow, natural_int, positive_int, run_main
-from pipelines.spec import InputError, check_records
+from pipelines.spec import InputError
 
 PROTOCOLS = ("speaker-independent", "speaker-dependent")
 

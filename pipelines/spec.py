@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from pathlib import Path
 
 EMOTIONS = (
     "anger",
@@ -39,12 +38,6 @@ SYNONYMS = {
 
 class InputError(ValueError):
     """A user's mistake: the message is one line that says what was expected, what came and the remedy."""
-
-
-def check_records(folder: Path) -> None:
-    """Raise InputError where a folder of records does not exist; commands ask before they load anything heavy."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected sets of records, made with python -m pipelines.build --out {folder}")
 
 
 def canonical_emotion(name: str) -> str | None:

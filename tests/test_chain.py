@@ -86,13 +86,20 @@ def test_a_damaged_shard_of_a_later_stage_is_found_before_the_first(records_fold
 def test_networks_and_orders_of_two_folds_are_drawn_apart(records_folder, tmp_path, monkeypatch):
     """Else a draw that happens to be good would count in every fold."""
     drawn: dict[str, list[int]] = {}
-    monkeypatch.setattr(chain, "Training", lambda assignment, log: drawn.setdefault(assignment.stage.name, []).append(assignment.seed))
+    keys = []
+
+    def keep(assignment, log):
+        drawn.setdefault(assignment.stage.name, []).append(assignment.seed)
+        keys.append((assignment.key, assignment.seed))
+
+    monkeypatch.setattr(chain, "Training", keep)
     experiment = read_experiment(str(write_experiment(tmp_path / "toy.toml", **STAGES)))
     for fold in (0, 1, 0):
         run = chain.Run(experiment, records_folder, tmp_path / str(fold), fold=fold)
         chain.Chain(run, experiment.stages).check()
     assert list(drawn) == list(STAGES)
     assert all(first == again != other for first, other, again in drawn.values())
+    assert all(key.get("drawn") == (seed if key["fold"] else None) for key, seed in keys)  # what began as fold 0 does is not gone on with
     assert len({seed for seeds in drawn.values() for seed in seeds}) == 2 * len(STAGES)
 
 

@@ -1,6 +1,5 @@
 """Every verb: quick help, usage errors in one line."""
 
-import os
 import subprocess
 import sys
 import time
@@ -103,16 +102,11 @@ def test_a_wrong_experiment_is_told_before_tensorflow_is_loaded(command, words, 
         (["export", "--run", "none"], "none: no such run folder"),
     ],
 )
-def test_what_is_not_there_is_told_before_tensorflow_is_loaded(tmp_path, words, expected):
+def test_what_is_not_there_is_told_before_tensorflow_is_loaded(words, expected):
     verb, *more = words
     code = f"import sys, kerasemo.{verb} as verb\nprint(verb.main({more}), 'tensorflow' in sys.modules, 'keras' in sys.modules)"
-    finished = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=paths())
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert finished.stdout == "1 False False\n" and expected in finished.stderr and finished.stderr.count("\n") == 1
-
-
-def paths() -> dict[str, str]:
-    """Return an environment in which what is tested is imported from any folder."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
 
 
 def test_missing_records_are_told_with_the_command_that_makes_them(command, tmp_path):

@@ -36,7 +36,8 @@ PIPELINES = [
 """From the bottom to the top: a module imports only what stands before it."""
 
 KERASEMO = [
-    *("settings", "config", "losses", "checks", "inputs", "metrics", "intervals", "listeners", "calibration", "fusion", "seen", "matching"),
+    *("settings", "folders", "config", "losses", "checks", "inputs"),
+    *("metrics", "intervals", "listeners", "calibration", "fusion", "seen", "matching"),
     *("normalization", "model", "dealing", "splits"),
     *("checkpoint", "stages"),
     *("devices", "augment", "cache", "windows", "data", "utterances", "variants", "plans", "scores"),

@@ -84,6 +84,7 @@ def test_the_tables_are_there_in_every_form(toy_run):
     assert "# toy: validation side, speaker-independent" in text and "the test side was not looked at" in text
     assert "| WavLM-large | 5 folds, all speakers in train and test | 92.6 | 92.7 |" in text
     assert "protocol unknown" in text and "| chance |" in text
+    assert "95 %: " in text and "t over 2 speakers" in text and "not the pooled score beside it" in text
     with open(folder / "tables" / "tables.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(document["rows"])
@@ -210,9 +211,9 @@ def test_a_person_who_is_compared_by_face_and_by_voice_counts_once():
     sources = ["savee/visual", "savee/audio"]
     eye = np.eye(len(EMOTIONS), dtype=int)
 
-    def of(right: list[int]):  # 2 speakers of 4 clips of one emotion, so many of each right
+    def of(right: list[int], first: int = 0):  # 2 speakers of 4 clips of one emotion, so many of each right
         said = np.array([0 if clip < count else 1 for count in right for clip in range(4)])
-        ids, speakers = tuple(map(str, range(8))), tuple(f"savee:{number // 4}" for number in range(8))
+        ids, speakers = tuple(map(str, range(8))), tuple(f"savee:{first + number // 4}" for number in range(8))
         own = Answers(ids, speakers, np.zeros(8, int), said, np.eye(len(EMOTIONS))[said], said, eye[said])
         return pooled.pool({(0, 0): own}, folds=1)
 
@@ -230,6 +231,9 @@ def test_a_person_who_is_compared_by_face_and_by_voice_counts_once():
     of_singles = compared({place: pool for place, pool in pools.items() if place[0] == "a"} | singles, ("a", "voice+face"))
     assert [one["stages"] for one in of_singles] == [["a", "voice + face"]] * 3
     assert [one["ua"] for one in of_singles] == [one["ua"] for one in (*alone, both)]
+    half = pools | {(stage, sources[1]): of([3, 3], first=1) for stage in "ab"}  # of three speakers one is in both
+    *whole, refused = compared(half, ("a", "b"))
+    assert all("ua" in one for one in whole) and "at least 2 speakers of each, or of the same several sources" in refused["refused"]
 
 
 def test_listeners_are_asked_about_the_clips_that_a_stage_of_the_source_answers(toy_given, toy_run, tmp_path):

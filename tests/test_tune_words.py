@@ -15,7 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
     ("words", "expected"),
     [
         (["--stage", "joined"], "no stage 'joined' in experiment 'sample'"),
-        (["--stage", "joint", "--over", "colour"], "--over colour: a search over stage 'joint' varies learning_rate, warmup, weight_decay"),
+        (
+            ["--stage", "joint", "--over", "colour"],
+            "--over colour: a search over stage 'joint' varies learning_rate, warmup, weight_decay, batch, label_smoothing, mixup, margin",
+        ),
         (["--stage", "joint", "--over", "width"], "'joint' starts from 'transfer-2', which fixes the network"),
         (["--stage", "joint", "--search", "grid"], "invalid choice: 'grid'"),
         (["--stage", "joint", "--trials", "0"], "at least 1; received '0'"),
