@@ -11,6 +11,7 @@ VERBS = {
     "tune": "kerasemo.tune",
     "evaluate": "kerasemo.evaluate",
     "reproduce": "kerasemo.reproduce",
+    "compare": "kerasemo.compare",
     "export": "kerasemo.export",
     "predict": "kerasemo.predict",
     "client": "kerasemo.client",

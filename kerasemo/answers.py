@@ -7,7 +7,6 @@ are scored again.
 """
 
 import csv
-import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kerasemo import data, matching, metrics, runs, scores, splits, utterances
+from kerasemo.answered import Answers
 from kerasemo.holdings import Holdings, side_of
 from kerasemo.lineage import Lineage
 from kerasemo.preparation import labelled_side
@@ -25,25 +25,6 @@ from pipelines.spec import DOMAINS, EMOTIONS
 NAMES = ("source", "id", "speaker", "emotion", "answer", "answer_without_corpus")
 ITEMS = tuple(f"items_{emotion}" for emotion in EMOTIONS)
 """The columns that count the answers to a clip's faces or segments."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Answers:
-    """What one network answers to the clips of one side of one source."""
-
-    ids: tuple[str, ...]
-    speakers: tuple[str, ...]
-    """Of each clip; empty where none is known."""
-    labels: np.ndarray
-    """int [clips], indices of EMOTIONS."""
-    answers: np.ndarray
-    """int [clips]: the most probable emotion, the first of equals."""
-    probabilities: np.ndarray
-    """float [clips, 10], of the emotions alone that the corpus and the network both have."""
-    without_corpus: np.ndarray
-    """int [clips]: the answer among all that the network knows; -1 where it cannot answer without the corpus."""
-    items: np.ndarray
-    """int [clips, 10]: how many of the clip's faces or segments got each answer."""
 
 
 def of_outputs(outputs: Mapping[str, np.ndarray], side: data.Side, *, trained: Sequence[str]) -> Answers:

@@ -209,6 +209,17 @@ def paired_over(sources: Sequence[Mapping[str, float]], *, seed: int = 0) -> Pai
     return Paired(found, found - half, found + half, float(p), method)
 
 
+def holm(p: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number: the chance that any of the comparisons seems that sure where none differs (Holm 1979).
+
+    >>> [round(value, 2) for value in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p)
+    corrected = np.maximum.accumulate(np.asarray(p)[order] * np.arange(len(p), 0, -1))
+    return np.minimum(corrected, 1.0)[np.argsort(order)].tolist()
+
+
 def _half_of_t(samples: Sequence[np.ndarray]) -> float:
     """Return half of the 95 % interval of the sum of all values of samples of at least two: Student's of one, Welch's of several."""
     from scipy import special  # what needs no interval need not wait for it

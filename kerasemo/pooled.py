@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kerasemo import intervals, metrics
-from kerasemo.answers import Answers
+from kerasemo.answered import Answers, Pool
 from pipelines.spec import EMOTIONS, InputError
 
 FIGURES = {"ua": metrics.unweighted_accuracy, "wa": metrics.weighted_accuracy, "macro_f1": metrics.macro_f1}
@@ -22,27 +22,6 @@ STATISTICS = {name: functools.partial(function, n_classes=len(EMOTIONS)) for nam
 
 SEED = 0
 """Of the draws of intervals."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Pool:
-    """The clips of all folds, and what was answered to them."""
-
-    folds: tuple[int, ...]
-    """Those that are pooled, of the source's own."""
-    seeds: tuple[int, ...]
-    """Of each row of `answers`."""
-    clips: tuple[tuple[int, str], ...]
-    """(fold, id) of each clip."""
-    speakers: tuple[str, ...]
-    labels: np.ndarray
-    """int [clips], indices of EMOTIONS."""
-    answers: np.ndarray
-    """int [rows, clips]."""
-    without_corpus: np.ndarray
-    """int [rows, clips], or -1; see `kerasemo.answers.Answers`."""
-    items: np.ndarray
-    """int [rows, clips, 10]: how many of a clip's faces or segments got each answer."""
 
 
 def pool(cells: Mapping[tuple[int, int], Answers], *, folds: int) -> Pool:
@@ -216,6 +195,16 @@ def paired(of_sources: Sequence[Mapping[str, float]]) -> dict[str, Any]:
         for who in dict.fromkeys(who for one in of_sources for who in one)
     }
     return dataclasses.asdict(found) | {"speakers": speakers}
+
+
+def corrected(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return comparisons with `p_holm` beside each p, which is corrected for how many there are that were not `refused`."""
+    found = [dict(one) for one in comparisons]
+    for name in ("ua", "wa"):
+        made = [one for one in found if "refused" not in one]
+        for one, p in zip(made, intervals.holm([one[name]["p"] for one in made]), strict=True):
+            one[name] = one[name] | {"p_holm": p}
+    return found
 
 
 def quick(name: str) -> intervals.Statistic:

@@ -89,9 +89,9 @@ def reproduce(options: Options, *, log: Callable[[str], None] = lambda line: Non
     work.train()
     if options.final:
         work.look(options.words)
-    side = "test" if options.final else "validation"
-    result = tabulate.document(work, side, compare=options.compare, rates=options.listeners, command=shlex.join(options.words))
-    reproduced.write(out, result)
+    gathered = tabulate.gather(work, "test" if options.final else "validation")
+    result = tabulate.document(work, gathered, compare=options.compare, rates=options.listeners, command=shlex.join(options.words))
+    reproduced.write(out, result, gathered.pools)
     return result
 
 
@@ -172,7 +172,9 @@ def _parser() -> Parser:
         help="how much better stage A is than B (or than B+C, on the sources of each), by speaker",
     )
     parser.add_argument("--listeners", type=Path, metavar="FILE", help="EMO-DB's erkennung.txt, for the listeners' row")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="of tables.md, .csv, .json and page.html (default: RUN/tables)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="of tables.md, .csv, .json, page.html and answers.csv (default: RUN/tables)"
+    )
     parser.add_argument(
         "--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="default: bfloat16 on GPUs made for it"
     )
@@ -200,13 +202,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         check_records(options.records)
         load_tensorflow()
-        from kerasemo import reproduced
+        from kerasemo import shown
 
         result = reproduce(options, log=lambda line: print(line, file=sys.stderr, flush=True))
         if as_json:
             print(json.dumps(result, indent=1))
         else:
-            reproduced.show(result, options.out or Path(result["run"]) / "tables")
+            shown.show(result, options.out or Path(result["run"]) / "tables")
         return 1 if result["failed"] else 0
 
     return run_main(work, prog=parser.prog)

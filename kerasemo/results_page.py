@@ -140,7 +140,7 @@ def _compared(document: Mapping[str, Any]) -> Iterator[str]:
     ]
     if drawn:
         yield plots.differences("UA of the first less that of the second, mean over the speakers, with the 95 % interval", drawn)
-    yield table("Speaker by speaker, the seeds averaged first", tabulated.COMPARED, tabulated.compared(document), numbers=(3, 4, 5))
+    yield table("Speaker by speaker, the seeds averaged first", tabulated.COMPARED, tabulated.compared(document), numbers=(3, 4, 5, 6))
 
 
 def _looks(document: Mapping[str, Any]) -> str:

@@ -1,11 +1,12 @@
 """A sweep -> one document: a row for each stage, source and level, comparisons, chance, listeners, and what others reach."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kerasemo import listeners, looks, pooled, published, runs
-from kerasemo.answers import Answers
+from kerasemo.answered import Answers, Pool
 from kerasemo.cells import spelt
 from kerasemo.holdings import Holdings, corpora_of
 from kerasemo.scores import in_order
@@ -22,36 +23,58 @@ Said = Mapping[tuple[int, int], tuple[Mapping[str, Answers], Mapping[str, Any]]]
 """(seed, fold) -> the answers of a stage's network by source, and what is to be known of them."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Gathered:
+    """The answers of the networks of a sweep to the clips of one side."""
+
+    side: str
+    """`validation` or `test`."""
+    said: dict[str, Said]
+    """By stage."""
+    pools: dict[tuple[str, str], Pool]
+    """By stage and source, of all folds."""
+    left_out: dict[str, dict[str, str]]
+    """Stage -> source -> why there is no such pool."""
+
+
+def gather(sweep: Sweep, side: str) -> Gathered:
+    """Return what the networks of a sweep answered; InputError where those of one stage were asked about different clips."""
+    plan = sweep.plan
+    said = {stage.name: _said(sweep, stage, side) for stage in plan.experiment.stages if stage.name in plan.stages}
+    pools, left_out = {}, {}
+    for name, by_cell in said.items():
+        for source in sweep.held.sources:
+            if cells := {cell: answers[source] for cell, (answers, _) in by_cell.items() if source in answers}:
+                facts = next(facts for _, facts in by_cell.values())
+                pools[name, source] = pooled.pool(cells, folds=_folds(sweep, source, facts, side))
+            else:
+                left_out.setdefault(name, {})[source] = next(
+                    (facts["not_scored"][source] for _, facts in by_cell.values() if source in facts["not_scored"]),
+                    "no network is finished",
+                )
+    return Gathered(side, said, pools, left_out)
+
+
 def document(
-    sweep: Sweep, side: str, *, compare: Sequence[tuple[str, str]] = (), rates: Path | None = None, command: str = ""
+    sweep: Sweep, gathered: Gathered, *, compare: Sequence[tuple[str, str]] = (), rates: Path | None = None, command: str = ""
 ) -> dict[str, Any]:
     """Return all tables of a sweep, ready for JSON.
 
     Args:
         sweep: What has been run.
-        side: `validation` or `test`: whose answers are scored.
+        gathered: Its answers.
         compare: Pairs of stages: by how much the first is better than the second.
         rates: EMO-DB's `erkennung.txt`, for the listeners' row.
         command: The words that made it.
 
     Raises:
-        InputError: Networks of one stage were asked about different clips, a comparison cannot be made, the rates cannot be read.
+        InputError: A comparison cannot be made, the rates cannot be read.
     """
-    plan = sweep.plan
-    said = {stage.name: _said(sweep, stage, side) for stage in plan.experiment.stages if stage.name in plan.stages}
-    rows, pools, left_out = [], {}, {}
-    for name, by_cell in said.items():
-        for source in sweep.held.sources:
-            cells = {cell: answers[source] for cell, (answers, _) in by_cell.items() if source in answers}
-            if not cells:
-                left_out.setdefault(name, {})[source] = next(
-                    (facts["not_scored"][source] for _, facts in by_cell.values() if source in facts["not_scored"]),
-                    "no network is finished",
-                )
-                continue
-            facts = [facts for _, facts in by_cell.values()]
-            pools[name, source] = pooled.pool(cells, folds=_folds(sweep, source, facts[0], side))
-            rows += _rows(sweep, plan.experiment.stage(name), source, pools[name, source], facts, side)
+    plan, side, pools = sweep.plan, gathered.side, gathered.pools
+    facts = {name: [facts for _, facts in by_cell.values()] for name, by_cell in gathered.said.items()}
+    rows = [
+        row for (name, source), pool in pools.items() for row in _rows(sweep, plan.experiment.stage(name), source, pool, facts[name], side)
+    ]
     return {
         "experiment": plan.experiment.name,
         "protocol": plan.protocol,
@@ -66,9 +89,9 @@ def document(
         "training_seconds": _seconds(sweep),
         "looks": _looks(sweep) if side == "test" else [],
         "rows": rows,
-        "not_scored": left_out,
-        "pairs": [one for name, by_cell in said.items() for one in _pairs(name, [facts for _, facts in by_cell.values()])],
-        "comparisons": [one for pair in compare for one in _compared(sweep, pair, pools, rows)],
+        "not_scored": gathered.left_out,
+        "pairs": [one for name, own in facts.items() for one in _pairs(name, own)],
+        "comparisons": pooled.corrected([one for pair in compare for one in _compared(sweep, pair, pools, rows)]),
         "beside": {source: _beside(sweep, source, pools, rates) for source in sweep.held.sources},
         "failed": [{"cell": str(cell), "reason": sweep.failed[cell.digest]} for cell in sweep.cells if cell.digest in sweep.failed],
     }
@@ -86,7 +109,7 @@ def _folds(sweep: Sweep, source: str, facts: Mapping[str, Any], side: str) -> in
     return 1 if foreign else sweep.fold_counts[source]
 
 
-def protocol(sweep: Sweep, source: str, pool: pooled.Pool, *, foreign: bool) -> str:
+def protocol(sweep: Sweep, source: str, pool: Pool, *, foreign: bool) -> str:
     """Return in words how a source was split, and what of it the scores are of."""
     networks = f"{counted(len(pool.seeds), 'network')} a clip"
     corpus = source.partition("/")[0]
@@ -102,9 +125,7 @@ def protocol(sweep: Sweep, source: str, pool: pooled.Pool, *, foreign: bool) -> 
     return f"{kind} ({folds}), {networks}"
 
 
-def _rows(
-    sweep: Sweep, stage: Stage, source: str, pool: pooled.Pool, facts: Sequence[Mapping[str, Any]], side: str
-) -> list[dict[str, Any]]:
+def _rows(sweep: Sweep, stage: Stage, source: str, pool: Pool, facts: Sequence[Mapping[str, Any]], side: str) -> list[dict[str, Any]]:
     corpus = sweep.held.emotions[source]
     trained = {emotion for own in facts for emotion in own["trained_emotions"]}
     trained_on = {own for one in facts for own in one["trained_on"]}

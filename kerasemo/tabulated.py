@@ -105,7 +105,7 @@ SCORES = ("stage", "source", "scored by", "n", "UA", "95 %", "WA", "95 %", "macr
 CLIPS = ("clip", "image")
 """The levels of which a row is of clips: one with a single item is an image."""
 PAIRS = ("stage", "sources", "networks", "same", "AUC", "EER")
-COMPARED = ("stages", "source", "score", "difference", "95 %", "p", "how")
+COMPARED = ("stages", "source", "score", "difference", "95 %", "p", "p, Holm", "how")
 
 
 def score_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -225,7 +225,7 @@ def compared(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for one in document["comparisons"]:
         stages = " − ".join(one["stages"])
         if "refused" in one:
-            yield stages, one["source"], "", "", "", "", one["refused"]
+            yield stages, one["source"], *[""] * 5, one["refused"]
             continue
         for name in ("ua", "wa"):
             found = one[name]
@@ -236,6 +236,7 @@ def compared(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
                 f"{100 * found['difference']:+.1f}",
                 ends(found),
                 f"{found['p']:.3g}",
+                f"{found['p_holm']:.3g}",
                 found["method"],
             )
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = ["pipelines.build", "pipelines.sample", "kerasemo.train", "kerasemo.tune", "kerasemo.evaluate", "kerasemo.client"]
-VERBS += ["kerasemo.reproduce", "kerasemo.export", "kerasemo.predict"]
+VERBS += ["kerasemo.reproduce", "kerasemo.compare", "kerasemo.export", "kerasemo.predict"]
 
 
 def test_a_name_that_is_not_utf_8_is_one_line(command, tmp_path):

@@ -12,7 +12,7 @@ from reproductions import CELLS, STAGES, begun, options, predictions, row
 from sklearn.metrics import recall_score
 from synthetic_sets import write_experiment
 
-from kerasemo import evaluate, lineage, looks, pooled, reproduce, tabulate
+from kerasemo import answered, evaluate, lineage, looks, pooled, reproduce, tabulate
 from kerasemo.answers import Answers
 from pipelines.spec import EMOTIONS, InputError
 
@@ -93,6 +93,18 @@ def test_the_tables_are_there_in_every_form(toy_run):
     assert page.startswith("<!doctype html>") and "http" not in page and "<script" not in page
     for source in ("fer/visual", "ravdess/audio", "emodb/audio"):
         assert f"<h2>{source}</h2>" in page
+
+
+def test_the_answers_are_kept_and_score_the_same_again(toy_run):
+    """Rows of clips alone: `answers.csv` has none of segments."""
+    folder, document, _ = toy_run
+    pools = answered.read(folder / "tables" / "answers.csv")
+    rows = [own for own in document["rows"] if own["level"] in ("clip", "image")]
+    assert list(pools) == [(own["stage"], own["source"]) for own in rows]
+    for own, pool in zip(rows, pools.values(), strict=True):
+        again = pooled.score(pool, shared=own["emotions"], corpus=own["emotions"])
+        for name in ("n", "networks", "folds", "ua", "wa", "macro_f1", "by_seed", "confusion", "by_speaker"):
+            assert again[name] == own[name], name
 
 
 def test_the_same_command_does_nothing_twice_and_says_so(toy_given, toy_run):
