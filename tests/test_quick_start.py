@@ -14,8 +14,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def commands() -> list[list[str]]:
-    """Return the words of every command in the README's bash blocks."""
-    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    """Return the words of every command in the bash blocks of the README and of what it says more of the results."""
+    blocks = re.findall(r"```bash\n(.*?)```", README + (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if line.strip()]
     return [shlex.split(part) for line in lines for part in line.split("&&")]
 
@@ -27,6 +27,17 @@ def test_every_verb_and_option_of_the_readme_is_one_that_exists(command):
     for verb, *words in named:
         helps.setdefault(verb, re.findall(r"--[a-z-]+", command(verb, "--help", check=0).stdout))
         assert {word for word in words if word.startswith("--")} <= set(helps[verb])
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/results.md", "benchmarks/README.md"])
+def test_links_lead_to_files_and_headings_that_are_there(name):
+    for target, heading in re.findall(r"\]\(((?!https?:)[^)#\s]*)(?:#([^)\s]+))?\)", (ROOT / name).read_text(encoding="utf-8")):
+        path = (ROOT / name).parent / target if target else ROOT / name
+        assert path.exists(), target
+        if heading:
+            lines = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL).splitlines()
+            titles = [re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in lines if line.startswith("#")]
+            assert heading in titles, (target, heading)
 
 
 @pytest.mark.parametrize(("mark", "extras"), [("tests", ".[test]"), ("tests with tensorflow-io", ".[test,tfio]")])
