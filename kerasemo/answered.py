@@ -18,8 +18,9 @@ from pipelines.spec import EMOTIONS, InputError, canonical_emotion
 NEEDED = ("id", "speaker", "emotion", "answer")
 """The columns that a file of answers must have, in any order."""
 
-COLUMNS = ("stage", "source", "network", "seed", "fold", *NEEDED)
-"""Those of `answers.csv`. `network` counts those that answered the same clips; `fold` is that of the source."""
+COLUMNS = ("stage", "source", "side", "protocol", "network", "seed", "fold", *NEEDED, "answer_without_corpus", "among", "stamps")
+"""Those of `answers.csv`. `network` counts those that answered the same clips; `fold` is that of the source; `among` has the emotions
+that could be answered, with spaces between them."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,75 +63,109 @@ class Pool:
     """int [rows, clips, 10]: how many of a clip's faces or segments got each answer."""
 
 
-def write(path: Path, pools: Mapping[tuple[str, str], Pool]) -> None:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Kept:
+    """A pool and what is to be known of it."""
+
+    pool: Pool
+    emotions: tuple[str, ...]
+    """Those that could be answered."""
+    side: str = ""
+    """`validation`, `test`; empty where the file does not say."""
+    protocol: str = ""
+    """How the sides were made; empty where the file does not say."""
+    stamps: tuple[str, ...] = ()
+    """Such as `deduplicated: ...`, `transductive: ...`."""
+
+
+def write(path: Path, kept: Mapping[tuple[str, str], Kept]) -> None:
     """Write pools by (stage, source) as CSV, under a temporary name first."""
     temporary = path.with_name(path.name + ".tmp")
+    names = (*EMOTIONS, "")  # -1 is the last
     with open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for (stage, source), pool in pools.items():
-            for network, (seed, own) in enumerate(zip(pool.seeds, pool.answers, strict=True)):
-                for (fold, clip), speaker, *said in zip(pool.clips, pool.speakers, pool.labels, own, strict=True):
-                    writer.writerow((stage, source, network, seed, fold, clip, speaker, *(EMOTIONS[index] for index in said)))
+        for (stage, source), own in kept.items():
+            pool, among, stamps = own.pool, " ".join(own.emotions), "; ".join(own.stamps)
+            for network, seed in enumerate(pool.seeds):
+                place = (stage, source, own.side, own.protocol, network, seed)
+                columns = (pool.clips, pool.speakers, pool.labels, pool.answers[network], pool.without_corpus[network])
+                for (fold, clip), speaker, *said in zip(*columns, strict=True):
+                    writer.writerow((*place, fold, clip, speaker, *(names[index] for index in said), among, stamps))
     os.replace(temporary, path)
 
 
-def read(path: Path) -> dict[tuple[str, str], Pool]:
+def read(path: Path) -> dict[tuple[str, str], Kept]:
     """Return the pools of a CSV, by (stage, source); a pool keeps no answers of faces or segments (`items` is 0).
 
     Args:
-        path: With a row a clip and the columns NEEDED, whoever made it. Emotions may be synonyms (`pipelines.spec.SYNONYMS`), a speaker
-            may be empty. Without a column `stage` the file's name is the stage, without `source` that is empty, without
-            `network` it is the seed, without `seed` and `fold` they are 0.
+        path: With a row a clip, separated by commas, and the columns NEEDED, whoever made it. Emotions may be synonyms
+            (`pipelines.spec.SYNONYMS`); speakers may be empty, all of them. The others of COLUMNS may be missing or empty: then the
+            stage is the file's name, `network`, `seed` and `fold` are 0, what could be answered is what is in `emotion` or `answer`.
 
     Raises:
         InputError: No such file, no CSV of such columns, an emotion that is none, a clip twice, or networks of one stage that
             were not asked about the same clips.
     """
-    places: dict[tuple[str, str], dict[str, list[_Row]]] = {}
+    places: dict[tuple[str, str], dict[tuple[str, int], list[_Row]]] = {}
+    facts: dict[tuple[str, str], tuple[str, ...]] = {}
     there = set()
     for line, row in _rows(path):
-        place, network = (row.get("stage", path.stem), row.get("source", "")), row.get("network", row.get("seed", "0"))
-        seed, fold = (_number(path, line, name, row.get(name, "0")) for name in ("seed", "fold"))
-        if (*place, network, fold, row["id"]) in there:
+        place = (row.get("stage") or path.stem, row.get("source", ""))
+        said = tuple(row.get(name, "") for name in ("side", "protocol", "among", "stamps"))
+        if facts.setdefault(place, said) != said:
             raise InputError(
-                f"{path}, line {line}: clip {row['id']!r} for the second time; expected one answer of each network to a clip "
-                "(a column network, or seed, tells several networks apart)"
+                f"{path}, line {line}: another side, protocol, among or stamps than in the rows before; keep what differs apart"
             )
-        there.add((*place, network, fold, row["id"]))
+        seed, fold = (_number(path, line, name, row.get(name) or "0") for name in ("seed", "fold"))
+        network, clip = (row.get("network", ""), seed), (fold, row["id"])
+        if (place, network, clip) in there:
+            raise InputError(
+                f"{path}, line {line}: clip {row['id']!r} for the second time; expected one answer of each network to a clip (columns "
+                "seed or network tell networks apart, fold the folds in which a clip is asked)"
+            )
+        there.add((place, network, clip))
         label, answer = (_index(path, line, name, row[name]) for name in ("emotion", "answer"))
-        places.setdefault(place, {}).setdefault(network, []).append(_Row(seed, (fold, row["id"]), row["speaker"], label, answer))
-    return {place: _pool(path, place, networks) for place, networks in places.items()}
+        without = _index(path, line, name, row[name]) if row.get(name := "answer_without_corpus") else -1
+        places.setdefault(place, {}).setdefault(network, []).append(_Row(clip, row["speaker"], label, answer, without, line))
+    return {place: _kept(path, place, networks, facts[place]) for place, networks in places.items()}
 
 
 class _Row(NamedTuple):
-    seed: int
     clip: tuple[int, str]
     speaker: str
     label: int
     answer: int
+    without: int
+    line: int
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Return the rows of a CSV, each with its line."""
-    expected = f"expected a CSV with the columns {', '.join(NEEDED)}, such as answers.csv beside the tables of kerasemo.reproduce"
+    """Return the rows of a CSV, each with its line, without the spaces around cells."""
+    expected = f"expected a CSV in UTF-8 with the columns {', '.join(NEEDED)}, such as answers.csv beside the tables of kerasemo.reproduce"
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval=None)
-            rows = [(reader.line_num, row) for row in reader]
-            columns = reader.fieldnames or ()
+            reader = csv.reader(file)
+            cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (FileNotFoundError, IsADirectoryError) as error:
         raise InputError(f"{path}: {'no such file' if isinstance(error, FileNotFoundError) else 'a folder'}; {expected}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: no text of a CSV ({error}); {expected}") from error
+    cells = [(line, row) for line, row in cells if any(row)]
+    if not cells:
+        raise InputError(f"{path}: the file is empty; {expected}")
+    columns = [name.lower() for name in cells.pop(0)[1]]
     if missing := [name for name in NEEDED if name not in columns]:
-        raise InputError(f"{path}: no column {missing[0]!r} ({', '.join(map(str, columns)) or 'the file is empty'}); {expected}")
-    if not rows:
+        other = next((f"separated by {name}? " for sign, name in ((";", "semicolons"), ("\t", "tabs")) if sign in columns[0]), "")
+        raise InputError(f"{path}: no column {missing[0]!r} among {', '.join(columns)}; {other}{expected}")
+    if twice := [name for name in COLUMNS if columns.count(name) > 1]:
+        raise InputError(f"{path}: column {twice[0]!r} is there twice; rename what is not meant")
+    if not cells:
         raise InputError(f"{path}: no row below the names of the columns; {expected}")
-    for line, row in rows:
-        if None in row or None in row.values():
-            raise InputError(f"{path}, line {line}: expected {len(columns)} cells as in the first line; is the file cut off?")
-    return rows
+    for line, row in cells:
+        if len(row) != len(columns):
+            raise InputError(f"{path}, line {line}: {len(row)} cells, expected {len(columns)} as in the first line; is the file cut off?")
+    return [(line, dict(zip(columns, row, strict=True))) for line, row in cells]
 
 
 def _index(path: Path, line: int, column: str, name: str) -> int:
@@ -141,30 +176,39 @@ def _index(path: Path, line: int, column: str, name: str) -> int:
 
 
 def _number(path: Path, line: int, column: str, text: str) -> int:
-    if not text.isdecimal():
-        raise InputError(f"{path}, line {line}: {column} {text!r}; expected a whole number from 0")
+    if not text.isdecimal() or len(text) > 9:
+        raise InputError(f"{path}, line {line}: {column} {text[:20]!r}; expected a whole number from 0")
     return int(text)
 
 
-def _pool(path: Path, place: tuple[str, str], networks: Mapping[str, Sequence[_Row]]) -> Pool:
+def _kept(path: Path, place: tuple[str, str], networks: Mapping[tuple[str, int], Sequence[_Row]], facts: Sequence[str]) -> Kept:
     """Return the pool of some networks, the clips in the order of the first."""
     (first, clips), *others = networks.items()
     for name, own in others:
-        if {row[1:4] for row in own} != {row[1:4] for row in clips}:
+        if {row[:3] for row in own} != {row[:3] for row in clips}:
             of = " of ".join(filter(None, place))
             raise InputError(
-                f"{path}: networks {first} and {name} ({of}) were not asked about the same clips of the same folds, speakers and "
-                "emotions; keep each kind of network in a file, or a stage, of its own"
+                f"{path}: two networks ({of}; seeds {first[1]} and {name[1]}) were not asked about the same clips of the same folds, "
+                "speakers and emotions; keep each kind of network in a file, or a stage, of its own"
             )
-    said = [{row.clip: row.answer for row in own} for own in networks.values()]
-    answers = np.array([[own[row.clip] for row in clips] for own in said])
-    return Pool(
+    unnamed = [row.line for row in clips if not row.speaker]
+    if 0 < len(unnamed) < len(clips):
+        raise InputError(f"{path}, line {unnamed[0]}: no speaker, where other clips have one; name the speaker of every clip, or of none")
+    said = [{row.clip: row for row in own} for own in networks.values()]
+    answers = np.array([[own[row.clip].answer for row in clips] for own in said])
+    there = {row.label for row in clips} | set(answers.flat)
+    side, protocol, among, stamps = facts
+    if unknown := [name for name in among.split() if name not in EMOTIONS]:
+        raise InputError(f"{path}: among {unknown[0]!r}; expected some of {', '.join(EMOTIONS)} with spaces between them")
+    pool = Pool(
         folds=tuple(sorted({row.clip[0] for row in clips})),
-        seeds=tuple(own[0].seed for own in networks.values()),
+        seeds=tuple(seed for _, seed in networks),
         clips=tuple(row.clip for row in clips),
         speakers=tuple(row.speaker for row in clips),
         labels=np.array([row.label for row in clips]),
         answers=answers,
-        without_corpus=np.full_like(answers, -1),
+        without_corpus=np.array([[own[row.clip].without for row in clips] for own in said]),
         items=np.zeros((*answers.shape, len(EMOTIONS)), int),
     )
+    emotions = tuple(name for index, name in enumerate(EMOTIONS) if (name in among.split() if among else index in there))
+    return Kept(pool, emotions, side, protocol, tuple(filter(None, stamps.split("; "))))

@@ -1,12 +1,16 @@
 """`python -m kerasemo.compare`: the scores of answers that are kept in files, and by how much some are better than others."""
 
 import argparse
+import dataclasses
 import json
+import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kerasemo.answered import Kept
 from pipelines.cli import Parser, run_main
 from pipelines.spec import EMOTIONS, InputError
 
@@ -19,9 +23,10 @@ def compare(files: Sequence[tuple[Path, str]]) -> dict[str, Any]:
 
     Returns:
         `{"rows": [score], "comparisons": [{"stages", "source", "emotions", "ua", "wa"}], "not_scored": {}}`. A score is that of
-        `kerasemo.pooled.score` over all emotions that the clips have, with `stage` and `source`. A comparison is that of
-        `kerasemo.pooled.compare`, corrected for their number, on each source that both have, or, where one file names none, on the
-        only one of the other; one that cannot be made has `refused` in place of `ua` and `wa`.
+        `kerasemo.pooled.score` over the emotions that could be answered, with `stage`, `source`, `side`, `protocol` and `stamps`. A
+        comparison is that of `kerasemo.pooled.compare`, corrected for their number, on each source that both have, and on the mean of
+        several; where one file names no source, on the only one of the other. One that cannot be made has `refused` in place of
+        `ua` and `wa`.
 
     Raises:
         InputError: A file is not as expected, or has no such stage.
@@ -29,51 +34,70 @@ def compare(files: Sequence[tuple[Path, str]]) -> dict[str, Any]:
     from kerasemo import pooled
 
     named = _named(files)
-    emotions = {place: [name for name in EMOTIONS if EMOTIONS.index(name) in pool.labels] for place, pool in named.items()}
-    rows = [
-        {"stage": stage, "source": source, "level": "clip", "stamps": []}
-        | pooled.score(pool, shared=emotions[stage, source], corpus=emotions[stage, source])
-        for (stage, source), pool in named.items()
-    ]
+    rows = []
+    for (stage, source), kept in named.items():
+        there = [name for index, name in enumerate(EMOTIONS) if index in kept.pool.labels or name in kept.emotions]
+        place = {"stage": stage, "source": source, "level": "clip", "side": kept.side, "protocol": kept.protocol, "stamps": _stamps(kept)}
+        rows.append(place | pooled.score(kept.pool, shared=kept.emotions, corpus=there))
     comparisons = []
     first, *others = dict.fromkeys(stage for stage, _ in named)
     for other in others:
-        couples = _couples({source for stage, source in named if stage == first}, {source for stage, source in named if stage == other})
-        for one, beside in couples:
-            both = [named[first, one], named[other, beside]]
-            shared = [name for name in emotions[first, one] if name in emotions[other, beside]]
+        own, theirs = ({source for stage, source in named if stage == name} for name in (first, other))
+        found = []
+        for one, beside in _couples(own, theirs):
+            both = named[first, one], named[other, beside]
+            shared = [name for name in both[0].emotions if name in both[1].emotions]
             entry = {"stages": [first, other], "source": one or beside, "emotions": shared}
-            try:
-                entry |= {name: pooled.compare(*both, emotions=shared, name=name) for name in ("ua", "wa")}
-            except InputError as error:
-                entry["refused"] = str(error)
-            comparisons.append(entry)
-        if not couples:
-            comparisons.append({"stages": [first, other], "source": "", "refused": "no source that both were asked about"})
+            found.append(entry | _differences(*both, emotions=shared))
+        if not found:
+            sources = " and ".join(", ".join(map(repr, sorted(of))) for of in (own, theirs))
+            reason = f"no source that both were asked about ({sources}); a column source says which each is of"
+            found = [{"stages": [first, other], "source": "", "refused": reason}]
+        comparisons += found + pooled.together(found)
     return {"rows": rows, "comparisons": pooled.corrected(comparisons), "not_scored": {}}
 
 
-def _named(files: Sequence[tuple[Path, str]]) -> dict[tuple[str, str], Any]:
-    """Return the pools of files by stage and source; of a stage that is in several files the name has that of the file, too."""
+def _named(files: Sequence[tuple[Path, str]]) -> dict[tuple[str, str], Kept]:
+    """Return what files hold by stage and source; of a stage that is in several files the name has that of the file, too."""
     from kerasemo import answered
 
-    found = []
+    found: dict[Path, dict[tuple[str, str], Kept]] = {}
     for path, stage in files:
         own = answered.read(path)
         if stage and stage not in {name for name, _ in own}:
             there = ", ".join(dict.fromkeys(name for name, _ in own))
             raise InputError(f"{path}: no stage {stage!r}; expected one of {there}")
-        found.append((path, {place: pool for place, pool in own.items() if stage in ("", place[0])}))
-    of_files = [{stage for stage, _ in own} for _, own in found]
-    several = {stage for stages in of_files for stage in stages if sum(stage in other for other in of_files) > 1}
-    named: dict[tuple[str, str], Any] = {}
-    for path, own in found:
-        for (stage, source), pool in own.items():
-            place = (f"{path}:{stage}" if stage in several else stage, source)
-            if place in named:
-                raise InputError(f"{path}: stage {stage!r} is named twice; expected two that differ")
-            named[place] = pool
-    return named
+        found[path] = found.get(path, {}) | {place: kept for place, kept in own.items() if stage in ("", place[0])}
+    files_of = Counter(stage for own in found.values() for stage in {stage for stage, _ in own})
+    return {
+        (f"{path}:{stage}" if files_of[stage] > 1 else stage, source): kept
+        for path, own in found.items()
+        for (stage, source), kept in own.items()
+    }
+
+
+def _stamps(kept: Kept) -> list[str]:
+    if kept.side == "validation":
+        return ["the validation side, on which the epoch was chosen: a little too high", *kept.stamps]
+    return list(kept.stamps)
+
+
+def _differences(one: Kept, other: Kept, *, emotions: Sequence[str]) -> dict[str, Any]:
+    """Return `pooled.differences`; refused where sides or protocols are known and differ. Where one file names no speakers, those of the
+    other count."""
+    from kerasemo import pooled
+
+    for name in ("side", "protocol"):
+        values = [getattr(kept, name) for kept in (one, other)]
+        if all(values) and values[0] != values[1]:
+            return {"refused": f"another {name}: {' and '.join(values)}; compare answers of the same"}
+    pools = [one.pool, other.pool]
+    for nameless, known in ((0, 1), (1, 0)):
+        if not any(pools[nameless].speakers):
+            speakers = {clip: who for (_, clip), who in zip(pools[known].clips, pools[known].speakers, strict=True)}
+            given = tuple(speakers.get(clip, "") for _, clip in pools[nameless].clips)
+            pools[nameless] = dataclasses.replace(pools[nameless], speakers=given)
+    return pooled.differences(*pools, emotions=emotions)
 
 
 def _couples(one: set[str], other: set[str]) -> list[tuple[str, str]]:
@@ -88,24 +112,24 @@ def _couples(one: set[str], other: set[str]) -> list[tuple[str, str]]:
 
 
 def file_and_stage(text: str) -> tuple[Path, str]:
-    """Parse FILE or FILE:STAGE (an argparse type); what is a file as a whole is one.
+    """Parse FILE or FILE:STAGE (an argparse type); only behind what is a file can a stage stand.
 
     >>> file_and_stage("no/such/answers.csv:joint")
-    (PosixPath('no/such/answers.csv'), 'joint')
+    (PosixPath('no/such/answers.csv:joint'), '')
     """
-    name, colon, stage = text.rpartition(":")
-    if not colon or Path(text).exists():
-        return Path(text), ""
-    if not name or not stage:
+    name, _, stage = text.rpartition(":")
+    if not text or text.endswith(":"):
         raise argparse.ArgumentTypeError(f"expected FILE or FILE:STAGE; received {text!r}")
-    return Path(name), stage
+    return (Path(name), stage) if not os.path.isfile(text) and os.path.isfile(name) else (Path(text), "")
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kerasemo.compare",
         description="Score answers that are kept in files (answers.csv beside the tables of kerasemo.reproduce, or a CSV of your own with\n"
-        "the columns id, speaker, emotion, answer) and tell by how much the first stage is better than each other.",
+        "the columns id, speaker, emotion, answer) and tell by how much the first stage is better than each other. Clips are matched\n"
+        "by their id; kerasemo's are paths below the corpus (wav/03a01Fa.wav), its speakers corpus:id (emodb:03). Columns that may be\n"
+        "there as well: stage, source, side, protocol, network, seed, fold.",
     )
     parser.add_argument("files", nargs="+", type=file_and_stage, metavar="FILE[:STAGE]", help="answers, of one stage or of all")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the tables")
@@ -113,7 +137,7 @@ def _parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, score, compare, print, and return the exit status: 1 where a comparison cannot be made."""
+    """Parse the command line, score, compare, print, and return the exit status: 1 where nothing can be compared."""
     parser = _parser()
     arguments = parser.parse_args(argv)
 
@@ -125,7 +149,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from kerasemo import shown
 
             shown.show_comparison(result)
-        return 1 if any("refused" in one for one in result["comparisons"]) else 0
+        refused = ["refused" in one for one in result["comparisons"]]
+        if refused and all(refused):
+            raise InputError(f"nothing could be compared: {result['comparisons'][0]['refused']}")
+        return 0
 
     return run_main(work, prog=parser.prog, resumes=False)
 

@@ -210,7 +210,8 @@ def paired_over(sources: Sequence[Mapping[str, float]], *, seed: int = 0) -> Pai
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return p values corrected for their number: the chance that any of the comparisons seems that sure where none differs (Holm 1979).
+    """Return p values corrected for their number (Holm 1979): the least level at which each comparison is still called a difference when
+    the chance of calling any wrongly so is kept to that level.
 
     >>> [round(value, 2) for value in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]

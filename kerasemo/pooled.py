@@ -7,6 +7,7 @@ fold), each such network is scored by itself, as another seed is, and the score 
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -170,16 +171,56 @@ def compare(one: Pool, other: Pool, *, emotions: Sequence[str], name: str = "ua"
         name: Of STATISTICS.
 
     Raises:
-        InputError: There are fewer than two speakers, or not the same.
+        InputError: There are fewer than two speakers, or the two were not asked about the same clips.
     """
+    _check_alike(one, other)
     one, other = of_emotions(one, emotions), of_emotions(other, emotions)
-    if sorted(clip for _, clip in one.clips) != sorted(clip for _, clip in other.clips):
-        raise InputError("the two were not asked about the same clips; compare stages of the same folds")
     if not all(one.speakers) or len(set(one.speakers)) < 2:
         count = len(set(one.speakers)) if all(one.speakers) else 0
         raise InputError(f"a paired comparison needs at least 2 speakers, whose differences have a sign; there are {count} known")
     values = [intervals.per_speaker(own.labels, own.answers, own.speakers, statistic=STATISTICS[name]) for own in (one, other)]
     return paired([{who: values[0][who] - values[1][who] for who in values[0]}])
+
+
+def _check_alike(one: Pool, other: Pool) -> None:
+    """Raise an InputError where two pools are not of the same clips, with the same speakers and emotions."""
+    ids = [Counter(clip for _, clip in own.clips) for own in (one, other)]
+    for more, fewer, which in ((ids[0] - ids[1], ids[1], "second"), (ids[1] - ids[0], ids[0], "first")):
+        if more:
+            counts = f"{sum(more.values())} of the clips, such as {min(more)!r}, were not asked of the {which}"
+            asked = f", which was asked about {min(fewer)!r} and others" if fewer else ""
+            raise InputError(f"the two were not asked about the same clips ({counts}{asked}); compare stages of the same folds and names")
+    facts = [
+        {clip: (who, EMOTIONS[label]) for (_, clip), who, label in zip(own.clips, own.speakers, own.labels, strict=True)}
+        for own in (one, other)
+    ]
+    for clip, said in facts[0].items():
+        if facts[1][clip] != said:
+            both = " and ".join(" as ".join(reversed(own)) for own in (said, facts[1][clip]))
+            raise InputError(
+                f"the two were not asked about the same clips: {clip!r} is {both}; speakers and emotions must be alike "
+                "(a file may name no speaker at all)"
+            )
+
+
+def differences(one: Pool, other: Pool, *, emotions: Sequence[str]) -> dict[str, Any]:
+    """Return what `compare` says of `ua` and of `wa`, or why that is `refused`."""
+    try:
+        return {name: compare(one, other, emotions=emotions, name=name) for name in ("ua", "wa")}
+    except InputError as error:
+        return {"refused": str(error)}
+
+
+def together(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the comparison of two stages on the mean of several sources, where there are several that were not refused."""
+    made = [one for one in comparisons if "refused" not in one]
+    if len(made) < 2:
+        return []
+    found = {"stages": made[0]["stages"], "source": " + ".join(one["source"] for one in made)}
+    try:
+        return [found | {name: paired([one[name]["speakers"] for one in made]) for name in ("ua", "wa")}]
+    except InputError as error:
+        return [found | {"refused": str(error)}]
 
 
 def paired(of_sources: Sequence[Mapping[str, float]]) -> dict[str, Any]:
@@ -198,7 +239,7 @@ def paired(of_sources: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def corrected(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return comparisons with `p_holm` beside each p, which is corrected for how many there are that were not `refused`."""
+    """Return comparisons with `p_holm` beside each p, corrected for how many there are that were not `refused`; UA and WA apart."""
     found = [dict(one) for one in comparisons]
     for name in ("ua", "wa"):
         made = [one for one in found if "refused" not in one]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasemo import tables, tabulated
+from pipelines.cli import printable
 
 SHOWN = ("stage", "source", "n", "UA", "95 %", "WA", "95 %", "macro-F1", "UA of each seed", "chance")
 """On a terminal: of clips alone."""
@@ -21,7 +22,12 @@ def show(document: Mapping[str, Any], out: Path) -> None:
 def show_comparison(result: Mapping[str, Any]) -> None:
     """Print what `kerasemo.compare` returns on standard output."""
     shown = _shown(result, "The first compared with every other, speaker by speaker")
-    tables.print_reproduction("Answers that are kept in files (in hundredths)", shown, [*tabulated.notes(result)])
+    lines = [*tabulated.notes(result)]
+    for row in result["rows"]:
+        if every := row.get("all_classes"):
+            among = f"{row['stage']}, {row['source']}: over {', '.join(row['emotions'])}, which it could answer"
+            lines.append(f"{among}; over all {len(every['emotions'])} classes UA {tabulated.hundredths(every['ua'])}")
+    tables.print_reproduction("Answers that are kept in files (in hundredths)", shown, [*map(printable, lines)])
 
 
 def _shown(result: Mapping[str, Any], title: str) -> list[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:

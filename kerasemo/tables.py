@@ -74,7 +74,7 @@ def print_reproduction(title: str, tables: Sequence[tuple[str, Sequence[str], Se
         for column in columns:
             table.add_column(column, justify="left" if column in TEXTS else "right", overflow="fold")
         for row in rows:
-            table.add_row(*map(escape, row))
+            table.add_row(*(escape(printable(cell)) for cell in row))
         _print(console, name, table)
     for note in notes:
         console.print(note, soft_wrap=True, markup=False)

@@ -173,20 +173,8 @@ def _compared(sweep: Sweep, pair: tuple[str, str], pools: Mapping, rows: Sequenc
             continue
         shared = in_order(set(emotions[places[0]]) & set(emotions[places[1]]))
         entry = {"stages": named, "source": source, "emotions": shared}
-        for name in ("ua", "wa"):
-            try:
-                entry[name] = pooled.compare(pools[places[0]], pools[places[1]], emotions=shared, name=name)
-            except InputError as error:
-                entry["refused"] = str(error)
-        found.append(entry)
-    whole = [one for one in found if "refused" not in one]
-    if len(whole) > 1:
-        together = {"stages": named, "source": " + ".join(one["source"] for one in whole)}
-        try:
-            together |= {name: pooled.paired([one[name]["speakers"] for one in whole]) for name in ("ua", "wa")}
-        except InputError as error:
-            together["refused"] = str(error)
-        found.append(together)
+        found.append(entry | pooled.differences(*(pools[place] for place in places), emotions=shared))
+    found += pooled.together(found)
     return found or [{"stages": named, "source": "", "refused": "no source that both were asked about and one was trained on"}]
 
 

@@ -181,6 +181,10 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"95 %: {how}. Clips of all folds are pooled; a score of several networks is their mean."
     if any(method.startswith("t over") for method in methods):
         yield "A t interval is that of the mean of the speakers' own scores, which is its middle, not the pooled score beside it."
+    if document["comparisons"]:
+        made = sum("refused" not in one for one in document["comparisons"])
+        yield "A difference is the mean over the speakers of those of their own scores, not of the pooled scores."
+        yield f"p, Holm: corrected for the {made} comparisons of this table, those of UA and those of WA apart."
     for row in document["rows"]:
         if row["level"] in CLIPS and row["different_clips"] < row["n"]:
             counted = f"{row['different_clips']} clips, of which some are on this side of several folds: n counts each time"

@@ -11,7 +11,7 @@ import pytest
 from sklearn import metrics as oracle
 
 from kerasemo import answered, compare, intervals, pooled
-from pipelines.spec import EMOTIONS, InputError
+from pipelines.spec import EMOTIONS
 
 FOUR = ("anger", "fear", "happiness", "sadness")
 NEEDED = ("id", "speaker", "emotion", "answer")
@@ -84,24 +84,65 @@ def test_what_is_written_is_read_again(tmp_path, capsys):
             speakers=tuple(f"mine:{i // 8}" for i in range(80)),
             labels=labels,
             answers=answers,
-            without_corpus=np.full_like(answers, -1),
+            without_corpus=np.where(draws.random((2, 80)) < 0.5, answers, EMOTIONS.index("surprise")),
             items=np.zeros((2, 80, len(EMOTIONS)), int),
         )
 
     pools = {("joint", "emodb/audio"): pool(0.7), ("pooled", "emodb/audio"): pool(0.3), ("joint", "savee/audio"): pool(0.5)}
-    answered.write(tmp_path / "answers.csv", pools)
+    facts = {"side": "test", "protocol": "speaker-independent", "stamps": ("deduplicated: 3", "as published")}
+    kept = {place: answered.Kept(own, FOUR, **facts) for place, own in pools.items()}
+    answered.write(tmp_path / "answers.csv", kept)
     again = answered.read(tmp_path / "answers.csv")
     assert list(again) == list(pools)
-    for place, one in pools.items():
-        both = [pooled.score(own, shared=FOUR, corpus=FOUR) for own in (one, again[place])]
-        assert both[0] == both[1] and both[0]["networks"] == 2
+    for place, one in kept.items():
+        assert all(getattr(one, name) == getattr(again[place], name) for name in ("emotions", *facts))
+        both = [pooled.score(own.pool, shared=FOUR, corpus=FOUR) for own in (one, again[place])]
+        assert both[0] == both[1] and both[0]["networks"] == 2 and both[0]["without_corpus"]["ua"] < both[0]["ua"]
     found = as_json(capsys, f"{tmp_path / 'answers.csv'}:joint", f"{tmp_path / 'answers.csv'}:pooled")
     expected = pooled.compare(pools["joint", "emodb/audio"], pools["pooled", "emodb/audio"], emotions=FOUR)
     assert [(one["source"], one["ua"]["difference"]) for one in found["comparisons"]] == [("emodb/audio", expected["difference"])]
     assert found["comparisons"][0]["ua"]["p"] == expected["p"] < 0.05
     assert [(row["stage"], row["source"]) for row in found["rows"]] == [*list(pools)[::2], list(pools)[1]]
-    whole = as_json(capsys, tmp_path / "answers.csv")
-    assert [one["stages"] for one in whole["comparisons"]] == [["joint", "pooled"]] and len(whole["rows"]) == 3
+    whole = as_json(capsys, f"{tmp_path / 'answers.csv'}:pooled", tmp_path / "answers.csv")
+    assert [one["stages"] for one in whole["comparisons"]] == [["pooled", "joint"]] and len(whole["rows"]) == 3
+    assert whole["rows"][0]["stamps"] == list(facts["stamps"]) and whole["rows"][0]["side"] == "test"
+
+
+def test_what_could_not_be_answered_counts_in_no_shared_score(tmp_path, capsys):
+    """As of a reproduction: a network that knows two of four emotions is scored and compared on their clips, and on all as recall 0."""
+    rows = [(*row, "anger fear") for row in clips(0.8, seed=1)]
+    rows = [row if row[3] in FOUR[:2] else (*row[:3], "fear", row[4]) for row in rows]
+    known = write(tmp_path / "two.csv", rows, (*NEEDED, "among"))
+    every = write(tmp_path / "four.csv", clips(0.6, seed=2))
+    found = as_json(capsys, known, every)
+    two, _ = found["rows"]
+    own = [row for row in rows if row[2] in FOUR[:2]]
+    assert (two["n"], two["chance"], two["emotions"]) == (60, 0.5, list(FOUR[:2]))
+    assert two["ua"] == pytest.approx(oracle.balanced_accuracy_score([row[2] for row in own], [row[3] for row in own]))
+    assert two["all_classes"]["ua"] == pytest.approx(two["ua"] / 2) and two["all_classes"]["chance"] == 0.25
+    assert found["comparisons"][0]["emotions"] == list(FOUR[:2])
+    compare.main([str(known)])
+    assert f"over all 4 classes UA {50 * two['ua']:.1f}" in " ".join(capsys.readouterr().out.split())
+    more = write(tmp_path / "more.csv", [(*row[:3], "joy" if row[3] == "sadness" else "bored") for row in clips(0.6, seed=2)])
+    outside = as_json(capsys, more)["rows"][0]
+    assert np.sum(outside["confusion"]) == 120 and outside["emotions"] == ["anger", "boredom", "fear", "happiness", "sadness"]
+
+
+def test_several_sources_are_compared_together_too_each_counting_alike(tmp_path, capsys):
+    names, facts = ("stage", "source", *NEEDED), {"emodb/audio": (0.8, 6), "savee/audio": (0.7, 4)}
+    rows = {stage: [] for stage in ("joint", "pooled")}
+    for number, (source, (right, speakers)) in enumerate(facts.items()):
+        for stage, share in (("joint", right), ("pooled", 0.4)):
+            drawn = clips(share, seed=10 * number + len(stage), speakers=speakers)
+            rows[stage] += [(stage, source, clip, f"{source}:{who}", *said) for clip, who, *said in drawn]
+    path = write(tmp_path / "answers.csv", [*rows["joint"], *rows["pooled"]], names)
+    *alone, both = as_json(capsys, path)["comparisons"]
+    assert [one["source"] for one in alone] == list(facts) and both["source"] == "emodb/audio + savee/audio"
+    assert both["ua"]["difference"] == pytest.approx(np.mean([one["ua"]["difference"] for one in alone]))
+    assert len(both["ua"]["speakers"]) == 10 and all(one["ua"]["p_holm"] >= one["ua"]["p"] for one in (*alone, both))
+    compare.main([str(path)])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "corrected for the 3 comparisons of this table" in text and "mean over the speakers" in text
 
 
 def test_a_file_of_ones_own_meets_that_of_a_reproduction(tmp_path, capsys):
@@ -122,62 +163,91 @@ def test_a_file_of_ones_own_meets_that_of_a_reproduction(tmp_path, capsys):
     assert [row["stage"] for row in twice["rows"]] == [f"{ours}:speech", f"{copy}:speech"] and twice["comparisons"][0]["ua"]["p"] == 1
 
 
-def test_what_cannot_be_compared_is_said_and_the_rest_is_printed(tmp_path, capsys):
+def refused(capsys, *paths) -> str:
+    """Return why nothing of some files can be compared, as the document and the error say it alike."""
+    assert compare.main([*map(str, paths), "--json"]) == 1
+    out, err = capsys.readouterr()
+    (one,) = json.loads(out)["comparisons"]
+    assert f"nothing could be compared: {one['refused']}" in err
+    return one["refused"]
+
+
+def test_what_is_not_alike_is_not_compared(tmp_path, capsys):
+    """Neither other clips, nor the same ones of other emotions or other speakers; the scores are printed all the same."""
     rows = clips(0.7, seed=1)
-    whole, part = write(tmp_path / "whole.csv", rows), write(tmp_path / "part.csv", rows[:-1])
-    nobody = write(tmp_path / "nobody.csv", [(row[0], "", *row[2:]) for row in rows])
-    alone = write(tmp_path / "alone.csv", [("alone", "savee/audio", *row) for row in rows], ("stage", "source", *NEEDED))
-    other = write(tmp_path / "other.csv", [("other", "emodb/audio", *row) for row in rows], ("stage", "source", *NEEDED))
+
+    def of(name, changed):
+        return write(tmp_path / f"{name}.csv", [changed(place, *row) for place, row in enumerate(rows)])
+
+    whole = of("whole", lambda place, *row: row)
+    part = write(tmp_path / "part.csv", rows[:-1])
+    text = refused(capsys, whole, part)
+    assert "not asked about the same clips (1 of the clips, such as 'clip119', were not asked of the second" in text
+    assert "such as 'clip119', were not asked of the first" in refused(capsys, part, whole)
+    names = of("names", lambda place, clip, *row: (f"{clip}.wav", *row))
+    assert "120 of the clips, such as 'clip0', were not asked of the second, which was asked about 'clip0.wav'" in refused(
+        capsys, whole, names
+    )
+    truth = of("truth", lambda place, clip, who, truth, answer: (clip, who, FOUR[(FOUR.index(truth) + (place > 100)) % 4], answer))
+    assert "'clip101' is fear as mine:5 and happiness as mine:5; speakers and emotions must be alike" in refused(capsys, whole, truth)
+    moved = of("moved", lambda place, clip, who, *row: (clip, f"mine:{5 - int(who[5:])}", *row))
+    assert "'clip0' is anger as mine:0 and anger as mine:5" in refused(capsys, whole, moved)
+    missing = write(tmp_path / "missing.csv", [row for row in rows if row[2] != "anger"])
+    assert "30 of the clips, such as 'clip0'" in refused(capsys, whole, missing)
     assert compare.main([str(whole), str(part)]) == 1
     text = " ".join(capsys.readouterr().out.split())
-    assert "not asked about the same" in text and "whole" in text and "119" in text
-    assert compare.main([str(nobody), str(whole), "--json"]) == 1
-    found = json.loads(capsys.readouterr().out)
-    assert "at least 2 speakers" in found["comparisons"][0]["refused"]
-    assert found["rows"][0]["interval"]["ua"]["method"] == "bootstrap over 120 clips" and not found["rows"][0]["by_speaker"]
-    assert compare.main([str(alone), str(other), "--json"]) == 1
-    assert "no source that both" in json.loads(capsys.readouterr().out)["comparisons"][0]["refused"]
+    assert "whole" in text and "119" in text and "t over 6 speakers" in text
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        (None, "no such file"),
-        ("", "the file is empty"),
-        ("id,speaker,emotion\nx,y,anger\n", "no column 'answer' (id, speaker, emotion)"),
-        ("id,speaker,emotion,answer\n", "no row below"),
-        ("id,speaker,emotion,answer\na,s,anger,fear\nb,s,anger", "line 3: expected 4 cells"),
-        ("id,speaker,emotion,answer\na,s,anger,fear,fear\n", "line 2: expected 4 cells"),
-        ("id,speaker,emotion,answer\na,s,smug,fear\n", "line 2: emotion 'smug'; expected anger, "),
-        ("id,speaker,emotion,answer\na,s,fear,\n", "line 2: answer ''; expected anger, "),
-        ("id,speaker,emotion,answer\na,s,fear,fear\na,s,fear,anger\n", "line 3: clip 'a' for the second time"),
-        ("id,speaker,emotion,answer,fold\na,s,fear,fear,first\n", "line 2: fold 'first'; expected a whole number"),
-        ("id,speaker,emotion,answer,seed\na,s,fear,fear,0\na,s,anger,fear,1\n", "networks 0 and 1 (mine) were not asked about the same"),
-        (b"\xff\xfe\x00\x01", "no text of a CSV"),
-    ],
-)
-def test_a_file_that_is_none_is_told_with_its_line(tmp_path, capsys, text, told):
-    path = tmp_path / "mine.csv"
-    if text is not None:
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(InputError) as error:
-        answered.read(path)
-    assert told in str(error.value) and str(error.value).startswith(str(path))
-    assert compare.main([str(path)]) == 1
-    assert told in capsys.readouterr().err
+def test_speakers_that_one_file_does_not_name_are_those_of_the_other(tmp_path, capsys):
+    rows, others = clips(0.7, seed=1), clips(0.4, seed=2)
+    whole, other = write(tmp_path / "whole.csv", rows), write(tmp_path / "other.csv", others)
+    nobody = write(tmp_path / "nobody.csv", [(row[0], "", *row[2:]) for row in others])
+    expected = as_json(capsys, whole, other)["comparisons"][0]["ua"]
+    for paths, sign in (((whole, nobody), 1), ((nobody, whole), -1)):
+        found = as_json(capsys, *paths)
+        assert found["comparisons"][0]["ua"]["p"] == expected["p"]
+        assert found["comparisons"][0]["ua"]["difference"] == pytest.approx(sign * expected["difference"])
+    row = found["rows"][0]
+    assert row["interval"]["ua"]["method"] == "bootstrap over 120 clips" and not row["by_speaker"]
+    again = write(tmp_path / "again.csv", [(row[0], "", *row[2:]) for row in rows])
+    assert "at least 2 speakers" in refused(capsys, nobody, again)
 
 
-def test_stages_that_are_not_there_or_twice_there_are_told(tmp_path, capsys):
+@pytest.mark.parametrize(("column", "said"), [("side", ("test", "validation")), ("protocol", ("speaker-independent", "speaker-dependent"))])
+def test_other_sides_and_protocols_are_not_compared(tmp_path, capsys, column, said):
+    paths = [write(tmp_path / f"{word}.csv", [(*row, word) for row in clips(0.7, seed=1)], (*NEEDED, column)) for word in said]
+    assert refused(capsys, *paths) == f"another {column}: {said[0]} and {said[1]}; compare answers of the same"
+    unsaid = write(tmp_path / "unsaid.csv", clips(0.7, seed=1))
+    assert compare.main([str(paths[1]), str(unsaid)]) == 0
+    assert ("a little too high" in capsys.readouterr().out) == (column == "side")
+
+
+def test_one_comparison_that_cannot_be_made_leaves_the_others(tmp_path, capsys):
+    names, rows = ("stage", "source", *NEEDED), clips(0.7, seed=1)
+    alone = write(tmp_path / "alone.csv", [("alone", "savee/audio", *row) for row in rows], names)
+    other = write(tmp_path / "other.csv", [("other", "emodb/audio", *row) for row in rows], names)
+    assert "no source that both were asked about ('savee/audio' and 'emodb/audio'); a column source says" in refused(capsys, alone, other)
+    again = write(tmp_path / "again.csv", [("again", "savee/audio", *row) for row in rows], names)
+    found = as_json(capsys, alone, other, again)["comparisons"]
+    assert "refused" in found[0] and found[1]["ua"]["p"] == found[1]["ua"]["p_holm"] == 1
+    escape = write(tmp_path / "escape.csv", [("\x1b[31mred", "savee/audio", *row) for row in rows], names)
+    assert compare.main([str(escape)]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_stages_that_are_not_there_are_told(tmp_path, capsys):
     path = write(tmp_path / "answers.csv", [("joint", *row) for row in clips(0.7, seed=1)], ("stage", *NEEDED))
     for words, told in (
         ([f"{path}:pooled"], "no stage 'pooled'; expected one of joint"),
-        ([f"{path}:joint", str(path)], "named twice"),
+        ([f"{tmp_path}/none.csv:joint"], "none.csv:joint: no such file"),
+        ([f"{tmp_path}/{'long' * 100}.csv"], "name too long"),
         ([str(tmp_path)], "a folder"),
     ):
         assert compare.main(words) == 1
-        assert told in capsys.readouterr().err
+        assert told in capsys.readouterr().err.replace("File name", "name")
     with pytest.raises(SystemExit) as usage:
-        compare.main([":joint"])
+        compare.main(["answers.csv:"])
     assert usage.value.code == 2 and "expected FILE or FILE:STAGE" in capsys.readouterr().err
 
 
