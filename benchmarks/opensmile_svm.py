@@ -5,12 +5,11 @@
 Of sets that keep the waveform (`pipelines.build --waveform`) 6 373 functionals a clip are taken once and kept below `--out`. Of every
 fold the training side is standardised and fitted, balanced by class; C has the best UA on the validation side, which `--refit` then
 adds to what is fitted (to a network it is not). The second row standardises each speaker by all of the speaker's clips, those of the
-test side too: transductive. A CSV beside the features has each clip's answer, for `kerasemo.intervals.paired`.
+test side too: transductive. A CSV beside the features has each clip's answer, for `python -m kerasemo.compare`.
 """
 
 import argparse
 import contextlib
-import csv
 import functools
 import importlib.util
 import json
@@ -87,8 +86,9 @@ def answers_of_fold(features: np.ndarray, labels: np.ndarray, clips: list, *, n_
 
 def measured(arguments: argparse.Namespace, source: str, protocol: str) -> list[dict]:
     """Return the scores of both rows over the clips of all folds, and write what was answered."""
-    from kerasemo import intervals, metrics, scores, splits
+    from kerasemo import answered, intervals, metrics, scores, splits
     from pipelines import records
+    from pipelines.spec import EMOTIONS
 
     corpus = source.partition("/")[0]
     sets = {f"{corpus}/{path.name}": records.read_manifest(path)["clips"] for path in records.find_sets(arguments.records / corpus)}
@@ -114,11 +114,11 @@ def measured(arguments: argparse.Namespace, source: str, protocol: str) -> list[
             ends = intervals.interval(labels, answers, speakers, statistic=statistic, seed=0)
             table[score] = {"value": statistic(labels, answers), "low": ends.low, "high": ends.high, "interval": ends.method}
         found.append(table)
+        said = np.array([EMOTIONS.index(emotion) for emotion in emotions])[np.stack([labels, answers])]
+        pool = answered.of_answers(list(zip(fold_of.tolist(), index_of, strict=True)), speakers.tolist(), said[0], said[1:])
         name = f"{source.replace('/', '-')}-{protocol}-{name}{'-refitted' * arguments.refit}.csv"
-        with open(arguments.out / name, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(("id", "speaker", "emotion", "answer", "fold"))
-            writer.writerows(zip(index_of, speakers, (row["emotion"] for row in rows), np.array(emotions)[answers], fold_of, strict=True))
+        kept = answered.Kept(pool, tuple(emotions), "test", protocol, (NORMALIZATIONS[table["normalization"]],))
+        answered.write(arguments.out / name, {("openSMILE + SVM", source): kept})
     return found
 
 

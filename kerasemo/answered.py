@@ -63,6 +63,32 @@ class Pool:
     """int [rows, clips, 10]: how many of a clip's faces or segments got each answer."""
 
 
+def of_answers(
+    clips: Sequence[tuple[int, str]],
+    speakers: Sequence[str],
+    labels: np.ndarray,
+    answers: np.ndarray,
+    *,
+    seeds: Sequence[int] = (0,),
+    without_corpus: np.ndarray | None = None,
+) -> Pool:
+    """Return a pool of which nothing but the answers to clips is known; see `Pool`.
+
+    >>> of_answers([(0, "a.wav"), (3, "b.wav")], ["x:1", "x:2"], np.array([0, 5]), np.array([[0, 6]])).folds
+    (0, 3)
+    """
+    return Pool(
+        folds=tuple(sorted({fold for fold, _ in clips})),
+        seeds=tuple(seeds),
+        clips=tuple(clips),
+        speakers=tuple(speakers),
+        labels=labels,
+        answers=answers,
+        without_corpus=np.full_like(answers, -1) if without_corpus is None else without_corpus,
+        items=np.zeros((*answers.shape, len(EMOTIONS)), int),
+    )
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Kept:
     """A pool and what is to be known of it."""
@@ -200,15 +226,13 @@ def _kept(path: Path, place: tuple[str, str], networks: Mapping[tuple[str, int],
     side, protocol, among, stamps = facts
     if unknown := [name for name in among.split() if name not in EMOTIONS]:
         raise InputError(f"{path}: among {unknown[0]!r}; expected some of {', '.join(EMOTIONS)} with spaces between them")
-    pool = Pool(
-        folds=tuple(sorted({row.clip[0] for row in clips})),
-        seeds=tuple(seed for _, seed in networks),
-        clips=tuple(row.clip for row in clips),
-        speakers=tuple(row.speaker for row in clips),
-        labels=np.array([row.label for row in clips]),
-        answers=answers,
+    pool = of_answers(
+        [row.clip for row in clips],
+        [row.speaker for row in clips],
+        np.array([row.label for row in clips]),
+        answers,
+        seeds=[seed for _, seed in networks],
         without_corpus=np.array([[own[row.clip].without for row in clips] for own in said]),
-        items=np.zeros((*answers.shape, len(EMOTIONS)), int),
     )
     emotions = tuple(name for index, name in enumerate(EMOTIONS) if (name in among.split() if among else index in there))
     return Kept(pool, emotions, side, protocol, tuple(filter(None, stamps.split("; "))))
