@@ -15,11 +15,12 @@ from pipelines.cli import Parser, run_main
 from pipelines.spec import EMOTIONS, InputError
 
 
-def compare(files: Sequence[tuple[Path, str]]) -> dict[str, Any]:
-    """Score the answers of files, and compare the first stage in them with every other, speaker by speaker, the seeds averaged first.
+def compare(files: Sequence[tuple[Path, str]], pairs: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+    """Score the answers of files, and compare stages, speaker by speaker, the seeds averaged first.
 
     Args:
         files: CSV files, see `kerasemo.answered.read`, each with the stage to take of it; none: all of the file.
+        pairs: The names of two stages each, as the scores have them; none: the first stage of all with every other.
 
     Returns:
         `{"rows": [score], "comparisons": [{"stages", "source", "emotions", "ua", "wa"}], "not_scored": {}}`. A score is that of
@@ -40,8 +41,10 @@ def compare(files: Sequence[tuple[Path, str]]) -> dict[str, Any]:
         place = {"stage": stage, "source": source, "level": "clip", "side": kept.side, "protocol": kept.protocol, "stamps": _stamps(kept)}
         rows.append(place | pooled.score(kept.pool, shared=kept.emotions, corpus=there))
     comparisons = []
-    first, *others = dict.fromkeys(stage for stage, _ in named)
-    for other in others:
+    stages = list(dict.fromkeys(stage for stage, _ in named))
+    if unknown := [name for pair in pairs for name in pair if name not in stages]:
+        raise InputError(f"--compare: no stage {unknown[0]!r} in these files; expected some of {', '.join(stages)}")
+    for first, other in pairs or [(stages[0], other) for other in stages[1:]]:
         own, theirs = ({source for stage, source in named if stage == name} for name in (first, other))
         found = []
         for one, beside in _couples(own, theirs):
@@ -123,15 +126,34 @@ def file_and_stage(text: str) -> tuple[Path, str]:
     return (Path(name), stage) if not os.path.isfile(text) and os.path.isfile(name) else (Path(text), "")
 
 
+def pairs(text: str) -> tuple[tuple[str, str], ...]:
+    """Parse pairs of stages such as joint:pooled (an argparse type); FILE:STAGE of two files is no name that can stand in one.
+
+    >>> pairs("joint:pooled,after:scratch")
+    (('joint', 'pooled'), ('after', 'scratch'))
+    """
+    found = tuple(tuple(pair.split(":")) for pair in text.split(","))
+    if all(len(pair) == 2 and all(pair) and pair[0] != pair[1] for pair in found):
+        return found
+    raise argparse.ArgumentTypeError(f"expected pairs of two stages such as joint:pooled; received {text!r}")
+
+
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kerasemo.compare",
         description="Score answers that are kept in files (answers.csv beside the tables of kerasemo.reproduce, or a CSV of your own with\n"
-        "the columns id, speaker, emotion, answer) and tell by how much the first stage is better than each other. Clips are matched\n"
+        "the columns id, speaker, emotion, answer) and tell by how much one stage is better than another. Clips are matched\n"
         "by their id; kerasemo's are paths below the corpus (wav/03a01Fa.wav), its speakers corpus:id (emodb:03). Columns that may be\n"
         "there as well: stage, source, side, protocol, network, seed, fold.",
     )
     parser.add_argument("files", nargs="+", type=file_and_stage, metavar="FILE[:STAGE]", help="answers, of one stage or of all")
+    parser.add_argument(
+        "--compare",
+        type=pairs,
+        default=(),
+        metavar="A:B,...",
+        help="how much better stage A is than B (default: the first than each other)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the tables")
     return parser
 
@@ -142,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> int:
-        result = compare(arguments.files)
+        result = compare(arguments.files, arguments.compare)
         if arguments.json:
             print(json.dumps(result, indent=1))
         else:

@@ -128,6 +128,22 @@ def test_what_could_not_be_answered_counts_in_no_shared_score(tmp_path, capsys):
     assert np.sum(outside["confusion"]) == 120 and outside["emotions"] == ["anger", "boredom", "fear", "happiness", "sadness"]
 
 
+def test_pairs_are_chosen(tmp_path, capsys):
+    names = ("stage", *NEEDED)
+    stages = {"scratch-5": 0.4, "after-5": 0.6, "scratch-20": 0.5, "after-20": 0.8}
+    rows = [(stage, *row) for number, (stage, right) in enumerate(stages.items()) for row in clips(right, seed=number)]
+    path = write(tmp_path / "answers.csv", rows, names)
+    found = as_json(capsys, path, "--compare", "after-5:scratch-5,after-20:scratch-20")["comparisons"]
+    assert [one["stages"] for one in found] == [["after-5", "scratch-5"], ["after-20", "scratch-20"]]
+    assert all(one["ua"]["difference"] > 0 for one in found)
+    assert compare.main([str(path), "--compare", "after-5:scratch"]) == 1
+    assert "--compare: no stage 'scratch' in these files; expected some of scratch-5, after-5" in capsys.readouterr().err
+    for wrong in ("after-5", "a:b:c", "a:a", "a:"):
+        with pytest.raises(SystemExit):
+            compare.main([str(path), "--compare", wrong])
+        assert "expected pairs of two stages such as joint:pooled" in capsys.readouterr().err
+
+
 def test_several_sources_are_compared_together_too_each_counting_alike(tmp_path, capsys):
     names, facts = ("stage", "source", *NEEDED), {"emodb/audio": (0.8, 6), "savee/audio": (0.7, 4)}
     rows = {stage: [] for stage in ("joint", "pooled")}
