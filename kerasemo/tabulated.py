@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kerasemo.cells import spelt, spent
+from pipelines.corpora.clip import counted
 
 COLUMNS = (
     *("experiment", "protocol", "side", "stage", "kind", "source", "trained_on", "level", "n", "networks", "folds", "seeds"),
@@ -184,11 +185,11 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
     if document["comparisons"]:
         made = sum("refused" not in one for one in document["comparisons"])
         yield "A difference is the mean over the speakers of those of their own scores, not of the pooled scores."
-        yield f"p, Holm: corrected for the {made} comparisons of this table, those of UA and those of WA apart."
+        yield f"p, Holm: corrected for the {counted(made, 'comparison')} of this table, those of UA and those of WA apart."
     for row in document["rows"]:
         if row["level"] in CLIPS and row["different_clips"] < row["n"]:
-            counted = f"{row['different_clips']} clips, of which some are on this side of several folds: n counts each time"
-            yield f"{row['stage']}, {row['source']}: {counted}"
+            often = f"{row['different_clips']} clips, of which some are on this side of several folds: n counts each time"
+            yield f"{row['stage']}, {row['source']}: {often}"
         if row["stamps"] and row["level"] in CLIPS:
             yield f"{row['stage']}, {row['source']}: {'; '.join(row['stamps'])}"
     for stage, sources in document["not_scored"].items():
