@@ -43,6 +43,14 @@ CASES = [
     *((kind, feature) for kind in ("supervised", "joint") for feature in ("mixed", "balanced", "mixed parts")),
     ("joint of three", "mixed parts"),
 ]
+QUICK = [
+    *((kind, "plain") for kind in KINDS),
+    *(("joint", feature) for feature in ("dropout", "clipped", "decay", "average", "frozen", "Adam", "bfloat16", "balanced")),
+    *(("joint of three", feature) for feature in ("parts", "all", "heads", "mixed parts")),
+    *(("supervised", feature) for feature in ("parts", "all", "mixed")),
+    *(("contrastive", feature) for feature in ("dropout", "hard")),
+]
+"""Every kind and every feature once or twice; the others of CASES are for `pytest -m endurance`."""
 FITTED = [("supervised", "all"), ("contrastive", "dropout"), ("joint of three", "heads")]
 MEASURED = ("supervised", "contrastive", "joint of three")
 PLANTED = [("reduced by hand", "plain"), ("clipped by the optimiser", "plain")]
@@ -149,7 +157,7 @@ def train(strategy, kind: str, feature: str, *, fitted: bool = False) -> dict[st
             values = strategy.run(function, args=(batch,))
             return {name: strategy.reduce("MEAN", value, axis=None) for name, value in values.items()}
 
-        return tf.function(everywhere if strategy else function, jit_compile=(kind, feature) == ("joint", "all") and not strategy)
+        return tf.function(everywhere if strategy else function, jit_compile=(kind, feature) == ("supervised", "all") and not strategy)
 
     step = compiled(model.step)
     for number, batch in enumerate(batches.as_numpy_iterator(), start=1):
@@ -164,13 +172,13 @@ def train(strategy, kind: str, feature: str, *, fitted: bool = False) -> dict[st
     return found
 
 
-def main(devices: str, out: str) -> None:
+def main(devices: str, out: str, which: str) -> None:
     from kerasemo.devices import strategy_for
 
     strategy = strategy_for({"one": 1, "two": 2}[devices])
     assert (strategy.num_replicas_in_sync if strategy else 1) == (1 if devices == "one" else 2)
     arrays = {}
-    for case in [*CASES, *PLANTED]:
+    for case in [*{"quick": QUICK, "all": CASES}[which], *PLANTED]:
         arrays |= {f"{' '.join(case)}: {name}": value for name, value in train(strategy, *case).items()}
     for case in FITTED:
         arrays |= {f"{' '.join(case)} fitted: {name}": value for name, value in train(strategy, *case, fitted=True).items()}

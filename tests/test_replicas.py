@@ -10,18 +10,37 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from replica_steps import CASES, CLIP, FITTED, KINDS, MEASURED, RATE, STEPS, TOLERANCES
+from replica_steps import CASES, CLIP, FITTED, KINDS, MEASURED, QUICK, RATE, STEPS, TOLERANCES
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def marked(cases):
+    """Return cases as parameters: those that are not among QUICK are for `pytest -m endurance`."""
+    return [pytest.param(*case, marks=[] if case in QUICK else pytest.mark.endurance) for case in cases]
+
+
+def kinds(feature: str, *names: str):
+    """Return kinds as parameters of a test of one feature, marked likewise."""
+    return [pytest.param(name, marks=[] if (name, feature) in QUICK else pytest.mark.endurance) for name in names]
+
+
+def test_the_quick_cases_have_every_kind_and_every_feature():
+    assert set(QUICK) < set(CASES) and len(set(QUICK)) == len(QUICK)
+    for place in (0, 1):
+        assert {case[place] for case in QUICK} == {case[place] for case in CASES}
+    assert set(FITTED) <= set(QUICK) and {(kind, "plain") for kind in MEASURED} <= set(QUICK)
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Every case, by devices: the npz of a process each."""
+def trained(tmp_path_factory, request):
+    """Every case that is asked for, by devices: the npz of a process each."""
+    everything = any(item.path == request.path and item.get_closest_marker("endurance") for item in request.session.items)
     folder = tmp_path_factory.mktemp("replicas")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
     commands = {
-        devices: [sys.executable, ROOT / "tests" / "replica_steps.py", devices, folder / f"{devices}.npz"] for devices in ("one", "two")
+        devices: [sys.executable, ROOT / "tests" / "replica_steps.py", devices, folder / f"{devices}.npz", "all" if everything else "quick"]
+        for devices in ("one", "two")
     }
     options = {"stderr": subprocess.PIPE, "text": True, "env": environment}
     processes = {devices: subprocess.Popen(command, **options) for devices, command in commands.items()}
@@ -46,7 +65,7 @@ def moved(arrays, kind: str, feature: str, step: int) -> dict[str, np.ndarray]:
     return {name: after[name] - before[name] for name in after}
 
 
-@pytest.mark.parametrize(("kind", "feature"), CASES)
+@pytest.mark.parametrize(("kind", "feature"), marked(CASES))
 def test_two_replicas_equal_one_device(trained, kind, feature):
     """Weights, the optimiser's state (with the averages of the weights) and every value, after each step."""
     one, two = (of(trained[devices], kind, feature) for devices in ("one", "two"))
@@ -54,7 +73,7 @@ def test_two_replicas_equal_one_device(trained, kind, feature):
     assert difference(one, two) < TOLERANCES.get(feature, 1e-6)
 
 
-@pytest.mark.parametrize(("kind", "feature"), CASES)
+@pytest.mark.parametrize(("kind", "feature"), marked(CASES))
 def test_the_steps_that_are_compared_train(trained, kind, feature):
     """Else equality would say nothing: every step moves the weights, and every feature moves them elsewhere than without it."""
     for step in range(1, STEPS + 1):
@@ -72,7 +91,7 @@ def test_fit_makes_the_same_steps(trained, kind, feature):
     assert {f"{STEPS} value loss", f"{STEPS} weight head/kernel"} <= fitted.keys()
 
 
-@pytest.mark.parametrize("kind", ["supervised", "contrastive", "joint", "joint of three"])
+@pytest.mark.parametrize("kind", kinds("parts", "supervised", "contrastive", "joint", "joint of three"))
 def test_parts_of_a_batch_make_the_step_of_the_whole(trained, kind):
     """Also where a part is one pair of three sources: each source has another share of it."""
     for devices in ("one", "two"):
@@ -80,7 +99,7 @@ def test_parts_of_a_batch_make_the_step_of_the_whole(trained, kind):
         assert difference(parts, {name: of(trained["one"], kind, "plain")[name] for name in parts}) < 1e-6
 
 
-@pytest.mark.parametrize("kind", ["supervised", "joint"])
+@pytest.mark.parametrize("kind", kinds("clipped", "supervised", "joint"))
 @pytest.mark.parametrize("devices", ["one", "two"])
 def test_the_norm_of_all_gradients_together_is_clipped(trained, devices, kind):
     """SGD moves the weights by the rate times the gradients, whose norm without clipping is larger on every step."""
@@ -90,7 +109,7 @@ def test_the_norm_of_all_gradients_together_is_clipped(trained, devices, kind):
         assert clipped == pytest.approx(RATE * CLIP, rel=1e-3) and plain > 1.5 * clipped
 
 
-@pytest.mark.parametrize("kind", ["supervised", "joint"])
+@pytest.mark.parametrize("kind", kinds("frozen", "supervised", "joint"))
 @pytest.mark.parametrize("devices", ["one", "two"])
 def test_frozen_layers_stay_and_weight_decay_does_not_wear_them(trained, devices, kind):
     for step in range(1, STEPS + 1):
@@ -98,7 +117,7 @@ def test_frozen_layers_stay_and_weight_decay_does_not_wear_them(trained, devices
         assert {name for name, change in changes.items() if change.any()} == {"features/kernel", "features/bias"}
 
 
-@pytest.mark.parametrize("kind", ["supervised", "joint"])
+@pytest.mark.parametrize("kind", kinds("average", "supervised", "joint"))
 def test_the_average_is_that_of_the_weights_after_each_step(trained, kind):
     arrays, average = of(trained["two"], kind, "average"), None
     for step in range(1, STEPS + 1):
