@@ -8,11 +8,13 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kerasemo.answered import Kept
 from pipelines.cli import Parser, run_main
 from pipelines.spec import EMOTIONS, InputError
+
+if TYPE_CHECKING:
+    from kerasemo.answered import Kept
 
 
 def compare(files: Sequence[tuple[Path, str]], pairs: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def compare(files: Sequence[tuple[Path, str]], pairs: Sequence[tuple[str, str]] 
     return {"rows": rows, "comparisons": pooled.corrected(comparisons), "not_scored": {}}
 
 
-def _named(files: Sequence[tuple[Path, str]]) -> dict[tuple[str, str], Kept]:
+def _named(files: Sequence[tuple[Path, str]]) -> dict[tuple[str, str], "Kept"]:
     """Return what files hold by stage and source; of a stage that is in several files the name has that of the file, too."""
     from kerasemo import answered
 
@@ -79,13 +81,13 @@ def _named(files: Sequence[tuple[Path, str]]) -> dict[tuple[str, str], Kept]:
     }
 
 
-def _stamps(kept: Kept) -> list[str]:
+def _stamps(kept: "Kept") -> list[str]:
     if kept.side == "validation":
         return ["the validation side, on which the epoch was chosen: a little too high", *kept.stamps]
     return list(kept.stamps)
 
 
-def _differences(one: Kept, other: Kept, *, emotions: Sequence[str]) -> dict[str, Any]:
+def _differences(one: "Kept", other: "Kept", *, emotions: Sequence[str]) -> dict[str, Any]:
     """Return `pooled.differences`; refused where sides or protocols are known and differ. Where one file names no speakers, those of the
     other count."""
     from kerasemo import pooled
