@@ -1,5 +1,6 @@
 """Where the corpora are, and media that tests synthesise."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -46,10 +47,20 @@ def command():
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory) -> Path:
-    """The folder of a bundle exported from a tiny trained run, `toy/`, beside `run/` and `records/`; not to be changed."""
+    """The folder of a bundle exported from a tiny trained run, `toy/`, beside `run/` and `records/`; not to be changed.
+
+    Processes of pytest-xdist share one: the first makes it, and the others wait, instead of a minute's work each.
+    """
     from bundles import make_bundle
 
-    return make_bundle(tmp_path_factory.mktemp("exported"))
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            (folder / "made").write_text(str(make_bundle(folder / str(os.getpid()))))
+    return Path((folder / "made").read_text())
 
 
 @pytest.fixture(scope="session")
