@@ -44,6 +44,7 @@ def document() -> dict:
         "low": -0.02,
         "high": 0.12,
         "p": 0.25,
+        "p_holm": 0.5,
         "method": "sign-flip over 3 speakers, exact; t interval",
         "speakers": {},
     }
@@ -97,7 +98,7 @@ def test_markdown_says_the_same_beside_what_others_reach(document):
     assert "| joint | ravdess/audio | clip | 40 | 82.6 |" in text and "| 55.0 | 33.3 | no stage |" in text
     assert "| joint | **82.6** | 82.6 / 55.0 | 82.6 |" in text
     assert "| listeners | the same clips | 93.0 | 94.0 |" in text and "| chance |  | 50.0 |" in text
-    assert "| joint − alone | emodb/audio | UA | +5.0 | -2.0 to 12.0 | 0.25 |" in text
+    assert "| joint − alone | emodb/audio | UA | +5.0 | -2.0 to 12.0 | 0.25 | 0.5 |" in text
     assert "- look 1 at the test side; there were 1 in this run folder:" in text
     assert "- joint, emodb/audio: 30 clips, of which some are on this side of several folds: n counts each time" in text
     assert "- FAILED: alone, fold 1, seed 0: loss <nan>" in text and "- joint, fer/visual: not scored: the network" in text
