@@ -62,9 +62,9 @@ def of_file(path: Path, arguments: argparse.Namespace) -> dict[str, dict[tuple[i
 
 def emotions_of(pool: "Pool") -> tuple[str, ...]:
     """Return the emotions that the clips have, in order."""
-    from pipelines.spec import EMOTIONS
+    from pipelines.spec import EMOTIONS, in_order
 
-    return tuple(emotion for number, emotion in enumerate(EMOTIONS) if number in pool.labels)
+    return tuple(in_order(EMOTIONS[label] for label in pool.labels))
 
 
 def print_scores(pool: "Pool") -> None:

@@ -86,9 +86,9 @@ def answers_of_fold(features: np.ndarray, labels: np.ndarray, clips: list, *, n_
 
 def measured(arguments: argparse.Namespace, source: str, protocol: str) -> list[dict]:
     """Return the scores of both rows over the clips of all folds, and write what was answered."""
-    from kerasemo import answered, intervals, metrics, scores, splits
+    from kerasemo import answered, intervals, metrics, splits
     from pipelines import records
-    from pipelines.spec import EMOTIONS
+    from pipelines.spec import EMOTIONS, in_order
 
     corpus = source.partition("/")[0]
     sets = {f"{corpus}/{path.name}": records.read_manifest(path)["clips"] for path in records.find_sets(arguments.records / corpus)}
@@ -98,7 +98,7 @@ def measured(arguments: argparse.Namespace, source: str, protocol: str) -> list[
     features = features[[row["id"] in chosen for row in rows]].astype(np.float64)
     rows = [row for row in rows if row["id"] in chosen]
     index_of = {row["id"]: index for index, row in enumerate(rows)}
-    speakers, emotions = np.array([row["speaker"] for row in rows]), scores.in_order({row["emotion"] for row in rows})
+    speakers, emotions = np.array([row["speaker"] for row in rows]), in_order({row["emotion"] for row in rows})
     labels, fold_of = np.array([emotions.index(row["emotion"]) for row in rows]), np.full(len(rows), -1)
     found = []
     for name, inputs in {"none": features, "speaker": standardised_by(speakers, features)}.items():
@@ -117,7 +117,7 @@ def measured(arguments: argparse.Namespace, source: str, protocol: str) -> list[
         said = np.array([EMOTIONS.index(emotion) for emotion in emotions])[np.stack([labels, answers])]
         pool = answered.of_answers(list(zip(fold_of.tolist(), index_of, strict=True)), speakers.tolist(), said[0], said[1:])
         name = f"{source.replace('/', '-')}-{protocol}-{name}{'-refitted' * arguments.refit}.csv"
-        kept = answered.Kept(pool, tuple(emotions), "test", protocol, (NORMALIZATIONS[table["normalization"]],))
+        kept = answered.Kept(pool, tuple(emotions), "test", protocol, (f"normalisation: {NORMALIZATIONS[table['normalization']]}",))
         answered.write(arguments.out / name, {("openSMILE + SVM", source): kept})
     return found
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.spec import EMOTIONS, InputError, canonical_emotion
+from pipelines.spec import EMOTIONS, InputError, canonical_emotion, in_order
 
 NEEDED = ("id", "speaker", "emotion", "answer")
 """The columns that a file of answers must have, in any order."""
@@ -133,9 +133,8 @@ def read(path: Path) -> dict[tuple[str, str], Kept]:
         InputError: No such file, no CSV of such columns, an emotion that is none, a clip twice, or networks of one stage that
             were not asked about the same clips.
     """
-    places: dict[tuple[str, str], dict[tuple[str, int], list[_Row]]] = {}
+    places: dict[tuple[str, str], dict[tuple[str, int], dict[tuple[int, str], _Row]]] = {}
     facts: dict[tuple[str, str], tuple[str, ...]] = {}
-    there = set()
     for line, row in _rows(path):
         place = (row.get("stage") or path.stem, row.get("source", ""))
         said = tuple(row.get(name, "") for name in ("side", "protocol", "among", "stamps"))
@@ -144,21 +143,21 @@ def read(path: Path) -> dict[tuple[str, str], Kept]:
                 f"{path}, line {line}: another side, protocol, among or stamps than in the rows before; keep what differs apart"
             )
         seed, fold = (_number(path, line, name, row.get(name) or "0") for name in ("seed", "fold"))
-        network, clip = (row.get("network", ""), seed), (fold, row["id"])
-        if (place, network, clip) in there:
+        own = places.setdefault(place, {}).setdefault((row.get("network", ""), seed), {})
+        if (fold, row["id"]) in own:
             raise InputError(
                 f"{path}, line {line}: clip {row['id']!r} for the second time; expected one answer of each network to a clip (columns "
                 "seed or network tell networks apart, fold the folds in which a clip is asked)"
             )
-        there.add((place, network, clip))
         label, answer = (_index(path, line, name, row[name]) for name in ("emotion", "answer"))
         without = _index(path, line, name, row[name]) if row.get(name := "answer_without_corpus") else -1
-        places.setdefault(place, {}).setdefault(network, []).append(_Row(clip, row["speaker"], label, answer, without, line))
+        own[fold, row["id"]] = _Row(row["speaker"], label, answer, without, line)
     return {place: _kept(path, place, networks, facts[place]) for place, networks in places.items()}
 
 
 class _Row(NamedTuple):
-    clip: tuple[int, str]
+    """What a row says of its clip."""
+
     speaker: str
     label: int
     answer: int
@@ -207,32 +206,29 @@ def _number(path: Path, line: int, column: str, text: str) -> int:
     return int(text)
 
 
-def _kept(path: Path, place: tuple[str, str], networks: Mapping[tuple[str, int], Sequence[_Row]], facts: Sequence[str]) -> Kept:
-    """Return the pool of some networks, the clips in the order of the first."""
+def _kept(
+    path: Path, place: tuple[str, str], networks: Mapping[tuple[str, int], Mapping[tuple[int, str], _Row]], facts: Sequence[str]
+) -> Kept:
+    """Return the pool of some networks, by (network, seed), the clips, (fold, id), in the order of the first."""
     (first, clips), *others = networks.items()
     for name, own in others:
-        if {row[:3] for row in own} != {row[:3] for row in clips}:
+        if own.keys() != clips.keys() or any(own[clip][:2] != row[:2] for clip, row in clips.items()):
             of = " of ".join(filter(None, place))
             raise InputError(
                 f"{path}: two networks ({of}; seeds {first[1]} and {name[1]}) were not asked about the same clips of the same folds, "
                 "speakers and emotions; keep each kind of network in a file, or a stage, of its own"
             )
-    unnamed = [row.line for row in clips if not row.speaker]
+    unnamed = [row.line for row in clips.values() if not row.speaker]
     if 0 < len(unnamed) < len(clips):
         raise InputError(f"{path}, line {unnamed[0]}: no speaker, where other clips have one; name the speaker of every clip, or of none")
-    said = [{row.clip: row for row in own} for own in networks.values()]
-    answers = np.array([[own[row.clip].answer for row in clips] for own in said])
-    there = {row.label for row in clips} | set(answers.flat)
+    answers, without = (
+        np.array([[getattr(own[clip], name) for clip in clips] for own in networks.values()]) for name in ("answer", "without")
+    )
     side, protocol, among, stamps = facts
     if unknown := [name for name in among.split() if name not in EMOTIONS]:
         raise InputError(f"{path}: among {unknown[0]!r}; expected some of {', '.join(EMOTIONS)} with spaces between them")
-    pool = of_answers(
-        [row.clip for row in clips],
-        [row.speaker for row in clips],
-        np.array([row.label for row in clips]),
-        answers,
-        seeds=[seed for _, seed in networks],
-        without_corpus=np.array([[own[row.clip].without for row in clips] for own in said]),
-    )
-    emotions = tuple(name for index, name in enumerate(EMOTIONS) if (name in among.split() if among else index in there))
-    return Kept(pool, emotions, side, protocol, tuple(filter(None, stamps.split("; "))))
+    labels = np.array([row.label for row in clips.values()])
+    speakers, seeds = [row.speaker for row in clips.values()], [seed for _, seed in networks]
+    pool = of_answers(list(clips), speakers, labels, answers, seeds=seeds, without_corpus=without)
+    emotions = in_order(among.split() or (EMOTIONS[index] for index in {*labels, *answers.flat}))
+    return Kept(pool, tuple(emotions), side, protocol, tuple(filter(None, stamps.split("; "))))

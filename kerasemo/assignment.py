@@ -7,9 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from kerasemo import data, devices, scores
+from kerasemo import data, devices
 from kerasemo.config import Network, Stage
-from pipelines.spec import EMOTIONS, InputError
+from pipelines.spec import EMOTIONS, InputError, in_order
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ def check_sides(work: Assignment) -> None:
                 problems.append(f"{part.source.name}: {names}, so nothing can be scored; take another fold or build more of the corpus")
     for part in work.sides["train"]:
         trained = {EMOTIONS[label] for label in part.labels}
-        missing = scores.in_order({row["emotion"] for row in part.source.rows} - trained)
+        missing = in_order({row["emotion"] for row in part.source.rows} - trained)
         if trained and missing:
             names = f"no clip of {', '.join(missing)} on the train side {where}, though the corpus has some"
             problems.append(f"{part.source.name}: {names}; take another fold or build more of the corpus")

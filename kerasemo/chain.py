@@ -10,13 +10,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from kerasemo import data, devices, runs, scores, splits
+from kerasemo import data, devices, runs, splits
 from kerasemo.assignment import Assignment
 from kerasemo.config import Experiment, Stage
 from kerasemo.holdings import Holdings, raise_all, side_of
 from kerasemo.settings import keyed
 from kerasemo.training import Training
-from pipelines.spec import EMOTIONS, InputError
+from pipelines.spec import EMOTIONS, InputError, in_order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,7 +241,7 @@ class Chain:
         emotions = set(self._emotions(parent)) if parent else set()
         for name in stage.sources:
             emotions |= {EMOTIONS[label] for label in side_of(self.source(name), self._sides, "train").labels}
-        return scores.in_order(emotions)
+        return in_order(emotions)
 
     def _training(self, stage: Stage, strategy: tf.distribute.Strategy | None, choice: devices.Choice) -> Training:
         parent, key = self._parent(stage), self.key(stage)

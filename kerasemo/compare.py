@@ -6,15 +6,15 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.cli import Parser, run_main
-from pipelines.spec import EMOTIONS, InputError
+from pipelines.cli import Parser, name_pairs, run_main
+from pipelines.spec import EMOTIONS, InputError, in_order
 
 if TYPE_CHECKING:
-    from kerasemo.answered import Kept
+    from kerasemo.answered import Kept, Pool
 
 
 def compare(files: Sequence[tuple[Path, str]], pairs: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def compare(files: Sequence[tuple[Path, str]], pairs: Sequence[tuple[str, str]] 
     named = _named(files)
     rows = []
     for (stage, source), kept in named.items():
-        there = [name for index, name in enumerate(EMOTIONS) if index in kept.pool.labels or name in kept.emotions]
+        there = in_order({*kept.emotions, *(EMOTIONS[label] for label in kept.pool.labels)})
         place = {"stage": stage, "source": source, "level": "clip", "side": kept.side, "protocol": kept.protocol, "stamps": _stamps(kept)}
         rows.append(place | pooled.score(kept.pool, shared=kept.emotions, corpus=there))
     comparisons = []
@@ -47,19 +47,25 @@ def compare(files: Sequence[tuple[Path, str]], pairs: Sequence[tuple[str, str]] 
     if unknown := [name for pair in pairs for name in pair if name not in stages]:
         raise InputError(f"--compare: no stage {unknown[0]!r} in these files; expected some of {', '.join(stages)}")
     for first, other in pairs or [(stages[0], other) for other in stages[1:]]:
-        own, theirs = ({source for stage, source in named if stage == name} for name in (first, other))
-        found = []
-        for one, beside in _couples(own, theirs):
-            both = named[first, one], named[other, beside]
-            shared = [name for name in both[0].emotions if name in both[1].emotions]
-            entry = {"stages": [first, other], "source": one or beside, "emotions": shared}
-            found.append(entry | _differences(*both, emotions=shared))
-        if not found:
-            sources = " and ".join(", ".join(map(repr, sorted(of))) for of in (own, theirs))
-            reason = f"no source that both were asked about ({sources}); a column source says which each is of"
-            found = [{"stages": [first, other], "source": "", "refused": reason}]
+        found = _compared(named, first, other)
         comparisons += found + pooled.together(found)
     return {"rows": rows, "comparisons": pooled.corrected(comparisons), "not_scored": {}}
+
+
+def _compared(named: Mapping[tuple[str, str], "Kept"], first: str, other: str) -> list[dict[str, Any]]:
+    """Return the comparison of two stages on each source that both have; one that is refused where there is none."""
+    own, theirs = ({source for stage, source in named if stage == name} for name in (first, other))
+    found = []
+    for one, beside in _couples(own, theirs):
+        both = named[first, one], named[other, beside]
+        shared = in_order(set(both[0].emotions) & set(both[1].emotions))
+        entry = {"stages": [first, other], "source": one or beside, "emotions": shared}
+        found.append(entry | _differences(*both, emotions=shared))
+    if found:
+        return found
+    sources = " and ".join(", ".join(map(repr, sorted(of))) for of in (own, theirs))
+    reason = f"no source that both were asked about ({sources}); a column source says which each is of"
+    return [{"stages": [first, other], "source": "", "refused": reason}]
 
 
 def _named(files: Sequence[tuple[Path, str]]) -> dict[tuple[str, str], "Kept"]:
@@ -96,13 +102,16 @@ def _differences(one: "Kept", other: "Kept", *, emotions: Sequence[str]) -> dict
         values = [getattr(kept, name) for kept in (one, other)]
         if all(values) and values[0] != values[1]:
             return {"refused": f"another {name}: {' and '.join(values)}; compare answers of the same"}
-    pools = [one.pool, other.pool]
-    for nameless, known in ((0, 1), (1, 0)):
-        if not any(pools[nameless].speakers):
-            speakers = {clip: who for (_, clip), who in zip(pools[known].clips, pools[known].speakers, strict=True)}
-            given = tuple(speakers.get(clip, "") for _, clip in pools[nameless].clips)
-            pools[nameless] = dataclasses.replace(pools[nameless], speakers=given)
+    pools = _with_speakers(one.pool, of=other.pool), _with_speakers(other.pool, of=one.pool)
     return pooled.differences(*pools, emotions=emotions)
+
+
+def _with_speakers(pool: "Pool", *, of: "Pool") -> "Pool":
+    """Return a pool, with the speakers of another where it names none."""
+    if any(pool.speakers):
+        return pool
+    speakers = {clip: who for (_, clip), who in zip(of.clips, of.speakers, strict=True)}
+    return dataclasses.replace(pool, speakers=tuple(speakers.get(clip, "") for _, clip in pool.clips))
 
 
 def _couples(one: set[str], other: set[str]) -> list[tuple[str, str]]:
@@ -134,8 +143,7 @@ def pairs(text: str) -> tuple[tuple[str, str], ...]:
     >>> pairs("joint:pooled,after:scratch")
     (('joint', 'pooled'), ('after', 'scratch'))
     """
-    found = tuple(tuple(pair.split(":")) for pair in text.split(","))
-    if all(len(pair) == 2 and all(pair) and pair[0] != pair[1] for pair in found):
+    if (found := name_pairs(text)) is not None:
         return found
     raise argparse.ArgumentTypeError(f"expected pairs of two stages such as joint:pooled; received {text!r}")
 

@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasemo import data, scores, splits
+from kerasemo import data, splits
 from kerasemo.settings import numbered
 from pipelines import records
-from pipelines.spec import InputError
+from pipelines.spec import InputError, in_order
 
 
 def corpora_of(sources: Iterable[str]) -> set[str]:
@@ -62,7 +62,7 @@ class Holdings:
         self.sources = tuple(sources)
         self.rows = rows_by_source(folder, sources)
         self.emotions = {
-            source: scores.in_order(
+            source: in_order(
                 row["emotion"] for other in self.rows if corpora_of([other]) == corpora_of([source]) for row in self.rows[other]
             )
             for source in sources

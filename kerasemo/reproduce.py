@@ -13,7 +13,7 @@ from kerasemo.config import read_experiment
 from kerasemo.folders import check_records
 from kerasemo.settings import Experiment
 from kerasemo.train import PROTOCOLS
-from pipelines.cli import Parser, load_tensorflow, positive_int, run_main
+from pipelines.cli import Parser, load_tensorflow, name_pairs, positive_int, run_main
 from pipelines.spec import InputError
 
 
@@ -135,8 +135,8 @@ def pairs(text: str) -> tuple[tuple[str, str], ...]:
     >>> pairs("joint:pooled,joint:voice+face")
     (('joint', 'pooled'), ('joint', 'voice+face'))
     """
-    found = tuple(tuple(part.split(":")) for part in text.split(","))
-    if all(len(pair) == 2 and pair[0] != pair[1] and all(all(side.split("+")) for side in pair) for pair in found):
+    found = name_pairs(text)
+    if found is not None and all(all(side.split("+")) for pair in found for side in pair):
         return found
     expected = "pairs of two stages such as joint:pooled, or of several for a source each, joint:voice+face"
     raise argparse.ArgumentTypeError(f"expected {expected}; received {text!r}")

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kerasemo import calibration, matching, metrics
 from kerasemo.data import Side, Source
-from pipelines.spec import DOMAINS, EMOTIONS
+from pipelines.spec import DOMAINS, EMOTIONS, in_order
 
 ITEMS_AT_ONCE = 256
 
@@ -73,12 +73,6 @@ def network_outputs(model: keras.Model, image: tf.Tensor, domain: tf.Tensor | in
 def emotion_mask(emotions: Sequence[str]) -> np.ndarray:
     """Return bool [10]: which of EMOTIONS are named."""
     return np.isin(EMOTIONS, list(emotions))
-
-
-def in_order(emotions: Iterable[str]) -> list[str]:
-    """Return some emotions in the order of EMOTIONS."""
-    named = set(emotions)
-    return [emotion for emotion in EMOTIONS if emotion in named]
 
 
 def clip_probabilities(logits: np.ndarray, clip_of: np.ndarray, emotions: Sequence[str]) -> np.ndarray:

@@ -9,12 +9,11 @@ from kerasemo import listeners, looks, pooled, published, runs
 from kerasemo.answered import Answers, Pool
 from kerasemo.cells import spelt
 from kerasemo.holdings import Holdings, corpora_of
-from kerasemo.scores import in_order
 from kerasemo.settings import Stage
 from kerasemo.sweep import Sweep
 from pipelines import records
 from pipelines.corpora.clip import counted
-from pipelines.spec import InputError
+from pipelines.spec import InputError, in_order
 
 LISTENED = "emodb/audio"
 """The source whose listeners' rates are known."""

@@ -90,6 +90,16 @@ def load_tensorflow() -> None:
             del os.environ["TF_CPP_MIN_LOG_LEVEL"]  # read once by tensorflow; a command that is started is to choose for itself
 
 
+def name_pairs(text: str) -> tuple[tuple[str, str], ...] | None:
+    """Return the pairs of different names in a text, None where it is no such text.
+
+    >>> name_pairs("joint:pooled,joint:alone"), name_pairs("joint:joint")
+    ((('joint', 'pooled'), ('joint', 'alone')), None)
+    """
+    found = tuple(tuple(part.split(":")) for part in text.split(","))
+    return found if all(len(pair) == 2 and all(pair) and pair[0] != pair[1] for pair in found) else None
+
+
 def positive_int(text: str) -> int:
     """Parse a whole number of at least 1 (an argparse type)."""
     value = int(text) if text.isdigit() and len(text) < 10 else 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 EMOTIONS = (
     "anger",
@@ -48,6 +49,16 @@ def canonical_emotion(name: str) -> str | None:
     """
     name = name.strip().lower()
     return name if name in EMOTIONS else SYNONYMS.get(name)
+
+
+def in_order(emotions: Iterable[str]) -> list[str]:
+    """Return some emotions in the order of EMOTIONS.
+
+    >>> in_order({"surprise", "anger"})
+    ['anger', 'surprise']
+    """
+    named = set(emotions)
+    return [emotion for emotion in EMOTIONS if emotion in named]
 
 
 def spaced_indices(number: int, count: int) -> list[int]:

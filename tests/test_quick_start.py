@@ -31,7 +31,9 @@ def test_every_verb_and_option_of_the_readme_is_one_that_exists(command):
 
 @pytest.mark.parametrize("name", ["README.md", "docs/results.md", "benchmarks/README.md"])
 def test_links_lead_to_files_and_headings_that_are_there(name):
-    for target, heading in re.findall(r"\]\(((?!https?:)[^)#\s]*)(?:#([^)\s]+))?\)", (ROOT / name).read_text(encoding="utf-8")):
+    links = re.findall(r"\]\(((?!https?:)[^)#\s]*)(?:#([^)\s]+))?\)", (ROOT / name).read_text(encoding="utf-8"))
+    assert links
+    for target, heading in links:
         path = (ROOT / name).parent / target if target else ROOT / name
         assert path.exists(), target
         if heading:

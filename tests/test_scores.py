@@ -10,7 +10,7 @@ from sources import SIZE, random_source, whole
 from kerasemo import data, metrics, plans, scores
 from kerasemo.config import Network
 from kerasemo.model import build_network
-from pipelines.spec import EMOTIONS, Spec
+from pipelines.spec import EMOTIONS, Spec, in_order
 
 ANGER, CALM, FEAR, SADNESS = (EMOTIONS.index(name) for name in ("anger", "calm", "fear", "sadness"))
 
@@ -243,7 +243,7 @@ def test_pair_auc_of_embeddings_that_are_right_or_wrong_throughout(apart, expect
 
 
 def test_emotions_are_told_in_their_own_order():
-    assert scores.in_order({"surprise", "anger", "fear"}) == ["anger", "fear", "surprise"]
-    assert scores.in_order(iter(["sadness", "calm"])) == ["calm", "sadness"]
+    assert in_order({"surprise", "anger", "fear"}) == ["anger", "fear", "surprise"]
+    assert in_order(iter(["sadness", "calm"])) == ["calm", "sadness"]
     assert random_source("a/visual", ("surprise", "anger", "surprise")).emotions == ["anger", "surprise"]
     assert np.flatnonzero(scores.emotion_mask(["fear", "anger"])).tolist() == [ANGER, FEAR]
