@@ -16,6 +16,19 @@ CORPORA = Path(os.environ.get("KERASEMO_CORPORA", ROOT.parent / "shared" / "corp
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest-xdist's processes ignore it, and so would what tests start and interrupt
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+LONGEST = ("quick_start", "resume", "crew", "several_machines", "tutorial", "replicas", "memory", "serving")
+"""Files whose tests take a minute or more, begun first, so that no process of pytest-xdist is left with one of them at the end."""
+
+
+def pytest_configure(config) -> None:
+    if hasattr(config.option, "loadscopereorder"):  # of pytest-xdist, which would begin with the file of most tests
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items) -> None:
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
 
 @pytest.fixture(scope="session")
 def corpora() -> Path:

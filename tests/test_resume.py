@@ -34,7 +34,10 @@ STAGES = {
         **RECIPE,
     },
 }
-KINDS = ("pretrain", "transfer", "contrastive", "joint")
+BEFORE = {"pretrain": (), "transfer": ("pretrain",), "contrastive": ("pretrain", "transfer"), "joint": ("pretrain", "transfer")}
+"""Each stage with those that it starts from."""
+QUICK = ("transfer", "joint")
+"""Killed twice by default: one of one source and one of two, with everything that a stage may have."""
 
 
 def main(run: str, records: str, experiment: str, stage: str, kill_at: str) -> None:
@@ -107,19 +110,23 @@ def given(tmp_path_factory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def whole(given, tmp_path_factory) -> Path:
-    """A run in which every stage was let be."""
+def whole(given, tmp_path_factory):
+    """A function that returns a run in which a stage and those that it starts from were let be."""
     run = tmp_path_factory.mktemp("whole")
-    for stage in KINDS:
-        finished = train_stage(run, given, stage)
-        assert finished.returncode == 0, finished.stderr[-3000:]
-    return run
+
+    def with_stage(stage: str) -> Path:
+        for name in (*BEFORE[stage], stage):
+            if not (run / name / "moments").exists():
+                finished = train_stage(run, given, name)
+                assert finished.returncode == 0, finished.stderr[-3000:]
+        return run
+
+    return with_stage
 
 
 def killed_and_resumed(whole: Path, given, stage: str, folder: Path, seeds) -> None:
-    before = {"transfer": ["pretrain"], "contrastive": ["pretrain", "transfer"], "joint": ["pretrain", "transfer"]}.get(stage, [])
     moments = int((whole / stage / "moments").read_text())
-    for name in before:
+    for name in BEFORE[stage]:
         folder.mkdir(exist_ok=True)
         with contextlib.suppress(FileExistsError):
             (folder / name).symlink_to(whole / name)
@@ -137,16 +144,16 @@ def killed_and_resumed(whole: Path, given, stage: str, folder: Path, seeds) -> N
     assert ours == theirs
 
 
-@pytest.mark.parametrize("stage", KINDS)
+@pytest.mark.parametrize("stage", [stage if stage in QUICK else pytest.param(stage, marks=pytest.mark.endurance) for stage in STAGES])
 def test_two_kills_change_nothing(whole, given, tmp_path, stage):
-    killed_and_resumed(whole, given, stage, tmp_path / "run", range(2))
+    killed_and_resumed(whole(stage), given, stage, tmp_path / "run", range(2))
 
 
 @pytest.mark.endurance
 @pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("stage", KINDS)
+@pytest.mark.parametrize("stage", STAGES)
 def test_twenty_kills_change_nothing(whole, given, tmp_path, stage, seed):
-    killed_and_resumed(whole, given, stage, tmp_path / "run", (100 + 2 * seed, 101 + 2 * seed))
+    killed_and_resumed(whole(stage), given, stage, tmp_path / "run", (100 + 2 * seed, 101 + 2 * seed))
 
 
 if __name__ == "__main__":
