@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ def compare(files: Sequence[tuple[Path, str]], pairs: Sequence[tuple[str, str]] 
 
     Args:
         files: CSV files, see `kerasemo.answered.read`, each with the stage to take of it; none: all of the file.
-        pairs: The names of two stages each, as the scores have them; none: the first stage of all with every other.
+        pairs: The names of two stages each, as the scores have them, or of several joined by +, whose mean is compared; none: the first
+            stage of all with every other.
 
     Returns:
         `{"rows": [score], "comparisons": [{"stages", "source", "emotions", "ua", "wa"}], "not_scored": {}}`. A score is that of
@@ -44,7 +45,7 @@ def compare(files: Sequence[tuple[Path, str]], pairs: Sequence[tuple[str, str]] 
         rows.append(place | pooled.score(kept.pool, shared=kept.emotions, corpus=there))
     comparisons = []
     stages = list(dict.fromkeys(stage for stage, _ in named))
-    if unknown := [name for pair in pairs for name in pair if name not in stages]:
+    if unknown := [name for pair in pairs for side in pair for name in _parts(side, stages) if name not in stages]:
         raise InputError(f"--compare: no stage {unknown[0]!r} in these files; expected some of {', '.join(stages)}")
     for first, other in pairs or [(stages[0], other) for other in stages[1:]]:
         found = _compared(named, first, other)
@@ -52,14 +53,25 @@ def compare(files: Sequence[tuple[Path, str]], pairs: Sequence[tuple[str, str]] 
     return {"rows": rows, "comparisons": pooled.corrected(comparisons), "not_scored": {}}
 
 
+def _parts(side: str, stages: Collection[str]) -> list[str]:
+    """Return the stages of one side of a pair.
+
+    >>> _parts("joint+more", ["joint", "more"]), _parts("a+b", ["a+b", "a"])
+    (['joint', 'more'], ['a+b'])
+    """
+    return [side] if side in stages else side.split("+")
+
+
 def _compared(named: Mapping[tuple[str, str], "Kept"], first: str, other: str) -> list[dict[str, Any]]:
-    """Return the comparison of two stages on each source that both have; one that is refused where there is none."""
-    own, theirs = ({source for stage, source in named if stage == name} for name in (first, other))
+    """Return the comparison of two sides on each source that all their stages have; one that is refused where there is none."""
+    stages = {stage for stage, _ in named}
+    sides = [_parts(side, stages) for side in (first, other)]
+    own, theirs = (set.intersection(*({source for stage, source in named if stage == name} for name in side)) for side in sides)
     found = []
-    for one, beside in _couples(own, theirs):
-        both = named[first, one], named[other, beside]
-        shared = in_order(set(both[0].emotions) & set(both[1].emotions))
-        entry = {"stages": [first, other], "source": one or beside, "emotions": shared}
+    for sources in _couples(own, theirs):
+        both = [[named[stage, source] for stage in side] for side, source in zip(sides, sources, strict=True)]
+        shared = in_order(set.intersection(*(set(kept.emotions) for side in both for kept in side)))
+        entry = {"stages": [first, other], "source": max(sources), "emotions": shared}
         found.append(entry | _differences(*both, emotions=shared))
     if found:
         return found
@@ -93,17 +105,18 @@ def _stamps(kept: "Kept") -> list[str]:
     return list(kept.stamps)
 
 
-def _differences(one: "Kept", other: "Kept", *, emotions: Sequence[str]) -> dict[str, Any]:
+def _differences(ones: Sequence["Kept"], others: Sequence["Kept"], *, emotions: Sequence[str]) -> dict[str, Any]:
     """Return `pooled.differences`; refused where sides or protocols are known and differ. Where one file names no speakers, those of the
     other count."""
     from kerasemo import pooled
 
+    every = [*ones, *others]
     for name in ("side", "protocol"):
-        values = [getattr(kept, name) for kept in (one, other)]
-        if all(values) and values[0] != values[1]:
+        values = list(dict.fromkeys(filter(None, (getattr(kept, name) for kept in every))))
+        if len(values) > 1:
             return {"refused": f"another {name}: {' and '.join(values)}; compare answers of the same"}
-    pools = _with_speakers(one.pool, of=other.pool), _with_speakers(other.pool, of=one.pool)
-    return pooled.differences(*pools, emotions=emotions)
+    known = next((kept.pool for kept in every if any(kept.pool.speakers)), every[0].pool)
+    return pooled.differences(*([_with_speakers(kept.pool, of=known) for kept in side] for side in (ones, others)), emotions=emotions)
 
 
 def _with_speakers(pool: "Pool", *, of: "Pool") -> "Pool":
@@ -162,7 +175,7 @@ def _parser() -> Parser:
         type=pairs,
         default=(),
         metavar="A:B,...",
-        help="how much better stage A is than B (default: the first than each other)",
+        help="how much better stage A is than B, or than the mean of B+C\n(default: the first than each other)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the tables")
     return parser

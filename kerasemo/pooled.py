@@ -87,14 +87,30 @@ def by_item(pool: Pool) -> Pool:
 
 def of_emotions(pool: Pool, emotions: Sequence[str]) -> Pool:
     """Return the clips of some emotions alone."""
-    kept = np.flatnonzero(np.isin(pool.labels, [EMOTIONS.index(emotion) for emotion in emotions]))
+    return _at(pool, np.flatnonzero(np.isin(pool.labels, [EMOTIONS.index(emotion) for emotion in emotions])))
+
+
+def _at(pool: Pool, places: Sequence[int]) -> Pool:
     return dataclasses.replace(
         pool,
-        clips=tuple(pool.clips[clip] for clip in kept),
-        speakers=tuple(pool.speakers[clip] for clip in kept),
-        labels=pool.labels[kept],
-        **{name: getattr(pool, name)[:, kept] for name in ("answers", "without_corpus", "items")},
+        clips=tuple(pool.clips[place] for place in places),
+        speakers=tuple(pool.speakers[place] for place in places),
+        labels=pool.labels[places],
+        **{name: getattr(pool, name)[:, places] for name in ("answers", "without_corpus", "items")},
     )
+
+
+def merged(pools: Sequence[Pool]) -> Pool:
+    """Return what several stages answered to the same clips as one pool: every network is a row of it, so that scores are means over all.
+
+    Raises:
+        InputError: They were not asked about the same clips.
+    """
+    first, *others = (_at(own, sorted(range(len(own.clips)), key=lambda place: own.clips[place][::-1])) for own in pools)
+    for other in others:
+        _check_alike(first, other)
+    rows = {name: np.concatenate([getattr(own, name) for own in (first, *others)]) for name in ("answers", "without_corpus", "items")}
+    return dataclasses.replace(first, seeds=tuple(seed for own in (first, *others) for seed in own.seeds), **rows)
 
 
 def score(pool: Pool, *, shared: Sequence[str], corpus: Sequence[str], with_intervals: Sequence[str] = ("ua", "wa")) -> dict[str, Any]:
@@ -203,9 +219,10 @@ def _check_alike(one: Pool, other: Pool) -> None:
             )
 
 
-def differences(one: Pool, other: Pool, *, emotions: Sequence[str]) -> dict[str, Any]:
-    """Return what `compare` says of `ua` and of `wa`, or why that is `refused`."""
+def differences(ones: Sequence[Pool], others: Sequence[Pool], *, emotions: Sequence[str]) -> dict[str, Any]:
+    """Return what `compare` says of `ua` and of `wa`, of two stages or of the means of some; or why that is `refused`."""
     try:
+        one, other = merged(ones), merged(others)
         return {name: compare(one, other, emotions=emotions, name=name) for name in ("ua", "wa")}
     except InputError as error:
         return {"refused": str(error)}

@@ -130,7 +130,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def pairs(text: str) -> tuple[tuple[str, str], ...]:
-    """Parse pairs of names such as joint:pooled (an argparse type); several stages of a source each are joined by +.
+    """Parse pairs of names such as joint:pooled (an argparse type); several stages, whose mean on a source counts, are joined by +.
 
     >>> pairs("joint:pooled,joint:voice+face")
     (('joint', 'pooled'), ('joint', 'voice+face'))
@@ -138,7 +138,7 @@ def pairs(text: str) -> tuple[tuple[str, str], ...]:
     found = name_pairs(text)
     if found is not None and all(all(side.split("+")) for pair in found for side in pair):
         return found
-    expected = "pairs of two stages such as joint:pooled, or of several for a source each, joint:voice+face"
+    expected = "pairs of two stages such as joint:pooled, or of several, joint:voice+face"
     raise argparse.ArgumentTypeError(f"expected {expected}; received {text!r}")
 
 
@@ -169,7 +169,7 @@ def _parser() -> Parser:
         type=pairs,
         default=(),
         metavar="A:B,...",
-        help="how much better stage A is than B (or than B+C, on the sources of each), by speaker",
+        help="how much better stage A is than B (or than B+C: on each source the\nmean of those trained on it), by speaker",
     )
     parser.add_argument("--listeners", type=Path, metavar="FILE", help="EMO-DB's erkennung.txt, for the listeners' row")
     parser.add_argument(

@@ -160,19 +160,20 @@ def _pairs(stage: str, facts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
 
 def _compared(sweep: Sweep, pair: tuple[str, str], pools: Mapping, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the comparison of two sides on every source that one of them at least was trained on and both were asked about, and of
-    all of these together, each counting alike. A side is a stage or several, A+B: on each source the one that was trained on it."""
+    all of these together, each counting alike. A side is a stage or several, A+B: on each source the mean of those trained on it."""
     emotions = {(row["stage"], row["source"]): row["emotions"] for row in rows}
     own = {(row["stage"], row["source"]) for row in rows if row["trained_on"] == "this stage"}
     sides = [side.split("+") for side in pair]
     named = [" + ".join(side) for side in sides]
     found = []
     for source in sweep.held.sources:
-        places = [next(((stage, source) for stage in side if (stage, source) in own), (side[0], source)) for side in sides]
-        if own.isdisjoint(places) or not all(place in pools for place in places):
+        places = [[(stage, source) for stage in side if (stage, source) in own] or [(side[0], source)] for side in sides]
+        every = [place for side in places for place in side]
+        if own.isdisjoint(every) or not all(place in pools for place in every):
             continue
-        shared = in_order(set(emotions[places[0]]) & set(emotions[places[1]]))
+        shared = in_order(set.intersection(*(set(emotions[place]) for place in every)))
         entry = {"stages": named, "source": source, "emotions": shared}
-        found.append(entry | pooled.differences(*(pools[place] for place in places), emotions=shared))
+        found.append(entry | pooled.differences(*([pools[place] for place in side] for side in places), emotions=shared))
     found += pooled.together(found)
     return found or [{"stages": named, "source": "", "refused": "no source that both were asked about and one was trained on"}]
 

@@ -144,6 +144,29 @@ def test_pairs_are_chosen(tmp_path, capsys):
         assert "expected pairs of two stages such as joint:pooled" in capsys.readouterr().err
 
 
+def test_the_mean_of_several_stages_is_compared_speaker_by_speaker(tmp_path, capsys):
+    """They may be of several files, in another order and with more seeds."""
+    rights = {"scratch-5": 0.4, "after-5": 0.6, "scratch-20": 0.5, "after-20": 0.8}
+    paths = {}
+    for number, (stage, right) in enumerate(rights.items()):
+        rows = [(stage, *row) for row in clips(right, seed=number)]
+        paths[stage] = write(tmp_path / f"{stage}.csv", rows[:: 1 if number % 2 else -1], ("stage", *NEEDED))
+    asked = "after-5:scratch-5,after-20:scratch-20,after-5+after-20:scratch-5+scratch-20"
+    *alone, both = as_json(capsys, *paths.values(), "--compare", asked)["comparisons"]
+    assert both["stages"] == ["after-5+after-20", "scratch-5+scratch-20"]
+    for name in ("ua", "wa"):
+        for who, difference in both[name]["speakers"].items():
+            assert difference == pytest.approx(np.mean([one[name]["speakers"][who] for one in alone]))
+    assert both["ua"]["p_holm"] <= 3 * both["ua"]["p"] + 1e-9
+    (one,) = as_json(capsys, *paths.values(), "--compare", "after-5:scratch-5+scratch-20")["comparisons"]
+    assert 0 < one["ua"]["difference"] < 1
+    less = write(tmp_path / "less.csv", [("less", *row) for row in clips(0.5, seed=9)[:-1]], ("stage", *NEEDED))
+    assert compare.main([str(less), *map(str, paths.values()), "--compare", "after-5+less:scratch-5"]) == 1
+    assert "such as 'clip119', were not asked of the second" in capsys.readouterr().err
+    assert compare.main([str(less), *map(str, paths.values()), "--compare", "after-5+after:scratch-5"]) == 1
+    assert "no stage 'after' in these files" in capsys.readouterr().err
+
+
 def test_several_sources_are_compared_together_too_each_counting_alike(tmp_path, capsys):
     names, facts = ("stage", "source", *NEEDED), {"emodb/audio": (0.8, 6), "savee/audio": (0.7, 4)}
     rows = {stage: [] for stage in ("joint", "pooled")}

@@ -245,6 +245,8 @@ def test_a_person_who_is_compared_by_face_and_by_voice_counts_once():
     of_singles = compared({place: pool for place, pool in pools.items() if place[0] == "a"} | singles, ("a", "voice+face"))
     assert [one["stages"] for one in of_singles] == [["a", "voice + face"]] * 3
     assert [one["ua"] for one in of_singles] == [one["ua"] for one in (*alone, both)]
+    (mean, *_) = compared(pools | {("c", sources[0]): of([0, 2])}, ("a", "b+c"))  # of two that were trained on it
+    assert mean["ua"]["speakers"] == {"savee:0": 0.75, "savee:1": 0.0}
     half = pools | {(stage, sources[1]): of([3, 3], first=1) for stage in "ab"}  # of three speakers one is in both
     *whole, refused = compared(half, ("a", "b"))
     assert all("ua" in one for one in whole) and "at least 2 speakers of each, or of the same several sources" in refused["refused"]
