@@ -8,6 +8,7 @@ from kerasemo import compare
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 ANSWERS = ROOT / "benchmarks" / "answers"
 
 
@@ -29,9 +30,15 @@ ROWS = {
 }
 
 
+TRANSFER = ANSWERS / "transfer.csv"
+"""Of twenty-two stages; the others are of one each."""
+SIZES = ("2", "5", "10", "20", "all")
+STARTS = ("faces", "speech", "both")
+
+
 def test_every_file_is_known_and_small():
-    assert sorted(path.stem for path in ANSWERS.iterdir()) == sorted(ROWS)
-    assert all(path.stat().st_size < 200_000 for path in ANSWERS.iterdir())
+    assert sorted(path.stem for path in ANSWERS.iterdir()) == sorted([*ROWS, TRANSFER.stem])
+    assert all(path.stat().st_size < (1_200_000 if path == TRANSFER else 200_000) for path in ANSWERS.iterdir())
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -49,3 +56,52 @@ def test_the_difference_from_opensmile_is_what_the_answers_give(name):
     by, p = found["ua"], found["ua"]["p"]
     said = f"{100 * by['difference']:+.1f} UA, {shown(by).strip('()')}, p = {p:.3f}"
     assert said.replace("-", "−") in README
+
+
+def told(found: dict, digits: int) -> str:
+    """Return a difference as the tables of the results have it."""
+    return f"{100 * found['difference']:+.1f} {shown(found)}, {found['p']:.3f} / {found['p_holm']:.{digits}f}".replace(
+        "-", "\N{MINUS SIGN}"
+    )
+
+
+def test_the_table_of_transfer_is_what_the_answers_give():
+    pairs = [(f"{start}-{size}", f"scratch-{size}") for size in SIZES for start in STARTS]
+    result = compare.compare([(TRANSFER, "")], pairs)
+    scores = {row["stage"]: row for row in result["rows"] if row["source"] == "emodb/audio"}
+    assert all(row["n"] == 535 and row["side"] == "test" for row in scores.values()) and len(scores) == 20
+    differences = iter(result["comparisons"])
+    for size in SIZES:
+        scratch = scores[f"scratch-{size}"]
+        cells = [f"{100 * scratch['ua']:.1f} {shown(scratch['interval']['ua'])}"]
+        cells += [f"{100 * scores[f'{start}-{size}']['ua']:.1f}, {told(next(differences)['ua'], 2)}" for start in STARTS]
+        assert f"| {size} | {' | '.join(cells)} |" in RESULTS
+    of_both = {one["stages"][0]: f"{100 * one['ua']['difference']:+.1f}" for one in result["comparisons"]}
+    assert f"It comes of 10 and 20 ({of_both['both-10']}, {of_both['both-20']})" in README
+
+
+def test_the_means_over_few_labels_and_what_faces_do_for_voices_are_what_the_answers_give():
+    sides = ["+".join(f"{start}-{size}" for size in SIZES[:-1]) for start in ("scratch", *STARTS)]
+    result = compare.compare([(TRANSFER, "")], [(side, sides[0]) for side in sides[1:]])
+    scores = {row["stage"]: row["ua"] for row in result["rows"] if row["source"] == "emodb/audio"}
+    means = [100 * sum(scores[stage] for stage in side.split("+")) / 4 for side in sides]
+    cells = [f"{mean:.1f}, {told(one['ua'], 3)}" for mean, one in zip(means[1:], result["comparisons"], strict=True)]
+    assert f"| {means[0]:.1f} | {' | '.join(cells)} |" in RESULTS
+    both = result["comparisons"][-1]["ua"]
+    figures = f"{100 * both['difference']:+.1f} UA ({100 * both['low']:.1f} to {100 * both['high']:.1f})"
+    assert f"**{figures}, p = {both['p']:.3f}, {both['p_holm']:.3f} corrected for three**" in RESULTS
+    assert f"{figures.replace('UA (', 'UA on EMO-DB (')[:-1]}, p = {both['p']:.3f}, {both['p_holm']:.3f} corrected for three" in README
+    wa = result["comparisons"][-1]["wa"]
+    assert f"{100 * wa['difference']:+.1f} {shown(wa)}, p = {wa['p']:.3f}, {wa['p_holm']:.2f} corrected for three" in RESULTS
+    least, *gains = sorted(100 * one for one in both["speakers"].values())
+    assert (
+        least < 0 < gains[0] and f"Nine of ten speakers gain in UA, by {gains[0]:.1f} to {gains[-1]:.1f}; one loses {-least:.1f}" in RESULTS
+    )
+    faces, voices = (f"{100 * one['ua']['difference']:+.1f}".replace("-", "\N{MINUS SIGN}") for one in result["comparisons"][:2])
+    assert f"faces alone ({faces}) or voices alone ({voices})" in README
+    actors = {row["stage"]: row for row in result["rows"] if row["source"] == "ravdess/audio"}
+    for stage, how in (("faces-speech", "after FER-2013"), ("speech", "without")):
+        assert f"{100 * actors[stage]['ua']:.1f} {shown(actors[stage]['interval']['ua'])} {how}" in RESULTS
+    (of_faces,) = compare.compare([(TRANSFER, "")], [("faces-speech", "speech")])["comparisons"]
+    said = f"{100 * of_faces['ua']['difference']:+.1f} {shown(of_faces['ua'])}, p = {of_faces['ua']['p']:.2f}"
+    assert said.replace("-", "\N{MINUS SIGN}") in RESULTS
