@@ -20,10 +20,11 @@ def emodb(folder: Path, count: int, *, seconds: float = 0.3) -> Path:
 
 
 def build_json(capsys, *words) -> tuple[int, dict | None, str]:
-    """Run the command in this process; return its exit status, its JSON document and what it says on stderr."""
+    """Run the command in this process, with one worker unless it is told; return its exit status, its JSON document and its stderr."""
+    more = () if {"--workers", "--verify"} & {*map(str, words)} else ("--workers", "1")
     capsys.readouterr()
     try:
-        status = build.main([*map(str, words), "--json"])
+        status = build.main([*map(str, words), *more, "--json"])
     except SystemExit as end:
         status = end.code
     out, err = capsys.readouterr()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from synthetic_sets import write_experiment, write_set
+from trainings import train_only
 
 STAGES = {
     "pretrain": {"kind": "supervised", "sources": ["enterface/visual"], "epochs": 2, "batch": 8},
@@ -20,13 +21,13 @@ STAGES = {
 
 def make_run(folder: Path, stage: str = "joint") -> Path:
     """Train a stage of a toy chain on faces and on sound, in `folder/run` on `folder/records`; return the run folder."""
-    from kerasemo.train import Options, train
+    from kerasemo.train import Options
 
     if not (folder / "records").exists():
         write_set(folder / "records", "enterface/visual", speakers=5)
         write_set(folder / "records", "savee/audio", speakers=4, takes=3, seed=1)
     experiment = write_experiment(folder / "toy.toml", **STAGES)
-    train(Options(stage, str(experiment), records=folder / "records", run=folder / "run"))
+    train_only(Options(stage, str(experiment), records=folder / "records", run=folder / "run"))
     return folder / "run"
 
 

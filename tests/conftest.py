@@ -1,12 +1,15 @@
 """Where the corpora are, and media that tests synthesise."""
 
 import fcntl
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +19,15 @@ CORPORA = Path(os.environ.get("KERASEMO_CORPORA", ROOT.parent / "shared" / "corp
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest-xdist's processes ignore it, and so would what tests start and interrupt
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LONGEST = ("quick_start", "resume", "crew", "several_machines", "tutorial", "replicas", "memory", "serving")
-"""Files whose tests take a minute or more, begun first, so that no process of pytest-xdist is left with one of them at the end."""
+LONGEST = (
+    *("quick_start", "resume", "crew", "several_machines", "tutorial", "replicas", "memory", "serving"),
+    *("interrupted_training", "benchmarks", "export", "predict", "reproduce", "tune", "watching", "train", "build", "interrupted"),
+    *("stages", "recipes", "reproduce_lost"),
+)
+"""Files whose tests take longest, begun first, so that no process of pytest-xdist is left with one of them at the end.
+
+Those of one reproduction, `toy_sweep`, stand apart: of two that are begun together one would wait for the other to make it.
+"""
 
 
 def pytest_configure(config) -> None:
@@ -58,30 +68,47 @@ def command():
     return run
 
 
-@pytest.fixture(scope="session")
-def exported(tmp_path_factory) -> Path:
-    """The folder of a bundle exported from a tiny trained run, `toy/`, beside `run/` and `records/`; not to be changed.
+def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Any]) -> Any:
+    """Return what `make` does of a folder that is not there yet, as JSON gives it back.
 
-    Processes of pytest-xdist share one: the first makes it, and the others wait, instead of a minute's work each.
+    Processes of pytest-xdist share one: the first makes it, and the others wait, instead of the same work each.
     """
-    from bundles import make_bundle
-
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported"
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     folder.mkdir(exist_ok=True)
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "made").exists():
-            (folder / "made").write_text(str(make_bundle(folder / str(os.getpid()))))
-    return Path((folder / "made").read_text())
+        if not (folder / "made.json").exists():
+            (folder / "made.json").write_text(json.dumps(make(folder / str(os.getpid()))))
+    return json.loads((folder / "made.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory) -> Path:
+    """The folder of a bundle exported from a tiny trained run, `toy/`, beside `run/` and `records/`; not to be changed."""
+    from bundles import make_bundle
+
+    return Path(shared(tmp_path_factory, "exported", lambda folder: str(make_bundle(folder))))
+
+
+@pytest.fixture(scope="session")
+def emodb_records(corpora, command, tmp_path_factory) -> tuple[Path, dict]:
+    """The records of the real EMO-DB, built by the command, and what it prints as JSON; not to be changed."""
+
+    def build(folder: Path) -> dict:
+        words = ("--corpus", "emodb", "--media", corpora / "emodb", "--out", folder, "--json")
+        return {"folder": str(folder), "printed": json.loads(command("pipelines.build", *words, check=0).stdout)}
+
+    made = shared(tmp_path_factory, "emodb_records", build)
+    return Path(made["folder"]), made["printed"]
 
 
 @pytest.fixture(scope="session")
 def toy_sweep(tmp_path_factory):
     """A finished reproduction of toys, a `reproductions.ToySweep`; not to be changed."""
-    from reproductions import make_sweep
+    from reproductions import make_sweep, sweep_of
 
-    return make_sweep(tmp_path_factory.mktemp("sweep"))
+    return sweep_of(shared(tmp_path_factory, "sweep", make_sweep))
 
 
 @pytest.fixture(scope="session")

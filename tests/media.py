@@ -1,5 +1,6 @@
 """Synthesises media by PyAV, from arrays; no file of anybody's is needed."""
 
+import functools
 import os
 import sys
 import time
@@ -110,14 +111,17 @@ def picture_number(picture: np.ndarray, count: int) -> int:
     return round((float(picture.mean()) - 40) * max(1, count - 1) / 170)
 
 
+@functools.lru_cache(maxsize=8)
 def film(frames: int, *, seed: int = 0) -> np.ndarray:
-    """Return pictures of a drawn head that Viola-Jones finds: uint8 [frames, 256, 320, 3]."""
+    """Return pictures of a drawn head that Viola-Jones finds: uint8 [frames, 256, 320, 3], not to be written to."""
     from pipelines.sample import speaker_person
     from pipelines.sample_faces import SCENES, film_clip
 
     person = speaker_person("savee", "DC", seed=seed)
     planes = film_clip(person, scene=SCENES["savee"], emotion="anger", loudness=np.zeros(frames), rng=np.random.default_rng(seed))
-    return np.stack([cv2.cvtColor(plane, cv2.COLOR_YUV2RGB_I420) for plane in planes])
+    pictures = np.stack([cv2.cvtColor(plane, cv2.COLOR_YUV2RGB_I420) for plane in planes])
+    pictures.setflags(write=False)
+    return pictures
 
 
 class Trap(type(Path())):

@@ -1,9 +1,11 @@
 """A reproduction of toys, made once: records of a publisher's corpus, with copies, and of two others; its helpers."""
 
 import csv
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from synthetic_sets import write_experiment, write_set
 
@@ -30,13 +32,21 @@ class ToySweep(NamedTuple):
     """Its folder, its document and what was said."""
 
 
-def make_sweep(folder: Path) -> ToySweep:
+def make_sweep(folder: Path) -> dict[str, Any]:
+    """Make a reproduction in a folder; return what `sweep_of` takes, ready for JSON."""
     sides = ("train", "train", "validation", "test")
     write_set(folder / "records", "fer/visual", speakers=4, items=1, takes=3, published=sides, copies=4)
     write_set(folder / "records", "ravdess/audio", speakers=3, emotions=EMOTIONS[:4], takes=3, seed=1)
     write_set(folder / "records", "emodb/audio", speakers=6, takes=2, seed=2)
     given, log = (folder / "records", write_experiment(folder / "toy.toml", **STAGES)), []
-    return ToySweep(given, (folder / "run", reproduce.reproduce(options(given, folder / "run"), log=log.append), log))
+    document = reproduce.reproduce(options(given, folder / "run"), log=log.append)
+    assert json.loads(json.dumps(document)) == document  # so that nothing of it is lost on the way
+    return {"given": list(map(str, given)), "run": str(folder / "run"), "document": document, "log": log}
+
+
+def sweep_of(made: Mapping[str, Any]) -> ToySweep:
+    records, experiment = map(Path, made["given"])
+    return ToySweep((records, experiment), (Path(made["run"]), made["document"], made["log"]))
 
 
 def options(given, run: Path, **other) -> reproduce.Options:

@@ -35,8 +35,11 @@ ON_RECORDS = {
     "start.py": ["--stage", "transfer", "--rounds", "1"],
 }
 """Scripts that want records and an experiment."""
-LONG = ("fit.py", "network_front.py", "networks_at_once.py", "predict.py", "serving.py", "joint_options.py", "start.py")
-"""Scripts that trace, train or serve many networks: half a minute each."""
+LONG = (
+    *("face_crops.py", "fit.py", "training_step.py", "network_front.py", "networks_at_once.py", "predict.py", "serving.py"),
+    *("joint_options.py", "start.py"),
+)
+"""Scripts that trace, train or serve networks, or look for a face in every frame of a film: left to the long run."""
 ON_FUNCTIONALS = "opensmile_svm.py"
 """The script that wants what openSMILE makes of the sound of records."""
 MANY_NETWORKS = [f"many_{name}.py" for name in ("arrays", "batches", "network", "scores", "sounds", "steps", "training")]

@@ -15,14 +15,14 @@ def built(command, *words):
     return json.loads(command("pipelines.build", *words, "--json", check=0).stdout)
 
 
-def test_emodb(command, corpora, tmp_path):
-    result = built(command, "--corpus", "emodb", "--media", corpora / "emodb", "--out", tmp_path)
+def test_emodb(emodb_records):
+    folder, result = emodb_records
     assert (result["corpus"], list(result["domains"])) == ("emodb", ["audio"])
     report = result["domains"]["audio"]
     assert (report["found"], report["written"], report["quarantined"], report["seconds"]) == (535, 535, [], 1487.0921875)
     assert report["emotions"] == EMODB
     assert list(report["speakers"]) == [f"emodb:{n}" for n in ("03", "08", "09", *range(10, 17))]
-    assert records.verify(tmp_path / "emodb/audio") == {"shards": 5, "clips": 535, "records": 535}
+    assert records.verify(folder / "emodb/audio") == {"shards": 5, "clips": 535, "records": 535}
 
 
 def test_ravdess(command, corpora, tmp_path):

@@ -23,8 +23,13 @@ def copy(exported, tmp_path):
     return tmp_path / "toy"
 
 
-def test_a_bundle_says_what_it_is(exported):
-    model = Bundle.load(exported)
+@pytest.fixture(scope="module")
+def model(exported) -> Bundle:
+    """The exported bundle, loaded; the first question loads its graph."""
+    return Bundle.load(exported)
+
+
+def test_a_bundle_says_what_it_is(model):
     assert model.labels == ("anger", "boredom", "calm") and model.domains == ("visual", "audio")
     assert model.document["name"] == "toy" and model.document["training"]["trained_on"] == ["enterface/visual", "savee/audio"]
     assert "# toy" in model.card and "enterface/visual, savee/audio" in model.card and "hiring" in model.card
@@ -32,8 +37,8 @@ def test_a_bundle_says_what_it_is(exported):
     assert json.loads((model.folder / "assets" / "spec.json").read_text())["sample_rate_hz"] == 16_000
 
 
-def test_it_answers(exported):
-    found = Bundle.load(exported).ask("faces", faces=np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8))
+def test_it_answers(model):
+    found = model.ask("faces", faces=np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8))
     assert found["probabilities"].shape == (2, 3) and found["labels"][0].tolist() == ["anger", "boredom", "calm"]
     np.testing.assert_allclose(found["probabilities"].sum(axis=1), 1, atol=1e-6)
     assert found["emotion"].tolist() == found["labels"][0][found["probabilities"].argmax(axis=1)].tolist()
@@ -57,15 +62,14 @@ def test_it_answers(exported):
         ("speech_masked", MASKED | {"lengths": np.array([8000.0])}, "lengths: expected int32; received float64"),
     ],
 )
-def test_a_wrong_question_is_told_in_one_line(exported, signature, inputs, told):
+def test_a_wrong_question_is_told_in_one_line(model, signature, inputs, told):
     with pytest.raises(InputError, match=told) as refused:
-        Bundle.load(exported).ask(signature, **inputs)
+        model.ask(signature, **inputs)
     assert "\n" not in str(refused.value)
 
 
-def test_other_types_are_taken_where_nothing_is_lost(exported):
+def test_other_types_are_taken_where_nothing_is_lost(model):
     narrow = MASKED | {"waveform": MASKED["waveform"].astype(np.float32), "lengths": np.array([8000], np.int32)}
-    model = Bundle.load(exported)
     wide, own = (model.ask("speech_masked", **inputs)["probabilities"] for inputs in (MASKED, narrow))
     np.testing.assert_array_equal(wide, own)
 

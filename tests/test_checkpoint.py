@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import keras
 import numpy as np
@@ -32,12 +33,20 @@ def values(variables):
     return {variable.path: ops.convert_to_numpy(variable).copy() for variable in variables}
 
 
-@pytest.fixture
-def saved(tmp_path):
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    """The file of a training, and its variables; not to be changed."""
     variables = a_training()
-    path = tmp_path / "last.safetensors"
+    path = tmp_path_factory.mktemp("training") / "last.safetensors"
     checkpoint.save(path, checkpoint.arrays(variables), {"history": [{"loss": 0.1}]})
     return path, variables
+
+
+@pytest.fixture
+def saved(training, tmp_path):
+    """A copy of the file, to be changed, and the variables."""
+    path, variables = training
+    return shutil.copy(path, tmp_path / path.name), variables
 
 
 def test_the_state_of_a_training_comes_back_bit_for_bit(saved):

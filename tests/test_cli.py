@@ -12,12 +12,12 @@ VERBS = ["pipelines.build", "pipelines.sample", "kerasemo.train", "kerasemo.tune
 VERBS += ["kerasemo.reproduce", "kerasemo.compare", "kerasemo.export", "kerasemo.predict"]
 
 
-def test_a_name_that_is_not_utf_8_is_one_line(command, tmp_path):
-    from builds import emodb
+def test_a_name_that_is_not_utf_8_is_one_line(capsys, tmp_path):
+    from builds import build_json, emodb
 
-    out = f"{tmp_path}/o\udcff"
-    process = command("pipelines.build", "--corpus", "emodb", "--media", emodb(tmp_path / "media", 2), "--out", out, check=1)
-    assert "a name that is not UTF-8; rename the file or folder" in process.stderr and "Traceback" not in process.stderr
+    words = ("--corpus", "emodb", "--media", emodb(tmp_path / "media", 2), "--out", f"{tmp_path}/o\udcff", "--workers", "2")
+    status, result, err = build_json(capsys, *words)
+    assert (status, result) == (1, None) and "a name that is not UTF-8; rename the file or folder" in err
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,20 +75,26 @@ def alive(number: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def alone(given, tmp_path_factory) -> dict:
-    """What one process makes, one network after the other."""
+def alone(given, tmp_path_factory) -> tuple[Path, dict]:
+    """What one process makes, one network after the other: its folder and its document."""
     run = tmp_path_factory.mktemp("alone")
-    return reproduce.reproduce(reproduce.Options(str(given[1]), given[0], run, folds=(0, 3), final=True, words=("reproduce",)))
+    return run, reproduce.reproduce(reproduce.Options(str(given[1]), given[0], run, folds=(0, 3), final=True, words=("reproduce",)))
+
+
+def with_first(alone, run: Path) -> None:
+    """Lay into a run folder the network that the others start from, which was not asked about the test side there."""
+    (first,) = alone[0].glob("stages/first-*")
+    shutil.copytree(first, run / "stages" / first.name, ignore=shutil.ignore_patterns("test-*"))
 
 
 def test_two_at_once_make_what_one_after_the_other_does(given, alone, tmp_path):
     with started(command(given, tmp_path, "--jobs", "2", "--final", "--json")) as process:
         out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    document = json.loads(out)
+    document, expected = json.loads(out), alone[1]
     keep = ("stage", "source", "level", "n", "folds")
-    assert [[row[name] for name in keep] for row in document["rows"]] == [[row[name] for name in keep] for row in alone["rows"]]
-    for ours, theirs in zip(document["rows"], alone["rows"], strict=True):  # as many threads or not, but for the last digits
+    assert [[row[name] for name in keep] for row in document["rows"]] == [[row[name] for name in keep] for row in expected["rows"]]
+    for ours, theirs in zip(document["rows"], expected["rows"], strict=True):  # as many threads or not, but for the last digits
         assert ours["ua"] == pytest.approx(theirs["ua"], abs=0.1)
     assert document["looks"][0]["networks"] == 3 and document["failed"] == []
     begun = re.findall(r"^\[\d/3\] (\w+, fold \d, seed 0): supervised on", err, re.M)
@@ -100,14 +107,22 @@ def test_two_at_once_make_what_one_after_the_other_does(given, alone, tmp_path):
     assert err.count("asked about the test side") == 3 and "Traceback" not in err
 
 
-def test_a_process_that_dies_costs_its_network_alone_and_the_same_command_goes_on(given, tmp_path):
+def saved(run: Path) -> dict[int, Path]:
+    """Return the folders of the networks of the second stage that have been saved while they are trained, by their folds."""
+    folders = {path.parents[1] for path in run.glob("stages/second-*/checkpoints/step-*.safetensors")}
+    return {json.loads((folder / "stage.json").read_text())["key"]["fold"]: folder for folder in folders}
+
+
+def test_a_process_that_dies_costs_its_network_alone_and_the_same_command_goes_on(given, alone, tmp_path):
+    with_first(alone, tmp_path)
     words = command(given, tmp_path, "--jobs", "2", "--set", "second.epochs=60")
     with started(words) as process:
-        wait_for(lambda: list(tmp_path.glob("stages/second-*/checkpoints/step-*")), process)
-        os.kill(min(members(process.pid)), signal.SIGKILL)  # the first to start is the first at this stage
+        wait_for(lambda: 0 in saved(tmp_path), process)
+        os.kill(min(members(process.pid)), signal.SIGKILL)  # the first to start is at the first fold
         out, err = process.communicate(timeout=300)
-    assert process.returncode == 1
+    assert process.returncode == 1 and "1 are there, 2 to train" in err and "[1/3] first, fold 0, seed 0: done before, reused" in err
     (failed,) = re.findall(r"^\[\d/3\] (second, fold \d, seed 0): failed: its process was killed", err, re.M)
+    assert failed == "second, fold 0, seed 0"
     assert f"FAILED: {failed}: its process was killed" in out and "Traceback" not in err
     with started(words) as process:
         out, err = process.communicate(timeout=300)
@@ -116,10 +131,11 @@ def test_a_process_that_dies_costs_its_network_alone_and_the_same_command_goes_o
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.endurance)])
-def test_when_it_is_told_to_end_all_processes_save_and_end(given, tmp_path, sign):
+def test_when_it_is_told_to_end_all_processes_save_and_end(given, alone, tmp_path, sign):
+    with_first(alone, tmp_path)
     words = command(given, tmp_path, "--jobs", "2", "--set", "second.epochs=400")
     with started(words) as process:
-        wait_for(lambda: len({path.parent for path in tmp_path.glob("stages/second-*/checkpoints/step-*")}) == 2, process)
+        wait_for(lambda: len(saved(tmp_path)) == 2, process)
         there = members(process.pid)
         process.send_signal(sign)
         _, err = process.communicate(timeout=120)

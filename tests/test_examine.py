@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import tarfile
 from pathlib import PurePosixPath
 
 import av
 import pytest
+from faces_of_fer import fer2013_files
 from manifests import manifest, row
 
 from pipelines.corpora import find_clips, folder
@@ -179,16 +179,13 @@ def test_real_ravdess(corpora):
     assert not {"conflicting labels", "copies of several speakers"} & {finding["kind"] for finding in findings}
 
 
-def test_real_fer2013(corpora):
+def test_real_fer2013(corpora, tmp_path_factory):
     """1 516 groups of byte-identical files, 57 of them with conflicting labels; 288 test images are copies of training images."""
     rows = []
-    with tarfile.open(corpora / "fer2013.tar.xz") as archive:
-        for member in archive:
-            if member.isfile():
-                id = PurePosixPath(member.name).relative_to("fer2013")
-                labels = folder.labels_of(id)
-                digest = hashlib.sha256(archive.extractfile(member).read()).hexdigest()
-                rows.append(row(str(id), sha256=digest, speaker="", emotion=labels.emotion, split=labels.split))
+    for name, digest in fer2013_files(corpora, tmp_path_factory):
+        id = PurePosixPath(name).relative_to("fer2013")
+        labels = folder.labels_of(id)
+        rows.append(row(str(id), sha256=digest, speaker="", emotion=labels.emotion, split=labels.split))
     findings = examine(manifest(*rows))
     texts = [finding["text"] for finding in findings]
     assert texts[:2] == ["3369 files in 1516 groups are byte-identical", "57 groups of copies with more than one emotion"]

@@ -266,12 +266,15 @@ def test_samples_mark_what_is_made_of_them(exported, tmp_path):
     assert provenance.is_synthetic(of, tmp_path / "records")
 
 
-def test_the_command_prints_what_it_did_and_how_to_serve_it(exported, tmp_path, command):
+def test_the_command_prints_what_it_did_and_how_to_serve_it(exported, tmp_path, monkeypatch, capsys):
     out = tmp_path / "toy"
-    finished = command("kerasemo.export", "--run", exported.parent / "run", "--stage", "pretrain", "--out", out, check=0)
-    assert "faces" in finished.stdout and "compared with the Keras model" in finished.stdout
+    monkeypatch.setattr(parity, "differences", lambda folder, calls, expected: {call[0]: 0.0 for call in calls})  # proved by the fixture
+    assert export.main(["--run", str(exported.parent / "run"), "--stage", "pretrain", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "faces" in printed and "compared with the Keras model" in printed
     words = f'-v "{out}:/models/toy" tensorflow/serving --model_config_file=/models/toy/serving/models.config'
-    assert words in finished.stdout.replace("\n", "")
-    assert "speech" not in finished.stdout
-    wrong = command("kerasemo.export", "--run", tmp_path / "gone", check=1)
-    assert wrong.stderr.count("\n") == 1 and "no such run folder" in wrong.stderr
+    assert words in printed.replace("\n", "")
+    assert "speech" not in printed
+    assert export.main(["--run", str(tmp_path / "gone")]) == 1
+    wrong = capsys.readouterr().err
+    assert wrong.count("\n") == 1 and "no such run folder" in wrong

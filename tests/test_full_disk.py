@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import media
-from builds import EMODB_NAMES, content, emodb
+from builds import EMODB_NAMES, build_json, content, emodb
+
+from pipelines import building
 
 PROGRAM = """
 import resource, sys
@@ -23,7 +25,7 @@ def build_within(most_bytes, folder, out):
     return subprocess.run([*map(str, words)], cwd=media.ROOT, capture_output=True, text=True, timeout=120, env=environment)
 
 
-def test_a_disk_that_fills_up(tmp_path):
+def test_a_disk_that_fills_up(capsys, tmp_path, monkeypatch):
     """The second of three shards does not fit any more."""
     folder, out = emodb(tmp_path / "media", 24), tmp_path / "out"
     for seed, name in enumerate(sorted(EMODB_NAMES[:24])[8:16]):
@@ -36,8 +38,10 @@ def test_a_disk_that_fills_up(tmp_path):
     assert not (out / "emodb/audio").exists() and content(folder) == before
     first = content(out / "emodb/.audio.building")
     assert {"00000.tfrecord", "00000.json"} <= first.keys()
-    process = build_within(-1, folder, out)
-    assert process.returncode == 0 and f"{out}/emodb/audio: 8 of 24 clips are there already, reused" in process.stderr
+    monkeypatch.setattr(building, "CLIPS_PER_SHARD", 8)
+    words = ("--corpus", "emodb", "--media", folder, "--workers", 1, "--out")
+    status, _, err = build_json(capsys, *words, out)
+    assert status == 0 and f"{out}/emodb/audio: 8 of 24 clips are there already, reused" in err
     assert content(out / "emodb/audio")["00000.tfrecord"] == first["00000.tfrecord"]
-    assert build_within(-1, folder, tmp_path / "whole").returncode == 0
+    assert build_json(capsys, *words, tmp_path / "whole")[0] == 0
     assert content(out) == content(tmp_path / "whole")

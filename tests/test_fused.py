@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from synthetic_sets import write_experiment, write_set
+from trainings import train_only
 
 from kerasemo import data, evaluate, fused, fusion, runs, scores, tables, train
 from kerasemo.fusion import Fusion
@@ -133,7 +134,7 @@ def run(records_folder, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     experiment = str(write_experiment(folder / "toy.toml", **STAGES))
     for stage in ("transfer", "other"):
-        train.train(train.Options(stage, experiment, records_folder, folder))
+        train_only(train.Options(stage, experiment, records_folder, folder))
     return folder
 
 

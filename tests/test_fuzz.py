@@ -106,12 +106,12 @@ def check(sources, tmp_path, *, count, seed):
 
 
 def test_synthesised_clips(tmp_path):
-    result = check(synthesised(tmp_path / "sources"), tmp_path, count=40, seed=0)
+    result = check(synthesised(tmp_path / "sources"), tmp_path, count=28, seed=0)
     assert all(report["written"] and report["quarantined"] for report in result["domains"].values())
 
 
 def test_real_clips(tmp_path, corpora):
-    check(real(corpora), tmp_path, count=20, seed=1)
+    check(real(corpora), tmp_path, count=14, seed=1)
 
 
 @pytest.mark.endurance

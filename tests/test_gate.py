@@ -2,12 +2,11 @@
 
 import collections
 import dataclasses
-import hashlib
 import random
-import tarfile
 
 import pytest
 from corpora_rows import CORPORA, DEPENDENT, INDEPENDENT, SEVEN, assert_apart, corpus, row, stills
+from faces_of_fer import fer2013_files
 
 from kerasemo import splits
 from pipelines.spec import InputError
@@ -223,16 +222,14 @@ def test_copies_inside_a_publishers_split_are_dropped_and_counted():
     assert "train/anger/9.jpg" in result.ids["fer/visual"]["train"]
 
 
-def test_the_copies_of_fer_2013(corpora):
+def test_the_copies_of_fer_2013(corpora, tmp_path_factory):
     """Counted over the archive by sha256, apart from the gate: 288 test images have a copy in train; 314 in train or validation."""
     rows, sides_of = [], collections.defaultdict(collections.Counter)
-    with tarfile.open(corpora / "fer2013.tar.xz") as archive:
-        for member in archive:
-            if member.isfile() and member.name.endswith(".jpg"):
-                side, emotion, _ = member.name.split("/")[-3:]
-                content = hashlib.sha256(archive.extractfile(member).read()).hexdigest()
-                rows.append(row(member.name, "", emotion, utterance=member.name, split=side, sha256=content))
-                sides_of[content][side] += 1
+    for name, content in fer2013_files(corpora, tmp_path_factory):
+        if name.endswith(".jpg"):
+            side, emotion, _ = name.split("/")[-3:]
+            rows.append(row(name, "", emotion, utterance=name, split=side, sha256=content))
+            sides_of[content][side] += 1
     assert sum(count["test"] for count in sides_of.values() if count["train"]) == 288
     assert sum(count["test"] for count in sides_of.values() if count["train"] or count["validation"]) == 314
     result = splits.sides({"fer2013/visual": rows}, protocol=INDEPENDENT, fold=0)

@@ -1,6 +1,7 @@
 """The rules of the design that a walk over the code can check."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -73,16 +74,25 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports_of(path: Path, *, top_level_only: bool = False) -> set[str]:
+def imports_of(path: Path, *, top_level_only: bool = False) -> frozenset[str]:
     """Return the dotted names that a module imports; `from a import b` gives `a.b`."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = set()
-    for node in tree.body if top_level_only else ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    anywhere, at_the_top = parsed_imports(path)
+    return at_the_top if top_level_only else anywhere
+
+
+@functools.cache
+def parsed_imports(path: Path) -> list[frozenset[str]]:
+    """Return what a module imports anywhere, and at its top level."""
+    tree, found = ast.parse(path.read_text(encoding="utf-8")), []
+    for nodes in (ast.walk(tree), tree.body):
+        names = set()
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: relative import"
+                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        found.append(frozenset(names))
     return found
 
 

@@ -91,6 +91,7 @@ def kill_at_a_rename(corpus, out, whole, seed):
     check(corpus, out, whole[0])
 
 
+@pytest.mark.endurance
 def test_killed_at_a_moment(corpus, whole, tmp_path):
     kill_at_a_moment(corpus, tmp_path / "out", whole, seed=0)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from synthetic_sets import write_experiment, write_set
+from trainings import train_only
 
 from kerasemo import checkpoint, loop, monitor, train
 from pipelines.spec import InputError
@@ -38,11 +39,11 @@ def options(given, run: Path, **other) -> train.Options:
 def whole(given, tmp_path_factory) -> Path:
     """The folder of a stage that was let be."""
     run = tmp_path_factory.mktemp("whole")
-    train.train(options(given, run))
+    train_only(options(given, run))
     return run / "pretrain"
 
 
-def stopped_at(given, run: Path, step: int, error: BaseException, monkeypatch, **other) -> None:
+def stopped_at(given, run: Path, step: int, error: BaseException, **other) -> None:
     """Train, and stop with an error in the place of a step, from 1."""
     made, count = loop.Loop.step, 0
 
@@ -53,10 +54,25 @@ def stopped_at(given, run: Path, step: int, error: BaseException, monkeypatch, *
             raise error
         return made(*words)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.Loop, "step", stop)
         with pytest.raises(type(error)):
             train.train(options(given, run, **other))
+
+
+@pytest.fixture(scope="module")
+def stopped(given, tmp_path_factory) -> Path:
+    """The run folder of a stage that was stopped in its third epoch; not to be changed."""
+    run = tmp_path_factory.mktemp("stopped")
+    stopped_at(given, run, 15, RuntimeError("stop"))
+    return run
+
+
+@pytest.fixture
+def run(stopped, tmp_path) -> Path:
+    """A copy of that folder, to go on in."""
+    shutil.copytree(stopped, tmp_path / "run")
+    return tmp_path / "run"
 
 
 def damage(path: Path) -> None:
@@ -65,34 +81,32 @@ def damage(path: Path) -> None:
     path.write_bytes(body)
 
 
-@pytest.mark.parametrize("damaged", [1, 2, 3])
-def test_damaged_checkpoints_fall_back_to_the_one_before_and_say_so(given, whole, tmp_path, monkeypatch, damaged):
-    stopped_at(given, tmp_path, 15, RuntimeError("stop"), monkeypatch)
-    states = checkpoint.Checkpoints(tmp_path / "pretrain" / "checkpoints").states()
+@pytest.mark.parametrize("damaged", [1, pytest.param(2, marks=pytest.mark.endurance), 3])
+def test_damaged_checkpoints_fall_back_to_the_one_before_and_say_so(given, whole, run, damaged):
+    states = checkpoint.Checkpoints(run / "pretrain" / "checkpoints").states()
     assert len(states) == 3
     for path in states[:damaged]:
         damage(path)
     log = []
-    train.train(options(given, tmp_path), log=log.append)
+    train_only(options(given, run), log=log.append)
     said = [line for line in log if "damaged" in line]
     assert [path.name in line for path, line in zip(states, said, strict=False)] == [True] * damaged
     assert any("goes on after epoch 2 of 5" in line for line in log) == (damaged < 3)
     assert any("trained from the start" in line for line in log) == (damaged == 3)
     for name in ("weights.safetensors", "metrics.json", "predictions.csv"):
-        assert (tmp_path / "pretrain" / name).read_bytes() == (whole / name).read_bytes(), name
+        assert (run / "pretrain" / name).read_bytes() == (whole / name).read_bytes(), name
 
 
-def test_best_weights_that_are_damaged_are_made_again(given, whole, tmp_path, monkeypatch):
-    stopped_at(given, tmp_path, 15, RuntimeError("stop"), monkeypatch)
-    for path in (tmp_path / "pretrain" / "checkpoints").glob("best-*"):
+def test_best_weights_that_are_damaged_are_made_again(given, whole, run):
+    for path in (run / "pretrain" / "checkpoints").glob("best-*"):
         damage(path)
     log = []
-    train.train(options(given, tmp_path), log=log.append)
+    train_only(options(given, run), log=log.append)
     assert any("best-" in line and "damaged" in line for line in log)
-    assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    assert (run / "pretrain" / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("writes", [3, 8])
+@pytest.mark.parametrize("writes", [3, pytest.param(8, marks=pytest.mark.endurance)])
 def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(given, whole, tmp_path, monkeypatch, writes):
     made, count = os.fsync, 0
 
@@ -110,7 +124,7 @@ def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(given, whol
     for path in (tmp_path / "pretrain" / "checkpoints").glob("*.safetensors"):
         checkpoint.load(path)
     assert not list((tmp_path / "pretrain" / "checkpoints").glob("*.tmp"))
-    train.train(options(given, tmp_path))
+    train_only(options(given, tmp_path))
     assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
 
 
@@ -145,7 +159,7 @@ def command(given, run: Path, *words: str) -> list[str]:
     return [sys.executable, "-m", "kerasemo.train", "--stage", "pretrain", *paths, *words]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.endurance)])
 def test_an_interrupt_saves_and_says_how_to_go_on(given, tmp_path, number):
     """The default time between checkpoints, so that none but the interrupt's own is in the middle of an epoch."""
     words = command(given, tmp_path, "--epochs", "4000")
@@ -165,42 +179,39 @@ def test_an_interrupt_saves_and_says_how_to_go_on(given, tmp_path, number):
     assert newest.name == f"step-{6 * epochs + steps:08d}.safetensors"
 
 
-def test_a_state_of_another_training_is_not_taken(given, whole, tmp_path, monkeypatch):
+def test_a_state_of_another_training_is_not_taken(given, whole, run):
     """Its file fits in shape, but was copied from elsewhere."""
-    stopped_at(given, tmp_path, 15, RuntimeError("stop"), monkeypatch)
-    newest = checkpoint.Checkpoints(tmp_path / "pretrain" / "checkpoints").states()[0]
+    newest = checkpoint.Checkpoints(run / "pretrain" / "checkpoints").states()[0]
     tensors, state = checkpoint.load(newest)
     checkpoint.save(newest, tensors, state | {"digest": "0" * 64})
     log = []
-    train.train(options(given, tmp_path), log=log.append)
+    train_only(options(given, run), log=log.append)
     assert any(f"{newest.name}: of another training; the state before it is taken" in line for line in log)
-    assert json.loads((tmp_path / "pretrain" / "metrics.json").read_text()) == json.loads((whole / "metrics.json").read_text())
+    assert json.loads((run / "pretrain" / "metrics.json").read_text()) == json.loads((whole / "metrics.json").read_text())
 
 
 def test_the_oldest_state_still_has_its_best_weights(given, whole, tmp_path, monkeypatch):
     """A state an epoch, each the best of its time."""
     monkeypatch.setattr(monitor, "best_epoch", lambda history, watch: len(history) - 1)
-    stopped_at(given, tmp_path, 30, RuntimeError("stop"), monkeypatch, checkpoint_seconds=1e9)
+    stopped_at(given, tmp_path, 30, RuntimeError("stop"), checkpoint_seconds=1e9)
     for path in checkpoint.Checkpoints(tmp_path / "pretrain" / "checkpoints").states()[:2]:
         damage(path)
     log = []
-    train.train(options(given, tmp_path), log=log.append)
+    train_only(options(given, tmp_path), log=log.append)
     assert any("goes on after epoch 2 of 5" in line for line in log), log
 
 
-def test_logs_that_were_removed_do_not_hinder_a_training(given, whole, tmp_path, monkeypatch):
-    stopped_at(given, tmp_path, 15, RuntimeError("stop"), monkeypatch)
-    shutil.rmtree(tmp_path / "pretrain" / "logs")
+def test_logs_that_were_removed_do_not_hinder_a_training(given, whole, run):
+    shutil.rmtree(run / "pretrain" / "logs")
     log = []
-    train.train(options(given, tmp_path), log=log.append)
+    train_only(options(given, run), log=log.append)
     assert any("events are missing; TensorBoard shows what comes from here on" in line for line in log)
-    assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    assert (run / "pretrain" / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
 
 
-def test_another_precision_from_here_on_is_said(given, tmp_path, monkeypatch):
-    stopped_at(given, tmp_path, 15, RuntimeError("stop"), monkeypatch)
+def test_another_precision_from_here_on_is_said(given, run):
     log = []
-    train.train(options(given, tmp_path, precision="bfloat16"), log=log.append)
+    train_only(options(given, run, precision="bfloat16"), log=log.append)
     assert "pretrain: computed in float32 so far, in mixed_bfloat16 from here on" in log
 
 
@@ -211,7 +222,7 @@ def test_a_training_with_other_settings_does_not_take_the_place_of_one_that_bega
 
     late = chain.Chain(chain.Run(read_experiment(str(given[1])), given[0], tmp_path, seed=1), read_experiment(str(given[1])).stages)
     waiting = late.check()["pretrain"]
-    train.train(options(given, tmp_path))
+    train_only(options(given, tmp_path))
     with pytest.raises(InputError, match="a training with other settings was begun there meanwhile; name another --run"):
         waiting.run()
     assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
@@ -220,5 +231,5 @@ def test_a_training_with_other_settings_does_not_take_the_place_of_one_that_bega
 def test_a_profile_ends_with_its_stage(given, tmp_path):
     """Its last step is never made; the next stage can be profiled."""
     for folder in ("one", "other"):
-        train.train(options(given, tmp_path / folder, profile=(5, 1000), epochs=1))
+        train_only(options(given, tmp_path / folder, profile=(5, 1000), epochs=1))
         assert list((tmp_path / folder / "pretrain" / "logs").rglob("*.xplane.pb"))

@@ -1,5 +1,7 @@
 """Examples that are mixed: which ones, their images, and the losses of their targets."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -98,6 +100,7 @@ CORPORA = (("anger", "fear", "fear", "sadness"), ("anger", "fear", "sadness", "s
 NAMES = ("a/visual", "b/audio", "c/visual")
 
 
+@functools.cache
 def measured(kind, count, *, mixing=True, balanced=True, smoothing=0.1, weight=0.7, margin=1.2):
     """Return the terms that a model measures of a batch, and those that NumPy computes of its outputs, example by example."""
     sources = [random_source(NAMES[i], CORPORA[i] * (8 - 2 * i), items=(2, 1, 3), seed=i) for i in range(count)]

@@ -35,8 +35,18 @@ def both_layers(random, groups, shape, **options):
     return layers
 
 
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize(("groups", "shape"), [(8, (3, 5, 4, 32)), (1, (2, 3, 3, 6)), (6, (2, 3, 3, 6)), (4, (1, 2, 2, 8))])
+SHAPES = [(8, (3, 5, 4, 32)), (1, (2, 3, 3, 6)), (6, (2, 3, 3, 6)), (4, (1, 2, 2, 8))]
+"""Groups and shapes; compiled by XLA, all but the first are for the long run."""
+
+
+@pytest.mark.parametrize(
+    ("groups", "shape", "jit"),
+    [
+        *((*one, False) for one in SHAPES),
+        (*SHAPES[0], True),
+        *(pytest.param(*one, True, marks=pytest.mark.endurance) for one in SHAPES[1:]),
+    ],
+)
 def test_equals_that_of_keras_forward_and_backward(random, groups, shape, jit):
     x = (random.normal(size=shape) * np.arange(1, shape[-1] + 1) + np.linspace(-3, 3, shape[-1])).astype(np.float32)
     upstream = random.normal(size=shape).astype(np.float32)

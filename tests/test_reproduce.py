@@ -109,14 +109,13 @@ def test_the_answers_are_kept_and_score_the_same_again(toy_run):
         assert again["stamps"] == ["the validation side, on which the epoch was chosen: a little too high", *own["stamps"]]
 
 
-def test_the_same_command_does_nothing_twice_and_says_so(toy_given, toy_run):
-    folder, document, _ = toy_run
-    before = {path: path.stat().st_mtime_ns for path in sorted((folder / "stages").rglob("*")) if path.is_file()}
+def test_the_same_command_does_nothing_twice_and_says_so(toy_given, toy_run, toy_copy):
+    before = {path: path.stat().st_mtime_ns for path in sorted((toy_copy / "stages").rglob("*")) if path.is_file()}
     log = []
-    again = reproduce.reproduce(options(toy_given, folder), log=log.append)
+    again = reproduce.reproduce(options(toy_given, toy_copy), log=log.append)
     assert log[1:] == [f"[{place}/4] {cell}: done before, reused" for place, cell in enumerate(CELLS, 1)]
-    assert again["rows"] == document["rows"]
-    assert {path: path.stat().st_mtime_ns for path in sorted((folder / "stages").rglob("*")) if path.is_file()} == before
+    assert again["rows"] == toy_run[1]["rows"]
+    assert {path: path.stat().st_mtime_ns for path in sorted((toy_copy / "stages").rglob("*")) if path.is_file()} == before
 
 
 def test_other_settings_stand_beside_in_one_run_folder(toy_given, toy_copy):

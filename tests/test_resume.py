@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from synthetic_sets import write_two_sources
+from trainings import train_only
 
 ROOT = Path(__file__).resolve().parents[1]
 BOTH = ["enterface/visual", "savee/audio"]
@@ -76,7 +77,7 @@ def main(run: str, records: str, experiment: str, stage: str, kill_at: str) -> N
     ):
         killable(owner, name)
     options = train.Options(stage, experiment, Path(records), Path(run), checkpoint_seconds=0.0)
-    train.train(options, log=lambda line: print(line, file=sys.stderr))
+    train_only(options, log=lambda line: print(line, file=sys.stderr))
     (Path(run) / stage / "moments").write_text(str(moments))
 
 

@@ -28,6 +28,11 @@ def network():
     return model
 
 
+@pytest.fixture(scope="module")
+def predictor(network):
+    return scores.predictor(network)
+
+
 def planted(**by_source):
     """A network that answers each item of a source with the row that was planted for it; it knows items by their first pixel."""
 
@@ -50,9 +55,9 @@ def numbered(name, emotions, *, items=(1,), first=0):
 
 @pytest.mark.parametrize("items", [1, 5, scores.ITEMS_AT_ONCE - 1, scores.ITEMS_AT_ONCE, 2 * scores.ITEMS_AT_ONCE + 3])
 @pytest.mark.parametrize("domain", [0, 1])
-def test_predictor_equals_the_network(network, items, domain):
+def test_predictor_equals_the_network(network, predictor, items, domain):
     inputs = np.random.default_rng(items).integers(0, 256, (items, SIZE, SIZE, 3)).astype(np.uint8)
-    found = scores.predictor(network)(inputs, domain)
+    found = predictor(inputs, domain)
     numbers = np.full(items, domain, np.int32)
     expected = network({"image": inputs.astype(np.float32), "domain": numbers, "seed": numbers}, training=False)
     assert {name: value.shape for name, value in found.items()} == {"logits": (items, 10), "embedding": (items, 8)}
@@ -60,12 +65,12 @@ def test_predictor_equals_the_network(network, items, domain):
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5)
 
 
-def test_predictor_sees_weights_that_change_later(network):
+def test_predictor_sees_weights_that_change_later(network, predictor):
     """It is made once and scores every epoch."""
-    predict, inputs = scores.predictor(network), np.zeros((2, SIZE, SIZE, 3), np.uint8)
-    before, bias = predict(inputs, 0)["logits"], network.get_layer("head").bias
+    inputs = np.zeros((2, SIZE, SIZE, 3), np.uint8)
+    before, bias = predictor(inputs, 0)["logits"], network.get_layer("head").bias
     bias.assign(bias + 1)
-    np.testing.assert_allclose(predict(inputs, 0)["logits"], before + 1, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(predictor(inputs, 0)["logits"], before + 1, rtol=1e-5, atol=1e-5)
 
 
 # Scores of logits.

@@ -34,9 +34,15 @@ def network() -> keras.Model:
 
 
 @pytest.fixture(scope="module")
-def ask(network):
+def model(network) -> served.Served:
+    """What is served of it, with both domains."""
+    return served.Served(network, labels=LABELS, domains=DOMAINS)
+
+
+@pytest.fixture(scope="module")
+def ask(model):
     """A function that asks a signature and returns arrays."""
-    signatures = served.Served(network, labels=LABELS, domains=DOMAINS).signatures()
+    signatures = model.signatures()
 
     def ask(signature: str, **inputs):
         return {name: value.numpy() for name, value in signatures[signature](**{n: tf.constant(v) for n, v in inputs.items()}).items()}
@@ -63,8 +69,8 @@ def sound(seconds: float = 1.5, *, seed: int = 0) -> np.ndarray:
     return noise(seconds, 16_000, seed=seed)[0]
 
 
-def test_every_signature_is_there_with_both_domains(network):
-    assert set(served.Served(network, labels=LABELS, domains=DOMAINS).signatures()) == ALL | MORE
+def test_every_signature_is_there_with_both_domains(model):
+    assert set(model.signatures()) == ALL | MORE
 
 
 def test_a_domain_that_was_not_trained_has_no_signature(network):
@@ -285,8 +291,7 @@ def test_what_is_no_number_is_no_answer(ask_broken, signature):
     assert bundle.told(refused.value) == "the network gives no number for this input"
 
 
-def test_the_weights_are_saved_by_their_paths(network, tmp_path):
-    model = served.Served(network, labels=LABELS, domains=DOMAINS)
+def test_the_weights_are_saved_by_their_paths(network, model, tmp_path):
     tf.saved_model.save(model, str(tmp_path), signatures=model.signatures())
     weights = tf.saved_model.load(str(tmp_path)).weights
     assert set(weights) == {variable.path for variable in network.variables}

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from synthetic_sets import write_experiment, write_set
+from trainings import train_only
 
 from kerasemo import evaluate, fused, lineage, provenance, served_scores, tables, train
 from pipelines.spec import EMOTIONS, InputError
@@ -36,7 +37,7 @@ def records_folder(tmp_path_factory) -> Path:
 def run(records_folder, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     experiment = str(write_experiment(folder / "toy.toml", **STAGES))
-    train.train(train.Options("transfer", experiment, records_folder, folder))
+    train_only(train.Options("transfer", experiment, records_folder, folder))
     return folder
 
 

@@ -68,7 +68,7 @@ def test_two_workers_equal_one_device(given, tmp_path):
 
 
 def test_a_worker_that_dies_stops_the_others_and_a_restart_goes_on(given, tmp_path):
-    chief, other = start(given, tmp_path, "pretrain", "--epochs", "60")
+    chief, other = start(given, tmp_path, "pretrain", "--epochs", "30")
     folder = tmp_path / "pretrain"
     while not list((folder / "checkpoints").glob("step-*")) and chief.poll() is None:
         time.sleep(0.02)
@@ -79,7 +79,7 @@ def test_a_worker_that_dies_stops_the_others_and_a_restart_goes_on(given, tmp_pa
     last = stderr.strip().splitlines()[-1]
     assert "a worker of the cluster stopped or cannot be reached" in last and "start all of them again with the same command" in last
     assert not (folder / "metrics.json").exists()
-    for process in start(given, tmp_path, "pretrain", "--epochs", "60"):
+    for process in start(given, tmp_path, "pretrain", "--epochs", "30"):
         _, stderr = process.communicate(timeout=300)
         assert process.returncode == 0 and "pretrain: goes on after epoch" in stderr, stderr[-3000:]
-    assert len(json.loads((folder / "metrics.json").read_text())["history"]) == 60
+    assert len(json.loads((folder / "metrics.json").read_text())["history"]) == 30

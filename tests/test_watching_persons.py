@@ -18,7 +18,11 @@ def looks(path, **options):
 
 
 ROOM = 448  # the width of what two or three heads walk about in
-HEADS = {seed: media.film(50, seed=seed)[:, 40:, 70:250] for seed in (0, 1)}  # [50, 216, 180, 3]
+
+
+def head(seed, number):
+    """Return one of fifty pictures of a head, which come again and again: uint8 [216, 180, 3]."""
+    return media.film(50, seed=seed)[number % 50, 40:, 70:250]
 
 
 def stage(frames, places, *, width=ROOM):
@@ -28,7 +32,7 @@ def stage(frames, places, *, width=ROOM):
         for seed, left in places(number):
             start, end = max(0, left), min(width, left + 180)
             if start < end:
-                pictures[number, :, start:end] = HEADS[seed][number % 50][:, start - left : end - left]
+                pictures[number, :, start:end] = head(seed, number)[:, start - left : end - left]
     return pictures
 
 
