@@ -30,14 +30,14 @@ ROWS = {
 }
 
 
-TRANSFER = ANSWERS / "transfer.csv"
-"""Of twenty-two stages; the others are of one each."""
+TRANSFER, LONGER = ANSWERS / "transfer.csv", ANSWERS / "transfer-longer.csv"
+"""Of twenty-two stages and of two; the others are of one each."""
 SIZES = ("2", "5", "10", "20", "all")
 STARTS = ("faces", "speech", "both")
 
 
 def test_every_file_is_known_and_small():
-    assert sorted(path.stem for path in ANSWERS.iterdir()) == sorted([*ROWS, TRANSFER.stem])
+    assert sorted(path.stem for path in ANSWERS.iterdir()) == sorted([*ROWS, TRANSFER.stem, LONGER.stem])
     assert all(path.stat().st_size < (1_200_000 if path == TRANSFER else 200_000) for path in ANSWERS.iterdir())
 
 
@@ -105,3 +105,18 @@ def test_the_means_over_few_labels_and_what_faces_do_for_voices_are_what_the_ans
     (of_faces,) = compare.compare([(TRANSFER, "")], [("faces-speech", "speech")])["comparisons"]
     said = f"{100 * of_faces['ua']['difference']:+.1f} {shown(of_faces['ua'])}, p = {of_faces['ua']['p']:.2f}"
     assert said.replace("-", "\N{MINUS SIGN}") in RESULTS
+
+
+def test_what_longer_training_from_scratch_leaves_is_what_the_answers_give():
+    result = compare.compare([(TRANSFER, ""), (LONGER, "")], [(f"both-{size}", f"scratch-{size}-longer") for size in ("10", "20")])
+    scores = {row["stage"]: row for row in result["rows"]}
+    longer, gains = (scores[f"scratch-{size}-longer"] for size in ("10", "20")), []
+    assert " and ".join(f"{100 * row['ua']:.1f} {shown(row['interval']['ua'])}" for row in longer) in RESULTS
+    for one in result["comparisons"]:
+        figures = f"{100 * one['ua']['difference']:+.1f} {shown(one['ua'])}".replace("-", "\N{MINUS SIGN}")
+        assert f"**{figures}, p = {one['ua']['p']:.2f}**" in RESULTS
+        gains.append(figures.replace(" (", ", ").rstrip(")"))
+    assert f"({'; '.join(gains)})" in README
+    beside = [(f"scratch-{size}-longer", f"scratch-{size}") for size in ("10", "20")]
+    more = [f"{100 * one['ua']['difference']:.1f}" for one in compare.compare([(TRANSFER, ""), (LONGER, "")], beside)["comparisons"]]
+    assert f"{' and '.join(more)} above 1 000" in RESULTS
