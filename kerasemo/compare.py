@@ -22,8 +22,8 @@ def compare(files: Sequence[tuple[Path, str]], pairs: Sequence[tuple[str, str]] 
 
     Args:
         files: CSV files, see `kerasemo.answered.read`, each with the stage to take of it; none: all of the file.
-        pairs: The names of two stages each, as the scores have them, or of several joined by +, whose mean is compared; none: the first
-            stage of all with every other.
+        pairs: The names of two stages each, as the scores have them, or of several joined by +, whose mean is compared, every network
+            counting alike; none: the first stage of all with every other.
 
     Returns:
         `{"rows": [score], "comparisons": [{"stages", "source", "emotions", "ua", "wa"}], "not_scored": {}}`. A score is that of
@@ -68,10 +68,10 @@ def _compared(named: Mapping[tuple[str, str], "Kept"], first: str, other: str) -
     sides = [_parts(side, stages) for side in (first, other)]
     own, theirs = (set.intersection(*({source for stage, source in named if stage == name} for name in side)) for side in sides)
     found = []
-    for sources in _couples(own, theirs):
-        both = [[named[stage, source] for stage in side] for side, source in zip(sides, sources, strict=True)]
+    for one, beside in _couples(own, theirs):
+        both = [[named[stage, source] for stage in side] for side, source in zip(sides, (one, beside), strict=True)]
         shared = in_order(set.intersection(*(set(kept.emotions) for side in both for kept in side)))
-        entry = {"stages": [first, other], "source": max(sources), "emotions": shared}
+        entry = {"stages": [first, other], "source": one or beside, "emotions": shared}
         found.append(entry | _differences(*both, emotions=shared))
     if found:
         return found

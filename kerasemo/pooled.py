@@ -91,6 +91,7 @@ def of_emotions(pool: Pool, emotions: Sequence[str]) -> Pool:
 
 
 def _at(pool: Pool, places: Sequence[int]) -> Pool:
+    """Return the clips at some places alone, in their order."""
     return dataclasses.replace(
         pool,
         clips=tuple(pool.clips[place] for place in places),

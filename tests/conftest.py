@@ -1,12 +1,14 @@
 """Where the corpora are, and media that tests synthesise."""
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,17 @@ def emodb_records(corpora, command, tmp_path_factory) -> tuple[Path, dict]:
 
     made = shared(tmp_path_factory, "emodb_records", build)
     return Path(made["folder"]), made["printed"]
+
+
+@pytest.fixture(scope="session")
+def fer2013_files(corpora, tmp_path_factory) -> list[tuple[str, str]]:
+    """The name of each file in the archive of FER-2013 and the sha256 of its bytes, in the archive's order."""
+
+    def unpacked(_: Path) -> list[tuple[str, str]]:
+        with tarfile.open(corpora / "fer2013.tar.xz") as archive:
+            return [(one.name, hashlib.sha256(archive.extractfile(one).read()).hexdigest()) for one in archive if one.isfile()]
+
+    return [(name, digest) for name, digest in shared(tmp_path_factory, "fer2013", unpacked)]
 
 
 @pytest.fixture(scope="session")

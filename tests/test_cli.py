@@ -18,6 +18,7 @@ def test_a_name_that_is_not_utf_8_is_one_line(capsys, tmp_path):
     words = ("--corpus", "emodb", "--media", emodb(tmp_path / "media", 2), "--out", f"{tmp_path}/o\udcff", "--workers", "2")
     status, result, err = build_json(capsys, *words)
     assert (status, result) == (1, None) and "a name that is not UTF-8; rename the file or folder" in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("verb", VERBS)

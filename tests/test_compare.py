@@ -145,7 +145,7 @@ def test_pairs_are_chosen(tmp_path, capsys):
 
 
 def test_the_mean_of_several_stages_is_compared_speaker_by_speaker(tmp_path, capsys):
-    """They may be of several files, in another order and with more seeds."""
+    """They may be of several files and in another order."""
     rights = {"scratch-5": 0.4, "after-5": 0.6, "scratch-20": 0.5, "after-20": 0.8}
     paths = {}
     for number, (stage, right) in enumerate(rights.items()):

@@ -6,7 +6,6 @@ from pathlib import PurePosixPath
 
 import av
 import pytest
-from faces_of_fer import fer2013_files
 from manifests import manifest, row
 
 from pipelines.corpora import find_clips, folder
@@ -179,10 +178,10 @@ def test_real_ravdess(corpora):
     assert not {"conflicting labels", "copies of several speakers"} & {finding["kind"] for finding in findings}
 
 
-def test_real_fer2013(corpora, tmp_path_factory):
+def test_real_fer2013(fer2013_files):
     """1 516 groups of byte-identical files, 57 of them with conflicting labels; 288 test images are copies of training images."""
     rows = []
-    for name, digest in fer2013_files(corpora, tmp_path_factory):
+    for name, digest in fer2013_files:
         id = PurePosixPath(name).relative_to("fer2013")
         labels = folder.labels_of(id)
         rows.append(row(str(id), sha256=digest, speaker="", emotion=labels.emotion, split=labels.split))

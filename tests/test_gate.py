@@ -6,7 +6,6 @@ import random
 
 import pytest
 from corpora_rows import CORPORA, DEPENDENT, INDEPENDENT, SEVEN, assert_apart, corpus, row, stills
-from faces_of_fer import fer2013_files
 
 from kerasemo import splits
 from pipelines.spec import InputError
@@ -222,10 +221,10 @@ def test_copies_inside_a_publishers_split_are_dropped_and_counted():
     assert "train/anger/9.jpg" in result.ids["fer/visual"]["train"]
 
 
-def test_the_copies_of_fer_2013(corpora, tmp_path_factory):
+def test_the_copies_of_fer_2013(fer2013_files):
     """Counted over the archive by sha256, apart from the gate: 288 test images have a copy in train; 314 in train or validation."""
     rows, sides_of = [], collections.defaultdict(collections.Counter)
-    for name, content in fer2013_files(corpora, tmp_path_factory):
+    for name, content in fer2013_files:
         if name.endswith(".jpg"):
             side, emotion, _ = name.split("/")[-3:]
             rows.append(row(name, "", emotion, utterance=name, split=side, sha256=content))

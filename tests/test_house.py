@@ -205,3 +205,9 @@ def test_weights_are_kept_without_anything_that_executes():
     for path in (ROOT / "kerasemo").rglob("*.py"):
         assert not {name.split(".")[0] for name in imports_of(path)} & {"pickle", "dill", "joblib", "h5py", "marshal", "shelve"}, path
         assert not re.search(r"\bLambda\(|allow_pickle|\.h5\b|save_weights|load_weights", path.read_text(encoding="utf-8")), path
+
+
+def test_the_files_that_are_begun_first_are_there():
+    from conftest import LONGEST
+
+    assert len(set(LONGEST)) == len(LONGEST) and all((ROOT / "tests" / f"test_{name}.py").is_file() for name in LONGEST)

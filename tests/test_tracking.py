@@ -101,17 +101,14 @@ def test_few_frames_are_held():
 
 @pytest.mark.parametrize("pattern", ["crema-d/VideoFlash/*.flv", "grid/*.mpg", "ravdess/Actor_01/01*.mp4"])
 def test_tracked_boxes_agree_with_the_plain_cascade_in_every_frame(corpora, pattern):
-    """Intersection over union of 0.8 or more on 98 % of the frames where the plain cascade finds a face; every eighth is looked at.
-
-    Every 24th, which is searched anyway, is none of them.
-    """
+    """Intersection over union of 0.8 or more on 98 % of the frames where the plain cascade finds a face."""
     found, agreeing = 0, 0
     for path in sorted(corpora.glob(pattern))[:2]:
         with VideoReader(path) as video:
             tracked = {number: (frame, box) for number, frame, box in track_face(video.frames(range(video.count)), detectors.detect_face)}
-        for frame, box in list(tracked.values())[4::8]:
+        for frame, box in list(tracked.values())[::4]:
             plain = detectors.detect_by_alt2(frame.luma)
             if plain is not None:
                 found += 1
                 agreeing += box is not None and detectors.overlap(box, plain) >= 0.8
-    assert found > 12 and agreeing >= 0.98 * found
+    assert found > 25 and agreeing >= 0.98 * found

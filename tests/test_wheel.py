@@ -68,5 +68,7 @@ def test_the_installed_wheel_works_from_another_folder(wheel, tmp_path):
     built = run(sys.executable, site / "bin" / "kerasemo", "build", "--corpus", "emodb", "--media", "media/emodb", "--out", "records")
     assert built.returncode == 0, built.stderr
     assert "emodb/audio: 12 of 12 clips written" in built.stdout
+    verified = run(sys.executable, "-m", "pipelines.build", "--verify", "records")
+    assert (verified.returncode, verified.stderr) == (0, "")
     unknown = run(sys.executable, "-m", "kerasemo.train", "--stage", "none")
     assert "it has pretrain, finetune, transfer, transfer-2" in unknown.stderr
