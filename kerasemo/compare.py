@@ -10,20 +10,21 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.cli import Parser, name_pairs, run_main
+from pipelines.cli import Parser, name_pairs, names, run_main
 from pipelines.spec import EMOTIONS, InputError, in_order
 
 if TYPE_CHECKING:
     from kerasemo.answered import Kept, Pool
 
 
-def compare(files: Sequence[tuple[Path, str]], pairs: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+def compare(files: Sequence[tuple[Path, str]], pairs: Sequence[tuple[str, str]] = (), *, sources: Sequence[str] = ()) -> dict[str, Any]:
     """Score the answers of files, and compare stages, speaker by speaker, the seeds averaged first.
 
     Args:
         files: CSV files, see `kerasemo.answered.read`, each with the stage to take of it; none: all of the file.
         pairs: The names of two stages each, as the scores have them, or of several joined by +, whose mean is compared, every network
             counting alike; none: the first stage of all with every other.
+        sources: Those to score, compare and correct for; none: all. A reproduction keeps what each stage answers to every source.
 
     Returns:
         `{"rows": [score], "comparisons": [{"stages", "source", "emotions", "ua", "wa"}], "not_scored": {}}`. A score is that of
@@ -33,11 +34,11 @@ def compare(files: Sequence[tuple[Path, str]], pairs: Sequence[tuple[str, str]] 
         `ua` and `wa`.
 
     Raises:
-        InputError: A file is not as expected, or has no such stage.
+        InputError: A file is not as expected, or has no such stage or source.
     """
     from kerasemo import pooled
 
-    named = _named(files)
+    named = _of_sources(_named(files), sources)
     rows = []
     for (stage, source), kept in named.items():
         there = in_order({*kept.emotions, *(EMOTIONS[label] for label in kept.pool.labels)})
@@ -97,6 +98,14 @@ def _named(files: Sequence[tuple[Path, str]]) -> dict[tuple[str, str], "Kept"]:
         for path, own in found.items()
         for (stage, source), kept in own.items()
     }
+
+
+def _of_sources(named: Mapping[tuple[str, str], "Kept"], sources: Sequence[str]) -> Mapping[tuple[str, str], "Kept"]:
+    """Return what is of some sources, all where none is named."""
+    there = {source for _, source in named}
+    if unknown := [source for source in sources if source not in there]:
+        raise InputError(f"--sources: no source {unknown[0]!r} in these files; expected some of {', '.join(map(repr, sorted(there)))}")
+    return {(stage, source): kept for (stage, source), kept in named.items() if not sources or source in sources}
 
 
 def _stamps(kept: "Kept") -> list[str]:
@@ -177,6 +186,7 @@ def _parser() -> Parser:
         metavar="A:B,...",
         help="how much better stage A is than B, or than the mean of B+C\n(default: the first than each other)",
     )
+    parser.add_argument("--sources", type=names, default=(), metavar="S,...", help="such as emodb/audio (default: all that the files have)")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the tables")
     return parser
 
@@ -187,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> int:
-        result = compare(arguments.files, arguments.compare)
+        result = compare(arguments.files, arguments.compare, sources=arguments.sources)
         if arguments.json:
             print(json.dumps(result, indent=1))
         else:

@@ -13,7 +13,7 @@ from kerasemo.config import read_experiment
 from kerasemo.folders import check_records
 from kerasemo.settings import Experiment
 from kerasemo.train import PROTOCOLS
-from pipelines.cli import Parser, load_tensorflow, name_pairs, positive_int, run_main
+from pipelines.cli import Parser, load_tensorflow, name_pairs, names, positive_int, run_main
 from pipelines.spec import InputError
 
 
@@ -119,14 +119,6 @@ def numbers(text: str) -> tuple[int, ...] | None:
     if all(part.isdecimal() for part in parts):
         return tuple(sorted(set(map(int, parts))))
     raise argparse.ArgumentTypeError(f"expected all, or numbers from 0 such as 0,4,8; received {text!r}")
-
-
-def names(text: str) -> tuple[str, ...]:
-    """Parse names such as pretrain,transfer (an argparse type)."""
-    found = tuple(dict.fromkeys(text.split(",")))
-    if "" in found:
-        raise argparse.ArgumentTypeError(f"expected names of stages such as pretrain,transfer; received {text!r}")
-    return found
 
 
 def pairs(text: str) -> tuple[tuple[str, str], ...]:

@@ -100,6 +100,18 @@ def name_pairs(text: str) -> tuple[tuple[str, str], ...] | None:
     return found if all(len(pair) == 2 and all(pair) and pair[0] != pair[1] for pair in found) else None
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Parse names such as pretrain,transfer or savee/audio (an argparse type); one that stands there twice counts once.
+
+    >>> names("joint,pooled,joint")
+    ('joint', 'pooled')
+    """
+    found = tuple(dict.fromkeys(text.split(",")))
+    if "" in found:
+        raise argparse.ArgumentTypeError(f"expected names with commas between them; received {text!r}")
+    return found
+
+
 def positive_int(text: str) -> int:
     """Parse a whole number of at least 1 (an argparse type)."""
     value = int(text) if text.isdigit() and len(text) < 10 else 0

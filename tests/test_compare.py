@@ -182,6 +182,15 @@ def test_several_sources_are_compared_together_too_each_counting_alike(tmp_path,
     compare.main([str(path)])
     text = " ".join(capsys.readouterr().out.split())
     assert "corrected for the 3 comparisons of this table" in text and "mean over the speakers" in text
+    found = as_json(capsys, path, "--sources", "emodb/audio")
+    assert [row["source"] for row in found["rows"]] == ["emodb/audio"] * 2
+    (one,) = found["comparisons"]
+    assert one["ua"]["difference"] == alone[0]["ua"]["difference"] and one["ua"]["p_holm"] == one["ua"]["p"] == alone[0]["ua"]["p"]
+    assert compare.main([str(path), "--sources", "emodb/audio,emodb/visual"]) == 1
+    assert "no source 'emodb/visual' in these files; expected some of 'emodb/audio', 'savee/audio'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        compare.main([str(path), "--sources", "emodb/audio,"])
+    assert "expected names with commas between them; received 'emodb/audio,'" in capsys.readouterr().err
 
 
 def test_a_file_of_ones_own_meets_that_of_a_reproduction(tmp_path, capsys):
