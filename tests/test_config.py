@@ -46,7 +46,7 @@ def test_the_chains_that_are_shipped(name, stages):
 def test_every_file_that_is_shipped_is_an_experiment():
     """Each reads without a word against it."""
     names = config.shipped_experiments()
-    assert names == ["emodb", "fer2013", "open", "paper", "ravdess", "sample", "together", "transfer"]
+    assert names == ["ablation-faces", "ablation-voices", "emodb", "fer2013", "open", "paper", "ravdess", "sample", "together", "transfer"]
     assert [config.read_experiment(name).name for name in names] == names
 
 
@@ -68,6 +68,39 @@ def test_arms_that_are_compared_are_tuned_and_updated_alike():
     updates = {stage.name: stage.epochs * stage.steps for stage in together.stages}
     assert updates["first-ravdess"] + updates["then-emodb"] == updates["joint"] == updates["pooled"] == updates["single-emodb"]
     assert dataclasses.replace(together.stage("pooled"), name="joint", contrastive_weight=1.0) == together.stage("joint")
+
+
+PARTS = {
+    "no-flip": ("flip",),
+    "no-moves": ("shift", "scale", "rotation_degrees"),
+    "no-light": ("brightness", "contrast"),
+    "no-erasing": ("erasing",),
+    "no-changes": ("flip", "shift", "scale", "rotation_degrees", "brightness", "contrast", "erasing"),
+    "no-smoothing": ("label_smoothing",),
+    "no-ema": ("ema",),
+    "constant-rate": ("schedule",),
+    "balanced": ("balance",),
+    "mixup": ("mixup",),
+}
+"""What each arm of an ablation has otherwise than the first."""
+
+
+@pytest.mark.parametrize(("name", "row", "arms"), [("ablation-faces", "fer2013", 11), ("ablation-voices", "emodb", 3)])
+def test_each_arm_of_an_ablation_has_one_part_of_the_recipe_otherwise(name, row, arms):
+    usual, *others = config.read_experiment(name).stages
+    assert (usual.name, len(others)) == ("usual", arms - 1)
+    for arm in others:
+        changed = {key for key, value in flat(arm).items() if value != flat(usual)[key]}
+        assert changed == {"name", *PARTS[arm.name]}
+    (of_row,) = config.read_experiment(row).stages
+    size = {"name", "epochs", "steps", "batch", "learning_rate", "ema", "active_share", "test_mirror"}
+    assert {key for key, value in flat(of_row).items() if value != flat(usual)[key]} <= size
+
+
+def flat(stage) -> dict:
+    """Return the settings of a stage, those of its changes among them."""
+    settings = dataclasses.asdict(stage)
+    return settings.pop("augment") | settings
 
 
 def test_every_field_can_be_set(tmp_path):

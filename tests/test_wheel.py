@@ -38,7 +38,8 @@ def test_the_wheel_carries_the_two_packages_the_experiments_and_the_presets_alon
     shipped = {path.relative_to(ROOT).as_posix() for path in presets.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
     assert "kerasemo/presets/emodb-speech/1/saved_model.pb" in shipped
     assert {name for name in names if not name.endswith(".py")} == shipped | {
-        f"kerasemo/experiments/{name}.toml" for name in ("emodb", "fer2013", "open", "paper", "ravdess", "sample", "together", "transfer")
+        f"kerasemo/experiments/{name}.toml"
+        for name in ("ablation-faces", "ablation-voices", "emodb", "fer2013", "open", "paper", "ravdess", "sample", "together", "transfer")
     }
     ours = {path.relative_to(ROOT).as_posix() for package in ("kerasemo", "pipelines") for path in (ROOT / package).rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == ours
