@@ -6,7 +6,7 @@ several seeds is the mean of their scores, each over the clips of all folds toge
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -82,6 +82,19 @@ def per_speaker(labels: ArrayLike, answers: ArrayLike, speakers: Sequence[str], 
     """
     labels, answers = _validated(labels, answers)
     return {name: _mean(labels[clips], answers[:, clips], statistic) for name, clips in _clips_of(speakers, len(labels)).items()}
+
+
+def class_balanced(labels: ArrayLike, values: ArrayLike) -> np.ndarray:
+    """Return float64 [clips]: a value of each clip, weighted so that their mean is the mean over the classes of each class's own mean.
+
+    Of 1 for a right answer and 0 for a wrong one that is the unweighted accuracy.
+
+    >>> values = class_balanced([0, 0, 0, 1], [1, 1, 1, 0])
+    >>> float(values.mean()), values.round(2).tolist()
+    (0.5, [0.67, 0.67, 0.67, 0.0])
+    """
+    _, classes, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
+    return np.asarray(values, np.float64) * len(classes) / (len(counts) * counts[classes])
 
 
 def interval(
@@ -161,7 +174,7 @@ def paired(values_a: Mapping[str, float], values_b: Mapping[str, float], *, seed
     return paired_over([{name: value - values_b[name] for name, value in values_a.items()}], seed=seed)
 
 
-def paired_over(sources: Sequence[Mapping[str, float]], *, seed: int = 0) -> Paired | None:
+def paired_over(sources: Sequence[Mapping[Hashable, float]], *, seed: int = 0, over: str = "speakers") -> Paired | None:
     """Return the mean over some sources of the mean difference over the speakers of each, as `paired` does of one source.
 
     Every source counts alike, however many speakers it has. Signs are flipped speaker by speaker: one who is in several sources (by
@@ -171,12 +184,13 @@ def paired_over(sources: Sequence[Mapping[str, float]], *, seed: int = 0) -> Pai
     Args:
         sources: of each, every speaker's difference between two models.
         seed: of the flips that are drawn.
+        over: what they are, where they are no speakers, for `method`.
 
     >>> found = paired_over([{"a": 0.1, "b": 0.3}, {"c": -0.1, "d": 0.0, "e": -0.2}])
     >>> round(found.difference, 3), found.p, found.method
     (0.05, 0.75, 'sign-flip over 5 speakers, exact; t interval; 2 sources alike')
     """
-    of_source: dict[str, list[int]] = {}  # the sources of each speaker
+    of_source: dict[Hashable, list[int]] = {}  # the sources of each speaker
     for index, source in enumerate(sources):
         for name in source:
             of_source.setdefault(name, []).append(index)
@@ -198,14 +212,14 @@ def paired_over(sources: Sequence[Mapping[str, float]], *, seed: int = 0) -> Pai
         how, extra = "exact", 0
     else:
         random, sums = np.random.default_rng(seed), np.zeros(FLIPS)
-        for difference in differences:
-            sums += difference * random.choice((-1, 1), size=FLIPS)
+        for difference in differences[differences != 0]:
+            sums += np.where(random.integers(2, size=FLIPS, dtype=np.int8), difference, -difference)
         how, extra = f"{FLIPS} drawn flips", 1
     found = float(differences.sum())
     far = abs(found) - EQUAL * np.abs(differences).sum()
     p = (extra + np.count_nonzero(np.abs(sums) >= far)) / (extra + len(sums))
     half = _half_of_t([np.array(values) for values in samples.values()])
-    method = f"sign-flip over {count} speakers, {how}; t interval" + (f"; {len(sources)} sources alike" if len(sources) > 1 else "")
+    method = f"sign-flip over {count} {over}, {how}; t interval" + (f"; {len(sources)} sources alike" if len(sources) > 1 else "")
     return Paired(found, found - half, found + half, float(p), method)
 
 

@@ -163,10 +163,13 @@ def score(pool: Pool, *, shared: Sequence[str], corpus: Sequence[str], with_inte
 
 def interval(pool: Pool, name: str) -> dict[str, Any] | None:
     """Return the 95 % interval of one of STATISTICS over the speakers, or over the images or clips where not all speakers are known."""
-    singles = (pool.items.sum(axis=2) == 1).all()
-    over = "speakers" if all(pool.speakers) else "images" if singles else "clips"
-    found = intervals.interval(pool.labels, pool.answers, pool.speakers, statistic=quick(name), seed=SEED, over=over)
+    found = intervals.interval(pool.labels, pool.answers, pool.speakers, statistic=quick(name), seed=SEED, over=_over(pool))
     return None if found is None else dataclasses.asdict(found)
+
+
+def _over(pool: Pool) -> str:
+    """Return what the clips of a pool are drawn by."""
+    return "speakers" if all(pool.speakers) else "images" if (pool.items.sum(axis=2) == 1).all() else "clips"
 
 
 def by_speaker(pool: Pool) -> dict[str, dict[str, Any]]:
@@ -179,22 +182,28 @@ def by_speaker(pool: Pool) -> dict[str, dict[str, Any]]:
 
 
 def compare(one: Pool, other: Pool, *, emotions: Sequence[str], name: str = "ua") -> dict[str, Any]:
-    """Return how much better the first of two stages is than the second, speaker by speaker, the seeds averaged first.
+    """Return how much better the first of two stages is than the second, speaker by speaker, the seeds averaged first; image by image, or
+    clip by clip, where not all speakers are known.
 
     Args:
         one: Its answers to the clips.
-        other: Those of the other to the same speakers.
+        other: Those of the other to the same clips.
         emotions: Those that both can answer.
-        name: Of STATISTICS.
+        name: `ua` or `wa`.
 
     Raises:
-        InputError: There are fewer than two speakers, or the two were not asked about the same clips.
+        InputError: There is a single speaker, or the two were not asked about the same clips.
     """
+    one, other = (of_emotions(merged([own]), emotions) for own in (one, other))
     _check_alike(one, other)
-    one, other = of_emotions(one, emotions), of_emotions(other, emotions)
-    if not all(one.speakers) or len(set(one.speakers)) < 2:
-        count = len(set(one.speakers)) if all(one.speakers) else 0
-        raise InputError(f"a paired comparison needs at least 2 speakers, whose differences have a sign; there are {count} known")
+    if len(one.labels) < 2:
+        raise InputError(f"a paired comparison needs at least 2 clips that both can answer; there are {len(one.labels)}")
+    if not all(one.speakers):
+        gains = np.subtract(*((own.answers == own.labels).mean(axis=0) for own in (one, other)))
+        values = intervals.class_balanced(one.labels, gains) if name == "ua" else gains
+        return dataclasses.asdict(intervals.paired_over([dict(enumerate(values))], over=_over(one))) | {"speakers": {}}
+    if len(set(one.speakers)) < 2:
+        raise InputError("a paired comparison needs at least 2 speakers, whose differences have a sign; there is 1")
     values = [intervals.per_speaker(own.labels, own.answers, own.speakers, statistic=STATISTICS[name]) for own in (one, other)]
     return paired([{who: values[0][who] - values[1][who] for who in values[0]}])
 
@@ -230,8 +239,8 @@ def differences(ones: Sequence[Pool], others: Sequence[Pool], *, emotions: Seque
 
 
 def together(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the comparison of two stages on the mean of several sources, where there are several that were not refused."""
-    made = [one for one in comparisons if "refused" not in one]
+    """Return the comparison of two stages on the mean of several sources, where there are several of speakers that were not refused."""
+    made = [one for one in comparisons if "refused" not in one and one["ua"]["speakers"]]
     if len(made) < 2:
         return []
     found = {"stages": made[0]["stages"], "source": " + ".join(one["source"] for one in made)}

@@ -184,7 +184,7 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
         yield "A t interval is that of the mean of the speakers' own scores, which is its middle, not the pooled score beside it."
     if document["comparisons"]:
         made = sum("refused" not in one for one in document["comparisons"])
-        yield "A difference is the mean over the speakers' own differences, not that of the pooled scores."
+        yield "A difference is the mean over the speakers' own differences, not that of the pooled scores; without speakers it is that."
         yield f"p, Holm: corrected for the {counted(made, 'comparison')} of this table, those of UA and those of WA apart."
     for row in document["rows"]:
         if row["level"] in CLIPS and row["different_clips"] < row["n"]:

@@ -5,6 +5,7 @@ import functools
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as oracle
 
 from kerasemo import intervals, metrics, pooled
@@ -162,12 +163,42 @@ def test_stages_are_compared_by_the_speakers_of_all_folds_with_the_seeds_average
     assert pooled.compare(one, one, emotions=THREE)["p"] == 1
 
 
-def test_a_comparison_of_one_speaker_of_none_or_of_other_clips_is_refused_in_words():
+def test_without_speakers_two_stages_are_compared_image_by_image():
+    """The difference is that of the pooled scores, p of WA that of the binomial test of the images that one alone has right (McNemar),
+    the interval that of the images drawn anew, whatever the order of the clips."""
+    draws = np.random.default_rng(5)
+    labels = draws.choice(3, 600, p=(0.6, 0.3, 0.1))
+    said = [np.where(draws.random(600) < right, labels, draws.integers(3, size=600)) for right in (0.7, 0.62)]
+    ids = [f"{number}.jpg" for number in range(600)]
+
+    def of(answered, places):
+        items = np.eye(len(EMOTIONS), dtype=int)[answered[places]]
+        names = ([ids[place] for place in places], ("",) * 600, labels[places], answered[places])
+        return pooled.pool({(0, 0): Answers(tuple(names[0]), *names[1:], items, np.full(600, -1), items)}, folds=1)
+
+    one, other = of(said[0], np.arange(600)), of(said[1], draws.permutation(600))
+    ua, wa = (pooled.compare(one, other, emotions=THREE, name=name) for name in ("ua", "wa"))
+    for found, score in ((ua, oracle.balanced_accuracy_score), (wa, oracle.accuracy_score)):
+        assert found["difference"] == pytest.approx(score(labels, said[0]) - score(labels, said[1]))
+        assert found["method"] == "sign-flip over 600 images, 100000 drawn flips; t interval" and found["speakers"] == {}
+        again = np.random.default_rng(6).integers(600, size=(1000, 600))
+        redrawn = [score(labels[at], said[0][at]) - score(labels[at], said[1][at]) for at in again]
+        assert [found["low"], found["high"]] == pytest.approx(np.percentile(redrawn, (2.5, 97.5)), abs=0.01)
+    alone = [np.sum((said[i] == labels) & (said[1 - i] != labels)) for i in (0, 1)]
+    assert 0.001 < wa["p"] == pytest.approx(stats.binomtest(alone[0], sum(alone)).pvalue, rel=0.1)
+    assert pooled.compare(one, one, emotions=THREE)["p"] == 1
+    entries = [{"stages": ["a", "b"], "source": "x/visual", "ua": ua, "wa": wa}]
+    spoken = pooled.compare(*[pooled.pool(cells(1, range(3)), folds=3)] * 2, emotions=THREE)
+    entries += [{"stages": ["a", "b"], "source": f"{name}/audio", "ua": spoken, "wa": spoken} for name in "yz"]
+    (mean,) = pooled.together(entries)
+    assert mean["source"] == "y/audio + z/audio" and not pooled.together(entries[:2])
+
+
+def test_a_comparison_of_one_speaker_of_no_clips_or_of_other_clips_is_refused_in_words():
     alone = pooled.pool({(0, 0): answers(0, 0, speakers=1)}, folds=1)
-    with pytest.raises(InputError, match="needs at least 2 speakers.*there are 1 known"):
+    with pytest.raises(InputError, match="needs at least 2 speakers.*there is 1"):
         pooled.compare(alone, alone, emotions=THREE)
-    nobody = pooled.pool({(0, 0): dataclasses.replace(answers(0, 0), speakers=("",) * 40)}, folds=1)
-    with pytest.raises(InputError, match="there are 0 known"):
-        pooled.compare(nobody, nobody, emotions=THREE)
+    with pytest.raises(InputError, match="at least 2 clips that both can answer; there are 0"):
+        pooled.compare(alone, alone, emotions=["surprise"])
     with pytest.raises(InputError, match="not asked about the same clips"):
         pooled.compare(alone, pooled.pool({(0, 1): answers(0, 1)}, folds=2), emotions=THREE)
