@@ -74,7 +74,7 @@ USUAL_CHANGES = Augment(
     **{"time_mask": 0.3, "frequency_mask": 0.25, "time_shift": 0.1, "frequency_warp": 0.1, "gain_db": 6.0},
 )
 """What `augment = true` means. For sound: what did best on validation clips among a few (benchmarks/README.md), but for what needs the
-waveform; for faces the project's choice, of which no table was made."""
+waveform; for faces the project's choice: in a short training none of it was shown to help alone (docs/results.md)."""
 
 
 @dataclasses.dataclass(frozen=True)

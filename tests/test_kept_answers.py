@@ -33,14 +33,14 @@ ROWS = {
 }
 
 
-TRANSFER, LONGER = ANSWERS / "transfer.csv", ANSWERS / "transfer-longer.csv"
-"""Of twenty-two stages and of two; the others are of one each."""
+TRANSFER, LONGER, ABLATION = (ANSWERS / f"{name}.csv" for name in ("transfer", "transfer-longer", "ablation-voices"))
+"""Of twenty-two stages, of two and of three; the others are of one each."""
 SIZES = ("2", "5", "10", "20", "all")
 STARTS = ("faces", "speech", "both")
 
 
 def test_every_file_is_known_and_small():
-    assert sorted(path.stem for path in ANSWERS.iterdir()) == sorted([*ROWS, TRANSFER.stem, LONGER.stem])
+    assert sorted(path.stem for path in ANSWERS.iterdir()) == sorted([*ROWS, TRANSFER.stem, LONGER.stem, ABLATION.stem])
     assert all(path.stat().st_size < (1_200_000 if path == TRANSFER else 200_000) for path in ANSWERS.iterdir())
 
 
@@ -126,3 +126,17 @@ def test_what_longer_training_from_scratch_leaves_is_what_the_answers_give():
     assert all(f"**{signed(one)}, p = {one['p']:.2f}**" in RESULTS_TEXT for one in left)
     assert f"({'; '.join(signed(one).replace(' (', ', ')[:-1] for one in left)})" in README_TEXT
     assert f"{100 * more[0]['difference']:.1f} and {100 * more[1]['difference']:.1f} above 1 000" in RESULTS_TEXT
+
+
+def test_what_parts_of_the_recipe_for_voices_add_is_what_the_answers_give():
+    result = compare.compare([(ABLATION, "")], [("usual", "no-ema"), ("usual", "constant-rate")])
+    usual, *others = ([100 * row["ua"], 100 * row["wa"]] for row in result["rows"])
+    assert all(row["n"] == 535 and row["side"] == "validation" for row in result["rows"])
+    intervals = [shown(result["rows"][0]["interval"][name]) for name in ("ua", "wa")]
+    cells = [f"{score:.1f} {interval}" for score, interval in zip(usual, intervals, strict=True)]
+    assert f"| **usual recipe** | {' | '.join(cells)} | | |" in RESULTS_TEXT
+    for (ua, wa), one in zip(others, result["comparisons"], strict=True):
+        adds = [told(one[name], 2) for name in ("ua", "wa")]
+        assert f"| {ua:.1f} | {wa:.1f} | {' | '.join(adds)} |" in RESULTS_TEXT
+    said = "; ".join(signed(one["ua"]).replace(" (", ", ")[:-1] for one in result["comparisons"])
+    assert f"or voices ({said})" in README_TEXT
