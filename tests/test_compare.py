@@ -259,7 +259,10 @@ def test_speakers_that_one_file_does_not_name_are_those_of_the_other(tmp_path, c
     row = found["rows"][0]
     assert row["interval"]["ua"]["method"] == "bootstrap over 120 clips" and not row["by_speaker"]
     again = write(tmp_path / "again.csv", [(row[0], "", *row[2:]) for row in rows])
-    assert "at least 2 speakers" in refused(capsys, nobody, again)
+    (found,) = as_json(capsys, nobody, again)["comparisons"]  # clip by clip, where nobody names any
+    assert "over 120 clips" in found["ua"]["method"] and found["ua"]["difference"] < 0
+    alone = write(tmp_path / "alone.csv", [(row[0], "mine:0", *row[2:]) for row in rows])
+    assert "at least 2 speakers" in refused(capsys, alone, nobody)
 
 
 @pytest.mark.parametrize(("column", "said"), [("side", ("test", "validation")), ("protocol", ("speaker-independent", "speaker-dependent"))])
