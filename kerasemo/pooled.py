@@ -182,8 +182,7 @@ def by_speaker(pool: Pool) -> dict[str, dict[str, Any]]:
 
 
 def compare(one: Pool, other: Pool, *, emotions: Sequence[str], name: str = "ua") -> dict[str, Any]:
-    """Return how much better the first of two stages is than the second, speaker by speaker, the seeds averaged first; image by image, or
-    clip by clip, where not all speakers are known.
+    """Return how much better one stage is than another by speaker (by image or clip where not all are known), the seeds averaged first.
 
     Args:
         one: Its answers to the clips.
@@ -194,11 +193,12 @@ def compare(one: Pool, other: Pool, *, emotions: Sequence[str], name: str = "ua"
     Raises:
         InputError: There is a single speaker, or the two were not asked about the same clips.
     """
-    one, other = (of_emotions(merged([own]), emotions) for own in (one, other))
     _check_alike(one, other)
+    one, other = of_emotions(one, emotions), of_emotions(other, emotions)
     if len(one.labels) < 2:
         raise InputError(f"a paired comparison needs at least 2 clips that both can answer; there are {len(one.labels)}")
     if not all(one.speakers):
+        one, other = merged([one]), merged([other])  # in one order
         gains = np.subtract(*((own.answers == own.labels).mean(axis=0) for own in (one, other)))
         values = intervals.class_balanced(one.labels, gains) if name == "ua" else gains
         return dataclasses.asdict(intervals.paired_over([dict(enumerate(values))], over=_over(one))) | {"speakers": {}}
