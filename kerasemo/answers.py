@@ -121,7 +121,7 @@ def ask(of: Lineage, held: Holdings, side: str, *, load: Callable[[str], data.So
             embedded[source] = scores.embedded_clips(outputs, asked)
         if of.result["kind"] == "contrastive":
             own = [side_of(load(source), sides, "train") for source in of.result["trained_on"]]
-            own = [labelled_side(one, settings.get("labelled", 0), seed=of.result["key"]["seed"]) for one in own]
+            own = [labelled_side(one, of.result["key"]) for one in own]
             means = _class_means(predict, own, asked)
             answered[source] = of_nearest_means(outputs["embedding"], asked, means=means)
         elif "logits" in outputs:

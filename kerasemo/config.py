@@ -19,6 +19,7 @@ HEADS = ("masked", "corpus")
 BLOCKS = ("plain", "residual")
 POOLS = ("average", "rows")
 BALANCES = ("none", "classes")
+LABELLED_BY = ("seed", "fold")
 SCHEDULES = ("cosine", "constant")
 KINDS = ("supervised", "contrastive", "joint")
 MOST = 1_000_000
@@ -182,6 +183,8 @@ def _check_stage(stage: Stage, names: Sequence[Any], index: int, problems: list[
         wrong.append(f"kind must be one of {', '.join(KINDS)}; received {stage.kind!r}")
     if stage.start_from and stage.start_from not in names[:index]:
         wrong.append(f"start_from must name a stage that stands before it; received {stage.start_from!r}")
+    if stage.drawn_as and stage.drawn_as not in names:
+        wrong.append(f"drawn_as must name a stage of the experiment; received {stage.drawn_as!r}")
     for source in stage.sources:
         name, _, domain = source.partition("/")
         if not name or domain not in DOMAINS:
@@ -249,6 +252,7 @@ def _check_ranges(stage: Stage, problems: list[str]) -> None:
         ("batch", 2 <= stage.batch <= MOST and stage.batch % 2 == 0, "an even number of at least 2"),
         ("steps", 0 <= stage.steps <= MOST, f"at least 0, where 0 is every item once, and at most {MOST}"),
         ("labelled", 0 <= stage.labelled <= MOST, f"at least 0, where 0 is all, and at most {MOST}"),
+        ("labelled_by", stage.labelled_by in LABELLED_BY, f"one of {', '.join(LABELLED_BY)}"),
         ("schedule", stage.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
         ("warmup", 0 <= stage.warmup < 1, "in [0, 1), a share of all steps"),
         ("mixup", 0 <= stage.mixup <= 10, "in [0, 10], where 0 mixes nothing"),

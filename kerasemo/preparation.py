@@ -69,7 +69,7 @@ def _with_labelled(work: Assignment, log: Callable[[str], None]) -> Assignment:
     count, sides, split = work.stage.labelled, [], dict(work.split)
     for side in work.sides["train"]:
         source, clips = side.source, np.unique(side.source.clip_of[side.items])
-        sides.append(labelled_side(side, count, seed=work.key["seed"]))
+        sides.append(labelled_side(side, work.key))
         kept = len(np.unique(source.clip_of[sides[-1].items]))
         there = Counter(source.rows[clip]["emotion"] for clip in clips)
         fewer = [f"of {emotion} there are {there[emotion]}" for emotion in EMOTIONS if 0 < there[emotion] < count]
@@ -79,10 +79,12 @@ def _with_labelled(work: Assignment, log: Callable[[str], None]) -> Assignment:
     return dataclasses.replace(work, sides={**work.sides, "train": sides}, split=split)
 
 
-def labelled_side(side: Side, count: int, *, seed: int) -> Side:
-    """Return a training side with `count` clips of each emotion alone, 0: all of them; see `labelled_clips`."""
+def labelled_side(side: Side, key: Mapping[str, Any]) -> Side:
+    """Return a training side with as many clips of each emotion as a stage's key has `labelled`; see `labelled_clips`."""
+    count = key["stage"].get("labelled", 0)
     if not count:
         return side
+    seed = [key["seed"], key["fold"]] if key["stage"].get("labelled_by") == "fold" else key["seed"]
     clip_of = side.source.clip_of[side.items]
     clips = np.unique(clip_of)
     return Side(
@@ -90,7 +92,7 @@ def labelled_side(side: Side, count: int, *, seed: int) -> Side:
     )
 
 
-def labelled_clips(rows: Sequence[Mapping[str, Any]], count: int, *, seed: int) -> np.ndarray:
+def labelled_clips(rows: Sequence[Mapping[str, Any]], count: int, *, seed: int | Sequence[int]) -> np.ndarray:
     """Return which clips are used where only some are labelled: of each emotion `count`, or all there are.
 
     The clips of an emotion have one order, so that fewer are always among more: every speaker's first clip, then every speaker's

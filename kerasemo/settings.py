@@ -87,6 +87,9 @@ class Stage:
     """`NAME/DOMAIN` of each set that is trained on."""
     start_from: str = ""
     """The stage whose weights this one starts from; empty: from scratch."""
+    drawn_as: str = ""
+    """The stage by whose name the network, the order and the random changes are drawn; empty: its own. Of stages that are drawn alike
+    the results differ by what their settings change alone, not by the luck of a draw."""
     epochs: int = 20
     batch: int = 64
     """Examples a step; for contrastive and joint, pairs of two a step count as two examples."""
@@ -94,6 +97,8 @@ class Stage:
     """Steps an epoch, round and round the training side (of pairs, its largest source); 0: every face or segment once."""
     labelled: int = 0
     """Labelled clips a class and source that are trained on; 0: all there are. See `kerasemo.preparation`."""
+    labelled_by: str = "seed"
+    """What draws them: `seed`: one order for all folds, so that folds share most of them; `fold`: each fold has an order of its own."""
     learning_rate: float = 1e-3
     """The largest one, that of the start where nothing is warmed up."""
     schedule: str = "cosine"
@@ -142,7 +147,7 @@ class Stage:
     """`masked`: one head, and a mask of its logits for each corpus; `corpus`: a head for each source of a joint stage."""
 
 
-LATER = ("test_mirror",)
+LATER = ("test_mirror", "drawn_as", "labelled_by")
 """Settings of a stage that came after runs were made: at their default they are left out of keys, so that those runs stay what they are."""
 
 

@@ -46,7 +46,8 @@ def test_the_chains_that_are_shipped(name, stages):
 def test_every_file_that_is_shipped_is_an_experiment():
     """Each reads without a word against it."""
     names = config.shipped_experiments()
-    assert names == ["ablation-faces", "ablation-voices", "emodb", "fer2013", "open", "paper", "ravdess", "sample", "together", "transfer"]
+    first = ["ablation-faces", "ablation-voices", "emodb", "emodb-transfer", "fer2013"]
+    assert names == [*first, "open", "paper", "ravdess", "sample", "together", "transfer"]
     assert [config.read_experiment(name).name for name in names] == names
 
 
@@ -70,6 +71,16 @@ def test_arms_that_are_compared_are_tuned_and_updated_alike():
     assert dataclasses.replace(together.stage("pooled"), name="joint", contrastive_weight=1.0) == together.stage("joint")
 
 
+def test_what_comes_before_is_all_that_emodb_transfer_has_otherwise():
+    before, alone = config.read_experiment("emodb-transfer"), config.read_experiment("emodb")
+    faces, speech, both = before.stages
+    assert before.network == alone.network
+    assert dataclasses.replace(both, name="speech", start_from="") == alone.stage("speech")
+    transfer = config.read_experiment("transfer")
+    assert faces == transfer.stage("faces") and speech == transfer.stage("faces-speech")
+    assert (both.start_from, speech.start_from) == ("faces-speech", "faces")
+
+
 PARTS = {
     "no-flip": ("flip",),
     "no-moves": ("shift", "scale", "rotation_degrees"),
@@ -91,7 +102,7 @@ def test_each_arm_of_an_ablation_has_one_part_of_the_recipe_otherwise(name, row,
     assert (usual.name, len(others)) == ("usual", arms - 1)
     for arm in others:
         changed = {key for key, value in flat(arm).items() if value != flat(usual)[key]}
-        assert changed == {"name", *PARTS[arm.name]}
+        assert changed == {"name", "drawn_as", *PARTS[arm.name]} and arm.drawn_as == "usual"
     (of_row,) = config.read_experiment(row).stages
     size = {"name", "epochs", "steps", "batch", "learning_rate", "ema", "active_share", "test_mirror"}
     assert {key for key, value in flat(of_row).items() if value != flat(usual)[key]} <= size
@@ -121,7 +132,9 @@ def test_every_field_can_be_set(tmp_path):
         "hard_negatives": 0.0,
         "heads": "masked",
         "steps": 7,
+        "drawn_as": "first",
         "labelled": 20,
+        "labelled_by": "fold",
         "schedule": "constant",
         "warmup": 0.25,
         "mixup": 0.4,

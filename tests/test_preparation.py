@@ -124,6 +124,22 @@ def test_labelled_clips_are_of_the_training_side_alone_and_are_told(folder):
     ]
 
 
+def test_labelled_clips_are_of_one_order_for_all_folds_or_of_one_for_each(folder):
+    def of(fold, by):
+        work = an_assignment(folder, labelled=1, labelled_by=by)
+        return tuple(clips_of(preparation.labelled_side(work.sides["train"][0], {**work.key, "fold": fold})))
+
+    assert len({of(fold, "seed") for fold in range(8)}) == 1
+    assert len({of(fold, "fold") for fold in range(8)}) > 3
+    assert [of(fold, "fold") for fold in range(8)] == [of(fold, "fold") for fold in range(8)]
+
+
+def test_keys_of_runs_before_there_were_labelled_clips_ask_for_all(folder):
+    work = an_assignment(folder)
+    (side,) = work.sides["train"]
+    assert preparation.labelled_side(side, {"stage": {"name": "s"}, "seed": 0, "fold": 0}) is side
+
+
 def test_a_hop_is_for_the_sides_that_are_scored(folder):
     before, after, _ = prepared(folder, test_hop_frames=17)
     assert after.sides["train"][0] is before.sides["train"][0]
@@ -152,7 +168,7 @@ def test_versions_are_of_the_labelled_training_clips_alone(folder):
     (train,) = after.sides["train"]
     assert isinstance(train.source, VariedSource) and train.source.versions.shape == (9, 3) and len(train.source.inputs) == 4 * 9
     assert {train.source.rows[clip]["id"] for clip in train.source.clip_of} == set(clips_of(train)) and len(clips_of(train)) == 3
-    labelled = preparation.labelled_side(before.sides["train"][0], 1, seed=0)
+    labelled = preparation.labelled_side(before.sides["train"][0], before.key)
     np.testing.assert_allclose(train.inputs[0:9], labelled.inputs[0:9], atol=1e-3)
     for name in ("validation", "test"):
         assert not isinstance(after.sides[name][0].source, VariedSource)

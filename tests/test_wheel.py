@@ -39,7 +39,19 @@ def test_the_wheel_carries_the_two_packages_the_experiments_and_the_presets_alon
     assert "kerasemo/presets/emodb-speech/1/saved_model.pb" in shipped
     assert {name for name in names if not name.endswith(".py")} == shipped | {
         f"kerasemo/experiments/{name}.toml"
-        for name in ("ablation-faces", "ablation-voices", "emodb", "fer2013", "open", "paper", "ravdess", "sample", "together", "transfer")
+        for name in (
+            "ablation-faces",
+            "ablation-voices",
+            "emodb",
+            "emodb-transfer",
+            "fer2013",
+            "open",
+            "paper",
+            "ravdess",
+            "sample",
+            "together",
+            "transfer",
+        )
     }
     ours = {path.relative_to(ROOT).as_posix() for package in ("kerasemo", "pipelines") for path in (ROOT / package).rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == ours
