@@ -139,8 +139,10 @@ def _compared(document: Mapping[str, Any]) -> Iterator[str]:
         if "refused" not in one
     ]
     if drawn:
-        yield plots.differences("UA of the first less that of the second, mean over the speakers, with the 95 % interval", drawn)
-    yield table("Speaker by speaker, the seeds averaged first", tabulated.COMPARED, tabulated.compared(document), numbers=(3, 4, 5, 6))
+        yield plots.differences("UA of the first less that of the second, with its 95 % interval", drawn)
+    yield table(
+        "Paired as the last column says, the seeds averaged first", tabulated.COMPARED, tabulated.compared(document), numbers=(3, 4, 5, 6)
+    )
 
 
 def _looks(document: Mapping[str, Any]) -> str:

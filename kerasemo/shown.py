@@ -35,5 +35,5 @@ def _shown(result: Mapping[str, Any]) -> list[tuple[str, Sequence[str], Sequence
     cells = [tabulated.score_cells(row) for row in result["rows"] if row["level"] in tabulated.CLIPS]
     places = [0, 1, *range(3, len(tabulated.SCORES) - 2), len(tabulated.SCORES) - 1]
     scores = ("Scores, each of the clips of all folds together", SHOWN, [[row[place] for place in places] for row in cells])
-    compared = ("Stages compared, speaker by speaker", tabulated.COMPARED, [*tabulated.compared(result)])
+    compared = ("Stages compared, the seeds averaged first", tabulated.COMPARED, [*tabulated.compared(result)])
     return [scores, compared] if result["comparisons"] else [scores]

@@ -64,7 +64,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield from _table((*SCORES, "UA, all classes", "chance", "trained on it"), cells)
         yield ""
     if document["comparisons"]:
-        yield "## Stages compared, speaker by speaker"
+        yield "## Stages compared, the seeds averaged first"
         yield ""
         yield from _table(COMPARED, [*compared(document)])
         yield ""

@@ -44,8 +44,8 @@ ON_FUNCTIONALS = "opensmile_svm.py"
 """The script that wants what openSMILE makes of the sound of records."""
 MANY_NETWORKS = [f"many_{name}.py" for name in ("arrays", "batches", "network", "scores", "sounds", "steps", "training")]
 """What test_many_networks.py runs."""
-OTHERS = ["build_memory.py", "clips.py", "models.py", "timing.py"]
-"""What test_memory.py runs, and what the scripts share."""
+OTHERS = ["averaged_weights.py", "build_memory.py", "clips.py", "models.py", "timing.py"]
+"""What test_averaged_weights.py and test_memory.py run, and what the scripts share."""
 
 
 def test_every_benchmark_is_short_and_known():

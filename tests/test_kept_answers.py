@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kerasemo import compare
+from kerasemo import answered, compare
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,13 +35,17 @@ ROWS = {
 
 TRANSFER, LONGER, ABLATION = (ANSWERS / f"{name}.csv" for name in ("transfer", "transfer-longer", "ablation-voices"))
 """Of twenty-two stages, of two and of three; the others are of one each."""
+AVERAGED = ("voices", "speakers-shared", "faces")
+"""Of the last weights of some trainings and of their average, in the order of the table."""
 SIZES = ("2", "5", "10", "20", "all")
 STARTS = ("faces", "speech", "both")
 
 
 def test_every_file_is_known_and_small():
-    assert sorted(path.stem for path in ANSWERS.iterdir()) == sorted([*ROWS, TRANSFER.stem, LONGER.stem, ABLATION.stem])
-    assert all(path.stat().st_size < (1_200_000 if path == TRANSFER else 200_000) for path in ANSWERS.iterdir())
+    others = [TRANSFER.stem, LONGER.stem, ABLATION.stem, *(f"averaged-{name}" for name in AVERAGED)]
+    assert sorted(path.stem for path in ANSWERS.iterdir()) == sorted([*ROWS, *others])
+    large = (TRANSFER, ANSWERS / "averaged-faces.csv")
+    assert all(path.stat().st_size < (1_200_000 if path in large else 200_000) for path in ANSWERS.iterdir())
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -138,5 +142,30 @@ def test_what_parts_of_the_recipe_for_voices_add_is_what_the_answers_give():
     for (ua, wa), one in zip(others, result["comparisons"], strict=True):
         adds = [told(one[name], 2) for name in ("ua", "wa")]
         assert f"| {ua:.1f} | {wa:.1f} | {' | '.join(adds)} |" in RESULTS_TEXT
-    said = "; ".join(signed(one["ua"]).replace(" (", ", ")[:-1] for one in result["comparisons"])
-    assert f"or voices ({said})" in README_TEXT
+    (_, rate) = result["comparisons"]
+    assert f"or voices ({signed(rate['ua']).replace(' (', ', ')[:-1]})" in README_TEXT
+    apart = 100 * (result["rows"][1]["ua"] - result["rows"][0]["ua"])  # which differ by nothing that matters, as the next test shows
+    assert f"differ by {apart:.1f} points pooled" in RESULTS_TEXT and f"differed by {apart:.1f} UA pooled" in README_TEXT
+
+
+def test_what_the_moving_average_changes_is_what_the_answers_give():
+    of_ua = []
+    for name in AVERAGED:
+        result = compare.compare([(ANSWERS / f"averaged-{name}.csv", "")])
+        averaged, last = result["rows"]
+        assert (averaged["stage"], last["stage"], averaged["side"]) == ("averaged", "last", "validation")
+        (one,) = result["comparisons"]
+        of_ua.append(one["ua"])
+        cells = [f"{100 * row['ua']:.1f}" for row in (averaged, last)]
+        cells += [f"{signed(one[score])}, {one[score]['p']:.3f}" for score in ("ua", "wa")]
+        assert f"| {' | '.join(cells)} |" in RESULTS_TEXT
+    pools = answered.read(ANSWERS / "averaged-voices.csv")
+    moved = sum((pools["averaged", "emodb/audio"].pool.answers != pools["last", "emodb/audio"].pool.answers).ravel())
+    assert f"moves {moved} of 535 answers about voices" in RESULTS_TEXT
+    voices, shared, faces = of_ua
+    assert (
+        f"does nothing for voices ({signed(voices).replace(' (', ', ')[:-1]}; a slower one {signed(shared).replace(' (', ', ')}"
+        in README_TEXT
+    )
+    costs = f"{-100 * faces['difference']:.1f} ({-100 * faces['high']:.1f} to {-100 * faces['low']:.1f})"
+    assert f"costs a short training on faces {costs}" in README_TEXT

@@ -1,0 +1,111 @@
+"""What the moving average of the weights changes: the last weights and their average, of the very same trainings, on validation clips.
+
+    python benchmarks/averaged_weights.py RUN --stage speech --records DIR --out OUT
+
+RUN is the run folder of `kerasemo.reproduce`, with the checkpoints of the stage's networks. No update depends on the average, so that
+both are of one course of training, and no draw stands between them, as it does between two stages that were trained with an average and
+without. Both are taken after the last epoch, whichever was kept. `OUT/SOURCE.csv` has the answers for `python -m kerasemo.compare`.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import timing
+
+if TYPE_CHECKING:
+    import keras
+
+    from kerasemo.answered import Answers
+    from kerasemo.holdings import Holdings
+    from kerasemo.lineage import Lineage
+
+KINDS = {"averaged": "optimizer/{}_average", "last": "{}"}
+"""How the path of a weight's values begins and ends in the state of a training."""
+
+
+def place_of(of: "Lineage") -> tuple[int, int]:
+    """Return the fold and the seed of a network."""
+    return of.result["fold"], of.result["key"]["seed"]
+
+
+def last_state(of: "Lineage") -> Mapping[str, np.ndarray]:
+    """Return the state of a training after its last epoch, which has the weights and their average."""
+    from kerasemo import checkpoint
+
+    folder, result = of.folders[-1], of.result
+    if not result["key"]["stage"]["ema"]:
+        sys.exit(f"{folder}: trained without a moving average of the weights; name a stage that has `ema`")
+    for path in checkpoint.Checkpoints(folder / "checkpoints").states():
+        tensors, state = checkpoint.load(path)
+        if len(state["history"]) == result["epochs"]:
+            return tensors
+    sys.exit(f"{folder}/checkpoints: no state after epoch {result['epochs']}, the last; train the stage again")
+
+
+def give(model: "keras.Model", state: Mapping[str, np.ndarray], pattern: str) -> None:
+    """Give a network the weights of a state, or, of those that were trained, their average."""
+    for weight in model.weights:
+        own = pattern.format(weight.path.replace("/", "_")) if pattern != "{}" and weight.trainable else weight.path
+        weight.assign(state[own])
+
+
+def answered_by_both(of: "Lineage", held: "Holdings", source: str) -> dict[str, "Answers"]:
+    """Return what a network answers to the validation clips of a source, by its averaged and by its last weights."""
+    from kerasemo import answers, runs, scores, utterances
+    from kerasemo.holdings import side_of
+
+    model, result, state = runs.load_network(of.folders[-1], of.result), of.result, last_state(of)
+    sides = of.sides(held.folder, asked=held.sources, there=held.sources, held=held, foreign=False)
+    asked = side_of(utterances.loader(held.folder, result["key"]["stage"], held.source)(source), sides, "validation")
+    found = {}
+    for name, pattern in KINDS.items():
+        give(model, state, pattern)
+        found[name] = answers.of_outputs(scores.forward(scores.predictor(model), asked), asked, trained=result["trained_emotions"])
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--stage", required=True)
+    parser.add_argument("--records", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = timing.begin(parser, cores=2, packages=("tensorflow", "keras"))
+    from kerasemo import answered, compare, lineage, pooled
+    from kerasemo.holdings import Holdings
+    from pipelines.spec import EMOTIONS, InputError, in_order
+
+    stages, held, cells, kept = arguments.run / "stages", None, {}, {}
+    try:
+        found = [lineage.find(stages, path.parent.name) for path in stages.glob(f"{arguments.stage}-*/metrics.json")]
+        found = [of for of in found if of.result["stage"] == arguments.stage]
+        for of in sorted(found, key=place_of):
+            fold, seed = place = place_of(of)
+            if place in cells:
+                sys.exit(f"{stages}: two networks of stage {arguments.stage!r}, fold {fold}, seed {seed}; name a run of one kind")
+            held = held or Holdings(arguments.records, of.trained_on)
+            (source,), protocol = of.result["trained_on"], of.result["protocol"]
+            cells[place] = answered_by_both(of, held, source)
+            same = np.mean(cells[place]["averaged"].answers == cells[place]["last"].answers)
+            print(f"fold {fold}, seed {seed}: {100 * same:.1f} % of the answers are the same", flush=True)
+        if not cells:
+            sys.exit(f"{stages}: no finished network of stage {arguments.stage!r}; name the --run of kerasemo.reproduce")
+        for name in KINDS:
+            by_seed = {(seed, fold): own[name] for (fold, seed), own in cells.items()}
+            pool = pooled.pool(by_seed, folds=1 + max(fold for fold, _ in cells))
+            emotions = tuple(in_order(EMOTIONS[label] for label in pool.labels))
+            kept[name, source] = answered.Kept(pool, emotions, "validation", protocol)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        path = arguments.out / f"{source.replace('/', '-')}.csv"
+        answered.write(path, kept)
+    except InputError as error:
+        sys.exit(str(error))
+    return compare.main([str(path), "--compare", ":".join(KINDS)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

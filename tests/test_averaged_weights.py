@@ -1,0 +1,62 @@
+"""The benchmark of averaged weights compares what one training ends with."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from synthetic_sets import write_experiment, write_set
+
+from kerasemo import answered, reproduce
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGE = {"kind": "supervised", "sources": ["a/audio"], "batch": 8, "epochs": 2, "steps": 12, "learning_rate": 3e-3}
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("records")
+    write_set(out, "a/audio", speakers=4, takes=3)
+    return out
+
+
+def trained(records: Path, folder: Path, **settings) -> Path:
+    """Train a network for two folds; return the run folder."""
+    experiment = write_experiment(folder / "toy.toml", speech={**STAGE, **settings})
+    reproduce.reproduce(reproduce.Options(str(experiment), records, folder / "run", folds=(0, 1)))
+    return folder / "run"
+
+
+def ran(run: Path, records: Path, *, stage: str = "speech", expected: int = 0) -> str:
+    words = [sys.executable, "benchmarks/averaged_weights.py", run, "--stage", stage, "--records", records, "--out", run / "both"]
+    environment = {**os.environ, "COLUMNS": "200"}
+    finished = subprocess.run([*map(str, words)], cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
+    assert finished.returncode == expected, finished.stdout + finished.stderr[-2000:]
+    assert "Traceback" not in finished.stderr
+    return finished.stdout + finished.stderr
+
+
+def answers_of(path: Path, stage: str) -> list:
+    pool = answered.read(path)[stage, "a/audio"].pool
+    return sorted(zip(pool.clips, pool.answers[0].tolist(), strict=True))
+
+
+def test_both_are_of_one_training(records, tmp_path):
+    """The average is what the run kept, the last weights are those of the same training without an average."""
+    (tmp_path / "with").mkdir()
+    (tmp_path / "without").mkdir()
+    averaged, last = trained(records, tmp_path / "with", ema=0.9), trained(records, tmp_path / "without")
+    said = ran(averaged, records)
+    assert "fold 0, seed 0: " in said and "fold 1, seed 0: " in said and "averaged \N{MINUS SIGN} last" in said
+    both = averaged / "both" / "a-audio.csv"
+    assert answers_of(both, "averaged") == answers_of(averaged / "tables" / "answers.csv", "speech")
+    assert answers_of(both, "last") == answers_of(last / "tables" / "answers.csv", "speech")
+    assert answers_of(both, "last") != answers_of(both, "averaged")
+    (kept,) = {own.side for own in answered.read(both).values()}
+    assert kept == "validation"
+    assert "trained without a moving average of the weights; name a stage that has `ema`" in ran(last, records, expected=1)
+    assert "no finished network of stage 'voices'" in ran(averaged, records, stage="voices", expected=1)
+    for state in averaged.glob("stages/*/checkpoints/step-*"):
+        state.unlink()
+    assert "no state after epoch 2, the last; train the stage again" in ran(averaged, records, expected=1)
