@@ -1,6 +1,5 @@
 """The model card: what an exported model is, what it was trained on, how well it does, and what it must not be used for."""
 
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -134,7 +133,7 @@ def as_shipped(training: Mapping[str, Any]) -> bool:
     shipped = read_experiment(training["experiment"])
     made = [training["network"], *(stage["settings"] for stage in training["stages"])]
     named = [stage for stage in shipped.stages if stage.name in {one["stage"] for one in training["stages"]}]
-    return made == json.loads(json.dumps([dataclasses.asdict(shipped.network), *map(keyed, named)]))
+    return made == json.loads(json.dumps([*map(keyed, (shipped.network, *named))]))
 
 
 def _types(inputs: Mapping[str, Any]) -> str:

@@ -220,7 +220,7 @@ class Chain:
         sources = {source for own in self.lineage(stage) for source in own.sources}
         document = {
             "stage": keyed(self._resolved(stage)),
-            "network": dataclasses.asdict(self._run.experiment.network),
+            "network": keyed(self._run.experiment.network),
             "records": {source: self._held.manifests[source] for source in stage.sources},
             "sides": {source: self._sides.digests[source] for source in stage.sources},
             "emotions": {source: self._held.emotions[source] for source in stage.sources},

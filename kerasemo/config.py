@@ -231,12 +231,13 @@ def _check_network(network: Network, problems: list[str]) -> None:
         for width in network.widths:
             if width < 1 or width % network.groups:
                 wrong.append(f"every width must be a multiple of groups ({network.groups}); received {width}")
-    sizes = (("widths", max(network.widths), 4096), ("convolutions", network.convolutions, 16), ("embedding", network.embedding, 65536))
-    for name, value, most in sizes:
+    counts = (network.convolutions, network.embedding, network.members)
+    for name, most in (("widths", 4096), ("convolutions", 16), ("embedding", 65536), ("members", 64)):
+        value = max(network.widths) if name == "widths" else getattr(network, name)
         if value > most:
             wrong.append(f"{name} must be at most {most}; received {value}")
-    if not (1 <= len(network.widths) <= 6 and network.convolutions >= 1 and network.embedding >= 1 and 0 <= network.dropout < 1):
-        wrong.append("expected 1 to 6 widths, convolutions and embedding of at least 1, dropout in [0, 1)")
+    if not (1 <= len(network.widths) <= 6 and min(counts) >= 1 and 0 <= network.dropout < 1):
+        wrong.append("expected 1 to 6 widths, convolutions, embedding and members of at least 1, dropout in [0, 1)")
     for name, known in (("blocks", BLOCKS), ("pool", POOLS)):
         if (value := getattr(network, name)) not in known:
             wrong.append(f"{name} must be one of {', '.join(known)}; received {value!r}")

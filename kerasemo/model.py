@@ -65,23 +65,26 @@ class ExampleDropout(layers.Layer):
 
     So the mask does not depend on how a batch is split over devices, and a resumed training draws the same ones.
 
-    Input: features float [batch, n] and seed int32 [batch]; the seed is not used outside training.
+    Input: features float [batch, n] and seed int32 [batch]; the seed is not used outside training. Layers of other `stream`s
+    draw other masks of one seed.
     """
 
-    def __init__(self, rate: float, **kwargs):
+    def __init__(self, rate: float, *, stream: int = 0, **kwargs):
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
             raise ValueError(f"rate must be in [0, 1); received {rate!r}")
         self.rate = rate
+        self.stream = stream
 
     def get_config(self) -> dict:
-        return super().get_config() | {"rate": self.rate}
+        return super().get_config() | {"rate": self.rate, "stream": self.stream}
 
     def call(self, inputs, training=False):
         features, seed = inputs
         if not training or self.rate == 0:
             return features
-        kept = random_uniform(seed, features.shape[-1]) >= self.rate
+        n = features.shape[-1]
+        kept = random_uniform(seed, (self.stream + 1) * n)[:, self.stream * n :] >= self.rate
         return features * ops.cast(kept, features.dtype) / (1 - self.rate)
 
 
@@ -117,7 +120,9 @@ def build_network(config: Network = Network(), *, spec: Spec = Spec(), heads: in
     Inputs: `image` float32 [batch, 64, 64, 3] (faces as 0..255, segments as dB), `domain` int32 [batch] (index of
     DOMAINS) and `seed` int32 [batch] (of the dropout mask; anything outside training). Outputs: `embedding` float32
     [batch, embedding] of unit length, and `logits` float32 [batch, 10], one for each of EMOTIONS; of several heads
-    [batch, heads, 10], whose kernels stand side by side in one, [embedding, heads * 10]. In mixed precision the convolutions
+    [batch, heads, 10], whose kernels stand side by side in one, [embedding, heads * 10]. Several members stand side by side:
+    `embedding` is [batch, members * embedding], `logits` the mean of theirs, and `logits_member1`, `logits_member2` and so on
+    are there as well; the layers of all but the first end in their number, `head_member2`. In mixed precision the convolutions
     alone compute in it: it would cost the input digits, and past the pooling there is little to gain.
 
     >>> inputs, outputs = build_network()
@@ -131,38 +136,61 @@ def build_network(config: Network = Network(), *, spec: Spec = Spec(), heads: in
         "seed": keras.Input((), name="seed", dtype="int32"),
     }
     x = DomainNormalization(name="normalization", dtype="float32")([inputs["image"], inputs["domain"]])
+    members = [_member(x, inputs["seed"], config, heads=heads, place=place) for place in range(config.members)]
+    features, logits = members[0]
+    outputs = {}
+    if config.members > 1:
+        features = layers.Concatenate(name="members_features", dtype="float32")([own for own, _ in members])
+        logits = layers.Average(name="members_logits", dtype="float32")([own for _, own in members])
+        outputs = {f"logits_member{place}": own for place, (_, own) in enumerate(members, start=1)}
+    embedding = layers.UnitNormalization(name="embedding", dtype="float32")(features)
+    return inputs, {"embedding": embedding, "logits": logits} | outputs
+
+
+def head_layers(model: keras.Model) -> list[layers.Layer]:
+    """Return the layer that gives the logits, of each member of a network."""
+    return [layer for layer in model.layers if layer.name == "head" or layer.name.startswith("head_member")]
+
+
+def _member(x, seed, config: Network, *, heads: int, place: int):
+    """Return the features and the logits that one member gives of normalised inputs."""
+    ending = f"_member{place + 1}" if place else ""
     for stage, width in enumerate(config.widths, start=1):
-        x = _stage(x, f"stage{stage}", width, config)  # [batch, 64 / 2^stage, 64 / 2^stage, width]
+        x = _stage(x, f"stage{stage}", width, config, ending)  # [batch, 64 / 2^stage, 64 / 2^stage, width]
     if config.pool == "rows":
-        x = layers.AveragePooling2D((1, x.shape[2]), name="pool", dtype="float32")(x)  # [batch, rows, 1, width]
-        x = layers.Flatten(name="rows", dtype="float32")(x)  # [batch, rows * width]
+        x = layers.AveragePooling2D((1, x.shape[2]), name=f"pool{ending}", dtype="float32")(x)  # [batch, rows, 1, width]
+        x = layers.Flatten(name=f"rows{ending}", dtype="float32")(x)  # [batch, rows * width]
     else:
-        x = layers.GlobalAveragePooling2D(name="pool", dtype="float32")(x)  # [batch, width]
-    features = layers.Dense(config.embedding, name="features", dtype="float32")(x)
-    dropped = ExampleDropout(config.dropout, name="dropout", dtype="float32")([features, inputs["seed"]])
-    logits = layers.Dense(heads * len(EMOTIONS), name="head", dtype="float32")(dropped)
+        x = layers.GlobalAveragePooling2D(name=f"pool{ending}", dtype="float32")(x)  # [batch, width]
+    features = layers.Dense(config.embedding, name=f"features{ending}", dtype="float32")(x)
+    dropped = ExampleDropout(config.dropout, stream=place, name=f"dropout{ending}", dtype="float32")([features, seed])
+    logits = layers.Dense(heads * len(EMOTIONS), name=f"head{ending}", dtype="float32")(dropped)
     if heads > 1:
-        logits = layers.Reshape((heads, len(EMOTIONS)), name="heads", dtype="float32")(logits)
-    return inputs, {"embedding": layers.UnitNormalization(name="embedding", dtype="float32")(features), "logits": logits}
+        logits = layers.Reshape((heads, len(EMOTIONS)), name=f"heads{ending}", dtype="float32")(logits)
+    return features, logits
 
 
-def _stage(x, name: str, width: int, config: Network):
+def _stage(x, name: str, width: int, config: Network, ending: str):
     """Return what a stage of convolutions makes of float [batch, rows, columns, channels]: [batch, rows / 2, columns / 2, width]."""
     entered = x
     for convolution in range(1, config.convolutions + 1):
-        x = _convolved(x, f"{name}_conv{convolution}", width, groups=config.groups, size=3, strides=2 if convolution == 1 else 1)
+        own = f"{name}_conv{convolution}"
+        x = _convolved(x, own, width, groups=config.groups, size=3, strides=2 if convolution == 1 else 1, ending=ending)
         if convolution < config.convolutions:
-            x = layers.LeakyReLU(negative_slope=LEAKY_SLOPE, name=f"{name}_conv{convolution}_relu")(x)
+            x = layers.LeakyReLU(negative_slope=LEAKY_SLOPE, name=f"{own}_relu{ending}")(x)
     if config.squeeze:
-        mean = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)  # [batch, 1, 1, width]
-        few = layers.Dense(width // config.squeeze, activation="relu", name=f"{name}_excite1")(mean)
-        x = layers.Multiply(name=f"{name}_excited")([x, layers.Dense(width, activation="sigmoid", name=f"{name}_excite2")(few)])
+        mean = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze{ending}")(x)  # [batch, 1, 1, width]
+        few = layers.Dense(width // config.squeeze, activation="relu", name=f"{name}_excite1{ending}")(mean)
+        shares = layers.Dense(width, activation="sigmoid", name=f"{name}_excite2{ending}")(few)
+        x = layers.Multiply(name=f"{name}_excited{ending}")([x, shares])
     if config.blocks == "residual":
-        x = layers.Add(name=f"{name}_sum")([x, _convolved(entered, f"{name}_shortcut", width, groups=config.groups, size=1, strides=2)])
-    return layers.LeakyReLU(negative_slope=LEAKY_SLOPE, name=f"{name}_conv{config.convolutions}_relu")(x)
+        kept = _convolved(entered, f"{name}_shortcut", width, groups=config.groups, size=1, strides=2, ending=ending)
+        x = layers.Add(name=f"{name}_sum{ending}")([x, kept])
+    return layers.LeakyReLU(negative_slope=LEAKY_SLOPE, name=f"{name}_conv{config.convolutions}_relu{ending}")(x)
 
 
-def _convolved(x, name: str, width: int, *, groups: int, size: int, strides: int):
+def _convolved(x, name: str, width: int, *, groups: int, size: int, strides: int, ending: str):
     """Return a convolution without bias, normalised."""
-    x = layers.Conv2D(width, size, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
-    return GroupNormalization(groups, epsilon=1e-5, name=f"{name}_norm")(x)
+    kernel = {"use_bias": False, "kernel_initializer": "he_normal", "name": name + ending}
+    x = layers.Conv2D(width, size, strides=strides, padding="same", **kernel)(x)
+    return GroupNormalization(groups, epsilon=1e-5, name=f"{name}_norm{ending}")(x)

@@ -54,7 +54,8 @@ def network_outputs(model: keras.Model, image: tf.Tensor, domain: tf.Tensor | in
     domains = tf.fill(tf.shape(image)[:1], domain)
 
     def asked(image):
-        return model({"image": image, "domain": domains, "seed": tf.zeros_like(domains)}, training=False)
+        given = model({"image": image, "domain": domains, "seed": tf.zeros_like(domains)}, training=False)
+        return {name: given[name] for name in ("embedding", "logits")}  # of the members together
 
     outputs = asked(image)
     if not getattr(model, "mirror", False):

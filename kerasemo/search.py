@@ -67,7 +67,7 @@ class Search:
             **{name: getattr(self.run, name) for name in ("seed", "protocol", "fold")},
             "space": {entry.name: entry.choices or (entry.low, entry.high) for entry in self.entries},
             "stage": keyed(self.stage),
-            "network": dataclasses.asdict(self.run.experiment.network),
+            "network": keyed(self.run.experiment.network),
             "keras-tuner": importlib.metadata.version("keras-tuner"),
         }
         key = json.loads(json.dumps(key))

@@ -28,6 +28,9 @@ class Network:
     embedding: int = 256
     dropout: float = 0.3
     """Share of the features dropped before the head, in training."""
+    members: int = 1
+    """Networks of this shape that answer together, by the mean of their logits, each with weights of its own and trained by its own
+    cross-entropy (a deep ensemble, Lakshminarayanan et al. 2017, of one order of examples); weights, memory and time grow with them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,18 +150,18 @@ class Stage:
     """`masked`: one head, and a mask of its logits for each corpus; `corpus`: a head for each source of a joint stage."""
 
 
-LATER = ("test_mirror", "drawn_as", "labelled_by")
-"""Settings of a stage that came after runs were made: at their default they are left out of keys, so that those runs stay what they are."""
+LATER = ("test_mirror", "drawn_as", "labelled_by", "members")
+"""Settings of a stage or a network that came after runs were made: left out of keys at their default, so that those runs stay theirs."""
 
 
-def keyed(stage: Stage) -> dict[str, Any]:
-    """Return a stage's settings as its key has them.
+def keyed(settings: Stage | Network) -> dict[str, Any]:
+    """Return the settings of a stage or a network as a key has them.
 
     >>> "test_mirror" in keyed(Stage("a", "supervised", ("x/visual",))), keyed(Stage("a", "supervised", ("x/visual",)))["epochs"]
     (False, 20)
     """
-    usual = {field.name: field.default for field in dataclasses.fields(Stage)}
-    return {key: value for key, value in dataclasses.asdict(stage).items() if key not in LATER or value != usual[key]}
+    usual = {field.name: field.default for field in dataclasses.fields(settings)}
+    return {key: value for key, value in dataclasses.asdict(settings).items() if key not in LATER or value != usual[key]}
 
 
 @dataclasses.dataclass(frozen=True)

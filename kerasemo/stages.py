@@ -26,6 +26,7 @@ import tensorflow as tf
 from keras import ops
 
 from kerasemo.losses import Contrastive, CrossEntropy, mask_logits, smoothed_targets
+from kerasemo.model import head_layers
 from pipelines.spec import InputError
 
 
@@ -146,11 +147,14 @@ class StageModel(keras.Model):
         image = ops.cast(batch["image"], "float32")
         return self({"image": image, "domain": batch["domain"], "seed": batch["seed"]}, training=training)
 
-    def _source_cross_entropies(self, batch: dict, logits) -> dict:
-        """Return each source's mean cross-entropy, from the examples of all sources.
+    def _source_cross_entropies(self, batch: dict, outputs: dict) -> dict:
+        """Return each source's mean cross-entropy, from the examples of all sources; of several members the mean of their own."""
+        each = [outputs[name] for name in ("logits", *(name for name in outputs if name.startswith("logits_member")))]
+        terms = [self._cross_entropies_of(batch, logits) for logits in each[len(each) > 1 :]]
+        return {name: sum(one[name] for one in terms) / len(terms) for name in terms[0]}
 
-        `logits` are [examples, emotions], or [examples, sources, emotions] where each source has a head of its own.
-        """
+    def _cross_entropies_of(self, batch: dict, logits) -> dict:
+        """Return `_source_cross_entropies` of logits [examples, emotions], or [examples, sources, emotions] of a head for each source."""
         if len(logits.shape) == 3:
             own = ops.one_hot(batch["source"], len(self.sources), dtype=logits.dtype)
             logits = ops.sum(logits * own[:, :, None], axis=1)
@@ -223,7 +227,7 @@ class SupervisedModel(StageModel):
         return self._cross_entropy_names()
 
     def compute_loss(self, batch: dict, training: bool = True) -> dict:
-        terms = self._source_cross_entropies(batch, self._forward(batch, training)["logits"])
+        terms = self._source_cross_entropies(batch, self._forward(batch, training))
         return {"loss": sum(terms.values()), **terms}
 
 
@@ -255,7 +259,7 @@ class ContrastiveModel(PairModel):
 
     @property
     def learnt_weights(self) -> list[keras.Variable]:
-        head = {id(weight) for weight in self.get_layer("head").weights}
+        head = {id(weight) for layer in head_layers(self) for weight in layer.weights}
         return [weight for weight in self.trainable_weights if id(weight) not in head]
 
     def compute_loss(self, batch: dict, training: bool = True) -> dict:
@@ -274,7 +278,7 @@ class JointModel(PairModel):
 
     def compute_loss(self, batch: dict, training: bool = True) -> dict:
         flat, outputs, contrastive = self._forward_pairs(batch, training)
-        terms = self._source_cross_entropies(flat, outputs["logits"])
+        terms = self._source_cross_entropies(flat, outputs)
         return {"loss": sum(terms.values()) + self.contrastive_weight * contrastive, **terms, "contrastive": contrastive}
 
 

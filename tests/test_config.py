@@ -146,7 +146,7 @@ def test_every_field_can_be_set(tmp_path):
         "speaker_normalization": False,
     }
     network = {"widths": (8, 24), "convolutions": 1, "groups": 4, "embedding": 16, "dropout": 0.0}
-    network |= {"blocks": "residual", "squeeze": 4, "pool": "rows"}
+    network |= {"blocks": "residual", "squeeze": 4, "pool": "rows", "members": 2}
 
     def table(values):
         literal = {key: str(value).lower() if isinstance(value, bool) else repr(value) for key, value in values.items()}

@@ -1,0 +1,168 @@
+"""Several networks of one shape in one: each is trained as it would be alone, and all answer together."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from synthetic_sets import write_experiment, write_set
+from test_model import SMALL, some_inputs
+from test_stages import a_batch, oracle, some_sources
+
+from kerasemo import checkpoint, data, evaluate, export, lineage, model, settings, stages, train, transfer
+from kerasemo.bundle import Bundle
+from kerasemo.config import Network
+from kerasemo.holdings import side_of
+from pipelines.spec import EMOTIONS, InputError
+
+SHAPE = {"widths": (8,), "convolutions": 1, "groups": 4, "embedding": 8}
+MEMBERS = ("logits_member1", "logits_member2", "logits_member3")
+
+
+def network(members, *, heads=1, **shape):
+    keras.utils.set_random_seed(1)
+    return keras.Model(*model.build_network(Network(**SHAPE, **shape, members=members), spec=SMALL, heads=heads))
+
+
+def a_stage(kind, sources, members, *, rate=0.05, heads=1, dropout=0.0, **options):
+    keras.utils.set_random_seed(5)
+    built = model.build_network(Network(**SHAPE, dropout=dropout, members=members), spec=SMALL, heads=heads)
+    made = stages.MODELS[kind](*built, sources=[source.name for source in sources], **options)
+    for source in sources:
+        made.get_layer("normalization").fit(source.name.partition("/")[2], source.inputs)
+    made.compile(optimizer=keras.optimizers.SGD(rate))
+    return made
+
+
+def values(net):
+    return {weight.path: ops.convert_to_numpy(weight) for weight in net.weights}
+
+
+@pytest.mark.parametrize("shape", [{}, {"blocks": "residual", "squeeze": 4, "pool": "rows"}])
+def test_the_answer_is_the_mean_of_the_members_logits(shape):
+    inputs = some_inputs(np.random.default_rng(0))
+    net = network(3, **shape)
+    outputs = net(inputs)
+    assert set(outputs) == {"embedding", "logits", *MEMBERS}
+    each = np.stack([outputs[name] for name in MEMBERS])
+    np.testing.assert_allclose(outputs["logits"], each.mean(axis=0), atol=1e-6)
+    assert np.abs(each[0] - each[1]).max() > 1e-3 < np.abs(each[1] - each[2]).max()
+    assert outputs["embedding"].shape == (5, 3 * 8)
+    np.testing.assert_allclose(np.linalg.norm(outputs["embedding"], axis=1), 1, rtol=1e-5)
+    statistics = sum(np.prod(weight.shape) for weight in net.get_layer("normalization").weights)
+    assert net.count_params() - statistics == 3 * (network(1, **shape).count_params() - statistics)
+
+
+def test_one_member_is_the_network_as_it_was():
+    """By the paths of its weights and its key: runs and weights from before there were members stay what they are."""
+    one, three = network(1), network(3)
+    assert set(one(some_inputs(np.random.default_rng(0)))) == {"embedding", "logits"}
+    assert set(values(one)) < set(values(three))
+    assert "members" not in settings.keyed(Network()) and settings.keyed(Network(members=2))["members"] == 2
+    for net, known in ((one, one), (three, one)):
+        assert net.get_layer("dropout").stream == known.get_layer("dropout").stream == 0
+
+
+def test_members_drop_other_features():
+    features, seed = np.ones((4, 50), np.float32), np.arange(4, dtype=np.int32)
+    masks = [ops.convert_to_numpy(model.ExampleDropout(0.5, stream=stream)([features, seed], training=True)) > 0 for stream in range(3)]
+    assert all(0.3 < (one == other).mean() < 0.7 for one, other in ((masks[0], masks[1]), (masks[1], masks[2]), (masks[0], masks[2])))
+    again = model.ExampleDropout.from_config(model.ExampleDropout(0.5, stream=2).get_config())
+    np.testing.assert_array_equal(ops.convert_to_numpy(again([features, seed], training=True)) > 0, masks[2])
+
+
+@pytest.mark.parametrize(("kind", "count", "heads"), [("supervised", 1, 1), ("joint", 2, 1), ("joint", 2, 2)])
+def test_a_cross_entropy_is_the_mean_of_the_members_own(kind, count, heads):
+    sources = some_sources(count)
+    made, batch = a_stage(kind, sources, 3, heads=heads, label_smoothing=0.1), a_batch(kind, sources)
+
+    def of_member(name):
+        def outputs(inputs, training):
+            given = made(inputs, training=training)
+            return {"logits": given[name], "embedding": given["embedding"]}
+
+        return oracle(kind, outputs, batch, sources, label_smoothing=0.1)
+
+    each = [of_member(name) for name in MEMBERS]
+    expected = {term: np.mean([own[term] for own in each]) for term in each[0]}
+    assert {name: float(value) for name, value in made.measure(batch).items()} == pytest.approx(expected, rel=1e-4)
+    assert len({round(own["loss"], 4) for own in each}) == 3
+
+
+def test_each_member_is_trained_as_it_would_be_alone():
+    """Of a mean of losses each has a third of the gradient, which a rate three times as large makes up for; AdamW does not see it."""
+    sources = some_sources(1)
+    batch = a_batch("supervised", sources)
+    together, alone = a_stage("supervised", sources, 3, rate=0.15, dropout=0.5), a_stage("supervised", sources, 1, rate=0.05, dropout=0.5)
+    before = values(together)
+    for weight in alone.weights:
+        weight.assign(before[weight.path])
+    for _ in range(3):
+        together.step(batch)
+        alone.step(batch)
+    after = values(together)
+    for path, value in values(alone).items():
+        np.testing.assert_allclose(after[path], value, rtol=1e-4, atol=1e-6)
+        if not path.startswith("normalization"):
+            layer, _, kind = path.partition("/")
+            assert (
+                np.abs(value - before[path]).max() > 0 < np.abs(after[f"{layer}_member2/{kind}"] - before[f"{layer}_member2/{kind}"]).max()
+            )
+
+
+def test_layers_are_frozen_in_every_member_and_a_contrastive_stage_moves_no_head():
+    sources = some_sources(2)
+    made = a_stage("contrastive", sources, 2, margin=2.0)
+    stages.freeze(made, ["stage1"])
+    before = values(made)
+    made.step(a_batch("contrastive", sources))
+    moved = {path for path, value in values(made).items() if not np.array_equal(before[path], value)}
+    assert moved == {f"features{ending}/{kind}" for ending in ("", "_member2") for kind in ("kernel", "bias")}
+
+
+def test_classes_that_are_new_get_fresh_rows_in_every_head(tmp_path):
+    parent, child = network(2), network(2)
+    for weight in child.weights:
+        weight.assign(weight + 1.0)
+    fresh = values(child)
+    checkpoint.save(tmp_path / "weights.safetensors", values(parent), {})
+    key = {"stage": {"heads": "masked", "sources": ["a/audio"]}, "emotions": {}}
+    document = {"key": key, "trained_emotions": ["anger", "fear"], "sources": {}, "scored": "test"}
+    (tmp_path / "metrics.json").write_text(json.dumps(document))
+    transfer.start_from(child, tmp_path)
+    known = np.isin(EMOTIONS, ["anger", "fear"])
+    for path, value in values(child).items():
+        if path.startswith("head"):
+            np.testing.assert_array_equal(value[..., known], values(parent)[path][..., known])
+            np.testing.assert_array_equal(value[..., ~known], fresh[path][..., ~known])
+        else:
+            np.testing.assert_array_equal(value, values(parent)[path])
+
+
+def test_they_are_trained_scored_and_served_as_one(tmp_path):
+    write_set(tmp_path / "records", "savee/audio", speakers=4, takes=3, seed=1, waveform=True)
+    stage = {"kind": "supervised", "sources": ["savee/audio"], "batch": 8, "epochs": 2, "steps": 6, "learning_rate": 1e-2, "ema": 0.9}
+    experiment = write_experiment(tmp_path / "toy.toml", network={**SHAPE, "members": 2}, speech=stage)
+    options = train.Options("speech", str(experiment), tmp_path / "records", tmp_path / "run")
+    train.train(options)
+    result = json.loads((tmp_path / "run" / "speech" / "metrics.json").read_text())
+    again = evaluate.evaluate(evaluate.Options(tmp_path / "run", tmp_path / "records", "speech"))["sources"]["savee/audio"]
+    assert again["confusion"] == result["sources"]["savee/audio"]["confusion"]
+    with pytest.raises(InputError, match="network.members: 2 there, None asked"):
+        train.train(train.Options("speech", str(experiment), tmp_path / "records", tmp_path / "run", settings=("network.members=1",)))
+
+    of = lineage.find(tmp_path / "run", "speech")
+    predict, _ = of.network()
+    sides = of.sides(tmp_path / "records", asked=["savee/audio"], there=["savee/audio"])
+    asked = side_of(data.read_source(tmp_path / "records", "savee/audio"), sides, "test")
+    outputs = predict(asked.inputs[:4], asked.source.domain)
+    assert outputs["embedding"].shape == (4, 16) and outputs["logits"].shape == (4, len(EMOTIONS))
+
+    export.export(export.Options(tmp_path / "run", tmp_path / "bundle", "speech"))
+    bundle = Bundle.load(tmp_path / "bundle")
+    assert bundle.ask("embed_segments", segments=asked.inputs[:4].astype(np.float32))["embedding"].shape == (4, 16)
+    columns = [EMOTIONS.index(label) for label in bundle.labels]
+    expected = keras.activations.softmax(ops.convert_to_tensor(outputs["logits"][:, columns]))
+    served = bundle.ask("segments", segments=asked.inputs[:4].astype(np.float32))["probabilities"]
+    np.testing.assert_allclose(served, expected, atol=1e-5)
