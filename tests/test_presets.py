@@ -1,6 +1,5 @@
 """What ships: the preset loads by name, says the truth of itself, and can be made again."""
 
-import dataclasses
 import json
 import re
 
@@ -51,7 +50,7 @@ def test_its_settings_are_those_of_the_experiment_that_its_card_names():
     model = Bundle.load(NAME)
     training = model.document["training"]
     experiment = read_experiment(training["experiment"])
-    settings, network = keyed(experiment.stage(training["stage"])), dataclasses.asdict(experiment.network)
+    settings, network = keyed(experiment.stage(training["stage"])), keyed(experiment.network)
     assert [training["stages"][0]["settings"], training["network"]] == json.loads(json.dumps([settings, network]))
     words = "--stage speech --experiment emodb --protocol speaker-independent --fold 0 --seed 0"
     assert f"python -m kerasemo.train {words} --records" in model.card
