@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from kerasemo.holdings import Holdings
     from kerasemo.lineage import Lineage
 
-KINDS = {"averaged": "optimizer/{}_average", "last": "{}"}
-"""How the path of a weight's values begins and ends in the state of a training."""
+KINDS = ("averaged", "last")
 
 
 def place_of(of: "Lineage") -> tuple[int, int]:
@@ -34,38 +33,41 @@ def place_of(of: "Lineage") -> tuple[int, int]:
 
 def last_state(of: "Lineage") -> Mapping[str, np.ndarray]:
     """Return the state of a training after its last epoch, which has the weights and their average."""
-    from kerasemo import checkpoint
+    from kerasemo import checkpoint, runs
 
     folder, result = of.folders[-1], of.result
+    if result["kind"] != "supervised":
+        sys.exit(f"{folder}: a {result['kind']} stage; name a supervised one")
     if not result["key"]["stage"]["ema"]:
         sys.exit(f"{folder}: trained without a moving average of the weights; name a stage that has `ema`")
     for path in checkpoint.Checkpoints(folder / "checkpoints").states():
         tensors, state = checkpoint.load(path)
-        if len(state["history"]) == result["epochs"]:
+        if len(state["history"]) == result["epochs"] and state["digest"] == runs.digest(result["key"]):
             return tensors
     sys.exit(f"{folder}/checkpoints: no state after epoch {result['epochs']}, the last; train the stage again")
 
 
-def give(model: "keras.Model", state: Mapping[str, np.ndarray], pattern: str) -> None:
-    """Give a network the weights of a state, or, of those that were trained, their average."""
+def give(model: "keras.Model", state: Mapping[str, np.ndarray], *, averaged: bool) -> None:
+    """Give a network the weights of a state, or the average of those that have one: frozen ones and statistics have none."""
     for weight in model.weights:
-        own = pattern.format(weight.path.replace("/", "_")) if pattern != "{}" and weight.trainable else weight.path
-        weight.assign(state[own])
+        average = f"optimizer/{weight.path.replace('/', '_')}_average"
+        weight.assign(state[average if averaged and average in state else weight.path])
 
 
-def answered_by_both(of: "Lineage", held: "Holdings", source: str) -> dict[str, "Answers"]:
-    """Return what a network answers to the validation clips of a source, by its averaged and by its last weights."""
-    from kerasemo import answers, runs, scores, utterances
+def answered_by_both(of: "Lineage", held: "Holdings", *, source: str) -> tuple[dict[str, "Answers"], str]:
+    """Return what a network answers to the validation clips of a source, by its averaged and by its last weights, and their stamp."""
+    from kerasemo import answers, runs, scores, splits, utterances
     from kerasemo.holdings import side_of
 
-    model, result, state = runs.load_network(of.folders[-1], of.result), of.result, last_state(of)
+    state, result = last_state(of), of.result
+    model = runs.load_network(of.folders[-1], result)
     sides = of.sides(held.folder, asked=held.sources, there=held.sources, held=held, foreign=False)
     asked = side_of(utterances.loader(held.folder, result["key"]["stage"], held.source)(source), sides, "validation")
     found = {}
-    for name, pattern in KINDS.items():
-        give(model, state, pattern)
+    for name in KINDS:
+        give(model, state, averaged=name == "averaged")
         found[name] = answers.of_outputs(scores.forward(scores.predictor(model), asked), asked, trained=result["trained_emotions"])
-    return found
+    return found, splits.stamp(sides.report["sources"][source])
 
 
 def main() -> int:
@@ -88,8 +90,8 @@ def main() -> int:
             if place in cells:
                 sys.exit(f"{stages}: two networks of stage {arguments.stage!r}, fold {fold}, seed {seed}; name a run of one kind")
             held = held or Holdings(arguments.records, of.trained_on)
-            (source,), protocol = of.result["trained_on"], of.result["protocol"]
-            cells[place] = answered_by_both(of, held, source)
+            source, protocol = of.result["trained_on"][0], of.result["protocol"]
+            cells[place], stamp = answered_by_both(of, held, source=source)
             same = np.mean(cells[place]["averaged"].answers == cells[place]["last"].answers)
             print(f"fold {fold}, seed {seed}: {100 * same:.1f} % of the answers are the same", flush=True)
         if not cells:
@@ -98,7 +100,7 @@ def main() -> int:
             by_seed = {(seed, fold): own[name] for (fold, seed), own in cells.items()}
             pool = pooled.pool(by_seed, folds=1 + max(fold for fold, _ in cells))
             emotions = tuple(in_order(EMOTIONS[label] for label in pool.labels))
-            kept[name, source] = answered.Kept(pool, emotions, "validation", protocol)
+            kept[name, source] = answered.Kept(pool, emotions, "validation", protocol, (stamp,) if stamp else ())
         arguments.out.mkdir(parents=True, exist_ok=True)
         path = arguments.out / f"{source.replace('/', '-')}.csv"
         answered.write(path, kept)

@@ -59,7 +59,9 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield "**Trained on synthesised samples: it shows that everything works, and knows nothing of people.**"
         yield ""
     domains = " and ".join({"visual": "faces", "audio": "voices"}[domain] for domain in document["domains"])
-    reads = "One network of kerasemo reads 64x64x3 faces and 64x64x3 log-Mel segments."
+    members = training["network"].get("members", 1)
+    who = "One network of kerasemo reads" if members == 1 else f"{members} networks of kerasemo, whose mean logits answer, read"
+    reads = f"{who} 64x64x3 faces and 64x64x3 log-Mel segments."
     yield f"Emotions from {domains}: {', '.join(document['labels'])}. {reads}"
     yield ""
     yield "## Training"

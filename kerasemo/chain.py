@@ -14,7 +14,7 @@ from kerasemo import data, devices, runs, splits
 from kerasemo.assignment import Assignment
 from kerasemo.config import Experiment, Stage
 from kerasemo.holdings import Holdings, raise_all, side_of
-from kerasemo.settings import keyed
+from kerasemo.settings import filled, keyed
 from kerasemo.training import Training
 from pipelines.spec import EMOTIONS, InputError, in_order
 
@@ -170,7 +170,7 @@ class Chain:
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{folder / 'stage.json'}: damaged ({error}); remove the folder or name another --run") from error
-        differences = list(runs.differences(held["key"], self.key(stage)))
+        differences = list(runs.differences(filled(held["key"]), filled(self.key(stage))))
         if differences:
             raise InputError(
                 f"{folder}: holds stage {stage.name!r} trained otherwise ({'; '.join(differences)}); ask for the same, "

@@ -24,7 +24,8 @@ class Client:
     """Asks the signatures of one served model; each method is named as its signature.
 
     Every answer is a dict of arrays: `probabilities` float32 [n, k], `labels` [n, k] and `emotion` [n] of str; of the embeddings
-    `embedding` float32 [n, 256]. What is asked is looked at first, so that a mistake is told before it is sent.
+    `embedding` float32 [n, d], d being 256 of a network of the default shape. What is asked is looked at first, so that a mistake is
+    told before it is sent.
 
     Args:
         url: `http://HOST:8501` (REST) or `grpc://HOST:8500`, which imports tensorflow.
@@ -137,19 +138,19 @@ class Client:
         return self.send("speech_masked", {"waveform": waveform, "lengths": lengths, "mask": mask}, CLASSES)
 
     def embed_faces(self, faces: Any) -> "dict[str, np.ndarray]":
-        """Ask the embedding of face crops, uint8 [n, 64, 64, 3]: float32 [n, 256] of unit length."""
+        """Ask the embedding of face crops, uint8 [n, 64, 64, 3]: float32 [n, d] of unit length."""
         from kerasemo import inputs
 
         return self.send("embed_faces", {"faces": inputs.faces(faces)}, EMBEDDING)
 
     def embed_segments(self, segments: Any) -> "dict[str, np.ndarray]":
-        """Ask the embedding of log-Mel segments, float32 [n, 64, 64, 3]: float32 [n, 256] of unit length."""
+        """Ask the embedding of log-Mel segments, float32 [n, 64, 64, 3]: float32 [n, d] of unit length."""
         from kerasemo import inputs
 
         return self.send("embed_segments", {"segments": inputs.segments(segments)}, EMBEDDING)
 
     def embed_speech(self, waveform: Any) -> "dict[str, np.ndarray]":
-        """Ask the embedding of each waveform, float [batch, samples] at 16 kHz in [-1, 1]: float32 [batch, 256] of unit length."""
+        """Ask the embedding of each waveform, float [batch, samples] at 16 kHz in [-1, 1]: float32 [batch, d] of unit length."""
         from kerasemo import inputs
 
         return self.send("embed_speech", {"waveform": inputs.waveform(waveform)}, EMBEDDING)

@@ -174,6 +174,7 @@ def _devices(strategy: tf.distribute.Strategy | None) -> str:
     if gpus:
         name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "unknown model")
         return f"{count} GPU{'s' * (count > 1)}{machines} ({name})"
-    threads = tf.config.threading.get_intra_op_parallelism_threads() or processors()
+    variable = os.environ.get("TF_NUM_INTRAOP_THREADS", "")  # which TensorFlow follows and does not tell of
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or (int(variable) if variable.isdecimal() else 0) or processors()
     share = " in all" if count > 1 and not machines else ""
     return f"{count} CPU device{'s' * (count > 1)}{machines} with {threads} thread{'s' * (threads > 1)}{share}"

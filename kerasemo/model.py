@@ -73,6 +73,8 @@ class ExampleDropout(layers.Layer):
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
             raise ValueError(f"rate must be in [0, 1); received {rate!r}")
+        if stream < 0:
+            raise ValueError(f"stream must be at least 0; received {stream!r}")
         self.rate = rate
         self.stream = stream
 
@@ -156,7 +158,7 @@ def _member(x, seed, config: Network, *, heads: int, place: int):
     """Return the features and the logits that one member gives of normalised inputs."""
     ending = f"_member{place + 1}" if place else ""
     for stage, width in enumerate(config.widths, start=1):
-        x = _stage(x, f"stage{stage}", width, config, ending)  # [batch, 64 / 2^stage, 64 / 2^stage, width]
+        x = _stage(x, f"stage{stage}", width=width, config=config, ending=ending)  # [batch, 64 / 2^stage, 64 / 2^stage, width]
     if config.pool == "rows":
         x = layers.AveragePooling2D((1, x.shape[2]), name=f"pool{ending}", dtype="float32")(x)  # [batch, rows, 1, width]
         x = layers.Flatten(name=f"rows{ending}", dtype="float32")(x)  # [batch, rows * width]
@@ -170,7 +172,7 @@ def _member(x, seed, config: Network, *, heads: int, place: int):
     return features, logits
 
 
-def _stage(x, name: str, width: int, config: Network, ending: str):
+def _stage(x, name: str, *, width: int, config: Network, ending: str):
     """Return what a stage of convolutions makes of float [batch, rows, columns, channels]: [batch, rows / 2, columns / 2, width]."""
     entered = x
     for convolution in range(1, config.convolutions + 1):

@@ -1,7 +1,7 @@
 """What an experiment consists of: frozen dataclasses of the network, the random changes and the stages."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.spec import InputError
@@ -29,8 +29,9 @@ class Network:
     dropout: float = 0.3
     """Share of the features dropped before the head, in training."""
     members: int = 1
-    """Networks of this shape that answer together, by the mean of their logits, each with weights of its own and trained by its own
-    cross-entropy (a deep ensemble, Lakshminarayanan et al. 2017, of one order of examples); weights, memory and time grow with them."""
+    """Networks of this shape that answer together, each with weights and a cross-entropy of its own: a deep ensemble
+    (Lakshminarayanan et al. 2017), but of one order of examples, and of the mean of logits where theirs is of probabilities. A
+    contrastive loss is of their embeddings together, and `clip_norm` of all gradients. Weights, memory and time grow with them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +92,8 @@ class Stage:
     start_from: str = ""
     """The stage whose weights this one starts from; empty: from scratch."""
     drawn_as: str = ""
-    """The stage by whose name the network, the order and the random changes are drawn; empty: its own. Of stages that are drawn alike
-    the results differ by what their settings change alone, not by the luck of a draw."""
+    """The stage by whose name the network, the order and the random changes are drawn; empty: its own. Stages that are drawn alike
+    begin alike and see the same examples; what grows out of the smallest difference over thousands of steps is luck still."""
     epochs: int = 20
     batch: int = 64
     """Examples a step; for contrastive and joint, pairs of two a step count as two examples."""
@@ -101,7 +102,7 @@ class Stage:
     labelled: int = 0
     """Labelled clips a class and source that are trained on; 0: all there are. See `kerasemo.preparation`."""
     labelled_by: str = "seed"
-    """What draws them: `seed`: one order for all folds, so that folds share most of them; `fold`: each fold has an order of its own."""
+    """What draws them: `seed`: one order for all folds, so that folds share most of them; `fold`: the seed and the fold of the chain."""
     learning_rate: float = 1e-3
     """The largest one, that of the start where nothing is warmed up."""
     schedule: str = "cosine"
@@ -150,8 +151,21 @@ class Stage:
     """`masked`: one head, and a mask of its logits for each corpus; `corpus`: a head for each source of a joint stage."""
 
 
+KEYED = {"stage": Stage, "network": Network}
+"""What stands under which name in a stage's key."""
+
 LATER = ("test_mirror", "drawn_as", "labelled_by", "members")
 """Settings of a stage or a network that came after runs were made: left out of keys at their default, so that those runs stay theirs."""
+
+
+def filled(key: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stage's key with what `keyed` leaves out of its settings, to tell in what two keys differ.
+
+    >>> filled({"stage": {"epochs": 3}, "network": {}, "fold": 1})["network"]
+    {'members': 1}
+    """
+    parts = {name: {field.name: field.default for field in dataclasses.fields(of) if field.name in LATER} for name, of in KEYED.items()}
+    return {**key, **{name: usual | key.get(name, {}) for name, usual in parts.items()}}
 
 
 def keyed(settings: Stage | Network) -> dict[str, Any]:

@@ -148,9 +148,12 @@ class StageModel(keras.Model):
         return self({"image": image, "domain": batch["domain"], "seed": batch["seed"]}, training=training)
 
     def _source_cross_entropies(self, batch: dict, outputs: dict) -> dict:
-        """Return each source's mean cross-entropy, from the examples of all sources; of several members the mean of their own."""
-        each = [outputs[name] for name in ("logits", *(name for name in outputs if name.startswith("logits_member")))]
-        terms = [self._cross_entropies_of(batch, logits) for logits in each[len(each) > 1 :]]
+        """Return each source's mean cross-entropy, from the examples of all sources; of several members the mean of their own.
+
+        What is validated is the cross-entropy of all members together, which is never more than that mean.
+        """
+        own = [logits for name, logits in outputs.items() if name.startswith("logits_member")]
+        terms = [self._cross_entropies_of(batch, logits) for logits in own or [outputs["logits"]]]
         return {name: sum(one[name] for one in terms) / len(terms) for name in terms[0]}
 
     def _cross_entropies_of(self, batch: dict, logits) -> dict:

@@ -13,7 +13,7 @@ Logs = dict[str, float]
 
 
 class Validation:
-    """Scores a network on the validation sides of a stage.
+    """Scores a network on the validation sides of a stage: what it answers, of several members their mean logits.
 
     Args:
         stage: Its kind, margin, weights and smoothing.

@@ -21,7 +21,8 @@ CORPORA = Path(os.environ.get("KERASEMO_CORPORA", ROOT.parent / "shared" / "corp
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest-xdist's processes ignore it, and so would what tests start and interrupt
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as processors: threads of TensorFlow beyond that wait for one another
+if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)) >= (os.cpu_count() or 1):
+    # A process for each processor: threads of TensorFlow beyond that would wait for one another.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 LONGEST = (

@@ -11,7 +11,8 @@ from synthetic_sets import write_experiment, write_set
 from kerasemo import answered, reproduce
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGE = {"kind": "supervised", "sources": ["a/audio"], "batch": 8, "epochs": 2, "steps": 12, "learning_rate": 3e-3}
+STAGE = {"kind": "supervised", "sources": ["a/audio"], "batch": 8, "epochs": 1, "steps": 24, "learning_rate": 3e-3}
+"""One epoch, which is kept whatever it is worth."""
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +54,20 @@ def test_both_are_of_one_training(records, tmp_path):
     assert answers_of(both, "averaged") == answers_of(averaged / "tables" / "answers.csv", "speech")
     assert answers_of(both, "last") == answers_of(last / "tables" / "answers.csv", "speech")
     assert answers_of(both, "last") != answers_of(both, "averaged")
-    (kept,) = {own.side for own in answered.read(both).values()}
-    assert kept == "validation"
+    assert {(own.side, own.protocol, own.stamps) for own in answered.read(both).values()} == {("validation", "speaker-independent", ())}
     assert "trained without a moving average of the weights; name a stage that has `ema`" in ran(last, records, expected=1)
     assert "no finished network of stage 'voices'" in ran(averaged, records, stage="voices", expected=1)
     for state in averaged.glob("stages/*/checkpoints/step-*"):
         state.unlink()
-    assert "no state after epoch 2, the last; train the stage again" in ran(averaged, records, expected=1)
+    assert "no state after epoch 1, the last; train the stage again" in ran(averaged, records, expected=1)
+
+
+def test_what_is_frozen_has_no_average_and_other_kinds_are_refused(records, tmp_path):
+    (tmp_path / "frozen").mkdir()
+    (tmp_path / "pairs").mkdir()
+    frozen = trained(records, tmp_path / "frozen", ema=0.9, freeze=["stage1"])
+    ran(frozen, records)
+    both = frozen / "both" / "a-audio.csv"
+    assert answers_of(both, "averaged") == answers_of(frozen / "tables" / "answers.csv", "speech")
+    pairs = trained(records, tmp_path / "pairs", ema=0.9, kind="contrastive")
+    assert "a contrastive stage; name a supervised one" in ran(pairs, records, expected=1)

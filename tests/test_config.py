@@ -132,7 +132,7 @@ def test_every_field_can_be_set(tmp_path):
         "hard_negatives": 0.0,
         "heads": "masked",
         "steps": 7,
-        "drawn_as": "first",
+        "drawn_as": "other",
         "labelled": 20,
         "labelled_by": "fold",
         "schedule": "constant",
@@ -152,11 +152,12 @@ def test_every_field_can_be_set(tmp_path):
         literal = {key: str(value).lower() if isinstance(value, bool) else repr(value) for key, value in values.items()}
         return "\n".join(f"{key} = {list(value) if isinstance(value, tuple) else literal[key]}" for key, value in values.items())
 
-    text = f"[network]\n{table(network)}\n{STAGE}{table(stage)}"
+    other = STAGE.replace("first", "other")
+    text = f"[network]\n{table(network)}\n{STAGE}{table(stage)}{other}"
     by_file = experiment(tmp_path, text)
     by_set = experiment(
         tmp_path,
-        STAGE,
+        STAGE + other,
         [*(f"first.{key}={value}" for key, value in stage.items()), *(f"network.{key}={value}" for key, value in network.items())],
     )
     assert by_file == by_set

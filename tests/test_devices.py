@@ -64,6 +64,15 @@ def test_one_cpu_computes_in_float32_without_xla(monkeypatch):
     assert choice == devices.Choice("float32", False, line)
 
 
+def test_threads_that_the_environment_asks_for_are_told(monkeypatch):
+    """TensorFlow reads the variable, and does not say so."""
+    monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 0)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "5")
+    assert devices.choose("auto", "auto", None).line.endswith("1 CPU device with 5 threads")
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS")
+    assert devices.choose("auto", "auto", None).line.split("with ")[1].startswith(f"{devices.processors()} thread")
+
+
 @pytest.mark.parametrize(
     ("precision", "compiler", "expected"),
     [

@@ -37,7 +37,7 @@ PIPELINES = [
 """From the bottom to the top: a module imports only what stands before it."""
 
 KERASEMO = [
-    *("settings", "folders", "config", "losses", "checks", "inputs"),
+    *("settings", "folders", "allowed", "config", "losses", "checks", "inputs"),
     *("metrics", "intervals", "listeners", "calibration", "fusion", "seen", "matching"),
     *("normalization", "model", "dealing", "splits"),
     *("checkpoint", "stages"),
