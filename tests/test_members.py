@@ -154,29 +154,48 @@ def test_classes_that_are_new_get_fresh_rows_in_every_head(tmp_path):
             np.testing.assert_array_equal(value, values(parent)[path])
 
 
-def test_they_are_trained_scored_and_served_as_one(tmp_path):
-    write_set(tmp_path / "records", "savee/audio", speakers=4, takes=3, seed=1, waveform=True)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with `records`, `toy.toml` and a `run` in which a stage of two members is trained."""
+    folder = tmp_path_factory.mktemp("members")
+    write_set(folder / "records", "savee/audio", speakers=4, takes=3, seed=1, waveform=True)
     stage = {"kind": "supervised", "sources": ["savee/audio"], "batch": 8, "epochs": 2, "steps": 6, "learning_rate": 1e-2, "ema": 0.9}
-    experiment = write_experiment(tmp_path / "toy.toml", network={**SHAPE, "members": 2}, speech=stage)
-    options = train.Options("speech", str(experiment), tmp_path / "records", tmp_path / "run")
-    train.train(options)
-    result = json.loads((tmp_path / "run" / "speech" / "metrics.json").read_text())
-    again = evaluate.evaluate(evaluate.Options(tmp_path / "run", tmp_path / "records", "speech"))["sources"]["savee/audio"]
+    write_experiment(folder / "toy.toml", network={**SHAPE, "members": 2}, speech=stage)
+    train_stage(folder)
+    return folder
+
+
+def train_stage(folder, *settings):
+    train.train(train.Options("speech", str(folder / "toy.toml"), folder / "records", folder / "run", settings=settings))
+
+
+def test_they_are_trained_scored_and_served_as_one(folder):
+    result = json.loads((folder / "run" / "speech" / "metrics.json").read_text())
+    again = evaluate.evaluate(evaluate.Options(folder / "run", folder / "records", "speech"))["sources"]["savee/audio"]
     assert again["confusion"] == result["sources"]["savee/audio"]["confusion"]
     with pytest.raises(InputError, match="network.members: 2 there, 1 asked"):
-        train.train(train.Options("speech", str(experiment), tmp_path / "records", tmp_path / "run", settings=("network.members=1",)))
+        train_stage(folder, "network.members=1")
 
-    of = lineage.find(tmp_path / "run", "speech")
+    of = lineage.find(folder / "run", "speech")
     predict, _ = of.network()
-    sides = of.sides(tmp_path / "records", asked=["savee/audio"], there=["savee/audio"])
-    asked = side_of(data.read_source(tmp_path / "records", "savee/audio"), sides, "test")
+    sides = of.sides(folder / "records", asked=["savee/audio"], there=["savee/audio"])
+    asked = side_of(data.read_source(folder / "records", "savee/audio"), sides, "test")
     outputs = predict(asked.inputs[:4], asked.source.domain)
     assert outputs["embedding"].shape == (4, 16) and outputs["logits"].shape == (4, len(EMOTIONS))
 
-    export.export(export.Options(tmp_path / "run", tmp_path / "bundle", "speech"))
-    bundle = Bundle.load(tmp_path / "bundle")
+    export.export(export.Options(folder / "run", folder / "bundle", "speech"))
+    bundle = Bundle.load(folder / "bundle")
+    assert "2 networks of kerasemo, whose mean logits answer, read 64x64x3 faces" in bundle.card
     assert bundle.ask("embed_segments", segments=asked.inputs[:4].astype(np.float32))["embedding"].shape == (4, 16)
     columns = [EMOTIONS.index(label) for label in bundle.labels]
     expected = keras.activations.softmax(ops.convert_to_tensor(outputs["logits"][:, columns]))
     served = bundle.ask("segments", segments=asked.inputs[:4].astype(np.float32))["probabilities"]
     np.testing.assert_allclose(served, expected, atol=1e-5)
+
+
+@pytest.mark.endurance
+@pytest.mark.parametrize("format", ["onnx", "litert"])
+def test_other_formats_answer_as_one(folder, format):
+    """An export fails where its answers are not the Keras model's."""
+    result = export.export(export.Options(folder / "run", folder / format, "speech", format=format))
+    assert result["differences"] and max(result["differences"].values()) < 1e-4
