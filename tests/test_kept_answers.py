@@ -35,14 +35,16 @@ ROWS = {
 
 TRANSFER, LONGER, ABLATION = (ANSWERS / f"{name}.csv" for name in ("transfer", "transfer-longer", "ablation-voices"))
 """Of twenty-two stages, of two and of three; the others are of one each."""
-AVERAGED = ("voices", "speakers-shared", "faces")
+BEGUN = ANSWERS / "emodb-transfer.csv"
+"""Of `both` on EMO-DB, and of what it began from on RAVDESS."""
+AVERAGED = ("voices", "speakers-shared", "transfer", "faces")
 """Of the last weights of some trainings and of their average, in the order of the table."""
 SIZES = ("2", "5", "10", "20", "all")
 STARTS = ("faces", "speech", "both")
 
 
 def test_every_file_is_known_and_small():
-    others = [TRANSFER.stem, LONGER.stem, ABLATION.stem, *(f"averaged-{name}" for name in AVERAGED)]
+    others = [TRANSFER.stem, LONGER.stem, ABLATION.stem, BEGUN.stem, *(f"averaged-{name}" for name in AVERAGED)]
     assert sorted(path.stem for path in ANSWERS.iterdir()) == sorted([*ROWS, *others])
     large = (TRANSFER, ANSWERS / "averaged-faces.csv")
     assert all(path.stat().st_size < (1_200_000 if path in large else 200_000) for path in ANSWERS.iterdir())
@@ -162,8 +164,25 @@ def test_what_the_moving_average_changes_is_what_the_answers_give():
     pools = answered.read(ANSWERS / "averaged-voices.csv")
     moved = sum((pools["averaged", "emodb/audio"].pool.answers != pools["last", "emodb/audio"].pool.answers).ravel())
     assert f"moves {moved} of 535 answers about voices" in RESULTS_TEXT
-    voices, shared, faces = of_ua
+    voices, shared, _, faces = of_ua
     each = [signed(one).replace(" (", ", ").removesuffix(")") for one in (voices, shared)]
     assert f"does nothing for voices ({each[0]}; a slower one of larger networks {each[1]})" in README_TEXT
     costs = f"{-100 * faces['difference']:.1f} ({-100 * faces['high']:.1f} to {-100 * faces['low']:.1f}; one network)"
     assert f"cost a short training on faces {costs}" in README_TEXT
+
+
+def test_what_emodb_gains_from_faces_and_other_voices_is_what_the_answers_give():
+    result = compare.compare([(BEGUN, "both"), (ANSWERS / "emodb.csv", "speech")])
+    both, scratch = result["rows"]
+    assert (both["n"], both["side"], scratch["n"]) == (535, "test", 535)
+    cells = [f"{100 * both[score]:.1f} {shown(both['interval'][score])}" for score in ("ua", "wa")]
+    assert f"| 1 | {' | '.join(cells)} |" in row_of("| the same, begun from FER-2013 and then RAVDESS")
+    assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
+    (one,) = result["comparisons"]
+    ua, wa = one["ua"], one["wa"]
+    assert f"the second row less the first is {signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.3f}, WA {signed(wa)}" in README_TEXT
+    assert f"**{signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.2f}**; WA {signed(wa)}, p = {wa['p']:.2f}" in RESULTS_TEXT
+    gains = sorted(100 * gain for gain in ua["speakers"].values())
+    assert sum(gain > 0 for gain in gains) == 7 and f"gain, by up to {gains[-1]:.1f}; speaker 11 loses {-gains[0]:.1f}" in RESULTS_TEXT
+    (before,) = compare.compare([(BEGUN, "faces-speech")])["rows"]
+    assert f"UA {100 * before['ua']:.1f}, {shown(before['interval']['ua'])[1:-1]}, on their own test actors" in RESULTS_TEXT
