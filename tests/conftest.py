@@ -21,10 +21,6 @@ CORPORA = Path(os.environ.get("KERASEMO_CORPORA", ROOT.parent / "shared" / "corp
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest-xdist's processes ignore it, and so would what tests start and interrupt
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)) >= (os.cpu_count() or 1):
-    # A process for each processor: threads of TensorFlow beyond that would wait for one another.
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-
 LONGEST = (
     *("quick_start", "resume", "crew", "several_machines", "tutorial", "replicas", "memory", "serving"),
     *("interrupted_training", "benchmarks", "export", "predict", "reproduce", "tune", "watching", "train", "build", "interrupted"),

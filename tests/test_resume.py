@@ -84,7 +84,6 @@ def main(run: str, records: str, experiment: str, stage: str, kill_at: str) -> N
 def train_stage(run: Path, given: tuple[Path, Path], stage: str, kill_at: int = 0) -> subprocess.CompletedProcess:
     words = [sys.executable, __file__, run, *given, stage, str(kill_at)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
-    environment.pop("TF_NUM_INTRAOP_THREADS", None)  # as many threads as a user's training has: see conftest
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
 
 
