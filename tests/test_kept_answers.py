@@ -35,6 +35,8 @@ ROWS = {
 
 TRANSFER, LONGER, ABLATION = (ANSWERS / f"{name}.csv" for name in ("transfer", "transfer-longer", "ablation-voices"))
 """Of twenty-two stages, of two and of three; the others are of one each."""
+MEMBERS = ANSWERS / "members-voices.csv"
+"""Of two small networks in one, to validation clips."""
 BEGUN = ANSWERS / "emodb-transfer.csv"
 """Of `both` on EMO-DB, and of what it began from on RAVDESS."""
 AVERAGED = ("voices", "speakers-shared", "transfer", "faces")
@@ -44,7 +46,7 @@ STARTS = ("faces", "speech", "both")
 
 
 def test_every_file_is_known_and_small():
-    others = [TRANSFER.stem, LONGER.stem, ABLATION.stem, BEGUN.stem, *(f"averaged-{name}" for name in AVERAGED)]
+    others = [TRANSFER.stem, LONGER.stem, ABLATION.stem, BEGUN.stem, MEMBERS.stem, *(f"averaged-{name}" for name in AVERAGED)]
     assert sorted(path.stem for path in ANSWERS.iterdir()) == sorted([*ROWS, *others])
     large = (TRANSFER, ANSWERS / "averaged-faces.csv")
     assert all(path.stat().st_size < (1_200_000 if path in large else 200_000) for path in ANSWERS.iterdir())
@@ -186,3 +188,15 @@ def test_what_emodb_gains_from_faces_and_other_voices_is_what_the_answers_give()
     assert sum(gain > 0 for gain in gains) == 7 and f"gain, by up to {gains[-1]:.1f}; speaker 11 loses {-gains[0]:.1f}" in RESULTS_TEXT
     (before,) = compare.compare([(BEGUN, "faces-speech")])["rows"]
     assert f"UA {100 * before['ua']:.1f}, {shown(before['interval']['ua'])[1:-1]}, on their own test actors" in RESULTS_TEXT
+
+
+def test_what_a_second_member_adds_is_what_the_answers_give():
+    result = compare.compare([(MEMBERS, ""), (ABLATION, "usual")])
+    two, alone = result["rows"]
+    assert (two["n"], two["side"], alone["n"]) == (535, "validation", 535)
+    (one,) = result["comparisons"]
+    ua, wa = one["ua"], one["wa"]
+    scores = [f"{score.upper()} {100 * two[score]:.1f} {shown(two['interval'][score])}" for score in ("ua", "wa")]
+    told = f"**{signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.2f}**, WA {signed(wa)}, p = {wa['p']:.2f}"
+    assert f"{', '.join(scores)}; less one network ({100 * alone['ua']:.1f}): {told}" in RESULTS_TEXT
+    assert f"less one: [{signed(ua).replace(' (', ' UA, ')[:-1]}]" in README_TEXT
