@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import timing
+from many_scores import emotions_of
 
 if TYPE_CHECKING:
     import keras
@@ -79,7 +80,7 @@ def main() -> int:
     arguments = timing.begin(parser, cores=2, packages=("tensorflow", "keras"))
     from kerasemo import answered, compare, lineage, pooled
     from kerasemo.holdings import Holdings
-    from pipelines.spec import EMOTIONS, InputError, in_order
+    from pipelines.spec import InputError
 
     stages, held, cells, kept = arguments.run / "stages", None, {}, {}
     try:
@@ -99,8 +100,7 @@ def main() -> int:
         for name in KINDS:
             by_seed = {(seed, fold): own[name] for (fold, seed), own in cells.items()}
             pool = pooled.pool(by_seed, folds=1 + max(fold for fold, _ in cells))
-            emotions = tuple(in_order(EMOTIONS[label] for label in pool.labels))
-            kept[name, source] = answered.Kept(pool, emotions, "validation", protocol, (stamp,) if stamp else ())
+            kept[name, source] = answered.Kept(pool, emotions_of(pool), "validation", protocol, (stamp,) if stamp else ())
         arguments.out.mkdir(parents=True, exist_ok=True)
         path = arguments.out / f"{source.replace('/', '-')}.csv"
         answered.write(path, kept)

@@ -85,6 +85,7 @@ def check_draws(stages: Sequence[Stage | None], problems: list[str]) -> None:
 
 
 def check_network(network: Network, problems: list[str]) -> None:
+    """Check the ranges of a network's settings, and that its groups divide its widths."""
     wrong = []
     if network.groups < 1:
         wrong.append(f"groups must be at least 1; received {network.groups}")
@@ -109,6 +110,7 @@ def check_network(network: Network, problems: list[str]) -> None:
 
 
 def check_ranges(stage: Stage, problems: list[str]) -> None:
+    """Check each setting of a stage by itself."""
     frames = Spec().segment_frames
     for key, holds, expected in (
         ("epochs", 1 <= stage.epochs <= MOST, f"at least 1 and at most {MOST}"),

@@ -230,12 +230,13 @@ class Chain:
             "parent": runs.digest(self.key(parent)) if parent else "",
         }
         if document["fold"]:
-            document["drawn"] = drawn_seed(
-                self._run.seed, stage.drawn_as or stage.name, document["fold"]
-            )  # so what was drawn as fold 0 is another
+            document["drawn"] = self._drawn_seed(stage, document["fold"])  # so what was drawn as fold 0 is another
         if self._run.keep_copies and any(self._sides.splits[source.partition("/")[0]].publisher for source in sources):
             document["keep_copies"] = True
         return json.loads(json.dumps(document))
+
+    def _drawn_seed(self, stage: Stage, fold: int) -> int:
+        return drawn_seed(self._run.seed, stage.drawn_as or stage.name, fold)
 
     def _emotions(self, stage: Stage) -> list[str]:
         """Return the emotions that the network has been trained on once a stage is done."""
@@ -256,7 +257,7 @@ class Chain:
             emotions=self._emotions(stage),
             split={source: self._sides.report["sources"][source] for source in stage.sources},
             parent=self.folder(parent) if parent else None,
-            seed=drawn_seed(self._run.seed, stage.drawn_as or stage.name, key["fold"]),
+            seed=self._drawn_seed(stage, key["fold"]),
             strategy=strategy,
             choice=choice,
             scored=self._run.scored,

@@ -86,11 +86,11 @@ class ExampleDropout(layers.Layer):
         if not training or self.rate == 0:
             return features
         n = features.shape[-1]
-        kept = random_uniform(seed, (self.stream + 1) * n)[:, self.stream * n :] >= self.rate
+        kept = random_uniform(seed, n, first=self.stream * n) >= self.rate
         return features * ops.cast(kept, features.dtype) / (1 - self.rate)
 
 
-def random_uniform(seed, n: int):
+def random_uniform(seed, n: int, *, first: int = 0):
     """Return uniform random numbers that are a pure function of one seed a row.
 
     The seed and the column's index are mixed by a 32-bit integer hash (two rounds of multiply and xor-shift).
@@ -98,6 +98,7 @@ def random_uniform(seed, n: int):
     Args:
         seed: int32 [batch].
         n: Numbers a row.
+        first: The index of the first of them: others are other numbers of the same seed.
 
     Returns:
         float32 [batch, n] in [0, 1).
@@ -111,7 +112,7 @@ def random_uniform(seed, n: int):
             bits = ops.bitwise_xor(bits, ops.right_shift(bits, uint32(shift))) * uint32(factor)
         return ops.bitwise_xor(bits, ops.right_shift(bits, uint32(16)))
 
-    column = mixed(uint32(ops.arange(1, n + 1, dtype="int32")) * uint32(0x9E3779B9))
+    column = mixed(uint32(ops.arange(first + 1, first + n + 1, dtype="int32")) * uint32(0x9E3779B9))
     bits = mixed(ops.bitwise_xor(mixed(uint32(seed))[:, None], column[None, :]))
     return ops.cast(ops.right_shift(bits, uint32(8)), "float32") * (1 / 2**24)
 
@@ -149,9 +150,10 @@ def build_network(config: Network = Network(), *, spec: Spec = Spec(), heads: in
     return inputs, {"embedding": embedding, "logits": logits} | outputs
 
 
-def head_layers(model: keras.Model) -> list[layers.Layer]:
-    """Return the layer that gives the logits, of each member of a network."""
-    return [layer for layer in model.layers if layer.name == "head" or layer.name.startswith("head_member")]
+def head_weights(model: keras.Model) -> list[keras.Variable]:
+    """Return the weights that give the logits, of every member: kernels [embedding, heads * 10] and biases [heads * 10]."""
+    heads = (layer for layer in model.layers if layer.name == "head" or layer.name.startswith("head_member"))
+    return [weight for layer in heads for weight in layer.weights]
 
 
 def _member(x, seed, config: Network, *, heads: int, place: int):

@@ -26,7 +26,7 @@ import tensorflow as tf
 from keras import ops
 
 from kerasemo.losses import Contrastive, CrossEntropy, mask_logits, smoothed_targets
-from kerasemo.model import head_layers
+from kerasemo.model import head_weights
 from pipelines.spec import InputError
 
 
@@ -262,7 +262,7 @@ class ContrastiveModel(PairModel):
 
     @property
     def learnt_weights(self) -> list[keras.Variable]:
-        head = {id(weight) for layer in head_layers(self) for weight in layer.weights}
+        head = {id(weight) for weight in head_weights(self)}
         return [weight for weight in self.trainable_weights if id(weight) not in head]
 
     def compute_loss(self, batch: dict, training: bool = True) -> dict:

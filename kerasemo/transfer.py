@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from kerasemo import checkpoint, data, runs, scores
-from kerasemo.model import head_layers
+from kerasemo.model import head_weights
 from pipelines.spec import DOMAINS, EMOTIONS
 
 
@@ -20,9 +20,7 @@ def start_from(model: keras.Model, parent: Path) -> None:
     trained = np.stack([scores.emotion_mask(emotions) for emotions in heads]).astype(np.float32)  # [heads, 10]
     trained[:, ~trained.any(axis=0)] = 1  # an emotion of an earlier stage alone: no head has moved it
     shares = trained / np.maximum(trained.sum(axis=0), 1)
-    for variable in (
-        weight for layer in head_layers(model) for weight in layer.weights
-    ):  # kernel [embedding, heads * 10], bias [heads * 10]
+    for variable in head_weights(model):
         fresh = keras.ops.convert_to_numpy(variable)
         held = tensors[variable.path].reshape(*fresh.shape[:-1], -1, len(EMOTIONS))
         one = (held * shares).sum(axis=-2)  # of several heads the mean of those that have been trained on the emotion

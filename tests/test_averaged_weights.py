@@ -22,10 +22,10 @@ def records(tmp_path_factory) -> Path:
     return out
 
 
-def trained(records: Path, folder: Path, **settings) -> Path:
-    """Train a network for two folds; return the run folder."""
+def trained(records: Path, folder: Path, *, folds: tuple[int, ...] = (0, 1), **settings) -> Path:
+    """Train a network for each of some folds; return the run folder."""
     experiment = write_experiment(folder / "toy.toml", speech={**STAGE, **settings})
-    reproduce.reproduce(reproduce.Options(str(experiment), records, folder / "run", folds=(0, 1)))
+    reproduce.reproduce(reproduce.Options(str(experiment), records, folder / "run", folds=folds))
     return folder / "run"
 
 
@@ -38,8 +38,8 @@ def ran(run: Path, records: Path, *, stage: str = "speech", expected: int = 0) -
     return finished.stdout + finished.stderr
 
 
-def answers_of(path: Path, stage: str) -> list:
-    pool = answered.read(path)[stage, "a/audio"].pool
+def answers_of(path: Path, stage: str, *, source: str = "a/audio") -> list:
+    pool = answered.read(path)[stage, source].pool
     return sorted(zip(pool.clips, pool.answers[0].tolist(), strict=True))
 
 
@@ -72,3 +72,19 @@ def test_what_is_frozen_has_no_average_and_other_kinds_are_refused(records, tmp_
     assert "no state after epoch 1, the last; train the stage again" in ran(frozen, records, expected=1)
     pairs = trained(records, tmp_path / "pairs", ema=0.9, kind="contrastive")
     assert "a contrastive stage; name a supervised one" in ran(pairs, records, expected=1)
+
+
+@pytest.mark.endurance
+def test_stamps_are_kept(tmp_path):
+    """Of a publisher's split with copies: those of test clips were left out."""
+    write_set(
+        tmp_path / "records", "fer/visual", speakers=4, items=1, takes=3, published=("train", "train", "validation", "test"), copies=4
+    )
+    run = trained(tmp_path / "records", tmp_path, folds=(0,), ema=0.9, sources=["fer/visual"])
+    ran(run, tmp_path / "records")
+    kept, both = (answered.read(path) for path in (run / "tables" / "answers.csv", run / "both" / "fer-visual.csv"))
+    stamp = both["averaged", "fer/visual"].stamps
+    assert stamp[0].startswith("deduplicated: ") and stamp[0] in kept["speech", "fer/visual"].stamps
+    assert answers_of(run / "both" / "fer-visual.csv", "averaged", source="fer/visual") == answers_of(
+        run / "tables" / "answers.csv", "speech", source="fer/visual"
+    )

@@ -104,18 +104,19 @@ def test_networks_and_orders_of_two_folds_are_drawn_apart(records_folder, tmp_pa
 
 
 def test_stages_that_are_drawn_alike_begin_alike_in_every_fold(records_folder, tmp_path, monkeypatch):
-    """So that they differ by their settings alone."""
+    """And see the same examples, whatever their settings differ in."""
     drawn: dict[tuple[str, int], int] = {}
     monkeypatch.setattr(chain, "Training", lambda work, log: drawn.update({(work.stage.name, work.key["fold"]): work.seed}))
-    first = next(iter(STAGES))
-    alone = {"kind": STAGES[first]["kind"], "sources": STAGES[first]["sources"]}
+    alone = {name: STAGES["pretrain"][name] for name in ("kind", "sources")}
     stages = {"usual": alone, "same": {**alone, "ema": 0.9, "drawn_as": "usual"}, "other": {**alone, "ema": 0.9}}
     experiment = read_experiment(str(write_experiment(tmp_path / "toy.toml", **stages)))
     for fold in (0, 1):
         for stage in experiment.stages:
-            key = chain.Chain(chain.Run(experiment, records_folder, tmp_path / f"{stage.name}{fold}", fold=fold), [stage])
-            key.check()
-            assert ("drawn_as" in key.key(stage)["stage"]) == (stage.name == "same")  # others keep the keys that they had
+            own = chain.Chain(chain.Run(experiment, records_folder, tmp_path / f"{stage.name}{fold}", fold=fold), [stage])
+            own.check()
+            key = own.key(stage)
+            assert ("drawn_as" in key["stage"]) == (stage.name == "same")  # others keep the keys that they had
+            assert key.get("drawn") == (drawn[stage.name, fold] if fold else None)
         assert drawn["same", fold] == drawn["usual", fold] != drawn["other", fold]
     assert drawn["usual", 0] != drawn["usual", 1]
 

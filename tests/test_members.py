@@ -1,5 +1,6 @@
 """Several networks of one shape in one: each is trained as it would be alone, and all answer together."""
 
+import dataclasses
 import json
 
 import keras
@@ -7,8 +8,8 @@ import numpy as np
 import pytest
 from keras import ops
 from synthetic_sets import write_experiment, write_set
-from test_model import SMALL, some_inputs
-from test_stages import a_batch, oracle, some_sources
+from test_model import TINY, network, some_inputs
+from test_stages import a_batch, a_model, oracle, some_sources
 
 from kerasemo import checkpoint, data, evaluate, export, lineage, model, settings, stages, train, transfer
 from kerasemo.bundle import Bundle
@@ -16,33 +17,17 @@ from kerasemo.config import Network
 from kerasemo.holdings import side_of
 from pipelines.spec import EMOTIONS, InputError
 
-SHAPE = {"widths": (8,), "convolutions": 1, "groups": 4, "embedding": 8}
 MEMBERS = ("logits_member1", "logits_member2", "logits_member3")
 
 
-def network(members, *, heads=1, **shape):
-    keras.utils.set_random_seed(1)
-    return keras.Model(*model.build_network(Network(**SHAPE, **shape, members=members), spec=SMALL, heads=heads))
-
-
-def a_stage(kind, sources, members, *, rate=0.05, heads=1, dropout=0.0, **options):
-    keras.utils.set_random_seed(5)
-    built = model.build_network(Network(**SHAPE, dropout=dropout, members=members), spec=SMALL, heads=heads)
-    made = stages.MODELS[kind](*built, sources=[source.name for source in sources], **options)
-    for source in sources:
-        made.get_layer("normalization").fit(source.name.partition("/")[2], source.inputs)
-    made.compile(optimizer=keras.optimizers.SGD(rate))
-    return made
-
-
-def values(net):
-    return {weight.path: ops.convert_to_numpy(weight) for weight in net.weights}
+def several(members, **shape):
+    return network(dataclasses.replace(TINY, members=members, **shape))
 
 
 @pytest.mark.parametrize("shape", [{}, {"blocks": "residual", "squeeze": 4, "pool": "rows"}])
 def test_the_answer_is_the_mean_of_the_members_logits(shape):
     inputs = some_inputs(np.random.default_rng(0))
-    net = network(3, **shape)
+    net = several(3, **shape)
     outputs = net(inputs)
     assert set(outputs) == {"embedding", "logits", *MEMBERS}
     each = np.stack([outputs[name] for name in MEMBERS])
@@ -51,18 +36,18 @@ def test_the_answer_is_the_mean_of_the_members_logits(shape):
     assert outputs["embedding"].shape == (5, 3 * 8)
     np.testing.assert_allclose(np.linalg.norm(outputs["embedding"], axis=1), 1, rtol=1e-5)
     statistics = sum(np.prod(weight.shape) for weight in net.get_layer("normalization").weights)
-    assert net.count_params() - statistics == 3 * (network(1, **shape).count_params() - statistics)
+    assert net.count_params() - statistics == 3 * (several(1, **shape).count_params() - statistics)
 
 
 def test_one_member_is_the_network_as_it_was():
     """By the paths of its weights and its key: runs and weights from before there were members stay what they are."""
-    one, three = network(1), network(3)
+    one, three = several(1), several(3)
     assert {weight.path for weight in one.weights} == {
         *("normalization/mean", "normalization/scale", "normalization/fitted", "stage1_conv1/kernel", "stage1_conv1_norm/gamma"),
         *("stage1_conv1_norm/beta", "features/kernel", "features/bias", "head/kernel", "head/bias"),
     }
     assert set(one(some_inputs(np.random.default_rng(0)))) == {"embedding", "logits"}
-    assert set(values(one)) < set(values(three))
+    assert set(checkpoint.arrays(one.weights)) < set(checkpoint.arrays(three.weights))
     assert "members" not in settings.keyed(Network()) and settings.keyed(Network(members=2))["members"] == 2
     assert [net.get_layer("dropout").stream for net in (one, three)] == [0, 0]
 
@@ -83,7 +68,7 @@ def test_members_drop_other_features():
 @pytest.mark.parametrize(("kind", "count", "heads"), [("supervised", 1, 1), ("joint", 2, 1), ("joint", 2, 2)])
 def test_a_cross_entropy_is_the_mean_of_the_members_own(kind, count, heads):
     sources = some_sources(count)
-    made, batch = a_stage(kind, sources, 3, heads=heads, label_smoothing=0.1), a_batch(kind, sources)
+    made, batch = a_model(kind, sources, members=3, heads=heads, label_smoothing=0.1), a_batch(kind, sources)
 
     def of_member(name):
         def outputs(inputs, training):
@@ -106,9 +91,10 @@ def test_each_member_is_trained_as_it_would_be_alone(member, dropout, accumulate
     """
     sources = some_sources(1)
     batch = a_batch("supervised", sources)
-    together = a_stage("supervised", sources, 3, rate=0.15, dropout=dropout, accumulate=accumulate)
-    alone = a_stage("supervised", sources, 1, rate=0.05, dropout=dropout)
-    before = values(together)
+    faster = keras.optimizers.SGD(0.15)  # a_model's own has 0.05
+    together = a_model("supervised", sources, members=3, optimizer=faster, dropout=dropout, accumulate=accumulate)
+    alone = a_model("supervised", sources, dropout=dropout)
+    before = checkpoint.arrays(together.weights)
 
     def own(path: str) -> str:
         layer, _, kind = path.partition("/")
@@ -119,39 +105,39 @@ def test_each_member_is_trained_as_it_would_be_alone(member, dropout, accumulate
     for _ in range(3):
         together.step(batch)
         alone.step(batch)
-    after = values(together)
-    for path, value in values(alone).items():
+    after = checkpoint.arrays(together.weights)
+    for path, value in checkpoint.arrays(alone.weights).items():
         np.testing.assert_allclose(after[own(path)], value, rtol=1e-4, atol=1e-6)
         assert path.startswith("normalization") or np.abs(value - before[own(path)]).max() > 0
 
 
 def test_layers_are_frozen_in_every_member_and_a_contrastive_stage_moves_no_head():
     sources = some_sources(2)
-    made = a_stage("contrastive", sources, 2, margin=2.0)
+    made = a_model("contrastive", sources, members=2, margin=2.0)
     stages.freeze(made, ["stage1"])
-    before = values(made)
+    before = checkpoint.arrays(made.weights)
     made.step(a_batch("contrastive", sources))
-    moved = {path for path, value in values(made).items() if not np.array_equal(before[path], value)}
+    moved = {path for path, value in checkpoint.arrays(made.weights).items() if not np.array_equal(before[path], value)}
     assert moved == {f"features{ending}/{kind}" for ending in ("", "_member2") for kind in ("kernel", "bias")}
 
 
 def test_classes_that_are_new_get_fresh_rows_in_every_head(tmp_path):
-    parent, child = network(2), network(2)
+    parent, child = several(2), several(2)
     for weight in child.weights:
         weight.assign(weight + 1.0)
-    fresh = values(child)
-    checkpoint.save(tmp_path / "weights.safetensors", values(parent), {})
+    fresh = checkpoint.arrays(child.weights)
+    checkpoint.save(tmp_path / "weights.safetensors", checkpoint.arrays(parent.weights), {})
     key = {"stage": {"heads": "masked", "sources": ["a/audio"]}, "emotions": {}}
     document = {"key": key, "trained_emotions": ["anger", "fear"], "sources": {}, "scored": "test"}
     (tmp_path / "metrics.json").write_text(json.dumps(document))
     transfer.start_from(child, tmp_path)
     known = np.isin(EMOTIONS, ["anger", "fear"])
-    for path, value in values(child).items():
+    for path, value in checkpoint.arrays(child.weights).items():
         if path.startswith("head"):
-            np.testing.assert_array_equal(value[..., known], values(parent)[path][..., known])
+            np.testing.assert_array_equal(value[..., known], checkpoint.arrays(parent.weights)[path][..., known])
             np.testing.assert_array_equal(value[..., ~known], fresh[path][..., ~known])
         else:
-            np.testing.assert_array_equal(value, values(parent)[path])
+            np.testing.assert_array_equal(value, checkpoint.arrays(parent.weights)[path])
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +146,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("members")
     write_set(folder / "records", "savee/audio", speakers=4, takes=3, seed=1, waveform=True)
     stage = {"kind": "supervised", "sources": ["savee/audio"], "batch": 8, "epochs": 2, "steps": 6, "learning_rate": 1e-2, "ema": 0.9}
-    write_experiment(folder / "toy.toml", network={**SHAPE, "members": 2}, speech=stage)
+    write_experiment(
+        folder / "toy.toml", network={"widths": (8,), "convolutions": 1, "groups": 4, "embedding": 8, "members": 2}, speech=stage
+    )
     train_stage(folder)
     return folder
 

@@ -21,9 +21,9 @@ def some_sources(count):
     return [random_source(NAMES[index], CORPORA[index] * (8 - 2 * index), items=(2, 1, 3), seed=index) for index in range(count)]
 
 
-def a_model(kind, sources, *, dropout=0.0, optimizer=None, heads=1, **options):
+def a_model(kind, sources, *, dropout=0.0, optimizer=None, heads=1, members=1, **options):
     keras.utils.set_random_seed(5)
-    config = Network(widths=(8,), convolutions=1, groups=4, embedding=8, dropout=dropout)
+    config = Network(widths=(8,), convolutions=1, groups=4, embedding=8, dropout=dropout, members=members)
     network = build_network(config, spec=Spec(face_size=SIZE), heads=heads)
     model = stages.MODELS[kind](*network, sources=[source.name for source in sources], **options)
     for source in sources:
