@@ -134,7 +134,7 @@ def interval(
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1; received {resamples!r}")
     if over != "speakers":
-        members = np.lexsort((*answers, labels))[:, None]  # one clip each, in an order of their own
+        members = np.lexsort((*answers, labels))  # one clip each, in an order of their own
     else:
         members = list(_clips_of(groups, len(labels)).values())
         if len(members) < 2:
@@ -146,7 +146,7 @@ def interval(
     random, values = np.random.default_rng(seed), np.empty(resamples)
     for draw in range(resamples):
         drawn = random.integers(len(members), size=len(members))
-        clips = np.concatenate([members[index] for index in drawn])
+        clips = np.concatenate([members[index] for index in drawn]) if over == "speakers" else members[drawn]
         values[draw] = _mean(labels[clips], answers[:, clips], statistic)
     low, high = np.percentile(values, [2.5, 97.5])
     return Interval(float(low), float(high), f"bootstrap over {len(members)} {over}")

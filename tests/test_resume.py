@@ -31,14 +31,15 @@ STAGES = {
         "start_from": "transfer",
         "hard_negatives": 0.8,
         "freeze": ["stage1"],
+        "accumulate": 2,
         **EVERYTHING,
         **RECIPE,
     },
 }
 BEFORE = {"pretrain": (), "transfer": ("pretrain",), "contrastive": ("pretrain", "transfer"), "joint": ("pretrain", "transfer")}
 """Each stage with those that it starts from."""
-QUICK = ("transfer", "joint")
-"""Killed twice by default: one of one source and one of two, with everything that a stage may have."""
+QUICK = ("joint",)
+"""Killed twice by default: the one with everything that a stage may have; it starts from what goes before it."""
 
 
 def main(run: str, records: str, experiment: str, stage: str, kill_at: str) -> None:
