@@ -37,6 +37,8 @@ TRANSFER, LONGER, ABLATION = (ANSWERS / f"{name}.csv" for name in ("transfer", "
 """Of twenty-two stages, of two and of three; the others are of one each."""
 MEMBERS = ANSWERS / "members-voices.csv"
 """Of two small networks in one, to validation clips."""
+TWO = ANSWERS / "emodb-members.csv"
+"""Of two networks of `emodb` in one, to test clips."""
 BEGUN = ANSWERS / "emodb-transfer.csv"
 """Of `both` on EMO-DB, and of what it began from on RAVDESS."""
 AVERAGED = ("voices", "speakers-shared", "transfer", "faces")
@@ -46,7 +48,7 @@ STARTS = ("faces", "speech", "both")
 
 
 def test_every_file_is_known_and_small():
-    others = [TRANSFER.stem, LONGER.stem, ABLATION.stem, BEGUN.stem, MEMBERS.stem, *(f"averaged-{name}" for name in AVERAGED)]
+    others = [TRANSFER.stem, LONGER.stem, ABLATION.stem, BEGUN.stem, MEMBERS.stem, TWO.stem, *(f"averaged-{name}" for name in AVERAGED)]
     assert sorted(path.stem for path in ANSWERS.iterdir()) == sorted([*ROWS, *others])
     large = (TRANSFER, ANSWERS / "averaged-faces.csv")
     assert all(path.stat().st_size < (1_200_000 if path in large else 200_000) for path in ANSWERS.iterdir())
@@ -199,4 +201,21 @@ def test_what_a_second_member_adds_is_what_the_answers_give():
     scores = [f"{score.upper()} {100 * two[score]:.1f} {shown(two['interval'][score])}" for score in ("ua", "wa")]
     told = f"**{signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.2f}**, WA {signed(wa)}, p = {wa['p']:.2f}"
     assert f"{', '.join(scores)}; less one network ({100 * alone['ua']:.1f}): {told}" in RESULTS_TEXT
-    assert f"less one: [{signed(ua).replace(' (', ' UA, ')[:-1]}]" in README_TEXT
+    assert f"on validation clips [{signed(ua).replace(' (', ' UA, ')[:-1]}]" in README_TEXT
+
+
+def test_what_two_members_of_emodb_answer_is_what_the_answers_give():
+    result = compare.compare([(TWO, ""), (ANSWERS / "emodb.csv", ""), (ANSWERS / "opensmile-emodb.csv", "")])
+    two = result["rows"][0]
+    assert (two["stage"], two["n"], two["side"]) == ("members", 535, "test")
+    cells = [f"{100 * two[score]:.1f} {shown(two['interval'][score])}" for score in ("ua", "wa")]
+    assert f"| 1 | {' | '.join(cells)} |" in row_of("| the same, from scratch, by two networks in one")
+    assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
+    one, opensmile = result["comparisons"]
+    told = f"**{signed(one['ua']).replace(' (', ' UA (')}, p = {one['ua']['p']:.2f}**; WA {signed(one['wa'])}, p = {one['wa']['p']:.2f}"
+    assert f"drawn apart), speaker by speaker: {told}" in RESULTS_TEXT
+    ua, wa = opensmile["ua"], opensmile["wa"]
+    told = f"{signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.2f}; WA {signed(wa)}, p = {wa['p']:.2f}"
+    assert f"Less openSMILE, the fourth such comparison: {told}" in RESULTS_TEXT
+    assert f"two less one is {signed(one['ua']).replace(' (', ' UA (')} on [EMO-DB's" in README_TEXT
+    assert two["recalls"]["boredom"] == result["rows"][1]["recalls"]["boredom"] == 45 / 81
