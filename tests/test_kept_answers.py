@@ -172,6 +172,9 @@ def test_what_parts_of_the_recipe_for_voices_add_is_what_the_answers_give():
 def test_how_much_a_draw_does_is_what_the_answers_give():
     result = compare.compare([(ABLATION, "usual"), (APART, "")])
     usual, *others = (row["ua"] for row in result["rows"])
+    alike = [row["ua"] for row in compare.compare([(ABLATION, "no-ema"), (ABLATION, "constant-rate")])["rows"]]
+    less_and_more = f"drawn alike, have {100 * (usual - alike[0]):.1f} less and {100 * (alike[1] - usual):.1f} more"
+    assert less_and_more in RESULTS_TEXT
     more = [f"{100 * (other - usual):.1f}" for other in others]
     by = [signed(one["ua"]).replace(" (", ", ").removesuffix(")") for one in result["comparisons"]]
     told = f"they had {more[0]} points more, pooled ({by[0]}, as the last columns count), with a constant rate {more[1]} ({by[1]})"
@@ -243,3 +246,4 @@ def test_what_two_members_of_emodb_answer_is_what_the_answers_give():
     assert f"Less openSMILE, the fourth such comparison: {told}" in RESULTS_TEXT
     assert f"two less one is {signed(one['ua']).replace(' (', ' UA (')} on [EMO-DB's" in README_TEXT
     assert two["recalls"]["boredom"] == result["rows"][1]["recalls"]["boredom"] == 45 / 81
+    assert "of 81 bored clips each recognises 45" in RESULTS_TEXT
