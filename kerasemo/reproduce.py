@@ -13,7 +13,7 @@ from kerasemo.config import read_experiment
 from kerasemo.folders import check_records
 from kerasemo.settings import Experiment
 from kerasemo.train import PROTOCOLS
-from pipelines.cli import Parser, load_tensorflow, name_pairs, names, positive_int, run_main
+from pipelines.cli import Parser, load_tensorflow, name_pairs, names, natural_int, positive_int, run_main
 from pipelines.spec import InputError
 
 
@@ -28,8 +28,7 @@ class Options:
     protocol: str = PROTOCOLS[0]
     folds: tuple[int, ...] | None = None
     """None: every one."""
-    seeds: int = 1
-    """0 to so many less one."""
+    seeds: tuple[int, ...] = (0,)
     stages: tuple[str, ...] = ()
     """Empty: every stage of the experiment."""
     final: bool = False
@@ -79,7 +78,7 @@ def reproduce(options: Options, *, log: Callable[[str], None] = lambda line: Non
         stages=names,
         protocol=options.protocol,
         folds=options.folds,
-        seeds=tuple(range(options.seeds)),
+        seeds=options.seeds,
         epochs=options.epochs,
         keep_copies=options.keep_copies,
         jobs=options.jobs,
@@ -121,6 +120,17 @@ def numbers(text: str) -> tuple[int, ...] | None:
     raise argparse.ArgumentTypeError(f"expected all, or numbers from 0 such as 0,4,8; received {text!r}")
 
 
+def seeds(text: str) -> tuple[int, ...]:
+    """Parse how many seeds, counted from 0, or, where there is a comma, which (an argparse type).
+
+    >>> seeds("3"), seeds("1,2"), seeds("7,")
+    ((0, 1, 2), (1, 2), (7,))
+    """
+    if "," not in text:
+        return tuple(range(positive_int(text)))
+    return tuple(sorted({natural_int(part) for part in text.removesuffix(",").split(",")}))
+
+
 def pairs(text: str) -> tuple[tuple[str, str], ...]:
     """Parse pairs of names such as joint:pooled (an argparse type); several stages, whose mean on a source counts, are joined by +.
 
@@ -146,7 +156,7 @@ def _parser() -> Parser:
     parser.add_argument("--run", type=Path, metavar="DIR", help="the run folder (default: runs/reproduce-EXPERIMENT)")
     parser.add_argument("--protocol", choices=PROTOCOLS, default=PROTOCOLS[0], help="default: %(default)s")
     parser.add_argument("--folds", type=numbers, default=None, metavar="all|K,...", help="such as 0,4,8 (default: all)")
-    parser.add_argument("--seeds", type=positive_int, default=1, metavar="N", help="seeds 0 to N - 1 (default: %(default)s)")
+    parser.add_argument("--seeds", type=seeds, default=(0,), metavar="N|K,...", help="how many, or which, such as 1,2 (default: 0 alone)")
     parser.add_argument("--stages", type=names, default=(), metavar="S,...", help="default: every stage of the experiment")
     parser.add_argument("--final", action="store_true", help="look at the test side, and write the look down")
     parser.add_argument("--epochs", type=positive_int, metavar="N", help="epochs of every stage")

@@ -1,5 +1,6 @@
 """Every fold and seed of an experiment in one table: shared stages, looks at the test side, comparisons."""
 
+import argparse
 import csv
 import json
 import re
@@ -123,6 +124,25 @@ def test_other_settings_stand_beside_in_one_run_folder(toy_given, toy_copy):
     reproduce.reproduce(options(toy_given, toy_copy, folds=(3,), settings=("transfer-2.batch=12",)), log=log.append)
     assert begun(log) == ["transfer-2, fold 3, seed 0"]
     assert len(list((toy_copy / "stages").iterdir())) == 5
+
+
+def test_seeds_are_counted_or_named_and_those_that_are_there_are_pooled(toy_given, toy_copy):
+    """Another seed is trained by itself; what both say is then scored together, without training."""
+    log = []
+    asked = {"stages": ("pretrain",), "folds": (0,)}
+    alone = reproduce.reproduce(options(toy_given, toy_copy, seeds=(2,), **asked), log=log.append)
+    assert alone["seeds"] == [2] and begun(log) == ["pretrain, fold 0, seed 2"]
+    both = reproduce.reproduce(options(toy_given, toy_copy, seeds=(0, 2), **asked), log=log.append)
+    assert len(begun(log)) == 1 and both["seeds"] == [0, 2]
+    found = row(both, "pretrain", "fer/visual", "image")
+    assert [one["seed"] for one in found["by_seed"]] == [0, 2] and found["networks"] == 2
+    assert found["ua"] == pytest.approx(np.mean([one["ua"] for one in found["by_seed"]]))
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1,x", ",", "1,-2", ""])
+def test_what_is_no_seed_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected a whole number of at least"):
+        reproduce.seeds(text)
 
 
 def test_final_looks_once_and_writes_it_down_first(toy_given, toy_copy, monkeypatch):
