@@ -1,12 +1,14 @@
 """Times the training of networks side by side, a thread for each, against one after the other with all threads: what --jobs is for.
 
-    python benchmarks/networks_at_once.py [--steps 20] [--rounds 5]
+    python benchmarks/networks_at_once.py [--precision bfloat16] [--steps 20] [--rounds 5]
 
 A step: uint8 faces to loss, gradients and AdamW. On each side every processor's network makes as many steps: at once in processes
-of one thread, or in turn in one process. Starting, tracing and preparing, of which a sweep has much for small networks, are not in it.
+of one thread, the same with `--compiler fused`, or in turn in one process, and so fused. Starting, tracing and preparing, of which a
+sweep has much for small networks, are not in it.
 """
 
 import argparse
+import functools
 import subprocess
 import sys
 
@@ -19,9 +21,12 @@ NETWORKS = {
 }
 
 
-def serve(name: str, threads: int) -> None:
+def serve(name: str, threads: int, precision: str, compiler: str) -> None:
     """Be a process that trains: make as many steps as each line of standard input says, then say so."""
     widths, batch = NETWORKS[name]
+    from kerasemo import fusing
+
+    fusing.ask(compiler)
     import keras
     import numpy as np
     import tensorflow as tf
@@ -31,6 +36,7 @@ def serve(name: str, threads: int) -> None:
     from kerasemo.stages import MODELS
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     random = np.random.default_rng(0)
     model = MODELS["supervised"](*build_network(Network(widths=widths)), sources=["faces/visual"])
     model.compile(optimizer=keras.optimizers.AdamW(1e-3))
@@ -53,11 +59,11 @@ def serve(name: str, threads: int) -> None:
         print(float(loss), flush=True)
 
 
-def started(name: str, threads: int) -> subprocess.Popen:
+def started(name: str, threads: int, precision: str, compiler: str = "none") -> subprocess.Popen:
     """Return a process that is ready to train."""
     import kerasemo  # noqa: F401  (sets what TensorFlow computes with)
 
-    words = [sys.executable, __file__, "serve", name, str(threads)]
+    words = [sys.executable, __file__, "serve", name, str(threads), precision, compiler]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
     process.stdout.readline()
     return process
@@ -66,13 +72,19 @@ def started(name: str, threads: int) -> subprocess.Popen:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=20, help="of each network (default: %(default)s)")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--only", help="one network, such as 'small, batches of 16'")
     parser.add_argument("--cores", type=int, default=2, help="how many processors, and networks (default: %(default)s)")
     arguments = timing.begin(parser, cores=parser.parse_known_args()[0].cores, packages=("tensorflow", "keras"))
     for name, (_, batch) in NETWORKS.items():
         if arguments.only not in (None, name):
             continue
-        alone, several = started(name, arguments.cores), [started(name, 1) for _ in range(arguments.cores)]
+        sides = {}
+        for ending, compiler in (("", "none"), (", fused", "fused")):
+            several = [started(name, 1, arguments.precision, compiler) for _ in range(arguments.cores)]
+            alone = [started(name, arguments.cores, arguments.precision, compiler)]
+            sides[f"at once{ending}"] = (several, arguments.steps)
+            sides[f"one after the other{ending}"] = (alone, arguments.steps * arguments.cores)
 
         def make(processes: list[subprocess.Popen], steps: int) -> None:
             for process in processes:
@@ -80,16 +92,13 @@ def main() -> None:
             for process in processes:
                 process.stdout.readline()
 
-        sides = {
-            "at once": lambda several=several: make(several, arguments.steps),
-            "one after the other": lambda alone=alone: make([alone], arguments.steps * arguments.cores),
-        }
-        taken = timing.seconds_in_turns(sides, arguments.rounds)
-        timing.report(name, taken, amount=arguments.steps * arguments.cores * batch, unit="images/s")
-        for process in (alone, *several):
+        calls = {side: functools.partial(make, *given) for side, given in sides.items()}
+        taken = timing.seconds_in_turns(calls, arguments.rounds)
+        timing.report(f"{name}, {arguments.precision}", taken, amount=arguments.steps * arguments.cores * batch, unit="images/s")
+        for process in (process for processes, _ in sides.values() for process in processes):
             process.stdin.close()
             process.wait()
 
 
 if __name__ == "__main__":
-    serve(sys.argv[2], int(sys.argv[3])) if sys.argv[1:2] == ["serve"] else main()
+    serve(sys.argv[2], int(sys.argv[3]), *sys.argv[4:]) if sys.argv[1:2] == ["serve"] else main()

@@ -3,8 +3,7 @@
     python benchmarks/training_step.py [--precision bfloat16] [--steps 3] [--rounds 5]
 
 A step: uint8 faces to loss, gradients and AdamW, batches of 64. With our weights both sides must first give the same logits within
-1e-4. PyTorch runs in a process of its own, which waits while ours is timed; eager and compiled, channels first and last. Ours with XLA
-between the convolutions (`--compiler fused`) has one, too: TensorFlow is told of it before it is loaded."""
+1e-4. PyTorch runs in a process of its own, which waits while ours is timed; eager and compiled, channels first and last."""
 
 import argparse
 import functools
@@ -17,7 +16,7 @@ import time
 
 import timing
 
-BATCH, EMOTIONS, FUSED = 64, 10, "ours, XLA between convolutions"
+BATCH, EMOTIONS = 64, 10
 RIVALS = [f"PyTorch {how}, channels {where}" for how in ("eager", "compiled") for where in ("first", "last")]
 
 
@@ -73,12 +72,11 @@ def torch_steps(weights: dict, batch: dict, bfloat16: bool):
     return logits, dict(zip(RIVALS, sides, strict=True))
 
 
-def serve(precision: str) -> None:
-    """Be a process of one side: answer with the logits, then to every name and number with as many steps; no precision: PyTorch's."""
+def serve() -> None:
+    """Be the process of PyTorch: answer with the logits, then to every name and number with as many steps."""
     read, write = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    weights, batch, bfloat16 = pickle.load(read)
-    logits, steps = fused_steps(precision, batch) if precision else torch_steps(weights, batch, bfloat16)
+    logits, steps = torch_steps(*pickle.load(read))
     pickle.dump(logits, write), write.flush()
     while line := read.readline().decode():
         name, count = line.rsplit(maxsplit=1)
@@ -86,12 +84,6 @@ def serve(precision: str) -> None:
             steps[name]()
         time.sleep(0.01)  # until PyTorch's threads no longer spin: three in a thousand of its time
         pickle.dump(name, write), write.flush()
-
-
-def fused_steps(precision: str, batch: dict):
-    """Return no logits, and by its name a function that makes one step of ours, fused."""
-    importlib.import_module("kerasemo.fusing").ask("fused")
-    return None, {FUSED: our_step(precision, False, batch)[1]}
 
 
 def our_step(precision: str, jit_compile: bool, batch: dict):
@@ -111,28 +103,24 @@ def our_step(precision: str, jit_compile: bool, batch: dict):
     return model, lambda: float(step(kept)["loss"])
 
 
-def asked(document, steps: int, precision: str = ""):
-    """Start a process of `serve`; return what it answers first, and a function that has it make steps of a name."""
-    worker = subprocess.Popen([sys.executable, __file__, "serve", precision], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    pickle.dump(document, worker.stdin), worker.stdin.flush()
-
-    def ask(name: str) -> None:
-        worker.stdin.write(f"{name} {steps}\n".encode()), worker.stdin.flush()
-        pickle.load(worker.stdout)
-
-    return pickle.load(worker.stdout), ask
-
-
 def rivals(model, batch: dict, bfloat16: bool, steps: int) -> dict:
     """Start the process of PyTorch, compare its logits with the model's, and return a function for each of RIVALS."""
     from keras import ops
 
-    theirs, ask = asked(({weight.path: ops.convert_to_numpy(weight) for weight in model.weights}, batch, bfloat16), steps)
+    worker = subprocess.Popen([sys.executable, __file__, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    pickle.dump(({weight.path: ops.convert_to_numpy(weight) for weight in model.weights}, batch, bfloat16), worker.stdin)
+    worker.stdin.flush()
+    theirs = pickle.load(worker.stdout)
     inputs = {"image": batch["image"].astype("float32"), "domain": batch["domain"], "seed": batch["seed"]}
     difference = abs(ops.convert_to_numpy(model(inputs)["logits"]) - theirs).max()
     print(f"logits: largest difference {difference:.1e}, largest value {abs(theirs).max():.1f}", flush=True)
     if difference > (0.1 if bfloat16 else 1e-4):
         sys.exit("the two networks differ")
+
+    def ask(name: str) -> None:
+        worker.stdin.write(f"{name} {steps}\n".encode()), worker.stdin.flush()
+        pickle.load(worker.stdout)
+
     return {name: functools.partial(ask, name) for name in RIVALS}
 
 
@@ -150,8 +138,6 @@ def main() -> int:
     (model, plain), (_, compiled) = (our_step(arguments.precision, jit, batch) for jit in (False, True))
     ours = (("ours, no XLA", plain), ("ours, XLA", compiled))
     sides = {name: lambda step=step: [step() for _ in range(arguments.steps)] for name, step in ours}
-    _, ask = asked((None, batch, False), arguments.steps, arguments.precision)
-    sides[FUSED] = functools.partial(ask, FUSED)
     torch = importlib.util.find_spec("torch") or print("torch is not installed: left out")
     sides |= rivals(model, batch, arguments.precision == "bfloat16", arguments.steps) if torch else {}
     taken = timing.seconds_in_turns(sides, arguments.rounds)
@@ -160,4 +146,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(sys.argv[2]) if sys.argv[1:2] == ["serve"] else main())
+    sys.exit(serve() if sys.argv[1:] == ["serve"] else main())
