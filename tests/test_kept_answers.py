@@ -41,6 +41,8 @@ MEMBERS = ANSWERS / "members-voices.csv"
 """Of two small networks in one, to validation clips."""
 TWO = ANSWERS / "emodb-members.csv"
 """Of two networks of `emodb` in one, to test clips."""
+BY_SPEAKER = [ANSWERS / f"{of}emodb-by-speaker.csv" for of in ("", "opensmile-")]
+"""Each normalised by the test speaker's own statistics."""
 BEGUN = ANSWERS / "emodb-transfer.csv"
 """Of `both` on EMO-DB, and of what it began from on RAVDESS."""
 AVERAGED = ("voices", "speakers-shared", "transfer", "faces")
@@ -58,6 +60,7 @@ def test_every_file_is_known_and_small():
         BEGUN.stem,
         MEMBERS.stem,
         TWO.stem,
+        *(path.stem for path in BY_SPEAKER),
         *(f"averaged-{name}" for name in AVERAGED),
     ]
     assert sorted(path.stem for path in ANSWERS.iterdir()) == sorted([*ROWS, *others])
@@ -247,3 +250,20 @@ def test_what_two_members_of_emodb_answer_is_what_the_answers_give():
     assert f"two less one is {signed(one['ua']).replace(' (', ' UA (')} on [EMO-DB's" in README_TEXT
     assert two["recalls"]["boredom"] == result["rows"][1]["recalls"]["boredom"] == 45 / 81
     assert "of 81 bored clips each recognises 45" in RESULTS_TEXT
+
+
+def test_what_the_test_speakers_own_statistics_add_is_what_the_answers_give():
+    result = compare.compare([(BY_SPEAKER[0], ""), (ANSWERS / "emodb.csv", ""), (BY_SPEAKER[1], "")])
+    own, _, opensmile = result["rows"]
+    assert (own["stage"], own["n"], own["side"]) == ("by-speaker", 535, "test")
+    assert all("transductive" in " ".join(row["stamps"]) for row in (own, opensmile))
+    cells = [f"{100 * own[score]:.1f} {shown(own['interval'][score])}" for score in ("ua", "wa")]
+    theirs = f"UA {100 * opensmile['ua']:.1f} {shown(opensmile['interval']['ua'])}"
+    assert f"| EMO-DB audio, 7 | each speaker in turn, 10 folds | 1 | {' | '.join(cells)} | {theirs} |" in RESULTS_TEXT
+    assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
+    for one, place in zip(result["comparisons"], ("77.5, float32): ", "85.3: "), strict=True):
+        ua, wa = one["ua"], one["wa"]
+        told = f"{signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.2f}, WA {signed(wa)}, p = {wa['p']:.2f}"
+        assert f"{place}{told}" in RESULTS_TEXT
+    (without, _) = result["comparisons"]
+    assert f"EMO-DB {cells[0]}, {signed(without['ua'])} to that without, openSMILE + SVM {100 * opensmile['ua']:.1f}" in README_TEXT
