@@ -33,6 +33,8 @@ class Choice:
     """Whether XLA compiles the step."""
     line: str
     """All of it in one line, for the log."""
+    fused: bool = False
+    """Whether XLA compiles what is between the convolutions of the step; see `kerasemo.fusing`."""
 
 
 def choose(precision: str, compiler: str, strategy: tf.distribute.Strategy | None) -> Choice:
@@ -64,7 +66,7 @@ def choose(precision: str, compiler: str, strategy: tf.distribute.Strategy | Non
         obstacle = "oneDNN's convolutions are faster on a CPU"
     words = f"no XLA ({obstacle})" if obstacle else "compiled by XLA"
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
-    return Choice(policy, not obstacle, f"{precision}, {words}, {_devices(strategy)}")
+    return Choice(policy, not obstacle, f"{precision}, {words}, {_devices(strategy)}", compiler == "fused")
 
 
 def replica_count(replicas: int | None) -> int:

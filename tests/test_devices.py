@@ -91,7 +91,7 @@ def test_what_is_between_convolutions_is_fused_where_tensorflow_was_told(monkeyp
     monkeypatch.delenv(fusing.VARIABLE, raising=False)
     fusing.ask("fused")  # too late: TensorFlow is loaded
     with pytest.raises(
-        InputError, match="--compiler fused: TensorFlow was loaded without being told; set TF_XLA_FLAGS='--tf_xla_auto_jit=2 "
+        InputError, match="--compiler fused: TensorFlow was loaded without being told; set TF_XLA_FLAGS='--tf_xla_ops_to_cluster=FUSIBLE "
     ):
         devices.choose("auto", "fused", None)
     monkeypatch.setenv(fusing.VARIABLE, f"--tf_xla_min_cluster_size=2 {fusing.FLAGS}")
