@@ -43,6 +43,8 @@ TWO = ANSWERS / "emodb-members.csv"
 """Of two networks of `emodb` in one, to test clips."""
 BY_SPEAKER = [ANSWERS / f"{of}emodb-by-speaker.csv" for of in ("", "opensmile-")]
 """Each normalised by the test speaker's own statistics."""
+UPDATES = ANSWERS / "emodb-updates.csv"
+"""Of `emodb` by twice the updates, to test clips."""
 BEGUN = ANSWERS / "emodb-transfer.csv"
 """Of `both` on EMO-DB, and of what it began from on RAVDESS."""
 AVERAGED = ("voices", "speakers-shared", "transfer", "faces")
@@ -60,6 +62,7 @@ def test_every_file_is_known_and_small():
         BEGUN.stem,
         MEMBERS.stem,
         TWO.stem,
+        UPDATES.stem,
         *(path.stem for path in BY_SPEAKER),
         *(f"averaged-{name}" for name in AVERAGED),
     ]
@@ -267,3 +270,19 @@ def test_what_the_test_speakers_own_statistics_add_is_what_the_answers_give():
         assert f"{place}{told}" in RESULTS_TEXT
     (without, _) = result["comparisons"]
     assert f"EMO-DB {cells[0]}, {signed(without['ua'])} to that without, openSMILE + SVM {100 * opensmile['ua']:.1f}" in README_TEXT
+
+
+def test_what_twice_the_updates_answer_is_what_the_answers_give():
+    result = compare.compare([(UPDATES, ""), (ANSWERS / "emodb.csv", ""), (ANSWERS / "opensmile-emodb.csv", "")])
+    own = result["rows"][0]
+    assert (own["stage"], own["n"], own["side"]) == ("updates", 535, "test")
+    cells = [f"{100 * own[score]:.1f} {shown(own['interval'][score])}" for score in ("ua", "wa")]
+    assert f"| 1 | {' | '.join(cells)} |" in row_of("| the same, from scratch, by [twice the updates]")
+    assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
+    told = [
+        (f"{signed(one['ua']).replace(' (', ' UA (')}, p = {one['ua']['p']:.2f}", f"; WA {signed(one['wa'])}, p = {one['wa']['p']:.2f}")
+        for one in result["comparisons"]
+    ]
+    assert f"77.5, float32, drawn apart), speaker by speaker: **{'**'.join(told[0])}" in RESULTS_TEXT
+    assert f"Less openSMILE, the fifth such comparison: {''.join(told[1])}" in RESULTS_TEXT
+    assert f"of 81 bored clips {round(81 * own['recalls']['boredom'])} are recognised" in RESULTS_TEXT
