@@ -9,6 +9,7 @@ sweep has much for small networks, are not in it.
 
 import argparse
 import functools
+import itertools
 import subprocess
 import sys
 
@@ -32,6 +33,7 @@ def serve(name: str, threads: int, precision: str, compiler: str) -> None:
     import tensorflow as tf
 
     from kerasemo.config import Network
+    from kerasemo.loop import Loop
     from kerasemo.model import build_network
     from kerasemo.stages import MODELS
 
@@ -49,22 +51,17 @@ def serve(name: str, threads: int, precision: str, compiler: str) -> None:
         "mask": tf.ones((batch, 10)),
         "source": tf.zeros(batch, tf.int32),
     }
-
-    @tf.function
-    def step(given):
-        with fusing.scope(compiler == "fused"):
-            return model.step(given)
-
+    steps, feed = Loop(model, strategy=None, jit_compile=False, fused=compiler == "fused"), itertools.repeat(given)
     for _ in range(3):
-        float(step(given)["loss"])
+        steps.fetch([steps.step(feed)])
     print("ready", flush=True)
     for line in sys.stdin:
         for _ in range(int(line)):
-            loss = step(given)["loss"]
-        print(float(loss), flush=True)
+            values = steps.step(feed)
+        print(steps.fetch([values]), flush=True)
 
 
-def started(name: str, threads: int, precision: str, compiler: str = "none") -> subprocess.Popen:
+def started(name: str, threads: int, precision: str, compiler: str) -> subprocess.Popen:
     """Return a process that is ready to train."""
     import kerasemo  # noqa: F401  (sets what TensorFlow computes with)
 

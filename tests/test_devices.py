@@ -96,8 +96,10 @@ def test_what_is_between_convolutions_is_fused_where_tensorflow_was_told(monkeyp
         devices.choose("auto", "fused", None)
     monkeypatch.setenv(fusing.VARIABLE, f"--tf_xla_min_cluster_size=2 {fusing.FLAGS}")
     choice = devices.choose("auto", "fused", None)
-    assert not choice.jit_compile and choice.line.startswith(
-        "float32, no XLA (but for what is between oneDNN's convolutions), 1 CPU device"
+    assert (
+        choice.fused
+        and not choice.jit_compile
+        and choice.line.startswith("float32, no XLA (but for what is between oneDNN's convolutions), 1 CPU device")
     )
 
 

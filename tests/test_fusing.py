@@ -1,5 +1,6 @@
 """`--compiler fused`: XLA between the convolutions of a CPU, by a process that asks TensorFlow before it loads it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -51,6 +52,17 @@ def test_clusters_are_compiled_and_the_weights_are_those_without(trained):
     assert fused.keys() == plain.keys()
     for name, values in plain.items():
         np.testing.assert_allclose(fused[name], values, atol=2e-3, err_msg=name)
+
+
+def test_nothing_but_the_step_is_compiled():
+    """Log-Mels of clips of every length would be compiled for each, and use up what a process can map."""
+    told = "from kerasemo import fusing; fusing.ask('fused'); import tensorflow as tf; from pipelines import mels; "
+    told += "log_mel = tf.function(mels.log_mel, input_signature=[tf.TensorSpec([None])]); "
+    told += "print([len(log_mel(tf.sin(tf.range(float(n))))) for n in (8000, 9000)])"
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "0", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", told], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(set(json.loads(done.stdout))) == 2 and CLUSTER not in done.stderr
 
 
 @pytest.mark.endurance

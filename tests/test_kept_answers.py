@@ -90,6 +90,11 @@ def test_the_difference_from_opensmile_is_what_the_answers_give(name):
         assert f"WA {signed(found['wa']).replace(' (', ', ')}" in README_TEXT
 
 
+def scored(row: dict) -> list[str]:
+    """Return UA and WA with their intervals as the results have them."""
+    return [f"{100 * row[score]:.1f} {shown(row['interval'][score])}" for score in ("ua", "wa")]
+
+
 def signed(found: dict) -> str:
     """Return a difference with its interval as the results have it."""
     return f"{100 * found['difference']:+.1f} {shown(found)}".replace("-", "\N{MINUS SIGN}")
@@ -212,7 +217,7 @@ def test_what_emodb_gains_from_faces_and_other_voices_is_what_the_answers_give()
     result = compare.compare([(BEGUN, "both"), (ANSWERS / "emodb.csv", "speech")])
     both, scratch = result["rows"]
     assert (both["n"], both["side"], scratch["n"]) == (535, "test", 535)
-    cells = [f"{100 * both[score]:.1f} {shown(both['interval'][score])}" for score in ("ua", "wa")]
+    cells = scored(both)
     assert f"| 1 | {' | '.join(cells)} |" in row_of("| the same, begun from FER-2013 and then RAVDESS")
     assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
     (one,) = result["comparisons"]
@@ -241,7 +246,7 @@ def test_what_two_members_of_emodb_answer_is_what_the_answers_give():
     result = compare.compare([(TWO, ""), (ANSWERS / "emodb.csv", ""), (ANSWERS / "opensmile-emodb.csv", "")])
     two = result["rows"][0]
     assert (two["stage"], two["n"], two["side"]) == ("members", 535, "test")
-    cells = [f"{100 * two[score]:.1f} {shown(two['interval'][score])}" for score in ("ua", "wa")]
+    cells = scored(two)
     assert f"| 1 | {' | '.join(cells)} |" in row_of("| the same, from scratch, by two networks in one")
     assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
     one, opensmile = result["comparisons"]
@@ -260,7 +265,7 @@ def test_what_the_test_speakers_own_statistics_add_is_what_the_answers_give():
     own, _, opensmile = result["rows"]
     assert (own["stage"], own["n"], own["side"]) == ("by-speaker", 535, "test")
     assert all("transductive" in " ".join(row["stamps"]) for row in (own, opensmile))
-    cells = [f"{100 * own[score]:.1f} {shown(own['interval'][score])}" for score in ("ua", "wa")]
+    cells = scored(own)
     theirs = f"UA {100 * opensmile['ua']:.1f} {shown(opensmile['interval']['ua'])}"
     assert f"| EMO-DB audio, 7 | each speaker in turn, 10 folds | 1 | {' | '.join(cells)} | {theirs} |" in RESULTS_TEXT
     assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
@@ -276,7 +281,7 @@ def test_what_twice_the_updates_answer_is_what_the_answers_give():
     result = compare.compare([(UPDATES, ""), (ANSWERS / "emodb.csv", ""), (ANSWERS / "opensmile-emodb.csv", "")])
     own = result["rows"][0]
     assert (own["stage"], own["n"], own["side"]) == ("updates", 535, "test")
-    cells = [f"{100 * own[score]:.1f} {shown(own['interval'][score])}" for score in ("ua", "wa")]
+    cells = scored(own)
     assert f"| 1 | {' | '.join(cells)} |" in row_of("| the same, from scratch, by [twice the updates]")
     assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
     told = [
