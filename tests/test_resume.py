@@ -16,6 +16,8 @@ import pytest
 from synthetic_sets import write_two_sources
 from trainings import train_only
 
+from kerasemo import fusing
+
 ROOT = Path(__file__).resolve().parents[1]
 BOTH = ["enterface/visual", "savee/audio"]
 EVERYTHING = {"batch": 8, "epochs": 3, "learning_rate": 1e-2, "clip_norm": 0.5, "ema": 0.9, "augment": True}
@@ -44,9 +46,6 @@ QUICK = ("joint",)
 
 def main(run: str, records: str, experiment: str, stage: str, kill_at: str, compiler: str) -> None:
     """Train a stage; be killed at a moment counted from 1, or, at 0, count them into `RUN/STAGE/moments`."""
-    from kerasemo import fusing
-
-    fusing.ask(compiler)
     from kerasemo import board, checkpoint, loop, scores, train
     from pipelines import records as records_module
 
@@ -90,6 +89,7 @@ def train_stage(
 ) -> subprocess.CompletedProcess:
     words = [sys.executable, __file__, run, *given, stage, str(kill_at), compiler]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    environment |= {fusing.VARIABLE: fusing.FLAGS} if compiler == "fused" else {}
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
 
 
