@@ -3,8 +3,7 @@
     python benchmarks/networks_at_once.py [--precision bfloat16] [--steps 20] [--rounds 5]
 
 A step: uint8 faces to loss, gradients and AdamW. On each side every processor's network makes as many steps: at once in processes
-of one thread, the same with `--compiler fused`, or in turn in one process, and so fused. Starting, tracing and preparing, of which a
-sweep has much for small networks, are not in it.
+of one thread, or in turn in one process. Starting, tracing and preparing, of which a sweep has much for small networks, are not in it.
 """
 
 import argparse
@@ -22,12 +21,9 @@ NETWORKS = {
 }
 
 
-def serve(name: str, threads: int, precision: str, compiler: str) -> None:
+def serve(name: str, threads: int, precision: str) -> None:
     """Be a process that trains: make as many steps as each line of standard input says, then say so."""
     widths, batch = NETWORKS[name]
-    from kerasemo import fusing
-
-    fusing.ask(compiler)
     import keras
     import numpy as np
     import tensorflow as tf
@@ -51,7 +47,7 @@ def serve(name: str, threads: int, precision: str, compiler: str) -> None:
         "mask": tf.ones((batch, 10)),
         "source": tf.zeros(batch, tf.int32),
     }
-    steps, feed = Loop(model, strategy=None, jit_compile=False, fused=compiler == "fused"), itertools.repeat(given)
+    steps, feed = Loop(model, strategy=None, jit_compile=False), itertools.repeat(given)
     for _ in range(3):
         steps.fetch([steps.step(feed)])
     print("ready", flush=True)
@@ -61,11 +57,11 @@ def serve(name: str, threads: int, precision: str, compiler: str) -> None:
         print(steps.fetch([values]), flush=True)
 
 
-def started(name: str, threads: int, precision: str, compiler: str) -> subprocess.Popen:
+def started(name: str, threads: int, precision: str) -> subprocess.Popen:
     """Return a process that is ready to train."""
     import kerasemo  # noqa: F401  (sets what TensorFlow computes with)
 
-    words = [sys.executable, __file__, "serve", name, str(threads), precision, compiler]
+    words = [sys.executable, __file__, "serve", name, str(threads), precision]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
     process.stdout.readline()
     return process
@@ -81,12 +77,8 @@ def main() -> None:
     for name, (_, batch) in NETWORKS.items():
         if arguments.only not in (None, name):
             continue
-        sides = {}
-        for ending, compiler in (("", "none"), (", fused", "fused")):
-            several = [started(name, 1, arguments.precision, compiler) for _ in range(arguments.cores)]
-            alone = [started(name, arguments.cores, arguments.precision, compiler)]
-            sides[f"at once{ending}"] = (several, arguments.steps)
-            sides[f"one after the other{ending}"] = (alone, arguments.steps * arguments.cores)
+        alone = started(name, arguments.cores, arguments.precision)
+        several = [started(name, 1, arguments.precision) for _ in range(arguments.cores)]
 
         def make(processes: list[subprocess.Popen], steps: int) -> None:
             for process in processes:
@@ -94,13 +86,16 @@ def main() -> None:
             for process in processes:
                 process.stdout.readline()
 
-        calls = {side: functools.partial(make, *given) for side, given in sides.items()}
-        taken = timing.seconds_in_turns(calls, arguments.rounds)
+        sides = {
+            "at once": functools.partial(make, several, arguments.steps),
+            "one after the other": functools.partial(make, [alone], arguments.steps * arguments.cores),
+        }
+        taken = timing.seconds_in_turns(sides, arguments.rounds)
         timing.report(f"{name}, {arguments.precision}", taken, amount=arguments.steps * arguments.cores * batch, unit="images/s")
-        for process in (process for processes, _ in sides.values() for process in processes):
+        for process in (alone, *several):
             process.stdin.close()
             process.wait()
 
 
 if __name__ == "__main__":
-    serve(sys.argv[2], int(sys.argv[3]), *sys.argv[4:]) if sys.argv[1:2] == ["serve"] else main()
+    serve(sys.argv[2], int(sys.argv[3]), sys.argv[4]) if sys.argv[1:2] == ["serve"] else main()

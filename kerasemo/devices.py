@@ -13,12 +13,11 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled  # what Keras asks too; TensorFlow exports only the switch
 
-from kerasemo import fusing
 from pipelines.machine import processors
 from pipelines.spec import InputError
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-COMPILERS = ("auto", "xla", "fused", "none")
+COMPILERS = ("auto", "xla", "none")
 BFLOAT16_CAPABILITY = (8, 0)
 """The first compute capability of NVIDIA's GPUs that has matrix units for bfloat16."""
 
@@ -33,8 +32,6 @@ class Choice:
     """Whether XLA compiles the step."""
     line: str
     """All of it in one line, for the log."""
-    fused: bool = False
-    """Whether XLA compiles what is between the convolutions of the step; see `kerasemo.fusing`."""
 
 
 def choose(precision: str, compiler: str, strategy: tf.distribute.Strategy | None) -> Choice:
@@ -42,7 +39,7 @@ def choose(precision: str, compiler: str, strategy: tf.distribute.Strategy | Non
 
     Args:
         precision: One of PRECISIONS. `auto`: bfloat16 on GPUs that have units for it, else float32.
-        compiler: One of COMPILERS. `auto`: XLA on one GPU. `fused`: on one CPU XLA for what is between the convolutions, `kerasemo.fusing`.
+        compiler: One of COMPILERS. `auto`: XLA on one GPU.
         strategy: Of `strategy_for`.
 
     Raises:
@@ -54,19 +51,15 @@ def choose(precision: str, compiler: str, strategy: tf.distribute.Strategy | Non
     if precision == "auto":
         precision = "bfloat16" if _have_bfloat16_units() else "float32"
     obstacle, remedy = _against_xla(strategy)
-    if compiler == "fused" and not obstacle:
-        obstacle, remedy = _against_fusing()
-    if compiler in ("xla", "fused") and obstacle:
-        raise InputError(f"--compiler {compiler}: {obstacle}; {remedy}, or take --compiler auto or none")
-    if compiler == "fused":
-        obstacle = "but for what is between oneDNN's convolutions"
-    elif compiler == "none":
+    if compiler == "xla" and obstacle:
+        raise InputError(f"--compiler xla: {obstacle}; {remedy}, or take --compiler auto or none")
+    if compiler == "none":
         obstacle = "as asked for"
     elif compiler == "auto" and not obstacle and not tf.config.list_physical_devices("GPU"):
         obstacle = "oneDNN's convolutions are faster on a CPU"
     words = f"no XLA ({obstacle})" if obstacle else "compiled by XLA"
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
-    return Choice(policy, not obstacle, f"{precision}, {words}, {_devices(strategy)}", compiler == "fused")
+    return Choice(policy, not obstacle, f"{precision}, {words}, {_devices(strategy)}")
 
 
 def replica_count(replicas: int | None) -> int:
@@ -171,15 +164,6 @@ def _against_xla(strategy: tf.distribute.Strategy | None) -> tuple[str, str]:
         return f"it does not compile a step of {strategy.num_replicas_in_sync} devices", "train with --replicas 1"
     if is_op_determinism_enabled():
         return "TensorFlow's op determinism is on", "leave enable_op_determinism out"
-    return "", ""
-
-
-def _against_fusing() -> tuple[str, str]:
-    """Return why XLA cannot compile what is between the convolutions and what to do about it, or two empty texts."""
-    if tf.config.list_physical_devices("GPU"):
-        return "it is for CPUs", "on a GPU XLA compiles all of the step"
-    if not fusing.told():
-        return "TensorFlow was loaded without being told", f"set {fusing.VARIABLE}='{fusing.FLAGS}' before Python starts"
     return "", ""
 
 

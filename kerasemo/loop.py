@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kerasemo import fusing
 from kerasemo.data import Share
 from kerasemo.stages import StageModel
 from pipelines.spec import InputError
@@ -26,16 +25,14 @@ class Loop:
         model: One of `kerasemo.stages`, with its optimiser, made in the scope of the strategy.
         strategy: What a batch is split over; None: one device.
         jit_compile: Whether XLA compiles the step.
-        fused: Whether it compiles what is between the convolutions; see `kerasemo.fusing`.
     """
 
-    def __init__(self, model: StageModel, *, strategy: tf.distribute.Strategy | None, jit_compile: bool, fused: bool = False):
+    def __init__(self, model: StageModel, *, strategy: tf.distribute.Strategy | None, jit_compile: bool):
         self.names = ("loss", *model.term_names())
         self._strategy = strategy
 
         def values(batch: dict):
-            with fusing.scope(fused):
-                logs = model.step(batch)
+            logs = model.step(batch)
             return ops.stack([logs[name] for name in self.names])
 
         if strategy is None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasemo import fusing
 from kerasemo.config import read_experiment
 from kerasemo.folders import check_records
 from kerasemo.settings import Experiment
@@ -181,9 +180,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="default: bfloat16 on GPUs made for it"
     )
-    parser.add_argument(
-        "--compiler", choices=("auto", "xla", "fused", "none"), default="auto", help="default: XLA on one GPU; fused: for CPUs"
-    )
+    parser.add_argument("--compiler", choices=("auto", "xla", "none"), default="auto", help="default: XLA on one GPU")
     parser.add_argument(
         "--jobs", type=positive_int, default=1, metavar="N", help="networks trained side by side, by processes that share the processors"
     )
@@ -206,7 +203,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         check_records(options.records)
-        fusing.ask(options.compiler)
         load_tensorflow()
         from kerasemo import shown
 

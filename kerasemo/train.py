@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasemo import fusing
 from kerasemo.config import Experiment, read_experiment
 from kerasemo.folders import check_records
 from pipelines.cli import Parser, load_tensorflow, natural_int, positive_int, run_main
@@ -141,9 +140,7 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="default: bfloat16 on GPUs made for it"
     )
-    parser.add_argument(
-        "--compiler", choices=("auto", "xla", "fused", "none"), default="auto", help="default: XLA on one GPU; fused: for CPUs"
-    )
+    parser.add_argument("--compiler", choices=("auto", "xla", "none"), default="auto", help="default: XLA on one GPU")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the tables")
 
 
@@ -178,7 +175,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         from kerasemo import tables
 
         check_given_records(options, experiment)
-        fusing.ask(options.compiler)
         load_tensorflow()
         result = train(options, log=lambda line: print(line, file=sys.stderr, flush=True))
         if as_json:

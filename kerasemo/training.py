@@ -126,8 +126,7 @@ class Training:
             self._model.compile(optimizer=optimizer, jit_compile=work.choice.jit_compile)
             optimizer.build(self._model.learnt_weights)
         self._predict = scores.predictor(self._model, heads=runs.heads_of(work.key))
-        choice = work.choice
-        self._loop = loop.Loop(self._model, strategy=work.strategy, jit_compile=choice.jit_compile, fused=choice.fused)
+        self._loop = loop.Loop(self._model, strategy=work.strategy, jit_compile=work.choice.jit_compile)
         if work.parent is not None:
             transfer.start_from(self._model, work.parent)
         transfer.fit_normalization(self._model, self._sides["train"])

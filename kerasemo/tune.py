@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasemo import fusing, space, train
+from kerasemo import space, train
 from kerasemo.config import read_experiment
 from pipelines.cli import Parser, load_tensorflow, positive_int, run_main
 from pipelines.spec import InputError
@@ -127,7 +127,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         train.check_given_records(options, experiment)
-        fusing.ask(options.compiler)
         load_tensorflow()
         result = tune(options, log=lambda line: print(line, file=sys.stderr, flush=True))
         if as_json:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from kerasemo import devices, fusing
+from kerasemo import devices
 from pipelines.spec import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,11 +49,10 @@ def main() -> None:
     found["sum"] = float(
         strategy.reduce("SUM", strategy.run(lambda: tf.distribute.get_replica_context().all_reduce("SUM", tf.ones(()))), None)
     )
-    for compiler in ("xla", "fused"):
-        try:
-            devices.choose("auto", compiler, strategy)
-        except InputError as error:
-            found[compiler] = str(error)
+    try:
+        devices.choose("auto", "xla", strategy)
+    except InputError as error:
+        found["error"] = str(error)
     found["reduction"] = type(strategy.extended._cross_device_ops).__name__
     print(json.dumps(found))
 
@@ -87,30 +86,6 @@ def test_what_is_asked_for_is_taken(precision, compiler, expected):
     assert (choice.policy, choice.jit_compile) == expected[:2] and choice.line.startswith(expected[2]) and "\n" not in choice.line
 
 
-def test_what_is_between_convolutions_is_fused_where_tensorflow_was_told(monkeypatch):
-    monkeypatch.delenv(fusing.VARIABLE, raising=False)
-    fusing.ask("fused")  # too late: TensorFlow is loaded
-    with pytest.raises(
-        InputError, match="--compiler fused: TensorFlow was loaded without being told; set TF_XLA_FLAGS='--tf_xla_ops_to_cluster=FUSIBLE "
-    ):
-        devices.choose("auto", "fused", None)
-    monkeypatch.setenv(fusing.VARIABLE, f"--tf_xla_min_cluster_size=2 {fusing.FLAGS}")
-    choice = devices.choose("auto", "fused", None)
-    assert (
-        choice.fused
-        and not choice.jit_compile
-        and choice.line.startswith("float32, no XLA (but for what is between oneDNN's convolutions), 1 CPU device")
-    )
-
-
-def test_fusing_is_for_cpus(gpus):
-    gpus((9, 0))
-    with pytest.raises(
-        InputError, match="--compiler fused: it is for CPUs; on a GPU XLA compiles all of the step, or take --compiler auto or none"
-    ):
-        devices.choose("auto", "fused", None)
-
-
 @pytest.mark.parametrize(
     ("capabilities", "precision"),
     [([(8, 0)], "bfloat16"), ([(9, 0), (8, 6)], "bfloat16"), ([(7, 5)], "float32"), ([(9, 0), (7, 0)], "float32")],
@@ -128,7 +103,7 @@ def test_gpus_compute_in_bfloat16_when_all_have_units_for_it(gpus, capabilities,
     ("words", "message"),
     [
         (("float16", "auto"), "--precision must be one of auto, float32, bfloat16; received 'float16'"),
-        (("auto", "jit"), "--compiler must be one of auto, xla, fused, none; received 'jit'"),
+        (("auto", "jit"), "--compiler must be one of auto, xla, none; received 'jit'"),
     ],
 )
 def test_unknown_words_are_refused(words, message):
@@ -148,9 +123,8 @@ def test_two_logical_cpus_stand_for_two_devices(replicated):
     assert replicated["replicas"] == 2 and replicated["sum"] == 4 and replicated["reduction"] == "ReductionToOneDevice"
     assert not replicated["jit"]
     assert replicated["line"].startswith("float32, no XLA (it does not compile a step of 2 devices), 2 CPU devices with ")
-    for compiler in ("xla", "fused"):
-        expected = "it does not compile a step of 2 devices; train with --replicas 1, or take --compiler auto or none"
-        assert replicated[compiler] == f"--compiler {compiler}: {expected}"
+    expected = "--compiler xla: it does not compile a step of 2 devices; train with --replicas 1, or take --compiler auto or none"
+    assert replicated["error"] == expected
 
 
 def test_one_device_needs_no_strategy():

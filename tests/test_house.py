@@ -41,7 +41,7 @@ KERASEMO = [
     *("metrics", "intervals", "listeners", "calibration", "fusion", "seen", "matching"),
     *("normalization", "model", "dealing", "splits"),
     *("checkpoint", "stages"),
-    *("fusing", "devices", "augment", "cache", "windows", "data", "utterances", "variants", "plans", "scores"),
+    *("devices", "augment", "cache", "windows", "data", "utterances", "variants", "plans", "scores"),
     *("monitor", "pictures", "board", "runs", "assignment", "loop"),
     *("schedules", "preparation", "epochs"),
     *("validation", "results", "transfer", "training"),

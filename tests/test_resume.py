@@ -16,8 +16,6 @@ import pytest
 from synthetic_sets import write_two_sources
 from trainings import train_only
 
-from kerasemo import fusing
-
 ROOT = Path(__file__).resolve().parents[1]
 BOTH = ["enterface/visual", "savee/audio"]
 EVERYTHING = {"batch": 8, "epochs": 3, "learning_rate": 1e-2, "clip_norm": 0.5, "ema": 0.9, "augment": True}
@@ -44,7 +42,7 @@ QUICK = ("joint",)
 """Killed twice by default: the one with everything that a stage may have; it starts from what goes before it."""
 
 
-def main(run: str, records: str, experiment: str, stage: str, kill_at: str, compiler: str) -> None:
+def main(run: str, records: str, experiment: str, stage: str, kill_at: str) -> None:
     """Train a stage; be killed at a moment counted from 1, or, at 0, count them into `RUN/STAGE/moments`."""
     from kerasemo import board, checkpoint, loop, scores, train
     from pipelines import records as records_module
@@ -79,17 +77,14 @@ def main(run: str, records: str, experiment: str, stage: str, kill_at: str, comp
         (records_module, "write_json"),
     ):
         killable(owner, name)
-    options = train.Options(stage, experiment, Path(records), Path(run), compiler=compiler, checkpoint_seconds=0.0)
+    options = train.Options(stage, experiment, Path(records), Path(run), checkpoint_seconds=0.0)
     train_only(options, log=lambda line: print(line, file=sys.stderr))
     (Path(run) / stage / "moments").write_text(str(moments))
 
 
-def train_stage(
-    run: Path, given: tuple[Path, Path], stage: str, kill_at: int = 0, *, compiler: str = "auto"
-) -> subprocess.CompletedProcess:
-    words = [sys.executable, __file__, run, *given, stage, str(kill_at), compiler]
+def train_stage(run: Path, given: tuple[Path, Path], stage: str, kill_at: int = 0) -> subprocess.CompletedProcess:
+    words = [sys.executable, __file__, run, *given, stage, str(kill_at)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
-    environment |= {fusing.VARIABLE: fusing.FLAGS} if compiler == "fused" else {}
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
 
 
@@ -131,7 +126,7 @@ def whole(given, tmp_path_factory):
     return with_stage
 
 
-def killed_and_resumed(whole: Path, given, stage: str, folder: Path, seeds, *, compiler: str = "auto") -> None:
+def killed_and_resumed(whole: Path, given, stage: str, folder: Path, seeds) -> None:
     moments = int((whole / stage / "moments").read_text())
     for name in BEFORE[stage]:
         folder.mkdir(exist_ok=True)
@@ -139,9 +134,9 @@ def killed_and_resumed(whole: Path, given, stage: str, folder: Path, seeds, *, c
             (folder / name).symlink_to(whole / name)
     for seed in seeds:
         # A training that goes on has fewer moments left than a whole one; one that ends before its moment is finished.
-        finished = train_stage(folder, given, stage, random.Random(f"{stage} {seed}").randint(1, moments * 2 // 3), compiler=compiler)
+        finished = train_stage(folder, given, stage, random.Random(f"{stage} {seed}").randint(1, moments * 2 // 3))
         assert finished.returncode in (-signal.SIGKILL, 0), finished.stderr[-3000:]
-    last = train_stage(folder, given, stage, compiler=compiler)
+    last = train_stage(folder, given, stage)
     assert last.returncode == 0, last.stderr[-3000:]
     ours, theirs = outcome(folder / stage), outcome(whole / stage)
     assert ours["events"].keys() == theirs["events"].keys() >= {"train", "validation"}
@@ -154,13 +149,6 @@ def killed_and_resumed(whole: Path, given, stage: str, folder: Path, seeds, *, c
 @pytest.mark.parametrize("stage", [stage if stage in QUICK else pytest.param(stage, marks=pytest.mark.endurance) for stage in STAGES])
 def test_two_kills_change_nothing(whole, given, tmp_path, stage):
     killed_and_resumed(whole(stage), given, stage, tmp_path / "run", range(2))
-
-
-@pytest.mark.endurance
-def test_two_kills_change_nothing_where_xla_compiles_between_the_convolutions(given, tmp_path):
-    finished = train_stage(tmp_path / "whole", given, "pretrain", compiler="fused")
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    killed_and_resumed(tmp_path / "whole", given, "pretrain", tmp_path / "run", range(2), compiler="fused")
 
 
 @pytest.mark.endurance
