@@ -1,0 +1,73 @@
+"""The answers behind the rows and sections of EMO-DB: what is said of them is what they give."""
+
+from kept_answers import ANSWERS, BEGUN, BY_SPEAKER, README_TEXT, RESULTS_TEXT, TWO, UPDATES, row_of, scored, shown, signed
+
+from kerasemo import compare
+
+
+def test_what_emodb_gains_from_faces_and_other_voices_is_what_the_answers_give():
+    result = compare.compare([(BEGUN, "both"), (ANSWERS / "emodb.csv", "speech")])
+    both, scratch = result["rows"]
+    assert (both["n"], both["side"], scratch["n"]) == (535, "test", 535)
+    cells = scored(both)
+    assert f"| 1 | {' | '.join(cells)} |" in row_of("| the same, begun from FER-2013 and then RAVDESS")
+    assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
+    (one,) = result["comparisons"]
+    ua, wa = one["ua"], one["wa"]
+    assert f"the second row less the first is {signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.3f}, WA {signed(wa)}" in README_TEXT
+    assert f"**{signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.2f}**; WA {signed(wa)}, p = {wa['p']:.2f}" in RESULTS_TEXT
+    gains = sorted(100 * gain for gain in ua["speakers"].values())
+    assert sum(gain > 0 for gain in gains) == 7 and f"gain, by up to {gains[-1]:.1f}; speaker 11 loses {-gains[0]:.1f}" in RESULTS_TEXT
+    (before,) = compare.compare([(BEGUN, "faces-speech")])["rows"]
+    assert f"UA {100 * before['ua']:.1f}, {shown(before['interval']['ua'])[1:-1]}, on their own test actors" in RESULTS_TEXT
+
+
+def test_what_two_members_of_emodb_answer_is_what_the_answers_give():
+    result = compare.compare([(TWO, ""), (ANSWERS / "emodb.csv", ""), (ANSWERS / "opensmile-emodb.csv", "")])
+    two = result["rows"][0]
+    assert (two["stage"], two["n"], two["side"]) == ("members", 535, "test")
+    cells = scored(two)
+    assert f"| 1 | {' | '.join(cells)} |" in row_of("| the same, from scratch, by two networks in one")
+    assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
+    one, opensmile = result["comparisons"]
+    told = f"**{signed(one['ua']).replace(' (', ' UA (')}, p = {one['ua']['p']:.2f}**; WA {signed(one['wa'])}, p = {one['wa']['p']:.2f}"
+    assert f"drawn apart), speaker by speaker: {told}" in RESULTS_TEXT
+    ua, wa = opensmile["ua"], opensmile["wa"]
+    told = f"{signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.2f}; WA {signed(wa)}, p = {wa['p']:.2f}"
+    assert f"Less openSMILE, the fourth such comparison: {told}" in RESULTS_TEXT
+    assert f"two less one is {signed(one['ua']).replace(' (', ' UA (')} on [EMO-DB's" in README_TEXT
+    assert two["recalls"]["boredom"] == result["rows"][1]["recalls"]["boredom"] == 45 / 81
+    assert "of 81 bored clips each recognises 45" in RESULTS_TEXT
+
+
+def test_what_the_test_speakers_own_statistics_add_is_what_the_answers_give():
+    result = compare.compare([(BY_SPEAKER[0], ""), (ANSWERS / "emodb.csv", ""), (BY_SPEAKER[1], "")])
+    own, _, opensmile = result["rows"]
+    assert (own["stage"], own["n"], own["side"]) == ("by-speaker", 535, "test")
+    assert all("transductive" in " ".join(row["stamps"]) for row in (own, opensmile))
+    cells = scored(own)
+    theirs = f"UA {100 * opensmile['ua']:.1f} {shown(opensmile['interval']['ua'])}"
+    assert f"| EMO-DB audio, 7 | each speaker in turn, 10 folds | 1 | {' | '.join(cells)} | {theirs} |" in RESULTS_TEXT
+    assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
+    for one, place in zip(result["comparisons"], ("77.5, float32): ", "85.3: "), strict=True):
+        ua, wa = one["ua"], one["wa"]
+        told = f"{signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.2f}, WA {signed(wa)}, p = {wa['p']:.2f}"
+        assert f"{place}{told}" in RESULTS_TEXT
+    (without, _) = result["comparisons"]
+    assert f"EMO-DB {cells[0]}, {signed(without['ua'])} to that without, openSMILE + SVM {100 * opensmile['ua']:.1f}" in README_TEXT
+
+
+def test_what_twice_the_updates_answer_is_what_the_answers_give():
+    result = compare.compare([(UPDATES, ""), (ANSWERS / "emodb.csv", ""), (ANSWERS / "opensmile-emodb.csv", "")])
+    own = result["rows"][0]
+    assert (own["stage"], own["n"], own["side"]) == ("updates", 535, "test")
+    cells = scored(own)
+    assert f"| 1 | {' | '.join(cells)} |" in row_of("| the same, from scratch, by [twice the updates]")
+    assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
+    told = [
+        (f"{signed(one['ua']).replace(' (', ' UA (')}, p = {one['ua']['p']:.2f}", f"; WA {signed(one['wa'])}, p = {one['wa']['p']:.2f}")
+        for one in result["comparisons"]
+    ]
+    assert f"77.5, float32, drawn apart), speaker by speaker: **{'**'.join(told[0])}" in RESULTS_TEXT
+    assert f"Less openSMILE, the fifth such comparison: {''.join(told[1])}" in RESULTS_TEXT
+    assert f"of 81 bored clips {round(81 * own['recalls']['boredom'])} are recognised" in RESULTS_TEXT
