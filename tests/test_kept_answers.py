@@ -24,11 +24,11 @@ from kerasemo import answered, compare
 
 ROWS = {
     "emodb": ("| EMO-DB audio, 7 | each speaker in turn", ("ua", "wa")),
-    "emodb-speaker-dependent": ("| EMO-DB audio, 7 | speakers shared", ("ua", "wa")),
+    "emodb-speaker-dependent": ("| EMO-DB audio, 7 (pool of rows, without pauses) | speakers shared", ("ua", "wa")),
     "ravdess": ("| RAVDESS speech, actors 1 to 12, 8 |", ("ua", "wa")),
     "opensmile-ravdess": ("| RAVDESS speech, actors 1 to 12, 8 |", ("ua", "wa")),
     "opensmile-emodb": ("| EMO-DB audio, 7 | each speaker in turn", ("ua", "wa")),
-    "opensmile-emodb-speaker-dependent": ("| EMO-DB audio, 7 | speakers shared", ("ua", "wa")),
+    "opensmile-emodb-speaker-dependent": ("| EMO-DB audio, 7 (pool of rows, without pauses) | speakers shared", ("ua", "wa")),
 }
 
 
