@@ -47,13 +47,13 @@ def test_every_file_that_is_shipped_is_an_experiment():
     """Each reads without a word against it."""
     names = config.shipped_experiments()
     first = ["ablation-faces", "ablation-voices", "emodb", "emodb-transfer", "fer2013"]
-    assert names == [*first, "open", "paper", "ravdess", "sample", "together", "transfer"]
+    assert names == [*first, "open", "paper", "ravdess", "sample", "together", "together-faces", "transfer"]
     assert [config.read_experiment(name).name for name in names] == names
 
 
 def test_arms_that_are_compared_are_tuned_and_updated_alike():
-    """The arms of a number of labelled clips differ in what they start from; those of `together` in sources, kind and weight; one
-    from scratch is otherwise the stage of its name."""
+    """The arms of a number of labelled clips differ in what they start from; those of `together` and
+    `together-faces` in sources, kind, weight and what their domain takes; one from scratch is otherwise the stage of its name."""
     transfer = config.read_experiment("transfer")
     for count in (2, 5, 10, 20, "all"):
         arms = [transfer.stage(f"{arm}-{count}") for arm in ("scratch", "faces", "speech", "both")]
@@ -65,10 +65,15 @@ def test_arms_that_are_compared_are_tuned_and_updated_alike():
         for arm in (stage for stage in shipped.stages if stage.name.endswith("-scratch")):
             other = shipped.stage(arm.name.removesuffix("-scratch"))
             assert dataclasses.replace(arm, name=other.name, start_from=other.start_from) == other
-    together = config.read_experiment("together")
-    updates = {stage.name: stage.epochs * stage.steps for stage in together.stages}
-    assert updates["first-ravdess"] + updates["then-emodb"] == updates["joint"] == updates["pooled"] == updates["single-emodb"]
-    assert dataclasses.replace(together.stage("pooled"), name="joint", contrastive_weight=1.0) == together.stage("joint")
+    for name, chain in (("together", ["first-ravdess"]), ("together-faces", ["first-faces", "then-ravdess"])):
+        together = config.read_experiment(name)
+        updates = {stage.name: stage.epochs * stage.steps for stage in together.stages}
+        singles = [updates[arm] for arm in updates if arm.startswith("single-")]
+        assert {sum(updates[arm] for arm in (*chain, "then-emodb")), updates["pooled"], *singles} == {updates["joint"]}
+        assert dataclasses.replace(together.stage("pooled"), name="joint", contrastive_weight=1.0, drawn_as="") == together.stage("joint")
+        for arm in together.stages:
+            for key in ("batch", "learning_rate", "weight_decay", "label_smoothing", "balance", "warmup", "ema"):
+                assert getattr(arm, key) == getattr(together.stage("joint"), key)
 
 
 def test_what_comes_before_is_all_that_emodb_transfer_has_otherwise():

@@ -50,6 +50,7 @@ def test_the_wheel_carries_the_two_packages_the_experiments_and_the_presets_alon
             "ravdess",
             "sample",
             "together",
+            "together-faces",
             "transfer",
         )
     }
