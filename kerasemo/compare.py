@@ -110,7 +110,7 @@ def _of_sources(named: Mapping[tuple[str, str], "Kept"], sources: Sequence[str])
 
 def _stamps(kept: "Kept") -> list[str]:
     if kept.side == "validation":
-        return ["the validation side, on which one of several epochs is chosen: a little too high", *kept.stamps]
+        return ["the validation side, on which the epoch is chosen where there are several: then a little too high", *kept.stamps]
     return list(kept.stamps)
 
 

@@ -170,7 +170,8 @@ def facts(document: Mapping[str, Any]) -> Iterator[str]:
             asked = f"look {look['look']}, {look['date']}: {look['networks']} networks, {look['of_these']} of these"
             yield f"  - {asked}; {what}; code {look['code']}; `{look['command']}`"
     else:
-        yield "- of several epochs one was chosen on this side, so its figures are a little too high; the test side was not looked at"
+        yield "- the test side was not looked at"
+        yield "- where a stage has several epochs, one was chosen on this side, and its figures are a little too high"
     for one in document["failed"]:
         yield f"- FAILED: {one['cell']}: {one['reason']}"
 
