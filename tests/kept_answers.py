@@ -9,6 +9,8 @@ README_TEXT, RESULTS_TEXT = (" ".join(text.split()) for text in (README, RESULTS
 """Wherever their lines end."""
 ANSWERS = ROOT / "benchmarks" / "answers"
 
+SEEDS, FIRST = (ANSWERS / f"{name}.csv" for name in ("emodb-seeds", "emodb"))
+"""Of `emodb` with seeds 0 to 2, and with seed 0 alone, to test clips."""
 TRANSFER, LONGER, ABLATION = (ANSWERS / f"{name}.csv" for name in ("transfer", "transfer-longer", "ablation-voices"))
 """Of twenty-two stages, of two and of three; the others are of one each."""
 APART = ANSWERS / "ablation-voices-apart.csv"

@@ -1,12 +1,45 @@
 """The answers behind the rows and sections of EMO-DB: what is said of them is what they give."""
 
-from kept_answers import ANSWERS, BEGUN, BY_SPEAKER, README_TEXT, RESULTS_TEXT, TWO, UPDATES, row_of, scored, shown, signed
+from kept_answers import (
+    ANSWERS,
+    BEGUN,
+    BY_SPEAKER,
+    FIRST,
+    README_TEXT,
+    RESULTS_TEXT,
+    SEEDS,
+    TWO,
+    UPDATES,
+    row_of,
+    scored,
+    shown,
+    signed,
+    told,
+)
 
-from kerasemo import compare
+from kerasemo import answered, compare
+
+
+def test_what_three_seeds_of_emodb_answer_is_what_the_answers_give():
+    beside = {"both": BEGUN, "members": TWO, "updates": UPDATES, "by-speaker": BY_SPEAKER[0]}
+    files = [(SEEDS, ""), *((path, stage) for stage, path in beside.items())]
+    result = compare.compare(files, [(stage, "seeds") for stage in beside])
+    seeds, *others = result["rows"]
+    assert (seeds["n"], seeds["networks"], [one["seed"] for one in seeds["by_seed"]]) == (535, 3, [0, 1, 2])
+    ua, wa = scored(seeds)
+    assert f"**Test UA {ua}, WA {wa}**" in RESULTS_TEXT
+    each = [[f"{100 * one[score]:.1f}" for one in seeds["by_seed"]] for score in ("ua", "wa")]
+    said = [f"{score} {first}, {second} and {third}" for score, (first, second, third) in zip(("UA is", "WA"), each, strict=True)]
+    assert ", ".join(said) in RESULTS_TEXT and f"(the first row's three: {', '.join(each[0])})" in README_TEXT
+    for row, one in zip(others, result["comparisons"], strict=True):
+        assert f", {100 * row['ua']:.1f} | {told(one['ua'], 2)} | {told(one['wa'], 2)} |" in RESULTS_TEXT
+    assert f"less all three {signed(result['comparisons'][0]['ua'])}" in README_TEXT
+    alone, first = (answered.read(path)[stage, "emodb/audio"].pool for path, stage in ((FIRST, "speech"), (SEEDS, "seeds")))
+    assert first.seeds[0] == 0 and dict(zip(first.clips, first.answers[0])) == dict(zip(alone.clips, alone.answers[0]))
 
 
 def test_what_emodb_gains_from_faces_and_other_voices_is_what_the_answers_give():
-    result = compare.compare([(BEGUN, "both"), (ANSWERS / "emodb.csv", "speech")])
+    result = compare.compare([(BEGUN, "both"), (FIRST, "speech")])
     both, scratch = result["rows"]
     assert (both["n"], both["side"], scratch["n"]) == (535, "test", 535)
     cells = scored(both)
@@ -14,7 +47,9 @@ def test_what_emodb_gains_from_faces_and_other_voices_is_what_the_answers_give()
     assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
     (one,) = result["comparisons"]
     ua, wa = one["ua"], one["wa"]
-    assert f"the second row less the first is {signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.3f}, WA {signed(wa)}" in README_TEXT
+    assert (
+        f"the second row less seed 0 of the first is {signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.3f}, WA {signed(wa)}" in README_TEXT
+    )
     assert f"**{signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.2f}**; WA {signed(wa)}, p = {wa['p']:.2f}" in RESULTS_TEXT
     gains = sorted(100 * gain for gain in ua["speakers"].values())
     assert sum(gain > 0 for gain in gains) == 7 and f"gain, by up to {gains[-1]:.1f}; speaker 11 loses {-gains[0]:.1f}" in RESULTS_TEXT
@@ -23,7 +58,7 @@ def test_what_emodb_gains_from_faces_and_other_voices_is_what_the_answers_give()
 
 
 def test_what_two_members_of_emodb_answer_is_what_the_answers_give():
-    result = compare.compare([(TWO, ""), (ANSWERS / "emodb.csv", ""), (ANSWERS / "opensmile-emodb.csv", "")])
+    result = compare.compare([(TWO, ""), (FIRST, ""), (ANSWERS / "opensmile-emodb.csv", "")])
     two = result["rows"][0]
     assert (two["stage"], two["n"], two["side"]) == ("members", 535, "test")
     cells = scored(two)
@@ -41,7 +76,7 @@ def test_what_two_members_of_emodb_answer_is_what_the_answers_give():
 
 
 def test_what_the_test_speakers_own_statistics_add_is_what_the_answers_give():
-    result = compare.compare([(BY_SPEAKER[0], ""), (ANSWERS / "emodb.csv", ""), (BY_SPEAKER[1], "")])
+    result = compare.compare([(BY_SPEAKER[0], ""), (FIRST, ""), (BY_SPEAKER[1], "")])
     own, _, opensmile = result["rows"]
     assert (own["stage"], own["n"], own["side"]) == ("by-speaker", 535, "test")
     assert all("transductive" in " ".join(row["stamps"]) for row in (own, opensmile))
@@ -54,11 +89,13 @@ def test_what_the_test_speakers_own_statistics_add_is_what_the_answers_give():
         told = f"{signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.2f}, WA {signed(wa)}, p = {wa['p']:.2f}"
         assert f"{place}{told}" in RESULTS_TEXT
     (without, _) = result["comparisons"]
-    assert f"EMO-DB {cells[0]}, {signed(without['ua'])} to that without, openSMILE + SVM {100 * opensmile['ua']:.1f}" in README_TEXT
+    (all_three,) = compare.compare([(BY_SPEAKER[0], ""), (SEEDS, "")])["comparisons"]
+    gains = f"{signed(without['ua'])} to seed 0 without, {signed(all_three['ua'])} to all three"
+    assert f"EMO-DB {cells[0]}, {gains}, openSMILE + SVM {100 * opensmile['ua']:.1f}" in README_TEXT
 
 
 def test_what_twice_the_updates_answer_is_what_the_answers_give():
-    result = compare.compare([(UPDATES, ""), (ANSWERS / "emodb.csv", ""), (ANSWERS / "opensmile-emodb.csv", "")])
+    result = compare.compare([(UPDATES, ""), (FIRST, ""), (ANSWERS / "opensmile-emodb.csv", "")])
     own = result["rows"][0]
     assert (own["stage"], own["n"], own["side"]) == ("updates", 535, "test")
     cells = scored(own)
