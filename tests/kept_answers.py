@@ -46,5 +46,11 @@ def signed(found: dict) -> str:
     return f"{100 * found['difference']:+.1f} {shown(found)}".replace("-", "\N{MINUS SIGN}")
 
 
+def by_both(one: dict) -> tuple[str, str]:
+    """Return the difference in UA and that in WA, each with its p, as the sections have them."""
+    ua, wa = one["ua"], one["wa"]
+    return f"{signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.2f}", f"WA {signed(wa)}, p = {wa['p']:.2f}"
+
+
 def told(found: dict, digits: int) -> str:
     return f"{signed(found)}, {found['p']:.3f} / {found['p_holm']:.{digits}f}"

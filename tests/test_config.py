@@ -74,6 +74,11 @@ def test_arms_that_are_compared_are_tuned_and_updated_alike():
         for arm in together.stages:
             for key in ("batch", "learning_rate", "weight_decay", "label_smoothing", "balance", "warmup", "ema"):
                 assert getattr(arm, key) == getattr(together.stage("joint"), key)
+            taken = {key: value for key, value in dataclasses.asdict(arm.augment).items() if value}
+            assert taken and taken.items() <= dataclasses.asdict(together.stage("joint").augment).items()
+            voices = any(source.endswith("/audio") for source in arm.sources)
+            expected = (0.4, 8) if voices else (0.0, 0)
+            assert (arm.active_share, arm.train_hop_frames) == expected and (arm.augment.time_mask > 0) == voices
 
 
 def test_what_comes_before_is_all_that_emodb_transfer_has_otherwise():

@@ -10,6 +10,7 @@ from kept_answers import (
     SEEDS,
     TWO,
     UPDATES,
+    by_both,
     row_of,
     scored,
     shown,
@@ -18,6 +19,16 @@ from kept_answers import (
 )
 
 from kerasemo import answered, compare
+
+OPENSMILE = ANSWERS / "opensmile-emodb.csv"
+
+
+def check_row(row: dict, stage: str, start: str) -> None:
+    """Check that a row of one seed, and its section, say what the answers to all test clips give."""
+    assert (row["stage"], row["n"], row["side"]) == (stage, 535, "test")
+    cells = scored(row)
+    assert f"| 1 | {' | '.join(cells)} |" in row_of(start)
+    assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
 
 
 def test_what_three_seeds_of_emodb_answer_is_what_the_answers_give():
@@ -34,6 +45,9 @@ def test_what_three_seeds_of_emodb_answer_is_what_the_answers_give():
     for row, one in zip(others, result["comparisons"], strict=True):
         assert f", {100 * row['ua']:.1f} | {told(one['ua'], 2)} | {told(one['wa'], 2)} |" in RESULTS_TEXT
     assert f"less all three {signed(result['comparisons'][0]['ua'])}" in README_TEXT
+    of_seeds, of_first = (compare.compare([(path, ""), (OPENSMILE, "")])["comparisons"][0] for path in (SEEDS, FIRST))
+    alone_said = signed(of_first["ua"]).replace(" (", ", ").removesuffix(")")
+    assert f"the seeds averaged first: {'; '.join(by_both(of_seeds))} (by seed 0 alone {alone_said})" in RESULTS_TEXT
     alone, first = (answered.read(path)[stage, "emodb/audio"].pool for path, stage in ((FIRST, "speech"), (SEEDS, "seeds")))
     assert first.seeds[0] == 0 and dict(zip(first.clips, first.answers[0])) == dict(zip(alone.clips, alone.answers[0]))
 
@@ -41,16 +55,14 @@ def test_what_three_seeds_of_emodb_answer_is_what_the_answers_give():
 def test_what_emodb_gains_from_faces_and_other_voices_is_what_the_answers_give():
     result = compare.compare([(BEGUN, "both"), (FIRST, "speech")])
     both, scratch = result["rows"]
-    assert (both["n"], both["side"], scratch["n"]) == (535, "test", 535)
-    cells = scored(both)
-    assert f"| 1 | {' | '.join(cells)} |" in row_of("| the same, begun from FER-2013 and then RAVDESS")
-    assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
+    assert scratch["n"] == 535
+    check_row(both, "both", "| the same, begun from FER-2013 and then RAVDESS")
     (one,) = result["comparisons"]
     ua, wa = one["ua"], one["wa"]
     assert (
         f"the second row less seed 0 of the first is {signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.3f}, WA {signed(wa)}" in README_TEXT
     )
-    assert f"**{signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.2f}**; WA {signed(wa)}, p = {wa['p']:.2f}" in RESULTS_TEXT
+    assert "**{}**; {}".format(*by_both(one)) in RESULTS_TEXT
     gains = sorted(100 * gain for gain in ua["speakers"].values())
     assert sum(gain > 0 for gain in gains) == 7 and f"gain, by up to {gains[-1]:.1f}; speaker 11 loses {-gains[0]:.1f}" in RESULTS_TEXT
     (before,) = compare.compare([(BEGUN, "faces-speech")])["rows"]
@@ -58,18 +70,12 @@ def test_what_emodb_gains_from_faces_and_other_voices_is_what_the_answers_give()
 
 
 def test_what_two_members_of_emodb_answer_is_what_the_answers_give():
-    result = compare.compare([(TWO, ""), (FIRST, ""), (ANSWERS / "opensmile-emodb.csv", "")])
+    result = compare.compare([(TWO, ""), (FIRST, ""), (OPENSMILE, "")])
     two = result["rows"][0]
-    assert (two["stage"], two["n"], two["side"]) == ("members", 535, "test")
-    cells = scored(two)
-    assert f"| 1 | {' | '.join(cells)} |" in row_of("| the same, from scratch, by two networks in one")
-    assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
+    check_row(two, "members", "| the same, from scratch, by two networks in one")
     one, opensmile = result["comparisons"]
-    told = f"**{signed(one['ua']).replace(' (', ' UA (')}, p = {one['ua']['p']:.2f}**; WA {signed(one['wa'])}, p = {one['wa']['p']:.2f}"
-    assert f"drawn apart), speaker by speaker: {told}" in RESULTS_TEXT
-    ua, wa = opensmile["ua"], opensmile["wa"]
-    told = f"{signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.2f}; WA {signed(wa)}, p = {wa['p']:.2f}"
-    assert f"Less openSMILE, the fourth such comparison: {told}" in RESULTS_TEXT
+    assert "drawn apart), speaker by speaker: **{}**; {}".format(*by_both(one)) in RESULTS_TEXT
+    assert f"Less openSMILE, the fourth such comparison: {'; '.join(by_both(opensmile))}" in RESULTS_TEXT
     assert f"two less one is {signed(one['ua']).replace(' (', ' UA (')} on [EMO-DB's" in README_TEXT
     assert two["recalls"]["boredom"] == result["rows"][1]["recalls"]["boredom"] == 45 / 81
     assert "of 81 bored clips each recognises 45" in RESULTS_TEXT
@@ -85,9 +91,7 @@ def test_what_the_test_speakers_own_statistics_add_is_what_the_answers_give():
     assert f"| EMO-DB audio, 7 | each speaker in turn, 10 folds | 1 | {' | '.join(cells)} | {theirs} |" in RESULTS_TEXT
     assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
     for one, place in zip(result["comparisons"], ("77.5, float32): ", "85.3: "), strict=True):
-        ua, wa = one["ua"], one["wa"]
-        told = f"{signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.2f}, WA {signed(wa)}, p = {wa['p']:.2f}"
-        assert f"{place}{told}" in RESULTS_TEXT
+        assert f"{place}{', '.join(by_both(one))}" in RESULTS_TEXT
     (without, _) = result["comparisons"]
     (all_three,) = compare.compare([(BY_SPEAKER[0], ""), (SEEDS, "")])["comparisons"]
     gains = f"{signed(without['ua'])} to seed 0 without, {signed(all_three['ua'])} to all three"
@@ -95,16 +99,10 @@ def test_what_the_test_speakers_own_statistics_add_is_what_the_answers_give():
 
 
 def test_what_twice_the_updates_answer_is_what_the_answers_give():
-    result = compare.compare([(UPDATES, ""), (FIRST, ""), (ANSWERS / "opensmile-emodb.csv", "")])
+    result = compare.compare([(UPDATES, ""), (FIRST, ""), (OPENSMILE, "")])
     own = result["rows"][0]
-    assert (own["stage"], own["n"], own["side"]) == ("updates", 535, "test")
-    cells = scored(own)
-    assert f"| 1 | {' | '.join(cells)} |" in row_of("| the same, from scratch, by [twice the updates]")
-    assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
-    told = [
-        (f"{signed(one['ua']).replace(' (', ' UA (')}, p = {one['ua']['p']:.2f}", f"; WA {signed(one['wa'])}, p = {one['wa']['p']:.2f}")
-        for one in result["comparisons"]
-    ]
-    assert f"77.5, float32, drawn apart), speaker by speaker: **{'**'.join(told[0])}" in RESULTS_TEXT
-    assert f"Less openSMILE, the fifth such comparison: {''.join(told[1])}" in RESULTS_TEXT
+    check_row(own, "updates", "| the same, from scratch, by [twice the updates]")
+    one, opensmile = result["comparisons"]
+    assert "77.5, float32, drawn apart), speaker by speaker: **{}**; {}".format(*by_both(one)) in RESULTS_TEXT
+    assert f"Less openSMILE, the fifth such comparison: {'; '.join(by_both(opensmile))}" in RESULTS_TEXT
     assert f"of 81 bored clips {round(81 * own['recalls']['boredom'])} are recognised" in RESULTS_TEXT
