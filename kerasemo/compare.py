@@ -29,14 +29,14 @@ def compare(files: Sequence[tuple[Path, str]], pairs: Sequence[tuple[str, str]] 
     Returns:
         `{"rows": [score], "comparisons": [{"stages", "source", "emotions", "ua", "wa"}], "not_scored": {}}`. A score is that of
         `kerasemo.pooled.score` over the emotions that could be answered, with `stage`, `source`, `side`, `protocol` and `stamps`. A
-        comparison is that of `kerasemo.pooled.compare`, corrected for their number, on each source that both have, and on the mean of
+        comparison is that of `kerasemo.differences.compare`, corrected for their number, on each source that both have, and on the mean of
         several; where one file names no source, on the only one of the other. One that cannot be made has `refused` in place of
         `ua` and `wa`.
 
     Raises:
         InputError: A file is not as expected, or has no such stage or source.
     """
-    from kerasemo import pooled
+    from kerasemo import differences, pooled
 
     named = _of_sources(_named(files), sources)
     rows = []
@@ -50,8 +50,8 @@ def compare(files: Sequence[tuple[Path, str]], pairs: Sequence[tuple[str, str]] 
         raise InputError(f"--compare: no stage {unknown[0]!r} in these files; expected some of {', '.join(stages)}")
     for first, other in pairs or [(stages[0], other) for other in stages[1:]]:
         found = _compared(named, first, other)
-        comparisons += found + pooled.together(found)
-    return {"rows": rows, "comparisons": pooled.corrected(comparisons), "not_scored": {}}
+        comparisons += found + differences.together(found)
+    return {"rows": rows, "comparisons": differences.corrected(comparisons), "not_scored": {}}
 
 
 def _parts(side: str, stages: Collection[str]) -> list[str]:
@@ -115,9 +115,9 @@ def _stamps(kept: "Kept") -> list[str]:
 
 
 def _differences(ones: Sequence["Kept"], others: Sequence["Kept"], *, emotions: Sequence[str]) -> dict[str, Any]:
-    """Return `pooled.differences`; refused where sides or protocols are known and differ. Where one file names no speakers, those of the
-    other count."""
-    from kerasemo import pooled
+    """Return `differences.differences`; refused where sides or protocols are known and differ. Where one file names no speakers, those of
+    the other count."""
+    from kerasemo import differences
 
     every = [*ones, *others]
     for name in ("side", "protocol"):
@@ -125,7 +125,7 @@ def _differences(ones: Sequence["Kept"], others: Sequence["Kept"], *, emotions: 
         if len(values) > 1:
             return {"refused": f"another {name}: {' and '.join(values)}; compare answers of the same"}
     known = next((kept.pool for kept in every if any(kept.pool.speakers)), every[0].pool)
-    return pooled.differences(*([_with_speakers(kept.pool, of=known) for kept in side] for side in (ones, others)), emotions=emotions)
+    return differences.differences(*([_with_speakers(kept.pool, of=known) for kept in side] for side in (ones, others)), emotions=emotions)
 
 
 def _with_speakers(pool: "Pool", *, of: "Pool") -> "Pool":

@@ -7,7 +7,6 @@ fold), each such network is scored by itself, as another seed is, and the score 
 
 import dataclasses
 import functools
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,10 +86,10 @@ def by_item(pool: Pool) -> Pool:
 
 def of_emotions(pool: Pool, emotions: Sequence[str]) -> Pool:
     """Return the clips of some emotions alone."""
-    return _at(pool, np.flatnonzero(np.isin(pool.labels, [EMOTIONS.index(emotion) for emotion in emotions])))
+    return at(pool, np.flatnonzero(np.isin(pool.labels, [EMOTIONS.index(emotion) for emotion in emotions])))
 
 
-def _at(pool: Pool, places: Sequence[int]) -> Pool:
+def at(pool: Pool, places: Sequence[int]) -> Pool:
     """Return the clips at some places alone, in their order."""
     return dataclasses.replace(
         pool,
@@ -99,19 +98,6 @@ def _at(pool: Pool, places: Sequence[int]) -> Pool:
         labels=pool.labels[places],
         **{name: getattr(pool, name)[:, places] for name in ("answers", "without_corpus", "items")},
     )
-
-
-def merged(pools: Sequence[Pool]) -> Pool:
-    """Return what several stages answered to the same clips as one pool: every network is a row of it, so that scores are means over all.
-
-    Raises:
-        InputError: They were not asked about the same clips.
-    """
-    first, *others = (_at(own, sorted(range(len(own.clips)), key=lambda place: own.clips[place][::-1])) for own in pools)
-    for other in others:
-        _check_alike(first, other)
-    rows = {name: np.concatenate([getattr(own, name) for own in (first, *others)]) for name in ("answers", "without_corpus", "items")}
-    return dataclasses.replace(first, seeds=tuple(seed for own in (first, *others) for seed in own.seeds), **rows)
 
 
 def score(pool: Pool, *, shared: Sequence[str], corpus: Sequence[str], with_intervals: Sequence[str] = ("ua", "wa")) -> dict[str, Any]:
@@ -163,11 +149,11 @@ def score(pool: Pool, *, shared: Sequence[str], corpus: Sequence[str], with_inte
 
 def interval(pool: Pool, name: str) -> dict[str, Any] | None:
     """Return the 95 % interval of one of STATISTICS over the speakers, or over the images or clips where not all speakers are known."""
-    found = intervals.interval(pool.labels, pool.answers, pool.speakers, statistic=quick(name), seed=SEED, over=_over(pool))
+    found = intervals.interval(pool.labels, pool.answers, pool.speakers, statistic=quick(name), seed=SEED, over=over(pool))
     return None if found is None else dataclasses.asdict(found)
 
 
-def _over(pool: Pool) -> str:
+def over(pool: Pool) -> str:
     """Return what the clips of a pool are drawn by."""
     return "speakers" if all(pool.speakers) else "images" if (pool.items.sum(axis=2) == 1).all() else "clips"
 
@@ -179,100 +165,6 @@ def by_speaker(pool: Pool) -> dict[str, dict[str, Any]]:
     figures = {name: intervals.per_speaker(pool.labels, pool.answers, pool.speakers, statistic=STATISTICS[name]) for name in ("ua", "wa")}
     counts = {speaker: pool.speakers.count(speaker) for speaker in figures["ua"]}
     return {speaker: {"n": counts[speaker]} | {name: own[speaker] for name, own in figures.items()} for speaker in figures["ua"]}
-
-
-def compare(one: Pool, other: Pool, *, emotions: Sequence[str], name: str = "ua") -> dict[str, Any]:
-    """Return how much better one stage is than another by speaker (by image or clip where not all are known), the seeds averaged first.
-
-    Args:
-        one: Its answers to the clips.
-        other: Those of the other to the same clips.
-        emotions: Those that both can answer.
-        name: `ua` or `wa`.
-
-    Raises:
-        InputError: There is a single speaker, or the two were not asked about the same clips.
-    """
-    _check_alike(one, other)
-    one, other = of_emotions(one, emotions), of_emotions(other, emotions)
-    if len(one.labels) < 2:
-        raise InputError(f"a paired comparison needs at least 2 clips that both can answer; there are {len(one.labels)}")
-    if not all(one.speakers):
-        one, other = merged([one]), merged([other])  # in one order
-        gains = np.subtract(*((own.answers == own.labels).mean(axis=0) for own in (one, other)))
-        values = intervals.class_balanced(one.labels, gains) if name == "ua" else gains
-        return dataclasses.asdict(intervals.paired_over([dict(enumerate(values))], over=_over(one))) | {"speakers": {}}
-    if len(set(one.speakers)) < 2:
-        raise InputError("a paired comparison needs at least 2 speakers, whose differences have a sign; there is 1")
-    values = [intervals.per_speaker(own.labels, own.answers, own.speakers, statistic=STATISTICS[name]) for own in (one, other)]
-    return paired([{who: values[0][who] - values[1][who] for who in values[0]}])
-
-
-def _check_alike(one: Pool, other: Pool) -> None:
-    """Raise an InputError where two pools are not of the same clips, with the same speakers and emotions."""
-    ids = [Counter(clip for _, clip in own.clips) for own in (one, other)]
-    for more, fewer, which in ((ids[0] - ids[1], ids[1], "second"), (ids[1] - ids[0], ids[0], "first")):
-        if more:
-            counts = f"{sum(more.values())} of the clips, such as {min(more)!r}, were not asked of the {which}"
-            asked = f", which was asked about {min(fewer)!r} and others" if fewer else ""
-            raise InputError(f"the two were not asked about the same clips ({counts}{asked}); compare stages of the same folds and names")
-    facts = [
-        {clip: (who, EMOTIONS[label]) for (_, clip), who, label in zip(own.clips, own.speakers, own.labels, strict=True)}
-        for own in (one, other)
-    ]
-    for clip, said in facts[0].items():
-        if facts[1][clip] != said:
-            both = " and ".join(" as ".join(reversed(own)) for own in (said, facts[1][clip]))
-            raise InputError(
-                f"the two were not asked about the same clips: {clip!r} is {both}; speakers and emotions must be alike "
-                "(a file may name no speaker at all)"
-            )
-
-
-def differences(ones: Sequence[Pool], others: Sequence[Pool], *, emotions: Sequence[str]) -> dict[str, Any]:
-    """Return what `compare` says of `ua` and of `wa`, of two stages or of the means of some; or why that is `refused`."""
-    try:
-        one, other = merged(ones), merged(others)
-        return {name: compare(one, other, emotions=emotions, name=name) for name in ("ua", "wa")}
-    except InputError as error:
-        return {"refused": str(error)}
-
-
-def together(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the comparison of two stages on the mean of several sources, where there are several of speakers that were not refused."""
-    made = [one for one in comparisons if "refused" not in one and one["ua"]["speakers"]]
-    if len(made) < 2:
-        return []
-    found = {"stages": made[0]["stages"], "source": " + ".join(one["source"] for one in made)}
-    try:
-        return [found | {name: paired([one[name]["speakers"] for one in made]) for name in ("ua", "wa")}]
-    except InputError as error:
-        return [found | {"refused": str(error)}]
-
-
-def paired(of_sources: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Return what `intervals.paired_over` says of the differences on each source, at least two speakers each, with every speaker's own:
-    of one who is in several sources the mean; InputError where speakers of the same sources are fewer than two."""
-    found = intervals.paired_over(of_sources)
-    if found is None:
-        raise InputError(
-            "sources together need at least 2 speakers of each, or of the same several sources, whose differences have a spread"
-        )
-    speakers = {
-        who: float(np.mean([one[who] for one in of_sources if who in one]))
-        for who in dict.fromkeys(who for one in of_sources for who in one)
-    }
-    return dataclasses.asdict(found) | {"speakers": speakers}
-
-
-def corrected(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return comparisons with `p_holm` beside each p, corrected for how many there are that were not `refused`; UA and WA apart."""
-    found = [dict(one) for one in comparisons]
-    for name in ("ua", "wa"):
-        made = [one for one in found if "refused" not in one]
-        for one, p in zip(made, intervals.holm([one[name]["p"] for one in made]), strict=True):
-            one[name] = one[name] | {"p_holm": p}
-    return found
 
 
 def quick(name: str) -> intervals.Statistic:

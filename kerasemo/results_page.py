@@ -139,7 +139,7 @@ def _compared(document: Mapping[str, Any]) -> Iterator[str]:
         if "refused" not in one
     ]
     if drawn:
-        yield plots.differences("UA of the first less that of the second, with its 95 % interval", drawn)
+        yield plots.differences("UA of the first less that of the second, by speaker where all are known, with its 95 % interval", drawn)
     yield table(
         "Paired as the last column says, the seeds averaged first", tabulated.COMPARED, tabulated.compared(document), numbers=(3, 4, 5, 6)
     )

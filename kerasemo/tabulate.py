@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kerasemo import listeners, looks, pooled, published, runs
+from kerasemo import differences, listeners, looks, pooled, published, runs
 from kerasemo.answered import Answers, Pool
 from kerasemo.cells import spelt
 from kerasemo.holdings import Holdings, corpora_of
@@ -90,7 +90,7 @@ def document(
         "rows": rows,
         "not_scored": gathered.left_out,
         "pairs": [one for name, own in facts.items() for one in _pairs(name, own)],
-        "comparisons": pooled.corrected([one for pair in compare for one in _compared(sweep, pair, pools, rows)]),
+        "comparisons": differences.corrected([one for pair in compare for one in _compared(sweep, pair, pools, rows)]),
         "beside": {source: _beside(sweep, source, pools, rates) for source in sweep.held.sources},
         "failed": [{"cell": str(cell), "reason": sweep.failed[cell.digest]} for cell in sweep.cells if cell.digest in sweep.failed],
     }
@@ -173,8 +173,8 @@ def _compared(sweep: Sweep, pair: tuple[str, str], pools: Mapping, rows: Sequenc
             continue
         shared = in_order(set.intersection(*(set(emotions[place]) for place in every)))
         entry = {"stages": named, "source": source, "emotions": shared}
-        found.append(entry | pooled.differences(*([pools[place] for place in side] for side in places), emotions=shared))
-    found += pooled.together(found)
+        found.append(entry | differences.differences(*([pools[place] for place in side] for side in places), emotions=shared))
+    found += differences.together(found)
     return found or [{"stages": named, "source": "", "refused": "no source that both were asked about and one was trained on"}]
 
 

@@ -185,8 +185,8 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
         yield "A t interval is that of the mean of the speakers' own scores, which is its middle, not the pooled score beside it."
     if document["comparisons"]:
         made = sum("refused" not in one for one in document["comparisons"])
-        yield "A difference is the mean over the speakers' own differences, not that of the pooled scores; without speakers it is that."
-        yield f"p, Holm: corrected for the {counted(made, 'comparison')} of this table, those of UA and those of WA apart."
+        yield "UA, WA: the mean over the speakers' own differences; pooled: the difference of the pooled scores. Without speakers: pooled."
+        yield f"p, Holm: corrected for the {counted(made, 'comparison')} of this table, each score by itself."
     for row in document["rows"]:
         if row["level"] in CLIPS and row["different_clips"] < row["n"]:
             often = f"{row['different_clips']} clips, of which some are on this side of several folds: n counts each time"
@@ -227,24 +227,17 @@ def beside_cells(source: str, beside: Mapping[str, Any], own: Sequence[Mapping[s
 
 
 def compared(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each comparison and score."""
+    """Yield the rows of each comparison: for every score by speaker and pooled, or, without speakers, pooled."""
     for one in document["comparisons"]:
         stages = " − ".join(one["stages"])
         if "refused" in one:
             yield stages, one["source"], *[""] * 5, one["refused"]
             continue
         for name in ("ua", "wa"):
-            found = one[name]
-            yield (
-                stages,
-                one["source"],
-                name.upper(),
-                f"{100 * found['difference']:+.1f}",
-                ends(found),
-                f"{found['p']:.3g}",
-                f"{found['p_holm']:.3g}",
-                found["method"],
-            )
+            known = one[name]["speakers"]
+            for score, found in ((name.upper(), one[name]), (f"{name.upper()}, pooled", one[name]["pooled"]))[: 2 if known else 1]:
+                figures = (f"{100 * found['difference']:+.1f}", ends(found), f"{found['p']:.3g}", f"{found['p_holm']:.3g}")
+                yield stages, one["source"], score, *figures, found["method"]
 
 
 def hundredths(share: float | None) -> str:

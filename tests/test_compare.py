@@ -9,7 +9,7 @@ import pytest
 from answer_files import FOUR, NEEDED, as_json, clips, write
 from sklearn import metrics as oracle
 
-from kerasemo import answered, compare, intervals, pooled
+from kerasemo import answered, compare, differences, intervals, pooled
 from pipelines.spec import EMOTIONS
 
 
@@ -77,9 +77,12 @@ def test_what_is_written_is_read_again(tmp_path, capsys):
         both = [pooled.score(own.pool, shared=FOUR, corpus=FOUR) for own in (one, again[place])]
         assert both[0] == both[1] and both[0]["networks"] == 2 and both[0]["without_corpus"]["ua"] < both[0]["ua"]
     found = as_json(capsys, f"{tmp_path / 'answers.csv'}:joint", f"{tmp_path / 'answers.csv'}:pooled")
-    expected = pooled.compare(pools["joint", "emodb/audio"], pools["pooled", "emodb/audio"], emotions=FOUR)
+    expected = differences.compare(pools["joint", "emodb/audio"], pools["pooled", "emodb/audio"], emotions=FOUR)
     assert [(one["source"], one["ua"]["difference"]) for one in found["comparisons"]] == [("emodb/audio", expected["difference"])]
-    assert found["comparisons"][0]["ua"]["p"] == expected["p"] < 0.05
+    assert (
+        found["comparisons"][0]["ua"]["p"] == expected["p"] < 0.05
+        and found["comparisons"][0]["ua"]["pooled"]["p"] == expected["pooled"]["p"]
+    )
     assert [(row["stage"], row["source"]) for row in found["rows"]] == [*list(pools)[::2], list(pools)[1]]
     whole = as_json(capsys, f"{tmp_path / 'answers.csv'}:pooled", tmp_path / "answers.csv")
     assert [one["stages"] for one in whole["comparisons"]] == [["pooled", "joint"]] and len(whole["rows"]) == 3

@@ -56,6 +56,7 @@ KERASEMO = [
         "sweep",
         "published",
         "pooled",
+        "differences",
         "tabulate",
         "tabulated",
         "plots",

@@ -5,29 +5,11 @@ import functools
 
 import numpy as np
 import pytest
-from scipy import stats
+from pools import THREE, answers, cells
 from sklearn import metrics as oracle
 
 from kerasemo import intervals, metrics, pooled
-from kerasemo.answers import Answers
 from pipelines.spec import EMOTIONS, InputError
-
-THREE = EMOTIONS[:3]
-
-
-def answers(seed: int, fold: int, *, clips: int = 40, emotions=range(3), speakers: int = 2, answered=None) -> Answers:
-    """Random answers to the clips of a fold, the same clips for every seed; the speakers are the fold's own."""
-    of_fold, own = np.random.default_rng([fold]), np.random.default_rng([seed, fold, 1])
-    labels, counts = of_fold.choice(list(emotions), clips), of_fold.integers(1, 5, clips)
-    said = np.where(own.random(clips) < 0.6, labels, own.choice(list(answered or emotions), clips))
-    items = np.stack([np.bincount(own.choice(list(answered or emotions), count), minlength=len(EMOTIONS)) for count in counts])
-    who = tuple(f"s:{speakers * fold + number % speakers}" for number in range(clips))
-    ids = tuple(f"{fold}/{number}.wav" for number in range(clips))
-    return Answers(ids, who, labels, said, np.eye(len(EMOTIONS))[said], own.choice(list(emotions), clips), items)
-
-
-def cells(seeds: int, folds) -> dict[tuple[int, int], Answers]:
-    return {(seed, fold): answers(seed, fold) for seed in range(seeds) for fold in folds}
 
 
 def test_scores_are_those_of_all_clips_together_by_scikit_learn():
@@ -145,60 +127,3 @@ def test_only_folds_that_every_seed_has_are_pooled():
 def test_networks_that_were_asked_about_other_clips_are_refused():
     with pytest.raises(InputError, match="fold 0: seeds 0 and 1 were asked about different clips"):
         pooled.pool({(0, 0): answers(0, 0), (1, 0): answers(1, 0, clips=39)}, folds=1)
-
-
-def test_stages_are_compared_by_the_speakers_of_all_folds_with_the_seeds_averaged_first():
-    one, other = (
-        pooled.pool({(seed, fold): answers(seed + shift, fold) for seed in range(2) for fold in range(3)}, folds=3) for shift in (0, 7)
-    )
-    found = pooled.compare(one, other, emotions=THREE)
-    expected = {}
-    for who in sorted(set(one.speakers)):
-        clips = np.array(one.speakers) == who
-        means = [np.mean([oracle.balanced_accuracy_score(pool.labels[clips], own[clips]) for own in pool.answers]) for pool in (one, other)]
-        expected[who] = means[0] - means[1]
-    assert found["speakers"] == pytest.approx(expected)
-    assert found["difference"] == pytest.approx(np.mean(list(expected.values())))
-    assert found["method"] == "sign-flip over 6 speakers, exact; t interval" and 2 / 64 <= found["p"] <= 1
-    assert pooled.compare(one, one, emotions=THREE)["p"] == 1
-
-
-def test_without_speakers_two_stages_are_compared_image_by_image():
-    """The difference is that of the pooled scores, p of WA that of the binomial test of the images that one alone has right (McNemar),
-    the interval that of the images drawn anew, whatever the order of the clips."""
-    draws = np.random.default_rng(5)
-    labels = draws.choice(3, 600, p=(0.6, 0.3, 0.1))
-    said = [np.where(draws.random(600) < right, labels, draws.integers(3, size=600)) for right in (0.7, 0.62)]
-    ids = [f"{number}.jpg" for number in range(600)]
-
-    def of(answered, places):
-        items = np.eye(len(EMOTIONS), dtype=int)[answered[places]]
-        names = ([ids[place] for place in places], ("",) * 600, labels[places], answered[places])
-        return pooled.pool({(0, 0): Answers(tuple(names[0]), *names[1:], items, np.full(600, -1), items)}, folds=1)
-
-    one, other = of(said[0], np.arange(600)), of(said[1], draws.permutation(600))
-    ua, wa = (pooled.compare(one, other, emotions=THREE, name=name) for name in ("ua", "wa"))
-    for found, score in ((ua, oracle.balanced_accuracy_score), (wa, oracle.accuracy_score)):
-        assert found["difference"] == pytest.approx(score(labels, said[0]) - score(labels, said[1]))
-        assert found["method"] == "sign-flip over 600 images, 100000 drawn flips; t interval" and found["speakers"] == {}
-        again = np.random.default_rng(6).integers(600, size=(1000, 600))
-        redrawn = [score(labels[at], said[0][at]) - score(labels[at], said[1][at]) for at in again]
-        assert [found["low"], found["high"]] == pytest.approx(np.percentile(redrawn, (2.5, 97.5)), abs=0.01)
-    alone = [np.sum((said[i] == labels) & (said[1 - i] != labels)) for i in (0, 1)]
-    assert 0.001 < wa["p"] == pytest.approx(stats.binomtest(alone[0], sum(alone)).pvalue, rel=0.1)
-    assert pooled.compare(one, one, emotions=THREE)["p"] == 1
-    entries = [{"stages": ["a", "b"], "source": "x/visual", "ua": ua, "wa": wa}]
-    spoken = pooled.compare(*[pooled.pool(cells(1, range(3)), folds=3)] * 2, emotions=THREE)
-    entries += [{"stages": ["a", "b"], "source": f"{name}/audio", "ua": spoken, "wa": spoken} for name in "yz"]
-    (mean,) = pooled.together(entries)
-    assert mean["source"] == "y/audio + z/audio" and not pooled.together(entries[:2])
-
-
-def test_a_comparison_of_one_speaker_of_no_clips_or_of_other_clips_is_refused_in_words():
-    alone = pooled.pool({(0, 0): answers(0, 0, speakers=1)}, folds=1)
-    with pytest.raises(InputError, match="needs at least 2 speakers.*there is 1"):
-        pooled.compare(alone, alone, emotions=THREE)
-    with pytest.raises(InputError, match="at least 2 clips that both can answer; there are 0"):
-        pooled.compare(alone, alone, emotions=["surprise"])
-    with pytest.raises(InputError, match="not asked about the same clips"):
-        pooled.compare(alone, pooled.pool({(0, 1): answers(0, 1)}, folds=2), emotions=THREE)

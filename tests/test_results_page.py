@@ -46,8 +46,9 @@ def document() -> dict:
         "p": 0.25,
         "p_holm": 0.5,
         "method": "sign-flip over 3 speakers, exact; t interval",
-        "speakers": {},
+        "speakers": {"emodb:<b>": 0.05},
     }
+    compared["pooled"] = compared | {"difference": 0.04}
     look = {"look": 1, "date": "2026-01-01", "command": "reproduce --final", "stages": ["joint"], "protocol": "speaker-independent"}
     look |= {"folds": [0, 1], "seeds": [0, 1], "code": "0.1 (abc)", "networks": 4, "of_these": 4}
     return {
@@ -99,6 +100,9 @@ def test_markdown_says_the_same_beside_what_others_reach(document):
     assert "| joint | **82.6** | 82.6 / 55.0 | 82.6 |" in text
     assert "| listeners | the same clips | 93.0 | 94.0 |" in text and "| chance |  | 50.0 |" in text
     assert "| joint − alone | emodb/audio | UA | +5.0 | -2.0 to 12.0 | 0.25 | 0.5 |" in text
+    assert "| joint − alone | emodb/audio | WA, pooled | +4.0 | -2.0 to 12.0 | 0.25 | 0.5 |" in text
+    document["comparisons"][0]["ua"] = document["comparisons"][0]["ua"] | {"speakers": {}}  # over images both are one
+    assert "| UA, pooled |" not in tabulated.markdown(document)
     assert "- look 1 at the test side; there were 1 in this run folder:" in text
     assert "- joint, emodb/audio: 30 clips, of which some are on this side of several folds: n counts each time" in text
     assert "- FAILED: alone, fold 1, seed 0: loss <nan>" in text and "- joint, fer/visual: not scored: the network" in text
