@@ -1,7 +1,7 @@
 """The model card: what an exported model is, what it was trained on, how well it does, and what it must not be used for."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kerasemo.config import read_experiment, shipped_experiments
@@ -60,8 +60,11 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield ""
     domains = " and ".join({"visual": "faces", "audio": "voices"}[domain] for domain in document["domains"])
     members = training["network"].get("members", 1)
-    who = "One network of kerasemo reads" if members == 1 else f"{members} networks of kerasemo, whose mean logits answer, read"
-    reads = f"{who} 64x64x3 faces and 64x64x3 log-Mel segments."
+    who = "One network of kerasemo" if members == 1 else f"{members} networks of kerasemo, whose mean logits answer"
+    count = f"{training['parameters']:,}".replace(",", " ") if "parameters" in training else ""
+    size = f", {count} weights in all," if count else "," * (members > 1)
+    read = " and ".join({"visual": "64x64x3 faces", "audio": "64x64x3 log-Mel segments"}[domain] for domain in document["domains"])
+    reads = f"{who}{size} read{'s' * (members == 1)} {read}."
     yield f"Emotions from {domains}: {', '.join(document['labels'])}. {reads}"
     yield ""
     yield "## Training"
@@ -81,6 +84,9 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield ""
     if share := training["stages"][-1]["settings"].get("active_share"):
         yield f"Segments in which less than {share:.0%} of the frames are active are left out as pauses, unless a clip has no others."
+        yield ""
+    for source, sides in training.get("speakers", {}).items():
+        yield f"Speakers of {source}: {'; '.join(f'{side} {_who(there)}' for side, there in sides.items())}."
         yield ""
     yield "The hashes of all training and validation clips are in `training_clips.json`."
     yield ""
@@ -161,8 +167,14 @@ def _scores(training: Mapping[str, Any]) -> Iterator[str]:
             recalls = (f"{emotion} {row[place] / sum(row):.2f}" for place, (emotion, row) in rows if sum(row))
             yield f"  - recall: {', '.join(recalls)}"
     yield ""
-    yield "One fold's test side is few speakers: read these as what this very model does, not as what the method reaches."
+    again = " `python -m kerasemo.reproduce` asks every fold."
+    yield f"One fold's test side is few speakers: read these as what this very model does, not as what the method reaches.{again}"
     yield ""
+
+
+def _who(speakers: Sequence[str] | int) -> str:
+    """Return how many speakers there are, with their names if they are known."""
+    return str(speakers) if isinstance(speakers, int) else f"{len(speakers)} ({', '.join(map(printable, speakers))})"
 
 
 def _fusion(document: Mapping[str, Any]) -> Iterator[str]:

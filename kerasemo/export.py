@@ -84,7 +84,7 @@ def export(options: Options, *, log: Callable[[str], None] = lambda line: None) 
         "domains": domains,
         "signatures": {},
         "fusion": dataclasses.asdict(fusion),
-        "training": provenance.training(of),
+        "training": provenance.training(of, records) | {"parameters": network.count_params()},
         "synthetic": provenance.is_synthetic(of, records),
         "versions": runs.versions(),
     }

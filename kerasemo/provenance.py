@@ -1,16 +1,21 @@
 """What an export says of where a model comes from: stages, corpora, scores, and by what its training clips are known again."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kerasemo import data, lineage, runs, seen
 from pipelines import records
+from pipelines.corpora import LOADERS
 from pipelines.spec import InputError
 
 SAID = ("clips", "ua", "wa", "macro_f1", "chance", "emotions", "confusion", "pair_auc", "deduplicated")
 """What is said of each test score."""
+
+FEW = 4
+"""So many speakers of a side are named."""
 
 
 def records_folder(of: lineage.Lineage, given: Path | None) -> Path:
@@ -57,8 +62,27 @@ def _manifest(folder: Path, source: str) -> dict[str, Any]:
     return records.read_manifest(data.set_folder(folder, source))
 
 
-def training(of: lineage.Lineage) -> dict[str, Any]:
-    """Return what a bundle says of its training: the network, and each stage with its settings, sides and test scores."""
+def speakers(of: lineage.Lineage, folder: Path) -> dict[str, dict[str, list[str] | int]]:
+    """Return of each source whose speakers are known those of each side of the last stage: how many, or, where few of a published corpus
+    are on a side that they share with no other, their names (`emodb:03`)."""
+    sides = of.sides(folder, asked=of.trained_on, there=lineage.sources_in(folder))
+    found = {}
+    for source in of.trained_on:
+        who = {row["id"]: row["speaker"] for row in _manifest(folder, source)["clips"]}
+        on = {side: {who[id] for id in ids} for side, ids in sides.ids[source].items()}
+        sides_of = Counter(name for names in on.values() for name in names)
+        if "" in sides_of:
+            continue
+        public = source.partition("/")[0] in LOADERS.keys() - {"folder"}
+        found[source] = {
+            side: sorted(names) if public and len(names) <= FEW and all(sides_of[name] == 1 for name in names) else len(names)
+            for side, names in on.items()
+        }
+    return found
+
+
+def training(of: lineage.Lineage, folder: Path) -> dict[str, Any]:
+    """Return what a bundle says of its training: the network, the speakers, and each stage with its settings, sides and test scores."""
     result = of.result
     return {
         "experiment": result.get("experiment", ""),
@@ -69,6 +93,7 @@ def training(of: lineage.Lineage) -> dict[str, Any]:
         "fold": result["fold"],
         "seed": result["key"]["seed"],
         "trained_on": of.trained_on,
+        "speakers": speakers(of, folder),
         "stages": [_stage(stage) for stage in of.stages],
         "digest": runs.digest(result["key"]),
     }

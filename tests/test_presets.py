@@ -43,6 +43,10 @@ def test_it_was_trained_on_emodb_alone_without_its_held_out_speaker():
     assert known.speakers == others and seen.digest("emodb:03") not in known.speakers
     assert len(known.files) == 535 - 49
     assert training["stages"][0]["split"]["emodb/audio"]["test"] == 49
+    assert (training["speakers"]["emodb/audio"]["test"], training["parameters"]) == (["emodb:03"], 499_308)
+    assert "Speakers of emodb/audio: train 8; validation 1 (emodb:08); test 1 (emodb:03)." in model.card
+    assert "One network of kerasemo, 499 308 weights in all, reads 64x64x3 log-Mel segments." in model.card
+    assert model.card == card.model_card(model.document)
 
 
 def test_its_settings_are_those_of_the_experiment_that_its_card_names():
