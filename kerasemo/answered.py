@@ -6,7 +6,9 @@
 
 import csv
 import dataclasses
+import gzip
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -127,7 +129,8 @@ def read(path: Path) -> dict[tuple[str, str], Kept]:
     Args:
         path: With a row a clip, separated by commas, and the columns NEEDED, whoever made it. Emotions may be synonyms
             (`pipelines.spec.SYNONYMS`); speakers may be empty, all of them. The others of COLUMNS may be missing or empty: then the
-            stage is the file's name, `network`, `seed` and `fold` are 0, what could be answered is what is in `emotion` or `answer`.
+            stage is the file's name (which may end in .gz), `network`, `seed` and `fold` are 0, and what could be answered is what is
+            in `emotion` or `answer`.
 
     Raises:
         InputError: No such file, no CSV of such columns, an emotion that is none, a clip twice, or networks of one stage that
@@ -136,7 +139,7 @@ def read(path: Path) -> dict[tuple[str, str], Kept]:
     places: dict[tuple[str, str], dict[tuple[str, int], dict[tuple[int, str], _Row]]] = {}
     facts: dict[tuple[str, str], tuple[str, ...]] = {}
     for line, row in _rows(path):
-        place = (row.get("stage") or path.stem, row.get("source", ""))
+        place = (row.get("stage") or Path(path.name.removesuffix(".gz")).stem, row.get("source", ""))
         said = tuple(row.get(name, "") for name in ("side", "protocol", "among", "stamps"))
         if facts.setdefault(place, said) != said:
             raise InputError(
@@ -169,13 +172,15 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Return the rows of a CSV, each with its line, without the spaces around cells."""
     expected = f"expected a CSV in UTF-8 with the columns {', '.join(NEEDED)}, such as answers.csv beside the tables of kerasemo.reproduce"
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (FileNotFoundError, IsADirectoryError) as error:
         raise InputError(f"{path}: {'no such file' if isinstance(error, FileNotFoundError) else 'a folder'}; {expected}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: no text of a CSV ({error}); {expected}") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: no whole gzip file ({error}); {expected}") from error
     cells = [(line, row) for line, row in cells if any(row)]
     if not cells:
         raise InputError(f"{path}: the file is empty; {expected}")

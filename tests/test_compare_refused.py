@@ -1,5 +1,7 @@
 """Files of answers that are not alike, or not there: what can be compared is, and the rest is refused in words."""
 
+import gzip
+
 import pytest
 from answer_files import FOUR, NEEDED, as_json, clips, refused, write
 
@@ -86,3 +88,20 @@ def test_stages_that_are_not_there_are_told(tmp_path, capsys):
     with pytest.raises(SystemExit) as usage:
         compare.main(["answers.csv:"])
     assert usage.value.code == 2 and "expected FILE or FILE:STAGE" in capsys.readouterr().err
+
+
+def test_a_compressed_file_is_read_and_a_broken_one_is_told(tmp_path, capsys):
+    whole = write(tmp_path / "whole.csv", clips(0.7, seed=1))
+    packed = tmp_path / "whole.csv.gz"
+    packed.write_bytes(gzip.compress(whole.read_bytes()))
+    (own,), (again,) = (as_json(capsys, path)["rows"] for path in (whole, packed))
+    assert own == again and own["stage"] == "whole"
+    for content, told in ((packed.read_bytes()[:-200], "end-of-stream"), (whole.read_bytes(), "not a gzipped file")):
+        broken = tmp_path / "broken.csv.gz"
+        broken.write_bytes(content)
+        assert compare.main([str(broken)]) == 1
+        error = capsys.readouterr().err.lower()
+        assert "broken.csv.gz: no whole gzip file" in error and told in error and "traceback" not in error
+    broken.write_bytes(packed.read_bytes()[:40] + b"\xff" * 40 + packed.read_bytes()[80:])
+    assert compare.main([str(broken)]) == 1
+    assert "broken.csv.gz: no" in capsys.readouterr().err

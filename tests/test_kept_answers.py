@@ -6,17 +6,21 @@ from kept_answers import (
     ANSWERS,
     APART,
     BEGUN,
+    BY_OPENSMILE,
     BY_SPEAKER,
+    FACES,
     FIRST,
     LONGER,
     MEMBERS,
     README_TEXT,
+    RESULTS,
     RESULTS_TEXT,
     TRANSFER,
     TWO,
     UPDATES,
     by_both,
     row_of,
+    scored,
     shown,
     signed,
     told,
@@ -36,6 +40,18 @@ ROWS = {
 
 AVERAGED = ("voices", "speakers-shared", "transfer", "faces")
 """Of the last weights of some trainings and of their average, in the order of the table."""
+FACES_ARMS = {
+    "no-flip": "without mirror images",
+    "no-moves": "without shifts, scales, rotations",
+    "no-light": "without brightness, contrast",
+    "no-erasing": "without erasing",
+    "no-changes": "without any of these changes",
+    "no-smoothing": "without label smoothing",
+    "no-ema": "without the moving average of the weights (0.999), drawn apart",
+    "constant-rate": "constant rate in place of the cosine",
+    "balanced": "with classes balanced",
+    "mixup": "with mixup 0.2",
+}
 SIZES = ("2", "5", "10", "20", "all")
 STARTS = ("faces", "speech", "both")
 
@@ -52,10 +68,12 @@ def test_every_file_is_known_and_small():
         TWO.stem,
         UPDATES.stem,
         *(path.stem for path in BY_SPEAKER),
+        BY_OPENSMILE.stem,
+        "ablation-faces",
         *(f"averaged-{name}" for name in AVERAGED),
     ]
-    assert sorted(path.stem for path in ANSWERS.iterdir()) == sorted([*ROWS, *others])
-    large = (TRANSFER, ANSWERS / "averaged-faces.csv")
+    assert sorted(path.name.partition(".")[0] for path in ANSWERS.iterdir()) == sorted([*ROWS, *others])
+    large = (TRANSFER, ANSWERS / "averaged-faces.csv", FACES)
     assert all(path.stat().st_size < (1_200_000 if path in large else 200_000) for path in ANSWERS.iterdir())
 
 
@@ -122,6 +140,25 @@ def test_what_longer_training_from_scratch_leaves_is_what_the_answers_give():
     assert all(f"**{signed(one)}, p = {one['p']:.2f}**" in RESULTS_TEXT for one in left)
     assert f"({'; '.join(signed(one).replace(' (', ', ')[:-1] for one in left)})" in README_TEXT
     assert f"{100 * more[0]['difference']:.1f} and {100 * more[1]['difference']:.1f} above 1 000" in RESULTS_TEXT
+
+
+def test_what_parts_of_the_recipe_for_faces_add_is_what_the_answers_give():
+    """Of ten arms less the usual one; of the last two, which add a part, the other way."""
+    arms = ["no-flip", "no-moves", "no-light", "no-erasing", "no-changes", "no-smoothing", "no-ema", "constant-rate"]
+    result = compare.compare([(FACES, "")], [*(("usual", arm) for arm in arms), ("balanced", "usual"), ("mixup", "usual")])
+    scores = {row["stage"]: row for row in result["rows"]}
+    assert len(scores) == 11 and all((row["n"], row["side"]) == (3543, "validation") for row in scores.values())
+    assert f"| **usual recipe** | {' | '.join(scored(scores['usual']))} | | |" in RESULTS_TEXT
+    for arm, one in zip([*arms, "balanced", "mixup"], result["comparisons"], strict=True):
+        row = next(line for line in RESULTS.splitlines() if line.startswith(f"| {FACES_ARMS[arm]} |"))  # the table of voices is below
+        ua, wa, *adds = (cell.strip(" *") for cell in row.split("|")[2:-1])
+        assert [ua, wa] == [f"{100 * scores[arm][name]:.1f}" for name in ("ua", "wa")]
+        for said, name in zip(adds, ("ua", "wa"), strict=True):
+            difference, p = said.rsplit(", ", 1)
+            assert difference == signed(one[name])
+            assert [float(part) for part in p.split(" / ")] == pytest.approx([one[name]["p"], one[name]["p_holm"]], rel=0.2, abs=0.006)
+    smoothing, mixup = (signed(result["comparisons"][place]["ua"]).replace(" (", ", ") for place in (5, -1))
+    assert f"({smoothing.replace(', ', ' UA, ', 1)}" in README_TEXT and f"({mixup}" in README_TEXT
 
 
 def test_what_parts_of_the_recipe_for_voices_add_is_what_the_answers_give():

@@ -1,11 +1,13 @@
-"""The answers behind the rows and sections of EMO-DB: what is said of them is what they give."""
+"""The answers behind the rows and sections of EMO-DB, and of what is normalised by speaker: what is said of them is what they give."""
 
 from kept_answers import (
     ANSWERS,
     BEGUN,
+    BY_OPENSMILE,
     BY_SPEAKER,
     FIRST,
     README_TEXT,
+    RESULTS,
     RESULTS_TEXT,
     SEEDS,
     TWO,
@@ -90,6 +92,13 @@ def test_what_the_test_speakers_own_statistics_add_is_what_the_answers_give():
     (all_three,) = compare.compare([(BY_SPEAKER[0], ""), (SEEDS, "")])["comparisons"]
     gain = f"{signed(all_three['ua']['pooled'])} to the first row"
     assert f"EMO-DB {cells[0]}, {gain}, openSMILE + SVM {100 * opensmile['ua']:.1f}" in README_TEXT
+
+
+def test_what_opensmile_answers_of_ravdess_normalised_by_speaker_is_what_its_answers_give():
+    (row,) = compare.compare([(BY_OPENSMILE, "")])["rows"]
+    assert (row["n"], row["side"]) == (720, "test") and "transductive" in " ".join(row["stamps"])
+    (line,) = [line for line in RESULTS.splitlines() if line.startswith("| RAVDESS speech, actors 1 to 12, 8 | 6 folds of 2 actors | 1 |")]
+    assert line.endswith(f"| UA {scored(row)[0]} |") and f"openSMILE + SVM {100 * row['ua']:.1f}; EMO-DB" in README_TEXT
 
 
 def test_what_twice_the_updates_answer_is_what_the_answers_give():
