@@ -58,3 +58,12 @@ def by_both(one: dict) -> tuple[str, str]:
 
 def told(found: dict, digits: int) -> str:
     return f"{signed(found)}, {found['p']:.3f} / {found['p_holm']:.{digits}f}"
+
+
+def confusion(name: str, row: dict) -> str:
+    """Return the confusion of a score as docs/results.md has it."""
+    emotions = row["emotions"]
+    lines = [f"| {name} | {' | '.join(emotions)} | recall |", f"|---|{'---|' * (len(emotions) + 1)}"]
+    for emotion, counts in zip(emotions, row["confusion"], strict=True):
+        lines.append(f"| {emotion} | {' | '.join(map(str, counts))} | {100 * row['recalls'][emotion]:.0f} |")
+    return "\n".join(lines) + "\n"

@@ -19,6 +19,7 @@ from kept_answers import (
     TWO,
     UPDATES,
     by_both,
+    confusion,
     row_of,
     scored,
     shown,
@@ -219,3 +220,16 @@ def test_what_a_second_member_adds_is_what_the_answers_give():
     told = "**{}**, {}".format(*by_both(one))
     assert f"{', '.join(scores)}; less one network ({100 * alone['ua']:.1f}): {told}" in RESULTS_TEXT
     assert f"on validation clips [{signed(one['ua']).replace(' (', ' UA, ')[:-1]}]" in README_TEXT
+
+
+CONFUSIONS = {
+    "EMO-DB, each speaker in turn, three seeds together": "emodb-seeds",
+    "EMO-DB, speakers shared": "emodb-speaker-dependent",
+    "RAVDESS": "ravdess",
+}
+
+
+@pytest.mark.parametrize("name", CONFUSIONS)
+def test_a_confusion_is_what_the_answers_give(name):
+    (row,) = compare.compare([(ANSWERS / f"{CONFUSIONS[name]}.csv", "")])["rows"]
+    assert confusion(name, row) in RESULTS and f"macro-F1 {100 * row['macro_f1']:.1f}" in RESULTS
