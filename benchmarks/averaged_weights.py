@@ -1,10 +1,12 @@
-"""What the moving average of the weights changes: the last weights and their average, of the very same trainings, on validation clips.
+"""What the moving average of the weights, or the mean over mirror images, changes of the very same trainings, on validation clips.
 
     python benchmarks/averaged_weights.py RUN --stage speech --records DIR --out OUT
+    python benchmarks/averaged_weights.py RUN --stage faces --records DIR --out OUT --part mirror
 
-RUN is the run folder of `kerasemo.reproduce`, with the checkpoints of the stage's networks. No update depends on the average, so that
-both are of one course of training, and no draw stands between them, as it does between two stages that were trained with an average and
-without. Both are taken after the last epoch, whichever was kept. `OUT/SOURCE.csv` has the answers for `python -m kerasemo.compare`.
+RUN is the run folder of `kerasemo.reproduce`, with the checkpoints of the stage's networks. No update depends on either, so that both
+answers are of one course of training, and no draw stands between them, as it does between two stages that were trained with a part and
+without. The average and the last weights are both taken after the last epoch, whichever was kept; a face and its mirror image are both
+asked of what was kept. `OUT/SOURCE.csv` has the answers for `python -m kerasemo.compare`.
 """
 
 import argparse
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from kerasemo.holdings import Holdings
     from kerasemo.lineage import Lineage
 
-KINDS = ("averaged", "last")
+PARTS = {"average": ("averaged", "last"), "mirror": ("mirrored", "plain")}
+"""With the part and without."""
 
 
 def place_of(of: "Lineage") -> tuple[int, int]:
@@ -55,18 +58,22 @@ def give(model: "keras.Model", state: Mapping[str, np.ndarray], *, averaged: boo
         weight.assign(state[average if averaged and average in state else weight.path])
 
 
-def answered_by_both(of: "Lineage", held: "Holdings", *, source: str) -> tuple[dict[str, "Answers"], str]:
-    """Return what a network answers to the validation clips of a source, by its averaged and by its last weights, and their stamp."""
+def answered_by_both(of: "Lineage", held: "Holdings", *, source: str, part: str) -> tuple[dict[str, "Answers"], str]:
+    """Return what a network answers to the validation clips of a source, with a part and without, and their stamp."""
     from kerasemo import answers, runs, scores, splits, utterances
     from kerasemo.holdings import side_of
 
-    state, result = last_state(of), of.result
+    result = of.result
+    state = last_state(of) if part == "average" else {}
     model = runs.load_network(of.folders[-1], result)
     sides = of.sides(held.folder, asked=held.sources, there=held.sources, held=held, foreign=False)
     asked = side_of(utterances.loader(held.folder, result["key"]["stage"], held.source)(source), sides, "validation")
     found = {}
-    for name in KINDS:
-        give(model, state, averaged=name == "averaged")
+    for name in PARTS[part]:
+        if part == "average":
+            give(model, state, averaged=name == "averaged")
+        else:
+            model.mirror = name == "mirrored"
         found[name] = answers.of_outputs(scores.forward(scores.predictor(model), asked), asked, trained=result["trained_emotions"])
     return found, splits.stamp(sides.report["sources"][source])
 
@@ -77,6 +84,7 @@ def main() -> int:
     parser.add_argument("--stage", required=True)
     parser.add_argument("--records", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--part", choices=PARTS, default="average")
     arguments = timing.begin(parser, cores=2, packages=("tensorflow", "keras"))
     from kerasemo import answered, compare, lineage, pooled
     from kerasemo.holdings import Holdings
@@ -92,12 +100,14 @@ def main() -> int:
                 sys.exit(f"{stages}: two networks of stage {arguments.stage!r}, fold {fold}, seed {seed}; name a run of one kind")
             held = held or Holdings(arguments.records, of.trained_on)
             source, protocol = of.result["trained_on"][0], of.result["protocol"]
-            cells[place], stamp = answered_by_both(of, held, source=source)
-            same = np.mean(cells[place]["averaged"].answers == cells[place]["last"].answers)
+            if arguments.part == "mirror" and not source.endswith("/visual"):
+                sys.exit(f"{stages}: stage {arguments.stage!r} is of {source}; only faces have mirror images")
+            cells[place], stamp = answered_by_both(of, held, source=source, part=arguments.part)
+            same = np.mean(np.equal(*(own.answers for own in cells[place].values())))
             print(f"fold {fold}, seed {seed}: {100 * same:.1f} % of the answers are the same", flush=True)
         if not cells:
             sys.exit(f"{stages}: no finished network of stage {arguments.stage!r}; name the --run of kerasemo.reproduce")
-        for name in KINDS:
+        for name in PARTS[arguments.part]:
             by_seed = {(seed, fold): own[name] for (fold, seed), own in cells.items()}
             pool = pooled.pool(by_seed, folds=1 + max(fold for fold, _ in cells))
             kept[name, source] = answered.Kept(pool, emotions_of(pool), "validation", protocol, (stamp,) if stamp else ())
@@ -106,7 +116,7 @@ def main() -> int:
         answered.write(path, kept)
     except InputError as error:
         sys.exit(str(error))
-    return compare.main([str(path), "--compare", ":".join(KINDS)])
+    return compare.main([str(path), "--compare", ":".join(PARTS[arguments.part])])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The benchmark of averaged weights compares what one training ends with."""
+"""The benchmark of averaged weights and mirror images compares answers of one training."""
 
 import os
 import subprocess
@@ -9,6 +9,7 @@ import pytest
 from synthetic_sets import write_experiment, write_set
 
 from kerasemo import answered, reproduce
+from pipelines.spec import EMOTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGE = {"kind": "supervised", "sources": ["a/audio"], "batch": 8, "epochs": 1, "steps": 24, "learning_rate": 3e-3}
@@ -29,8 +30,8 @@ def trained(records: Path, folder: Path, *, folds: tuple[int, ...] = (0, 1), **s
     return folder / "run"
 
 
-def ran(run: Path, records: Path, *, stage: str = "speech", expected: int = 0) -> str:
-    words = [sys.executable, "benchmarks/averaged_weights.py", run, "--stage", stage, "--records", records, "--out", run / "both"]
+def ran(run: Path, records: Path, *more: str, stage: str = "speech", expected: int = 0) -> str:
+    words = [sys.executable, "benchmarks/averaged_weights.py", run, "--stage", stage, "--records", records, "--out", run / "both", *more]
     environment = {**os.environ, "COLUMNS": "200"}
     finished = subprocess.run([*map(str, words)], cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
     assert finished.returncode == expected, finished.stdout + finished.stderr[-2000:]
@@ -74,6 +75,20 @@ def test_what_is_frozen_has_no_average_and_other_kinds_are_refused(records, tmp_
     assert "no state after epoch 1, the last; train the stage again" in ran(frozen, records, expected=1)
     pairs = trained(records, tmp_path / "pairs", ema=0.9, kind="contrastive")
     assert "a contrastive stage; name a supervised one" in ran(pairs, records, expected=1)
+
+
+@pytest.mark.endurance
+def test_a_mirror_image_is_asked_of_the_network_that_was_kept(records, tmp_path):
+    """What the run kept was answered with it, so the benchmark's plain answers are those of a run without."""
+    write_set(tmp_path / "records", "a/visual", speakers=4, emotions=EMOTIONS[:7], takes=6, items=1)
+    run = trained(tmp_path / "records", tmp_path, sources=["a/visual"], test_mirror=True, steps=12)
+    assert "mirrored" in ran(run, tmp_path / "records", "--part", "mirror")
+    both = run / "both" / "a-visual.csv"
+    assert answers_of(both, "mirrored", source="a/visual") == answers_of(run / "tables" / "answers.csv", "speech", source="a/visual")
+    assert answers_of(both, "plain", source="a/visual") != answers_of(both, "mirrored", source="a/visual")
+    (tmp_path / "voices").mkdir()
+    voices = trained(records, tmp_path / "voices", folds=(0,))
+    assert "only faces have mirror images" in ran(voices, records, "--part", "mirror", expected=1)
 
 
 @pytest.mark.endurance
