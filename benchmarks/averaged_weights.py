@@ -40,8 +40,6 @@ def last_state(of: "Lineage") -> Mapping[str, np.ndarray]:
     from kerasemo import checkpoint, runs
 
     folder, result = of.folders[-1], of.result
-    if result["kind"] != "supervised":
-        sys.exit(f"{folder}: a {result['kind']} stage; name a supervised one")
     if not result["key"]["stage"]["ema"]:
         sys.exit(f"{folder}: trained without a moving average of the weights; name a stage that has `ema`")
     for path in checkpoint.Checkpoints(folder / "checkpoints").states():
@@ -64,6 +62,8 @@ def answered_by_both(of: "Lineage", held: "Holdings", *, source: str, part: str)
     from kerasemo.holdings import side_of
 
     result = of.result
+    if result["kind"] != "supervised":
+        sys.exit(f"{of.folders[-1]}: a {result['kind']} stage; name a supervised one")
     state = last_state(of) if part == "average" else {}
     model = runs.load_network(of.folders[-1], result)
     sides = of.sides(held.folder, asked=held.sources, there=held.sources, held=held, foreign=False)

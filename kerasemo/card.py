@@ -167,7 +167,7 @@ def _scores(training: Mapping[str, Any]) -> Iterator[str]:
             recalls = (f"{emotion} {row[place] / sum(row):.2f}" for place, (emotion, row) in rows if sum(row))
             yield f"  - recall: {', '.join(recalls)}"
     yield ""
-    again = " `python -m kerasemo.reproduce` asks every fold."
+    again = " `python -m kerasemo.reproduce` asks every fold." if last["scores"] else ""
     yield f"One fold's test side is few speakers: read these as what this very model does, not as what the method reaches.{again}"
     yield ""
 

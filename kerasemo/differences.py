@@ -36,9 +36,10 @@ def compare(one: Pool, other: Pool, *, emotions: Sequence[str], name: str = "ua"
 
     Returns:
         What `intervals.paired_over` says of every speaker's own difference, with these by `speakers`. Under `pooled` the same of the
-        difference of the pooled scores: recalls add up over speakers, so each has a share of it, here times their number, which is
-        flipped where the two stages' answers to that speaker's clips change places. Where not all speakers are known both are of the
-        images or clips, and pooled.
+        difference of the pooled scores. Recalls add up over speakers, so each has a share of it, here times their number, whose sign is
+        flipped where the two stages' answers to that speaker's clips change places. The interval is of `spread`: of shares counted from
+        the difference itself, so that a gain which all speakers have alike has none, however many clips each has (the delta method of a
+        ratio). Where not all speakers are known both are of the images or clips, and pooled.
 
     Raises:
         InputError: There is a single speaker, or the two were not asked about the same clips.
@@ -53,13 +54,23 @@ def compare(one: Pool, other: Pool, *, emotions: Sequence[str], name: str = "ua"
     if not all(one.speakers):
         found = dataclasses.asdict(intervals.paired_over([dict(enumerate(values))], over=pooled.over(one))) | {"speakers": {}}
         return found | {"pooled": found}
-    speakers = np.array(one.speakers)
     everyone = sorted(set(one.speakers))
     if len(everyone) < 2:
         raise InputError("a paired comparison needs at least 2 speakers, whose differences have a sign; there is 1")
     alone = [intervals.per_speaker(own.labels, own.answers, own.speakers, statistic=pooled.STATISTICS[name]) for own in (one, other)]
-    shares = {who: float(values[speakers == who].sum() * len(everyone) / len(values)) for who in everyone}
-    return paired([{who: alone[0][who] - alone[1][who] for who in everyone}]) | {"pooled": paired([shares])}
+    of = np.searchsorted(everyone, one.speakers)  # [clips]: the place of each clip's speaker
+
+    def shares(values: np.ndarray) -> dict[str, float]:
+        return dict(zip(everyone, (np.bincount(of, values) * len(everyone) / len(values)).tolist(), strict=True))
+
+    if name == "ua":
+        classes = np.unique(one.labels, return_inverse=True)[1]
+        expected = (np.bincount(classes, gains) / np.bincount(classes))[classes]  # [clips]: the gain of all clips of the class
+        spread = intervals.class_balanced(one.labels, gains - expected)
+    else:
+        spread = gains - gains.mean()
+    over_all = paired([shares(values)], spread=[shares(spread)])
+    return paired([{who: alone[0][who] - alone[1][who] for who in everyone}]) | {"pooled": over_all}
 
 
 def _check_alike(one: Pool, other: Pool) -> None:
@@ -105,22 +116,27 @@ def together(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _on_mean(of_sources: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return paired([one["speakers"] for one in of_sources]) | {"pooled": paired([one["pooled"]["speakers"] for one in of_sources])}
+    over_all = [one["pooled"] for one in of_sources]
+    found = paired([one["speakers"] for one in over_all], spread=[one["spread"] for one in over_all])
+    return paired([one["speakers"] for one in of_sources]) | {"pooled": found}
 
 
-def paired(of_sources: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Return what `intervals.paired_over` says of the differences on each source, at least two speakers each, with every speaker's own:
-    of one who is in several sources the mean; InputError where speakers of the same sources are fewer than two."""
-    found = intervals.paired_over(of_sources)
+def paired(of_sources: Sequence[Mapping[str, float]], *, spread: Sequence[Mapping[str, float]] | None = None) -> dict[str, Any]:
+    """Return what `intervals.paired_over` says of the differences on each source, at least two speakers each, with every speaker's own,
+    and `spread`, if it is given: of one who is in several sources the mean. InputError where speakers of the same sources are fewer than
+    two."""
+    found = intervals.paired_over(of_sources, spread=spread)
     if found is None:
         raise InputError(
             "sources together need at least 2 speakers of each, or of the same several sources, whose differences have a spread"
         )
-    speakers = {
-        who: float(np.mean([one[who] for one in of_sources if who in one]))
-        for who in dict.fromkeys(who for one in of_sources for who in one)
-    }
-    return dataclasses.asdict(found) | {"speakers": speakers}
+    values = {"speakers": of_sources} | ({"spread": spread} if spread else {})
+    return dataclasses.asdict(found) | {name: _means(own) for name, own in values.items()}
+
+
+def _means(of_sources: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(who for one in of_sources for who in one)
+    return {who: float(np.mean([one[who] for one in of_sources if who in one])) for who in names}
 
 
 def corrected(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -174,7 +174,13 @@ def paired(values_a: Mapping[str, float], values_b: Mapping[str, float], *, seed
     return paired_over([{name: value - values_b[name] for name, value in values_a.items()}], seed=seed)
 
 
-def paired_over(sources: Sequence[Mapping[Hashable, float]], *, seed: int = 0, over: str = "speakers") -> Paired | None:
+def paired_over(
+    sources: Sequence[Mapping[Hashable, float]],
+    *,
+    seed: int = 0,
+    over: str = "speakers",
+    spread: Sequence[Mapping[Hashable, float]] | None = None,
+) -> Paired | None:
     """Return the mean over some sources of the mean difference over the speakers of each, as `paired` does of one source.
 
     Every source counts alike, however many speakers it has. Signs are flipped speaker by speaker: one who is in several sources (by
@@ -185,6 +191,8 @@ def paired_over(sources: Sequence[Mapping[Hashable, float]], *, seed: int = 0, o
         sources: of each, every speaker's difference between two models.
         seed: of the flips that are drawn.
         over: what they are, where they are no speakers, for `method`.
+        spread: of each source, every speaker's value whose spread the interval is of, where that is not the difference's: how much
+            another such speaker would move the difference.
 
     >>> found = paired_over([{"a": 0.1, "b": 0.3}, {"c": -0.1, "d": 0.0, "e": -0.2}])
     >>> round(found.difference, 3), found.p, found.method
@@ -195,13 +203,17 @@ def paired_over(sources: Sequence[Mapping[Hashable, float]], *, seed: int = 0, o
         for name in source:
             of_source.setdefault(name, []).append(index)
     counts = [len(source) for source in sources]
-    parts = {name: sum(sources[index][name] / counts[index] for index in own) / len(counts) for name, own in of_source.items()}
+
+    def parts_of(values: Sequence[Mapping[Hashable, float]]) -> dict[Hashable, float]:
+        return {name: sum(values[index][name] / counts[index] for index in own) / len(counts) for name, own in of_source.items()}
+
+    parts, spreads = parts_of(sources), parts_of(spread or sources)
     differences = np.array([parts[name] for name in sorted(parts)], np.float64)  # whose sum is the mean of the means
     if not np.isfinite(differences).all():
         raise ValueError("differences must be finite for every speaker; received NaN or infinity")
     samples: dict[tuple[int, ...], list[float]] = {}
     for name, own in of_source.items():
-        samples.setdefault(tuple(own), []).append(parts[name])
+        samples.setdefault(tuple(own), []).append(spreads[name])
     if min(map(len, samples.values()), default=0) < 2:
         return None
     count = len(differences)

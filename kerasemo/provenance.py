@@ -68,12 +68,13 @@ def speakers(of: lineage.Lineage, folder: Path) -> dict[str, dict[str, list[str]
     sides = of.sides(folder, asked=of.trained_on, there=lineage.sources_in(folder))
     found = {}
     for source in of.trained_on:
-        who = {row["id"]: row["speaker"] for row in _manifest(folder, source)["clips"]}
+        manifest, corpus = _manifest(folder, source), source.partition("/")[0]
+        who = {row["id"]: row["speaker"] for row in manifest["clips"]}
         on = {side: {who[id] for id in ids} for side, ids in sides.ids[source].items()}
         sides_of = Counter(name for names in on.values() for name in names)
         if "" in sides_of:
             continue
-        public = source.partition("/")[0] in LOADERS.keys() - {"folder"}
+        public = manifest.get("kind") == corpus and corpus in LOADERS.keys() - {"folder"}  # not of a folder that is named like one
         found[source] = {
             side: sorted(names) if public and len(names) <= FEW and all(sides_of[name] == 1 for name in names) else len(names)
             for side, names in on.items()

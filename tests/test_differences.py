@@ -30,6 +30,13 @@ def test_stages_are_compared_by_the_speakers_of_all_folds_with_the_seeds_average
     assert differences.compare(one, one, emotions=THREE)["p"] == 1
 
 
+def of_said(labels, said, speakers) -> pooled.Pool:
+    """Return the pool of one network that said this of as many clips."""
+    said, eye = np.array(said), np.eye(len(EMOTIONS), dtype=int)
+    own = Answers(tuple(map(str, range(len(said)))), speakers, np.array(labels), said, eye[said], said, eye[said])
+    return pooled.pool({(0, 0): own}, folds=1)
+
+
 def of_scores(one, other, score) -> float:
     """Return the difference of the scores of all clips together, the seeds averaged first."""
     return float(np.subtract(*(np.mean([score(pool.labels, own) for own in pool.answers]) for pool in (one, other))))
@@ -55,7 +62,7 @@ def test_the_pooled_difference_is_that_of_the_scores_and_whole_speakers_change_p
 
 
 def test_the_interval_of_the_pooled_difference_is_about_that_of_speakers_drawn_anew():
-    """A little wider: it takes the counts of clips as given, and Student's t for so few speakers; the middle is not the speakers' mean."""
+    """A little wider, by Student's t; its middle is not the speakers' mean. What all gain alike has no spread, whoever has more clips."""
     one, other = (pooled.pool({(0, fold): answers(shift, fold) for fold in range(10)}, folds=10) for shift in (0, 7))
     found = differences.compare(one, other, emotions=THREE)
     speakers, random, drawn = np.array(one.speakers), np.random.default_rng(3), []
@@ -66,16 +73,19 @@ def test_the_interval_of_the_pooled_difference_is_about_that_of_speakers_drawn_a
     low, high = np.percentile(drawn, (2.5, 97.5))
     assert 0.9 < (found["pooled"]["high"] - found["pooled"]["low"]) / (high - low) < 1.4
     assert found["pooled"]["difference"] != pytest.approx(found["difference"], abs=1e-4)
+    counts = (4, 12, 40)
+    labels, speakers = np.zeros(56, int), tuple(f"s:{place}" for place, count in enumerate(counts) for _ in range(count))
+    right = np.concatenate([np.arange(count) % 4 < 3 for count in counts])
+    half = np.concatenate([np.arange(count) % 4 < 2 for count in counts])
+    alike = differences.compare(*(of_said(labels, np.where(own, 0, 1), speakers) for own in (right, half)), emotions=THREE)["pooled"]
+    assert [alike[name] for name in ("difference", "low", "high")] == pytest.approx([0.25] * 3) and alike["p"] == 0.25
 
 
 def test_one_speaker_of_many_clips_weighs_as_many_and_every_source_of_a_mean_alike():
     """Nine clips right of one speaker, none of another's one: pooled +0.9, by speaker +0.5; beside a source of 0, half of each."""
-    eye = np.eye(len(EMOTIONS), dtype=int)
 
     def of(said, speakers):
-        said = np.array(said)
-        own = Answers(tuple(map(str, range(len(said)))), speakers, np.zeros(len(said), int), said, eye[said], said, eye[said])
-        return pooled.pool({(0, 0): own}, folds=1)
+        return of_said(np.zeros(len(said), int), said, speakers)
 
     many, four = ("a", *"b" * 9), ("c", "c", "d", "e")
     found = differences.compare(of([1] + [0] * 9, many), of([1] * 10, many), emotions=THREE)

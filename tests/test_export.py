@@ -160,7 +160,7 @@ def test_any_name_of_a_folder_is_served_and_titled(exported, tmp_path):
 
 def test_the_card_names_few_speakers_of_published_corpora_alone(exported, monkeypatch):
     """Of one's own corpora, and of sides that share speakers, it says how many."""
-    of, records = lineage.find(exported.parent / "run", "joint"), exported.parent / "records"
+    of, records, given = lineage.find(exported.parent / "run", "joint"), exported.parent / "records", provenance._manifest
     document = json.loads((exported / "1" / "assets" / "bundle.json").read_text())
     said = document["training"]["speakers"]
     assert said == provenance.speakers(of, records) and said.keys() == {"enterface/visual", "savee/audio"}
@@ -173,7 +173,7 @@ def test_the_card_names_few_speakers_of_published_corpora_alone(exported, monkey
         assert f"; test {len(on['test'])} ({', '.join(here['test'])})." in card.model_card(document)
         assert [here[side] if isinstance(here[side], int) else len(here[side]) for side in on] == [len(names) for names in on.values()]
     assert isinstance(said["savee/audio"]["train"], int)  # who speak in the validation clips, too
-    monkeypatch.setattr(provenance, "LOADERS", {"folder": None})
+    monkeypatch.setattr(provenance, "_manifest", lambda *place: given(*place) | {"kind": "folder"})  # with --name savee
     assert {n for own in provenance.speakers(of, records).values() for n in own.values()} <= {1, 2, 3, 4}
     counted = document | {"training": document["training"] | {"speakers": provenance.speakers(of, records)}}
     assert "(savee:" not in card.model_card(counted) and "Speakers of savee/audio: train " in card.model_card(counted)

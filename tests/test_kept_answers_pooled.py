@@ -84,7 +84,7 @@ def test_the_readme_compares_pooled_scores(beside):
         one = beside[name]["ua"]["pooled"]
         assert f"{signed(one)}, p = {one['p']:.2f}" in README_TEXT
     one = beside["RAVDESS"]
-    said = f"{signed(one['ua']['pooled'])}, p = {one['ua']['pooled']['p']:.3f}, {one['p_holm']:.2f} corrected for the seven"
+    said = f"{signed(one['ua']['pooled'])}, p = {one['ua']['pooled']['p']:.3f}, {one['p_holm']:.2f} corrected for the seven of"
     assert said in README_TEXT
     (begun,) = (compared(*question) for name, question in QUESTIONS.items() if "begun from faces" in name)
     own = begun["ua"]["pooled"]
