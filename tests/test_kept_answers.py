@@ -12,9 +12,11 @@ from kept_answers import (
     FIRST,
     LONGER,
     MEMBERS,
+    MIRRORED,
     README_TEXT,
     RESULTS,
     RESULTS_TEXT,
+    TOGETHER,
     TRANSFER,
     TWO,
     UPDATES,
@@ -70,11 +72,11 @@ def test_every_file_is_known_and_small():
         UPDATES.stem,
         *(path.stem for path in BY_SPEAKER),
         BY_OPENSMILE.stem,
-        "ablation-faces",
+        *("ablation-faces", "mirrored-faces", "together-faces"),
         *(f"averaged-{name}" for name in AVERAGED),
     ]
     assert sorted(path.name.partition(".")[0] for path in ANSWERS.iterdir()) == sorted([*ROWS, *others])
-    large = (TRANSFER, ANSWERS / "averaged-faces.csv", FACES)
+    large = (TRANSFER, ANSWERS / "averaged-faces.csv", FACES, MIRRORED, TOGETHER)
     assert all(path.stat().st_size < (1_200_000 if path in large else 200_000) for path in ANSWERS.iterdir())
 
 
