@@ -31,6 +31,8 @@ from kept_answers import (
 
 from kerasemo import answered, compare
 
+pytestmark = pytest.mark.usefixtures("answers_read_once")
+
 ROWS = {
     "emodb-seeds": ("| EMO-DB audio, 7 | each speaker in turn", ("ua", "wa")),
     "emodb-speaker-dependent": ("| EMO-DB audio, 7 (pool of rows, without pauses) | speakers shared", ("ua", "wa")),

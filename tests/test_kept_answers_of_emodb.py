@@ -1,5 +1,6 @@
 """The answers behind the rows and sections of EMO-DB, and of what is normalised by speaker: what is said of them is what they give."""
 
+import pytest
 from kept_answers import (
     ANSWERS,
     BEGUN,
@@ -21,6 +22,8 @@ from kept_answers import (
 )
 
 from kerasemo import answered, compare
+
+pytestmark = pytest.mark.usefixtures("answers_read_once")
 
 OPENSMILE = ANSWERS / "opensmile-emodb.csv"
 

@@ -21,6 +21,8 @@ from kept_answers import (
 
 from kerasemo import compare, intervals
 
+pytestmark = pytest.mark.usefixtures("answers_read_once")
+
 OPENSMILE, BY_OPENSMILE = ANSWERS / "opensmile-emodb.csv", BY_SPEAKER[1]
 BESIDE_OPENSMILE = {  # a row of the table -> our answers, the stage of these, and openSMILE's
     "EMO-DB, each speaker in turn, three seeds": (SEEDS, "seeds", OPENSMILE),

@@ -8,6 +8,8 @@ from kept_answers import MIRRORED, README_TEXT, RESULTS_TEXT, TOGETHER, shown, s
 
 from kerasemo import answered, compare, differences, intervals, metrics
 
+pytestmark = pytest.mark.usefixtures("answers_read_once")
+
 SINGLE = {"fer2013/visual": "single-faces", "ravdess/audio": "single-ravdess", "emodb/audio": "single-emodb"}
 """The network of each set alone, in the order of the tables."""
 SETS = {
@@ -71,6 +73,7 @@ def difference_line(one: dict) -> str:
     return f"| {OTHERS[one['stages'][1]]} | {SETS[one['source']]} | {' | '.join(cells)} |"
 
 
+@functools.cache
 def pairs_of_networks() -> list[float]:
     """Return what the contrastive loss adds to UA on FER-2013 in each of the six pairs of networks that begin alike."""
     kept = answered.read(TOGETHER)
