@@ -61,10 +61,9 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     domains = " and ".join({"visual": "faces", "audio": "voices"}[domain] for domain in document["domains"])
     members = training["network"].get("members", 1)
     who = "One network of kerasemo" if members == 1 else f"{members} networks of kerasemo, whose mean logits answer"
-    count = f"{training['parameters']:,}".replace(",", " ") if "parameters" in training else ""
-    size = f", {count} weights in all," if count else "," * (members > 1)
+    size = f"{training['parameters']:,} weights in all".replace(",", " ")
     read = " and ".join({"visual": "64x64x3 faces", "audio": "64x64x3 log-Mel segments"}[domain] for domain in document["domains"])
-    reads = f"{who}{size} read{'s' * (members == 1)} {read}."
+    reads = f"{who}, {size}, read{'s' * (members == 1)} {read}."
     yield f"Emotions from {domains}: {', '.join(document['labels'])}. {reads}"
     yield ""
     yield "## Training"
@@ -85,7 +84,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     if share := training["stages"][-1]["settings"].get("active_share"):
         yield f"Segments in which less than {share:.0%} of the frames are active are left out as pauses, unless a clip has no others."
         yield ""
-    for source, sides in training.get("speakers", {}).items():
+    for source, sides in training["speakers"].items():
         yield f"Speakers of {source}: {'; '.join(f'{side} {_who(there)}' for side, there in sides.items())}."
         yield ""
     yield "The hashes of all training and validation clips are in `training_clips.json`."

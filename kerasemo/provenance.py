@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasemo import data, lineage, runs, seen
+from kerasemo import data, lineage, runs, seen, splits
 from pipelines import records
-from pipelines.corpora import LOADERS
 from pipelines.spec import InputError
 
 SAID = ("clips", "ua", "wa", "macro_f1", "chance", "emotions", "confusion", "pair_auc", "deduplicated")
@@ -45,7 +44,7 @@ def records_folder(of: lineage.Lineage, given: Path | None) -> Path:
 
 def training_clips(of: lineage.Lineage, folder: Path) -> dict[str, list[str]]:
     """Return by what each clip of the train and validation sides of all stages is known again; see `seen.document`."""
-    sides = of.sides(folder, asked=of.trained_on, there=lineage.sources_in(folder))
+    sides = _sides(of, folder)
     rows: list[Mapping[str, Any]] = []
     for source in of.trained_on:
         ids = {id for side in ("train", "validation") for id in sides.ids[source][side]}
@@ -58,6 +57,10 @@ def is_synthetic(of: lineage.Lineage, folder: Path) -> bool:
     return any(_manifest(folder, source).get("synthetic", False) for source in of.trained_on)
 
 
+def _sides(of: lineage.Lineage, folder: Path) -> splits.Sides:
+    return of.sides(folder, asked=of.trained_on, there=lineage.sources_in(folder))
+
+
 def _manifest(folder: Path, source: str) -> dict[str, Any]:
     return records.read_manifest(data.set_folder(folder, source))
 
@@ -65,7 +68,7 @@ def _manifest(folder: Path, source: str) -> dict[str, Any]:
 def speakers(of: lineage.Lineage, folder: Path) -> dict[str, dict[str, list[str] | int]]:
     """Return of each source whose speakers are known those of each side of the last stage: how many, or, where few of a published corpus
     are on a side that they share with no other, their names (`emodb:03`)."""
-    sides = of.sides(folder, asked=of.trained_on, there=lineage.sources_in(folder))
+    sides = _sides(of, folder)
     found = {}
     for source in of.trained_on:
         manifest, corpus = _manifest(folder, source), source.partition("/")[0]
@@ -74,7 +77,7 @@ def speakers(of: lineage.Lineage, folder: Path) -> dict[str, dict[str, list[str]
         sides_of = Counter(name for names in on.values() for name in names)
         if "" in sides_of:
             continue
-        public = manifest.get("kind") == corpus and corpus in LOADERS.keys() - {"folder"}  # not of a folder that is named like one
+        public = manifest.get("kind") == corpus != "folder"  # not a folder that is named like one
         found[source] = {
             side: sorted(names) if public and len(names) <= FEW and all(sides_of[name] == 1 for name in names) else len(names)
             for side, names in on.items()

@@ -234,8 +234,10 @@ def compared(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             yield stages, one["source"], *[""] * 5, one["refused"]
             continue
         for name in ("ua", "wa"):
-            known = one[name]["speakers"]
-            for score, found in ((name.upper(), one[name]), (f"{name.upper()}, pooled", one[name]["pooled"]))[: 2 if known else 1]:
+            scores = {name.upper(): one[name]}
+            if one[name]["speakers"]:
+                scores[f"{name.upper()}, pooled"] = one[name]["pooled"]
+            for score, found in scores.items():
                 figures = (f"{100 * found['difference']:+.1f}", ends(found), f"{found['p']:.3g}", f"{found['p_holm']:.3g}")
                 yield stages, one["source"], score, *figures, found["method"]
 

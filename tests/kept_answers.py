@@ -39,8 +39,8 @@ def shown(found: dict) -> str:
     return f"({100 * found['low']:.1f} to {100 * found['high']:.1f})"
 
 
-def row_of(start: str) -> str:
-    (row,) = [line for line in README.splitlines() if line.startswith(start)]
+def row_of(start: str, text: str = README) -> str:
+    (row,) = [line for line in text.splitlines() if line.startswith(start)]
     return row
 
 

@@ -100,7 +100,7 @@ def test_what_the_test_speakers_own_statistics_add_is_what_the_answers_give():
 def test_what_opensmile_answers_of_ravdess_normalised_by_speaker_is_what_its_answers_give():
     (row,) = compare.compare([(BY_OPENSMILE, "")])["rows"]
     assert (row["n"], row["side"]) == (720, "test") and "transductive" in " ".join(row["stamps"])
-    (line,) = [line for line in RESULTS.splitlines() if line.startswith("| RAVDESS speech, actors 1 to 12, 8 | 6 folds of 2 actors | 1 |")]
+    line = row_of("| RAVDESS speech, actors 1 to 12, 8 | 6 folds of 2 actors | 1 |", RESULTS)
     assert line.endswith(f"| UA {scored(row)[0]} |") and f"openSMILE + SVM {100 * row['ua']:.1f}; EMO-DB" in README_TEXT
 
 
