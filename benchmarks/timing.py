@@ -24,7 +24,9 @@ def begin(parser: argparse.ArgumentParser, *, cores: int, packages: tuple[str, .
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", *packages))
     print(f"{platform.machine()}, {cores} of {os.cpu_count()} processors; Python {platform.python_version()}, {versions}")
-    print("$ python " + " ".join(sys.argv), flush=True)
+    module = sys.modules["__main__"].__spec__  # None where the script is run by its path
+    script = sys.argv[0] if module is None else f"-m {module.name}"
+    print("$ python " + " ".join([script, *sys.argv[1:]]), flush=True)
     return arguments
 
 

@@ -1,11 +1,9 @@
 """The model card: what an exported model is, what it was trained on, how well it does, and what it must not be used for."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kerasemo.config import read_experiment, shipped_experiments
-from kerasemo.settings import keyed
+from kerasemo.config import Network, Stage, read_experiment, shipped_experiments
 from pipelines.cli import printable
 
 SIGNATURES = {
@@ -138,9 +136,9 @@ def as_shipped(training: Mapping[str, Any]) -> bool:
     if training.get("experiment") not in shipped_experiments():
         return False
     shipped = read_experiment(training["experiment"])
-    made = [training["network"], *(stage["settings"] for stage in training["stages"])]
+    made = [Stage.from_json(stage["settings"]) for stage in training["stages"]]
     named = [stage for stage in shipped.stages if stage.name in {one["stage"] for one in training["stages"]}]
-    return made == json.loads(json.dumps([*map(keyed, (shipped.network, *named))]))
+    return (Network.from_json(training["network"]), made) == (shipped.network, named)
 
 
 def _types(inputs: Mapping[str, Any]) -> str:

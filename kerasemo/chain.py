@@ -14,7 +14,6 @@ from kerasemo import data, devices, runs, splits
 from kerasemo.assignment import Assignment
 from kerasemo.config import Experiment, Stage
 from kerasemo.holdings import Holdings, raise_all, side_of
-from kerasemo.settings import filled, keyed
 from kerasemo.training import Training
 from pipelines.spec import EMOTIONS, InputError, in_order
 
@@ -170,7 +169,7 @@ class Chain:
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{folder / 'stage.json'}: damaged ({error}); remove the folder or name another --run") from error
-        differences = list(runs.differences(filled(held["key"]), filled(self.key(stage))))
+        differences = list(runs.differences(held["key"], self.key(stage)))
         if differences:
             raise InputError(
                 f"{folder}: holds stage {stage.name!r} trained otherwise ({'; '.join(differences)}); ask for the same, "
@@ -219,8 +218,8 @@ class Chain:
         parent = self._parent(stage)
         sources = {source for own in self.lineage(stage) for source in own.sources}
         document = {
-            "stage": keyed(self._resolved(stage)),
-            "network": keyed(self._run.experiment.network),
+            "stage": dataclasses.asdict(self._resolved(stage)),
+            "network": dataclasses.asdict(self._run.experiment.network),
             "records": {source: self._held.manifests[source] for source in stage.sources},
             "sides": {source: self._sides.digests[source] for source in stage.sources},
             "emotions": {source: self._held.emotions[source] for source in stage.sources},
@@ -229,10 +228,9 @@ class Chain:
             "seed": self._run.seed,
             "parent": runs.digest(self.key(parent)) if parent else "",
         }
-        if document["fold"]:
-            document["drawn"] = self._drawn_seed(stage, document["fold"])  # so what was drawn as fold 0 is another
-        if self._run.keep_copies and any(self._sides.splits[source.partition("/")[0]].publisher for source in sources):
-            document["keep_copies"] = True
+        document["keep_copies"] = self._run.keep_copies and any(
+            self._sides.splits[source.partition("/")[0]].publisher for source in sources
+        )
         return json.loads(json.dumps(document))
 
     def _drawn_seed(self, stage: Stage, fold: int) -> int:

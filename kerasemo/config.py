@@ -71,7 +71,7 @@ def _experiment(name: str, document: Mapping[str, Any], settings: Sequence[str],
         if "stages" in document or not problems:
             problems.append("expected at least one [[stages]] table")
         return None
-    network, tables = dict(network), [dict(table) for table in tables]
+    network, tables = dict(network), extended(tables, problems)
     named = {table["name"]: table for table in tables if isinstance(table.get("name"), str)} | {"network": network}
     for setting in settings:
         try:
@@ -95,6 +95,33 @@ def _experiment(name: str, document: Mapping[str, Any], settings: Sequence[str],
                 allowed.check_batch(stage, problems)
     allowed.check_draws(stages, problems)
     return Experiment(name, shape, tuple(stages)) if not problems else None
+
+
+def extended(tables: Sequence[Mapping[str, Any]], problems: list[str]) -> list[dict[str, Any]]:
+    """Return the tables of stages, each with the settings of the stage that it names in `extends`, which stands before it.
+
+    A stage has every setting of that stage but its name; its own settings replace them. Of two tables, such as `augment`, the keys are
+    merged.
+
+    >>> usual = {"name": "usual", "epochs": 3, "augment": {"flip": 0.5, "shift": 0.1}}
+    >>> extended([usual, {"name": "no-flip", "extends": "usual", "augment": {"flip": 0.0}}], [])[1]
+    {'name': 'no-flip', 'epochs': 3, 'augment': {'flip': 0.0, 'shift': 0.1}}
+    """
+    by_name: dict[Any, dict[str, Any]] = {}
+    resolved = []
+    for table in tables:
+        own = {key: value for key, value in table.items() if key != "extends"}
+        base = table.get("extends", "")
+        if not isinstance(base, str) or (base and base not in by_name):
+            problems.append(f"stage {table.get('name')!r}: extends must name a stage that stands before it; received {base!r}")
+        else:
+            inherited = by_name.get(base, {})
+            both = {key for key, value in own.items() if isinstance(value, dict) and isinstance(inherited.get(key), dict)}
+            own = inherited | own | {key: inherited[key] | own[key] for key in both}
+        resolved.append(own)
+        if isinstance(own.get("name"), str):
+            by_name[own["name"]] = own
+    return resolved
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

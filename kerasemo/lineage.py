@@ -55,7 +55,7 @@ class Lineage:
                 "no test clip was trained on; name the records of the training"
             )
         held = held or Holdings(records_folder, sorted({*asked, *self.trained_on}))
-        split = {key: self.result[key] for key in ("protocol", "fold")} | {"keep_copies": self.result["key"].get("keep_copies", False)}
+        split = {key: self.result[key] for key in ("protocol", "fold")} | {"keep_copies": self.result["key"]["keep_copies"]}
         sides = held.sides(**split, trained_on=self.trained_on if foreign else None)
         for stage in self.stages:
             for source, digest in stage["key"]["sides"].items():

@@ -54,7 +54,7 @@ class Prediction:
             if self._columns is not None and (frames := round(self._begins / self._spec.hop_seconds)):
                 self._columns.add(np.full((frames, self._spec.mel_filters), 10 * np.log10(self._spec.power_floor), np.float32))
         starts = part["start_seconds"] + answers["starts"][0].astype(np.float64)
-        weights = answers["weights"][0] if "weights" in answers else np.ones(len(starts))  # bundles of before them leave no pauses out
+        weights = answers["weights"][0]
         self._segments += list(zip(starts.tolist(), answers["probabilities"][0], weights.tolist(), strict=True))
         if self._columns is not None:
             from pipelines import mels

@@ -81,10 +81,10 @@ def _with_labelled(work: Assignment, log: Callable[[str], None]) -> Assignment:
 
 def labelled_side(side: Side, key: Mapping[str, Any]) -> Side:
     """Return a training side with as many clips of each emotion as a stage's key has `labelled`; see `labelled_clips`."""
-    count = key["stage"].get("labelled", 0)
+    count = key["stage"]["labelled"]
     if not count:
         return side
-    seed = [key["seed"], key["fold"]] if key["stage"].get("labelled_by") == "fold" else key["seed"]
+    seed = [key["seed"], key["fold"]] if key["stage"]["labelled_by"] == "fold" else key["seed"]
     clip_of = side.source.clip_of[side.items]
     clips = np.unique(clip_of)
     return Side(

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from kerasemo import checkpoint
-from kerasemo.config import Network
+from kerasemo.config import Network, Stage
 from kerasemo.model import build_network
 from pipelines import records
 from pipelines.spec import InputError
@@ -25,11 +25,10 @@ from pipelines.spec import InputError
 
 def load_network(folder: Path, result: Mapping[str, Any]) -> keras.Model:
     """Return the network of a finished stage, with its weights, for inference."""
-    shape = {key: tuple(value) if isinstance(value, list) else value for key, value in result["key"]["network"].items()}
-    model = keras.Model(*build_network(Network(**shape), heads=max(1, len(heads_of(result["key"])))))
+    model = keras.Model(*build_network(Network.from_json(result["key"]["network"]), heads=max(1, len(heads_of(result["key"])))))
     tensors, _ = checkpoint.load(folder / "weights.safetensors")
     checkpoint.assign(model.weights, tensors, where=folder)
-    model.mirror = result["key"]["stage"].get("test_mirror", False)
+    model.mirror = Stage.from_json(result["key"]["stage"]).test_mirror
     return model
 
 
@@ -100,6 +99,6 @@ def differences(held: Any, asked: Any, name: str = "") -> Iterator[str]:
             yield from differences(held.get(key), asked.get(key), f"{name}.{key}" if name else key)
     elif held != asked:
         kind, _, source = name.partition(".")
-        others = {"records": f"other records of {source}", "sides": f"another split of {source}", "drawn": "other random draws"}
+        others = {"records": f"other records of {source}", "sides": f"another split of {source}"}
         others["parent"] = "the stage it starts from"
         yield others.get(kind, f"{name}: {held!r} there, {asked!r} asked")

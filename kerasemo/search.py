@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from kerasemo import chain, runs, space
 from kerasemo.config import read_experiment
-from kerasemo.settings import Experiment, Stage, keyed
+from kerasemo.settings import Experiment, Stage
 from pipelines import records
 from pipelines.cli import printable
 from pipelines.spec import InputError
@@ -66,8 +66,8 @@ class Search:
             "search": self.kind,
             **{name: getattr(self.run, name) for name in ("seed", "protocol", "fold")},
             "space": {entry.name: entry.choices or (entry.low, entry.high) for entry in self.entries},
-            "stage": keyed(self.stage),
-            "network": keyed(self.run.experiment.network),
+            "stage": dataclasses.asdict(self.stage),
+            "network": dataclasses.asdict(self.run.experiment.network),
             "keras-tuner": importlib.metadata.version("keras-tuner"),
         }
         key = json.loads(json.dumps(key))

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from pipelines.spec import InputError
 
@@ -32,6 +32,15 @@ class Network:
     """Networks of this shape that answer together, each with weights and a cross-entropy of its own: a deep ensemble
     (Lakshminarayanan et al. 2017), but of one order of examples, and of the mean of logits where theirs is of probabilities. A
     contrastive loss is of their embeddings together, and `clip_norm` of all gradients. Weights, memory and time grow with them."""
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Return the settings that `dataclasses.asdict` and JSON made a document of; what it lacks has its default.
+
+        >>> Network.from_json({"widths": [8, 16], "groups": 4})
+        Network(widths=(8, 16), convolutions=2, blocks='plain', squeeze=0, pool='average', groups=4, embedding=256, dropout=0.3, members=1)
+        """
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in document.items()})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,32 +159,15 @@ class Stage:
     heads: str = "masked"
     """`masked`: one head, and a mask of its logits for each corpus; `corpus`: a head for each source of a joint stage."""
 
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Return the settings that `dataclasses.asdict` and JSON made a document of; what it lacks has its default.
 
-KEYED = {"stage": Stage, "network": Network}
-"""What stands under which name in a stage's key."""
-
-LATER = ("test_mirror", "drawn_as", "labelled_by", "members")
-"""Settings of a stage or a network that came after runs were made: left out of keys at their default, so that those runs stay theirs."""
-
-
-def filled(key: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a stage's key with what `keyed` leaves out of its settings, to tell in what two keys differ.
-
-    >>> filled({"stage": {"epochs": 3}, "network": {}, "fold": 1})["network"]
-    {'members': 1}
-    """
-    parts = {name: {field.name: field.default for field in dataclasses.fields(of) if field.name in LATER} for name, of in KEYED.items()}
-    return {**key, **{name: usual | key.get(name, {}) for name, usual in parts.items()}}
-
-
-def keyed(settings: Stage | Network) -> dict[str, Any]:
-    """Return the settings of a stage or a network as a key has them.
-
-    >>> "test_mirror" in keyed(Stage("a", "supervised", ("x/visual",))), keyed(Stage("a", "supervised", ("x/visual",)))["epochs"]
-    (False, 20)
-    """
-    usual = {field.name: field.default for field in dataclasses.fields(settings)}
-    return {key: value for key, value in dataclasses.asdict(settings).items() if key not in LATER or value != usual[key]}
+        >>> Stage.from_json({"name": "a", "kind": "supervised", "sources": ["x/audio"], "augment": {"flip": 0.5}}).augment.flip
+        0.5
+        """
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
+        return cls(**values | {"augment": Augment(**document.get("augment", {}))})
 
 
 @dataclasses.dataclass(frozen=True)

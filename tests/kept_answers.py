@@ -7,7 +7,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 README_TEXT, RESULTS_TEXT = (" ".join(text.split()) for text in (README, RESULTS))
 """Wherever their lines end."""
-ANSWERS = ROOT / "benchmarks" / "answers"
+ANSWERS = ROOT / "research" / "predictions"
 
 SEEDS, FIRST = (ANSWERS / f"{name}.csv" for name in ("emodb-seeds", "emodb"))
 """Of `emodb` with seeds 0 to 2, and with seed 0 alone, to test clips."""

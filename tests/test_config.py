@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 from experiment_files import JOINT, STAGE, experiment
+from synthetic_sets import write_experiment
 
 from kerasemo import config
 from pipelines.spec import InputError
@@ -46,82 +47,30 @@ def test_the_chains_that_are_shipped(name, stages):
 def test_every_file_that_is_shipped_is_an_experiment():
     """Each reads without a word against it."""
     names = config.shipped_experiments()
-    first = ["ablation-faces", "ablation-voices", "emodb", "emodb-transfer", "fer2013"]
-    assert names == [*first, "open", "paper", "ravdess", "sample", "together", "together-faces", "transfer"]
+    assert names == ["emodb", "emodb-transfer", "fer2013", "open", "paper", "ravdess", "sample"]
     assert [config.read_experiment(name).name for name in names] == names
 
 
-def test_arms_that_are_compared_are_tuned_and_updated_alike():
-    """The arms of a number of labelled clips differ in what they start from; those of `together` and
-    `together-faces` in sources, kind, weight and what their domain takes; one from scratch is otherwise the stage of its name."""
-    transfer = config.read_experiment("transfer")
-    for count in (2, 5, 10, 20, "all"):
-        arms = [transfer.stage(f"{arm}-{count}") for arm in ("scratch", "faces", "speech", "both")]
-        assert len({dataclasses.replace(arm, name="", start_from="") for arm in arms}) == 1
-        assert [arm.start_from for arm in arms] == ["", "faces", "speech", "faces-speech"]
-        assert arms[0].labelled == (0 if count == "all" else count)
-    for name in ("paper", "open"):
-        shipped = config.read_experiment(name)
-        for arm in (stage for stage in shipped.stages if stage.name.endswith("-scratch")):
-            other = shipped.stage(arm.name.removesuffix("-scratch"))
-            assert dataclasses.replace(arm, name=other.name, start_from=other.start_from) == other
-    for name, chain in (("together", ["first-ravdess"]), ("together-faces", ["first-faces", "then-ravdess"])):
-        together = config.read_experiment(name)
-        updates = {stage.name: stage.epochs * stage.steps for stage in together.stages}
-        singles = [updates[arm] for arm in updates if arm.startswith("single-")]
-        assert {sum(updates[arm] for arm in (*chain, "then-emodb")), updates["pooled"], *singles} == {updates["joint"]}
-        assert dataclasses.replace(together.stage("pooled"), name="joint", contrastive_weight=1.0, drawn_as="") == together.stage("joint")
-        for arm in together.stages:
-            for key in ("batch", "learning_rate", "weight_decay", "label_smoothing", "balance", "warmup", "ema"):
-                assert getattr(arm, key) == getattr(together.stage("joint"), key)
-            taken = {key: value for key, value in dataclasses.asdict(arm.augment).items() if value}
-            assert taken and taken.items() <= dataclasses.asdict(together.stage("joint").augment).items()
-            voices = any(source.endswith("/audio") for source in arm.sources)
-            expected = (0.4, 8) if voices else (0.0, 0)
-            assert (arm.active_share, arm.train_hop_frames) == expected and (arm.augment.time_mask > 0) == voices
+SUPERVISED = {"kind": "supervised", "sources": ["a/visual"], "batch": 8}
 
 
-def test_what_comes_before_is_all_that_emodb_transfer_has_otherwise():
-    before, alone = config.read_experiment("emodb-transfer"), config.read_experiment("emodb")
-    faces, speech, both = before.stages
-    assert before.network == alone.network
-    assert dataclasses.replace(both, name="speech", start_from="") == alone.stage("speech")
-    transfer = config.read_experiment("transfer")
-    assert faces == transfer.stage("faces") and speech == transfer.stage("faces-speech")
-    assert (both.start_from, speech.start_from) == ("faces-speech", "faces")
+def test_a_stage_extends_one_before_it(tmp_path):
+    """All settings but the name are taken over; tables of changes are merged, other values replaced; --set changes one stage alone."""
+    usual = {**SUPERVISED, "epochs": 3, "augment": {"flip": 0.5, "shift": 0.1}}
+    arm = {"extends": "usual", "epochs": 4, "augment": {"flip": 0.0}}
+    path = write_experiment(tmp_path / "arms.toml", usual=usual, arm=arm, other={"extends": "arm", "augment": False})
+    found = config.read_experiment(str(path), ["usual.batch=4"])
+    first, second, third = found.stages
+    assert (first.batch, first.epochs) == (4, 3)
+    assert second == dataclasses.replace(first, name="arm", epochs=4, batch=8, augment=config.Augment(shift=0.1))
+    assert third == dataclasses.replace(second, name="other", augment=config.Augment())
 
 
-PARTS = {
-    "no-flip": ("flip",),
-    "no-moves": ("shift", "scale", "rotation_degrees"),
-    "no-light": ("brightness", "contrast"),
-    "no-erasing": ("erasing",),
-    "no-changes": ("flip", "shift", "scale", "rotation_degrees", "brightness", "contrast", "erasing"),
-    "no-smoothing": ("label_smoothing",),
-    "no-ema": ("ema",),
-    "constant-rate": ("schedule",),
-    "balanced": ("balance",),
-    "mixup": ("mixup",),
-}
-"""What each arm of an ablation has otherwise than the first."""
-
-
-@pytest.mark.parametrize(("name", "row", "arms"), [("ablation-faces", "fer2013", 11), ("ablation-voices", "emodb", 3)])
-def test_each_arm_of_an_ablation_has_one_part_of_the_recipe_otherwise(name, row, arms):
-    usual, *others = config.read_experiment(name).stages
-    assert (usual.name, len(others)) == ("usual", arms - 1)
-    for arm in others:
-        changed = {key for key, value in flat(arm).items() if value != flat(usual)[key]}
-        assert changed == {"name", "drawn_as", *PARTS[arm.name]} and arm.drawn_as == "usual"
-    (of_row,) = config.read_experiment(row).stages
-    size = {"name", "epochs", "steps", "batch", "learning_rate", "ema", "active_share", "test_mirror"}
-    assert {key for key, value in flat(of_row).items() if value != flat(usual)[key]} <= size
-
-
-def flat(stage) -> dict:
-    """Return the settings of a stage, those of its changes among them."""
-    settings = dataclasses.asdict(stage)
-    return settings.pop("augment") | settings
+@pytest.mark.parametrize("base", ["none", "arm", "late", 3])
+def test_a_stage_extends_nothing_else(tmp_path, base):
+    path = write_experiment(tmp_path / "arms.toml", usual=SUPERVISED, arm={**SUPERVISED, "extends": base}, late=SUPERVISED)
+    with pytest.raises(InputError, match=f"stage 'arm': extends must name a stage that stands before it; received {base!r}"):
+        config.read_experiment(str(path))
 
 
 def test_every_field_can_be_set(tmp_path):

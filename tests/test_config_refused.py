@@ -201,7 +201,7 @@ def test_a_value_of_another_type_makes_no_second_problem(tmp_path):
 def test_an_experiment_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(
         InputError,
-        match="no experiment 'papre'; expected ablation-faces, .*, fer2013, open, .* or the path of a .toml file",
+        match="no experiment 'papre'; expected emodb, .*, fer2013, open, .* or the path of a .toml file",
     ):
         config.read_experiment("papre")
     with pytest.raises(InputError, match=r"none.toml: cannot be read as an experiment file \(.*No such file"):

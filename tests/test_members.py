@@ -12,9 +12,8 @@ from synthetic_sets import write_experiment, write_set
 from test_model import TINY, network, some_inputs
 from test_stages import a_batch, a_model, oracle, some_sources
 
-from kerasemo import checkpoint, data, evaluate, export, lineage, model, settings, stages, train, transfer
+from kerasemo import checkpoint, data, evaluate, export, lineage, model, stages, train, transfer
 from kerasemo.bundle import Bundle
-from kerasemo.config import Network
 from kerasemo.holdings import side_of
 from pipelines.spec import EMOTIONS, InputError
 
@@ -41,7 +40,7 @@ def test_the_answer_is_the_mean_of_the_members_logits(shape):
 
 
 def test_one_member_is_the_network_as_it_was():
-    """By the paths of its weights and its key: runs and weights from before there were members stay what they are."""
+    """By the paths of its weights."""
     one, three = several(1), several(3)
     assert {weight.path for weight in one.weights} == {
         *("normalization/mean", "normalization/scale", "normalization/fitted", "stage1_conv1/kernel", "stage1_conv1_norm/gamma"),
@@ -49,7 +48,6 @@ def test_one_member_is_the_network_as_it_was():
     }
     assert set(one(some_inputs(np.random.default_rng(0)))) == {"embedding", "logits"}
     assert set(checkpoint.arrays(one.weights)) < set(checkpoint.arrays(three.weights))
-    assert "members" not in settings.keyed(Network()) and settings.keyed(Network(members=2))["members"] == 2
     assert [net.get_layer("dropout").stream for net in (one, three)] == [0, 0]
 
 

@@ -8,7 +8,6 @@ import tensorflow as tf
 from kerasemo import config, portable, scores
 from kerasemo.model import build_network
 from kerasemo.served import Served
-from kerasemo.settings import keyed
 from pipelines.spec import DOMAINS, EMOTIONS
 
 NETWORK = config.Network(widths=(8, 16), convolutions=1, groups=4, embedding=16)
@@ -65,10 +64,3 @@ def test_other_formats_get_it_without_what_they_do_not_have(network, faces):
     graph = tf.function(given).get_concrete_function(tf.TensorSpec([None, 64, 64, 3], tf.uint8))
     assert not {operation.type for operation in graph.graph.get_operations()} & {"ReverseV2", "If", "StatelessIf"}
     np.testing.assert_allclose(graph(tf.constant(faces))["probabilities"], tf.nn.softmax(expected), atol=1e-5)
-
-
-def test_runs_of_before_the_setting_stay_what_they_are():
-    """At its default it is not in the key; asked for, it is."""
-    stage = config.Stage("a", "supervised", ("x/visual",))
-    assert "test_mirror" not in keyed(stage) and "epochs" in keyed(stage)
-    assert keyed(config.Stage("a", "supervised", ("x/visual",), test_mirror=True))["test_mirror"] is True

@@ -10,7 +10,7 @@ from kerasemo import bundle, card, presets, seen
 from kerasemo.bundle import Bundle
 from kerasemo.config import read_experiment
 from kerasemo.scores import predictor
-from kerasemo.settings import keyed
+from kerasemo.settings import Network, Stage
 from pipelines.spec import EMOTIONS, Spec
 
 NAME = "emodb-speech"
@@ -54,8 +54,8 @@ def test_its_settings_are_those_of_the_experiment_that_its_card_names():
     model = Bundle.load(NAME)
     training = model.document["training"]
     experiment = read_experiment(training["experiment"])
-    settings, network = keyed(experiment.stage(training["stage"])), keyed(experiment.network)
-    assert [training["stages"][0]["settings"], training["network"]] == json.loads(json.dumps([settings, network]))
+    assert Stage.from_json(training["stages"][0]["settings"]) == experiment.stage(training["stage"])
+    assert Network.from_json(training["network"]) == experiment.network
     words = "--stage speech --experiment emodb --protocol speaker-independent --fold 0 --seed 0"
     assert f"python -m kerasemo.train {words} --records" in model.card
     assert "CC0-1.0" in model.card and "fear" in model.card and "portray" in model.card

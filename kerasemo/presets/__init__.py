@@ -23,13 +23,12 @@ def from_preset(name: str | Path) -> Any:
 
     from kerasemo import checkpoint
     from kerasemo.bundle import Bundle
-    from kerasemo.config import Network
+    from kerasemo.config import Network, Stage
     from kerasemo.model import build_network
 
     bundle = Bundle.load(name)
-    shape = {key: tuple(value) if isinstance(value, list) else value for key, value in bundle.document["training"]["network"].items()}
-    model = keras.Model(*build_network(Network(**shape)))
+    training = bundle.document["training"]
+    model = keras.Model(*build_network(Network.from_json(training["network"])))
     checkpoint.assign(model.weights, bundle.weights(), where=bundle.folder)
-    stages = bundle.document["training"].get("stages", [])
-    model.mirror = any(stage["settings"].get("test_mirror", False) for stage in stages[-1:])
+    model.mirror = any(Stage.from_json(stage["settings"]).test_mirror for stage in training.get("stages", [])[-1:])
     return model

@@ -1,6 +1,6 @@
 """Scores what many would pick instead of this project: openSMILE's ComParE-2016 functionals and a linear SVM, on the very same folds.
 
-    python benchmarks/opensmile_svm.py --records DIR [--out DIR] [--tables SOURCE:PROTOCOL ...] [--refit] [--json]
+    python -m research.opensmile_svm --records DIR [--out DIR] [--tables SOURCE:PROTOCOL ...] [--refit] [--json]
 
 Of sets that keep the waveform (`pipelines.build --waveform`) 6 373 functionals a clip are taken once and kept below `--out`. Of every
 fold the training side is standardised and fitted, balanced by class; C has the best UA on the validation side, which `--refit` then
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import timing
+from benchmarks import timing
 
 OURS = ["opensmile"] if importlib.util.find_spec("opensmile") else []  # without it what is kept is scored
 TABLES = ["emodb/audio:speaker-independent", "emodb/audio:speaker-dependent", "ravdess/audio:speaker-independent"]
