@@ -42,13 +42,27 @@ def write(folder: Path, faces, labels) -> None:
     from pipelines.corpora.clip import Clip
     from pipelines.spec import EMOTIONS, Spec
 
-    options = {"corpus": "bench", "domain": "visual", "kind": "bench", "spec": dataclasses.asdict(Spec())}
+    options = {
+        "corpus": "bench",
+        "domain": "visual",
+        "kind": "bench",
+        "spec": dataclasses.asdict(Spec()),
+    }
     named = [(f"{n:07d}", EMOTIONS[label]) for n, label in enumerate(labels[::PER_CLIP])]
-    clips = [Clip(f"{n}.avi", Path("."), "bench", "visual", "b:1", emotion, f"b:{n}") for n, emotion in named]
-    writer = sets.SetWriter(folder / "bench" / "visual", clips=clips, options=options, clips_per_shard=256)
+    clips = [
+        Clip(f"{n}.avi", Path("."), "bench", "visual", "b:1", emotion, f"b:{n}")
+        for n, emotion in named
+    ]
+    writer = sets.SetWriter(
+        folder / "bench" / "visual", clips=clips, options=options, clips_per_shard=256
+    )
     writer.resume(lambda clip: clip.id)
     for clip, crops in zip(clips, faces.reshape(-1, PER_CLIP, *SHAPE), strict=True):
-        writer.add(clip, [records.serialise(clip, faces=crops)], {"sha256": clip.id, "seconds": 1.0, "items": PER_CLIP})
+        writer.add(
+            clip,
+            [records.serialise(clip, faces=crops)],
+            {"sha256": clip.id, "seconds": 1.0, "items": PER_CLIP},
+        )
     writer.finish({})
     np.save(folder / "faces.npy", faces)
     (folder / "files").mkdir()
@@ -57,7 +71,9 @@ def write(folder: Path, faces, labels) -> None:
     if importlib.util.find_spec("array_record"):
         from array_record.python.array_record_module import ArrayRecordWriter
 
-        record_writer = ArrayRecordWriter(str(folder / "faces.array_record"), "group_size:1,uncompressed")
+        record_writer = ArrayRecordWriter(
+            str(folder / "faces.array_record"), "group_size:1,uncompressed"
+        )
         for face, label in zip(faces, labels, strict=True):
             record_writer.write(bytes([label]) + face.tobytes())
         record_writer.close()
@@ -78,29 +94,51 @@ def sides_of(folder: Path, labels) -> dict[str, Callable]:
         return functools.partial(iter, data.batches([source], plan, epochs=epochs)[0])
 
     def limit(epochs: int):
-        faces, out, random = np.load(folder / "faces.npy", mmap_mode="r"), np.empty((BATCH, *SHAPE), np.uint8), np.random.default_rng(0)
+        faces, out, random = (
+            np.load(folder / "faces.npy", mmap_mode="r"),
+            np.empty((BATCH, *SHAPE), np.uint8),
+            np.random.default_rng(0),
+        )
         whole = len(faces) // BATCH * BATCH
-        drawn = (item for _ in itertools.count() for item in random.permutation(len(faces))[:whole].reshape(-1, BATCH))
-        gathered = ((np.take(faces, item, axis=0, out=out, mode="clip"), labels[item]) for item in drawn)
+        drawn = (
+            item
+            for _ in itertools.count()
+            for item in random.permutation(len(faces))[:whole].reshape(-1, BATCH)
+        )
+        gathered = (
+            (np.take(faces, item, axis=0, out=out, mode="clip"), labels[item]) for item in drawn
+        )
         return lambda: itertools.islice(gathered, epochs * whole // BATCH)
 
     def one_by_one(epochs: int):
         def faces_and_labels(serialised):
             record = records.parse(serialised, domain="visual")
-            label = tf.argmax(tf.cast(tf.constant(EMOTIONS) == record["emotion"], tf.int32), output_type=tf.int32)
+            label = tf.argmax(
+                tf.cast(tf.constant(EMOTIONS) == record["emotion"], tf.int32), output_type=tf.int32
+            )
             return record["inputs"], tf.repeat(label, tf.shape(record["inputs"])[0])
 
         files = sorted(str(path) for path in (folder / "bench" / "visual").glob("*.tfrecord"))
-        dataset = tf.data.TFRecordDataset(files).map(faces_and_labels, num_parallel_calls=tf.data.AUTOTUNE)
+        dataset = tf.data.TFRecordDataset(files).map(
+            faces_and_labels, num_parallel_calls=tf.data.AUTOTUNE
+        )
         dataset = dataset.unbatch().shuffle(4096).batch(BATCH, drop_remainder=True)
         return functools.partial(iter, dataset.repeat(epochs).prefetch(tf.data.AUTOTUNE))
 
     def loader(workers: int, epochs: int):
         import torch
 
-        words = {"num_workers": workers, "multiprocessing_context": "spawn", "persistent_workers": True} if workers else {}
-        files = FaceFiles((folder / "files" / f"{number}.npy", label) for number, label in enumerate(labels))
-        made = torch.utils.data.DataLoader(files, batch_size=BATCH, shuffle=True, drop_last=True, **words)
+        words = (
+            {"num_workers": workers, "multiprocessing_context": "spawn", "persistent_workers": True}
+            if workers
+            else {}
+        )
+        files = FaceFiles(
+            (folder / "files" / f"{number}.npy", label) for number, label in enumerate(labels)
+        )
+        made = torch.utils.data.DataLoader(
+            files, batch_size=BATCH, shuffle=True, drop_last=True, **words
+        )
         return lambda: itertools.chain.from_iterable(itertools.repeat(made, epochs))
 
     def array_record(epochs: int):
@@ -111,12 +149,24 @@ def sides_of(folder: Path, labels) -> dict[str, Callable]:
             grain.MapDataset.source(source)
             .seed(0)
             .shuffle()
-            .map(lambda record: (np.frombuffer(record, np.uint8, offset=1).reshape(SHAPE), np.int32(record[0])))
+            .map(
+                lambda record: (
+                    np.frombuffer(record, np.uint8, offset=1).reshape(SHAPE),
+                    np.int32(record[0]),
+                )
+            )
         )
         return lambda: parsed.batch(BATCH, drop_remainder=True).repeat(epochs).to_iter_dataset()
 
-    sides = {"kerasemo.data.batches": ours, "limit: gather from a memmap": limit, "tf.data, one by one": one_by_one}
-    rivals = {f"DataLoader over .npy, {workers} workers": ("torch", functools.partial(loader, workers)) for workers in (0, 2)}
+    sides = {
+        "kerasemo.data.batches": ours,
+        "limit: gather from a memmap": limit,
+        "tf.data, one by one": one_by_one,
+    }
+    rivals = {
+        f"DataLoader over .npy, {workers} workers": ("torch", functools.partial(loader, workers))
+        for workers in (0, 2)
+    }
     for name, (package, side) in {**rivals, "ArrayRecord, Grain": ("grain", array_record)}.items():
         if importlib.util.find_spec(package):
             sides[name] = side
@@ -132,16 +182,32 @@ def main() -> int:
     import numpy as np
 
     random, steps = np.random.default_rng(0), arguments.faces // BATCH
-    labels = np.repeat(random.integers(0, 6, arguments.faces // PER_CLIP), PER_CLIP).astype(np.int32)
+    labels = np.repeat(random.integers(0, 6, arguments.faces // PER_CLIP), PER_CLIP).astype(
+        np.int32
+    )
     with tempfile.TemporaryDirectory() as name:
         write(Path(name), random.integers(0, 256, (len(labels), *SHAPE), np.uint8), labels)
         sides = sides_of(Path(name), labels)
         opened = {side: opens(EPOCHS) for side, opens in sides.items()}
-        warm = {side: lambda batches=batches: collections.deque(batches(), maxlen=0) for side, batches in opened.items()}
-        cold = {side: lambda opens=opens: collections.deque(opens(1)(), maxlen=0) for side, opens in sides.items()}
-        for title, turns, epochs in (("warm", warm, EPOCHS), ("cold, the page cache warm", cold, 1)):
+        warm = {
+            side: lambda batches=batches: collections.deque(batches(), maxlen=0)
+            for side, batches in opened.items()
+        }
+        cold = {
+            side: lambda opens=opens: collections.deque(opens(1)(), maxlen=0)
+            for side, opens in sides.items()
+        }
+        for title, turns, epochs in (
+            ("warm", warm, EPOCHS),
+            ("cold, the page cache warm", cold, 1),
+        ):
             taken = timing.seconds_in_turns(turns, arguments.rounds)
-            timing.report(f"batches of {BATCH} uint8 faces, labels, {title}", taken, amount=epochs * steps * BATCH, unit="faces/s")
+            timing.report(
+                f"batches of {BATCH} uint8 faces, labels, {title}",
+                taken,
+                amount=epochs * steps * BATCH,
+                unit="faces/s",
+            )
     return 0
 
 

@@ -26,7 +26,10 @@ def peak_bytes(words: list[str]) -> tuple[int, float]:
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None:
             try:
-                family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+                family = [
+                    psutil.Process(process.pid),
+                    *psutil.Process(process.pid).children(recursive=True),
+                ]
                 peak = max(peak, sum(member.memory_info().rss for member in family))
             except psutil.NoSuchProcess:
                 pass
@@ -52,7 +55,9 @@ def film_1080p(path: Path) -> Path:
                 target.mux(packet)
             elif packet.stream.type == "video":
                 for frame in packet.decode():
-                    large = av.VideoFrame.from_ndarray(frame.reformat(1920, 1080).to_ndarray(), format="yuv420p")
+                    large = av.VideoFrame.from_ndarray(
+                        frame.reformat(1920, 1080).to_ndarray(), format="yuv420p"
+                    )
                     target.mux(video.encode(large))
         target.mux(video.encode(None))
     return path
@@ -60,8 +65,16 @@ def film_1080p(path: Path) -> Path:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--hours", type=float, default=2.0, help="length of the video (default: %(default)s)")
-    parser.add_argument("--clips", type=int, nargs="*", default=[1000, 8000], help="sizes of the corpora (default: 1000 8000)")
+    parser.add_argument(
+        "--hours", type=float, default=2.0, help="length of the video (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--clips",
+        type=int,
+        nargs="*",
+        default=[1000, 8000],
+        help="sizes of the corpora (default: 1000 8000)",
+    )
     timing.begin(parser, cores=2, packages=("tensorflow", "opencv-python-headless", "av"))
     arguments = parser.parse_args()
     from clips import enterface_names, remux, write_film
@@ -72,7 +85,14 @@ def main() -> int:
         long = folder / "long/anger/long.mp4"
         long.parent.mkdir(parents=True)
         remux(long, film_1080p(folder / "film.mp4"), seconds=3600 * arguments.hours)
-        words = [*command, str(folder / "out"), "--corpus", "folder", "--media", str(folder / "long")]
+        words = [
+            *command,
+            str(folder / "out"),
+            "--corpus",
+            "folder",
+            "--media",
+            str(folder / "long"),
+        ]
         for more in ([], ["--waveform"]):
             peak, seconds = peak_bytes([*words, *more])
             print(
@@ -86,11 +106,25 @@ def main() -> int:
             for name in itertools.islice(enterface_names(), count):
                 (media / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(film, media / name)
-            peaks[count], seconds = peak_bytes([*command, str(folder / f"out{count}"), "--corpus", "enterface", "--media", str(media)])
-            print(f"corpus of {count} clips: peak {peaks[count] / 2**30:.2f} GiB, {seconds:.0f} s", flush=True)
+            peaks[count], seconds = peak_bytes(
+                [
+                    *command,
+                    str(folder / f"out{count}"),
+                    "--corpus",
+                    "enterface",
+                    "--media",
+                    str(media),
+                ]
+            )
+            print(
+                f"corpus of {count} clips: peak {peaks[count] / 2**30:.2f} GiB, {seconds:.0f} s",
+                flush=True,
+            )
         for fewer, more in itertools.pairwise(arguments.clips):
             growth = (peaks[more] - peaks[fewer]) / (more - fewer)
-            print(f"{more} clips / {fewer} clips: {peaks[more] / peaks[fewer]:.2f} (from {fewer} on {growth / 1024:.1f} KiB a clip)")
+            print(
+                f"{more} clips / {fewer} clips: {peaks[more] / peaks[fewer]:.2f} (from {fewer} on {growth / 1024:.1f} KiB a clip)"
+            )
     return 0
 
 

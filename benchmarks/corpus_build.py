@@ -18,10 +18,21 @@ import timing
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=96, help="clips that both sides build (default: %(default)s)")
-    parser.add_argument("--whole", type=int, default=1293, help="clips of the one large build (default: %(default)s; 0: none)")
-    parser.add_argument("--seconds", type=float, default=3.06, help="length of a clip (default: %(default)s)")
-    arguments = timing.begin(parser, cores=2, packages=("tensorflow", "opencv-python-headless", "av"))
+    parser.add_argument(
+        "--clips", type=int, default=96, help="clips that both sides build (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--whole",
+        type=int,
+        default=1293,
+        help="clips of the one large build (default: %(default)s; 0: none)",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=3.06, help="length of a clip (default: %(default)s)"
+    )
+    arguments = timing.begin(
+        parser, cores=2, packages=("tensorflow", "opencv-python-headless", "av")
+    )
     from clips import write_enterface
 
     from pipelines.building import Options, build
@@ -32,19 +43,35 @@ def main() -> int:
         numbers = itertools.count()
 
         def built(media: Path, workers: int) -> None:
-            result = build(Options("enterface", media, Path(folder) / f"out{next(numbers)}", workers=workers))
-            assert all(report["written"] == report["found"] for report in result["domains"].values())
+            result = build(
+                Options("enterface", media, Path(folder) / f"out{next(numbers)}", workers=workers)
+            )
+            assert all(
+                report["written"] == report["found"] for report in result["domains"].values()
+            )
 
-        media = write_enterface(Path(folder) / "media", clips=arguments.clips, films=min(12, arguments.clips), seconds=arguments.seconds)
-        sides = {f"{workers} worker{'s' * (workers > 1)}": lambda workers=workers: built(media, workers) for workers in (2, 1)}
+        media = write_enterface(
+            Path(folder) / "media",
+            clips=arguments.clips,
+            films=min(12, arguments.clips),
+            seconds=arguments.seconds,
+        )
+        sides = {
+            f"{workers} worker{'s' * (workers > 1)}": lambda workers=workers: built(media, workers)
+            for workers in (2, 1)
+        }
         taken = timing.seconds_in_turns(sides, arguments.rounds)
         timing.report("corpus -> faces and log-Mels", taken, amount=arguments.clips, unit="clips/s")
         if arguments.whole:
-            media = write_enterface(Path(folder) / "whole", clips=arguments.whole, seconds=arguments.seconds)
+            media = write_enterface(
+                Path(folder) / "whole", clips=arguments.whole, seconds=arguments.seconds
+            )
             began = time.perf_counter()
             built(media, 2)
             hours = arguments.whole * arguments.seconds / 3600
-            print(f"{arguments.whole} clips, {hours:.2f} h: {time.perf_counter() - began:.0f} s with 2 workers")
+            print(
+                f"{arguments.whole} clips, {hours:.2f} h: {time.perf_counter() - began:.0f} s with 2 workers"
+            )
     return 0
 
 

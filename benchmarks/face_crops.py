@@ -14,7 +14,11 @@ from pathlib import Path
 
 import timing
 
-CORPORA = {"CREMA-D": "crema-d/VideoFlash/*.flv", "GRID": "grid/*.mpg", "RAVDESS": "ravdess/Actor_01/*.mp4"}
+CORPORA = {
+    "CREMA-D": "crema-d/VideoFlash/*.flv",
+    "GRID": "grid/*.mpg",
+    "RAVDESS": "ravdess/Actor_01/*.mp4",
+}
 EVERY = 10**9
 SIDE = 64
 
@@ -23,7 +27,9 @@ def synthesised(folder: Path, count: int) -> list[Path]:
     """Write clips as eNTERFACE'05 has them; return their paths."""
     from pipelines.sample import plan_utterances, write_samples
 
-    chosen = [utterance for utterance in plan_utterances() if utterance.corpus == "enterface"][::19][:count]
+    chosen = [utterance for utterance in plan_utterances() if utterance.corpus == "enterface"][
+        ::19
+    ][:count]
     write_samples(folder, workers=1, utterances=chosen)
     return sorted(folder.rglob("*.avi"))
 
@@ -52,7 +58,13 @@ def loop_faces(path: Path, wanted: list[int] | None, *, seek: bool = False) -> d
         found = cascade.detectMultiScale(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), scaleFactor=1.2)
         if len(found):
             left, top, width, height = boxes[index] = max(map(tuple, found), key=lambda box: box[2])
-            crops.append(cv2.resize(picture[top : top + height, left : left + width], (SIDE, SIDE), interpolation=cv2.INTER_AREA))
+            crops.append(
+                cv2.resize(
+                    picture[top : top + height, left : left + width],
+                    (SIDE, SIDE),
+                    interpolation=cv2.INTER_AREA,
+                )
+            )
     return boxes
 
 
@@ -63,7 +75,11 @@ def our_boxes(path: Path) -> dict[int, tuple]:
     from pipelines.video import VideoReader
 
     video = VideoReader(path)
-    return {index: box for index, _, box in track_face(video.frames(range(video.count)), detect_face) if box}
+    return {
+        index: box
+        for index, _, box in track_face(video.frames(range(video.count)), detect_face)
+        if box
+    }
 
 
 def decode_only(path: Path) -> int:
@@ -85,28 +101,41 @@ def compare(name: str, paths: list[Path], rounds: int) -> None:
     agreeing, found = 0, 0
     for path in paths:
         ours, theirs = our_boxes(path), loop_faces(path, None)
-        agreeing += sum(index in ours and overlap(ours[index], box) >= 0.8 for index, box in theirs.items())
+        agreeing += sum(
+            index in ours and overlap(ours[index], box) >= 0.8 for index, box in theirs.items()
+        )
         found += len(theirs)
     share = f"{agreeing / found:.1%}" if found else "none"
-    print(f"{name}: {len(paths)} clips, {sum(counts.values())} frames; IoU >= 0.8 with the loop's box on {share} of its {found} faces")
+    print(
+        f"{name}: {len(paths)} clips, {sum(counts.values())} frames; IoU >= 0.8 with the loop's box on {share} of its {found} faces"
+    )
     sides = {
         "ours": lambda: [read_faces(path, spec=Spec(frames_per_clip=EVERY)) for path in paths],
         "loop": lambda: [loop_faces(path, None) for path in paths],
         "decoding alone": lambda: [decode_only(path) for path in paths],
     }
-    timing.report(f"{name}, all frames", timing.seconds_in_turns(sides, rounds), amount=sum(counts.values()), unit="frames/s")
+    timing.report(
+        f"{name}, all frames",
+        timing.seconds_in_turns(sides, rounds),
+        amount=sum(counts.values()),
+        unit="frames/s",
+    )
     sides = {
         "ours": lambda: [read_faces(path) for path in paths],
         "loop that seeks": lambda: [loop_faces(path, sixteen[path], seek=True) for path in paths],
         "loop that reads on": lambda: [loop_faces(path, sixteen[path]) for path in paths],
     }
     taken = timing.seconds_in_turns(sides, rounds)
-    timing.report(f"{name}, 16 faces a clip", taken, amount=sum(map(len, sixteen.values())), unit="faces/s")
+    timing.report(
+        f"{name}, 16 faces a clip", taken, amount=sum(map(len, sixteen.values())), unit="faces/s"
+    )
 
 
 def main() -> None:
     """Compare on synthesised and, where they are, real clips."""
-    parser = argparse.ArgumentParser(description="Times video to face crops against the usual loop.")
+    parser = argparse.ArgumentParser(
+        description="Times video to face crops against the usual loop."
+    )
     parser.add_argument("--clips", type=int, default=1, help="of each set (default: %(default)s)")
     arguments = timing.begin(parser, cores=1, packages=("opencv-python-headless", "av"))
     import cv2

@@ -61,7 +61,9 @@ def variants_of(luma, reference: tuple) -> dict:
     return {"as filmed": luma, "tilted by 20 degrees": tilted, "dark and noisy": dark}
 
 
-def score_clip(scores: dict[tuple, collections.Counter], path: Path, sides: dict, every: int) -> None:
+def score_clip(
+    scores: dict[tuple, collections.Counter], path: Path, sides: dict, every: int
+) -> None:
     """Count the frames of a clip in which the answer is the face, and the false boxes, by variant and side."""
     import numpy as np
 
@@ -76,8 +78,19 @@ def score_clip(scores: dict[tuple, collections.Counter], path: Path, sides: dict
             if number % every == 0
         ]
     plain = [sides["plain alt2"](luma) for luma, _ in tracked]
-    boxes = [box for (_, ours), given in zip(tracked, plain, strict=True) for box in [ours, *given] if box]
-    boxes += [box for luma, _ in tracked for name, side in sides.items() if name != "plain alt2" for box in side(luma)]
+    boxes = [
+        box
+        for (_, ours), given in zip(tracked, plain, strict=True)
+        for box in [ours, *given]
+        if box
+    ]
+    boxes += [
+        box
+        for luma, _ in tracked
+        for name, side in sides.items()
+        if name != "plain alt2"
+        for box in side(luma)
+    ]
     reference = tuple(np.median(boxes, axis=0))
     for (luma, ours), theirs in zip(tracked, plain, strict=True):
         for variant, changed in variants_of(luma, reference).items():
@@ -87,14 +100,23 @@ def score_clip(scores: dict[tuple, collections.Counter], path: Path, sides: dict
             for name, boxes in given.items():
                 true = [bool(overlap(box, reference) >= FALSE_BELOW) for box in boxes]
                 close = bool(boxes and theirs) and bool(overlap(boxes[0], theirs[0]) >= 0.8)
-                scores[variant, name].update(frames=1, found=int(bool(true) and true[0]), false=true.count(False), close=int(close))
+                scores[variant, name].update(
+                    frames=1,
+                    found=int(bool(true) and true[0]),
+                    false=true.count(False),
+                    close=int(close),
+                )
 
 
 def main() -> None:
     """Score and time the detectors on synthesised and, where they are, real clips."""
     parser = argparse.ArgumentParser(description="Compares face detectors.")
-    parser.add_argument("--clips", type=int, default=99, help="the most of each set (default: %(default)s)")
-    parser.add_argument("--every", type=int, default=15, help="looks at every so many frames (default: %(default)s)")
+    parser.add_argument(
+        "--clips", type=int, default=99, help="the most of each set (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--every", type=int, default=15, help="looks at every so many frames (default: %(default)s)"
+    )
     arguments = timing.begin(parser, cores=1, packages=("opencv-python-headless", "av"))
     import cv2
 
@@ -106,23 +128,42 @@ def main() -> None:
         sets = {"synthesised": synthesised(Path(folder), min(arguments.clips, 6))}
         corpora = os.environ.get("KERASEMO_CORPORA")
         if corpora:
-            sets |= {name: sorted(Path(corpora).glob(pattern))[: arguments.clips] for name, pattern in CORPORA.items()}
+            sets |= {
+                name: sorted(Path(corpora).glob(pattern))[: arguments.clips]
+                for name, pattern in CORPORA.items()
+            }
         else:
             print("KERASEMO_CORPORA is not set: no real clips")
-        print(f"{'clips':<12} {'':<20} {'detector':<14} {'frames':>6} {'face found':>10} {'false boxes':>11} {'as alt2':>8}")
+        print(
+            f"{'clips':<12} {'':<20} {'detector':<14} {'frames':>6} {'face found':>10} {'false boxes':>11} {'as alt2':>8}"
+        )
         for name, paths in sets.items():
             scores: dict[tuple, collections.Counter] = collections.defaultdict(collections.Counter)
             for path in paths:
                 score_clip(scores, path, sides, arguments.every)
             for (variant, side), score in scores.items():
-                found, close = score["found"] / score["frames"], f"{score['close'] / score['frames']:.1%}" if "filmed" in variant else ""
-                print(f"{name:<12} {variant:<20} {side:<14} {score['frames']:6} {found:10.1%} {score['false']:11} {close:>8}", flush=True)
+                found, close = (
+                    score["found"] / score["frames"],
+                    f"{score['close'] / score['frames']:.1%}" if "filmed" in variant else "",
+                )
+                print(
+                    f"{name:<12} {variant:<20} {side:<14} {score['frames']:6} {found:10.1%} {score['false']:11} {close:>8}",
+                    flush=True,
+                )
         for name, paths in sets.items():
             with VideoReader(paths[0]) as video:
                 lumas = [frame.luma.copy() for _, frame in video.frames(range(0, video.count, 10))]
-            timed = {side: lambda detect=detect, lumas=lumas: [detect(luma) for luma in lumas] for side, detect in sides.items()}
+            timed = {
+                side: lambda detect=detect, lumas=lumas: [detect(luma) for luma in lumas]
+                for side, detect in sides.items()
+            }
             taken = timing.seconds_in_turns(timed, arguments.rounds)
-            timing.report(f"{name}, {lumas[0].shape[1]}x{lumas[0].shape[0]}, single frames", taken, amount=len(lumas), unit="frames/s")
+            timing.report(
+                f"{name}, {lumas[0].shape[1]}x{lumas[0].shape[0]}, single frames",
+                taken,
+                amount=len(lumas),
+                unit="frames/s",
+            )
 
 
 if __name__ == "__main__":

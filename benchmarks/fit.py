@@ -30,7 +30,9 @@ def random_sources():
     faces = random.integers(0, 256, (1024, 64, 64, 3), np.uint8)
     segments = random.uniform(-90, 0, (1024, 64, 64, 3)).astype(np.float32)
     clip_of = np.repeat(np.arange(128), 8)
-    return Source("faces/visual", rows, faces, clip_of), Source("speech/audio", rows, segments, clip_of)
+    return Source("faces/visual", rows, faces, clip_of), Source(
+        "speech/audio", rows, segments, clip_of
+    )
 
 
 def training(kind: str, sources, changes, *, steps: int, turns: int, folder: Path, strategy=None):
@@ -52,7 +54,11 @@ def training(kind: str, sources, changes, *, steps: int, turns: int, folder: Pat
 
     sides = [data.Side(source, np.arange(len(source.inputs))) for source in sources]
     pairs = {"pairs": BATCH // 2, "seed": 0}
-    plan = plans.labelled_plan(sides[0], batch=BATCH, seed=0) if kind == "supervised" else plans.pair_plan(sides, **pairs)
+    plan = (
+        plans.labelled_plan(sides[0], batch=BATCH, seed=0)
+        if kind == "supervised"
+        else plans.pair_plan(sides, **pairs)
+    )
     choice = devices.choose("auto", "auto", strategy)
     print(choice.line)
     with strategy.scope() if strategy else contextlib.nullcontext():
@@ -71,7 +77,12 @@ def training(kind: str, sources, changes, *, steps: int, turns: int, folder: Pat
     def train() -> None:
         values = np.stack([value.numpy() for value in [loop.step(feed) for _ in range(steps)]])
         rate = bar.advance(dict(zip(loop.names, values[-1].tolist(), strict=True)), steps)
-        board.steps([(done[0] + row + 1, dict(zip(loop.names, map(float, step), strict=True))) for row, step in enumerate(values)])
+        board.steps(
+            [
+                (done[0] + row + 1, dict(zip(loop.names, map(float, step), strict=True)))
+                for row, step in enumerate(values)
+            ]
+        )
         done[0] += steps
         board.speed(done[0], rate)
 
@@ -86,7 +97,9 @@ def training(kind: str, sources, changes, *, steps: int, turns: int, folder: Pat
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--only", nargs="*", metavar="KIND", help="supervised, joint (default: both)")
+    parser.add_argument(
+        "--only", nargs="*", metavar="KIND", help="supervised, joint (default: both)"
+    )
     arguments = timing.begin(parser, cores=2, packages=("tensorflow", "keras"))
     from kerasemo import devices
     from kerasemo.config import USUAL_CHANGES, Augment
@@ -102,20 +115,36 @@ def main() -> int:
         for title, kind, sources, changes in (
             ("supervised", "supervised", [faces], Augment()),
             ("supervised, with random changes", "supervised", [faces], USUAL_CHANGES),
-            ("joint, pairs over two sources, with random changes", "joint", [faces, segments], USUAL_CHANGES),
+            (
+                "joint, pairs over two sources, with random changes",
+                "joint",
+                [faces, segments],
+                USUAL_CHANGES,
+            ),
         ):
             if arguments.only and kind not in arguments.only:
                 continue
-            options = {"steps": arguments.steps, "turns": 1 + arguments.rounds, "folder": Path(folder) / title}
+            options = {
+                "steps": arguments.steps,
+                "turns": 1 + arguments.rounds,
+                "folder": Path(folder) / title,
+            }
             train, bare, bar = training(kind, sources, changes, **options)
             sides = {"training": train, "the bare step on one kept batch": bare}
             with bar:
                 if strategy:
                     options["folder"] /= "two replicas"
-                    sides["training on two replicas"], _, other_bar = training(kind, sources, changes, **options, strategy=strategy)
+                    sides["training on two replicas"], _, other_bar = training(
+                        kind, sources, changes, **options, strategy=strategy
+                    )
                     bar.enter_context(other_bar)
                 taken = timing.seconds_in_turns(sides, arguments.rounds)
-            timing.report(f"{title}, batches of {BATCH}", taken, amount=arguments.steps * BATCH, unit="examples/s")
+            timing.report(
+                f"{title}, batches of {BATCH}",
+                taken,
+                amount=arguments.steps * BATCH,
+                unit="examples/s",
+            )
     return 0
 
 

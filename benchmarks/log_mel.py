@@ -38,15 +38,24 @@ def write_clips(folder: Path, clips: int, seconds: float) -> dict[str, list[Path
     for kind, (suffix, subtype, rate_hz, channels) in kinds.items():
         written[kind] = [folder / f"{rate_hz}-{channels}-{clip}.{suffix}" for clip in range(clips)]
         for path in written[kind]:
-            soundfile.write(path, 0.1 * random.standard_normal((round(rate_hz * seconds), channels)), rate_hz, subtype=subtype)
+            soundfile.write(
+                path,
+                0.1 * random.standard_normal((round(rate_hz * seconds), channels)),
+                rate_hz,
+                subtype=subtype,
+            )
     return written
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=10, help="of each kind (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each synthesised clip (default: %(default)s)")
-    arguments = timing.begin(parser, cores=1, packages=("tensorflow", "librosa", "soundfile", "av", "soxr"))
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="of each synthesised clip (default: %(default)s)"
+    )
+    arguments = timing.begin(
+        parser, cores=1, packages=("tensorflow", "librosa", "soundfile", "av", "soxr")
+    )
     import librosa
     import numpy as np
     import tensorflow as tf
@@ -59,7 +68,9 @@ def main() -> int:
     signature = [tf.TensorSpec([None], tf.float32)]
     graphs = {
         "static": tf.function(mels.log_mel, input_signature=signature),
-        "with deltas": tf.function(lambda waveform: mels.with_deltas(mels.log_mel(waveform)), input_signature=signature),
+        "with deltas": tf.function(
+            lambda waveform: mels.with_deltas(mels.log_mel(waveform)), input_signature=signature
+        ),
     }
     # Concrete: within tf.data's graph the build pays for no dispatch in Python either.
     of_waveform = {features: graph.get_concrete_function() for features, graph in graphs.items()}
@@ -67,9 +78,13 @@ def main() -> int:
     try:
         tfio_sound.check()
         files = [tf.TensorSpec([], tf.string)]
-        of_file["static"] = tf.function(lambda path: mels.log_mel(tfio_sound.read_waveform(path)["waveform"]), input_signature=files)
+        of_file["static"] = tf.function(
+            lambda path: mels.log_mel(tfio_sound.read_waveform(path)["waveform"]),
+            input_signature=files,
+        )
         of_file["with deltas"] = tf.function(
-            lambda path: mels.with_deltas(mels.log_mel(tfio_sound.read_waveform(path)["waveform"])), input_signature=files
+            lambda path: mels.with_deltas(mels.log_mel(tfio_sound.read_waveform(path)["waveform"])),
+            input_signature=files,
         )
     except InputError as error:
         print(f"without tensorflow-io: {error}")
@@ -77,35 +92,58 @@ def main() -> int:
     def by_librosa(path: Path, features: str) -> np.ndarray:
         waveform, _ = librosa.load(path, sr=16_000)
         power = librosa.feature.melspectrogram(
-            y=waveform, sr=16_000, n_fft=512, win_length=400, hop_length=160, window="hamming", center=False, n_mels=64, fmin=20
+            y=waveform,
+            sr=16_000,
+            n_fft=512,
+            win_length=400,
+            hop_length=160,
+            window="hamming",
+            center=False,
+            n_mels=64,
+            fmin=20,
         )
         static = librosa.power_to_db(power, amin=1e-10, top_db=None)
         if features == "static":
             return static.T
-        return np.stack([static, librosa.feature.delta(static), librosa.feature.delta(static, order=2)], axis=-1).swapaxes(0, 1)
+        return np.stack(
+            [static, librosa.feature.delta(static), librosa.feature.delta(static, order=2)], axis=-1
+        ).swapaxes(0, 1)
 
     with tempfile.TemporaryDirectory() as folder:
         kinds = write_clips(Path(folder), arguments.clips, arguments.seconds)
         if os.environ.get("KERASEMO_CORPORA"):
             corpora = Path(os.environ["KERASEMO_CORPORA"])
-            kinds |= {kind: sorted(corpora.glob(names))[: arguments.clips] for kind, names in REAL.items()}
+            kinds |= {
+                kind: sorted(corpora.glob(names))[: arguments.clips] for kind, names in REAL.items()
+            }
         for kind, paths in kinds.items():
             seconds = sum(librosa.get_duration(path=path) for path in paths)
             for features, measure in of_waveform.items():
                 one = {
-                    "pipelines": lambda path, measure=measure: measure(tf.constant(sound.read_waveform(path)[0])).numpy(),
+                    "pipelines": lambda path, measure=measure: measure(
+                        tf.constant(sound.read_waveform(path)[0])
+                    ).numpy(),
                     "librosa": lambda path, features=features: by_librosa(path, features),
                 }
                 if features in of_file:
-                    one["tensorflow-io"] = lambda path, measure=of_file[features]: measure(str(path)).numpy()
+                    one["tensorflow-io"] = lambda path, measure=of_file[features]: measure(
+                        str(path)
+                    ).numpy()
                 expected = one["librosa"](paths[0])
-                difference = max(float(np.abs(read(paths[0]) - expected).max()) for read in one.values())
+                difference = max(
+                    float(np.abs(read(paths[0]) - expected).max()) for read in one.values()
+                )
                 if not difference < 1e-3:
                     print(f"{kind}: the sides differ by {difference:.4f} dB", file=sys.stderr)
                     return 1
-                sides = {name: (lambda read=read, paths=paths: [read(path) for path in paths]) for name, read in one.items()}
+                sides = {
+                    name: (lambda read=read, paths=paths: [read(path) for path in paths])
+                    for name, read in one.items()
+                }
                 taken = timing.seconds_in_turns(sides, arguments.rounds)
-                timing.report(f"{kind} -> log-Mel, {features}", taken, amount=seconds, unit="s of sound/s")
+                timing.report(
+                    f"{kind} -> log-Mel, {features}", taken, amount=seconds, unit="s of sound/s"
+                )
     return 0
 
 

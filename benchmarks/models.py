@@ -41,13 +41,23 @@ def write_bundle(folder: Path, *, seed: int = 0) -> Path:
         for signature, specs in served.inputs.items()
     }
     document = {
-        **{"schema": bundle.SCHEMA, "format": "saved_model", "name": "random", "labels": EMOTIONS, "domains": DOMAINS},
-        "signatures": {signature: {"inputs": own, "outputs": {}} for signature, own in inputs.items()},
+        **{
+            "schema": bundle.SCHEMA,
+            "format": "saved_model",
+            "name": "random",
+            "labels": EMOTIONS,
+            "domains": DOMAINS,
+        },
+        "signatures": {
+            signature: {"inputs": own, "outputs": {}} for signature, own in inputs.items()
+        },
         "fusion": dataclasses.asdict(Fusion()),
         "training": {"network": dataclasses.asdict(Network())},
         **{"synthetic": True, "versions": {}},
     }
     (version / bundle.DOCUMENT).write_text(json.dumps(document), encoding="utf-8")
-    (version / "assets" / "training_clips.json").write_text(json.dumps(seen.document([])), encoding="utf-8")
+    (version / "assets" / "training_clips.json").write_text(
+        json.dumps(seen.document([])), encoding="utf-8"
+    )
     bundle.write_checksums(version)
     return folder

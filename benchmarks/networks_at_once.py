@@ -62,18 +62,31 @@ def started(name: str, threads: int, precision: str) -> subprocess.Popen:
     import kerasemo  # noqa: F401  (sets what TensorFlow computes with)
 
     words = [sys.executable, __file__, "serve", name, str(threads), precision]
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+    process = subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
     process.stdout.readline()
     return process
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=20, help="of each network (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--steps", type=int, default=20, help="of each network (default: %(default)s)"
+    )
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--only", help="one network, such as 'small, batches of 16'")
-    parser.add_argument("--cores", type=int, default=2, help="how many processors, and networks (default: %(default)s)")
-    arguments = timing.begin(parser, cores=parser.parse_known_args()[0].cores, packages=("tensorflow", "keras"))
+    parser.add_argument(
+        "--cores",
+        type=int,
+        default=2,
+        help="how many processors, and networks (default: %(default)s)",
+    )
+    arguments = timing.begin(
+        parser, cores=parser.parse_known_args()[0].cores, packages=("tensorflow", "keras")
+    )
     for name, (_, batch) in NETWORKS.items():
         if arguments.only not in (None, name):
             continue
@@ -88,10 +101,17 @@ def main() -> None:
 
         sides = {
             "at once": functools.partial(make, several, arguments.steps),
-            "one after the other": functools.partial(make, [alone], arguments.steps * arguments.cores),
+            "one after the other": functools.partial(
+                make, [alone], arguments.steps * arguments.cores
+            ),
         }
         taken = timing.seconds_in_turns(sides, arguments.rounds)
-        timing.report(f"{name}, {arguments.precision}", taken, amount=arguments.steps * arguments.cores * batch, unit="images/s")
+        timing.report(
+            f"{name}, {arguments.precision}",
+            taken,
+            amount=arguments.steps * arguments.cores * batch,
+            unit="images/s",
+        )
         for process in (alone, *several):
             process.stdin.close()
             process.wait()

@@ -57,13 +57,20 @@ def times_real_time(title: str, bundle, clips: Sequence[Path], rounds: int) -> N
     length = sum(lengths)
     counted = taken["predict"]
     apart = [seconds - start for seconds, start in zip(counted, taken["start"], strict=True)]
-    print(f"{title}: {len(clips)} of {length / len(clips):.1f} s in {statistics.median(counted):.2f} s; load before {load:.1f}")
+    print(
+        f"{title}: {len(clips)} of {length / len(clips):.1f} s in {statistics.median(counted):.2f} s; load before {load:.1f}"
+    )
     print(f"  of it to start the workers: {statistics.median(taken['start']):.2f} s")
     for name, seconds in (("predict", counted), ("predict without that start", apart)):
         rates = [length / one for one in seconds]
-        print(f"  {name} / real time: {statistics.median(rates):.2f} (from {min(rates):.2f} to {max(rates):.2f})")
+        print(
+            f"  {name} / real time: {statistics.median(rates):.2f} (from {min(rates):.2f} to {max(rates):.2f})"
+        )
     of_processor = statistics.median(used[1:])
-    print(f"  processor time of all processes: {of_processor:.2f} s, {length / of_processor:.1f} s of video each second", flush=True)
+    print(
+        f"  processor time of all processes: {of_processor:.2f} s, {length / of_processor:.1f} s of video each second",
+        flush=True,
+    )
 
 
 def fer_detectors() -> dict[str, Callable]:
@@ -76,10 +83,15 @@ def fer_detectors() -> dict[str, Callable]:
         return {}
     print(f"fer {__version__}: its default, the quantised model, and its Keras model")
     models_of = {"fer": True, "fer, Keras model": False}
-    return {name: FER(mtcnn=False, use_tflite=quantised).detect_emotions for name, quantised in models_of.items()}
+    return {
+        name: FER(mtcnn=False, use_tflite=quantised).detect_emotions
+        for name, quantised in models_of.items()
+    }
 
 
-def compare_faces(title: str, bundle, path: Path, by_fer: dict[str, Callable], *, count: int, rounds: int) -> None:
+def compare_faces(
+    title: str, bundle, path: Path, by_fer: dict[str, Callable], *, count: int, rounds: int
+) -> None:
     """Print how many frames a second are found faces in, and answered, against `fer`."""
     import numpy as np
 
@@ -95,9 +107,16 @@ def compare_faces(title: str, bundle, path: Path, by_fer: dict[str, Callable], *
         found = {}
 
         def ours() -> None:
-            followed = follow_faces(faces.tracked_boxes(frames, detect_face, spacing), find_faces, step=FACES_PER_SECOND)
+            followed = follow_faces(
+                faces.tracked_boxes(frames, detect_face, spacing), find_faces, step=FACES_PER_SECOND
+            )
             boxes_of = [(frame, boxes) for _, frame, boxes in followed]
-            bundle.ask("faces", faces=np.stack([faces.crop_frame(frame, box) for frame, boxes in boxes_of for box in boxes]))
+            bundle.ask(
+                "faces",
+                faces=np.stack(
+                    [faces.crop_frame(frame, box) for frame, boxes in boxes_of for box in boxes]
+                ),
+            )
             found["ours"] = sum(bool(boxes) for _, boxes in boxes_of)
 
         def by_itself(frame) -> bool:
@@ -109,22 +128,41 @@ def compare_faces(title: str, bundle, path: Path, by_fer: dict[str, Callable], *
 
         sides = {"ours": ours, "ours, each frame by itself": apart}
         for name, detect in by_fer.items():
-            sides[name] = lambda name=name, detect=detect: found.update({name: sum(map(bool, map(detect, pictures)))})
+            sides[name] = lambda name=name, detect=detect: found.update(
+                {name: sum(map(bool, map(detect, pictures)))}
+            )
         taken = timing.seconds_in_turns(sides, rounds)
-        timing.report(f"{title}: {len(frames)} frames, {spacing} apart", taken, amount=len(frames), unit="frames/s")
+        timing.report(
+            f"{title}: {len(frames)} frames, {spacing} apart",
+            taken,
+            amount=len(frames),
+            unit="frames/s",
+        )
         if len(sides) > 2:
             del taken["ours"]
             timing.report("without following", taken, amount=len(frames), unit="frames/s")
-        print("  frames with a face: " + ", ".join(f"{name} {number}" for name, number in found.items()), flush=True)
+        print(
+            "  frames with a face: "
+            + ", ".join(f"{name} {number}" for name, number in found.items()),
+            flush=True,
+        )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, help="an exported bundle (default: one with random weights)")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of the long clip (default: %(default)g)")
+    parser.add_argument(
+        "--model", type=Path, help="an exported bundle (default: one with random weights)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="of the long clip (default: %(default)g)"
+    )
     parser.add_argument("--clips", type=int, default=8, help="short ones (default: %(default)s)")
-    parser.add_argument("--frames", type=int, default=32, help="in which faces are found (default: %(default)s)")
-    arguments = timing.begin(parser, cores=2, packages=("tensorflow", "opencv-python-headless", "av"))
+    parser.add_argument(
+        "--frames", type=int, default=32, help="in which faces are found (default: %(default)s)"
+    )
+    arguments = timing.begin(
+        parser, cores=2, packages=("tensorflow", "opencv-python-headless", "av")
+    )
     from clips import write_720p
 
     from kerasemo.bundle import Bundle
@@ -135,12 +173,21 @@ def main() -> int:
         sets = {"synthesised, long": [long], "synthesised, short": short}
         if corpora := os.environ.get("KERASEMO_CORPORA"):
             real = sorted(Path(corpora).glob("ravdess/Actor_*/01-*.mp4"))  # 01: with sound
-            sets[f"RAVDESS, {len(real)} clips over and over"] = (real * arguments.clips)[: arguments.clips]
+            sets[f"RAVDESS, {len(real)} clips over and over"] = (real * arguments.clips)[
+                : arguments.clips
+            ]
         for title, clips in sets.items():
             times_real_time(title, bundle, clips, arguments.rounds)
         by_fer = fer_detectors()
         for title in sorted(sets.keys() - {"synthesised, short"}):
-            compare_faces(title, bundle, sets[title][0], by_fer, count=arguments.frames, rounds=arguments.rounds)
+            compare_faces(
+                title,
+                bundle,
+                sets[title][0],
+                by_fer,
+                count=arguments.frames,
+                rounds=arguments.rounds,
+            )
     return 0
 
 

@@ -36,12 +36,20 @@ def make_inputs(folder: Path, most: int) -> dict[str, object]:
     random, rate_hz = np.random.default_rng(0), Spec().sample_rate_hz
     waves = random.uniform(-0.5, 0.5, (most, round(CLIP_SECONDS * rate_hz))).astype(np.float32)
     faces = random.integers(0, 256, (most, 64, 64, 3), np.uint8)
-    stills, sounds = ([folder / f"{number}.{suffix}" for number in range(most)] for suffix in ("jpg", "wav"))
+    stills, sounds = (
+        [folder / f"{number}.{suffix}" for number in range(most)] for suffix in ("jpg", "wav")
+    )
     for still, sound, face, wave in zip(stills, sounds, faces, waves, strict=True):
         cv2.imwrite(str(still), cv2.resize(face, (128, 128)))
         sound.write_bytes(wav_file((32768 * wave).astype("<i2"), rate_hz=rate_hz))
     segments = np.stack([mels.segments(mels.log_mel(wave))[0] for wave in waves])
-    return {"faces": faces, "segments": segments, "waveform": waves, "face_bytes": stills, "wav_bytes": sounds}
+    return {
+        "faces": faces,
+        "segments": segments,
+        "waveform": waves,
+        "face_bytes": stills,
+        "wav_bytes": sounds,
+    }
 
 
 def keras_calls(folder: Path, labels: tuple[str, ...]) -> tuple[object, dict[str, Callable]]:
@@ -56,7 +64,9 @@ def keras_calls(folder: Path, labels: tuple[str, ...]) -> tuple[object, dict[str
     network = presets.from_preset(folder)
     predict = scores.predictor(network)
     columns, every = [EMOTIONS.index(label) for label in labels], np.ones(len(labels), bool)
-    segments_of = tf.function(lambda wave: mels.segments(mels.log_mel(wave)), [tf.TensorSpec([None], tf.float32)])
+    segments_of = tf.function(
+        lambda wave: mels.segments(mels.log_mel(wave)), [tf.TensorSpec([None], tf.float32)]
+    )
 
     def outputs(items, domain):
         return predict(items, DOMAINS.index(domain))
@@ -71,13 +81,17 @@ def keras_calls(folder: Path, labels: tuple[str, ...]) -> tuple[object, dict[str
 
     return network, {
         "faces": lambda items: answers(items, "visual"),
-        "face_bytes": lambda files: answers(np.stack([faces.resize_face(decode.read_still(file)) for file in files]), "visual"),
+        "face_bytes": lambda files: answers(
+            np.stack([faces.resize_face(decode.read_still(file)) for file in files]), "visual"
+        ),
         "embed_faces": lambda items: outputs(items, "visual")["embedding"],
         "segments": lambda items: answers(items, "audio"),
         "embed_segments": lambda items: outputs(items, "audio")["embedding"],
         "speech": speech,
         "wav_bytes": lambda files: speech([sound.read_waveform(file)[0] for file in files]),
-        "embed_speech": lambda waves: speech(waves, lambda items, domain: outputs(items, domain)["embedding"]),
+        "embed_speech": lambda waves: speech(
+            waves, lambda items, domain: outputs(items, domain)["embedding"]
+        ),
     }
 
 
@@ -92,15 +106,28 @@ def onnx_calls(folder: Path, network, bundle, wanted: list[str]) -> dict[str, Ca
     from kerasemo import portable
 
     found = portable.functions(network, labels=bundle.labels, domains=bundle.domains)
-    names = portable.write_onnx(folder, {name: found[name] for name in wanted if name in found}, labels=bundle.labels)
+    names = portable.write_onnx(
+        folder, {name: found[name] for name in wanted if name in found}, labels=bundle.labels
+    )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = CORES
-    sessions = {name: onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), options) for name in names}
+    sessions = {
+        name: onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), options) for name in names
+    }
     print(f"onnxruntime {onnxruntime.__version__} with {CORES} threads", flush=True)
-    return {name: lambda items, name=name: sessions[name].run(None, {name: items}) for name in names}
+    return {
+        name: lambda items, name=name: sessions[name].run(None, {name: items}) for name in names
+    }
 
 
-def compare(signature: str, sides: Mapping[str, Callable[[], object]], *, batch: int, calls: int, rounds: int) -> None:
+def compare(
+    signature: str,
+    sides: Mapping[str, Callable[[], object]],
+    *,
+    batch: int,
+    calls: int,
+    rounds: int,
+) -> None:
     """Time the sides in turns, `calls` calls each, and print the rates, the ratios and each side's latency."""
     import numpy as np
 
@@ -112,30 +139,55 @@ def compare(signature: str, sides: Mapping[str, Callable[[], object]], *, batch:
             sides[name]()
             seconds[name].append(time.perf_counter() - began)
 
-    taken = timing.seconds_in_turns({name: lambda name=name: several(name) for name in sides}, rounds)
+    taken = timing.seconds_in_turns(
+        {name: lambda name=name: several(name) for name in sides}, rounds
+    )
     timing.report(f"{signature}, batch {batch}", taken, amount=calls * batch, unit="items/s")
     for name, all_calls in seconds.items():
-        middle, late = np.percentile(1000 * np.array(all_calls[calls:]), (50, 99))  # without those of the unmeasured round
-        print(f"  {name}: p50 {middle:.2f} ms, p99 {late:.2f} ms of {rounds * calls} calls", flush=True)
+        middle, late = np.percentile(
+            1000 * np.array(all_calls[calls:]), (50, 99)
+        )  # without those of the unmeasured round
+        print(
+            f"  {name}: p50 {middle:.2f} ms, p99 {late:.2f} ms of {rounds * calls} calls",
+            flush=True,
+        )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, help="an exported bundle (default: one with random weights)")
-    parser.add_argument("--calls", type=int, default=100, help="of each side a round; of batches an eighth (default: %(default)s)")
-    parser.add_argument("--only", nargs="+", default=[], metavar="SIGNATURE", help="these signatures alone")
+    parser.add_argument(
+        "--model", type=Path, help="an exported bundle (default: one with random weights)"
+    )
+    parser.add_argument(
+        "--calls",
+        type=int,
+        default=100,
+        help="of each side a round; of batches an eighth (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="SIGNATURE", help="these signatures alone"
+    )
     arguments = timing.begin(parser, cores=CORES, packages=("tensorflow", "keras"))
     from kerasemo.bundle import Bundle
 
     with models.bundle(arguments.model) as folder, tempfile.TemporaryDirectory() as scratch:
         network, by_keras = keras_calls(folder, (bundle := Bundle.load(folder)).labels)
-        wanted = [name for name in by_keras if name in bundle.signatures and name in (arguments.only or by_keras)]
-        by_onnx, inputs = onnx_calls(Path(scratch), network, bundle, wanted), make_inputs(Path(scratch), max(BATCHES))
+        wanted = [
+            name
+            for name in by_keras
+            if name in bundle.signatures and name in (arguments.only or by_keras)
+        ]
+        by_onnx, inputs = (
+            onnx_calls(Path(scratch), network, bundle, wanted),
+            make_inputs(Path(scratch), max(BATCHES)),
+        )
         for batch in BATCHES:
             for name in wanted:
                 (key,) = bundle.document["signatures"][name]["inputs"]
                 items = inputs[key][:batch]
-                asked = {key: [file.read_bytes() for file in items] if key.endswith("_bytes") else items}
+                asked = {
+                    key: [file.read_bytes() for file in items] if key.endswith("_bytes") else items
+                }
                 sides = {"exported": lambda name=name, asked=asked: bundle.ask(name, **asked)}
                 sides["Keras"] = lambda name=name, items=items: by_keras[name](items)
                 if name in by_onnx:

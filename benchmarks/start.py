@@ -19,11 +19,24 @@ import timing
 def first_step(words: list[str]) -> None:
     """Run a training until its first step is done."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "kerasemo.train", *words, "--run", folder, "--checkpoint-seconds", "0"]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        command = [
+            sys.executable,
+            "-m",
+            "kerasemo.train",
+            *words,
+            "--run",
+            folder,
+            "--checkpoint-seconds",
+            "0",
+        ]
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
             while not list(Path(folder).glob("*/checkpoints/step-*.safetensors")):
                 if process.poll() is not None:
-                    sys.exit(f"{' '.join(command)} ended before its first step: {process.stderr.read()[-2000:]}")
+                    sys.exit(
+                        f"{' '.join(command)} ended before its first step: {process.stderr.read()[-2000:]}"
+                    )
                 time.sleep(0.01)
             process.kill()
 
@@ -35,14 +48,26 @@ def main() -> int:
     parser.add_argument("--stage", default="transfer-2")
     parser.add_argument("words", nargs="*", help="given to the training")
     arguments = timing.begin(parser, cores=2, packages=("tensorflow", "keras"))
-    words = ["--records", str(arguments.records), "--experiment", arguments.experiment, "--stage", arguments.stage, *arguments.words]
+    words = [
+        "--records",
+        str(arguments.records),
+        "--experiment",
+        arguments.experiment,
+        "--stage",
+        arguments.stage,
+        *arguments.words,
+    ]
     sides = {
         "start to first step": lambda: first_step(words),
-        "import tensorflow": lambda: subprocess.run([sys.executable, "-c", "import tensorflow"], check=True, capture_output=True),
+        "import tensorflow": lambda: subprocess.run(
+            [sys.executable, "-c", "import tensorflow"], check=True, capture_output=True
+        ),
     }
     taken = timing.seconds_in_turns(sides, arguments.rounds)
     for name, seconds in taken.items():
-        print(f"  {name}: {sorted(seconds)[len(seconds) // 2]:.1f} s (from {min(seconds):.1f} to {max(seconds):.1f})")
+        print(
+            f"  {name}: {sorted(seconds)[len(seconds) // 2]:.1f} s (from {min(seconds):.1f} to {max(seconds):.1f})"
+        )
     timing.report("how often a second", taken, amount=1, unit="times/s")
     return 0
 

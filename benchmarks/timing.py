@@ -10,12 +10,16 @@ from collections.abc import Callable, Mapping
 from importlib import metadata
 
 
-def begin(parser: argparse.ArgumentParser, *, cores: int, packages: tuple[str, ...] = ()) -> argparse.Namespace:
+def begin(
+    parser: argparse.ArgumentParser, *, cores: int, packages: tuple[str, ...] = ()
+) -> argparse.Namespace:
     """Parse the command line, pin this process and its children to `cores` processors, print machine, versions and command.
 
     To be called before any library that starts threads is imported: they are told to use as many.
     """
-    parser.add_argument("--rounds", type=int, default=5, help="how often each side is timed (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="how often each side is timed (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR"):
         os.environ[f"{library}_NUM_THREADS"] = str(cores)
@@ -23,14 +27,18 @@ def begin(parser: argparse.ArgumentParser, *, cores: int, packages: tuple[str, .
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", *packages))
-    print(f"{platform.machine()}, {cores} of {os.cpu_count()} processors; Python {platform.python_version()}, {versions}")
+    print(
+        f"{platform.machine()}, {cores} of {os.cpu_count()} processors; Python {platform.python_version()}, {versions}"
+    )
     module = sys.modules["__main__"].__spec__  # None where the script is run by its path
     script = sys.argv[0] if module is None else f"-m {module.name}"
     print("$ python " + " ".join([script, *sys.argv[1:]]), flush=True)
     return arguments
 
 
-def seconds_in_turns(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def seconds_in_turns(
+    sides: Mapping[str, Callable[[], object]], rounds: int
+) -> dict[str, list[float]]:
     """Run every side once unmeasured, then all in turn `rounds` times; return the seconds of each."""
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for side in sides.values():
@@ -43,7 +51,9 @@ def seconds_in_turns(sides: Mapping[str, Callable[[], object]], rounds: int) -> 
     return taken
 
 
-def report(title: str, taken: Mapping[str, list[float]], *, amount: float | Mapping[str, float], unit: str) -> None:
+def report(
+    title: str, taken: Mapping[str, list[float]], *, amount: float | Mapping[str, float], unit: str
+) -> None:
     """Print each side's median rate and, for every side but the first, how many times its rate the first side's is.
 
     Args:
@@ -60,4 +70,7 @@ def report(title: str, taken: Mapping[str, list[float]], *, amount: float | Mapp
     for other in others:
         pairs = zip(taken[first], taken[other], strict=True)
         ratios = [done[first] / ours / (done[other] / theirs) for ours, theirs in pairs]
-        print(f"  {first} / {other}: {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+        print(
+            f"  {first} / {other}: {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})",
+            flush=True,
+        )

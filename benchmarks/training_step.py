@@ -17,7 +17,11 @@ import time
 import timing
 
 BATCH, EMOTIONS = 64, 10
-RIVALS = [f"PyTorch {how}, channels {where}" for how in ("eager", "compiled") for where in ("first", "last")]
+RIVALS = [
+    f"PyTorch {how}, channels {where}"
+    for how in ("eager", "compiled")
+    for where in ("first", "last")
+]
 
 
 def torch_steps(weights: dict, batch: dict, bfloat16: bool):
@@ -33,23 +37,35 @@ def torch_steps(weights: dict, batch: dict, bfloat16: bool):
         def __init__(self):
             super().__init__()
             layers = []
-            for name in (name.removesuffix("/kernel") for name in weights if "_conv" in name and name.endswith("/kernel")):
+            for name in (
+                name.removesuffix("/kernel")
+                for name in weights
+                if "_conv" in name and name.endswith("/kernel")
+            ):
                 # Keras pads stride 2 at the end, PyTorch at the beginning: on the mirrored image with mirrored kernels they agree.
                 kernel = tensors[f"{name}/kernel"].permute(3, 2, 0, 1).flip(2, 3)
                 width, channels = kernel.shape[:2]
-                convolution = nn.Conv2d(channels, width, 3, 2 if name.endswith("conv1") else 1, 1, bias=False)
+                convolution = nn.Conv2d(
+                    channels, width, 3, 2 if name.endswith("conv1") else 1, 1, bias=False
+                )
                 layers += [convolution, nn.GroupNorm(8, width), nn.LeakyReLU(0.01)]
                 convolution.weight.data = kernel.contiguous()
             self.body = nn.Sequential(*layers)
             self.features, self.head = nn.Linear(width, 256), nn.Linear(256, EMOTIONS)
             for layer, name in ((self.features, "features"), (self.head, "head")):
-                layer.weight.data, layer.bias.data = tensors[f"{name}/kernel"].T.contiguous(), tensors[f"{name}/bias"]
+                layer.weight.data, layer.bias.data = (
+                    tensors[f"{name}/kernel"].T.contiguous(),
+                    tensors[f"{name}/bias"],
+                )
 
         def forward(self, image):
             features = self.features(self.body((image.float() - mean) / scale).mean((2, 3)))
             return self.head(functional.dropout(features, 0.3, self.training))
 
-    mean, scale = (tensors[f"normalization/{name}"][0].permute(2, 0, 1).flip(1, 2) for name in ("mean", "scale"))
+    mean, scale = (
+        tensors[f"normalization/{name}"][0].permute(2, 0, 1).flip(1, 2)
+        for name in ("mean", "scale")
+    )
     first = torch.tensor(batch["image"]).permute(0, 3, 1, 2).flip(2, 3).contiguous()
     mask, label = torch.tensor(batch["mask"]) == 0, torch.tensor(batch["label"]).long()
 
@@ -68,7 +84,11 @@ def torch_steps(weights: dict, batch: dict, bfloat16: bool):
         return step
 
     logits = Net().eval()(first).detach().numpy()
-    sides = [side(compiled, where) for compiled in (False, True) for where in (torch.contiguous_format, torch.channels_last)]
+    sides = [
+        side(compiled, where)
+        for compiled in (False, True)
+        for where in (torch.contiguous_format, torch.channels_last)
+    ]
     return logits, dict(zip(RIVALS, sides, strict=True))
 
 
@@ -99,7 +119,10 @@ def our_step(precision: str, jit_compile: bool, batch: dict):
     model.get_layer("normalization").fit("visual", batch["image"])
     model.compile(optimizer=keras.optimizers.AdamW(1e-3, weight_decay=1e-4))
     model.optimizer.build(model.learnt_weights)
-    step, kept = tf.function(model.step, jit_compile=jit_compile), {name: tf.constant(value) for name, value in batch.items()}
+    step, kept = (
+        tf.function(model.step, jit_compile=jit_compile),
+        {name: tf.constant(value) for name, value in batch.items()},
+    )
     return model, lambda: float(step(kept)["loss"])
 
 
@@ -107,13 +130,25 @@ def rivals(model, batch: dict, bfloat16: bool, steps: int) -> dict:
     """Start the process of PyTorch, compare its logits with the model's, and return a function for each of RIVALS."""
     from keras import ops
 
-    worker = subprocess.Popen([sys.executable, __file__, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    pickle.dump(({weight.path: ops.convert_to_numpy(weight) for weight in model.weights}, batch, bfloat16), worker.stdin)
+    worker = subprocess.Popen(
+        [sys.executable, __file__, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    pickle.dump(
+        ({weight.path: ops.convert_to_numpy(weight) for weight in model.weights}, batch, bfloat16),
+        worker.stdin,
+    )
     worker.stdin.flush()
     theirs = pickle.load(worker.stdout)
-    inputs = {"image": batch["image"].astype("float32"), "domain": batch["domain"], "seed": batch["seed"]}
+    inputs = {
+        "image": batch["image"].astype("float32"),
+        "domain": batch["domain"],
+        "seed": batch["seed"],
+    }
     difference = abs(ops.convert_to_numpy(model(inputs)["logits"]) - theirs).max()
-    print(f"logits: largest difference {difference:.1e}, largest value {abs(theirs).max():.1f}", flush=True)
+    print(
+        f"logits: largest difference {difference:.1e}, largest value {abs(theirs).max():.1f}",
+        flush=True,
+    )
     if difference > (0.1 if bfloat16 else 1e-4):
         sys.exit("the two networks differ")
 
@@ -132,16 +167,30 @@ def main() -> int:
     importlib.import_module("kerasemo")  # before keras: it says how TensorFlow is to compute
     import numpy as np
 
-    faces, zeros = np.random.default_rng(0).integers(0, 256, (BATCH, 64, 64, 3), np.uint8), np.zeros(BATCH, np.int32)
+    faces, zeros = (
+        np.random.default_rng(0).integers(0, 256, (BATCH, 64, 64, 3), np.uint8),
+        np.zeros(BATCH, np.int32),
+    )
     batch = {"image": faces, "mask": np.ones((BATCH, EMOTIONS), np.float32)}
     batch |= dict.fromkeys(("label", "domain", "source", "seed"), zeros)
-    (model, plain), (_, compiled) = (our_step(arguments.precision, jit, batch) for jit in (False, True))
+    (model, plain), (_, compiled) = (
+        our_step(arguments.precision, jit, batch) for jit in (False, True)
+    )
     ours = (("ours, no XLA", plain), ("ours, XLA", compiled))
-    sides = {name: lambda step=step: [step() for _ in range(arguments.steps)] for name, step in ours}
+    sides = {
+        name: lambda step=step: [step() for _ in range(arguments.steps)] for name, step in ours
+    }
     torch = importlib.util.find_spec("torch") or print("torch is not installed: left out")
-    sides |= rivals(model, batch, arguments.precision == "bfloat16", arguments.steps) if torch else {}
+    sides |= (
+        rivals(model, batch, arguments.precision == "bfloat16", arguments.steps) if torch else {}
+    )
     taken = timing.seconds_in_turns(sides, arguments.rounds)
-    timing.report(f"{arguments.precision}, batches of {BATCH}", taken, amount=arguments.steps * BATCH, unit="images/s")
+    timing.report(
+        f"{arguments.precision}, batches of {BATCH}",
+        taken,
+        amount=arguments.steps * BATCH,
+        unit="images/s",
+    )
     return 0
 
 

@@ -19,7 +19,13 @@ MOST = 1_000_000
 """The largest number of epochs, and of examples a step."""
 AUGMENT_RANGES = {
     **{"flip": (0, 1), "rotation_degrees": (0, 180), "gain_db": (0, 100)},
-    **{"time_masks": (1, 8), "frequency_masks": (1, 8), "variants": (1, 8), "speed": (0, 0.5), "noise": (0, 1)},
+    **{
+        "time_masks": (1, 8),
+        "frequency_masks": (1, 8),
+        "variants": (1, 8),
+        "speed": (0, 0.5),
+        "noise": (0, 1),
+    },
 }
 """The least and the most of those changes that may not be in [0, 0.9]."""
 RESERVED = ("network", "data", "tune", "stages", "tables")
@@ -29,14 +35,24 @@ RESERVED = ("network", "data", "tune", "stages", "tables")
 def check_stage(stage: Stage, names: Sequence[Any], index: int, problems: list[str]) -> None:
     """Check what the types do not: a stage's name, kind, sources and place in the chain."""
     wrong = []
-    if names.count(stage.name) > 1 or stage.name in RESERVED or not stage.name.replace("-", "").isalnum():
-        wrong.append(f"names of stages are unique, letters, digits and hyphens, and not {' or '.join(RESERVED)}")
+    if (
+        names.count(stage.name) > 1
+        or stage.name in RESERVED
+        or not stage.name.replace("-", "").isalnum()
+    ):
+        wrong.append(
+            f"names of stages are unique, letters, digits and hyphens, and not {' or '.join(RESERVED)}"
+        )
     if stage.kind not in KINDS:
         wrong.append(f"kind must be one of {', '.join(KINDS)}; received {stage.kind!r}")
     if stage.start_from and stage.start_from not in names[:index]:
-        wrong.append(f"start_from must name a stage that stands before it; received {stage.start_from!r}")
+        wrong.append(
+            f"start_from must name a stage that stands before it; received {stage.start_from!r}"
+        )
     if stage.labelled_by != "seed" and not stage.labelled:
-        wrong.append(f"labelled_by says how the clips of `labelled` are drawn, and that is 0; received {stage.labelled_by!r}")
+        wrong.append(
+            f"labelled_by says how the clips of `labelled` are drawn, and that is 0; received {stage.labelled_by!r}"
+        )
     for source in stage.sources:
         name, _, domain = source.partition("/")
         if not name or domain not in DOMAINS:
@@ -50,15 +66,25 @@ def check_stage(stage: Stage, names: Sequence[Any], index: int, problems: list[s
     if stage.kind == "supervised":
         for key, default in (("pairs", "balanced"), ("hard_negatives", 0.0)):
             if (value := getattr(stage, key)) != default:
-                wrong.append(f"{key} is for contrastive and joint stages, a supervised one has no pairs; received {value!r}")
+                wrong.append(
+                    f"{key} is for contrastive and joint stages, a supervised one has no pairs; received {value!r}"
+                )
     if stage.kind == "contrastive":
         for key, default in (("mixup", 0.0), ("balance", "none")):
             if (value := getattr(stage, key)) != default:
-                wrong.append(f"{key} is for supervised and joint stages, a contrastive one has no cross-entropy; received {value!r}")
-    if stage.speaker_normalization and any(not source.endswith("/audio") for source in stage.sources):
-        wrong.append(f"speaker_normalization is for stages on sound alone; received sources {', '.join(stage.sources)}")
+                wrong.append(
+                    f"{key} is for supervised and joint stages, a contrastive one has no cross-entropy; received {value!r}"
+                )
+    if stage.speaker_normalization and any(
+        not source.endswith("/audio") for source in stage.sources
+    ):
+        wrong.append(
+            f"speaker_normalization is for stages on sound alone; received sources {', '.join(stage.sources)}"
+        )
     if stage.kind != "joint" and stage.heads == "corpus":
-        wrong.append("heads = 'corpus' is for joint stages, a head for each source; leave it at 'masked'")
+        wrong.append(
+            "heads = 'corpus' is for joint stages, a head for each source; leave it at 'masked'"
+        )
     problems += [f"stage {stage.name!r}: {problem}" for problem in wrong]
 
 
@@ -69,7 +95,9 @@ def check_chain(stage: Stage, before: Sequence[Stage | None], problems: list[str
     while parent is not None and not any(source.endswith("/audio") for source in parent.sources):
         parent = by_name.get(parent.start_from)
     if parent is not None and parent.speaker_normalization != stage.speaker_normalization:
-        told = f"{stage.speaker_normalization} here, {parent.speaker_normalization} in {parent.name!r}"
+        told = (
+            f"{stage.speaker_normalization} here, {parent.speaker_normalization} in {parent.name!r}"
+        )
         problems.append(
             f"stage {stage.name!r}: speaker_normalization must be that of the stages on sound that it comes from; received {told}"
         )
@@ -81,7 +109,9 @@ def check_draws(stages: Sequence[Stage | None], problems: list[str]) -> None:
     for stage in stages:
         if stage is not None and stage.drawn_as and stage.drawn_as not in known:
             expected = "must name a stage of the experiment that has no drawn_as itself"
-            problems.append(f"stage {stage.name!r}: drawn_as {expected}; received {stage.drawn_as!r}")
+            problems.append(
+                f"stage {stage.name!r}: drawn_as {expected}; received {stage.drawn_as!r}"
+            )
 
 
 def check_network(network: Network, problems: list[str]) -> None:
@@ -92,20 +122,31 @@ def check_network(network: Network, problems: list[str]) -> None:
     else:
         for width in network.widths:
             if width < 1 or width % network.groups:
-                wrong.append(f"every width must be a multiple of groups ({network.groups}); received {width}")
+                wrong.append(
+                    f"every width must be a multiple of groups ({network.groups}); received {width}"
+                )
     counts = (network.convolutions, network.embedding, network.members)
-    for name, most in (("widths", 4096), ("convolutions", 16), ("embedding", 65536), ("members", 64)):
+    for name, most in (
+        ("widths", 4096),
+        ("convolutions", 16),
+        ("embedding", 65536),
+        ("members", 64),
+    ):
         value = max(network.widths) if name == "widths" else getattr(network, name)
         if value > most:
             wrong.append(f"{name} must be at most {most}; received {value}")
     if not (1 <= len(network.widths) <= 6 and min(counts) >= 1 and 0 <= network.dropout < 1):
         told = f"{len(network.widths)} widths, {', '.join(map(str, counts))}, dropout {network.dropout}"
-        wrong.append(f"expected 1 to 6 widths, convolutions, embedding and members of at least 1, dropout in [0, 1); received {told}")
+        wrong.append(
+            f"expected 1 to 6 widths, convolutions, embedding and members of at least 1, dropout in [0, 1); received {told}"
+        )
     for name, known in (("blocks", BLOCKS), ("pool", POOLS)):
         if (value := getattr(network, name)) not in known:
             wrong.append(f"{name} must be one of {', '.join(known)}; received {value!r}")
     if not 0 <= network.squeeze <= min(network.widths):
-        wrong.append(f"squeeze must be in [0, {min(network.widths)}], the smallest width; received {network.squeeze}")
+        wrong.append(
+            f"squeeze must be in [0, {min(network.widths)}], the smallest width; received {network.squeeze}"
+        )
     problems += [f"[network]: {problem}" for problem in wrong]
 
 
@@ -114,17 +155,37 @@ def check_ranges(stage: Stage, problems: list[str]) -> None:
     frames = Spec().segment_frames
     for key, holds, expected in (
         ("epochs", 1 <= stage.epochs <= MOST, f"at least 1 and at most {MOST}"),
-        ("batch", 2 <= stage.batch <= MOST and stage.batch % 2 == 0, "an even number of at least 2"),
-        ("steps", 0 <= stage.steps <= MOST, f"at least 0, where 0 is every item once, and at most {MOST}"),
-        ("labelled", 0 <= stage.labelled <= MOST, f"at least 0, where 0 is all, and at most {MOST}"),
+        (
+            "batch",
+            2 <= stage.batch <= MOST and stage.batch % 2 == 0,
+            "an even number of at least 2",
+        ),
+        (
+            "steps",
+            0 <= stage.steps <= MOST,
+            f"at least 0, where 0 is every item once, and at most {MOST}",
+        ),
+        (
+            "labelled",
+            0 <= stage.labelled <= MOST,
+            f"at least 0, where 0 is all, and at most {MOST}",
+        ),
         ("labelled_by", stage.labelled_by in LABELLED_BY, f"one of {', '.join(LABELLED_BY)}"),
         ("schedule", stage.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
         ("warmup", 0 <= stage.warmup < 1, "in [0, 1), a share of all steps"),
         ("mixup", 0 <= stage.mixup <= 10, "in [0, 10], where 0 mixes nothing"),
         ("balance", stage.balance in BALANCES, f"one of {', '.join(BALANCES)}"),
         ("active_share", 0 <= stage.active_share <= 1, "in [0, 1], where 0 keeps every segment"),
-        ("train_hop_frames", 0 <= stage.train_hop_frames <= frames, f"in [0, {frames}], where 0 is as the records are cut"),
-        ("test_hop_frames", 0 <= stage.test_hop_frames <= frames, f"in [0, {frames}], where 0 is as the records are cut"),
+        (
+            "train_hop_frames",
+            0 <= stage.train_hop_frames <= frames,
+            f"in [0, {frames}], where 0 is as the records are cut",
+        ),
+        (
+            "test_hop_frames",
+            0 <= stage.test_hop_frames <= frames,
+            f"in [0, {frames}], where 0 is as the records are cut",
+        ),
         ("learning_rate", 0 < stage.learning_rate < 10, "above 0 and below 10"),
         ("weight_decay", 0 <= stage.weight_decay < 1, "in [0, 1)"),
         ("label_smoothing", 0 <= stage.label_smoothing < 1, "in [0, 1)"),
@@ -139,11 +200,15 @@ def check_ranges(stage: Stage, problems: list[str]) -> None:
         ("heads", stage.heads in HEADS, f"one of {', '.join(HEADS)}"),
     ):
         if not holds:
-            problems.append(f"stage {stage.name!r}: {key} must be {expected}; received {getattr(stage, key)!r}")
+            problems.append(
+                f"stage {stage.name!r}: {key} must be {expected}; received {getattr(stage, key)!r}"
+            )
     for key, strength in dataclasses.asdict(stage.augment).items():
         least, most = AUGMENT_RANGES.get(key, (0, 0.9))
         if not least <= strength <= most:
-            problems.append(f"stage {stage.name!r}: augment: {key} must be in [{least}, {most}]; received {strength!r}")
+            problems.append(
+                f"stage {stage.name!r}: augment: {key} must be in [{least}, {most}]; received {strength!r}"
+            )
 
 
 def check_batch(stage: Stage, problems: list[str]) -> None:
@@ -157,7 +222,11 @@ def check_batch(stage: Stage, problems: list[str]) -> None:
         problems.append(f"{where}: batch must be {expected}; received {stage.batch}")
     elif stage.accumulate > 0:
         share, what = (
-            (stage.batch, "examples") if stage.kind == "supervised" else (stage.batch // 2 // couples, "pairs of every two sources")
+            (stage.batch, "examples")
+            if stage.kind == "supervised"
+            else (stage.batch // 2 // couples, "pairs of every two sources")
         )
         if share % stage.accumulate:
-            problems.append(f"{where}: accumulate must divide the {share} {what} of a step; received {stage.accumulate}")
+            problems.append(
+                f"{where}: accumulate must divide the {share} {what} of a step; received {stage.accumulate}"
+            )

@@ -20,7 +20,19 @@ from pipelines.spec import EMOTIONS, InputError, canonical_emotion, in_order
 NEEDED = ("id", "speaker", "emotion", "answer")
 """The columns that a file of answers must have, in any order."""
 
-COLUMNS = ("stage", "source", "side", "protocol", "network", "seed", "fold", *NEEDED, "answer_without_corpus", "among", "stamps")
+COLUMNS = (
+    "stage",
+    "source",
+    "side",
+    "protocol",
+    "network",
+    "seed",
+    "fold",
+    *NEEDED,
+    "answer_without_corpus",
+    "among",
+    "stamps",
+)
 """Those of `answers.csv`. `network` counts those that answered the same clips; `fold` is that of the source; `among` has the emotions
 that could be answered, with spaces between them."""
 
@@ -117,9 +129,25 @@ def write(path: Path, kept: Mapping[tuple[str, str], Kept]) -> None:
             pool, among, stamps = own.pool, " ".join(own.emotions), "; ".join(own.stamps)
             for network, seed in enumerate(pool.seeds):
                 place = (stage, source, own.side, own.protocol, network, seed)
-                columns = (pool.clips, pool.speakers, pool.labels, pool.answers[network], pool.without_corpus[network])
+                columns = (
+                    pool.clips,
+                    pool.speakers,
+                    pool.labels,
+                    pool.answers[network],
+                    pool.without_corpus[network],
+                )
                 for (fold, clip), speaker, *said in zip(*columns, strict=True):
-                    writer.writerow((*place, fold, clip, speaker, *(names[index] for index in said), among, stamps))
+                    writer.writerow(
+                        (
+                            *place,
+                            fold,
+                            clip,
+                            speaker,
+                            *(names[index] for index in said),
+                            among,
+                            stamps,
+                        )
+                    )
     os.replace(temporary, path)
 
 
@@ -139,7 +167,10 @@ def read(path: Path) -> dict[tuple[str, str], Kept]:
     places: dict[tuple[str, str], dict[tuple[str, int], dict[tuple[int, str], _Row]]] = {}
     facts: dict[tuple[str, str], tuple[str, ...]] = {}
     for line, row in _rows(path):
-        place = (row.get("stage") or Path(path.name.removesuffix(".gz")).stem, row.get("source", ""))
+        place = (
+            row.get("stage") or Path(path.name.removesuffix(".gz")).stem,
+            row.get("source", ""),
+        )
         said = tuple(row.get(name, "") for name in ("side", "protocol", "among", "stamps"))
         if facts.setdefault(place, said) != said:
             raise InputError(
@@ -153,7 +184,9 @@ def read(path: Path) -> dict[tuple[str, str], Kept]:
                 "seed or network tell networks apart, fold the folds in which a clip is asked)"
             )
         label, answer = (_index(path, line, name, row[name]) for name in ("emotion", "answer"))
-        without = _index(path, line, name, row[name]) if row.get(name := "answer_without_corpus") else -1
+        without = (
+            _index(path, line, name, row[name]) if row.get(name := "answer_without_corpus") else -1
+        )
         own[fold, row["id"]] = _Row(row["speaker"], label, answer, without, line)
     return {place: _kept(path, place, networks, facts[place]) for place, networks in places.items()}
 
@@ -172,11 +205,15 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Return the rows of a CSV, each with its line, without the spaces around cells."""
     expected = f"expected a CSV in UTF-8 with the columns {', '.join(NEEDED)}, such as answers.csv beside the tables of kerasemo.reproduce"
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", newline="", encoding="utf-8-sig") as file:
+        with (gzip.open if path.suffix == ".gz" else open)(
+            path, "rt", newline="", encoding="utf-8-sig"
+        ) as file:
             reader = csv.reader(file)
             cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise InputError(f"{path}: {'no such file' if isinstance(error, FileNotFoundError) else 'a folder'}; {expected}") from error
+        raise InputError(
+            f"{path}: {'no such file' if isinstance(error, FileNotFoundError) else 'a folder'}; {expected}"
+        ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: no text of a CSV ({error}); {expected}") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -186,38 +223,58 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
         raise InputError(f"{path}: the file is empty; {expected}")
     columns = [name.lower() for name in cells.pop(0)[1]]
     if missing := [name for name in NEEDED if name not in columns]:
-        other = next((f"separated by {name}? " for sign, name in ((";", "semicolons"), ("\t", "tabs")) if sign in columns[0]), "")
-        raise InputError(f"{path}: no column {missing[0]!r} among {', '.join(columns)}; {other}{expected}")
+        other = next(
+            (
+                f"separated by {name}? "
+                for sign, name in ((";", "semicolons"), ("\t", "tabs"))
+                if sign in columns[0]
+            ),
+            "",
+        )
+        raise InputError(
+            f"{path}: no column {missing[0]!r} among {', '.join(columns)}; {other}{expected}"
+        )
     if twice := [name for name in COLUMNS if columns.count(name) > 1]:
         raise InputError(f"{path}: column {twice[0]!r} is there twice; rename what is not meant")
     if not cells:
         raise InputError(f"{path}: no row below the names of the columns; {expected}")
     for line, row in cells:
         if len(row) != len(columns):
-            raise InputError(f"{path}, line {line}: {len(row)} cells, expected {len(columns)} as in the first line; is the file cut off?")
+            raise InputError(
+                f"{path}, line {line}: {len(row)} cells, expected {len(columns)} as in the first line; is the file cut off?"
+            )
     return [(line, dict(zip(columns, row, strict=True))) for line, row in cells]
 
 
 def _index(path: Path, line: int, column: str, name: str) -> int:
     emotion = canonical_emotion(name)
     if emotion is None:
-        raise InputError(f"{path}, line {line}: {column} {name!r}; expected {', '.join(EMOTIONS)} or a synonym")
+        raise InputError(
+            f"{path}, line {line}: {column} {name!r}; expected {', '.join(EMOTIONS)} or a synonym"
+        )
     return EMOTIONS.index(emotion)
 
 
 def _number(path: Path, line: int, column: str, text: str) -> int:
     if not text.isdecimal() or len(text) > 9:
-        raise InputError(f"{path}, line {line}: {column} {text[:20]!r}; expected a whole number from 0")
+        raise InputError(
+            f"{path}, line {line}: {column} {text[:20]!r}; expected a whole number from 0"
+        )
     return int(text)
 
 
 def _kept(
-    path: Path, place: tuple[str, str], networks: Mapping[tuple[str, int], Mapping[tuple[int, str], _Row]], facts: Sequence[str]
+    path: Path,
+    place: tuple[str, str],
+    networks: Mapping[tuple[str, int], Mapping[tuple[int, str], _Row]],
+    facts: Sequence[str],
 ) -> Kept:
     """Return the pool of some networks, by (network, seed), the clips, (fold, id), in the order of the first."""
     (first, clips), *others = networks.items()
     for name, own in others:
-        if own.keys() != clips.keys() or any(own[clip][:2] != row[:2] for clip, row in clips.items()):
+        if own.keys() != clips.keys() or any(
+            own[clip][:2] != row[:2] for clip, row in clips.items()
+        ):
             of = " of ".join(filter(None, place))
             raise InputError(
                 f"{path}: two networks ({of}; seeds {first[1]} and {name[1]}) were not asked about the same clips of the same folds, "
@@ -225,13 +282,18 @@ def _kept(
             )
     unnamed = [row.line for row in clips.values() if not row.speaker]
     if 0 < len(unnamed) < len(clips):
-        raise InputError(f"{path}, line {unnamed[0]}: no speaker, where other clips have one; name the speaker of every clip, or of none")
+        raise InputError(
+            f"{path}, line {unnamed[0]}: no speaker, where other clips have one; name the speaker of every clip, or of none"
+        )
     answers, without = (
-        np.array([[getattr(own[clip], name) for clip in clips] for own in networks.values()]) for name in ("answer", "without")
+        np.array([[getattr(own[clip], name) for clip in clips] for own in networks.values()])
+        for name in ("answer", "without")
     )
     side, protocol, among, stamps = facts
     if unknown := [name for name in among.split() if name not in EMOTIONS]:
-        raise InputError(f"{path}: among {unknown[0]!r}; expected some of {', '.join(EMOTIONS)} with spaces between them")
+        raise InputError(
+            f"{path}: among {unknown[0]!r}; expected some of {', '.join(EMOTIONS)} with spaces between them"
+        )
     labels = np.array([row.label for row in clips.values()])
     speakers, seeds = [row.speaker for row in clips.values()], [seed for _, seed in networks]
     pool = of_answers(list(clips), speakers, labels, answers, seeds=seeds, without_corpus=without)

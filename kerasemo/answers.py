@@ -27,7 +27,9 @@ ITEMS = tuple(f"items_{emotion}" for emotion in EMOTIONS)
 """The columns that count the answers to a clip's faces or segments."""
 
 
-def of_outputs(outputs: Mapping[str, np.ndarray], side: data.Side, *, trained: Sequence[str]) -> Answers:
+def of_outputs(
+    outputs: Mapping[str, np.ndarray], side: data.Side, *, trained: Sequence[str]
+) -> Answers:
     """Return what outputs of `scores.forward` answer to the clips of a side.
 
     Args:
@@ -37,10 +39,14 @@ def of_outputs(outputs: Mapping[str, np.ndarray], side: data.Side, *, trained: S
     """
     masked, served = scores.side_probabilities(outputs, side, trained=trained)
     shared = scores.emotion_mask(set(side.source.emotions) & set(trained))
-    return _of_items(np.where(shared, outputs["logits"], -np.inf).argmax(axis=1), side, masked, served)
+    return _of_items(
+        np.where(shared, outputs["logits"], -np.inf).argmax(axis=1), side, masked, served
+    )
 
 
-def of_nearest_means(embeddings: np.ndarray, side: data.Side, *, means: Mapping[int, np.ndarray]) -> Answers:
+def of_nearest_means(
+    embeddings: np.ndarray, side: data.Side, *, means: Mapping[int, np.ndarray]
+) -> Answers:
     """Return as answers the nearest mean of a class, for a network that has no answers of its own; its probability is 1.
 
     Args:
@@ -49,19 +55,33 @@ def of_nearest_means(embeddings: np.ndarray, side: data.Side, *, means: Mapping[
         means: The mean [n] of each class, an index of EMOTIONS.
     """
     _, clip_of, _ = scores.side_items(side)
-    classes, centres = np.array(sorted(means)), np.stack([means[label] for label in sorted(means)])  # [classes], [classes, n]
+    classes, centres = (
+        np.array(sorted(means)),
+        np.stack([means[label] for label in sorted(means)]),
+    )  # [classes], [classes, n]
 
     def nearest(points: np.ndarray) -> np.ndarray:
         return classes[np.linalg.norm(points[:, None] - centres[None], axis=-1).argmin(axis=1)]
 
-    return _of_items(nearest(embeddings), side, np.eye(len(EMOTIONS))[nearest(metrics.clip_means(embeddings, clip_of))], None)
+    return _of_items(
+        nearest(embeddings),
+        side,
+        np.eye(len(EMOTIONS))[nearest(metrics.clip_means(embeddings, clip_of))],
+        None,
+    )
 
 
-def _of_items(answers: np.ndarray, side: data.Side, masked: np.ndarray, served: np.ndarray | None) -> Answers:
+def _of_items(
+    answers: np.ndarray, side: data.Side, masked: np.ndarray, served: np.ndarray | None
+) -> Answers:
     clips, clip_of, labels = scores.side_items(side)
-    items = np.bincount(clip_of * len(EMOTIONS) + answers, minlength=len(clips) * len(EMOTIONS)).reshape(len(clips), len(EMOTIONS))
+    items = np.bincount(
+        clip_of * len(EMOTIONS) + answers, minlength=len(clips) * len(EMOTIONS)
+    ).reshape(len(clips), len(EMOTIONS))
     without = np.full(len(clips), -1) if served is None else served.argmax(axis=1)
-    ids, speakers = (tuple(side.source.rows[clip][name] for clip in clips) for name in ("id", "speaker"))
+    ids, speakers = (
+        tuple(side.source.rows[clip][name] for clip in clips) for name in ("id", "speaker")
+    )
     return Answers(ids, speakers, labels, masked.argmax(axis=1), masked, without, items)
 
 
@@ -80,10 +100,16 @@ def why_not_scorable(side: data.Side, trained: Sequence[str], *, name: str) -> s
     if not len(side.items):
         return f"no clip on the {name} side of this fold"
     here = {side.source.rows[clip]["emotion"] for clip in side.source.clip_of[side.items]}
-    return "" if here & set(trained) else f"no emotion in common with those trained on ({', '.join(trained)})"
+    return (
+        ""
+        if here & set(trained)
+        else f"no emotion in common with those trained on ({', '.join(trained)})"
+    )
 
 
-def ask(of: Lineage, held: Holdings, side: str, *, load: Callable[[str], data.Source]) -> tuple[dict[str, Answers], dict[str, Any]]:
+def ask(
+    of: Lineage, held: Holdings, side: str, *, load: Callable[[str], data.Source]
+) -> tuple[dict[str, Answers], dict[str, Any]]:
     """Return what a stage answers to the clips of a side of every source, and what there is to know of it, ready for JSON.
 
     A corpus that no stage of the lineage was trained on is all test; its validation side is that of a split as if it had been.
@@ -102,13 +128,17 @@ def ask(of: Lineage, held: Holdings, side: str, *, load: Callable[[str], data.So
         InputError: A clip of the side could have been trained on.
     """
     trained = of.result["trained_emotions"]
-    sides = of.sides(held.folder, asked=held.sources, there=held.sources, held=held, foreign=side == "test")
+    sides = of.sides(
+        held.folder, asked=held.sources, there=held.sources, held=held, foreign=side == "test"
+    )
     predict, seen = of.network()
     settings = of.result["key"]["stage"]
     load = utterances.loader(held.folder, settings, load)
     answered, left_out, embedded = {}, {}, {}
     for source in held.sources:
-        reason = "no clip in it" if source not in sides.ids else why_not_scored(of.result, source, seen)
+        reason = (
+            "no clip in it" if source not in sides.ids else why_not_scored(of.result, source, seen)
+        )
         if reason := reason or utterances.why_not_read(held.folder, source, settings):
             left_out[source] = reason
             continue
@@ -127,10 +157,21 @@ def ask(of: Lineage, held: Holdings, side: str, *, load: Callable[[str], data.So
         elif "logits" in outputs:
             answered[source] = of_outputs(outputs, asked, trained=trained)
         else:
-            left_out[source] = "the network has a head for each source of its stage, and none for this one"
-    couples = matching.score_pairs(embedded, seed=matching.PAIRS_SEED)["couples"] if embedded else {}
-    document = {"trained_emotions": trained, "trained_on": of.trained_on, "not_scored": left_out, "pairs": couples}
-    return answered, document | {"stamps": {source: _stamps(of, sides, source) for source in answered}}
+            left_out[source] = (
+                "the network has a head for each source of its stage, and none for this one"
+            )
+    couples = (
+        matching.score_pairs(embedded, seed=matching.PAIRS_SEED)["couples"] if embedded else {}
+    )
+    document = {
+        "trained_emotions": trained,
+        "trained_on": of.trained_on,
+        "not_scored": left_out,
+        "pairs": couples,
+    }
+    return answered, document | {
+        "stamps": {source: _stamps(of, sides, source) for source in answered}
+    }
 
 
 def _stamps(of: Lineage, sides: splits.Sides, source: str) -> list[str]:
@@ -144,7 +185,9 @@ def _stamps(of: Lineage, sides: splits.Sides, source: str) -> list[str]:
     return [stamp for stamp in found if stamp]
 
 
-def _class_means(predict: scores.Predict, train: Sequence[data.Side], asked: data.Side) -> dict[int, np.ndarray]:
+def _class_means(
+    predict: scores.Predict, train: Sequence[data.Side], asked: data.Side
+) -> dict[int, np.ndarray]:
     """Return the mean training embedding of each class that a source has."""
     embeddings = np.concatenate([scores.forward(predict, own)["embedding"] for own in train])
     labels = np.concatenate([own.labels for own in train])
@@ -157,7 +200,9 @@ def header(of: Lineage, held: Holdings) -> dict[str, Any]:
     return {"digest": runs.digest(of.result["key"]), "records": held.manifests}
 
 
-def write(folder: Path, side: str, answered: Mapping[str, Answers], document: Mapping[str, Any]) -> None:
+def write(
+    folder: Path, side: str, answered: Mapping[str, Answers], document: Mapping[str, Any]
+) -> None:
     """Write the answers to a side's clips, then the document that says that they are there, each under a temporary name first."""
     path = folder / f"{side}-predictions.csv"
     temporary = path.with_name(path.name + ".tmp")
@@ -165,21 +210,40 @@ def write(folder: Path, side: str, answered: Mapping[str, Answers], document: Ma
         writer = csv.writer(file)
         writer.writerow([*NAMES, *EMOTIONS, *ITEMS])
         for source, own in answered.items():
-            said = [[EMOTIONS[label] if label >= 0 else "" for label in column] for column in (own.labels, own.answers, own.without_corpus)]
+            said = [
+                [EMOTIONS[label] if label >= 0 else "" for label in column]
+                for column in (own.labels, own.answers, own.without_corpus)
+            ]
             for place, clip in enumerate(own.ids):
                 names = (source, clip, own.speakers[place], *(column[place] for column in said))
-                writer.writerow([*names, *(f"{share:.6f}" for share in own.probabilities[place]), *own.items[place]])
+                writer.writerow(
+                    [
+                        *names,
+                        *(f"{share:.6f}" for share in own.probabilities[place]),
+                        *own.items[place],
+                    ]
+                )
     os.replace(temporary, path)
-    records.write_json(folder / f"{side}-scored.json", {**document, "sha256": records.file_sha256(path)})
+    records.write_json(
+        folder / f"{side}-scored.json", {**document, "sha256": records.file_sha256(path)}
+    )
 
 
-def read(folder: Path, side: str, expected: Mapping[str, Any]) -> tuple[dict[str, Answers], dict[str, Any]] | None:
+def read(
+    folder: Path, side: str, expected: Mapping[str, Any]
+) -> tuple[dict[str, Answers], dict[str, Any]] | None:
     """Return the kept answers to a side's clips and their document; None where there are none that `expected`, a header, holds of."""
     document = records.read_json(folder / f"{side}-scored.json")
     path = folder / f"{side}-predictions.csv"
-    if not isinstance(document, dict) or any(document.get(name) != value for name, value in expected.items()) or not path.is_file():
+    if (
+        not isinstance(document, dict)
+        or any(document.get(name) != value for name, value in expected.items())
+        or not path.is_file()
+    ):
         return None
-    if "sha256" in document and document["sha256"] != records.file_sha256(path):  # rows are missing or changed: asked again
+    if "sha256" in document and document["sha256"] != records.file_sha256(
+        path
+    ):  # rows are missing or changed: asked again
         return None
     by_source: dict[str, list[dict[str, str]]] = {}
     with open(path, newline="", encoding="utf-8") as file:
@@ -193,4 +257,12 @@ def _parsed(rows: Sequence[Mapping[str, str]]) -> Answers:
     ids, speakers = (tuple(row[name] for row in rows) for name in ("id", "speaker"))
     labels, answers, without = (np.array([index[row[name]] for row in rows]) for name in NAMES[3:])
     probabilities = np.array([[float(row[emotion]) for emotion in EMOTIONS] for row in rows])
-    return Answers(ids, speakers, labels, answers, probabilities, without, np.array([[int(row[name]) for name in ITEMS] for row in rows]))
+    return Answers(
+        ids,
+        speakers,
+        labels,
+        answers,
+        probabilities,
+        without,
+        np.array([[int(row[name]) for name in ITEMS] for row in rows]),
+    )

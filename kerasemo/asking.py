@@ -11,7 +11,12 @@ from pipelines.spec import InputError
 SUFFIXES = {".wav": "wav_bytes", ".jpg": "face_bytes", ".jpeg": "face_bytes", ".png": "face_bytes"}
 
 
-def ask(client: Any, paths: Sequence[Path], *, tell: Callable[[dict[str, Any]], None] = lambda answer: None) -> list[dict[str, Any]]:
+def ask(
+    client: Any,
+    paths: Sequence[Path],
+    *,
+    tell: Callable[[dict[str, Any]], None] = lambda answer: None,
+) -> list[dict[str, Any]]:
     """Ask the emotion of each file: WAV files as they are, JPEG and PNG files as face crops.
 
     Args:
@@ -49,8 +54,16 @@ def ask(client: Any, paths: Sequence[Path], *, tell: Callable[[dict[str, Any]], 
 def _ask_file(client: Any, path: Path) -> dict[str, Any]:
     method = SUFFIXES.get(path.suffix.lower())
     if method is None:
-        raise InputError(f"expected a file with one of {', '.join(SUFFIXES)}; other media are asked with python -m kerasemo.predict")
+        raise InputError(
+            f"expected a file with one of {', '.join(SUFFIXES)}; other media are asked with python -m kerasemo.predict"
+        )
     found = getattr(client, method)([path.read_bytes()])
-    probabilities = dict(zip(found["labels"][0].tolist(), found["probabilities"][0].tolist(), strict=True))
+    probabilities = dict(
+        zip(found["labels"][0].tolist(), found["probabilities"][0].tolist(), strict=True)
+    )
     emotion = str(found["emotion"][0])
-    return {"emotion": emotion, "confidence": probabilities[emotion], "probabilities": probabilities}
+    return {
+        "emotion": emotion,
+        "confidence": probabilities[emotion],
+        "probabilities": probabilities,
+    }

@@ -55,15 +55,21 @@ def check_sides(work: Assignment) -> None:
         for part in sources:
             emotions = {EMOTIONS[label] for label in part.labels}
             if not emotions:
-                problems.append(f"{part.source.name}: no clip on the {side} side {where}; build more of the corpus")
+                problems.append(
+                    f"{part.source.name}: no clip on the {side} side {where}; build more of the corpus"
+                )
             elif not emotions & set(work.emotions):
                 names = f"{', '.join(sorted(emotions))} on the {side} side, trained on {', '.join(work.emotions)}"
-                problems.append(f"{part.source.name}: {names}, so nothing can be scored; take another fold or build more of the corpus")
+                problems.append(
+                    f"{part.source.name}: {names}, so nothing can be scored; take another fold or build more of the corpus"
+                )
     for part in work.sides["train"]:
         trained = {EMOTIONS[label] for label in part.labels}
         missing = in_order({row["emotion"] for row in part.source.rows} - trained)
         if trained and missing:
             names = f"no clip of {', '.join(missing)} on the train side {where}, though the corpus has some"
-            problems.append(f"{part.source.name}: {names}; take another fold or build more of the corpus")
+            problems.append(
+                f"{part.source.name}: {names}; take another fold or build more of the corpus"
+            )
     if problems:
         raise InputError("; ".join(problems))

@@ -24,7 +24,9 @@ FLOOR_DB = float(10 * np.log10(Spec().power_floor))
 """The lowest value of a static log-Mel."""
 
 
-def augmented(batch: dict[str, tf.Tensor], strengths: Augment, *, domains: Set[int]) -> dict[str, tf.Tensor]:
+def augmented(
+    batch: dict[str, tf.Tensor], strengths: Augment, *, domains: Set[int]
+) -> dict[str, tf.Tensor]:
     """Return a batch of `kerasemo.stages` with its images changed; they keep their shape and type.
 
     Args:
@@ -34,7 +36,10 @@ def augmented(batch: dict[str, tf.Tensor], strengths: Augment, *, domains: Set[i
     """
     if dataclasses.replace(strengths, **MADE_BEFORE) == Augment():
         return batch
-    images, (domain, seed) = batch["image"], (tf.reshape(batch[key], [-1]) for key in ("domain", "seed"))
+    images, (domain, seed) = (
+        batch["image"],
+        (tf.reshape(batch[key], [-1]) for key in ("domain", "seed")),
+    )
     flat = tf.reshape(images, [-1, *images.shape[-3:]])  # [examples, 64, 64, 3]
     change = {DOMAINS.index("visual"): changed_faces, DOMAINS.index("audio"): changed_segments}
     if len(domains) == 1:
@@ -43,13 +48,16 @@ def augmented(batch: dict[str, tf.Tensor], strengths: Augment, *, domains: Set[i
     else:
         places = [tf.where(domain == index)[:, 0] for index in sorted(domains)]
         parts = [
-            change[index](tf.gather(flat, at), tf.gather(seed, at), strengths) for index, at in zip(sorted(domains), places, strict=True)
+            change[index](tf.gather(flat, at), tf.gather(seed, at), strengths)
+            for index, at in zip(sorted(domains), places, strict=True)
         ]
         flat = tf.dynamic_stitch([tf.cast(at, tf.int32) for at in places], parts)
     return {**batch, "image": tf.reshape(flat, tf.shape(images))}
 
 
-def blended(batch: dict[str, tf.Tensor], other: dict[str, tf.Tensor], weight: tf.Tensor) -> dict[str, tf.Tensor]:
+def blended(
+    batch: dict[str, tf.Tensor], other: dict[str, tf.Tensor], weight: tf.Tensor
+) -> dict[str, tf.Tensor]:
     """Return a batch whose images are mixed with those of another one, (1 - w) x + w x', and `mix_label` and `mix_weight` with them.
 
     Log-Mels are mixed in dB, with their derivatives, as is common practice; sounds that are heard together would add up in power.
@@ -64,7 +72,12 @@ def blended(batch: dict[str, tf.Tensor], other: dict[str, tf.Tensor], weight: tf
     """
     share = tf.reshape(weight, [*weight.shape, 1, 1, 1])
     one, two = (tf.cast(images["image"], tf.float32) for images in (batch, other))
-    return {**batch, "image": one + share * (two - one), "mix_label": other["label"], "mix_weight": weight}
+    return {
+        **batch,
+        "image": one + share * (two - one),
+        "mix_label": other["label"],
+        "mix_weight": weight,
+    }
 
 
 def _draws(seed, count: int) -> list:
@@ -88,7 +101,11 @@ def _inside(length, place, size: int):
 def _stretches(drawn: list, share: float, size: int):
     """Return float32 [examples, size]: 1 in stretches of at most a share of it, else 0; a length and a place are drawn for each."""
     return functools.reduce(
-        ops.maximum, [_inside(ops.round(length * share * size), place, size) for length, place in zip(drawn[::2], drawn[1::2], strict=True)]
+        ops.maximum,
+        [
+            _inside(ops.round(length * share * size), place, size)
+            for length, place in zip(drawn[::2], drawn[1::2], strict=True)
+        ],
     )
 
 
@@ -117,15 +134,35 @@ def changed_faces(faces, seed, strengths: Augment):
         # (x, y) of a new face, from the centre, shows what was at (a x + b y, c x + d y) + shift.
         a, b, c, d = mirror * across, -mirror * along, along, across
         centre, none = (size - 1) / 2, ops.zeros_like(a)
-        rows = (a, b, centre * (1 - a - b) + shift_x, c, d, centre * (1 - c - d) + shift_y, none, none)
+        rows = (
+            a,
+            b,
+            centre * (1 - a - b) + shift_x,
+            c,
+            d,
+            centre * (1 - c - d) + shift_y,
+            none,
+            none,
+        )
         transform = ops.concatenate(rows, axis=1)  # [examples, 8]
-        x = ops.image.affine_transform(x, transform, interpolation="bilinear", fill_mode="nearest", data_format="channels_last")
+        x = ops.image.affine_transform(
+            x, transform, interpolation="bilinear", fill_mode="nearest", data_format="channels_last"
+        )
     if strengths.brightness or strengths.contrast or strengths.erasing:
-        x = ops.reshape(x, (-1, size, size * 3))  # rows: what is wider than 3 numbers is much faster
-        mean = ops.tile(ops.mean(ops.reshape(x, (-1, size * size, 3)), axis=1), (1, size))[:, None]  # [examples, 1, size * 3]
+        x = ops.reshape(
+            x, (-1, size, size * 3)
+        )  # rows: what is wider than 3 numbers is much faster
+        mean = ops.tile(ops.mean(ops.reshape(x, (-1, size * size, 3)), axis=1), (1, size))[
+            :, None
+        ]  # [examples, 1, size * 3]
         length = side * strengths.erasing * size
-        rows, columns = _inside(length, top, size)[:, :, None], ops.repeat(_inside(length, left, size), 3, axis=1)[:, None]
-        gain = (1 - rows * columns) * (1 + _either_way(contrast, strengths.contrast))[:, None]  # [examples, size, size * 3]
+        rows, columns = (
+            _inside(length, top, size)[:, :, None],
+            ops.repeat(_inside(length, left, size), 3, axis=1)[:, None],
+        )
+        gain = (1 - rows * columns) * (1 + _either_way(contrast, strengths.contrast))[
+            :, None
+        ]  # [examples, size, size * 3]
         x = (x - mean) * gain + (mean + _either_way(light, strengths.brightness * 255)[:, None])
         x = ops.reshape(x, (-1, size, size, 3))
     x = ops.clip(x, 0.0, 255.0)
@@ -149,22 +186,36 @@ def changed_segments(segments, seed, strengths: Augment):
     Returns:
         Of the shape of `segments`; the static channel at least the floor.
     """
-    move, gain, *drawn, stretch = _draws(seed, 3 + 2 * (strengths.time_masks + strengths.frequency_masks))
-    more = 4 + 2 * (strengths.time_masks - 1)  # the first mask of each kind, then the others of time, then those of Mel bins
+    move, gain, *drawn, stretch = _draws(
+        seed, 3 + 2 * (strengths.time_masks + strengths.frequency_masks)
+    )
+    more = 4 + 2 * (
+        strengths.time_masks - 1
+    )  # the first mask of each kind, then the others of time, then those of Mel bins
     _, bins, frames, channels = segments.shape
-    source = ops.arange(frames) + ops.cast(ops.round(_either_way(move, strengths.time_shift * frames)), "int32")
+    source = ops.arange(frames) + ops.cast(
+        ops.round(_either_way(move, strengths.time_shift * frames)), "int32"
+    )
     beyond = ops.cast(ops.logical_or(source < 0, source >= frames), "float32")  # [examples, frames]
-    masked = _stretches(drawn[:2] + drawn[4:more], strengths.time_mask, frames)  # [examples, frames]
-    masked_bins = _stretches(drawn[2:4] + drawn[more:], strengths.frequency_mask, bins)[:, :, None]  # [examples, bins, 1]
+    masked = _stretches(
+        drawn[:2] + drawn[4:more], strengths.time_mask, frames
+    )  # [examples, frames]
+    masked_bins = _stretches(drawn[2:4] + drawn[more:], strengths.frequency_mask, bins)[
+        :, :, None
+    ]  # [examples, bins, 1]
     x = segments
     if strengths.time_shift:
         x = tf.gather(x, tf.clip_by_value(source, 0, frames - 1), axis=2, batch_dims=1)
     static = ops.cast(ops.arange(frames * channels) % channels == 0, "float32")  # [frames * 3]
-    lost = ops.repeat(masked, channels, axis=1) + (1 - static) * ops.repeat(beyond, channels, axis=1)
+    lost = ops.repeat(masked, channels, axis=1) + (1 - static) * ops.repeat(
+        beyond, channels, axis=1
+    )
     kept = (1 - ops.minimum(lost, 1.0))[:, None] * (1 - masked_bins)  # [examples, bins, frames * 3]
     mean = static * ops.mean(x[..., 0], axis=(1, 2))[:, None, None]  # [examples, 1, frames * 3]
     louder = static * _either_way(gain, strengths.gain_db)[:, None]
-    x = ops.reshape(x, (-1, bins, frames * channels))  # rows: what is wider than 3 numbers is much faster
+    x = ops.reshape(
+        x, (-1, bins, frames * channels)
+    )  # rows: what is wider than 3 numbers is much faster
     if strengths.frequency_warp:
         x = _stretched(x, 1 + _either_way(stretch, strengths.frequency_warp))
     x = ops.maximum((x - mean) * kept + (mean + louder), ops.where(static > 0, FLOOR_DB, -np.inf))

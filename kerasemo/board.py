@@ -63,7 +63,10 @@ class Board:
                 path.unlink()
             elif path.stat().st_size > self._held[name]:
                 os.truncate(path, self._held[name])
-        there = {name: (folder / name).stat().st_size if (folder / name).is_file() else 0 for name in self._held}
+        there = {
+            name: (folder / name).stat().st_size if (folder / name).is_file() else 0
+            for name in self._held
+        }
         self.lost = sorted(name for name, size in self._held.items() if there[name] != size)
         """The event files that are listed, but missing or shorter: the training goes on without what they held."""
         self._held = {name: size for name, size in there.items() if size}
@@ -85,7 +88,11 @@ class Board:
 
     def epoch(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Write the values of an epoch; those named `val_NAME` go to the run `validation` as `epoch_NAME`."""
-        validation = {name.removeprefix("val_"): value for name, value in logs.items() if name.startswith("val_")}
+        validation = {
+            name.removeprefix("val_"): value
+            for name, value in logs.items()
+            if name.startswith("val_")
+        }
         training = {name: value for name, value in logs.items() if not name.startswith("val_")}
         for run, values in (("train", training), ("validation", validation)):
             self._scalars(run, epoch, {f"epoch_{name}": value for name, value in values.items()})
@@ -94,7 +101,9 @@ class Board:
         """Write how fast the training is, in a run of its own: it is of the clock, not of the training."""
         self._scalars("speed", step, {"images_per_second": images_per_second})
 
-    def recall(self, epoch: int, source: str, emotions: Sequence[str], confusion: np.ndarray) -> None:
+    def recall(
+        self, epoch: int, source: str, emotions: Sequence[str], confusion: np.ndarray
+    ) -> None:
         """Write the recall of each class that has clips, and the confusion matrix as a picture.
 
         Args:
@@ -105,9 +114,17 @@ class Board:
         """
         name = source.replace("/", "_")
         totals = confusion.sum(axis=1)
-        recalls = {emotions[row]: confusion[row, row] / totals[row] for row in np.flatnonzero(totals)}
-        self._scalars("validation", epoch, {f"recall_{name}/{emotion}": value for emotion, value in recalls.items()})
-        picture = pictures.confusion(confusion, emotions, title=f"{source}: clips, and shares of the truth")
+        recalls = {
+            emotions[row]: confusion[row, row] / totals[row] for row in np.flatnonzero(totals)
+        }
+        self._scalars(
+            "validation",
+            epoch,
+            {f"recall_{name}/{emotion}": value for emotion, value in recalls.items()},
+        )
+        picture = pictures.confusion(
+            confusion, emotions, title=f"{source}: clips, and shares of the truth"
+        )
         self._add("validation", epoch, _image_pb(f"confusion/{name}", picture))
 
     def histograms(self, epoch: int, weights: Mapping[str, np.ndarray]) -> None:
@@ -115,7 +132,9 @@ class Board:
         for name, values in weights.items():
             self._add("train", epoch, histogram_pb(name, values))
 
-    def projector(self, embeddings: np.ndarray, rows: Sequence[Mapping[str, str]], shown: np.ndarray) -> None:
+    def projector(
+        self, embeddings: np.ndarray, rows: Sequence[Mapping[str, str]], shown: np.ndarray
+    ) -> None:
         """Write the files of the embedding projector into the run `results`.
 
         Args:
@@ -127,20 +146,26 @@ class Board:
         folder = self._folder / "results"
         sprite, side = pictures.sprite(shown)
         config = projector_config_pb2.ProjectorConfig()
-        entry = config.embeddings.add(tensor_name="embedding", tensor_path="tensors.tsv", metadata_path="metadata.tsv")
+        entry = config.embeddings.add(
+            tensor_name="embedding", tensor_path="tensors.tsv", metadata_path="metadata.tsv"
+        )
         entry.sprite.image_path = "sprite.png"
         entry.sprite.single_image_dim.extend([side, side])
         names = list(rows[0])
         table = [names, *([" ".join(str(row[name]).split()) for name in names] for row in rows)]
         try:
             np.savetxt(folder / "tensors.tsv", embeddings, fmt="%.6g", delimiter="\t")
-            (folder / "metadata.tsv").write_text("".join("\t".join(line) + "\n" for line in table), encoding="utf-8")
+            (folder / "metadata.tsv").write_text(
+                "".join("\t".join(line) + "\n" for line in table), encoding="utf-8"
+            )
             (folder / "sprite.png").write_bytes(pictures.png(sprite))
             (folder / "projector_config.pbtxt").write_text(str(config), encoding="utf-8")
         except OSError as error:
             raise self._unwritten(folder, error) from error
 
-    def hparams(self, settings: Mapping[str, float | str | bool], results: Mapping[str, float]) -> None:
+    def hparams(
+        self, settings: Mapping[str, float | str | bool], results: Mapping[str, float]
+    ) -> None:
         """Write a stage's settings and what came of them, for the table of all stages, runs and trials below one folder."""
         self._add("results", 0, hparams_pb(dict(settings)))
         self._scalars("results", 0, results)
@@ -168,7 +193,9 @@ class Board:
     def _scalars(self, run: str, step: int, values: Mapping[str, float]) -> None:
         if values:
             summaries = [scalar_pb(tag, float(value)) for tag, value in values.items()]
-            self._add(run, step, summary_pb2.Summary(value=[summary.value[0] for summary in summaries]))
+            self._add(
+                run, step, summary_pb2.Summary(value=[summary.value[0] for summary in summaries])
+            )
 
     def _add(self, run: str, step: int, summary: summary_pb2.Summary) -> None:
         self._begin(run, step)
@@ -181,8 +208,13 @@ class Board:
         folder = self._folder / run
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            there = [int(path.name.removeprefix(PREFIX).split(".")[0]) + 1 for path in folder.glob(PREFIX + "*")]
-            seconds = max([int(time.time()), *there])  # after those that are kept, however soon the training goes on
+            there = [
+                int(path.name.removeprefix(PREFIX).split(".")[0]) + 1
+                for path in folder.glob(PREFIX + "*")
+            ]
+            seconds = max(
+                [int(time.time()), *there]
+            )  # after those that are kept, however soon the training goes on
             name = f"{PREFIX}{seconds:010d}.{socket.gethostname()}.{os.getpid()}.{next(_created)}"
             self._files[run] = open(folder / name, "xb")  # noqa: SIM115 (it stays open)
         except OSError as error:
@@ -201,7 +233,9 @@ class Board:
         for file in self._files.values():
             file.raw.close()  # what it holds cannot be written, and must not be tried again when the process ends
         self._files = {}
-        return InputError(f"{folder}: {error.strerror or error}; the events cannot be written: make room, and the same command goes on")
+        return InputError(
+            f"{folder}: {error.strerror or error}; the events cannot be written: make room, and the same command goes on"
+        )
 
 
 def _flat(document: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -217,4 +251,6 @@ def _image_pb(tag: str, picture: Image.Image) -> summary_pb2.Summary:
     strings = [str(picture.width).encode(), str(picture.height).encode(), pictures.png(picture)]
     metadata = create_summary_metadata(display_name=None, description=None)
     tensor = make_tensor_proto(strings, dtype=types_pb2.DT_STRING, shape=(3,))
-    return summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
+    return summary_pb2.Summary(
+        value=[summary_pb2.Summary.Value(tag=tag, metadata=metadata, tensor=tensor)]
+    )

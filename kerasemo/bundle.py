@@ -24,7 +24,18 @@ DOCUMENT, CHECKSUMS = "assets/bundle.json", "checksums.sha256"
 FORMATS = ("saved_model", "onnx", "litert")
 _CONTRACT = r"saved_model\.pb|variables/.*|assets/.*|[^/]*\.onnx|model\.tflite|assets\.extra/tf_serving_warmup_requests"
 """The files that a checksum must be there for."""
-_KEYS = {"schema", "format", "name", "labels", "domains", "signatures", "fusion", "training", "synthetic", "versions"}
+_KEYS = {
+    "schema",
+    "format",
+    "name",
+    "labels",
+    "domains",
+    "signatures",
+    "fusion",
+    "training",
+    "synthetic",
+    "versions",
+}
 
 
 class Bundle:
@@ -33,7 +44,7 @@ class Bundle:
     >>> Bundle.load("no-such-model")
     Traceback (most recent call last):
     pipelines.spec.InputError: no-such-model: no such bundle; expected the folder of one (python -m kerasemo.export makes it) or a shipped preset (emodb-speech)
-    """  # noqa: E501
+    """
 
     def __init__(self, folder: Path):
         """Read what a version's folder says of itself; `load` also finds and checks it."""
@@ -98,17 +109,24 @@ class Bundle:
             InputError: Unknown signature or input, what the graph says is wrong with the input, or a graph that cannot be loaded.
         """
         if signature not in self.signatures:
-            raise InputError(f"{self.folder}: has no signature {signature!r}; expected one of {', '.join(self.signatures)}")
+            raise InputError(
+                f"{self.folder}: has no signature {signature!r}; expected one of {', '.join(self.signatures)}"
+            )
         expected = self.document["signatures"][signature]["inputs"]
         if set(inputs) != set(expected):
-            raise InputError(f"{signature}: expected the inputs {', '.join(expected)}; received {', '.join(inputs) or 'none'}")
+            raise InputError(
+                f"{signature}: expected the inputs {', '.join(expected)}; received {', '.join(inputs) or 'none'}"
+            )
         load_tensorflow()
         import tensorflow as tf
 
         if self._signatures is None:
             self._signatures = self._graph().signatures
         try:
-            tensors = {name: tf.constant(_of_type(name, value, expected[name][0])) for name, value in inputs.items()}
+            tensors = {
+                name: tf.constant(_of_type(name, value, expected[name][0]))
+                for name, value in inputs.items()
+            }
             answers = self._signatures[signature](**tensors)
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise InputError(f"{signature}: {told(error)}") from error
@@ -129,7 +147,9 @@ class Bundle:
                 raise ValueError(f"no signature {', '.join(sorted(missing))}")
             return graph
         except Exception as error:  # of a damaged file, whatever its bytes lead to
-            raise InputError(f"{self.folder}: cannot be loaded ({told(error)}); export the model again") from error
+            raise InputError(
+                f"{self.folder}: cannot be loaded ({told(error)}); export the model again"
+            ) from error
 
 
 def _of_type(name: str, value: Any, expected: str) -> np.ndarray:
@@ -138,16 +158,27 @@ def _of_type(name: str, value: Any, expected: str) -> np.ndarray:
         return np.array(value, dtype=object)
     array = np.asarray(value)
     whole = np.issubdtype(expected, np.integer)
-    if array.dtype.kind not in ("iu" if whole else "f") or not np.can_cast(array.dtype, expected, "same_kind"):
+    if array.dtype.kind not in ("iu" if whole else "f") or not np.can_cast(
+        array.dtype, expected, "same_kind"
+    ):
         raise ValueError(f"{name}: expected {expected}; received {array.dtype}")
-    if whole and (wrong := (array < np.iinfo(expected).min) | (array > np.iinfo(expected).max)).any():
-        raise ValueError(f"{name}: expected {expected}; received {array.dtype}, with {array[wrong][0]}")
+    if (
+        whole
+        and (wrong := (array < np.iinfo(expected).min) | (array > np.iinfo(expected).max)).any()
+    ):
+        raise ValueError(
+            f"{name}: expected {expected}; received {array.dtype}, with {array[wrong][0]}"
+        )
     with np.errstate(over="ignore"):  # the graph tells of infinity
         return array.astype(expected)
 
 
 def _array(values: np.ndarray) -> np.ndarray:
-    return np.array([text.decode() for text in values.ravel()], dtype=np.str_).reshape(values.shape) if values.dtype == object else values
+    return (
+        np.array([text.decode() for text in values.ravel()], dtype=np.str_).reshape(values.shape)
+        if values.dtype == object
+        else values
+    )
 
 
 def told(error: Exception) -> str:
@@ -159,21 +190,35 @@ def told(error: Exception) -> str:
     text = getattr(error, "message", None) or str(error)
     if found := re.search(r"assertion failed: \[(.*)\](?:\n|$)", text):
         return re.sub(r"\] \[", " ", found[1])
-    lines = [line for line in text.splitlines() if line and not line.startswith(("Graph execution error", "Detected at node", "<stack"))]
-    return re.sub(r"\s*\[\[\{\{node.*|\s*\[Op:.*", "", " ".join(lines)).strip() or type(error).__name__
+    lines = [
+        line
+        for line in text.splitlines()
+        if line and not line.startswith(("Graph execution error", "Detected at node", "<stack"))
+    ]
+    return (
+        re.sub(r"\s*\[\[\{\{node.*|\s*\[Op:.*", "", " ".join(lines)).strip() or type(error).__name__
+    )
 
 
 def presets() -> dict[str, Path]:
     """Return the shipped presets: name -> folder."""
     folder = Path(str(resources.files("kerasemo") / "presets"))
-    return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and versions(path)} if folder.is_dir() else {}
+    return (
+        {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and versions(path)}
+        if folder.is_dir()
+        else {}
+    )
 
 
 def versions(folder: Path) -> list[int]:
     """Return the numbers of the versions in a bundle's folder, rising."""
     if not folder.is_dir():
         return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and re.fullmatch(r"[1-9]\d{0,17}", path.name))
+    return sorted(
+        int(path.name)
+        for path in folder.iterdir()
+        if path.is_dir() and re.fullmatch(r"[1-9]\d{0,17}", path.name)
+    )
 
 
 def find(name: str | Path) -> Path:
@@ -201,14 +246,20 @@ def read_document(folder: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{folder}: no bundle in it ({DOCUMENT}: {error.strerror}); export the model again") from error
+        raise InputError(
+            f"{folder}: no bundle in it ({DOCUMENT}: {error.strerror}); export the model again"
+        ) from error
     except ValueError as error:
         raise InputError(f"{path}: damaged ({error}); export the model again") from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         version = document.get("schema") if isinstance(document, dict) else None
-        raise InputError(f"{path}: version {version} of the contract, expected {SCHEMA}; export the model again with this version")
+        raise InputError(
+            f"{path}: version {version} of the contract, expected {SCHEMA}; export the model again with this version"
+        )
     if missing := _KEYS - document.keys():
-        raise InputError(f"{path}: damaged (no {', '.join(sorted(missing))}); export the model again")
+        raise InputError(
+            f"{path}: damaged (no {', '.join(sorted(missing))}); export the model again"
+        )
     return document
 
 
@@ -226,18 +277,30 @@ def check_files(folder: Path) -> None:
     try:
         lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder / CHECKSUMS}: cannot be read ({error}); export the model again") from error
-    if wrong := [line for line in lines if not re.fullmatch(r"[0-9a-f]{64}  .+", line)] or ([] if lines else ["an empty file"]):
-        raise InputError(f"{folder / CHECKSUMS}: damaged (expected a checksum and a name; received {wrong[0]!r}); export the model again")
+        raise InputError(
+            f"{folder / CHECKSUMS}: cannot be read ({error}); export the model again"
+        ) from error
+    if wrong := [line for line in lines if not re.fullmatch(r"[0-9a-f]{64}  .+", line)] or (
+        [] if lines else ["an empty file"]
+    ):
+        raise InputError(
+            f"{folder / CHECKSUMS}: damaged (expected a checksum and a name; received {wrong[0]!r}); export the model again"
+        )
     expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     there = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     for name, digest in expected.items():
         if name not in there:
             raise InputError(f"{folder / name}: missing; export the model again")
         if _sha256(there[name]) != digest:
-            raise InputError(f"{folder / name}: damaged (its checksum is not that of {CHECKSUMS}); export the model again")
-    if unlisted := [name for name in there if re.fullmatch(_CONTRACT, name) and name not in expected]:
-        raise InputError(f"{folder / CHECKSUMS}: damaged (does not name {unlisted[0]}); export the model again")
+            raise InputError(
+                f"{folder / name}: damaged (its checksum is not that of {CHECKSUMS}); export the model again"
+            )
+    if unlisted := [
+        name for name in there if re.fullmatch(_CONTRACT, name) and name not in expected
+    ]:
+        raise InputError(
+            f"{folder / CHECKSUMS}: damaged (does not name {unlisted[0]}); export the model again"
+        )
 
 
 def _files(folder: Path) -> list[Path]:

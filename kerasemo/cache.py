@@ -31,7 +31,9 @@ def default_folder() -> Path:
     return platformdirs.user_cache_path("kerasemo") / "sets"
 
 
-def mapped(key: str, blocks: Blocks, *, shape: tuple[int, ...], dtype: type, folder: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+def mapped(
+    key: str, blocks: Blocks, *, shape: tuple[int, ...], dtype: type, folder: Path | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return an array as a read-only map of its file, which is written first when it is not there, damaged or of another key.
 
     Args:
@@ -58,7 +60,9 @@ def mapped(key: str, blocks: Blocks, *, shape: tuple[int, ...], dtype: type, fol
             array = np.memmap(path, dtype, "r", shape=shape)
     except OSError as error:
         size = np.prod(shape) * np.dtype(dtype).itemsize / 2**30
-        raise InputError(f"{path}: {error.strerror or error}; {size:.1f} GiB are to be kept there, too much for the memory") from error
+        raise InputError(
+            f"{path}: {error.strerror or error}; {size:.1f} GiB are to be kept there, too much for the memory"
+        ) from error
     return array, np.repeat(*np.array(owners, np.int64).reshape(-1, 2).T)
 
 
@@ -69,7 +73,11 @@ def _alone(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # a file system without locks
+            if error.errno not in (
+                errno.ENOLCK,
+                errno.ENOTSUP,
+                errno.ENOSYS,
+            ):  # a file system without locks
                 raise
         yield
 
@@ -78,7 +86,9 @@ def _owners(path: Path, facts: dict) -> list[list[int]] | None:
     """Return the owner and the length of each block of a file that is whole and holds what is asked for, else None."""
     try:
         held = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        same = {name: held[name] for name in facts} == facts and held["sha256"] == records.file_sha256(path)
+        same = {name: held[name] for name in facts} == facts and held[
+            "sha256"
+        ] == records.file_sha256(path)
         return held["owners"] if same else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
@@ -97,5 +107,7 @@ def _write(path: Path, facts: dict, blocks: Blocks) -> list[list[int]]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    records.write_json(path.with_suffix(".json"), {**facts, "sha256": sha256.hexdigest(), "owners": owners})
+    records.write_json(
+        path.with_suffix(".json"), {**facts, "sha256": sha256.hexdigest(), "owners": owners}
+    )
     return owners

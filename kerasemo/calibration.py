@@ -31,5 +31,7 @@ def calibration_error(labels: ArrayLike, probabilities: ArrayLike, *, bins: int 
     confidence = probabilities.max(axis=1)  # [clips]
     # Edges as quotients, not as multiples of 1 / bins: 0.6 is the very number 3 / 5.
     bin_of = np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")
-    surplus = np.bincount(bin_of, weights=(answers == np.asarray(labels)) - confidence)  # |B_m| (acc - conf)
+    surplus = np.bincount(
+        bin_of, weights=(answers == np.asarray(labels)) - confidence
+    )  # |B_m| (acc - conf)
     return float(np.abs(surplus).sum() / len(confidence))

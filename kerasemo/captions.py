@@ -20,9 +20,26 @@ def captions(result: Mapping[str, Any]) -> dict[str, Any]:
     bars = []
     if visual:
         main = visual["faces"][0]["face"]
-        bars.append(_bars("face", [(entry["seconds"], entry) for entry in visual["timeline"] if entry["face"] == main]))
+        bars.append(
+            _bars(
+                "face",
+                [
+                    (entry["seconds"], entry)
+                    for entry in visual["timeline"]
+                    if entry["face"] == main
+                ],
+            )
+        )
     if audio:
-        bars.append(_bars("voice", [((entry["seconds"] + entry["to_seconds"]) / 2, entry) for entry in audio["timeline"]]))
+        bars.append(
+            _bars(
+                "voice",
+                [
+                    ((entry["seconds"] + entry["to_seconds"]) / 2, entry)
+                    for entry in audio["timeline"]
+                ],
+            )
+        )
     if fused:
         bars.append(_bars("both", [(entry["seconds"], entry) for entry in fused["timeline"]]))
     return {"faces": faces, "bars": [group for group in bars if group["seconds"]]}
@@ -32,4 +49,9 @@ def _bars(title: str, entries: Iterable[tuple[float, Mapping[str, Any]]]) -> dic
     ordered = sorted(entries, key=lambda entry: entry[0])
     labels = list(ordered[0][1]["probabilities"]) if ordered else []
     values = [[entry["probabilities"][label] for label in labels] for _, entry in ordered]
-    return {"title": title, "seconds": [seconds for seconds, _ in ordered], "labels": labels, "values": values}
+    return {
+        "title": title,
+        "seconds": [seconds for seconds, _ in ordered],
+        "labels": labels,
+        "values": values,
+    }

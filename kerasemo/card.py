@@ -8,14 +8,32 @@ from pipelines.cli import printable
 
 SIGNATURES = {
     "faces": ("faces uint8 [n, 64, 64, 3], RGB crops of faces", "probabilities, labels, emotion"),
-    "face_bytes": ("face_bytes [n], JPEG or PNG files of such crops, of any size", "probabilities, labels, emotion"),
-    "faces_masked": ("faces, and mask float32 [n, labels]: 1 for what can be answered", "probabilities, labels, emotion"),
+    "face_bytes": (
+        "face_bytes [n], JPEG or PNG files of such crops, of any size",
+        "probabilities, labels, emotion",
+    ),
+    "faces_masked": (
+        "faces, and mask float32 [n, labels]: 1 for what can be answered",
+        "probabilities, labels, emotion",
+    ),
     "embed_faces": ("faces", "embedding float32 [n, size], of unit length"),
-    "speech": ("waveform float32 [batch, samples] in [-1, 1], 16 kHz, mono, 32 ms to 10 min", "probabilities, labels, emotion"),
-    "wav_bytes": ("wav_bytes [batch], WAV files, 16 kHz, mono, 16-bit", "probabilities, labels, emotion"),
-    "speech_masked": ("waveform, lengths int32 [batch] in samples, mask float32 [batch, labels]", "probabilities, labels, emotion"),
+    "speech": (
+        "waveform float32 [batch, samples] in [-1, 1], 16 kHz, mono, 32 ms to 10 min",
+        "probabilities, labels, emotion",
+    ),
+    "wav_bytes": (
+        "wav_bytes [batch], WAV files, 16 kHz, mono, 16-bit",
+        "probabilities, labels, emotion",
+    ),
+    "speech_masked": (
+        "waveform, lengths int32 [batch] in samples, mask float32 [batch, labels]",
+        "probabilities, labels, emotion",
+    ),
     "embed_speech": ("waveform", "embedding float32 [batch, size], of unit length"),
-    "segments": ("segments float32 [n, 64, 64, 3]: log-Mel (dB), delta, delta-delta", "probabilities, labels, emotion"),
+    "segments": (
+        "segments float32 [n, 64, 64, 3]: log-Mel (dB), delta, delta-delta",
+        "probabilities, labels, emotion",
+    ),
     "embed_segments": ("segments", "embedding float32 [n, size], of unit length"),
     "timeline": (
         "waveform float32 [batch, samples], at most 60 s",
@@ -56,11 +74,20 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     if document["synthetic"]:
         yield "**Trained on synthesised samples: it shows that everything works, and knows nothing of people.**"
         yield ""
-    domains = " and ".join({"visual": "faces", "audio": "voices"}[domain] for domain in document["domains"])
+    domains = " and ".join(
+        {"visual": "faces", "audio": "voices"}[domain] for domain in document["domains"]
+    )
     members = training["network"].get("members", 1)
-    who = "One network of kerasemo" if members == 1 else f"{members} networks of kerasemo, whose mean logits answer"
+    who = (
+        "One network of kerasemo"
+        if members == 1
+        else f"{members} networks of kerasemo, whose mean logits answer"
+    )
     size = f"{training['parameters']:,} weights in all".replace(",", " ")
-    read = " and ".join({"visual": "64x64x3 faces", "audio": "64x64x3 log-Mel segments"}[domain] for domain in document["domains"])
+    read = " and ".join(
+        {"visual": "64x64x3 faces", "audio": "64x64x3 log-Mel segments"}[domain]
+        for domain in document["domains"]
+    )
     reads = f"{who}, {size}, read{'s' * (members == 1)} {read}."
     yield f"Emotions from {domains}: {', '.join(document['labels'])}. {reads}"
     yield ""
@@ -94,7 +121,11 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield "| name | input | output |"
     yield "|---|---|---|"
     for name, signature in document["signatures"].items():
-        given, answered = SIGNATURES[name] if document["format"] == "saved_model" else (_types(signature["inputs"]), "probabilities, valid")
+        given, answered = (
+            SIGNATURES[name]
+            if document["format"] == "saved_model"
+            else (_types(signature["inputs"]), "probabilities, valid")
+        )
         yield f"| `{name}` | {given} | {answered} |"
     yield ""
     yield "## Limits"
@@ -115,13 +146,28 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"By the settings in `bundle.json`: {printable(training['experiment'])} is not shipped, or was changed for this."
             yield ""
     if as_shipped(training):
-        words = {"stage": training["stage"], "experiment": training["experiment"], "protocol": training["protocol"]}
-        words |= {"fold": training["fold"], "seed": training["seed"], "records": "RECORDS", "run": "RUN"}
+        words = {
+            "stage": training["stage"],
+            "experiment": training["experiment"],
+            "protocol": training["protocol"],
+        }
+        words |= {
+            "fold": training["fold"],
+            "seed": training["seed"],
+            "records": "RECORDS",
+            "run": "RUN",
+        }
         said = " ".join(f"--{name} {value}" for name, value in words.items())
         kinds = ", ".join(corpora)
         yield f"    python -m kerasemo.train {said} && python -m kerasemo.export --run RUN --stage {training['stage']} --out OUT"
         yield ""
-        voices = ", ".join(sorted(source.partition("/")[0] for source in training["trained_on"] if source.endswith("/audio")))
+        voices = ", ".join(
+            sorted(
+                source.partition("/")[0]
+                for source in training["trained_on"]
+                if source.endswith("/audio")
+            )
+        )
         with_sound = f" (the sound of {voices} with `--waveform`)" if voices else ""
         yield f"RECORDS holds {kinds}, each made with `python -m pipelines.build`{with_sound}. Processors differ in the last digits of"
         yield "sums, so another machine gives another network, about as good."
@@ -137,7 +183,11 @@ def as_shipped(training: Mapping[str, Any]) -> bool:
         return False
     shipped = read_experiment(training["experiment"])
     made = [Stage.from_json(stage["settings"]) for stage in training["stages"]]
-    named = [stage for stage in shipped.stages if stage.name in {one["stage"] for one in training["stages"]}]
+    named = [
+        stage
+        for stage in shipped.stages
+        if stage.name in {one["stage"] for one in training["stages"]}
+    ]
     return (Network.from_json(training["network"]), made) == (shipped.network, named)
 
 
@@ -152,16 +202,27 @@ def _scores(training: Mapping[str, Any]) -> Iterator[str]:
     if not last["scores"]:
         yield "None."
     for source, score in last["scores"].items():
-        figures = {"UA": score.get("ua"), "WA": score.get("wa"), "macro-F1": score.get("macro_f1"), "chance": score.get("chance")}
+        figures = {
+            "UA": score.get("ua"),
+            "WA": score.get("wa"),
+            "macro-F1": score.get("macro_f1"),
+            "chance": score.get("chance"),
+        }
         figures |= {"pair AUC": score.get("pair_auc")}
-        said = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if value is not None)
+        said = ", ".join(
+            f"{name} {value:.3f}" for name, value in figures.items() if value is not None
+        )
         stamp = ", deduplicated" if score.get("deduplicated") else ""
         if copies := last["split"].get(source, {}).get("copies_train"):
             stamp = f", as published: {copies} copies of test clips stayed in training"
         yield f"- {source} ({score['clips']} clips{stamp}): {said}"
         if "confusion" in score:
             rows = enumerate(zip(score["emotions"], score["confusion"], strict=True))
-            recalls = (f"{emotion} {row[place] / sum(row):.2f}" for place, (emotion, row) in rows if sum(row))
+            recalls = (
+                f"{emotion} {row[place] / sum(row):.2f}"
+                for place, (emotion, row) in rows
+                if sum(row)
+            )
             yield f"  - recall: {', '.join(recalls)}"
     yield ""
     again = " `python -m kerasemo.reproduce` asks every fold." if last["scores"] else ""
@@ -171,7 +232,11 @@ def _scores(training: Mapping[str, Any]) -> Iterator[str]:
 
 def _who(speakers: Sequence[str] | int) -> str:
     """Return how many speakers there are, with their names if they are known."""
-    return str(speakers) if isinstance(speakers, int) else f"{len(speakers)} ({', '.join(map(printable, speakers))})"
+    return (
+        str(speakers)
+        if isinstance(speakers, int)
+        else f"{len(speakers)} ({', '.join(map(printable, speakers))})"
+    )
 
 
 def _fusion(document: Mapping[str, Any]) -> Iterator[str]:
@@ -181,7 +246,11 @@ def _fusion(document: Mapping[str, Any]) -> Iterator[str]:
     yield "## Face and voice together"
     yield ""
     count = fusion["utterances"]
-    fitted = f"fitted on {count} validation utterances" if count else "not fitted: no validation utterance has both"
+    fitted = (
+        f"fitted on {count} validation utterances"
+        if count
+        else "not fitted: no validation utterance has both"
+    )
     figures = f"w = {fusion['visual_weight']:.3f}, T = {fusion['temperature']:.3f}"
     yield f"p ∝ exp((w log p_face + (1 − w) log p_voice) / T) with {figures} ({fitted})."
     yield ""

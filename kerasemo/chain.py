@@ -57,11 +57,21 @@ def most_replicas(devices: int, stages: Sequence[Stage]) -> int:
     >>> most_replicas(3, [Stage("a", "supervised", ("x/audio",), batch=64)])
     2
     """
-    return next(count for count in range(devices, 0, -1) if not any(per_step(stage) % (count * stage.accumulate) for stage in stages))
+    return next(
+        count
+        for count in range(devices, 0, -1)
+        if not any(per_step(stage) % (count * stage.accumulate) for stage in stages)
+    )
 
 
 def gated_sides(
-    records_folder: Path, sources: Sequence[str], *, trained_on: Sequence[str], protocol: str, fold: int, keep_copies: bool = False
+    records_folder: Path,
+    sources: Sequence[str],
+    *,
+    trained_on: Sequence[str],
+    protocol: str,
+    fold: int,
+    keep_copies: bool = False,
 ) -> splits.Sides:
     """Return the sides of some sources and of those trained on, through the gate; a corpus that is not trained on is all test."""
     held = Holdings(records_folder, sorted({*sources, *trained_on}))
@@ -94,10 +104,16 @@ class Chain:
         self._folder_of = folder_of
         sources = list(dict.fromkeys(source for stage in stages for source in stage.sources))
         self._held = held or Holdings(run.records, sources)
-        self._sides = self._held.sides(protocol=run.protocol, fold=run.fold, keep_copies=run.keep_copies)
+        self._sides = self._held.sides(
+            protocol=run.protocol, fold=run.fold, keep_copies=run.keep_copies
+        )
         self._folds = self._held.folds(sources, protocol=run.protocol)
-        if folder_of is None and run.fold >= (folds := max(self._folds.values())):  # of several stages fold k is k mod K
-            raise InputError(f"--fold {run.fold}: these corpora have {folds} folds under {run.protocol}; expected 0 to {folds - 1}")
+        if folder_of is None and run.fold >= (
+            folds := max(self._folds.values())
+        ):  # of several stages fold k is k mod K
+            raise InputError(
+                f"--fold {run.fold}: these corpora have {folds} folds under {run.protocol}; expected 0 to {folds - 1}"
+            )
         alone = devices.workers() == 1
         self._replicas = (alone and run.replicas) or devices.replica_count(None)
         if alone and not run.replicas:
@@ -120,7 +136,9 @@ class Chain:
                     unit = "examples" if stage.kind == "supervised" else "pairs"
                     parts = f" in {stage.accumulate} parts" if stage.accumulate > 1 else ""
                     uneven = f"{per_step(stage)} {unit} a step do not divide over {self._replicas} devices{parts}"
-                    problems.append(f"stage {stage.name!r}: {uneven}; set batch{', accumulate' if parts else ''} or --replicas")
+                    problems.append(
+                        f"stage {stage.name!r}: {uneven}; set batch{', accumulate' if parts else ''} or --replicas"
+                    )
             except InputError as error:
                 problems.append(str(error))
         raise_all(problems)  # before records are read, which takes its time
@@ -128,7 +146,9 @@ class Chain:
             return {}
         if devices.workers() > 1:
             self._log(f"waits until all {devices.workers()} machines of TF_CONFIG are there")
-        strategy = devices.strategy_for(self._run.replicas if devices.workers() > 1 else self._replicas)
+        strategy = devices.strategy_for(
+            self._run.replicas if devices.workers() > 1 else self._replicas
+        )
         choice = devices.choose(self._run.precision, self._run.compiler, strategy)
         self._log(f"computes in {choice.line}")
         trainings = {}
@@ -168,7 +188,9 @@ class Chain:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{folder / 'stage.json'}: damaged ({error}); remove the folder or name another --run") from error
+            raise InputError(
+                f"{folder / 'stage.json'}: damaged ({error}); remove the folder or name another --run"
+            ) from error
         differences = list(runs.differences(held["key"], self.key(stage)))
         if differences:
             raise InputError(
@@ -177,7 +199,9 @@ class Chain:
             )
         result = runs.finished(folder)
         if result and folder.parent == self._run.folder and result["scored"] != self._run.scored:
-            raise InputError(f"{folder}: scored on the {result['scored']} side, {self._run.scored} asked; name another --run")
+            raise InputError(
+                f"{folder}: scored on the {result['scored']} side, {self._run.scored} asked; name another --run"
+            )
         return result
 
     def source(self, name: str) -> data.Source:
@@ -194,7 +218,9 @@ class Chain:
         if self._folder_of is not None:
             return self._folder_of(stage.name, runs.digest(self.key(stage)))
         last = list(self._stages)[-1]
-        return (self._run.folder if stage.name == last else self._run.parents or self._run.folder) / stage.name
+        return (
+            self._run.folder if stage.name == last else self._run.parents or self._run.folder
+        ) / stage.name
 
     def _parent(self, stage: Stage) -> Stage | None:
         return self._stages[stage.start_from] if stage.start_from else None
@@ -207,7 +233,9 @@ class Chain:
             return dataclasses.replace(stage, epochs=self._run.epochs)
         done = runs.finished(self.folder(stage))
         asked_for = stage.name == list(self._stages)[-1]
-        return dataclasses.replace(stage, epochs=done["epochs"] if done and not asked_for else self._run.epochs)
+        return dataclasses.replace(
+            stage, epochs=done["epochs"] if done and not asked_for else self._run.epochs
+        )
 
     def key(self, stage: Stage) -> dict[str, Any]:
         """Return all that a stage's result depends on, as JSON gives it back.
@@ -241,17 +269,24 @@ class Chain:
         parent = self._parent(stage)
         emotions = set(self._emotions(parent)) if parent else set()
         for name in stage.sources:
-            emotions |= {EMOTIONS[label] for label in side_of(self.source(name), self._sides, "train").labels}
+            emotions |= {
+                EMOTIONS[label] for label in side_of(self.source(name), self._sides, "train").labels
+            }
         return in_order(emotions)
 
-    def _training(self, stage: Stage, strategy: tf.distribute.Strategy | None, choice: devices.Choice) -> Training:
+    def _training(
+        self, stage: Stage, strategy: tf.distribute.Strategy | None, choice: devices.Choice
+    ) -> Training:
         parent, key = self._parent(stage), self.key(stage)
         assignment = Assignment(
             stage=self._resolved(stage),
             network=self._run.experiment.network,
             folder=self.folder(stage),
             key=key,
-            sides={side: [side_of(self.source(name), self._sides, side) for name in stage.sources] for side in splits.SIDES},
+            sides={
+                side: [side_of(self.source(name), self._sides, side) for name in stage.sources]
+                for side in splits.SIDES
+            },
             emotions=self._emotions(stage),
             split={source: self._sides.report["sources"][source] for source in stage.sources},
             parent=self.folder(parent) if parent else None,

@@ -30,8 +30,30 @@ SHAPES = (
     "M3.5 0h3v3.5H10v3H6.5V10h-3V6.5H0v-3h3.5z",
 )
 """Of the marks, in the order of `EMOTIONS`, in a square of 10 x 10."""
-COLOURS = ["#c4302b", "#8a6a45", "#1b8580", "#7c4bb8", "#4f8420", "#4a50c8", "#b27800", "#6a7076", "#2a6fc0", "#c23a87"]
-COLOURS_IN_THE_DARK = ["#ff7f78", "#c9a67c", "#4fc9c2", "#bd93f2", "#93cb5c", "#969bff", "#f2c14a", "#b3b9bf", "#74b1ff", "#f589c2"]
+COLOURS = [
+    "#c4302b",
+    "#8a6a45",
+    "#1b8580",
+    "#7c4bb8",
+    "#4f8420",
+    "#4a50c8",
+    "#b27800",
+    "#6a7076",
+    "#2a6fc0",
+    "#c23a87",
+]
+COLOURS_IN_THE_DARK = [
+    "#ff7f78",
+    "#c9a67c",
+    "#4fc9c2",
+    "#bd93f2",
+    "#93cb5c",
+    "#969bff",
+    "#f2c14a",
+    "#b3b9bf",
+    "#74b1ff",
+    "#f589c2",
+]
 
 STYLE = (
     ":root{" + "".join(f"--e{place}:{colour};" for place, colour in enumerate(COLOURS)) + "}\n"
@@ -73,13 +95,18 @@ class Timeline(NamedTuple):
 def number_of(label: str) -> int:
     """Return which colour and shape an emotion has, the same on every page; raises InputError for what is none."""
     if label not in EMOTIONS:
-        raise InputError(f"label must be one of {', '.join(EMOTIONS)}; received {label!r}. Export the model again")
+        raise InputError(
+            f"label must be one of {', '.join(EMOTIONS)}; received {label!r}. Export the model again"
+        )
     return EMOTIONS.index(label)
 
 
 def shapes() -> str:
     """Return the shapes that `mark` refers to, which a page has once."""
-    drawn = "".join(f'<symbol id="m{place}" viewBox="0 0 10 10"><path d="{shape}"/></symbol>' for place, shape in enumerate(SHAPES))
+    drawn = "".join(
+        f'<symbol id="m{place}" viewBox="0 0 10 10"><path d="{shape}"/></symbol>'
+        for place, shape in enumerate(SHAPES)
+    )
     return f'<svg class="shapes" width="0" height="0" aria-hidden="true">{drawn}</svg>'
 
 
@@ -120,7 +147,9 @@ def runs(seconds: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
         yield run, min(usual, GONE_SECONDS) / 2
 
 
-def chart(title: str, labels: Sequence[str], timeline: Timeline, total: float, *, words: str) -> str:
+def chart(
+    title: str, labels: Sequence[str], timeline: Timeline, total: float, *, words: str
+) -> str:
     """Return a figure with a band for each emotion: its height is the probability, it is full where that is the greatest.
 
     Args:
@@ -148,9 +177,14 @@ def _paths(labels: Sequence[str], timeline: Timeline, total: float) -> Iterator[
         reach = max(half, timeline.reach)
         # Each point has the stretch from the middle before it to the middle behind it.
         seconds, values = timeline.seconds[run], timeline.values[run]
-        edges = np.concatenate([[seconds[0] - reach], (seconds[1:] + seconds[:-1]) / 2, [seconds[-1] + reach]])
+        edges = np.concatenate(
+            [[seconds[0] - reach], (seconds[1:] + seconds[:-1]) / 2, [seconds[-1] + reach]]
+        )
         at_edges = np.concatenate([values[:1], (values[1:] + values[:-1]) / 2, values[-1:]])
-        times, levels = np.empty(2 * len(run) + 1), np.empty((2 * len(run) + 1, len(labels)))  # an edge, a point, an edge ...
+        times, levels = (
+            np.empty(2 * len(run) + 1),
+            np.empty((2 * len(run) + 1, len(labels))),
+        )  # an edge, a point, an edge ...
         times[::2], times[1::2], levels[::2], levels[1::2] = edges, seconds, at_edges, values
         x = np.round(np.clip(times / total, 0, 1) * WIDTH).astype(int)
         heights = np.round(levels * FULL).astype(int)

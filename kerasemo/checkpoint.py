@@ -30,9 +30,14 @@ def arrays(variables: Sequence[keras.Variable]) -> dict[str, np.ndarray]:
     Raises:
         ValueError: Two variables have one path.
     """
-    tensors = {variable.path: np.asarray(keras.ops.convert_to_numpy(variable), order="C") for variable in variables}
+    tensors = {
+        variable.path: np.asarray(keras.ops.convert_to_numpy(variable), order="C")
+        for variable in variables
+    }
     if len(tensors) != len(variables):
-        raise ValueError(f"paths of variables must be unique; received {sorted(variable.path for variable in variables)}")
+        raise ValueError(
+            f"paths of variables must be unique; received {sorted(variable.path for variable in variables)}"
+        )
     return tensors
 
 
@@ -44,7 +49,9 @@ def save(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, A
     """
     document = json.dumps(metadata, sort_keys=True)
     # One entry, because safetensors writes several in an order that changes from call to call.
-    body = safetensors.numpy.save(dict(tensors), {ENTRY: f"{_digest(tensors, document)} {document}"})
+    body = safetensors.numpy.save(
+        dict(tensors), {ENTRY: f"{_digest(tensors, document)} {document}"}
+    )
     temporary = path.with_name(path.name + ".tmp")
     try:
         with open(temporary, "wb") as file:
@@ -55,7 +62,9 @@ def save(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, A
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        message = f"{path}: {error.strerror or error}; {len(body) / 2**20:.1f} MiB are to be written"
+        message = (
+            f"{path}: {error.strerror or error}; {len(body) / 2**20:.1f} MiB are to be written"
+        )
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             message += "; what was saved before is whole: make room, and the same command goes on from there"
         raise InputError(message) from error
@@ -72,11 +81,17 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             checksum, _, document = (file.metadata() or {}).get(ENTRY, "").partition(" ")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; remove its folder and train the stage again") from error
+        raise InputError(
+            f"{path}: no such file; remove its folder and train the stage again"
+        ) from error
     except SafetensorError as error:
-        raise InputError(f"{path}: damaged or no safetensors file ({error}); remove its folder and train the stage again") from error
+        raise InputError(
+            f"{path}: damaged or no safetensors file ({error}); remove its folder and train the stage again"
+        ) from error
     if checksum != _digest(tensors, document):
-        raise InputError(f"{path}: damaged (its checksum does not hold); remove its folder and train the stage again")
+        raise InputError(
+            f"{path}: damaged (its checksum does not hold); remove its folder and train the stage again"
+        )
     return tensors, json.loads(document)
 
 
@@ -88,7 +103,9 @@ def _digest(tensors: Mapping[str, np.ndarray], document: str) -> str:
     return digest.hexdigest()
 
 
-def assign(variables: Sequence[keras.Variable], tensors: Mapping[str, np.ndarray], *, where: Path) -> None:
+def assign(
+    variables: Sequence[keras.Variable], tensors: Mapping[str, np.ndarray], *, where: Path
+) -> None:
     """Give every variable the array of its path.
 
     Raises:
@@ -99,7 +116,9 @@ def assign(variables: Sequence[keras.Variable], tensors: Mapping[str, np.ndarray
             raise InputError(f"{where}: holds no {variable.path}; it is of another network")
         if tuple(variable.shape) != tensors[variable.path].shape:
             shapes = f"{tensors[variable.path].shape}, expected {tuple(variable.shape)}"
-            raise InputError(f"{where}: {variable.path} has shape {shapes}; it is of another network")
+            raise InputError(
+                f"{where}: {variable.path} has shape {shapes}; it is of another network"
+            )
         variable.assign(tensors[variable.path])
 
 
@@ -111,12 +130,16 @@ class Checkpoints:
     """
 
     STATES = 3
-    BESTS = STATES + 1  # each of the states may be the last of which another epoch was the best, and one more is being written
+    BESTS = (
+        STATES + 1
+    )  # each of the states may be the last of which another epoch was the best, and one more is being written
 
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def save_state(self, step: int, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
+    def save_state(
+        self, step: int, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
+    ) -> None:
         """Save the state after a step, and remove what is older than the last few."""
         save(self._path("step", step), tensors, metadata)
         self._remove_but_last("step", self.STATES)
@@ -156,8 +179,14 @@ def alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InputError(f"{folder}: another training is at work there; wait for it, or name another --run") from error
+            raise InputError(
+                f"{folder}: another training is at work there; wait for it, or name another --run"
+            ) from error
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # a file system without locks
+            if error.errno not in (
+                errno.ENOLCK,
+                errno.ENOTSUP,
+                errno.ENOSYS,
+            ):  # a file system without locks
                 raise
         yield

@@ -43,17 +43,35 @@ class Client:
     pipelines.spec.InputError: face_bytes 0 must be a JPEG or PNG file; received 6 bytes that begin b'GIF89a'; ...
     """
 
-    def __init__(self, url: str, *, model: str = "kerasemo", version: int | None = None, timeout_seconds: float = 30):
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str = "kerasemo",
+        version: int | None = None,
+        timeout_seconds: float = 30,
+    ):
         scheme, host, port = address(url)
         if not isinstance(model, str) or not model or set(model) & set("/:"):
-            raise InputError(f"model must be the name of a served model, without / and :; received {model!r}")
-        if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 0):
-            raise InputError(f"version must be the whole number of a version, or None for the newest; received {version!r}")
+            raise InputError(
+                f"model must be the name of a served model, without / and :; received {model!r}"
+            )
+        if version is not None and (
+            isinstance(version, bool) or not isinstance(version, int) or version < 0
+        ):
+            raise InputError(
+                f"version must be the whole number of a version, or None for the newest; received {version!r}"
+            )
         if not 0 < timeout_seconds < float("inf"):
             raise InputError(f"timeout_seconds must be above 0; received {timeout_seconds!r}")
         self.url = url.rstrip("/")
         self._width: int | None = None
-        words = {"host": host, "model": model, "version": version, "timeout_seconds": timeout_seconds}
+        words = {
+            "host": host,
+            "model": model,
+            "version": version,
+            "timeout_seconds": timeout_seconds,
+        }
         if scheme == "grpc":
             from kerasemo.wire_grpc import Grpc
 
@@ -110,7 +128,9 @@ class Client:
             padded, lengths = inputs.ragged(waveforms)
             if (lengths != padded.shape[1]).any():
                 mask = np.ones((len(padded), self._labels("speech_masked")), np.float32)
-                return self.send("speech_masked", {"waveform": padded, "lengths": lengths, "mask": mask}, CLASSES)
+                return self.send(
+                    "speech_masked", {"waveform": padded, "lengths": lengths, "mask": mask}, CLASSES
+                )
             waveforms = padded
         return self.send("speech", {"waveform": inputs.waveform(waveforms)}, CLASSES)
 
@@ -135,7 +155,9 @@ class Client:
         waveform = inputs.waveform(waveform)
         lengths = inputs.lengths(lengths, waveform)
         mask = inputs.mask(mask, rows=len(waveform), width=self._labels("speech_masked"))
-        return self.send("speech_masked", {"waveform": waveform, "lengths": lengths, "mask": mask}, CLASSES)
+        return self.send(
+            "speech_masked", {"waveform": waveform, "lengths": lengths, "mask": mask}, CLASSES
+        )
 
     def embed_faces(self, faces: Any) -> "dict[str, np.ndarray]":
         """Ask the embedding of face crops, uint8 [n, 64, 64, 3]: float32 [n, d] of unit length."""
@@ -167,7 +189,9 @@ class Client:
         waveform = inputs.waveform(waveform, longest_seconds=inputs.SPEC.part_seconds)
         return self.send("timeline", {"waveform": waveform}, ("probabilities", "starts", "weights"))
 
-    def send(self, signature: str, inputs: "Mapping[str, np.ndarray]", outputs: Sequence[str]) -> "dict[str, np.ndarray]":
+    def send(
+        self, signature: str, inputs: "Mapping[str, np.ndarray]", outputs: Sequence[str]
+    ) -> "dict[str, np.ndarray]":
         """Ask any signature as it is, without a look at what is sent.
 
         Args:
@@ -190,7 +214,9 @@ class Client:
             if any(len(array) != batch or array.dtype.kind not in "fU" for array in found.values()):
                 raise ValueError
         except (AttributeError, KeyError, TypeError, ValueError):
-            got = {name: list(np.shape(np.asarray(value, object))) for name, value in answer.items()}
+            got = {
+                name: list(np.shape(np.asarray(value, object))) for name, value in answer.items()
+            }
             raise ServingError(
                 f"{self.url}: {signature}: the server answered {got}, not {', '.join(outputs)} of {batch} rows; "
                 "name a model that python -m kerasemo.export made"
@@ -209,7 +235,9 @@ class Client:
                 width = -1
             if width < 1:
                 reason = f"the server said that it answers {found[signature]['outputs']}, and not how many labels there are"
-                raise ServingError(f"{self.url}: {signature}: {reason}; name a model that python -m kerasemo.export made")
+                raise ServingError(
+                    f"{self.url}: {signature}: {reason}; name a model that python -m kerasemo.export made"
+                )
             self._width = width
         return self._width
 
@@ -225,7 +253,9 @@ class Client:
 
     def _lacking(self, signature: str, found: Mapping[str, Any]) -> ServingError:
         reason = "the server said that the model has no such signature"
-        return ServingError(f"{self.url}: {signature}: {reason}; it has {', '.join(found)}: a domain that was not trained has none")
+        return ServingError(
+            f"{self.url}: {signature}: {reason}; it has {', '.join(found)}: a domain that was not trained has none"
+        )
 
 
 def _readable(value: Any) -> "np.ndarray":
@@ -239,13 +269,39 @@ def _readable(value: Any) -> "np.ndarray":
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m kerasemo.client", description="Ask a TensorFlow Serving the emotions of sounds and face crops.")
-    parser.add_argument("--url", required=True, help=f"http://HOST:8501 (REST) or grpc://HOST:{GRPC_PORT}")
-    parser.add_argument("--model", default="kerasemo", metavar="NAME", help="the name that the server gives the model; default: kerasemo")
-    parser.add_argument("--version", type=positive_int, metavar="N", help="of the model; default: the newest")
-    parser.add_argument("--timeout", type=positive_int, default=30, metavar="SECONDS", help="for one answer; default: 30")
-    parser.add_argument("--json", action="store_true", help="JSON Lines on standard output instead of the table")
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="WAV (16 kHz, mono, 16-bit), or a face crop as JPEG or PNG")
+    parser = Parser(
+        prog="python -m kerasemo.client",
+        description="Ask a TensorFlow Serving the emotions of sounds and face crops.",
+    )
+    parser.add_argument(
+        "--url", required=True, help=f"http://HOST:8501 (REST) or grpc://HOST:{GRPC_PORT}"
+    )
+    parser.add_argument(
+        "--model",
+        default="kerasemo",
+        metavar="NAME",
+        help="the name that the server gives the model; default: kerasemo",
+    )
+    parser.add_argument(
+        "--version", type=positive_int, metavar="N", help="of the model; default: the newest"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=positive_int,
+        default=30,
+        metavar="SECONDS",
+        help="for one answer; default: 30",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="JSON Lines on standard output instead of the table"
+    )
+    parser.add_argument(
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="WAV (16 kHz, mono, 16-bit), or a face crop as JPEG or PNG",
+    )
     return parser
 
 
@@ -265,7 +321,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(answer), flush=True)
 
     def work() -> int:
-        with Client(arguments.url, model=arguments.model, version=arguments.version, timeout_seconds=arguments.timeout) as client:
+        with Client(
+            arguments.url,
+            model=arguments.model,
+            version=arguments.version,
+            timeout_seconds=arguments.timeout,
+        ) as client:
             answers = ask(client, arguments.files, tell=tell)
         answered = [answer for answer in answers if "error" not in answer]
         if answered and not arguments.json:

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from kerasemo.answered import Kept, Pool
 
 
-def compare(files: Sequence[tuple[Path, str]], pairs: Sequence[tuple[str, str]] = (), *, sources: Sequence[str] = ()) -> dict[str, Any]:
+def compare(
+    files: Sequence[tuple[Path, str]],
+    pairs: Sequence[tuple[str, str]] = (),
+    *,
+    sources: Sequence[str] = (),
+) -> dict[str, Any]:
     """Score the answers of files, and compare stages, speaker by speaker, the seeds averaged first.
 
     Args:
@@ -42,12 +47,27 @@ def compare(files: Sequence[tuple[Path, str]], pairs: Sequence[tuple[str, str]] 
     rows = []
     for (stage, source), kept in named.items():
         there = in_order({*kept.emotions, *(EMOTIONS[label] for label in kept.pool.labels)})
-        place = {"stage": stage, "source": source, "level": "clip", "side": kept.side, "protocol": kept.protocol, "stamps": _stamps(kept)}
+        place = {
+            "stage": stage,
+            "source": source,
+            "level": "clip",
+            "side": kept.side,
+            "protocol": kept.protocol,
+            "stamps": _stamps(kept),
+        }
         rows.append(place | pooled.score(kept.pool, shared=kept.emotions, corpus=there))
     comparisons = []
     stages = list(dict.fromkeys(stage for stage, _ in named))
-    if unknown := [name for pair in pairs for side in pair for name in _parts(side, stages) if name not in stages]:
-        raise InputError(f"--compare: no stage {unknown[0]!r} in these files; expected some of {', '.join(stages)}")
+    if unknown := [
+        name
+        for pair in pairs
+        for side in pair
+        for name in _parts(side, stages)
+        if name not in stages
+    ]:
+        raise InputError(
+            f"--compare: no stage {unknown[0]!r} in these files; expected some of {', '.join(stages)}"
+        )
     for first, other in pairs or [(stages[0], other) for other in stages[1:]]:
         found = _compared(named, first, other)
         comparisons += found + differences.together(found)
@@ -63,21 +83,31 @@ def _parts(side: str, stages: Collection[str]) -> list[str]:
     return [side] if side in stages else side.split("+")
 
 
-def _compared(named: Mapping[tuple[str, str], "Kept"], first: str, other: str) -> list[dict[str, Any]]:
+def _compared(
+    named: Mapping[tuple[str, str], "Kept"], first: str, other: str
+) -> list[dict[str, Any]]:
     """Return the comparison of two sides on each source that all their stages have; one that is refused where there is none."""
     stages = {stage for stage, _ in named}
     sides = [_parts(side, stages) for side in (first, other)]
-    own, theirs = (set.intersection(*({source for stage, source in named if stage == name} for name in side)) for side in sides)
+    own, theirs = (
+        set.intersection(*({source for stage, source in named if stage == name} for name in side))
+        for side in sides
+    )
     found = []
     for one, beside in _couples(own, theirs):
-        both = [[named[stage, source] for stage in side] for side, source in zip(sides, (one, beside), strict=True)]
+        both = [
+            [named[stage, source] for stage in side]
+            for side, source in zip(sides, (one, beside), strict=True)
+        ]
         shared = in_order(set.intersection(*(set(kept.emotions) for side in both for kept in side)))
         entry = {"stages": [first, other], "source": one or beside, "emotions": shared}
         found.append(entry | _differences(*both, emotions=shared))
     if found:
         return found
     sources = " and ".join(", ".join(map(repr, sorted(of))) for of in (own, theirs))
-    reason = f"no source that both were asked about ({sources}); a column source says which each is of"
+    reason = (
+        f"no source that both were asked about ({sources}); a column source says which each is of"
+    )
     return [{"stages": [first, other], "source": "", "refused": reason}]
 
 
@@ -91,7 +121,9 @@ def _named(files: Sequence[tuple[Path, str]]) -> dict[tuple[str, str], "Kept"]:
         if stage and stage not in {name for name, _ in own}:
             there = ", ".join(dict.fromkeys(name for name, _ in own))
             raise InputError(f"{path}: no stage {stage!r}; expected one of {there}")
-        found[path] = found.get(path, {}) | {place: kept for place, kept in own.items() if stage in ("", place[0])}
+        found[path] = found.get(path, {}) | {
+            place: kept for place, kept in own.items() if stage in ("", place[0])
+        }
     files_of = Counter(stage for own in found.values() for stage in {stage for stage, _ in own})
     return {
         (f"{path}:{stage}" if files_of[stage] > 1 else stage, source): kept
@@ -100,21 +132,34 @@ def _named(files: Sequence[tuple[Path, str]]) -> dict[tuple[str, str], "Kept"]:
     }
 
 
-def _of_sources(named: Mapping[tuple[str, str], "Kept"], sources: Sequence[str]) -> Mapping[tuple[str, str], "Kept"]:
+def _of_sources(
+    named: Mapping[tuple[str, str], "Kept"], sources: Sequence[str]
+) -> Mapping[tuple[str, str], "Kept"]:
     """Return what is of some sources, all where none is named."""
     there = {source for _, source in named}
     if unknown := [source for source in sources if source not in there]:
-        raise InputError(f"--sources: no source {unknown[0]!r} in these files; expected some of {', '.join(map(repr, sorted(there)))}")
-    return {(stage, source): kept for (stage, source), kept in named.items() if not sources or source in sources}
+        raise InputError(
+            f"--sources: no source {unknown[0]!r} in these files; expected some of {', '.join(map(repr, sorted(there)))}"
+        )
+    return {
+        (stage, source): kept
+        for (stage, source), kept in named.items()
+        if not sources or source in sources
+    }
 
 
 def _stamps(kept: "Kept") -> list[str]:
     if kept.side == "validation":
-        return ["the validation side, on which the epoch is chosen where there are several: then a little too high", *kept.stamps]
+        return [
+            "the validation side, on which the epoch is chosen where there are several: then a little too high",
+            *kept.stamps,
+        ]
     return list(kept.stamps)
 
 
-def _differences(ones: Sequence["Kept"], others: Sequence["Kept"], *, emotions: Sequence[str]) -> dict[str, Any]:
+def _differences(
+    ones: Sequence["Kept"], others: Sequence["Kept"], *, emotions: Sequence[str]
+) -> dict[str, Any]:
     """Return `differences.differences`; refused where sides or protocols are known and differ. Where one file names no speakers, those of
     the other count."""
     from kerasemo import differences
@@ -123,9 +168,14 @@ def _differences(ones: Sequence["Kept"], others: Sequence["Kept"], *, emotions: 
     for name in ("side", "protocol"):
         values = list(dict.fromkeys(filter(None, (getattr(kept, name) for kept in every))))
         if len(values) > 1:
-            return {"refused": f"another {name}: {' and '.join(values)}; compare answers of the same"}
+            return {
+                "refused": f"another {name}: {' and '.join(values)}; compare answers of the same"
+            }
     known = next((kept.pool for kept in every if any(kept.pool.speakers)), every[0].pool)
-    return differences.differences(*([_with_speakers(kept.pool, of=known) for kept in side] for side in (ones, others)), emotions=emotions)
+    return differences.differences(
+        *([_with_speakers(kept.pool, of=known) for kept in side] for side in (ones, others)),
+        emotions=emotions,
+    )
 
 
 def _with_speakers(pool: "Pool", *, of: "Pool") -> "Pool":
@@ -133,7 +183,9 @@ def _with_speakers(pool: "Pool", *, of: "Pool") -> "Pool":
     if any(pool.speakers):
         return pool
     speakers = {clip: who for (_, clip), who in zip(of.clips, of.speakers, strict=True)}
-    return dataclasses.replace(pool, speakers=tuple(speakers.get(clip, "") for _, clip in pool.clips))
+    return dataclasses.replace(
+        pool, speakers=tuple(speakers.get(clip, "") for _, clip in pool.clips)
+    )
 
 
 def _couples(one: set[str], other: set[str]) -> list[tuple[str, str]]:
@@ -156,7 +208,11 @@ def file_and_stage(text: str) -> tuple[Path, str]:
     name, _, stage = text.rpartition(":")
     if not text or text.endswith(":"):
         raise argparse.ArgumentTypeError(f"expected FILE or FILE:STAGE; received {text!r}")
-    return (Path(name), stage) if not os.path.isfile(text) and os.path.isfile(name) else (Path(text), "")
+    return (
+        (Path(name), stage)
+        if not os.path.isfile(text) and os.path.isfile(name)
+        else (Path(text), "")
+    )
 
 
 def pairs(text: str) -> tuple[tuple[str, str], ...]:
@@ -167,7 +223,9 @@ def pairs(text: str) -> tuple[tuple[str, str], ...]:
     """
     if (found := name_pairs(text)) is not None:
         return found
-    raise argparse.ArgumentTypeError(f"expected pairs of two stages such as joint:pooled; received {text!r}")
+    raise argparse.ArgumentTypeError(
+        f"expected pairs of two stages such as joint:pooled; received {text!r}"
+    )
 
 
 def _parser() -> Parser:
@@ -178,7 +236,13 @@ def _parser() -> Parser:
         "by their id; kerasemo's are paths below the corpus (wav/03a01Fa.wav), its speakers corpus:id (emodb:03). Columns that may be\n"
         "there as well: stage, source, side, protocol, network, seed, fold.",
     )
-    parser.add_argument("files", nargs="+", type=file_and_stage, metavar="FILE[:STAGE]", help="answers, of one stage or of all")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=file_and_stage,
+        metavar="FILE[:STAGE]",
+        help="answers, of one stage or of all",
+    )
     parser.add_argument(
         "--compare",
         type=pairs,
@@ -186,8 +250,18 @@ def _parser() -> Parser:
         metavar="A:B,...",
         help="how much better stage A is than B, or than the mean of B+C\n(default: the first than each other)",
     )
-    parser.add_argument("--sources", type=names, default=(), metavar="S,...", help="such as emodb/audio (default: all that the files have)")
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the tables")
+    parser.add_argument(
+        "--sources",
+        type=names,
+        default=(),
+        metavar="S,...",
+        help="such as emodb/audio (default: all that the files have)",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON document on standard output instead of the tables",
+    )
     return parser
 
 

@@ -19,7 +19,9 @@ from pipelines.spec import InputError
 def shipped_experiments() -> list[str]:
     """Return the names of the experiments that come with the package."""
     files = resources.files("kerasemo") / "experiments"
-    return sorted(file.name.removesuffix(".toml") for file in files.iterdir() if file.name.endswith(".toml"))
+    return sorted(
+        file.name.removesuffix(".toml") for file in files.iterdir() if file.name.endswith(".toml")
+    )
 
 
 def read_experiment(name: str, settings: Sequence[str] = ()) -> Experiment:
@@ -46,7 +48,9 @@ def read_experiment(name: str, settings: Sequence[str] = ()) -> Experiment:
         path = Path(f"{name}.toml")
         text = (resources.files("kerasemo") / "experiments" / path.name).read_text(encoding="utf-8")
     else:
-        raise InputError(f"no experiment {name!r}; expected {', '.join(shipped_experiments())} or the path of a .toml file")
+        raise InputError(
+            f"no experiment {name!r}; expected {', '.join(shipped_experiments())} or the path of a .toml file"
+        )
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -59,20 +63,30 @@ def read_experiment(name: str, settings: Sequence[str] = ()) -> Experiment:
     return experiment
 
 
-def _experiment(name: str, document: Mapping[str, Any], settings: Sequence[str], problems: list[str]) -> Experiment | None:
+def _experiment(
+    name: str, document: Mapping[str, Any], settings: Sequence[str], problems: list[str]
+) -> Experiment | None:
     """Return the experiment of a document, None where too much of it is amiss; what is wrong is added to `problems`."""
     for key in sorted(set(document) - {"network", "stages"}):
-        problems.append(f"unknown key {key!r}; expected [network] and [[stages]]{_nearest(key, ('network', 'stages'))}")
+        problems.append(
+            f"unknown key {key!r}; expected [network] and [[stages]]{_nearest(key, ('network', 'stages'))}"
+        )
     network, tables = document.get("network", {}), document.get("stages", [])
     if not isinstance(network, dict):
         problems.append(f"expected network to be a table, [network]; received {network!r}")
         network = {}
-    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+    if (
+        not isinstance(tables, list)
+        or not tables
+        or not all(isinstance(table, dict) for table in tables)
+    ):
         if "stages" in document or not problems:
             problems.append("expected at least one [[stages]] table")
         return None
     network, tables = dict(network), extended(tables, problems)
-    named = {table["name"]: table for table in tables if isinstance(table.get("name"), str)} | {"network": network}
+    named = {table["name"]: table for table in tables if isinstance(table.get("name"), str)} | {
+        "network": network
+    }
     for setting in settings:
         try:
             target, key, value = _parse_setting(setting, named)
@@ -91,7 +105,9 @@ def _experiment(name: str, document: Mapping[str, Any], settings: Sequence[str],
             allowed.check_stage(stage, [table.get("name") for table in tables], index, problems)
             allowed.check_ranges(stage, problems)
             allowed.check_chain(stage, stages[:index], problems)
-            if counts[index] == counts[index + 1]:  # else a default that stands for a wrong value could be blamed
+            if (
+                counts[index] == counts[index + 1]
+            ):  # else a default that stands for a wrong value could be blamed
                 allowed.check_batch(stage, problems)
     allowed.check_draws(stages, problems)
     return Experiment(name, shape, tuple(stages)) if not problems else None
@@ -113,10 +129,16 @@ def extended(tables: Sequence[Mapping[str, Any]], problems: list[str]) -> list[d
         own = {key: value for key, value in table.items() if key != "extends"}
         base = table.get("extends", "")
         if not isinstance(base, str) or (base and base not in by_name):
-            problems.append(f"stage {table.get('name')!r}: extends must name a stage that stands before it; received {base!r}")
+            problems.append(
+                f"stage {table.get('name')!r}: extends must name a stage that stands before it; received {base!r}"
+            )
         else:
             inherited = by_name.get(base, {})
-            both = {key for key, value in own.items() if isinstance(value, dict) and isinstance(inherited.get(key), dict)}
+            both = {
+                key
+                for key, value in own.items()
+                if isinstance(value, dict) and isinstance(inherited.get(key), dict)
+            }
             own = inherited | own | {key: inherited[key] | own[key] for key in both}
         resolved.append(own)
         if isinstance(own.get("name"), str):
@@ -135,10 +157,17 @@ def _parse_setting(setting: str, named: Mapping[str, Any]) -> tuple[str, str, An
     if not (target and dot and key and equals):
         raise InputError(f"--set {setting}: expected STAGE.KEY=VALUE, such as joint.margin=0.8")
     if target not in named:
-        raise InputError(f"--set {setting}: no stage {target!r}; expected one of {', '.join(named)}{_nearest(target, named)}")
+        raise InputError(
+            f"--set {setting}: no stage {target!r}; expected one of {', '.join(named)}{_nearest(target, named)}"
+        )
     if key in ("name", "kind", "start_from"):
-        raise InputError(f"--set {setting}: {key} makes another chain; write an experiment file instead")
-    for read in (lambda word: tomllib.loads(f"value = {word}")["value"], ast.literal_eval):  # as in a file, or as Python has it
+        raise InputError(
+            f"--set {setting}: {key} makes another chain; write an experiment file instead"
+        )
+    for read in (
+        lambda word: tomllib.loads(f"value = {word}")["value"],
+        ast.literal_eval,
+    ):  # as in a file, or as Python has it
         with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
             return target, key, read(text)
     return target, key, text[:60]
@@ -153,7 +182,9 @@ def _record(kind: type, table: Mapping[str, Any], where: str, problems: list[str
     values = {}
     for key, value in table.items():
         if key not in fields:
-            problems.append(f"{where}: unknown key {key!r}; expected {', '.join(fields)}{_nearest(key, fields)}")
+            problems.append(
+                f"{where}: unknown key {key!r}; expected {', '.join(fields)}{_nearest(key, fields)}"
+            )
         elif fields[key].type is Augment and isinstance(value, dict):
             values[key] = _record(Augment, value, f"{where}: {key}", problems)
         else:
@@ -181,5 +212,9 @@ def _typed(field: dataclasses.Field, value: Any) -> Any:
             return tuple(value)
     elif type(value) is expected:
         return value
-    name = getattr(expected, "__name__", str(expected)) if expected in (int, float, str, bool) else f"a list of {item.__name__}"
+    name = (
+        getattr(expected, "__name__", str(expected))
+        if expected in (int, float, str, bool)
+        else f"a list of {item.__name__}"
+    )
     raise InputError(f"expected {name}; received {value!r}")

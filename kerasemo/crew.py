@@ -37,11 +37,15 @@ class _Member:
         self.process = context.Process(target=_serve, args=(theirs, number, jobs), daemon=True)
         self.process.start()
         theirs.close()  # so that its end is heard here
-        self.connection.send(remake)  # and no argument: what it needs is imported only when TensorFlow's first lines can be hidden
+        self.connection.send(
+            remake
+        )  # and no argument: what it needs is imported only when TensorFlow's first lines can be hidden
 
     def give(self, work: str, digest: str) -> None:
         self.digest, self.began = digest, time.monotonic()
-        with contextlib.suppress(OSError):  # it has died, which is heard when its answer is waited for
+        with contextlib.suppress(
+            OSError
+        ):  # it has died, which is heard when its answer is waited for
             self.connection.send((work, digest))
 
     def died(self) -> str:
@@ -79,7 +83,9 @@ class Crew:
                 member.process.terminate()  # a training saves first
         end = time.monotonic() + GRACE_SECONDS
         for member in self._members:
-            with contextlib.suppress(EOFError, OSError):  # until it has ended, or is waited for no longer
+            with contextlib.suppress(
+                EOFError, OSError
+            ):  # until it has ended, or is waited for no longer
                 while member.connection.poll(max(0.0, end - time.monotonic())):
                     kind, text = member.connection.recv()
                     if kind == "line":
@@ -176,13 +182,17 @@ class _Lines(io.TextIOBase):
 
 def _serve(connection: Connection, number: int, jobs: int) -> None:
     """Do what the connection asks for until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that is over all, which then ends this
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the one that is over all, which then ends this
     end_with_parent(saving_seconds=GRACE_SECONDS)
     where = ""
 
     def say(line: str) -> None:
         with contextlib.suppress(OSError):  # nobody listens any more
-            connection.send(("line", f"  {where}: {line.strip().removeprefix(where.partition(',')[0] + ': ')}"))
+            connection.send(
+                ("line", f"  {where}: {line.strip().removeprefix(where.partition(',')[0] + ': ')}")
+            )
 
     load_tensorflow()
     sys.stderr = _Lines(say)

@@ -113,7 +113,10 @@ def read_source(records_folder: Path, source: str, *, spec: Spec = Spec()) -> So
     if fits_memory(math.prod(shape) * dtype.itemsize):
         inputs, clip_of, filled = np.empty(shape, dtype), np.empty(shape[0], np.int64), 0
         for clip, items in blocks():
-            inputs[filled : filled + len(items)], clip_of[filled : filled + len(items)] = items, clip
+            inputs[filled : filled + len(items)], clip_of[filled : filled + len(items)] = (
+                items,
+                clip,
+            )
             filled += len(items)
     else:
         records.check_shards(folder)  # the file may be there already
@@ -126,10 +129,18 @@ def checked_manifest(folder: Path, *, spec: Spec = Spec()) -> tuple[dict[str, An
     manifest = records.read_manifest(folder)
     held = dataclasses.asdict(records.spec_of(manifest))
     ours = dataclasses.asdict(spec) | {"frames_per_clip": held["frames_per_clip"]}
-    if differing := [f"{name} {held[name]}, expected {value}" for name, value in ours.items() if held[name] != value]:
-        raise InputError(f"{folder}: built to another spec ({'; '.join(differing)}); build the set again")
+    if differing := [
+        f"{name} {held[name]}, expected {value}"
+        for name, value in ours.items()
+        if held[name] != value
+    ]:
+        raise InputError(
+            f"{folder}: built to another spec ({'; '.join(differing)}); build the set again"
+        )
     sets = {folder, *records.find_sets(folder.parent)}
-    return manifest, frozenset(row["emotion"] for path in sets for row in records.read_manifest(path)["clips"])
+    return manifest, frozenset(
+        row["emotion"] for path in sets for row in records.read_manifest(path)["clips"]
+    )
 
 
 def clip_records(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -139,12 +150,16 @@ def clip_records(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[in
     for record in records.read(folder, manifest):
         clip, count = index_of.get(record["id"].decode()), len(record["inputs"])
         if clip is None or count > left[clip]:
-            raise InputError(f"{folder}: holds more of {record['id'].decode()} than its manifest says; build the set again")
+            raise InputError(
+                f"{folder}: holds more of {record['id'].decode()} than its manifest says; build the set again"
+            )
         left[clip] -= count
         yield clip, record
     if any(left):
         items = sum(row["items"] for row in manifest["clips"])
-        raise InputError(f"{folder}: {items - sum(left)} faces or segments, its manifest says {items}; build the set again")
+        raise InputError(
+            f"{folder}: {items - sum(left)} faces or segments, its manifest says {items}; build the set again"
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -189,7 +204,9 @@ class Share:
         def parts(values: np.ndarray) -> np.ndarray:
             steps, batch, *rest = values.shape
             split = values.reshape(steps, self.total, batch // self.total, *rest)
-            return split[:, self.first : self.first + self.count].reshape(-1, batch // self.total, *rest)
+            return split[:, self.first : self.first + self.count].reshape(
+                -1, batch // self.total, *rest
+            )
 
         return {name: parts(values) for name, values in drawn.items()}
 
@@ -202,10 +219,20 @@ class _Held:
         skipped: How many of the smaller steps of the first epoch are left out.
     """
 
-    def __init__(self, sources: Sequence[Source], plan: Plan, share: Share, first_epoch: int, skipped: int):
-        self._plan, self._share, self._first_epoch, self._skipped = plan, share, first_epoch, skipped
+    def __init__(
+        self, sources: Sequence[Source], plan: Plan, share: Share, first_epoch: int, skipped: int
+    ):
+        self._plan, self._share, self._first_epoch, self._skipped = (
+            plan,
+            share,
+            first_epoch,
+            skipped,
+        )
         self.sample = share.of(plan(first_epoch))
-        self.images = [np.asarray(source.inputs) if isinstance(source.inputs, np.ndarray) else source.inputs for source in sources]
+        self.images = [
+            np.asarray(source.inputs) if isinstance(source.inputs, np.ndarray) else source.inputs
+            for source in sources
+        ]
         self._labels = [source.labels[source.clip_of] for source in sources]
         self.dtype = np.result_type(*(array.dtype for array in self.images))
 
@@ -217,10 +244,16 @@ class _Held:
     def gathered(self, item: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if len(self.images) == 1:
             return self.images[0][item], self._labels[0][item]
-        image, label = np.empty((*item.shape, *self.images[0].shape[1:]), self.dtype), np.empty(item.shape, np.int32)
+        image, label = (
+            np.empty((*item.shape, *self.images[0].shape[1:]), self.dtype),
+            np.empty(item.shape, np.int32),
+        )
         for index in range(len(self.images)):
             here = which == index
-            image[here], label[here] = self.images[index][item[here]], self._labels[index][item[here]]
+            image[here], label[here] = (
+                self.images[index][item[here]],
+                self._labels[index][item[here]],
+            )
         return image, label
 
 
@@ -255,12 +288,19 @@ def batches(
     drawn_of, gather = weakref.WeakMethod(held.drawn), weakref.WeakMethod(held.gathered)
 
     def drawn_steps(epoch: tf.Tensor) -> dict[str, tf.Tensor]:
-        drawn = tf.numpy_function(lambda number: drawn_of()(number), [epoch], [value.dtype for value in sample.values()])
+        drawn = tf.numpy_function(
+            lambda number: drawn_of()(number), [epoch], [value.dtype for value in sample.values()]
+        )
         shapes = [(None, *value.shape[1:]) for value in sample.values()]
-        return {name: tf.ensure_shape(value, shape) for name, value, shape in zip(sample, drawn, shapes, strict=True)}
+        return {
+            name: tf.ensure_shape(value, shape)
+            for name, value, shape in zip(sample, drawn, shapes, strict=True)
+        }
 
     def examples(item: tf.Tensor, source: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        image, label = tf.numpy_function(lambda *asked: gather()(*asked), [item, source], [dtype, tf.int32])
+        image, label = tf.numpy_function(
+            lambda *asked: gather()(*asked), [item, source], [dtype, tf.int32]
+        )
         found = {
             "image": tf.ensure_shape(image, image_shape),
             "domain": tf.gather(domains, source),
@@ -284,11 +324,17 @@ def batches(
     dataset = dataset.map(drawn_steps).prefetch(1).flat_map(tf.data.Dataset.from_tensor_slices)
     dataset = dataset.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
     # Of a number that is not known, replicas would ask one another at every step whether all of them have a batch.
-    count = tf.data.INFINITE_CARDINALITY if epochs is None else steps * epochs - first_step * share.count
+    count = (
+        tf.data.INFINITE_CARDINALITY
+        if epochs is None
+        else steps * epochs - first_step * share.count
+    )
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    options.autotune.enabled = False  # nothing is left to it, and the end of an iterator waits for its thread, for seconds
+    options.autotune.enabled = (
+        False  # nothing is left to it, and the end of an iterator waits for its thread, for seconds
+    )
     dataset = dataset.with_options(options)
     dataset.held = held  # for as long as it, or an iterator of it, is there
     return dataset, steps // share.count

@@ -11,7 +11,9 @@ import threading
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.framework.config import is_op_determinism_enabled  # what Keras asks too; TensorFlow exports only the switch
+from tensorflow.python.framework.config import (
+    is_op_determinism_enabled,
+)  # what Keras asks too; TensorFlow exports only the switch
 
 from pipelines.machine import processors
 from pipelines.spec import InputError
@@ -45,7 +47,10 @@ def choose(precision: str, compiler: str, strategy: tf.distribute.Strategy | Non
     Raises:
         InputError: An unknown precision or compiler, or XLA where it cannot be.
     """
-    for option, value, known in (("precision", precision, PRECISIONS), ("compiler", compiler, COMPILERS)):
+    for option, value, known in (
+        ("precision", precision, PRECISIONS),
+        ("compiler", compiler, COMPILERS),
+    ):
         if value not in known:
             raise InputError(f"--{option} must be one of {', '.join(known)}; received {value!r}")
     if precision == "auto":
@@ -82,7 +87,9 @@ def strategy_for(replicas: int | None) -> tf.distribute.Strategy | None:
     gpus = tf.config.list_physical_devices("GPU")
     if workers() > 1:
         if replicas is not None:
-            raise InputError(f"--replicas {replicas}: TF_CONFIG names {workers()} machines, each of which takes all it has; leave it out")
+            raise InputError(
+                f"--replicas {replicas}: TF_CONFIG names {workers()} machines, each of which takes all it has; leave it out"
+            )
         return _joined()
     count = replica_count(replicas)
     if count == 1:
@@ -92,9 +99,13 @@ def strategy_for(replicas: int | None) -> tf.distribute.Strategy | None:
             raise InputError(f"--replicas {count}: expected at most the {len(gpus)} GPUs there are")
         return tf.distribute.MirroredStrategy([f"GPU:{index}" for index in range(count)])
     (cpu,) = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * count
+    )
     # The default, collective operations, fails where one call makes several steps.
-    return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(count)], tf.distribute.ReductionToOneDevice())
+    return tf.distribute.MirroredStrategy(
+        [f"CPU:{index}" for index in range(count)], tf.distribute.ReductionToOneDevice()
+    )
 
 
 def _joined() -> tf.distribute.Strategy:
@@ -104,7 +115,9 @@ def _joined() -> tf.distribute.Strategy:
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise InputError(f"TF_CONFIG: the machines do not find together ({str(error).splitlines()[0][:200]})") from error
+        raise InputError(
+            f"TF_CONFIG: the machines do not find together ({str(error).splitlines()[0][:200]})"
+        ) from error
     finally:
         if main:
             signal.signal(signal.SIGINT, before)
@@ -123,16 +136,22 @@ def workers() -> int:
     try:
         cluster, task = _cluster(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"TF_CONFIG: expected {shape}; received {text[:200]} ({error}); correct or unset it") from error
+        raise InputError(
+            f"TF_CONFIG: expected {shape}; received {text[:200]} ({error}); correct or unset it"
+        ) from error
     if not 0 <= task["index"] < len(cluster[task["type"]]):
-        raise InputError(f"TF_CONFIG: there is no {task['type']} {task['index']} in the cluster; they count from 0")
+        raise InputError(
+            f"TF_CONFIG: there is no {task['type']} {task['index']} in the cluster; they count from 0"
+        )
     return sum(map(len, cluster.values()))
 
 
 def check_one_machine(what: str) -> None:
     """Raise InputError where TF_CONFIG names several machines, which would do one another's work in one folder; `what` runs on one."""
     if workers() > 1:
-        raise InputError(f"TF_CONFIG names {workers()} machines; {what} runs on one, so leave it out")
+        raise InputError(
+            f"TF_CONFIG names {workers()} machines; {what} runs on one, so leave it out"
+        )
 
 
 def _cluster(document: Any) -> tuple[dict[str, list[str]], dict[str, Any]]:
@@ -141,7 +160,9 @@ def _cluster(document: Any) -> tuple[dict[str, list[str]], dict[str, Any]]:
     if extra := sorted(set(cluster) - {"chief", "worker"}):
         raise ValueError(f"unknown kind of machine {extra[0]!r}")
     for kind, addresses in cluster.items():
-        if not isinstance(addresses, list) or not all(isinstance(address, str) for address in addresses):
+        if not isinstance(addresses, list) or not all(
+            isinstance(address, str) for address in addresses
+        ):
             raise ValueError(f"the addresses of {kind} are no list of HOST:PORT")
         for address in addresses:
             host, _, port = address.rpartition(":")
@@ -154,14 +175,20 @@ def _cluster(document: Any) -> tuple[dict[str, list[str]], dict[str, Any]]:
 
 def _have_bfloat16_units() -> bool:
     gpus = tf.config.list_physical_devices("GPU")
-    capabilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus]
+    capabilities = [
+        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+        for gpu in gpus
+    ]
     return bool(gpus) and min(capabilities) >= BFLOAT16_CAPABILITY
 
 
 def _against_xla(strategy: tf.distribute.Strategy | None) -> tuple[str, str]:
     """Return why XLA cannot compile the step and what to do about it, or two empty texts."""
     if strategy is not None:
-        return f"it does not compile a step of {strategy.num_replicas_in_sync} devices", "train with --replicas 1"
+        return (
+            f"it does not compile a step of {strategy.num_replicas_in_sync} devices",
+            "train with --replicas 1",
+        )
     if is_op_determinism_enabled():
         return "TensorFlow's op determinism is on", "leave enable_op_determinism out"
     return "", ""
@@ -172,9 +199,17 @@ def _devices(strategy: tf.distribute.Strategy | None) -> str:
     machines = f" of {workers()} machines" if workers() > 1 else ""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
-        name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "unknown model")
+        name = tf.config.experimental.get_device_details(gpus[0]).get(
+            "device_name", "unknown model"
+        )
         return f"{count} GPU{'s' * (count > 1)}{machines} ({name})"
-    variable = os.environ.get("TF_NUM_INTRAOP_THREADS", "")  # which TensorFlow follows and does not tell of
-    threads = tf.config.threading.get_intra_op_parallelism_threads() or (int(variable) if variable.isdecimal() else 0) or processors()
+    variable = os.environ.get(
+        "TF_NUM_INTRAOP_THREADS", ""
+    )  # which TensorFlow follows and does not tell of
+    threads = (
+        tf.config.threading.get_intra_op_parallelism_threads()
+        or (int(variable) if variable.isdecimal() else 0)
+        or processors()
+    )
     share = " in all" if count > 1 and not machines else ""
     return f"{count} CPU device{'s' * (count > 1)}{machines} with {threads} thread{'s' * (threads > 1)}{share}"

@@ -18,11 +18,19 @@ def merged(pools: Sequence[Pool]) -> Pool:
     Raises:
         InputError: They were not asked about the same clips.
     """
-    first, *others = (pooled.at(own, sorted(range(len(own.clips)), key=lambda place: own.clips[place][::-1])) for own in pools)
+    first, *others = (
+        pooled.at(own, sorted(range(len(own.clips)), key=lambda place: own.clips[place][::-1]))
+        for own in pools
+    )
     for other in others:
         _check_alike(first, other)
-    rows = {name: np.concatenate([getattr(own, name) for own in (first, *others)]) for name in ("answers", "without_corpus", "items")}
-    return dataclasses.replace(first, seeds=tuple(seed for own in (first, *others) for seed in own.seeds), **rows)
+    rows = {
+        name: np.concatenate([getattr(own, name) for own in (first, *others)])
+        for name in ("answers", "without_corpus", "items")
+    }
+    return dataclasses.replace(
+        first, seeds=tuple(seed for own in (first, *others) for seed in own.seeds), **rows
+    )
 
 
 def compare(one: Pool, other: Pool, *, emotions: Sequence[str], name: str = "ua") -> dict[str, Any]:
@@ -47,25 +55,46 @@ def compare(one: Pool, other: Pool, *, emotions: Sequence[str], name: str = "ua"
     _check_alike(one, other)
     one, other = pooled.of_emotions(one, emotions), pooled.of_emotions(other, emotions)
     if len(one.labels) < 2:
-        raise InputError(f"a paired comparison needs at least 2 clips that both can answer; there are {len(one.labels)}")
+        raise InputError(
+            f"a paired comparison needs at least 2 clips that both can answer; there are {len(one.labels)}"
+        )
     one, other = merged([one]), merged([other])  # in one order
     gains = np.subtract(*((own.answers == own.labels).mean(axis=0) for own in (one, other)))
-    values = intervals.class_balanced(one.labels, gains) if name == "ua" else gains  # [clips]: their mean is the difference
+    values = (
+        intervals.class_balanced(one.labels, gains) if name == "ua" else gains
+    )  # [clips]: their mean is the difference
     if not all(one.speakers):
-        found = dataclasses.asdict(intervals.paired_over([dict(enumerate(values))], over=pooled.over(one))) | {"speakers": {}}
+        found = dataclasses.asdict(
+            intervals.paired_over([dict(enumerate(values))], over=pooled.over(one))
+        ) | {"speakers": {}}
         return found | {"pooled": found}
     everyone = sorted(set(one.speakers))
     if len(everyone) < 2:
-        raise InputError("a paired comparison needs at least 2 speakers, whose differences have a sign; there is 1")
-    alone = [intervals.per_speaker(own.labels, own.answers, own.speakers, statistic=pooled.STATISTICS[name]) for own in (one, other)]
+        raise InputError(
+            "a paired comparison needs at least 2 speakers, whose differences have a sign; there is 1"
+        )
+    alone = [
+        intervals.per_speaker(
+            own.labels, own.answers, own.speakers, statistic=pooled.STATISTICS[name]
+        )
+        for own in (one, other)
+    ]
     of = np.searchsorted(everyone, one.speakers)  # [clips]: the place of each clip's speaker
 
     def shares(values: np.ndarray) -> dict[str, float]:
-        return dict(zip(everyone, (np.bincount(of, values) * len(everyone) / len(values)).tolist(), strict=True))
+        return dict(
+            zip(
+                everyone,
+                (np.bincount(of, values) * len(everyone) / len(values)).tolist(),
+                strict=True,
+            )
+        )
 
     if name == "ua":
         classes = np.unique(one.labels, return_inverse=True)[1]
-        expected = (np.bincount(classes, gains) / np.bincount(classes))[classes]  # [clips]: the gain of all clips of the class
+        expected = (np.bincount(classes, gains) / np.bincount(classes))[
+            classes
+        ]  # [clips]: the gain of all clips of the class
         spread = intervals.class_balanced(one.labels, gains - expected)
     else:
         spread = gains - gains.mean()
@@ -76,13 +105,21 @@ def compare(one: Pool, other: Pool, *, emotions: Sequence[str], name: str = "ua"
 def _check_alike(one: Pool, other: Pool) -> None:
     """Raise an InputError where two pools are not of the same clips, with the same speakers and emotions."""
     ids = [Counter(clip for _, clip in own.clips) for own in (one, other)]
-    for more, fewer, which in ((ids[0] - ids[1], ids[1], "second"), (ids[1] - ids[0], ids[0], "first")):
+    for more, fewer, which in (
+        (ids[0] - ids[1], ids[1], "second"),
+        (ids[1] - ids[0], ids[0], "first"),
+    ):
         if more:
             counts = f"{sum(more.values())} of the clips, such as {min(more)!r}, were not asked of the {which}"
             asked = f", which was asked about {min(fewer)!r} and others" if fewer else ""
-            raise InputError(f"the two were not asked about the same clips ({counts}{asked}); compare stages of the same folds and names")
+            raise InputError(
+                f"the two were not asked about the same clips ({counts}{asked}); compare stages of the same folds and names"
+            )
     facts = [
-        {clip: (who, EMOTIONS[label]) for (_, clip), who, label in zip(own.clips, own.speakers, own.labels, strict=True)}
+        {
+            clip: (who, EMOTIONS[label])
+            for (_, clip), who, label in zip(own.clips, own.speakers, own.labels, strict=True)
+        }
         for own in (one, other)
     ]
     for clip, said in facts[0].items():
@@ -94,7 +131,9 @@ def _check_alike(one: Pool, other: Pool) -> None:
             )
 
 
-def differences(ones: Sequence[Pool], others: Sequence[Pool], *, emotions: Sequence[str]) -> dict[str, Any]:
+def differences(
+    ones: Sequence[Pool], others: Sequence[Pool], *, emotions: Sequence[str]
+) -> dict[str, Any]:
     """Return what `compare` says of `ua` and of `wa`, of two stages or of the means of some; or why that is `refused`."""
     try:
         one, other = merged(ones), merged(others)
@@ -117,11 +156,17 @@ def together(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _on_mean(of_sources: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     over_all = [one["pooled"] for one in of_sources]
-    found = paired([one["speakers"] for one in over_all], spread=[one["spread"] for one in over_all])
+    found = paired(
+        [one["speakers"] for one in over_all], spread=[one["spread"] for one in over_all]
+    )
     return paired([one["speakers"] for one in of_sources]) | {"pooled": found}
 
 
-def paired(of_sources: Sequence[Mapping[str, float]], *, spread: Sequence[Mapping[str, float]] | None = None) -> dict[str, Any]:
+def paired(
+    of_sources: Sequence[Mapping[str, float]],
+    *,
+    spread: Sequence[Mapping[str, float]] | None = None,
+) -> dict[str, Any]:
     """Return what `intervals.paired_over` says of the differences on each source, at least two speakers each, with every speaker's own,
     and `spread`, if it is given: of one who is in several sources the mean. InputError where speakers of the same sources are fewer than
     two."""
@@ -147,5 +192,8 @@ def corrected(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for name in ("ua", "wa"):
         of_each = [[one[name]["p"] for one in made], [one[name]["pooled"]["p"] for one in made]]
         for one, own, over_all in zip(made, *map(intervals.holm, of_each), strict=True):
-            one[name] = one[name] | {"p_holm": own, "pooled": one[name]["pooled"] | {"p_holm": over_all}}
+            one[name] = one[name] | {
+                "p_holm": own,
+                "pooled": one[name]["pooled"] | {"p_holm": over_all},
+            }
     return found

@@ -12,7 +12,9 @@ from pipelines.spec import InputError
 WHOLE = data.Share()
 
 
-def planned(stage: Stage, sides: Sequence[data.Side], side: str, *, batch: int, seed: int) -> data.Plan:
+def planned(
+    stage: Stage, sides: Sequence[data.Side], side: str, *, batch: int, seed: int
+) -> data.Plan:
     """Return the plan of one side of a stage; only that of the training side has the stage's steps and its way to pair.
 
     Args:
@@ -56,12 +58,18 @@ class Epochs:
 
     def mined(self, predict: scores.Predict, epoch: int) -> np.ndarray:
         """Return the items of an epoch's pairs with harder negatives, as the network embeds them now; see `plans.with_hard_negatives`."""
-        embeddings = [scores.spread(side, scores.forward(predict, side)["embedding"]) for side in self._sides]
+        embeddings = [
+            scores.spread(side, scores.forward(predict, side)["embedding"]) for side in self._sides
+        ]
         hardness = plans.hardness_at(epoch, self._stage.epochs, self._stage.hard_negatives)
         drawn = self._plan(epoch)
-        return plans.with_hard_negatives(drawn, self._sides, embeddings, hardness=hardness, seed=self._seed, epoch=epoch)["item"]
+        return plans.with_hard_negatives(
+            drawn, self._sides, embeddings, hardness=hardness, seed=self._seed, epoch=epoch
+        )["item"]
 
-    def batches(self, epoch: int, step: int, *, mined: np.ndarray | None = None, share: data.Share = WHOLE) -> tf.data.Dataset:
+    def batches(
+        self, epoch: int, step: int, *, mined: np.ndarray | None = None, share: data.Share = WHOLE
+    ) -> tf.data.Dataset:
         """Return the batches from a step of an epoch on, both from 0, without end.
 
         Args:
@@ -77,8 +85,19 @@ class Epochs:
             drawn = self._plan(number) if mined is None else {**self._plan(number), "item": mined}
             if any(table is not None for table in versions):
                 drawn = plans.varied(drawn, versions, seed=self._seed, epoch=number)
-            return plans.mixed(drawn, alpha=self._stage.mixup, seed=self._seed, epoch=number) if self._stage.mixup else drawn
+            return (
+                plans.mixed(drawn, alpha=self._stage.mixup, seed=self._seed, epoch=number)
+                if self._stage.mixup
+                else drawn
+            )
 
         sources = [side.source for side in self._sides]
-        batches, _ = data.batches(sources, plan, first_epoch=epoch, first_step=step, changes=self._stage.augment, share=share)
+        batches, _ = data.batches(
+            sources,
+            plan,
+            first_epoch=epoch,
+            first_step=step,
+            changes=self._stage.augment,
+            share=share,
+        )
         return batches

@@ -56,11 +56,19 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
     both = fused.Both(of, sides, predict, seen, asked=asked)
     scored, left_out, after, before = {}, {}, {}, {}
     for source in asked:
-        reason = "no clip in it" if source not in sides.ids else answers.why_not_scored(result, source, seen)
-        if reason := reason or utterances.why_not_read(options.records, source, result["key"]["stage"]):
+        reason = (
+            "no clip in it"
+            if source not in sides.ids
+            else answers.why_not_scored(result, source, seen)
+        )
+        if reason := reason or utterances.why_not_read(
+            options.records, source, result["key"]["stage"]
+        ):
             left_out[source] = reason
         elif result["kind"] == "contrastive" and result["scored"] != "test":
-            left_out[source] = f"a contrastive stage is scored when it is trained, and this one was on the {result['scored']} side"
+            left_out[source] = (
+                f"a contrastive stage is scored when it is trained, and this one was on the {result['scored']} side"
+            )
         else:
             loaded = load(source)
             both.validate(loaded)
@@ -70,7 +78,9 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
                 continue
             outputs = scores.forward(predict, side)
             if "logits" not in outputs:
-                left_out[source] = "the network has a head for each source of its stage, and none for this one"
+                left_out[source] = (
+                    "the network has a head for each source of its stage, and none for this one"
+                )
                 continue
             after[source] = scores.embedded_clips(outputs, side)
             if seen_before[side.source.domain]:
@@ -81,8 +91,12 @@ def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> d
                 scored[source], _ = scores.score_outputs(outputs, side, trained=trained)
             both.test(side, outputs)
             scored[source]["deduplicated"] = any(sides.dropped[source].values())
-            scored[source]["copies_in_training"] = sides.report["sources"][source].get("copies_train", 0)
-            scored[source]["transductive"] = utterances.is_transductive(source, result["key"]["stage"])
+            scored[source]["copies_in_training"] = sides.report["sources"][source].get(
+                "copies_train", 0
+            )
+            scored[source]["transductive"] = utterances.is_transductive(
+                source, result["key"]["stage"]
+            )
             scored[source]["publisher_split"] = sides.splits[source.partition("/")[0]].publisher
     scored |= both.scores(load, alone=scored)
     document = {key: result[key] for key in ("stage", "protocol", "fold", "trained_on")}
@@ -104,10 +118,28 @@ def _parser() -> Parser:
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", type=Path, metavar="DIR", help="a run folder of kerasemo.train")
-    what.add_argument("--model", metavar="DIR", help="an exported model: its folder, or the name of one that is shipped")
-    parser.add_argument("--stage", metavar="S", help="of a run; default: joint if it is done, else the stage finished last")
-    parser.add_argument("--records", type=Path, required=True, metavar="DIR", help="sets of records; of a run those of the training too")
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the tables")
+    what.add_argument(
+        "--model",
+        metavar="DIR",
+        help="an exported model: its folder, or the name of one that is shipped",
+    )
+    parser.add_argument(
+        "--stage",
+        metavar="S",
+        help="of a run; default: joint if it is done, else the stage finished last",
+    )
+    parser.add_argument(
+        "--records",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="sets of records; of a run those of the training too",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON document on standard output instead of the tables",
+    )
     return parser
 
 
@@ -126,12 +158,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_records(arguments.records)
         load_tensorflow()
         if arguments.model is None:
-            result, show = evaluate(Options(arguments.run, arguments.records, arguments.stage)), tables.print_evaluation
+            result, show = (
+                evaluate(Options(arguments.run, arguments.records, arguments.stage)),
+                tables.print_evaluation,
+            )
         else:
             from kerasemo import served_scores
             from kerasemo.bundle import Bundle
 
-            result, show = served_scores.evaluate(Bundle.load(arguments.model), arguments.records), tables.print_served
+            result, show = (
+                served_scores.evaluate(Bundle.load(arguments.model), arguments.records),
+                tables.print_served,
+            )
         if arguments.json:
             print(json.dumps(result, indent=1))
         else:

@@ -71,10 +71,14 @@ def export(options: Options, *, log: Callable[[str], None] = lambda line: None) 
     records = provenance.records_folder(of, options.records)
     _check_place(options.out, options.format)
     network = runs.load_network(of.folders[-1], result)
-    domains = [domain for domain, seen in zip(DOMAINS, runs.seen_domains(network), strict=True) if seen]
+    domains = [
+        domain for domain, seen in zip(DOMAINS, runs.seen_domains(network), strict=True) if seen
+    ]
     answers = result["kind"] != "contrastive"
     if not answers and options.format != "saved_model":
-        raise InputError(f"{of.folders[-1]}: a contrastive stage answers nothing; export it as saved_model, for embeddings")
+        raise InputError(
+            f"{of.folders[-1]}: a contrastive stage answers nothing; export it as saved_model, for embeddings"
+        )
     fusion = fused.fitted(options.run, of.folders[-1].name, records)
     document = {
         "schema": bundle.SCHEMA,
@@ -89,7 +93,9 @@ def export(options: Options, *, log: Callable[[str], None] = lambda line: None) 
         "versions": runs.versions(),
     }
     with _unfinished(options.out) as unfinished:
-        worst = _write(unfinished, network, document, of, records, out=options.out, answers=answers, log=log)
+        worst = _write(
+            unfinished, network, document, of, records, out=options.out, answers=answers, log=log
+        )
         version = _put_in_place(unfinished, options.out)
     if options.format == "saved_model":
         from kerasemo import serving_files
@@ -103,11 +109,15 @@ def _check_place(out: Path, format: str) -> None:
     from kerasemo import bundle
 
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: a file; expected the folder of a bundle, or none yet; name another --out")
+        raise InputError(
+            f"{out}: a file; expected the folder of a bundle, or none yet; name another --out"
+        )
     if numbers := bundle.versions(out):
         held = bundle.read_document(out / str(numbers[-1]))["format"]
         if held != format:
-            raise InputError(f"{out}: holds versions in the format {held}, and one bundle has one format; name another --out")
+            raise InputError(
+                f"{out}: holds versions in the format {held}, and one bundle has one format; name another --out"
+            )
     elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise InputError(f"{out}: holds something else than a bundle; name another --out")
 
@@ -125,7 +135,9 @@ def _unfinished(out: Path) -> Iterator[Path]:
             if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
                 shutil.rmtree(path)
     try:
-        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=out, ignore_cleanup_errors=True) as temporary:
+        with tempfile.TemporaryDirectory(
+            prefix=UNFINISHED, dir=out, ignore_cleanup_errors=True
+        ) as temporary:
             folder = Path(temporary) / "version"
             folder.mkdir()
             yield folder
@@ -145,10 +157,22 @@ def _told_of_disk(out: Path) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        raise InputError(f"{out}: cannot be written ({bundle.told(error)}); free space there, or name another --out") from error
+        raise InputError(
+            f"{out}: cannot be written ({bundle.told(error)}); free space there, or name another --out"
+        ) from error
 
 
-def _write(folder: Path, network, document: dict[str, Any], of, records: Path, *, out: Path, answers: bool, log) -> dict[str, float]:
+def _write(
+    folder: Path,
+    network,
+    document: dict[str, Any],
+    of,
+    records: Path,
+    *,
+    out: Path,
+    answers: bool,
+    log,
+) -> dict[str, float]:
     """Write a version of the bundle `out`, prove it, and return the largest difference of each signature's answers."""
     from kerasemo import bundle, card, parity, portable, probes, provenance, scores, serving_files
     from kerasemo.utterances import Cut
@@ -158,13 +182,19 @@ def _write(folder: Path, network, document: dict[str, Any], of, records: Path, *
     log(f"{format}: writes {', '.join(domains)} of stage {of.result['stage']!r}")
     if format == "saved_model":
         with _told_of_disk(out):
-            document["signatures"] = _write_saved_model(folder, network, labels, domains, answers, spec)
+            document["signatures"] = _write_saved_model(
+                folder, network, labels, domains, answers, spec
+            )
         names = list(document["signatures"])
     else:
         found = portable.functions(network, labels=labels, domains=domains, spec=spec)
         write = {"onnx": portable.write_onnx, "litert": portable.write_litert}[format]
         with _told_of_disk(out):
-            names = write(folder, found, labels=labels) if format == "onnx" else write(folder, found, network)
+            names = (
+                write(folder, found, labels=labels)
+                if format == "onnx"
+                else write(folder, found, network)
+            )
         document["signatures"] = {name: _described(found[name][1], labels) for name in names}
     log("compares its answers, loaded anew, with the Keras model's")
     predict = _of_numbers(scores.predictor(network), of.result["stage"])
@@ -178,21 +208,35 @@ def _write(folder: Path, network, document: dict[str, Any], of, records: Path, *
     assets.mkdir(exist_ok=True)
     provenance.dump(assets / "training_clips.json", provenance.training_clips(of, records))
     (assets / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
-    (assets / "spec.json").write_text(json.dumps(dataclasses.asdict(spec), indent=1) + "\n", encoding="utf-8")
+    (assets / "spec.json").write_text(
+        json.dumps(dataclasses.asdict(spec), indent=1) + "\n", encoding="utf-8"
+    )
     (assets / "model_card.md").write_text(card.model_card(document), encoding="utf-8")
-    (folder / bundle.DOCUMENT).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / bundle.DOCUMENT).write_text(
+        json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     if format == "saved_model":
-        first = {signature: (signature, inputs) for signature, inputs in reversed(calls)}  # one of each
+        first = {
+            signature: (signature, inputs) for signature, inputs in reversed(calls)
+        }  # one of each
         with _told_of_disk(out):
             serving_files.write_warm_up(folder, [first[name] for name in names])
     bundle.write_checksums(folder)
     worst = parity.differences(folder, calls, expected)
-    if wrong := [f"{name} by {difference:.1e}" for name, difference in worst.items() if not difference <= parity.TOLERANCE]:
-        raise InputError(f"the exported model's answers are not the Keras model's: {', '.join(wrong)}, allowed {parity.TOLERANCE:.0e}")
+    if wrong := [
+        f"{name} by {difference:.1e}"
+        for name, difference in worst.items()
+        if not difference <= parity.TOLERANCE
+    ]:
+        raise InputError(
+            f"the exported model's answers are not the Keras model's: {', '.join(wrong)}, allowed {parity.TOLERANCE:.0e}"
+        )
     return worst
 
 
-def _of_numbers(predict: Callable[..., dict[str, Any]], stage: str) -> Callable[..., dict[str, Any]]:
+def _of_numbers(
+    predict: Callable[..., dict[str, Any]], stage: str
+) -> Callable[..., dict[str, Any]]:
     """Return what runs a network and takes no answer that is NaN or infinite: what is exported would give as little."""
     import numpy as np
 
@@ -200,13 +244,17 @@ def _of_numbers(predict: Callable[..., dict[str, Any]], stage: str) -> Callable[
         outputs = predict(items, domain)
         for name, values in outputs.items():
             if not np.isfinite(values).all():
-                raise InputError(f"stage {stage!r}: the Keras model's own {name} are no numbers; its weights are broken, train it again")
+                raise InputError(
+                    f"stage {stage!r}: the Keras model's own {name} are no numbers; its weights are broken, train it again"
+                )
         return outputs
 
     return checked
 
 
-def _write_saved_model(folder: Path, network, labels: Sequence[str], domains: Sequence[str], answers: bool, spec: Spec) -> dict[str, Any]:
+def _write_saved_model(
+    folder: Path, network, labels: Sequence[str], domains: Sequence[str], answers: bool, spec: Spec
+) -> dict[str, Any]:
     """Write the SavedModel and return what its signatures take and give."""
     import tensorflow as tf
 
@@ -251,13 +299,36 @@ def _put_in_place(unfinished: Path, out: Path) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m kerasemo.export", description="Export a trained stage for TF Serving, ONNX Runtime or LiteRT.")
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="a run folder of kerasemo.train")
-    parser.add_argument("--stage", metavar="S", help="default: joint if it is done, else the stage finished last")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the bundle's folder (default: saved_models/RUN-STAGE[-FORMAT])")
-    parser.add_argument("--records", type=Path, metavar="DIR", help="the records of the training (default: where they were then)")
-    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of a table")
+    parser = Parser(
+        prog="python -m kerasemo.export",
+        description="Export a trained stage for TF Serving, ONNX Runtime or LiteRT.",
+    )
+    parser.add_argument(
+        "--run", type=Path, required=True, metavar="DIR", help="a run folder of kerasemo.train"
+    )
+    parser.add_argument(
+        "--stage", metavar="S", help="default: joint if it is done, else the stage finished last"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="the bundle's folder (default: saved_models/RUN-STAGE[-FORMAT])",
+    )
+    parser.add_argument(
+        "--records",
+        type=Path,
+        metavar="DIR",
+        help="the records of the training (default: where they were then)",
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, default=FORMATS[0], help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON document on standard output instead of a table",
+    )
     return parser
 
 

@@ -33,7 +33,9 @@ Pairs = Mapping[str, tuple[Answers, Answers]]
 """Corpus -> the answers by face and by voice to the same utterances."""
 
 
-def answers(utterances: Sequence[str], labels: np.ndarray, masked: np.ndarray, served: np.ndarray | None) -> Answers:
+def answers(
+    utterances: Sequence[str], labels: np.ndarray, masked: np.ndarray, served: np.ndarray | None
+) -> Answers:
     """Return the answers to utterances, each the mean over its clips.
 
     Args:
@@ -43,11 +45,15 @@ def answers(utterances: Sequence[str], labels: np.ndarray, masked: np.ndarray, s
         served: The same, or None.
     """
     names, first, of = np.unique(np.asarray(utterances), return_index=True, return_inverse=True)
-    means = [None if values is None else metrics.clip_means(values, of) for values in (masked, served)]
+    means = [
+        None if values is None else metrics.clip_means(values, of) for values in (masked, served)
+    ]
     return Answers(names, np.asarray(labels)[first], *means)
 
 
-def answers_of(outputs: Mapping[str, np.ndarray], side: data.Side, *, trained: Sequence[str]) -> Answers:
+def answers_of(
+    outputs: Mapping[str, np.ndarray], side: data.Side, *, trained: Sequence[str]
+) -> Answers:
     """Return what outputs of `scores.forward` say of the utterances of a side."""
     clips, _, labels = scores.side_items(side)
     said = scores.side_probabilities(outputs, side, trained=trained)
@@ -60,14 +66,23 @@ def pairs_of(said: Mapping[str, Answers]) -> Pairs:
     for corpus in dict.fromkeys(source.partition("/")[0] for source in said):
         both = [said.get(f"{corpus}/{domain}") for domain in DOMAINS]
         if None not in both:
-            common, *places = np.intersect1d(*(one.utterances for one in both), assume_unique=True, return_indices=True)
+            common, *places = np.intersect1d(
+                *(one.utterances for one in both), assume_unique=True, return_indices=True
+            )
             if len(common):
-                pairs[corpus] = tuple(_chosen(one, place) for one, place in zip(both, places, strict=True))
+                pairs[corpus] = tuple(
+                    _chosen(one, place) for one, place in zip(both, places, strict=True)
+                )
     return pairs
 
 
 def _chosen(one: Answers, places: np.ndarray) -> Answers:
-    return Answers(*(None if values is None else values[places] for values in (one.utterances, one.labels, one.masked, one.served)))
+    return Answers(
+        *(
+            None if values is None else values[places]
+            for values in (one.utterances, one.labels, one.masked, one.served)
+        )
+    )
 
 
 def fit(pairs: Pairs, kind: str) -> Fusion:
@@ -89,7 +104,14 @@ def fit(pairs: Pairs, kind: str) -> Fusion:
     return fusion.fit(np.concatenate(visual), np.concatenate(audio), np.concatenate(labels))
 
 
-def score(pair: tuple[Answers, Answers], *, corpus: Sequence[str], trained: Sequence[str], masked: Fusion, served: Fusion) -> dict | None:
+def score(
+    pair: tuple[Answers, Answers],
+    *,
+    corpus: Sequence[str],
+    trained: Sequence[str],
+    masked: Fusion,
+    served: Fusion,
+) -> dict | None:
     """Score the fused answers to a corpus' utterances.
 
     Args:
@@ -103,10 +125,16 @@ def score(pair: tuple[Answers, Answers], *, corpus: Sequence[str], trained: Sequ
         `scores.score_clips`, and the `fusion` of each of the two; None where no utterance is of an emotion that was trained.
     """
     face, voice = pair
-    if not np.isin(face.labels, np.flatnonzero(scores.emotion_mask(set(corpus) & set(trained)))).any():
+    if not np.isin(
+        face.labels, np.flatnonzero(scores.emotion_mask(set(corpus) & set(trained)))
+    ).any():
         return None
     with_corpus = fusion.fuse(masked, face.masked, voice.masked)
-    without = None if face.served is None or voice.served is None else fusion.fuse(served, face.served, voice.served)
+    without = (
+        None
+        if face.served is None or voice.served is None
+        else fusion.fuse(served, face.served, voice.served)
+    )
     found = scores.score_clips(with_corpus, without, face.labels, corpus=corpus, trained=trained)
     if without is not None:
         found["without_corpus"]["fusion"] = dataclasses.asdict(served)
@@ -116,7 +144,15 @@ def score(pair: tuple[Answers, Answers], *, corpus: Sequence[str], trained: Sequ
 class Both:
     """Gathers what a network says of the sources of an evaluation, and scores face and voice together."""
 
-    def __init__(self, of: lineage.Lineage, sides: Sides, predict: scores.Predict, seen: Sequence[bool], *, asked: Iterable[str]):
+    def __init__(
+        self,
+        of: lineage.Lineage,
+        sides: Sides,
+        predict: scores.Predict,
+        seen: Sequence[bool],
+        *,
+        asked: Iterable[str],
+    ):
         """Take a stage, the sides of its records, what `of.network()` returns, and the sources that are scored."""
         self._sides, self._predict, self._trained = sides, predict, of.result["trained_emotions"]
         answers = all(seen) and of.result["kind"] != "contrastive"
@@ -142,16 +178,25 @@ class Both:
     def _run(self, source: data.Source) -> None:
         side = side_of(source, self._sides, "validation")
         outputs = scores.forward(self._predict, side) if len(side.items) else {}
-        self._on_validation[source.name] = answers_of(outputs, side, trained=self._trained) if "logits" in outputs else None
+        self._on_validation[source.name] = (
+            answers_of(outputs, side, trained=self._trained) if "logits" in outputs else None
+        )
 
     def fusion(self, kind: str, load: Callable[[str], data.Source]) -> Fusion:
         """Return what `fit` makes of the validation utterances of the corpora that were trained on; `load` reads a source."""
         for name in self._validated:
             if name not in self._on_validation:
                 self._run(load(name))
-        return fit(pairs_of({name: said for name, said in self._on_validation.items() if said is not None}), kind)
+        return fit(
+            pairs_of(
+                {name: said for name, said in self._on_validation.items() if said is not None}
+            ),
+            kind,
+        )
 
-    def scores(self, load: Callable[[str], data.Source], *, alone: Mapping[str, dict]) -> dict[str, dict]:
+    def scores(
+        self, load: Callable[[str], data.Source], *, alone: Mapping[str, dict]
+    ) -> dict[str, dict]:
         """Return the score of each `CORPUS/fused`, with the stamps of its two sources' own scores; see `score`."""
         found = {}
         for corpus, pair in pairs_of(self._on_test).items():
@@ -159,7 +204,10 @@ class Both:
             own = score(pair, corpus=self._emotions[corpus], trained=self._trained, **fusions)
             if own is not None:
                 both = [alone[f"{corpus}/{domain}"] for domain in DOMAINS]
-                own |= {stamp: any(one[stamp] for one in both) for stamp in ("deduplicated", "publisher_split", "transductive")}
+                own |= {
+                    stamp: any(one[stamp] for one in both)
+                    for stamp in ("deduplicated", "publisher_split", "transductive")
+                }
                 own["copies_in_training"] = sum(one["copies_in_training"] for one in both)
                 found[f"{corpus}/{FUSED}"] = own
         return found
@@ -168,7 +216,11 @@ class Both:
 def _with_both(sources: Iterable[str], sides: Sides) -> list[str]:
     """Return those of some sources whose corpus has both domains among them, with clips."""
     there = [source for source in sources if source in sides.ids]
-    return [source for source in there if all(f"{source.partition('/')[0]}/{domain}" in there for domain in DOMAINS)]
+    return [
+        source
+        for source in there
+        if all(f"{source.partition('/')[0]}/{domain}" in there for domain in DOMAINS)
+    ]
 
 
 def fitted(run: Path, stage: str, records: Path) -> Fusion:

@@ -60,7 +60,9 @@ def fuse(fusion: Fusion, visual: ArrayLike, audio: ArrayLike) -> np.ndarray:
     >>> fuse(Fusion(visual_weight=1.0), [0.75, 0.25], [0.5, 0.5]).round(4).tolist()
     [0.75, 0.25]
     """
-    return np.exp(_Logs(*_validated(visual, audio)).pooled(fusion.visual_weight, fusion.temperature))
+    return np.exp(
+        _Logs(*_validated(visual, audio)).pooled(fusion.visual_weight, fusion.temperature)
+    )
 
 
 def fit(visual: ArrayLike, audio: ArrayLike, labels: ArrayLike) -> Fusion:
@@ -83,15 +85,21 @@ def fit(visual: ArrayLike, audio: ArrayLike, labels: ArrayLike) -> Fusion:
     metrics.validate(labels, visual.argmax(axis=1), n_classes=visual.shape[1])
     logs, own = _Logs(visual, audio), (np.arange(len(visual)), np.asarray(labels))
     if masked := int((~logs.possible[own]).sum()):
-        raise ValueError(f"labels must be possible classes; received {masked} to which both domains give 0; leave these utterances out")
+        raise ValueError(
+            f"labels must be possible classes; received {masked} to which both domains give 0; leave these utterances out"
+        )
 
     def loss(log_temperature: float, weight: float) -> float:
         return -float(np.mean(logs.pooled(weight, math.exp(log_temperature))[own]))
 
     best, least = Fusion(), math.inf
     bounds = tuple(map(math.log, TEMPERATURES))
-    for weight in sorted(WEIGHTS.tolist(), key=lambda weight: (round(abs(weight - 0.5), 6), weight)):
-        found = optimize.minimize_scalar(loss, bounds=bounds, args=(weight,), method="bounded", options={"xatol": 1e-4})
+    for weight in sorted(
+        WEIGHTS.tolist(), key=lambda weight: (round(abs(weight - 0.5), 6), weight)
+    ):
+        found = optimize.minimize_scalar(
+            loss, bounds=bounds, args=(weight,), method="bounded", options={"xatol": 1e-4}
+        )
         if found.fun < least - EQUAL:
             least, best = float(found.fun), Fusion(weight, math.exp(found.x), len(visual))
     return best
@@ -101,7 +109,9 @@ def _validated(visual: ArrayLike, audio: ArrayLike) -> tuple[np.ndarray, np.ndar
     """Return both as float64 arrays of one shape [..., classes]; ValueError unless each row is a distribution."""
     visual, audio = np.asarray(visual, np.float64), np.asarray(audio, np.float64)
     if visual.shape != audio.shape or not visual.ndim or not visual.size:
-        raise ValueError(f"visual and audio must be of one shape [..., classes], not empty; received {visual.shape} and {audio.shape}")
+        raise ValueError(
+            f"visual and audio must be of one shape [..., classes], not empty; received {visual.shape} and {audio.shape}"
+        )
     for values in (visual, audio):
         metrics.distributions(values.reshape(-1, values.shape[-1]))
     return visual, audio
@@ -112,10 +122,15 @@ class _Logs:
 
     def __init__(self, visual: np.ndarray, audio: np.ndarray):
         self.possible = (visual > 0) | (audio > 0)
-        self._visual, self._audio = (np.log(np.maximum(values, LEAST)) for values in (visual, audio))
+        self._visual, self._audio = (
+            np.log(np.maximum(values, LEAST)) for values in (visual, audio)
+        )
 
     def pooled(self, weight: float, temperature: float) -> np.ndarray:
         """Return log p of the pool, minus infinity for a class that is not possible."""
-        powers = np.where(self.possible, weight * self._visual + (1 - weight) * self._audio, -np.inf) / temperature
+        powers = (
+            np.where(self.possible, weight * self._visual + (1 - weight) * self._audio, -np.inf)
+            / temperature
+        )
         powers -= powers.max(axis=-1, keepdims=True)
         return powers - np.log(np.exp(powers).sum(axis=-1, keepdims=True))

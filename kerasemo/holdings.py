@@ -35,15 +35,26 @@ def rows_by_source(records_folder: Path, sources: Sequence[str]) -> dict[str, li
             problems.append(str(error))
     raise_all(problems)
     for corpus in sorted(corpora_of(sources)):
-        folders |= {f"{corpus}/{folder.name}": folder for folder in records.find_sets(records_folder / corpus)}
-    manifests = {source: records.read_manifest(folder) for source, folder in sorted(folders.items())}
-    return {source: [row | {"kind": manifest.get("kind", "")} for row in manifest["clips"]] for source, manifest in manifests.items()}
+        folders |= {
+            f"{corpus}/{folder.name}": folder
+            for folder in records.find_sets(records_folder / corpus)
+        }
+    manifests = {
+        source: records.read_manifest(folder) for source, folder in sorted(folders.items())
+    }
+    return {
+        source: [row | {"kind": manifest.get("kind", "")} for row in manifest["clips"]]
+        for source, manifest in manifests.items()
+    }
 
 
 def side_of(source: data.Source, sides: splits.Sides, side: str) -> data.Side:
     """Return the items of a source's clips that are on a side."""
     ids = set(sides.ids[source.name][side])
-    return data.Side(source, source.items_of([index for index, row in enumerate(source.rows) if row["id"] in ids]))
+    return data.Side(
+        source,
+        source.items_of([index for index, row in enumerate(source.rows) if row["id"] in ids]),
+    )
 
 
 class Holdings:
@@ -63,18 +74,30 @@ class Holdings:
         self.rows = rows_by_source(folder, sources)
         self.emotions = {
             source: in_order(
-                row["emotion"] for other in self.rows if corpora_of([other]) == corpora_of([source]) for row in self.rows[other]
+                row["emotion"]
+                for other in self.rows
+                if corpora_of([other]) == corpora_of([source])
+                for row in self.rows[other]
             )
             for source in sources
         }
         """Source -> the emotions of its corpus in all domains, in order."""
-        self.manifests = {source: data.manifest_hash(data.set_folder(folder, source)) for source in sources}
+        self.manifests = {
+            source: data.manifest_hash(data.set_folder(folder, source)) for source in sources
+        }
         """Source -> the hash of its manifest."""
         self._loaded: dict[str, data.Source] = {}
         self._sides: dict[tuple, splits.Sides] = {}
         self._folds: dict[str, dict[str, int]] = {}
 
-    def sides(self, *, protocol: str, fold: int, trained_on: Collection[str] | None = None, keep_copies: bool = False) -> splits.Sides:
+    def sides(
+        self,
+        *,
+        protocol: str,
+        fold: int,
+        trained_on: Collection[str] | None = None,
+        keep_copies: bool = False,
+    ) -> splits.Sides:
         """Return the sides of every source, through the gate.
 
         Args:
@@ -86,15 +109,25 @@ class Holdings:
         trained = None if trained_on is None else frozenset(corpora_of(trained_on))
         asked = (protocol, fold, trained, keep_copies)
         if asked not in self._sides:
-            rows = {source: clips for source, clips in self.rows.items() if clips or trained is None or source in trained_on}
+            rows = {
+                source: clips
+                for source, clips in self.rows.items()
+                if clips or trained is None or source in trained_on
+            }
             foreign = () if trained is None else corpora_of(rows) - trained
-            self._sides[asked] = splits.sides(rows, protocol=protocol, fold=fold, foreign=foreign, keep_copies=keep_copies)
+            self._sides[asked] = splits.sides(
+                rows, protocol=protocol, fold=fold, foreign=foreign, keep_copies=keep_copies
+            )
         return self._sides[asked]
 
     def folds(self, sources: Collection[str], *, protocol: str) -> dict[str, int]:
         """Return how many folds the corpus of each source has under a protocol."""
         for corpus in corpora_of(sources) - self._folds.setdefault(protocol, {}).keys():
-            own = {source: rows for source, rows in self.rows.items() if corpora_of([source]) == {corpus}}
+            own = {
+                source: rows
+                for source, rows in self.rows.items()
+                if corpora_of([source]) == {corpus}
+            }
             self._folds[protocol][corpus] = splits.fold_count(corpus, own, protocol=protocol)
         return {source: self._folds[protocol][source.partition("/")[0]] for source in sources}
 
@@ -104,6 +137,8 @@ class Holdings:
             loaded = data.read_source(self.folder, name)
             now = data.manifest_hash(data.set_folder(self.folder, name))
             if self.manifests.get(name, now) != now:  # the sides are those of the rows of before
-                raise InputError(f"{self.folder / name}: was built anew while this command ran; run it again")
+                raise InputError(
+                    f"{self.folder / name}: was built anew while this command ran; run it again"
+                )
             self._loaded[name] = loaded
         return self._loaded[name]

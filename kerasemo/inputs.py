@@ -36,8 +36,13 @@ def segment_range(spec: Spec = SPEC) -> tuple[np.ndarray, np.ndarray]:
     k = np.arange(spec.delta_width) - spec.delta_width // 2
     q = k**2 - np.mean(k**2)
     least = 10 * np.log10(spec.power_floor) - BELOW_FLOOR_DB
-    deltas = [(LOUDEST_DB - least) * np.maximum(weights, 0).sum() for weights in (k / np.sum(k**2), 2 * q / np.sum(q**2))]
-    return np.array([least, *(-delta for delta in deltas)], np.float32), np.array([LOUDEST_DB, *deltas], np.float32)
+    deltas = [
+        (LOUDEST_DB - least) * np.maximum(weights, 0).sum()
+        for weights in (k / np.sum(k**2), 2 * q / np.sum(q**2))
+    ]
+    return np.array([least, *(-delta for delta in deltas)], np.float32), np.array(
+        [LOUDEST_DB, *deltas], np.float32
+    )
 
 
 def segment_words(spec: Spec = SPEC) -> str:
@@ -62,8 +67,15 @@ def faces(value: Any) -> np.ndarray:
     (2, 64, 64, 3)
     """
     array = _array(value, "faces", FACES)
-    if array.dtype != np.uint8 or array.ndim != 4 or not len(array) or array.shape[1:] != (SPEC.face_size, SPEC.face_size, 3):
-        raise InputError(f"faces must be {FACES}; received {_words(array)}; crop and resize each face, and keep its grey levels 0 to 255")
+    if (
+        array.dtype != np.uint8
+        or array.ndim != 4
+        or not len(array)
+        or array.shape[1:] != (SPEC.face_size, SPEC.face_size, 3)
+    ):
+        raise InputError(
+            f"faces must be {FACES}; received {_words(array)}; crop and resize each face, and keep its grey levels 0 to 255"
+        )
     return array
 
 
@@ -76,12 +88,16 @@ def segments(value: Any) -> np.ndarray:
     array = _array(value, "segments", SEGMENTS)
     shape = (SPEC.mel_filters, SPEC.segment_frames, 3)
     if array.dtype.kind != "f" or array.ndim != 4 or not len(array) or array.shape[1:] != shape:
-        raise InputError(f"segments must be {SEGMENTS}; received {_words(array)}; pipelines.mels.segments makes them of a log-Mel")
+        raise InputError(
+            f"segments must be {SEGMENTS}; received {_words(array)}; pipelines.mels.segments makes them of a log-Mel"
+        )
     array = _finite(array, "segments", SEGMENTS)
     least, most = segment_range()
     if (wrong := (array < least) | (array > most)).any():
         received = f"received {array[wrong][0]:g} at {np.argwhere(wrong)[0].tolist()}"
-        raise InputError(f"segments must be {segment_words()}; {received}; pipelines.mels.segments makes them of a log-Mel")
+        raise InputError(
+            f"segments must be {segment_words()}; {received}; pipelines.mels.segments makes them of a log-Mel"
+        )
     return array
 
 
@@ -101,7 +117,9 @@ def waveform(value: Any, *, longest_seconds: float = LONGEST_SECONDS) -> np.ndar
     peaks = np.abs(array).max(axis=1)  # [batch]
     if peaks.max() > MOST_PEAK:
         row = int(peaks.argmax())
-        raise InputError(f"waveform must be {WAVEFORM}; received a peak of {peaks[row]:g} in row {row}; {DIVIDE}")
+        raise InputError(
+            f"waveform must be {WAVEFORM}; received a peak of {peaks[row]:g} in row {row}; {DIVIDE}"
+        )
     _check_loud(peaks)
     return array
 
@@ -114,11 +132,15 @@ def ragged(value: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     ((2, 600), [512, 600])
     """
     if not len(value):
-        raise InputError(f"waveform must be {WAVEFORM}, or a list of 1-D arrays; received an empty list; send one waveform or more")
+        raise InputError(
+            f"waveform must be {WAVEFORM}, or a list of 1-D arrays; received an empty list; send one waveform or more"
+        )
     rows = [_array(row, "waveform", WAVEFORM) for row in value]
     for number, row in enumerate(rows):
         if row.ndim != 1:
-            raise InputError(f"waveform {number} of the list must have one dimension; received {_words(row)}; mix its channels into one")
+            raise InputError(
+                f"waveform {number} of the list must have one dimension; received {_words(row)}; mix its channels into one"
+            )
     rows = [waveform(row[None])[0] for row in rows]
     lengths = np.array([len(row) for row in rows], np.int32)
     padded = np.zeros((len(rows), lengths.max()), np.float32)
@@ -134,13 +156,21 @@ def lengths(value: Any, padded: np.ndarray) -> np.ndarray:
     [512, 600]
     """
     batch, samples = padded.shape
-    expected = f"int32 [{batch}], each from {SPEC.fft_samples} to {samples}, the samples of the waveform"
+    expected = (
+        f"int32 [{batch}], each from {SPEC.fft_samples} to {samples}, the samples of the waveform"
+    )
     array = _array(value, "lengths", expected)
     if array.dtype.kind not in "iu" or array.shape != (batch,):
-        raise InputError(f"lengths must be {expected}; received {_words(array)}; one whole number a row of the waveform")
+        raise InputError(
+            f"lengths must be {expected}; received {_words(array)}; one whole number a row of the waveform"
+        )
     if array.min() < SPEC.fft_samples or array.max() > samples:
-        raise InputError(f"lengths must be {expected}; received {array.min()} to {array.max()}; count the samples before the padding")
-    _check_loud(np.array([np.abs(row[:length]).max() for row, length in zip(padded, array, strict=True)]))
+        raise InputError(
+            f"lengths must be {expected}; received {array.min()} to {array.max()}; count the samples before the padding"
+        )
+    _check_loud(
+        np.array([np.abs(row[:length]).max() for row, length in zip(padded, array, strict=True)])
+    )
     return array.astype(np.int32)
 
 
@@ -158,7 +188,9 @@ def mask(value: Any, *, rows: int, width: int) -> np.ndarray:
     array = array.astype(np.float32)
     if not np.isin(array, (0, 1)).all() or not array.any(axis=1).all():
         row = int(np.argmin(np.isin(array, (0, 1)).all(axis=1) & array.any(axis=1)))
-        raise InputError(f"mask must be {expected}; received {array[row].tolist()} in row {row}; 1 allows a label")
+        raise InputError(
+            f"mask must be {expected}; received {array[row].tolist()} in row {row}; 1 allows a label"
+        )
     return array
 
 
@@ -197,12 +229,26 @@ def wavs(value: Any) -> np.ndarray:
             sound = _sound(data)
         except _NoSoundError as error:
             expected = f"a WAV file, {SPEC.sample_rate_hz} Hz, mono, 16-bit PCM"
-            raise InputError(f"wav_bytes {number} must be {expected}; received {error}; {remedy}") from None
+            raise InputError(
+                f"wav_bytes {number} must be {expected}; received {error}; {remedy}"
+            ) from None
         samples = np.frombuffer(sound, "<i2")
         _check_samples(len(samples), LONGEST_SECONDS)
         _check_loud(np.abs(samples.astype(np.float32)).max(keepdims=True) / FULL_SCALE)
         form = (16, 1, 1, SPEC.sample_rate_hz, 2 * SPEC.sample_rate_hz, 2, 16)
-        array[number] = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(sound), b"WAVE", b"fmt ", *form, b"data", len(sound)) + sound
+        array[number] = (
+            struct.pack(
+                "<4sI4s4sIHHIIHH4sI",
+                b"RIFF",
+                36 + len(sound),
+                b"WAVE",
+                b"fmt ",
+                *form,
+                b"data",
+                len(sound),
+            )
+            + sound
+        )
     return array
 
 
@@ -216,11 +262,15 @@ def _sound(data: bytes) -> bytes:
     form = chunks.get(b"fmt ", b"")
     if len(form) < 16 or b"data" not in chunks:
         raise _NoSoundError(_begin(data))
-    coding, channels, rate_hz, second_bytes, sample_bytes, bits = struct.unpack("<HHIIHH", form[:16])
+    coding, channels, rate_hz, second_bytes, sample_bytes, bits = struct.unpack(
+        "<HHIIHH", form[:16]
+    )
     if (coding, channels, rate_hz, bits) != (1, 1, SPEC.sample_rate_hz, 16):
         raise _NoSoundError(f"{rate_hz} Hz, {channels} channels, {bits} bits, coding {coding}")
     if (second_bytes, sample_bytes) != (2 * rate_hz, 2):
-        raise _NoSoundError(f"a head that says {sample_bytes} bytes a sample, {second_bytes} a second, where 2 and {2 * rate_hz} are right")
+        raise _NoSoundError(
+            f"a head that says {sample_bytes} bytes a sample, {second_bytes} a second, where 2 and {2 * rate_hz} are right"
+        )
     if len(chunks[b"data"]) % 2:
         raise _NoSoundError(f"sound of {len(chunks[b'data'])} bytes, which ends within a sample")
     return chunks[b"data"]
@@ -235,14 +285,19 @@ def _chunks(data: bytes) -> dict[bytes, bytes]:
     position = 12
     finished = int.from_bytes(data[4:8], "little") == len(data) - 8
     while data[:4] == b"RIFF" and data[8:12] == b"WAVE" and position + 8 <= len(data):
-        name, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
+        name, size = (
+            data[position : position + 4],
+            int.from_bytes(data[position + 4 : position + 8], "little"),
+        )
         position += 8
         if name in found and name in (b"fmt ", b"data"):
             raise _NoSoundError(f"a file with two {name.decode().strip()} chunks")
         if name == b"data" and (size == 0xFFFFFFFF or (size == 0 and not finished)):
             size = len(data) - position
         if name == b"data" and size > len(data) - position:
-            raise _NoSoundError(f"a truncated file, {len(data) - position} of {size} bytes of sound")
+            raise _NoSoundError(
+                f"a truncated file, {len(data) - position} of {size} bytes of sound"
+            )
         found.setdefault(name, data[position : position + size])
         position += size + size % 2
     return found
@@ -250,9 +305,13 @@ def _chunks(data: bytes) -> dict[bytes, bytes]:
 
 def _encoded(value: Any, name: str) -> np.ndarray:
     if isinstance(value, bytes | str) or not all(isinstance(data, bytes) for data in value):
-        raise InputError(f"{name} must be a list of bytes, one a file; received {type(value).__name__}; pass [path.read_bytes()]")
+        raise InputError(
+            f"{name} must be a list of bytes, one a file; received {type(value).__name__}; pass [path.read_bytes()]"
+        )
     if not len(value) or not all(value):
-        raise InputError(f"{name} must be a list of bytes, one a file; received an empty {'file' if len(value) else 'list'}; leave it out")
+        raise InputError(
+            f"{name} must be a list of bytes, one a file; received an empty {'file' if len(value) else 'list'}; leave it out"
+        )
     array = np.empty(len(value), object)
     array[:] = value
     return array
@@ -269,7 +328,9 @@ def _array(value: Any, name: str, expected: str) -> np.ndarray:
         array = None
     if array is None or array.dtype.kind not in "fiub":
         received = "rows of unequal lengths" if array is None else f"an array of {array.dtype}"
-        raise InputError(f"{name} must be {expected}; received {received}; pass one array of numbers")
+        raise InputError(
+            f"{name} must be {expected}; received {received}; pass one array of numbers"
+        )
     return array
 
 
@@ -280,7 +341,9 @@ def _words(array: np.ndarray) -> str:
 def _finite(array: np.ndarray, name: str, expected: str) -> np.ndarray:
     array = array.astype(np.float32, copy=False)
     if not (fine := np.isfinite(array)).all():
-        raise InputError(f"{name} must be {expected}; received {array[~fine][0]} at {np.argwhere(~fine)[0].tolist()}; leave such rows out")
+        raise InputError(
+            f"{name} must be {expected}; received {array[~fine][0]} at {np.argwhere(~fine)[0].tolist()}; leave such rows out"
+        )
     return array
 
 
@@ -288,11 +351,15 @@ def _check_samples(samples: int, longest_seconds: float) -> None:
     longest = round(longest_seconds * SPEC.sample_rate_hz)
     if not SPEC.fft_samples <= samples <= longest:
         expected = f"{SPEC.fft_samples} to {longest} samples ({longest_seconds:g} s)"
-        raise InputError(f"a waveform must have {expected}; received {samples}; cut longer sound into parts, leave shorter out")
+        raise InputError(
+            f"a waveform must have {expected}; received {samples}; cut longer sound into parts, leave shorter out"
+        )
 
 
 def _check_loud(peaks: np.ndarray) -> None:
     if peaks.min() < SPEC.silence_peak:
         row = int(peaks.argmin())
         received = f"received a peak of {peaks[row]:g} in row {row}"
-        raise InputError(f"a waveform must reach {SPEC.silence_peak:g} of full scale; {received}; it is silent, leave it out")
+        raise InputError(
+            f"a waveform must reach {SPEC.silence_peak:g} of full scale; {received}; it is silent, leave it out"
+        )

@@ -68,7 +68,9 @@ def over_seeds(labels: ArrayLike, answers: ArrayLike, *, statistic: Statistic) -
     return _mean(*_validated(labels, answers), statistic)
 
 
-def per_speaker(labels: ArrayLike, answers: ArrayLike, speakers: Sequence[str], *, statistic: Statistic) -> dict[str, float]:
+def per_speaker(
+    labels: ArrayLike, answers: ArrayLike, speakers: Sequence[str], *, statistic: Statistic
+) -> dict[str, float]:
     """Return each speaker's mean over the seeds of the statistic of that speaker's clips, the speakers sorted: the per-speaker table.
 
     Args:
@@ -81,7 +83,10 @@ def per_speaker(labels: ArrayLike, answers: ArrayLike, speakers: Sequence[str], 
     {'a': 1.0, 'b': 0.5}
     """
     labels, answers = _validated(labels, answers)
-    return {name: _mean(labels[clips], answers[:, clips], statistic) for name, clips in _clips_of(speakers, len(labels)).items()}
+    return {
+        name: _mean(labels[clips], answers[:, clips], statistic)
+        for name, clips in _clips_of(speakers, len(labels)).items()
+    }
 
 
 def class_balanced(labels: ArrayLike, values: ArrayLike) -> np.ndarray:
@@ -140,19 +145,29 @@ def interval(
         if len(members) < 2:
             return None
         if len(members) < LEAST_SPEAKERS:
-            values = np.array([_mean(labels[clips], answers[:, clips], statistic) for clips in members])
+            values = np.array(
+                [_mean(labels[clips], answers[:, clips], statistic) for clips in members]
+            )
             mean, half = values.mean(), _half_of_t([values / len(values)])
-            return Interval(float(mean - half), float(mean + half), f"t over {len(members)} speakers")
+            return Interval(
+                float(mean - half), float(mean + half), f"t over {len(members)} speakers"
+            )
     random, values = np.random.default_rng(seed), np.empty(resamples)
     for draw in range(resamples):
         drawn = random.integers(len(members), size=len(members))
-        clips = np.concatenate([members[index] for index in drawn]) if over == "speakers" else members[drawn]
+        clips = (
+            np.concatenate([members[index] for index in drawn])
+            if over == "speakers"
+            else members[drawn]
+        )
         values[draw] = _mean(labels[clips], answers[:, clips], statistic)
     low, high = np.percentile(values, [2.5, 97.5])
     return Interval(float(low), float(high), f"bootstrap over {len(members)} {over}")
 
 
-def paired(values_a: Mapping[str, float], values_b: Mapping[str, float], *, seed: int = 0) -> Paired | None:
+def paired(
+    values_a: Mapping[str, float], values_b: Mapping[str, float], *, seed: int = 0
+) -> Paired | None:
     """Return how much better a is than b, speaker by speaker, or None for a single speaker.
 
     p is that of the sign-flip test (Fisher 1935): the share of all 2^n ways to give the n differences their signs whose mean is as far
@@ -170,8 +185,12 @@ def paired(values_a: Mapping[str, float], values_b: Mapping[str, float], *, seed
     """
     if values_a.keys() != values_b.keys() or not values_a:
         only = sorted(values_a.keys() ^ values_b.keys())
-        raise ValueError(f"values_a and values_b must be of the same speakers, at least one; received {only[:5]} in only one of them")
-    return paired_over([{name: value - values_b[name] for name, value in values_a.items()}], seed=seed)
+        raise ValueError(
+            f"values_a and values_b must be of the same speakers, at least one; received {only[:5]} in only one of them"
+        )
+    return paired_over(
+        [{name: value - values_b[name] for name, value in values_a.items()}], seed=seed
+    )
 
 
 def paired_over(
@@ -205,10 +224,15 @@ def paired_over(
     counts = [len(source) for source in sources]
 
     def parts_of(values: Sequence[Mapping[Hashable, float]]) -> dict[Hashable, float]:
-        return {name: sum(values[index][name] / counts[index] for index in own) / len(counts) for name, own in of_source.items()}
+        return {
+            name: sum(values[index][name] / counts[index] for index in own) / len(counts)
+            for name, own in of_source.items()
+        }
 
     parts, spreads = parts_of(sources), parts_of(spread or sources)
-    differences = np.array([parts[name] for name in sorted(parts)], np.float64)  # whose sum is the mean of the means
+    differences = np.array(
+        [parts[name] for name in sorted(parts)], np.float64
+    )  # whose sum is the mean of the means
     if not np.isfinite(differences).all():
         raise ValueError("differences must be finite for every speaker; received NaN or infinity")
     samples: dict[tuple[int, ...], list[float]] = {}
@@ -224,14 +248,20 @@ def paired_over(
         how, extra = "exact", 0
     else:
         random, sums = np.random.default_rng(seed), np.zeros(FLIPS)
-        for size, often in zip(*np.unique(np.abs(differences[differences != 0]), return_counts=True), strict=True):
-            sums += size * (2 * random.binomial(often, 0.5, size=FLIPS) - often)  # so many of a size: of images there are few sizes
+        for size, often in zip(
+            *np.unique(np.abs(differences[differences != 0]), return_counts=True), strict=True
+        ):
+            sums += size * (
+                2 * random.binomial(often, 0.5, size=FLIPS) - often
+            )  # so many of a size: of images there are few sizes
         how, extra = f"{FLIPS} drawn flips", 1
     found = float(differences.sum())
     far = abs(found) - EQUAL * np.abs(differences).sum()
     p = (extra + np.count_nonzero(np.abs(sums) >= far)) / (extra + len(sums))
     half = _half_of_t([np.array(values) for values in samples.values()])
-    method = f"sign-flip over {count} {over}, {how}; t interval" + (f"; {len(sources)} sources alike" if len(sources) > 1 else "")
+    method = f"sign-flip over {count} {over}, {how}; t interval" + (
+        f"; {len(sources)} sources alike" if len(sources) > 1 else ""
+    )
     return Paired(found, found - half, found + half, float(p), method)
 
 
@@ -254,7 +284,9 @@ def _half_of_t(samples: Sequence[np.ndarray]) -> float:
     variances = np.array([len(values) * values.var(ddof=1) for values in samples])
     if not variances.any():
         return 0.0
-    freedom = variances.sum() ** 2 / sum(variance**2 / (len(values) - 1) for variance, values in zip(variances, samples, strict=True))
+    freedom = variances.sum() ** 2 / sum(
+        variance**2 / (len(values) - 1) for variance, values in zip(variances, samples, strict=True)
+    )
     return float(special.stdtrit(freedom, 0.975) * np.sqrt(variances.sum()))
 
 
@@ -269,9 +301,13 @@ def _validated(labels: ArrayLike, answers: ArrayLike) -> tuple[np.ndarray, np.nd
     if answers.ndim == 1:
         answers = answers[None]
     if answers.ndim != 2 or not len(answers):
-        raise ValueError(f"answers must be [clips] or [seeds, clips], at least one seed; received shape {answers.shape}")
+        raise ValueError(
+            f"answers must be [clips] or [seeds, clips], at least one seed; received shape {answers.shape}"
+        )
     for own in answers:
-        metrics.validate(labels, own, n_classes=np.iinfo(np.int64).max)  # the statistic knows how many
+        metrics.validate(
+            labels, own, n_classes=np.iinfo(np.int64).max
+        )  # the statistic knows how many
     return labels, answers
 
 
@@ -279,7 +315,11 @@ def _clips_of(speakers: Sequence[str] | None, clips: int) -> dict[str, np.ndarra
     """Return the clips of each speaker, int [clips of the speaker], the speakers sorted."""
     speakers = np.asarray(speakers)
     if speakers.shape != (clips,):
-        raise ValueError(f"groups must name a speaker for each of {clips} clips; received shape {speakers.shape}")
+        raise ValueError(
+            f"groups must name a speaker for each of {clips} clips; received shape {speakers.shape}"
+        )
     if "" in speakers.tolist():
-        raise ValueError('groups must name a speaker for every clip; received an empty name. Where none is known, take over="images"')
+        raise ValueError(
+            'groups must name a speaker for every clip; received an empty name. Where none is known, take over="images"'
+        )
     return {str(name): np.flatnonzero(speakers == name) for name in np.unique(speakers)}

@@ -34,7 +34,13 @@ class Lineage:
         return sorted({source for stage in self.stages for source in stage["trained_on"]})
 
     def sides(
-        self, records_folder: Path, *, asked: Sequence[str], there: Sequence[str], held: Holdings | None = None, foreign: bool = True
+        self,
+        records_folder: Path,
+        *,
+        asked: Sequence[str],
+        there: Sequence[str],
+        held: Holdings | None = None,
+        foreign: bool = True,
     ) -> splits.Sides:
         """Return the sides of some sources, through the gate, as they were in the training.
 
@@ -55,7 +61,9 @@ class Lineage:
                 "no test clip was trained on; name the records of the training"
             )
         held = held or Holdings(records_folder, sorted({*asked, *self.trained_on}))
-        split = {key: self.result[key] for key in ("protocol", "fold")} | {"keep_copies": self.result["key"]["keep_copies"]}
+        split = {key: self.result[key] for key in ("protocol", "fold")} | {
+            "keep_copies": self.result["key"]["keep_copies"]
+        }
         sides = held.sides(**split, trained_on=self.trained_on if foreign else None)
         for stage in self.stages:
             for source, digest in stage["key"]["sides"].items():
@@ -70,7 +78,9 @@ class Lineage:
         """Return what runs the network of a stage (see `scores.predictor`), and bool [domains]: which it has been trained on."""
         result = self.stages[index]
         network = runs.load_network(self.folders[index], result)
-        return scores.predictor(network, heads=runs.heads_of(result["key"])), runs.seen_domains(network)
+        return scores.predictor(network, heads=runs.heads_of(result["key"])), runs.seen_domains(
+            network
+        )
 
 
 def find(run: Path, stage: str | None) -> Lineage:
@@ -84,13 +94,17 @@ def find(run: Path, stage: str | None) -> Lineage:
     names = [path.parent.name for path in done]
     if stage is None:
         if not names:
-            raise InputError(f"{run}: no finished stage in it; train one with python -m kerasemo.train --run {run}")
+            raise InputError(
+                f"{run}: no finished stage in it; train one with python -m kerasemo.train --run {run}"
+            )
         stage = "joint" if "joint" in names else names[-1]
     folders: list[Path] = []
     stages: list[dict[str, Any]] = []
     while stage:
         if stage not in names:
-            raise InputError(f"{run}: stage {stage!r} is not finished there; it has {', '.join(sorted(names)) or 'none'}")
+            raise InputError(
+                f"{run}: stage {stage!r} is not finished there; it has {', '.join(sorted(names)) or 'none'}"
+            )
         folders.insert(0, run / stage)
         stages.insert(0, runs.finished(run / stage))
         stage, key = stages[0]["key"]["stage"]["start_from"], stages[0]["key"]
@@ -102,7 +116,11 @@ def find(run: Path, stage: str | None) -> Lineage:
 def sources_in(folder: Path) -> list[str]:
     """Return the sources whose sets stand in a folder of records; InputError where there is none."""
     check_records(folder)
-    there = [f"{path.parent.name}/{path.name}" for path in records.find_sets(folder) if path.parent.parent == folder]
+    there = [
+        f"{path.parent.name}/{path.name}"
+        for path in records.find_sets(folder)
+        if path.parent.parent == folder
+    ]
     if not there:
         raise InputError(
             f"{folder}: no set NAME/DOMAIN of records in it; name the folder that was given as --out to python -m pipelines.build"

@@ -28,9 +28,13 @@ def read_rates(path: Path) -> dict[str, float]:
     try:
         header, *lines = path.read_text(encoding="iso-8859-1").splitlines()
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read, or is empty ({error}); give EMO-DB's erkennung.txt") from error
+        raise InputError(
+            f"{path}: cannot be read, or is empty ({error}); give EMO-DB's erkennung.txt"
+        ) from error
     if header.split() != COLUMNS:
-        raise InputError(f"{path}: the first line must be {' '.join(COLUMNS)}; received {header[:60]!r}; give EMO-DB's erkennung.txt")
+        raise InputError(
+            f"{path}: the first line must be {' '.join(COLUMNS)}; received {header[:60]!r}; give EMO-DB's erkennung.txt"
+        )
     rates = {}
     for number, line in enumerate(lines, start=2):
         if not (columns := line.split()):
@@ -39,10 +43,14 @@ def read_rates(path: Path) -> dict[str, float]:
             _, file, recognised, _ = columns
             rate = float(recognised.replace(",", ".")) / 100
         except ValueError as error:
-            raise InputError(f"{path}: line {number} must be a number, a file and two percentages; received {line[:60]!r}") from error
+            raise InputError(
+                f"{path}: line {number} must be a number, a file and two percentages; received {line[:60]!r}"
+            ) from error
         stem = PurePosixPath(file).stem
         if not 0 <= rate <= 1 or stem in rates:
-            raise InputError(f"{path}: line {number} must give a file's percentage, from 0 to 100, once; received {line[:60]!r}")
+            raise InputError(
+                f"{path}: line {number} must give a file's percentage, from 0 to 100, once; received {line[:60]!r}"
+            )
         rates[stem] = rate
     return rates
 
@@ -69,7 +77,9 @@ def listeners_score(rates: Mapping[str, float], emotions: Mapping[str, str]) -> 
     """
     unknown = sorted(emotions.keys() - rates.keys())
     if unknown or not emotions:
-        raise InputError(f"listeners' rates must hold every clip, at least one; none for {unknown[:5]} and {len(unknown[5:])} more of them")
+        raise InputError(
+            f"listeners' rates must hold every clip, at least one; none for {unknown[:5]} and {len(unknown[5:])} more of them"
+        )
     of_emotion = defaultdict(list)
     for stem, emotion in sorted(emotions.items()):
         of_emotion[emotion].append(rates[stem])

@@ -19,7 +19,9 @@ def code_version() -> str:
     """Return the package's version, and the beginning of a hash of its code and that of the pipelines."""
     root = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
-    for path in sorted(path for package in ("kerasemo", "pipelines") for path in (root / package).rglob("*.py")):
+    for path in sorted(
+        path for package in ("kerasemo", "pipelines") for path in (root / package).rglob("*.py")
+    ):
         digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
     return f"{kerasemo.__version__} ({digest.hexdigest()[:12]})"
 
@@ -38,11 +40,20 @@ def read(run: Path) -> list[dict[str, Any]]:
             looks.append(one | {"look": len(looks) + 1})
         except (ValueError, KeyError, TypeError) as error:
             if number < len(lines):
-                raise InputError(f"{run / NAME}: line {number} is damaged ({error}); mend it: it tells how often was looked") from error
+                raise InputError(
+                    f"{run / NAME}: line {number} is damaged ({error}); mend it: it tells how often was looked"
+                ) from error
     return looks
 
 
-def look(run: Path, *, keys: Iterable[str], records: dict[str, str], said: dict[str, Any], words: Sequence[str]) -> int:
+def look(
+    run: Path,
+    *,
+    keys: Iterable[str],
+    records: dict[str, str],
+    said: dict[str, Any],
+    words: Sequence[str],
+) -> int:
     """Return the number of a look at the test side, from 1, after writing it down.
 
     A look that was interrupted goes on: networks that an earlier look was to be taken by, of the same records, are no new one.
@@ -62,15 +73,32 @@ def look(run: Path, *, keys: Iterable[str], records: dict[str, str], said: dict[
         return _look(run, keys=sorted(keys), records=records, said=said, words=words)
 
 
-def _look(run: Path, *, keys: list[str], records: dict[str, str], said: dict[str, Any], words: Sequence[str]) -> int:
+def _look(
+    run: Path,
+    *,
+    keys: list[str],
+    records: dict[str, str],
+    said: dict[str, Any],
+    words: Sequence[str],
+) -> int:
     before = read(run)
     for earlier in before:
         if earlier["records"] == records and set(keys) <= set(earlier["keys"]):
             return earlier["look"]
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    entry = {"date": now, "command": " ".join(words), **said, "code": code_version(), "records": records, "keys": keys}
+    entry = {
+        "date": now,
+        "command": " ".join(words),
+        **said,
+        "code": code_version(),
+        "records": records,
+        "keys": keys,
+    }
     path = run / NAME
-    whole = b"".join(json.dumps({key: value for key, value in one.items() if key != "look"}).encode() + b"\n" for one in before)
+    whole = b"".join(
+        json.dumps({key: value for key, value in one.items() if key != "look"}).encode() + b"\n"
+        for one in before
+    )
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "wb") as file:
         file.write(whole + json.dumps(entry).encode() + b"\n")

@@ -27,7 +27,9 @@ class Loop:
         jit_compile: Whether XLA compiles the step.
     """
 
-    def __init__(self, model: StageModel, *, strategy: tf.distribute.Strategy | None, jit_compile: bool):
+    def __init__(
+        self, model: StageModel, *, strategy: tf.distribute.Strategy | None, jit_compile: bool
+    ):
         self.names = ("loss", *model.term_names())
         self._strategy = strategy
 
@@ -38,14 +40,21 @@ class Loop:
         if strategy is None:
             self._step = tf.function(values, jit_compile=jit_compile)
         else:
-            self._step = tf.function(lambda batch: strategy.reduce("MEAN", strategy.run(values, args=(batch,)), axis=None))
+            self._step = tf.function(
+                lambda batch: strategy.reduce(
+                    "MEAN", strategy.run(values, args=(batch,)), axis=None
+                )
+            )
 
     @property
     def share(self) -> Share:
         """Which parts of every batch are this process's, one for each of its replicas."""
         if self._strategy is None:
             return Share()
-        total, (worker, workers) = self._strategy.num_replicas_in_sync, place_in_cluster(self._strategy)
+        total, (worker, workers) = (
+            self._strategy.num_replicas_in_sync,
+            place_in_cluster(self._strategy),
+        )
         return Share(worker * total // workers, total // workers, total)
 
     def feed(self, dataset: tf.data.Dataset) -> Iterator:
@@ -97,22 +106,32 @@ class Loop:
         except tf.errors.OpError as error:
             raise self._lost(error) from error
         if square != mean * mean:
-            raise InputError(f"{what} is not that of the other workers; all need the same run folder, records and command")
+            raise InputError(
+                f"{what} is not that of the other workers; all need the same run folder, records and command"
+            )
 
     def _lost(self, error: tf.errors.OpError) -> Exception:
         """Return what an error of a step means to the user: among several workers, that one of them is gone."""
         if self._strategy is None or place_in_cluster(self._strategy)[1] == 1:
             return error
         reason = str(error.message).splitlines()[0][:200]
-        return InputError(f"a worker of the cluster stopped or cannot be reached ({reason}); start all of them again with the same command")
+        return InputError(
+            f"a worker of the cluster stopped or cannot be reached ({reason}); start all of them again with the same command"
+        )
 
 
 def place_in_cluster(strategy: tf.distribute.Strategy | None) -> tuple[int, int]:
     """Return this process's number among the workers of a strategy, from 0, and how many there are; number 0 is the chief."""
     resolver = strategy and strategy.cluster_resolver
     cluster = resolver.cluster_spec().as_dict() if resolver else {}
-    tasks = [(kind, index) for kind in ("chief", "worker") for index in range(len(cluster.get(kind, ())))]
-    return (tasks.index((resolver.task_type, resolver.task_id)), len(tasks)) if len(tasks) > 1 else (0, 1)
+    tasks = [
+        (kind, index) for kind in ("chief", "worker") for index in range(len(cluster.get(kind, ())))
+    ]
+    return (
+        (tasks.index((resolver.task_type, resolver.task_id)), len(tasks))
+        if len(tasks) > 1
+        else (0, 1)
+    )
 
 
 def first_broken(values: np.ndarray) -> tuple[int, list[int]] | None:
@@ -134,7 +153,11 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+            heard = [
+                number
+                for number in (signal.SIGINT, signal.SIGTERM)
+                if signal.getsignal(number) is not signal.SIG_IGN
+            ]
             self._before = {number: signal.signal(number, self._hear) for number in heard}
         return self
 

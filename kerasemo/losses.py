@@ -33,7 +33,9 @@ def smoothed_targets(labels, mask, *, label_smoothing: float = 0.0):
     """
     mask = ops.cast(mask, "float32")
     one_hot = ops.one_hot(labels, mask.shape[-1], dtype="float32")
-    return (1 - label_smoothing) * one_hot + label_smoothing * mask / ops.sum(mask, axis=-1, keepdims=True)
+    return (1 - label_smoothing) * one_hot + label_smoothing * mask / ops.sum(
+        mask, axis=-1, keepdims=True
+    )
 
 
 def cross_entropy(targets, logits):
@@ -85,7 +87,9 @@ class Contrastive(keras.losses.Loss):
     def __init__(self, margin: float = 0.6, name: str = "contrastive", **kwargs):
         super().__init__(name=name, **kwargs)
         if not 0 < margin <= 2:
-            raise ValueError(f"margin must be in (0, 2], the largest distance of two unit vectors; received {margin!r}")
+            raise ValueError(
+                f"margin must be in (0, 2], the largest distance of two unit vectors; received {margin!r}"
+            )
         self.margin = margin
 
     def call(self, y_true, y_pred):

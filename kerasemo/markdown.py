@@ -21,7 +21,9 @@ def rendered(text: str) -> str:
     '<h3>Limits</h3><ul><li><em>all</em> <b>acted</b> speech, <code>a&lt;b</code></li><li>see it (x.html)</li></ul>'
     """
     lines = text.splitlines()
-    above = HIGHEST - min((len(found[1]) for line in lines if (found := _HEADING.fullmatch(line))), default=1)
+    above = HIGHEST - min(
+        (len(found[1]) for line in lines if (found := _HEADING.fullmatch(line))), default=1
+    )
     return "".join(_blocks(lines, above))
 
 
@@ -29,9 +31,16 @@ def _blocks(lines: list[str], above: int) -> Iterator[str]:
     place = 0
     while place < len(lines):
         line, start = lines[place], place
-        if line.startswith(_FENCE) or (place == 0 and line.strip() == _RULE):  # code, or what hubs keep of a card at its head
+        if line.startswith(_FENCE) or (
+            place == 0 and line.strip() == _RULE
+        ):  # code, or what hubs keep of a card at its head
             end = _FENCE if line.startswith(_FENCE) else _RULE
-            place = next((n for n in range(start + 1, len(lines)) if lines[n].strip() == end), len(lines)) + 1
+            place = (
+                next(
+                    (n for n in range(start + 1, len(lines)) if lines[n].strip() == end), len(lines)
+                )
+                + 1
+            )
             yield f"<pre>{escape(chr(10).join(lines[start + 1 : place - 1]))}</pre>"
         elif heading := _HEADING.fullmatch(line):
             level = min(LOWEST, len(heading[1]) + above)
@@ -41,10 +50,24 @@ def _blocks(lines: list[str], above: int) -> Iterator[str]:
             place = _end(lines, place, lambda one: one.lstrip().startswith("|"))
             yield _rows(lines[start:place])
         elif item := _ITEM.fullmatch(line):
-            place = _end(lines, place, lambda one: bool(_ITEM.fullmatch(one)) or (one.startswith("  ") and bool(one.strip())))
+            place = _end(
+                lines,
+                place,
+                lambda one: (
+                    bool(_ITEM.fullmatch(one)) or (one.startswith("  ") and bool(one.strip()))
+                ),
+            )
             yield _items(lines[start:place], "ol" if item[1] else "ul")
         elif line.strip() and line.strip() != _RULE:
-            place = _end(lines, place, lambda one: bool(one.strip()) and not one.startswith(("|", "#", _FENCE)) and not _ITEM.match(one))
+            place = _end(
+                lines,
+                place,
+                lambda one: (
+                    bool(one.strip())
+                    and not one.startswith(("|", "#", _FENCE))
+                    and not _ITEM.match(one)
+                ),
+            )
             yield f"<p>{_inline(' '.join(map(str.strip, lines[start:place])))}</p>"
         else:
             place += 1
@@ -66,9 +89,15 @@ def _items(lines: list[str], kind: str) -> str:
 
 
 def _rows(lines: list[str]) -> str:
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines if not _DIVIDER.fullmatch(line)]
+    rows = [
+        [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for line in lines
+        if not _DIVIDER.fullmatch(line)
+    ]
     head = "".join(f'<th scope="col">{_inline(cell)}</th>' for cell in rows[0]) if rows else ""
-    body = "".join(f"<tr>{''.join(f'<td>{_inline(cell)}</td>' for cell in row)}</tr>" for row in rows[1:])
+    body = "".join(
+        f"<tr>{''.join(f'<td>{_inline(cell)}</td>' for cell in row)}</tr>" for row in rows[1:]
+    )
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 

@@ -39,9 +39,13 @@ class Clips:
         embeddings, labels = _validated(self.embeddings, self.labels)
         lengths = np.linalg.norm(embeddings, axis=1)
         if not np.allclose(lengths, 1, atol=1e-3):
-            raise ValueError(f"embeddings must be of unit length; received lengths from {lengths.min():.3g} to {lengths.max():.3g}")
+            raise ValueError(
+                f"embeddings must be of unit length; received lengths from {lengths.min():.3g} to {lengths.max():.3g}"
+            )
         if len(self.utterances) != len(labels):
-            raise ValueError(f"utterances must be as many as labels, {len(labels)}; received {len(self.utterances)}")
+            raise ValueError(
+                f"utterances must be as many as labels, {len(labels)}; received {len(self.utterances)}"
+            )
 
 
 def clip_embeddings(embeddings: ArrayLike, clip_of: ArrayLike) -> np.ndarray:
@@ -57,7 +61,9 @@ def clip_embeddings(embeddings: ArrayLike, clip_of: ArrayLike) -> np.ndarray:
     means = metrics.clip_means(embeddings, clip_of)
     lengths = np.linalg.norm(means, axis=1, keepdims=True)
     if not lengths.all():
-        raise ValueError(f"embeddings must not cancel out over a clip; received a mean of 0 for clip {lengths.argmin()}")
+        raise ValueError(
+            f"embeddings must not cancel out over a clip; received a mean of 0 for clip {lengths.argmin()}"
+        )
     return means / lengths
 
 
@@ -79,11 +85,15 @@ def equal_error_rate(same: ArrayLike, score: ArrayLike) -> float:
     same, score = metrics.validate_pairs(same, score)
     _, place = np.unique(-score, return_inverse=True)  # the most alike first, equals in one place
     accepted = [np.cumsum(np.bincount(place, weights=kind)) / kind.sum() for kind in (same, ~same)]
-    true_accepts, false_accepts = (np.concatenate([[0.0], shares]) for shares in accepted)  # [thresholds + 1], the first accepts none
+    true_accepts, false_accepts = (
+        np.concatenate([[0.0], shares]) for shares in accepted
+    )  # [thresholds + 1], the first accepts none
     gap = false_accepts + true_accepts - 1  # FAR - FRR, from -1 up to 1, larger at every threshold
     after = int(np.argmax(gap >= 0))
     part = -gap[after - 1] / (gap[after] - gap[after - 1])
-    return float(false_accepts[after - 1] + part * (false_accepts[after] - false_accepts[after - 1]))
+    return float(
+        false_accepts[after - 1] + part * (false_accepts[after] - false_accepts[after - 1])
+    )
 
 
 def scatter(embeddings: ArrayLike, labels: ArrayLike) -> dict[str, float | None]:
@@ -108,7 +118,9 @@ def scatter(embeddings: ArrayLike, labels: ArrayLike) -> dict[str, float | None]
     embeddings, labels = _validated(embeddings, labels)
     classes, class_of, clips = np.unique(labels, return_inverse=True, return_counts=True)
     if len(classes) < 2:
-        raise ValueError(f"labels must be of two classes or more; received class {classes[0]} alone")
+        raise ValueError(
+            f"labels must be of two classes or more; received class {classes[0]} alone"
+        )
     means = metrics.clip_means(embeddings, class_of)  # [classes, n]: a class in place of a clip
     squares = np.square(embeddings - means[class_of]).sum(axis=1)  # [clips]
     within = float(np.mean(np.bincount(class_of, weights=squares) / clips))
@@ -137,10 +149,18 @@ def score_pairs(embedded: Mapping[str, Clips], *, seed: int, most_pairs: int = M
         raise ValueError(f"most_pairs must be at least 1; received {most_pairs!r}")
     couples, embedded = {}, dict(sorted(embedded.items()))
     for a, b in itertools.combinations_with_replacement(embedded, 2):
-        couples[a if a == b else f"{a} + {b}"] = _score_couple(embedded[a], embedded[b], seed=seed, most_pairs=most_pairs)
-    spread = {source: _scatter_or_none(clips.embeddings, clips.labels) for source, clips in embedded.items()}
+        couples[a if a == b else f"{a} + {b}"] = _score_couple(
+            embedded[a], embedded[b], seed=seed, most_pairs=most_pairs
+        )
+    spread = {
+        source: _scatter_or_none(clips.embeddings, clips.labels)
+        for source, clips in embedded.items()
+    }
     if len(embedded) > 1:
-        joined = (np.concatenate([getattr(clips, name) for clips in embedded.values()]) for name in ("embeddings", "labels"))
+        joined = (
+            np.concatenate([getattr(clips, name) for clips in embedded.values()])
+            for name in ("embeddings", "labels")
+        )
         spread[TOGETHER] = _scatter_or_none(*joined)
     return {"couples": couples, "scatter": spread}
 
@@ -154,10 +174,14 @@ def pairs_of(first: Clips, second: Clips, *, seed: int, most_pairs: int = MOST_P
     if ends[-1] <= most_pairs:
         drawn = np.arange(ends[-1])
     else:
-        drawn = np.sort(np.random.default_rng(seed).choice(ends[-1], most_pairs, replace=False, shuffle=False))
+        drawn = np.sort(
+            np.random.default_rng(seed).choice(ends[-1], most_pairs, replace=False, shuffle=False)
+        )
     row = np.searchsorted(ends, drawn, side="right")
     pairs = np.stack([row, len(second.labels) - ends[row] + drawn], axis=1)
-    return pairs[np.asarray(first.utterances)[pairs[:, 0]] != np.asarray(second.utterances)[pairs[:, 1]]]
+    return pairs[
+        np.asarray(first.utterances)[pairs[:, 0]] != np.asarray(second.utterances)[pairs[:, 1]]
+    ]
 
 
 def _score_couple(first: Clips, second: Clips, *, seed: int, most_pairs: int) -> dict:
@@ -166,7 +190,9 @@ def _score_couple(first: Clips, second: Clips, *, seed: int, most_pairs: int) ->
     share = float(same.mean()) if len(same) else None
     if share in (None, 0, 1):
         return {"pairs": len(same), "same": share, "auc": None, "eer": None}
-    alike = np.einsum("pn,pn->p", first.embeddings[a], second.embeddings[b])  # the cosine: both are of unit length
+    alike = np.einsum(
+        "pn,pn->p", first.embeddings[a], second.embeddings[b]
+    )  # the cosine: both are of unit length
     return {
         "pairs": len(same),
         "same": share,
@@ -176,7 +202,11 @@ def _score_couple(first: Clips, second: Clips, *, seed: int, most_pairs: int) ->
 
 
 def _scatter_or_none(embeddings: np.ndarray, labels: np.ndarray) -> dict:
-    found = scatter(embeddings, labels) if len(np.unique(labels)) > 1 else dict.fromkeys(("within", "between", "ratio"))
+    found = (
+        scatter(embeddings, labels)
+        if len(np.unique(labels)) > 1
+        else dict.fromkeys(("within", "between", "ratio"))
+    )
     return {"clips": len(labels)} | found
 
 
@@ -184,7 +214,9 @@ def _validated(embeddings: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np
     """Return both as arrays, the embeddings as float64, when they are finite vectors with a class for each."""
     embeddings, labels = np.asarray(embeddings, np.float64), np.asarray(labels)
     if embeddings.ndim != 2 or not embeddings.size:
-        raise ValueError(f"embeddings must be [clips, n] with at least one clip; received shape {embeddings.shape}")
+        raise ValueError(
+            f"embeddings must be [clips, n] with at least one clip; received shape {embeddings.shape}"
+        )
     if not np.isfinite(embeddings).all():
         raise ValueError("embeddings must be finite; received NaN or infinity")
     if labels.shape != embeddings.shape[:1] or not np.issubdtype(labels.dtype, np.integer):

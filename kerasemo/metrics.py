@@ -18,14 +18,20 @@ def validate(labels: ArrayLike, answers: ArrayLike, *, n_classes: int) -> None:
         raise ValueError(f"n_classes must be at least 1; received {n_classes!r}")
     for name, values in (("labels", np.asarray(labels)), ("answers", np.asarray(answers))):
         if values.ndim != 1 or not values.size:
-            raise ValueError(f"{name} must hold one class per clip and at least one clip; received shape {values.shape}")
+            raise ValueError(
+                f"{name} must hold one class per clip and at least one clip; received shape {values.shape}"
+            )
         if not np.issubdtype(values.dtype, np.integer):
-            raise ValueError(f"{name} must be integers, the indices of classes; received dtype {values.dtype}")
+            raise ValueError(
+                f"{name} must be integers, the indices of classes; received dtype {values.dtype}"
+            )
         if values.min() < 0 or values.max() >= n_classes:
             wrong = values[(values < 0) | (values >= n_classes)][0]
             raise ValueError(f"{name} must lie in [0, {n_classes}); received {wrong}")
     if len(labels) != len(answers):
-        raise ValueError(f"answers must be as many as labels, {len(labels)}; received {len(answers)}")
+        raise ValueError(
+            f"answers must be as many as labels, {len(labels)}; received {len(answers)}"
+        )
 
 
 def confusion_matrix(labels: ArrayLike, answers: ArrayLike, *, n_classes: int) -> np.ndarray:
@@ -108,14 +114,20 @@ def clip_means(values: ArrayLike, clip_of: ArrayLike) -> np.ndarray:
     """
     values, clip_of = np.asarray(values, np.float64), np.asarray(clip_of)
     if values.ndim != 2 or not values.size:
-        raise ValueError(f"values must be [items, n] with at least one item; received shape {values.shape}")
+        raise ValueError(
+            f"values must be [items, n] with at least one item; received shape {values.shape}"
+        )
     if clip_of.shape != values.shape[:1] or not np.issubdtype(clip_of.dtype, np.integer):
-        raise ValueError(f"clip_of must hold one integer per item, {len(values)}; received shape {clip_of.shape}, dtype {clip_of.dtype}")
+        raise ValueError(
+            f"clip_of must hold one integer per item, {len(values)}; received shape {clip_of.shape}, dtype {clip_of.dtype}"
+        )
     if clip_of.min() < 0:
         raise ValueError(f"clip_of must count clips from 0; received {clip_of.min()}")
     items = np.bincount(clip_of)
     if not items.all():
-        raise ValueError(f"clip_of must give every clip in [0, {len(items)}) an item; received none for clip {items.argmin()}")
+        raise ValueError(
+            f"clip_of must give every clip in [0, {len(items)}) an item; received none for clip {items.argmin()}"
+        )
     sums = np.zeros((len(items), values.shape[1]))  # [clips, n]
     np.add.at(sums, clip_of, values)
     return sums / items[:, None]
@@ -136,11 +148,20 @@ def masked_softmax(logits: ArrayLike, mask: ArrayLike) -> np.ndarray:
     logits, mask = np.asarray(logits, np.float64), np.asarray(mask)
     if mask.dtype != bool:
         raise ValueError(f"mask must be bool; received dtype {mask.dtype}")
-    if not logits.size or not mask.ndim or mask.ndim > logits.ndim or mask.shape[-1] != logits.shape[-1]:
-        raise ValueError(f"mask must be [..., classes] as logits of shape {logits.shape} are; received shape {mask.shape}")
+    if (
+        not logits.size
+        or not mask.ndim
+        or mask.ndim > logits.ndim
+        or mask.shape[-1] != logits.shape[-1]
+    ):
+        raise ValueError(
+            f"mask must be [..., classes] as logits of shape {logits.shape} are; received shape {mask.shape}"
+        )
     mask = np.broadcast_to(mask, logits.shape)
     if not mask.any(axis=-1).all():
-        raise ValueError("mask must allow at least one class in every row; received a row that allows none")
+        raise ValueError(
+            "mask must allow at least one class in every row; received a row that allows none"
+        )
     if not np.isfinite(logits[mask]).all():
         raise ValueError("logits must be finite for every allowed class; received NaN or infinity")
     allowed = np.where(mask, logits, -np.inf)
@@ -164,7 +185,9 @@ def evaluate(labels: ArrayLike, probabilities: ArrayLike, *, emotions: Sequence[
     """
     probabilities, n_classes = distributions(probabilities), len(emotions)
     if probabilities.shape[1] != n_classes:
-        raise ValueError(f"probabilities must have a column per emotion, {n_classes}; received shape {probabilities.shape}")
+        raise ValueError(
+            f"probabilities must have a column per emotion, {n_classes}; received shape {probabilities.shape}"
+        )
     answers = probabilities.argmax(axis=1)
     return {
         "clips": len(answers),
@@ -202,13 +225,19 @@ def validate_pairs(same: ArrayLike, score: ArrayLike) -> tuple[np.ndarray, np.nd
     """Return both as arrays; ValueError unless `same` is bool [pairs] of both kinds and `score` a number for each pair."""
     same, score = np.asarray(same), np.asarray(score, np.float64)
     if same.ndim != 1 or same.dtype != bool:
-        raise ValueError(f"same must be bool [pairs]; received shape {same.shape}, dtype {same.dtype}")
+        raise ValueError(
+            f"same must be bool [pairs]; received shape {same.shape}, dtype {same.dtype}"
+        )
     if score.shape != same.shape:
-        raise ValueError(f"score must be of the shape of same, {same.shape}; received {score.shape}")
+        raise ValueError(
+            f"score must be of the shape of same, {same.shape}; received {score.shape}"
+        )
     if np.isnan(score).any():
         raise ValueError("score must be a number for every pair; received NaN")
     if same.all() or not same.any():
-        raise ValueError(f"same must hold pairs of both kinds; received {same.sum()} of one emotion, {(~same).sum()} of two")
+        raise ValueError(
+            f"same must hold pairs of both kinds; received {same.sum()} of one emotion, {(~same).sum()} of two"
+        )
     return same, score
 
 
@@ -216,11 +245,17 @@ def distributions(probabilities: ArrayLike) -> np.ndarray:
     """Return `probabilities` as float64 [items, classes] when its rows are distributions (to 1 %: half precision is allowed)."""
     probabilities = np.asarray(probabilities, np.float64)
     if probabilities.ndim != 2 or not probabilities.size:
-        raise ValueError(f"probabilities must be [items, classes] with at least one item; received shape {probabilities.shape}")
+        raise ValueError(
+            f"probabilities must be [items, classes] with at least one item; received shape {probabilities.shape}"
+        )
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities must be finite; received NaN or infinity")
     sums = probabilities.sum(axis=1)
-    if probabilities.min() < 0 or not math.isclose(1, sums.min(), abs_tol=0.01) or not math.isclose(1, sums.max(), abs_tol=0.01):
+    if (
+        probabilities.min() < 0
+        or not math.isclose(1, sums.min(), abs_tol=0.01)
+        or not math.isclose(1, sums.max(), abs_tol=0.01)
+    ):
         raise ValueError(
             f"probabilities must be softmax outputs, each row a sum of 1; received values from {probabilities.min():.3g} "
             f"and sums from {sums.min():.3g} to {sums.max():.3g}"

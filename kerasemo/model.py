@@ -29,27 +29,46 @@ class DomainNormalization(layers.Layer):
         shape = (len(DOMAINS), rows, 1, channels)
         self.mean = self.add_weight(name="mean", shape=shape, initializer="zeros", trainable=False)
         self.scale = self.add_weight(name="scale", shape=shape, initializer="ones", trainable=False)
-        self.fitted = self.add_weight(name="fitted", shape=(len(DOMAINS),), initializer="zeros", trainable=False)
+        self.fitted = self.add_weight(
+            name="fitted", shape=(len(DOMAINS),), initializer="zeros", trainable=False
+        )
 
     def fit(self, domain: str, inputs: np.ndarray) -> None:
         """Set a domain's statistics from its training inputs, [n, 64, 64, 3]: per Mel bin for audio, over all rows for faces."""
         if domain not in DOMAINS:
             raise ValueError(f"domain must be one of {', '.join(DOMAINS)}; received {domain!r}")
         if not len(inputs):
-            raise ValueError(f"inputs must hold at least one training input of {domain}; received shape {inputs.shape}")
+            raise ValueError(
+                f"inputs must hold at least one training input of {domain}; received shape {inputs.shape}"
+            )
         index = DOMAINS.index(domain)
         axes = 1 if domain == "audio" else (0, 1)  # of [rows, columns, channels]
 
-        def total(change) -> np.ndarray:  # block by block: no copy of the whole, float64 only in the sums
-            parts = (inputs[start : start + 1024].astype(np.float32) for start in range(0, len(inputs), 1024))
-            return sum(np.add.reduce(change(part), axis=0, dtype=np.float64) for part in parts).sum(axes, keepdims=True)
+        def total(
+            change,
+        ) -> np.ndarray:  # block by block: no copy of the whole, float64 only in the sums
+            parts = (
+                inputs[start : start + 1024].astype(np.float32)
+                for start in range(0, len(inputs), 1024)
+            )
+            return sum(np.add.reduce(change(part), axis=0, dtype=np.float64) for part in parts).sum(
+                axes, keepdims=True
+            )
 
-        count = len(inputs) * np.prod(inputs.shape[1:3]) // (inputs.shape[1] if domain == "audio" else 1)
+        count = (
+            len(inputs)
+            * np.prod(inputs.shape[1:3])
+            // (inputs.shape[1] if domain == "audio" else 1)
+        )
         mean = total(lambda part: part) / count  # [rows or 1, 1, channels]
         variance = total(lambda part: np.square(part - mean.astype(np.float32))) / count
         if not np.isfinite(variance).all():
             raise ValueError(f"inputs of {domain} must be finite; received NaN or infinity")
-        for weight, value in ((self.mean, mean), (self.scale, np.sqrt(variance) + 1e-3), (self.fitted, 1.0)):
+        for weight, value in (
+            (self.mean, mean),
+            (self.scale, np.sqrt(variance) + 1e-3),
+            (self.fitted, 1.0),
+        ):
             values = ops.convert_to_numpy(weight).copy()
             values[index] = value
             weight.assign(values)
@@ -117,7 +136,9 @@ def random_uniform(seed, n: int, *, first: int = 0):
     return ops.cast(ops.right_shift(bits, uint32(8)), "float32") * (1 / 2**24)
 
 
-def build_network(config: Network = Network(), *, spec: Spec = Spec(), heads: int = 1) -> tuple[dict, dict]:
+def build_network(
+    config: Network = Network(), *, spec: Spec = Spec(), heads: int = 1
+) -> tuple[dict, dict]:
     """Return the inputs and outputs of the functional network, for `keras.Model` or one of `kerasemo.stages`.
 
     Inputs: `image` float32 [batch, 64, 64, 3] (faces as 0..255, segments as dB), `domain` int32 [batch] (index of
@@ -138,12 +159,19 @@ def build_network(config: Network = Network(), *, spec: Spec = Spec(), heads: in
         "domain": keras.Input((), name="domain", dtype="int32"),
         "seed": keras.Input((), name="seed", dtype="int32"),
     }
-    x = DomainNormalization(name="normalization", dtype="float32")([inputs["image"], inputs["domain"]])
-    members = [_member(x, inputs["seed"], config, heads=heads, place=place) for place in range(config.members)]
+    x = DomainNormalization(name="normalization", dtype="float32")(
+        [inputs["image"], inputs["domain"]]
+    )
+    members = [
+        _member(x, inputs["seed"], config, heads=heads, place=place)
+        for place in range(config.members)
+    ]
     features, logits = members[0]
     outputs = {}
     if config.members > 1:
-        features = layers.Concatenate(name="members_features", dtype="float32")([own for own, _ in members])
+        features = layers.Concatenate(name="members_features", dtype="float32")(
+            [own for own, _ in members]
+        )
         logits = layers.Average(name="members_logits", dtype="float32")([own for _, own in members])
         outputs = {f"logits_member{place}": own for place, (_, own) in enumerate(members, start=1)}
     embedding = layers.UnitNormalization(name="embedding", dtype="float32")(features)
@@ -152,7 +180,11 @@ def build_network(config: Network = Network(), *, spec: Spec = Spec(), heads: in
 
 def head_weights(model: keras.Model) -> list[keras.Variable]:
     """Return the weights that give the logits, of every member: kernels [embedding, heads * 10] and biases [heads * 10]."""
-    heads = (layer for layer in model.layers if layer.name == "head" or layer.name.startswith("head_member"))
+    heads = (
+        layer
+        for layer in model.layers
+        if layer.name == "head" or layer.name.startswith("head_member")
+    )
     return [weight for layer in heads for weight in layer.weights]
 
 
@@ -160,17 +192,27 @@ def _member(x, seed, config: Network, *, heads: int, place: int):
     """Return the features and the logits that one member gives of normalised inputs."""
     ending = f"_member{place + 1}" if place else ""
     for stage, width in enumerate(config.widths, start=1):
-        x = _stage(x, f"stage{stage}", width=width, config=config, ending=ending)  # [batch, 64 / 2^stage, 64 / 2^stage, width]
+        x = _stage(
+            x, f"stage{stage}", width=width, config=config, ending=ending
+        )  # [batch, 64 / 2^stage, 64 / 2^stage, width]
     if config.pool == "rows":
-        x = layers.AveragePooling2D((1, x.shape[2]), name=f"pool{ending}", dtype="float32")(x)  # [batch, rows, 1, width]
+        x = layers.AveragePooling2D((1, x.shape[2]), name=f"pool{ending}", dtype="float32")(
+            x
+        )  # [batch, rows, 1, width]
         x = layers.Flatten(name=f"rows{ending}", dtype="float32")(x)  # [batch, rows * width]
     else:
-        x = layers.GlobalAveragePooling2D(name=f"pool{ending}", dtype="float32")(x)  # [batch, width]
+        x = layers.GlobalAveragePooling2D(name=f"pool{ending}", dtype="float32")(
+            x
+        )  # [batch, width]
     features = layers.Dense(config.embedding, name=f"features{ending}", dtype="float32")(x)
-    dropped = ExampleDropout(config.dropout, stream=place, name=f"dropout{ending}", dtype="float32")([features, seed])
+    dropped = ExampleDropout(
+        config.dropout, stream=place, name=f"dropout{ending}", dtype="float32"
+    )([features, seed])
     logits = layers.Dense(heads * len(EMOTIONS), name=f"head{ending}", dtype="float32")(dropped)
     if heads > 1:
-        logits = layers.Reshape((heads, len(EMOTIONS)), name=f"heads{ending}", dtype="float32")(logits)
+        logits = layers.Reshape((heads, len(EMOTIONS)), name=f"heads{ending}", dtype="float32")(
+            logits
+        )
     return features, logits
 
 
@@ -179,18 +221,40 @@ def _stage(x, name: str, *, width: int, config: Network, ending: str):
     entered = x
     for convolution in range(1, config.convolutions + 1):
         own = f"{name}_conv{convolution}"
-        x = _convolved(x, own, width, groups=config.groups, size=3, strides=2 if convolution == 1 else 1, ending=ending)
+        x = _convolved(
+            x,
+            own,
+            width,
+            groups=config.groups,
+            size=3,
+            strides=2 if convolution == 1 else 1,
+            ending=ending,
+        )
         if convolution < config.convolutions:
             x = layers.LeakyReLU(negative_slope=LEAKY_SLOPE, name=f"{own}_relu{ending}")(x)
     if config.squeeze:
-        mean = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze{ending}")(x)  # [batch, 1, 1, width]
-        few = layers.Dense(width // config.squeeze, activation="relu", name=f"{name}_excite1{ending}")(mean)
+        mean = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze{ending}")(
+            x
+        )  # [batch, 1, 1, width]
+        few = layers.Dense(
+            width // config.squeeze, activation="relu", name=f"{name}_excite1{ending}"
+        )(mean)
         shares = layers.Dense(width, activation="sigmoid", name=f"{name}_excite2{ending}")(few)
         x = layers.Multiply(name=f"{name}_excited{ending}")([x, shares])
     if config.blocks == "residual":
-        kept = _convolved(entered, f"{name}_shortcut", width, groups=config.groups, size=1, strides=2, ending=ending)
+        kept = _convolved(
+            entered,
+            f"{name}_shortcut",
+            width,
+            groups=config.groups,
+            size=1,
+            strides=2,
+            ending=ending,
+        )
         x = layers.Add(name=f"{name}_sum{ending}")([x, kept])
-    return layers.LeakyReLU(negative_slope=LEAKY_SLOPE, name=f"{name}_conv{config.convolutions}_relu{ending}")(x)
+    return layers.LeakyReLU(
+        negative_slope=LEAKY_SLOPE, name=f"{name}_conv{config.convolutions}_relu{ending}"
+    )(x)
 
 
 def _convolved(x, name: str, width: int, *, groups: int, size: int, strides: int, ending: str):

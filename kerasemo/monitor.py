@@ -20,7 +20,9 @@ def best_epoch(history: Sequence[Logs], watch: str) -> int:
     >>> best_epoch([{"val_ua": 0.5, "val_loss": 0.9}, {"val_ua": 0.5, "val_loss": 0.7}, {"val_ua": 0.2, "val_loss": 0.1}], "val_ua")
     1
     """
-    return max(range(len(history)), key=lambda epoch: (history[epoch][watch], -history[epoch]["val_loss"]))
+    return max(
+        range(len(history)), key=lambda epoch: (history[epoch][watch], -history[epoch]["val_loss"])
+    )
 
 
 class StageBar:
@@ -51,9 +53,13 @@ class StageBar:
         """Count some steps, the last of which had these values; return how many images a second they were."""
         self._step += steps
         epoch, step = divmod(self._step - 1, self._steps)
-        terms = ", ".join(f"{name.replace('cross_entropy', 'ce')} {value:.3f}" for name, value in values.items())
+        terms = ", ".join(
+            f"{name.replace('cross_entropy', 'ce')} {value:.3f}" for name, value in values.items()
+        )
         place = f"epoch {epoch + 1}/{self._stage.epochs}, step {step + 1}/{self._steps}"
-        self._bar.advance(", ".join(filter(None, (place, terms, self.validated))), steps * self._stage.batch)
+        self._bar.advance(
+            ", ".join(filter(None, (place, terms, self.validated))), steps * self._stage.batch
+        )
         now = time.monotonic()
         taken, self._told = now - self._told, now
         return steps * self._stage.batch / max(taken, 1e-9)
@@ -69,7 +75,9 @@ def not_finite(stage: Stage, place: str, names: Sequence[str], checkpoints: Path
     kept = sorted(checkpoints.glob("best-*.safetensors"))
     last = f"the last good weights are {kept[-1]}" if kept else "no epoch was finished"
     lower = f"lower the learning rate (--set {stage.name}.learning_rate={stage.learning_rate / 10:g}) with another --run"
-    return InputError(f"{stage.name}: {place}: {', '.join(names)} became NaN or infinite; {last}; {lower}")
+    return InputError(
+        f"{stage.name}: {place}: {', '.join(names)} became NaN or infinite; {last}; {lower}"
+    )
 
 
 @contextlib.contextmanager
@@ -89,8 +97,14 @@ def profiled(logs: Path, steps: tuple[int, int] | None, step: int) -> Iterator[N
     if steps and step == steps[0]:
         tf.profiler.experimental.start(str(logs))
     marked = steps and steps[0] <= step <= steps[1]
-    with tf.profiler.experimental.Trace("train", step_num=step, _r=1) if marked else contextlib.nullcontext():
+    with (
+        tf.profiler.experimental.Trace("train", step_num=step, _r=1)
+        if marked
+        else contextlib.nullcontext()
+    ):
         yield
     if steps and step == steps[1]:
-        with contextlib.suppress(tf.errors.UnavailableError):  # none runs: the training went on behind the first step
+        with contextlib.suppress(
+            tf.errors.UnavailableError
+        ):  # none runs: the training went on behind the first step
             tf.profiler.experimental.stop()

@@ -28,8 +28,12 @@ class GroupNormalization(layers.Layer):
         channels = input_shape[-1]
         if channels % self.groups:
             raise ValueError(f"groups must divide the {channels} channels; received {self.groups}")
-        self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones", autocast=False)
-        self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros", autocast=False)
+        self.gamma = self.add_weight(
+            name="gamma", shape=(channels,), initializer="ones", autocast=False
+        )
+        self.beta = self.add_weight(
+            name="beta", shape=(channels,), initializer="zeros", autocast=False
+        )
 
     def get_config(self) -> dict:
         return super().get_config() | {"groups": self.groups, "epsilon": self.epsilon}
@@ -50,7 +54,9 @@ def _normalized(x, gamma, beta, groups: int, epsilon: float):
     same = np.arange(channels) // (channels // groups)  # each channel's group
     averaging = (same[:, None] == same) / np.float32(count)
 
-    def group_mean(sums):  # of the channels' sums [batch, 1, channels], the mean of each channel's group: one product, quick to trace
+    def group_mean(
+        sums,
+    ):  # of the channels' sums [batch, 1, channels], the mean of each channel's group: one product, quick to trace
         return ops.matmul(sums, averaging)
 
     @ops.custom_gradient
@@ -65,8 +71,14 @@ def _normalized(x, gamma, beta, groups: int, epsilon: float):
             of_beta = ops.sum(upstream, axis=1, keepdims=True)  # [batch, 1, channels]
             of_gamma = (ops.sum(upstream * x, axis=1, keepdims=True) - mean * of_beta) * inverse
             slope = -ops.square(inverse) * group_mean(gamma * of_gamma)
-            of_x = factor * upstream + (slope * x - (inverse * group_mean(gamma * of_beta) + mean * slope))
-            return of_x, ops.sum(of_gamma, axis=0, keepdims=True), ops.sum(of_beta, axis=0, keepdims=True)
+            of_x = factor * upstream + (
+                slope * x - (inverse * group_mean(gamma * of_beta) + mean * slope)
+            )
+            return (
+                of_x,
+                ops.sum(of_gamma, axis=0, keepdims=True),
+                ops.sum(of_beta, axis=0, keepdims=True),
+            )
 
         return x * factor + (beta - mean * factor), gradient
 

@@ -54,16 +54,35 @@ def write(path: Path, results: Results, *, model: Mapping[str, Any]) -> None:
 
 def prediction_page(results: Results, *, model: Mapping[str, Any]) -> str:
     """Return the page that `write` writes."""
-    read = [(f"clip-{number}", *entry) for number, entry in enumerate(results, 1) if "error" not in entry[0]]
+    read = [
+        (f"clip-{number}", *entry)
+        for number, entry in enumerate(results, 1)
+        if "error" not in entry[0]
+    ]
     left_out = [clip for clip, _ in results if "error" in clip]
     sections = [_summary(read)] if len(read) > 1 else []
-    sections += [section(name, clip["path"], *_clip(clip, extras, model["labels"])) for name, clip, extras in read]
+    sections += [
+        section(name, clip["path"], *_clip(clip, extras, model["labels"]))
+        for name, clip, extras in read
+    ]
     if left_out:
         rows = [(clip["path"], clip["error"]) for clip in left_out]
-        sections.append(section("left-out", "Left out", table("Clips of which nothing was read", ("clip", "reason"), rows, paths=(0,))))
+        sections.append(
+            section(
+                "left-out",
+                "Left out",
+                table("Clips of which nothing was read", ("clip", "reason"), rows, paths=(0,)),
+            )
+        )
     sections.append(section("model", "The model", *_model(model)))
     title = f"{_count(len(read), 'clip')} as {model['name']} sees and hears {'it' if len(read) == 1 else 'them'}"
-    return document(title, _header(title, read, left_out, model), sections, "Made by python -m kerasemo.predict.", style=STYLE)
+    return document(
+        title,
+        _header(title, read, left_out, model),
+        sections,
+        "Made by python -m kerasemo.predict.",
+        style=STYLE,
+    )
 
 
 def _count(number: int, name: str) -> str:
@@ -75,9 +94,13 @@ def _header(title: str, read: Sequence, left_out: Sequence, model: Mapping[str, 
     if model["document"]["synthetic"]:
         stamp = '<p class="stamp">This model was trained on synthesised samples: what it says of people means nothing.</p>'
     legend = "".join(f"<li>{named(label)}</li>" for label in model["labels"])
-    named_sections = [("summary", "Summary")] if len(read) > 1 else [(name, "Clip") for name, *_ in read]
+    named_sections = (
+        [("summary", "Summary")] if len(read) > 1 else [(name, "Clip") for name, *_ in read]
+    )
     named_sections += [("left-out", f"Left out ({len(left_out):,})")] if left_out else []
-    links = "".join(f'<a href="#{name}">{text}</a>' for name, text in [*named_sections, ("model", "The model")])
+    links = "".join(
+        f'<a href="#{name}">{text}</a>' for name, text in [*named_sections, ("model", "The model")]
+    )
     return (
         f'{charts.shapes()}<h1>{escape(title)}</h1>{stamp}<p class="soft">{_LIMIT}</p>'
         f'<ul class="legend" aria-label="Emotions and their marks">{legend}</ul><nav aria-label="Sections">{links}</nav>'
@@ -85,21 +108,31 @@ def _header(title: str, read: Sequence, left_out: Sequence, model: Mapping[str, 
 
 
 def _summary(read: Sequence) -> str:
-    head = "".join(f'<th scope="col">{title}</th>' for title in ("Clip", *TITLES.values(), "Warnings"))
+    head = "".join(
+        f'<th scope="col">{title}</th>' for title in ("Clip", *TITLES.values(), "Warnings")
+    )
     rows = [
         f'<td class="path"><a href="#{name}">{escape(clip["path"])}</a></td>'
         + "".join(f'<td class="answer">{_named_answer(clip[kind])}</td>' for kind in TITLES)
         + f'<td class="n">{len(clip["warnings"]):,}</td>'
         for name, clip, _ in read
     ]
-    return section("summary", "Summary", framed("The answer for each clip, and its probability", head, rows))
+    return section(
+        "summary", "Summary", framed("The answer for each clip, and its probability", head, rows)
+    )
 
 
 def _named_answer(found: Mapping[str, Any] | None) -> str:
-    return f"{charts.mark(found['emotion'])}{escape(answer_text(found))}" if found else '<span class="soft">none</span>'
+    return (
+        f"{charts.mark(found['emotion'])}{escape(answer_text(found))}"
+        if found
+        else '<span class="soft">none</span>'
+    )
 
 
-def _clip(clip: Mapping[str, Any], extras: Mapping[str, Any], labels: Sequence[str]) -> Iterator[str]:
+def _clip(
+    clip: Mapping[str, Any], extras: Mapping[str, Any], labels: Sequence[str]
+) -> Iterator[str]:
     if clip["warnings"]:
         items = "".join(f"<li>{escape(warning)}</li>" for warning in clip["warnings"])
         yield f'<ul class="warnings" aria-label="Warnings">{items}</ul>'
@@ -117,8 +150,15 @@ def _clip(clip: Mapping[str, Any], extras: Mapping[str, Any], labels: Sequence[s
 
 def _model(model: Mapping[str, Any]) -> Iterator[str]:
     yield f'<div class="card">{rendered(model["card"])}</div>'
-    facts = [(name, value) for name, value in _flat(model["document"]) if name.partition(".")[0] != "signatures"]
-    yield folded("What its bundle.json says", table("bundle.json, without the signatures", ("name", "value"), facts, paths=(1,)))
+    facts = [
+        (name, value)
+        for name, value in _flat(model["document"])
+        if name.partition(".")[0] != "signatures"
+    ]
+    yield folded(
+        "What its bundle.json says",
+        table("bundle.json, without the signatures", ("name", "value"), facts, paths=(1,)),
+    )
 
 
 def _flat(document: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

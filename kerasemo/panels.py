@@ -7,7 +7,17 @@ import numpy as np
 
 from kerasemo.charts import Timeline, chart, mark, named, number_of
 from pipelines import spectrogram
-from pipelines.markup import clock, data_uri, escape, folded, framed, hertz, table, ticks, time_marks
+from pipelines.markup import (
+    clock,
+    data_uri,
+    escape,
+    folded,
+    framed,
+    hertz,
+    table,
+    ticks,
+    time_marks,
+)
 
 TITLES = {"visual": "Face", "audio": "Voice", "fused": "Face and voice"}
 MOST_FACES = 6
@@ -93,7 +103,11 @@ def _of_what(kind: str, found: Mapping[str, Any]) -> str:
         return f"The mean over {count:,} segment{'s' * (count != 1)} of {lasting} of sound."
     others = f"the main one of {len(found['faces'])} faces; " if len(found["faces"]) > 1 else ""
     main = found["faces"][0]
-    where = f"{main['count']:,} of {found['looked_at']:,} pictures of {lasting}" if found["seconds"] else "a still picture"
+    where = (
+        f"{main['count']:,} of {found['looked_at']:,} pictures of {lasting}"
+        if found["seconds"]
+        else "a still picture"
+    )
     said = f"{others}seen in {where}."
     return said[0].upper() + said[1:]
 
@@ -132,18 +146,26 @@ def timelines(clip: Clip, labels: Sequence[str]) -> Iterator[tuple[str, str, Tim
         for place, (number, entries) in enumerate(own.items()):
             if entries:
                 main = " (the main one)" if place == 0 and len(faces) > 1 else ""
-                yield "visual", f"Face {number}{main}" if len(faces) > 1 else TITLES["visual"], _timeline(entries, labels)
+                yield (
+                    "visual",
+                    f"Face {number}{main}" if len(faces) > 1 else TITLES["visual"],
+                    _timeline(entries, labels),
+                )
     if not clip["audio"]:
         return
     segments = clip["audio"]["timeline"]
     reach = (segments[0]["to_seconds"] - segments[0]["seconds"]) / 2
-    middles = [entry | {"seconds": (entry["seconds"] + entry["to_seconds"]) / 2} for entry in segments]
+    middles = [
+        entry | {"seconds": (entry["seconds"] + entry["to_seconds"]) / 2} for entry in segments
+    ]
     yield "audio", TITLES["audio"], _timeline(middles, labels, reach=reach)
     if clip["fused"] and clip["fused"]["timeline"]:
         yield "fused", TITLES["fused"], _timeline(clip["fused"]["timeline"], labels, reach=reach)
 
 
-def _timeline(entries: Sequence[Mapping[str, Any]], labels: Sequence[str], *, reach: float = 0.0) -> Timeline:
+def _timeline(
+    entries: Sequence[Mapping[str, Any]], labels: Sequence[str], *, reach: float = 0.0
+) -> Timeline:
     ordered = sorted(entries, key=lambda entry: entry["seconds"])
     values = np.array([[entry["probabilities"][label] for label in labels] for entry in ordered])
     return Timeline(np.array([entry["seconds"] for entry in ordered], float), values, reach)
@@ -153,9 +175,15 @@ def _table(labels: Sequence[str], drawn: Sequence[tuple[str, str, Timeline]], to
     count = min(MOST_ROWS, max(len(timeline.seconds) for *_, timeline in drawn))
     columns = [_by_row(labels, timeline, total, count) for *_, timeline in drawn]
     starts = [f"{clock(round(total * row / count, 2), longest=total)}" for row in range(count)]
-    rows = [(start, *(column.get(row, "–") for column in columns)) for row, start in enumerate(starts)]
-    caption = f"The most probable emotion of each {total / count:.2f} s, and its mean probability there"
-    return table(caption, ("from, s" if total < 120 else "from", *(title for _, title, _ in drawn)), rows)
+    rows = [
+        (start, *(column.get(row, "–") for column in columns)) for row, start in enumerate(starts)
+    ]
+    caption = (
+        f"The most probable emotion of each {total / count:.2f} s, and its mean probability there"
+    )
+    return table(
+        caption, ("from, s" if total < 120 else "from", *(title for _, title, _ in drawn)), rows
+    )
 
 
 def _by_row(labels: Sequence[str], timeline: Timeline, total: float, count: int) -> dict[int, str]:
@@ -183,12 +211,23 @@ def _spectrogram(heard: Mapping[str, Any], total: float) -> str:
 def faces_table(clip: Clip, labels: Sequence[str]) -> str:
     """Return the faces of a clip with more than one: when each was seen, and what it says."""
     rows = [
-        (face["face"], f"{face['from_seconds']:.2f}", f"{face['to_seconds']:.2f}", f"{face['count']:,}", answer_text(face))
+        (
+            face["face"],
+            f"{face['from_seconds']:.2f}",
+            f"{face['to_seconds']:.2f}",
+            f"{face['count']:,}",
+            answer_text(face),
+        )
         + tuple(f"{100 * face['probabilities'][label]:.1f}" for label in labels)
         for face in clip["visual"]["faces"]
     ]
     columns = ("face", "from, s", "to, s", "times seen", "answer", *labels)
-    return table("The faces, the main one first; probabilities in %", columns, rows, numbers=(0, 1, 2, 3, *range(5, len(columns))))
+    return table(
+        "The faces, the main one first; probabilities in %",
+        columns,
+        rows,
+        numbers=(0, 1, 2, 3, *range(5, len(columns))),
+    )
 
 
 def shots(clip: Clip, pictures: Sequence[Mapping[str, Any]]) -> str:
@@ -202,9 +241,19 @@ def _shot(clip: Clip, picture: Mapping[str, Any]) -> str:
     for face, left, top, wide, high in picture["boxes"]:
         entry = _nearest(clip, face, picture["seconds"])
         place = f'x="{left:g}" y="{top:g}" width="{wide:g}" height="{high:g}"'
-        rects += f'<rect class="edge" {place}/><rect class="e{number_of(entry["emotion"])}" {place}/>'
-        across = f"left:{100 * left / width:.1f}%" if left + wide / 2 <= width / 2 else f"right:{100 * (1 - (left + wide) / width):.1f}%"
-        down = f"bottom:{100 * (1 - top / height):.1f}%" if top / height > 0.12 else f"top:{100 * top / height:.1f}%"
+        rects += (
+            f'<rect class="edge" {place}/><rect class="e{number_of(entry["emotion"])}" {place}/>'
+        )
+        across = (
+            f"left:{100 * left / width:.1f}%"
+            if left + wide / 2 <= width / 2
+            else f"right:{100 * (1 - (left + wide) / width):.1f}%"
+        )
+        down = (
+            f"bottom:{100 * (1 - top / height):.1f}%"
+            if top / height > 0.12
+            else f"top:{100 * top / height:.1f}%"
+        )
         said = f"{face} {answer_text(entry)}"
         told.append(f"face {said}")
         names += f'<span style="{across};{down}">{face} {mark(entry["emotion"])}{escape(answer_text(entry))}</span>'

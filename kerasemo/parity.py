@@ -23,7 +23,9 @@ Call = tuple[str, Inputs]
 Answers = Mapping[str, np.ndarray]
 
 
-def differences(folder: Path, calls: Sequence[Call], expected: Sequence[Answers]) -> dict[str, float]:
+def differences(
+    folder: Path, calls: Sequence[Call], expected: Sequence[Answers]
+) -> dict[str, float]:
     """Ask a bundle in a fresh process and return each signature's largest difference from what is expected.
 
     Args:
@@ -42,7 +44,9 @@ def differences(folder: Path, calls: Sequence[Call], expected: Sequence[Answers]
         command = [sys.executable, "-m", "kerasemo.parity", str(folder), str(asked), str(answered)]
         finished = subprocess.run(command, capture_output=True, text=True, check=False)
         if finished.returncode:
-            raise InputError(f"{folder}: cannot be loaded anew: {(finished.stderr.strip().splitlines() or ['no message'])[-1]}")
+            raise InputError(
+                f"{folder}: cannot be loaded anew: {(finished.stderr.strip().splitlines() or ['no message'])[-1]}"
+            )
         with np.load(answered) as held:
             worst: dict[str, float] = {}
             for number, ((signature, _), answers) in enumerate(zip(calls, expected, strict=True)):
@@ -57,7 +61,9 @@ def _check_numbers(signature: str, expected: Answers) -> None:
     valid = expected.get("valid", np.array(True))
     for name, values in expected.items():
         if values.dtype.kind == "f" and not np.isfinite(values[valid]).all():
-            raise InputError(f"{signature}: the Keras model's own {name} are no numbers; its weights are broken, train the stage again")
+            raise InputError(
+                f"{signature}: the Keras model's own {name} are no numbers; its weights are broken, train the stage again"
+            )
 
 
 def _difference(found: np.ndarray, expected: np.ndarray) -> float:
@@ -78,7 +84,10 @@ def write_calls(path: Path, calls: Sequence[Call]) -> None:
             if isinstance(value, np.ndarray):
                 arrays[f"{number} {signature} {name}"] = value
             else:
-                arrays |= {f"{number} {signature} {name} {place}": np.frombuffer(one, np.uint8) for place, one in enumerate(value)}
+                arrays |= {
+                    f"{number} {signature} {name} {place}": np.frombuffer(one, np.uint8)
+                    for place, one in enumerate(value)
+                }
     np.savez(path, **arrays)
 
 

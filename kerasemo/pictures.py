@@ -47,8 +47,16 @@ def confusion(counts: np.ndarray, names: Sequence[str], *, title: str) -> Image.
             fill = tuple(round(255 + share * (dark - 255)) for dark in (8, 48, 107))
             ink = "white" if share > 0.5 else "black"
             draw.rectangle((x, y, x + CELL, y + CELL), fill, "#c8c8c8")
-            draw.text((x + CELL / 2, y + CELL / 2 - 10), str(counts[row, column]), ink, font, anchor="mm")
-            draw.text((x + CELL / 2, y + CELL / 2 + 16), f"{share:.0%}" if counts[row].any() else "-", ink, small, anchor="mm")
+            draw.text(
+                (x + CELL / 2, y + CELL / 2 - 10), str(counts[row, column]), ink, font, anchor="mm"
+            )
+            draw.text(
+                (x + CELL / 2, y + CELL / 2 + 16),
+                f"{share:.0%}" if counts[row].any() else "-",
+                ink,
+                small,
+                anchor="mm",
+            )
     return image.quantize(64)  # a third of the bytes
 
 
@@ -68,4 +76,6 @@ def sprite(shown: np.ndarray) -> tuple[np.ndarray, int]:
     side = shown.shape[1]
     whole = np.zeros((columns * columns, side, side, 3), np.uint8)
     whole[: len(shown)] = shown
-    return whole.reshape(columns, columns, side, side, 3).swapaxes(1, 2).reshape(columns * side, columns * side, 3), side
+    return whole.reshape(columns, columns, side, side, 3).swapaxes(1, 2).reshape(
+        columns * side, columns * side, 3
+    ), side

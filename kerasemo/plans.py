@@ -14,7 +14,9 @@ from pipelines.spec import EMOTIONS, InputError
 
 
 def _random(seed: int, epoch: int, *stream: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch], spawn_key=stream)))
+    return np.random.Generator(
+        np.random.Philox(np.random.SeedSequence([seed, epoch], spawn_key=stream))
+    )
 
 
 def labelled_plan(side: Side, *, batch: int, seed: int, steps: int = 0) -> Plan:
@@ -38,8 +40,14 @@ def labelled_plan(side: Side, *, batch: int, seed: int, steps: int = 0) -> Plan:
 
     def plan(epoch: int) -> dict[str, np.ndarray]:
         random = _random(seed, epoch)
-        item = np.concatenate([random.permutation(side.items) for _ in range(rounds)])[: steps * batch].reshape(steps, batch)
-        return {"item": item, "source": np.zeros(item.shape, np.int32), "seed": _seeds(random, item.shape)}
+        item = np.concatenate([random.permutation(side.items) for _ in range(rounds)])[
+            : steps * batch
+        ].reshape(steps, batch)
+        return {
+            "item": item,
+            "source": np.zeros(item.shape, np.int32),
+            "seed": _seeds(random, item.shape),
+        }
 
     return plan
 
@@ -53,7 +61,9 @@ def couples(sources: int) -> list[tuple[int, int]]:
     return list(itertools.combinations(range(sources), 2)) or [(0, 0)]
 
 
-def pair_plan(sides: Sequence[Side], *, pairs: int, seed: int, balanced: bool = True, steps: int = 0) -> Plan:
+def pair_plan(
+    sides: Sequence[Side], *, pairs: int, seed: int, balanced: bool = True, steps: int = 0
+) -> Plan:
     """Return the plan of a contrastive or joint stage: pairs across sources, half of them of the same emotion.
 
     Every two sources make the same number of pairs a step, half of them (give or take one) of the same emotion, so that
@@ -75,7 +85,9 @@ def pair_plan(sides: Sequence[Side], *, pairs: int, seed: int, balanced: bool = 
     paired = couples(len(sides))
     share, rest = divmod(pairs, len(paired))
     if rest or not share:
-        raise InputError(f"{pairs} pairs a step, expected a multiple of {len(paired)}; set batch to a multiple of {2 * len(paired)}")
+        raise InputError(
+            f"{pairs} pairs a step, expected a multiple of {len(paired)}; set batch to a multiple of {2 * len(paired)}"
+        )
     for a, b in paired:
         _check_couple(sides[a], sides[b])
     largest = max(sides, key=lambda side: len(side.items))
@@ -87,14 +99,18 @@ def pair_plan(sides: Sequence[Side], *, pairs: int, seed: int, balanced: bool = 
         )
 
     def plan(epoch: int) -> dict[str, np.ndarray]:
-        turns = [_turns(len(side.items), _random(seed, epoch, index)) for index, side in enumerate(sides)]
+        turns = [
+            _turns(len(side.items), _random(seed, epoch, index)) for index, side in enumerate(sides)
+        ]
         blocks = []
         for number, (a, b) in enumerate(paired):
             first, second = sorted((a, b), key=lambda index: -len(sides[index].items))
             order = np.fromiter(itertools.islice(turns[first], steps * share), np.int64)
             random = _random(seed, epoch, a, b)
             if balanced:
-                item = _couple(sides[first], sides[second], order, share=share, late=number % 2, random=random)
+                item = _couple(
+                    sides[first], sides[second], order, share=share, late=number % 2, random=random
+                )
             else:
                 item = _random_couple(sides[first], sides[second], order, random=random)
             source = np.broadcast_to(np.array([first, second], np.int32), (steps, share, 2))
@@ -102,7 +118,11 @@ def pair_plan(sides: Sequence[Side], *, pairs: int, seed: int, balanced: bool = 
         item, source = (np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True))
         # Interleaved, so that each replica's part of a batch holds pairs of every two sources.
         order = np.argsort(np.tile(np.arange(share), len(paired)), kind="stable")
-        return {"item": item[:, order], "source": source[:, order], "seed": _seeds(_random(seed, epoch), item.shape)}
+        return {
+            "item": item[:, order],
+            "source": source[:, order],
+            "seed": _seeds(_random(seed, epoch), item.shape),
+        }
 
     return plan
 
@@ -147,16 +167,24 @@ def with_hard_negatives(
         for label in np.unique(one[one != other]):
             pool = sides[second].items[sides[second].labels != label]
             rows = rows_of_couple[(one == label) & (other != label)]
-            for block in np.array_split(rows, -(-len(rows) // 1024)):  # of at most 1024: the embeddings of the candidates take room
-                candidates = pool[(chosen[block] * len(pool)).astype(np.int64)]  # [block, CANDIDATES]
+            for block in np.array_split(
+                rows, -(-len(rows) // 1024)
+            ):  # of at most 1024: the embeddings of the candidates take room
+                candidates = pool[
+                    (chosen[block] * len(pool)).astype(np.int64)
+                ]  # [block, CANDIDATES]
                 # On the unit sphere the nearest have the largest product.
-                nearness = np.einsum("rn,rcn->rc", embeddings[first][item[block, 0]], embeddings[second][candidates])
+                nearness = np.einsum(
+                    "rn,rcn->rc", embeddings[first][item[block, 0]], embeddings[second][candidates]
+                )
                 order = np.argsort(nearness, axis=1, kind="stable")
                 item[block, 1] = candidates[np.arange(len(block)), order[:, place]]
     return {**drawn, "item": item.reshape(drawn["item"].shape)}
 
 
-def mixed(drawn: Mapping[str, np.ndarray], *, alpha: float, seed: int, epoch: int) -> dict[str, np.ndarray]:
+def mixed(
+    drawn: Mapping[str, np.ndarray], *, alpha: float, seed: int, epoch: int
+) -> dict[str, np.ndarray]:
     """Return an epoch's plan with another example for each to be mixed with, and how much of it (Zhang et al., mixup, ICLR 2018).
 
     The other ones of a step's examples are its examples of the same source in a random order, so that each is mixed once into
@@ -175,15 +203,24 @@ def mixed(drawn: Mapping[str, np.ndarray], *, alpha: float, seed: int, epoch: in
     shape, steps = drawn["item"].shape, len(drawn["item"])
     source = drawn["source"].reshape(steps, -1)
     places = np.broadcast_to(np.arange(source.shape[1]), source.shape)
-    own = np.lexsort((places, source), axis=-1)  # each source's places in order, and in a random order
+    own = np.lexsort(
+        (places, source), axis=-1
+    )  # each source's places in order, and in a random order
     other = np.lexsort((random.random(source.shape), source), axis=-1)
     partner = np.empty_like(own)
     np.put_along_axis(partner, own, other, axis=1)
-    found = {f"mix_{name}": np.take_along_axis(drawn[name].reshape(steps, -1), partner, axis=1).reshape(shape) for name in ("item", "seed")}
+    found = {
+        f"mix_{name}": np.take_along_axis(drawn[name].reshape(steps, -1), partner, axis=1).reshape(
+            shape
+        )
+        for name in ("item", "seed")
+    }
     return {**drawn, **found, "mix_weight": random.beta(alpha, alpha, shape).astype(np.float32)}
 
 
-def varied(drawn: Mapping[str, np.ndarray], versions: Sequence[np.ndarray | None], *, seed: int, epoch: int) -> dict[str, np.ndarray]:
+def varied(
+    drawn: Mapping[str, np.ndarray], versions: Sequence[np.ndarray | None], *, seed: int, epoch: int
+) -> dict[str, np.ndarray]:
     """Return an epoch's plan with each item as it is or in one of its other versions, each as likely.
 
     Args:
@@ -192,13 +229,17 @@ def varied(drawn: Mapping[str, np.ndarray], versions: Sequence[np.ndarray | None
         seed: Of every draw.
         epoch: As well.
     """
-    chosen = _random(seed, epoch, 2, 0, 0).random(drawn["item"].shape)  # a stream that nothing else draws from
+    chosen = _random(seed, epoch, 2, 0, 0).random(
+        drawn["item"].shape
+    )  # a stream that nothing else draws from
     item = drawn["item"].copy()
     for source, table in enumerate(versions):
         if table is not None:
             here = drawn["source"] == source
             all_versions = np.concatenate([np.arange(len(table))[:, None], table], axis=1)
-            item[here] = all_versions[item[here], (chosen[here] * all_versions.shape[1]).astype(np.int64)]
+            item[here] = all_versions[
+                item[here], (chosen[here] * all_versions.shape[1]).astype(np.int64)
+            ]
     return {**drawn, "item": item}
 
 
@@ -220,7 +261,9 @@ def _check_couple(one: Side, other: Side) -> None:
         lack = "has no emotion of two clips" if one is other else "share no emotion"
         raise InputError(f"{among} {lack}, so no pair can show the same one; pair other sources")
     if len(set(one.labels) | set(other.labels)) < 2:
-        raise InputError(f"{among}: {EMOTIONS[shared[0]]} is the only emotion, so no pair can show different ones; pair other sources")
+        raise InputError(
+            f"{among}: {EMOTIONS[shared[0]]} is the only emotion, so no pair can show different ones; pair other sources"
+        )
 
 
 def _shared_emotions(one: Side, other: Side) -> list[int]:
@@ -241,12 +284,26 @@ def _turns(count: int, random: np.random.Generator) -> Iterator[int]:
         yield from random.permutation(count)
 
 
-def _couple(first: Side, second: Side, order: np.ndarray, *, share: int, late: int, random: np.random.Generator) -> np.ndarray:
+def _couple(
+    first: Side,
+    second: Side,
+    order: np.ndarray,
+    *,
+    share: int,
+    late: int,
+    random: np.random.Generator,
+) -> np.ndarray:
     """Draw the partners of the first side's items in their order: int64 [pairs, 2], items of both sides; see `_matching`."""
     labels, second_labels = first.labels[order], second.labels
-    first_clips, second_clips = first.source.clip_of[first.items], second.source.clip_of[second.items]
+    first_clips, second_clips = (
+        first.source.clip_of[first.items],
+        second.source.clip_of[second.items],
+    )
     classes, counts = np.unique(second_labels, return_counts=True)
-    queues = {label: itertools.cycle(random.permutation(np.flatnonzero(second_labels == label))) for label in classes}
+    queues = {
+        label: itertools.cycle(random.permutation(np.flatnonzero(second_labels == label)))
+        for label in classes
+    }
     can_match = np.isin(labels, _shared_emotions(first, second))
     can_differ = (labels != classes[0]) | (len(classes) > 1)
     same = _matching(can_match, can_differ, share=share, late=late, random=random)
@@ -255,20 +312,39 @@ def _couple(first: Side, second: Side, order: np.ndarray, *, share: int, late: i
         if not match:
             weights = np.cumsum(counts * (classes != label))
             label = classes[np.searchsorted(weights, random.random() * weights[-1], side="right")]
-        partner = next(other for other in queues[label] if first is not second or first_clips[index] != second_clips[other])
+        partner = next(
+            other
+            for other in queues[label]
+            if first is not second or first_clips[index] != second_clips[other]
+        )
         pairs[row] = first.items[index], second.items[partner]
     return pairs
 
 
-def _random_couple(first: Side, second: Side, order: np.ndarray, *, random: np.random.Generator) -> np.ndarray:
+def _random_couple(
+    first: Side, second: Side, order: np.ndarray, *, random: np.random.Generator
+) -> np.ndarray:
     """Return what `_couple` does, with partners of any emotion."""
-    first_clips, second_clips = first.source.clip_of[first.items[order]], second.source.clip_of[second.items]
+    first_clips, second_clips = (
+        first.source.clip_of[first.items[order]],
+        second.source.clip_of[second.items],
+    )
     turns = _turns(len(second.items), random)
-    partners = [next(other for other in turns if first is not second or second_clips[other] != clip) for clip in first_clips]
+    partners = [
+        next(other for other in turns if first is not second or second_clips[other] != clip)
+        for clip in first_clips
+    ]
     return np.stack([first.items[order], second.items[partners]], axis=1)
 
 
-def _matching(can_match: np.ndarray, can_differ: np.ndarray, *, share: int, late: int, random: np.random.Generator) -> np.ndarray:
+def _matching(
+    can_match: np.ndarray,
+    can_differ: np.ndarray,
+    *,
+    share: int,
+    late: int,
+    random: np.random.Generator,
+) -> np.ndarray:
     """Return which pairs shall match: of the `share` pairs of each step half, give or take one, as far as enough can.
 
     A step that lacks some is made up for by those after it. Of an odd share odd steps have the greater half, late ones even.

@@ -43,7 +43,10 @@ class Bar(NamedTuple):
 def bars(title: str, entries: Sequence[Bar], *, marks: Mapping[str, float]) -> str:
     """Return bars from 0 to 1, each with its interval, and marks such as chance through all of them."""
     drawn = ""
-    lines = "".join(f'<s class="{escape(name)}" style="left:{_place(value)}"></s>' for name, value in marks.items())
+    lines = "".join(
+        f'<s class="{escape(name)}" style="left:{_place(value)}"></s>'
+        for name, value in marks.items()
+    )
     for bar in entries:
         ends = ""
         said = f"{100 * bar.value:.1f}"
@@ -61,7 +64,8 @@ def dots(title: str, rows: Mapping[str, Mapping[str, float]], kind: str) -> str:
     drawn = ""
     for label, speakers in rows.items():
         inside = "".join(
-            f'<em style="left:{_place(value)}" title="{escape(f"{who}: {100 * value:.1f}")}"></em>' for who, value in speakers.items()
+            f'<em style="left:{_place(value)}" title="{escape(f"{who}: {100 * value:.1f}")}"></em>'
+            for who, value in speakers.items()
         )
         lowest = min(speakers, key=speakers.get)
         said = f"lowest {lowest.partition(':')[2]}: {100 * speakers[lowest]:.1f}"
@@ -82,8 +86,14 @@ def differences(title: str, entries: Iterable[tuple[str, float, float, float]]) 
     for label, found, low, high in entries:
         ends = f'<u style="left:{_place(share(low))};width:{_width(share(low), share(high))}"></u>'
         inside = f'<s style="left:50%"></s>{ends}<em style="left:{_place(share(found))}"></em>'
-        drawn += _row(label, f'<div class="lane audio">{inside}</div>', f"{100 * found:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})")
-    ticks = [(share(value), f"{100 * value:+.0f}") for value in (-reach, -reach / 2, 0, reach / 2, reach)]
+        drawn += _row(
+            label,
+            f'<div class="lane audio">{inside}</div>',
+            f"{100 * found:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})",
+        )
+    ticks = [
+        (share(value), f"{100 * value:+.0f}") for value in (-reach, -reach / 2, 0, reach / 2, reach)
+    ]
     return _figure(title, drawn + _axis(ticks), "")
 
 
@@ -104,7 +114,9 @@ def _axis(marks: Iterable[tuple[float, str]]) -> str:
     for share, said in marks:
         kind = ' class="end"' if share > 0.97 else ""
         drawn += f'<span{kind} style="left:{_place(share)}">{escape(said)}</span>'
-    return f'<div class="row"><span></span><div class="ticks" aria-hidden="true">{drawn}</div></div>'
+    return (
+        f'<div class="row"><span></span><div class="ticks" aria-hidden="true">{drawn}</div></div>'
+    )
 
 
 def _place(share: float) -> str:

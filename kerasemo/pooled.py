@@ -16,8 +16,14 @@ from kerasemo import intervals, metrics
 from kerasemo.answered import Answers, Pool
 from pipelines.spec import EMOTIONS, InputError
 
-FIGURES = {"ua": metrics.unweighted_accuracy, "wa": metrics.weighted_accuracy, "macro_f1": metrics.macro_f1}
-STATISTICS = {name: functools.partial(function, n_classes=len(EMOTIONS)) for name, function in FIGURES.items()}
+FIGURES = {
+    "ua": metrics.unweighted_accuracy,
+    "wa": metrics.weighted_accuracy,
+    "macro_f1": metrics.macro_f1,
+}
+STATISTICS = {
+    name: functools.partial(function, n_classes=len(EMOTIONS)) for name, function in FIGURES.items()
+}
 """The scores, of labels and answers that are indices of EMOTIONS: a class without clips counts in none."""
 
 SEED = 0
@@ -47,13 +53,26 @@ def pool(cells: Mapping[tuple[int, int], Answers], *, folds: int) -> Pool:
         free[fold % folds] = own
     common = sorted(set.intersection(*(set(rounds[0]) for rounds in by_seed.values())))
     if not common:
-        raise InputError("no fold has been finished with every seed; run the same command again, or name fewer --seeds")
-    rows = [(seed, [one[fold] for fold in common]) for seed, rounds in by_seed.items() for one in rounds if set(common) <= set(one)]
+        raise InputError(
+            "no fold has been finished with every seed; run the same command again, or name fewer --seeds"
+        )
+    rows = [
+        (seed, [one[fold] for fold in common])
+        for seed, rounds in by_seed.items()
+        for one in rounds
+        if set(common) <= set(one)
+    ]
     first = rows[0][1]
     for seed, own in rows[1:]:
         for fold, one, other in zip(common, first, own, strict=True):
-            if one.ids != other.ids or (one.labels != other.labels).any() or (one.items.sum(axis=1) != other.items.sum(axis=1)).any():
-                raise InputError(f"fold {fold}: seeds {rows[0][0]} and {seed} were asked about different clips; name another --run")
+            if (
+                one.ids != other.ids
+                or (one.labels != other.labels).any()
+                or (one.items.sum(axis=1) != other.items.sum(axis=1)).any()
+            ):
+                raise InputError(
+                    f"fold {fold}: seeds {rows[0][0]} and {seed} were asked about different clips; name another --run"
+                )
     stacked = {
         name: np.stack([np.concatenate([getattr(one, name) for one in own]) for _, own in rows])
         for name in ("answers", "without_corpus", "items")
@@ -61,7 +80,9 @@ def pool(cells: Mapping[tuple[int, int], Answers], *, folds: int) -> Pool:
     return Pool(
         folds=tuple(common),
         seeds=tuple(seed for seed, _ in rows),
-        clips=tuple((fold, clip) for fold, one in zip(common, first, strict=True) for clip in one.ids),
+        clips=tuple(
+            (fold, clip) for fold, one in zip(common, first, strict=True) for clip in one.ids
+        ),
         speakers=tuple(speaker for one in first for speaker in one.speakers),
         labels=np.concatenate([one.labels for one in first]),
         **stacked,
@@ -71,7 +92,12 @@ def pool(cells: Mapping[tuple[int, int], Answers], *, folds: int) -> Pool:
 def by_item(pool: Pool) -> Pool:
     """Return a pool in which every face or segment stands for itself."""
     counts = pool.items[0].sum(axis=1)  # [clips]
-    answers = np.stack([np.repeat(np.tile(np.arange(len(EMOTIONS)), len(counts)), own.ravel()) for own in pool.items])
+    answers = np.stack(
+        [
+            np.repeat(np.tile(np.arange(len(EMOTIONS)), len(counts)), own.ravel())
+            for own in pool.items
+        ]
+    )
     of = np.repeat(np.arange(len(counts)), counts)  # [items]: the clip of each
     return dataclasses.replace(
         pool,
@@ -86,7 +112,10 @@ def by_item(pool: Pool) -> Pool:
 
 def of_emotions(pool: Pool, emotions: Sequence[str]) -> Pool:
     """Return the clips of some emotions alone."""
-    return at(pool, np.flatnonzero(np.isin(pool.labels, [EMOTIONS.index(emotion) for emotion in emotions])))
+    return at(
+        pool,
+        np.flatnonzero(np.isin(pool.labels, [EMOTIONS.index(emotion) for emotion in emotions])),
+    )
 
 
 def at(pool: Pool, places: Sequence[int]) -> Pool:
@@ -100,7 +129,13 @@ def at(pool: Pool, places: Sequence[int]) -> Pool:
     )
 
 
-def score(pool: Pool, *, shared: Sequence[str], corpus: Sequence[str], with_intervals: Sequence[str] = ("ua", "wa")) -> dict[str, Any]:
+def score(
+    pool: Pool,
+    *,
+    shared: Sequence[str],
+    corpus: Sequence[str],
+    with_intervals: Sequence[str] = ("ua", "wa"),
+) -> dict[str, Any]:
     """Return the scores of a pool, ready for JSON.
 
     Args:
@@ -117,9 +152,15 @@ def score(pool: Pool, *, shared: Sequence[str], corpus: Sequence[str], with_inte
         recall 0, and chance.
     """
     known = of_emotions(pool, shared)
-    rows = [{name: statistic(known.labels, own) for name, statistic in STATISTICS.items()} for own in known.answers]
+    rows = [
+        {name: statistic(known.labels, own) for name, statistic in STATISTICS.items()}
+        for own in known.answers
+    ]
     seeds = sorted(set(known.seeds))
-    confusion = sum(metrics.confusion_matrix(known.labels, own, n_classes=len(EMOTIONS)) for own in known.answers)
+    confusion = sum(
+        metrics.confusion_matrix(known.labels, own, n_classes=len(EMOTIONS))
+        for own in known.answers
+    )
     places = [EMOTIONS.index(emotion) for emotion in shared]
     found = {
         "n": len(known.labels),
@@ -127,44 +168,76 @@ def score(pool: Pool, *, shared: Sequence[str], corpus: Sequence[str], with_inte
         "folds": list(pool.folds),
         "networks": len(known.seeds),
         **_means(rows),
-        "by_seed": [{"seed": seed} | _means([row for row, own in zip(rows, known.seeds, strict=True) if own == seed]) for seed in seeds],
+        "by_seed": [
+            {"seed": seed}
+            | _means([row for row, own in zip(rows, known.seeds, strict=True) if own == seed])
+            for seed in seeds
+        ],
         "interval": {name: interval(known, name) for name in with_intervals},
         "chance": 1 / len(shared),
         "emotions": list(shared),
         "confusion": confusion[np.ix_(places, places)].tolist(),
         "recalls": {
-            emotion: _share(confusion[place, place], confusion[place].sum()) for emotion, place in zip(shared, places, strict=True)
+            emotion: _share(confusion[place, place], confusion[place].sum())
+            for emotion, place in zip(shared, places, strict=True)
         },
         "by_speaker": by_speaker(known),
     }
     if (known.without_corpus >= 0).all():
         found["without_corpus"] = _means(
-            [{name: statistic(known.labels, own) for name, statistic in STATISTICS.items()} for own in known.without_corpus]
+            [
+                {name: statistic(known.labels, own) for name, statistic in STATISTICS.items()}
+                for own in known.without_corpus
+            ]
         )
     if set(corpus) - set(shared):
-        everything = [{name: STATISTICS[name](pool.labels, own) for name in ("ua", "wa")} for own in pool.answers]
-        found["all_classes"] = {"n": len(pool.labels), "emotions": list(corpus), "chance": 1 / len(corpus), **_means(everything)}
+        everything = [
+            {name: STATISTICS[name](pool.labels, own) for name in ("ua", "wa")}
+            for own in pool.answers
+        ]
+        found["all_classes"] = {
+            "n": len(pool.labels),
+            "emotions": list(corpus),
+            "chance": 1 / len(corpus),
+            **_means(everything),
+        }
     return found
 
 
 def interval(pool: Pool, name: str) -> dict[str, Any] | None:
     """Return the 95 % interval of one of STATISTICS over the speakers, or over the images or clips where not all speakers are known."""
-    found = intervals.interval(pool.labels, pool.answers, pool.speakers, statistic=quick(name), seed=SEED, over=over(pool))
+    found = intervals.interval(
+        pool.labels, pool.answers, pool.speakers, statistic=quick(name), seed=SEED, over=over(pool)
+    )
     return None if found is None else dataclasses.asdict(found)
 
 
 def over(pool: Pool) -> str:
     """Return what the clips of a pool are drawn by."""
-    return "speakers" if all(pool.speakers) else "images" if (pool.items.sum(axis=2) == 1).all() else "clips"
+    return (
+        "speakers"
+        if all(pool.speakers)
+        else "images"
+        if (pool.items.sum(axis=2) == 1).all()
+        else "clips"
+    )
 
 
 def by_speaker(pool: Pool) -> dict[str, dict[str, Any]]:
     """Return of each speaker, where they are known, the clips, UA and WA, each the mean over the rows."""
     if not all(pool.speakers):
         return {}
-    figures = {name: intervals.per_speaker(pool.labels, pool.answers, pool.speakers, statistic=STATISTICS[name]) for name in ("ua", "wa")}
+    figures = {
+        name: intervals.per_speaker(
+            pool.labels, pool.answers, pool.speakers, statistic=STATISTICS[name]
+        )
+        for name in ("ua", "wa")
+    }
     counts = {speaker: pool.speakers.count(speaker) for speaker in figures["ua"]}
-    return {speaker: {"n": counts[speaker]} | {name: own[speaker] for name, own in figures.items()} for speaker in figures["ua"]}
+    return {
+        speaker: {"n": counts[speaker]} | {name: own[speaker] for name, own in figures.items()}
+        for speaker in figures["ua"]
+    }
 
 
 def quick(name: str) -> intervals.Statistic:
@@ -174,7 +247,9 @@ def quick(name: str) -> intervals.Statistic:
     def statistic(labels: np.ndarray, answers: np.ndarray) -> float:
         if name == "wa":
             return float(np.mean(labels == answers))
-        confusion = np.bincount(labels * count + answers, minlength=count * count).reshape(count, count)
+        confusion = np.bincount(labels * count + answers, minlength=count * count).reshape(
+            count, count
+        )
         clips, right = confusion.sum(axis=1), confusion.diagonal()
         there = clips > 0
         if name == "ua":

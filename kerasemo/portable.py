@@ -24,7 +24,9 @@ Function = tuple[Callable[[tf.Tensor], dict[str, tf.Tensor]], tf.TensorSpec]
 """What is computed of one input, and what that is."""
 
 
-def functions(network: keras.Model, *, labels: Sequence[str], domains: Sequence[str], spec: Spec = Spec()) -> dict[str, Function]:
+def functions(
+    network: keras.Model, *, labels: Sequence[str], domains: Sequence[str], spec: Spec = Spec()
+) -> dict[str, Function]:
     """Return what is exported, by name: `faces`, `segments` and `speech`, for the domains that the network was trained on."""
     columns = [EMOTIONS.index(label) for label in labels]
 
@@ -49,10 +51,18 @@ def functions(network: keras.Model, *, labels: Sequence[str], domains: Sequence[
     def speech(waveform):
         samples = tf.shape(waveform)[0]
         peak = tf.reduce_max(tf.abs(waveform))
-        valid = tf.reduce_all(tf.math.is_finite(waveform)) & (peak <= MOST_PEAK) & (peak >= spec.silence_peak)
+        valid = (
+            tf.reduce_all(tf.math.is_finite(waveform))
+            & (peak <= MOST_PEAK)
+            & (peak >= spec.silence_peak)
+        )
         valid &= (samples >= spec.fft_samples) & (samples <= spec.part_samples)
-        long_enough = tf.pad(waveform[: spec.part_samples], [[0, tf.maximum(0, spec.fft_samples - samples)]])
-        answers = probabilities(mels.segments(mels.log_mel(long_enough, spec=spec), spec=spec), "audio")
+        long_enough = tf.pad(
+            waveform[: spec.part_samples], [[0, tf.maximum(0, spec.fft_samples - samples)]]
+        )
+        answers = probabilities(
+            mels.segments(mels.log_mel(long_enough, spec=spec), spec=spec), "audio"
+        )
         return told(tf.reduce_mean(answers, axis=0), valid)
 
     size = spec.face_size
@@ -77,11 +87,15 @@ def write_onnx(folder: Path, found: Mapping[str, Function], *, labels: Sequence[
             import onnx
             import tf2onnx
         except ImportError as error:
-            raise InputError("--format onnx needs the packages tf2onnx and onnxruntime; pip install 'kerasemo[onnx]'") from error
+            raise InputError(
+                "--format onnx needs the packages tf2onnx and onnxruntime; pip install 'kerasemo[onnx]'"
+            ) from error
         names = [name for name in ("faces", "segments") if name in found]
         for name in names:
             function, given = found[name]
-            model, _ = tf2onnx.convert.from_function(tf.function(function, input_signature=[given]), [given], opset=ONNX_OPSET)
+            model, _ = tf2onnx.convert.from_function(
+                tf.function(function, input_signature=[given]), [given], opset=ONNX_OPSET
+            )
             for value in (*model.graph.input, *model.graph.output):
                 value.type.tensor_type.shape.dim[0].dim_param = "n"
             onnx.helper.set_model_props(model, {"labels": json.dumps(list(labels))})
@@ -105,7 +119,10 @@ def write_litert(folder: Path, found: Mapping[str, Function], network: keras.Mod
     """Write `model.tflite`, with a signature for each function of the network; return their names."""
     module = tf.Module()
     module.weights = [variable.value for variable in network.variables]
-    concrete = {name: tf.function(function, input_signature=[given]).get_concrete_function() for name, (function, given) in found.items()}
+    concrete = {
+        name: tf.function(function, input_signature=[given]).get_concrete_function()
+        for name, (function, given) in found.items()
+    }
     with tempfile.TemporaryDirectory() as saved:
         tf.saved_model.save(module, saved, signatures=concrete)
         converter = tf.lite.TFLiteConverter.from_saved_model(saved, signature_keys=list(concrete))

@@ -50,32 +50,47 @@ def run(options: Options) -> int:
     clips = predicting.find_clips(options.clips)
     _check_outputs(options, clips)
     if bundle.document["synthetic"]:
-        print(f"{options.model}: trained on synthesised samples, it knows nothing of people", file=sys.stderr)
+        print(
+            f"{options.model}: trained on synthesised samples, it knows nothing of people",
+            file=sys.stderr,
+        )
     detector = options.detector if options.faces == "detect" else None
     if detector is not None:
         from pipelines import detectors
 
         detectors.detector(detector)  # a wrong name, or a package that is missing, is told once
-    reading = predicting.Reading(options.faces_per_second, detector, options.workers, PICTURES if options.report else 0)
+    reading = predicting.Reading(
+        options.faces_per_second, detector, options.workers, PICTURES if options.report else 0
+    )
     done = _predicted(bundle, clips, reading, options)
     good = [said for said, _ in done if "error" not in said]
     if options.report and good:
         from kerasemo import page
 
-        model = {"name": bundle.document["name"], "labels": list(bundle.labels), "document": bundle.document, "card": bundle.card}
+        model = {
+            "name": bundle.document["name"],
+            "labels": list(bundle.labels),
+            "document": bundle.document,
+            "card": bundle.card,
+        }
         page.write(options.report, done[:MOST_SHOWN], model=model)
         rest = f" (the first {MOST_SHOWN} of {len(done)} clips)" if len(done) > MOST_SHOWN else ""
         print(f"report: {options.report}{rest}", file=sys.stderr)
     if options.video and good:
         _draw(clips[0], options.video, good[0])
     if not good:
-        raise InputError(f"{clips[0] if len(clips) == 1 else f'{len(clips)} clips'}: nothing could be predicted; the reasons stand above")
+        raise InputError(
+            f"{clips[0] if len(clips) == 1 else f'{len(clips)} clips'}: nothing could be predicted; the reasons stand above"
+        )
     return 0
 
 
 def _check_outputs(options: Options, clips: Sequence[Path]) -> None:
     """Refuse, before there is work, an output that cannot be written or would take the place of something else."""
-    for word, out, suffixes in (("--report", options.report, (".html", ".htm")), ("--video", options.video, (".mp4",))):
+    for word, out, suffixes in (
+        ("--report", options.report, (".html", ".htm")),
+        ("--video", options.video, (".mp4",)),
+    ):
         if out is None:
             continue
         if out.suffix.lower() not in suffixes:
@@ -83,14 +98,26 @@ def _check_outputs(options: Options, clips: Sequence[Path]) -> None:
         if not out.absolute().parent.is_dir():
             raise InputError(f"{word} {out}: no such folder {out.absolute().parent}; make it first")
         if out.exists() and not out.is_file():
-            raise InputError(f"{word} {out}: expected a file, or none yet; it is a folder or a device")
+            raise InputError(
+                f"{word} {out}: expected a file, or none yet; it is a folder or a device"
+            )
         if out.exists() and any(clip.exists() and out.samefile(clip) for clip in clips):
-            raise InputError(f"{word} {out}: would be written over the clip of that name; name another file")
-    if options.video and (len(clips) != 1 or "visual" not in domains_of(clips[0]) or clips[0].suffix.lower() in STILL_SUFFIXES):
-        raise InputError(f"--video draws into one video; received {clips[0] if len(clips) == 1 else f'{len(clips)} clips'}")
+            raise InputError(
+                f"{word} {out}: would be written over the clip of that name; name another file"
+            )
+    if options.video and (
+        len(clips) != 1
+        or "visual" not in domains_of(clips[0])
+        or clips[0].suffix.lower() in STILL_SUFFIXES
+    ):
+        raise InputError(
+            f"--video draws into one video; received {clips[0] if len(clips) == 1 else f'{len(clips)} clips'}"
+        )
 
 
-def _predicted(bundle, clips: Sequence[Path], reading, options: Options) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def _predicted(
+    bundle, clips: Sequence[Path], reading, options: Options
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Predict and print; return the results, with what a page shows of the first ones alone."""
     from kerasemo import predicting, tables
     from pipelines import progress
@@ -113,7 +140,9 @@ def _predicted(bundle, clips: Sequence[Path], reading, options: Options) -> list
 
         if len(clips) > 1:
             bar.start(len(clips))
-        for said, extras in predicting.predict(bundle, clips, reading=reading, on_seconds=on_seconds):
+        for said, extras in predicting.predict(
+            bundle, clips, reading=reading, on_seconds=on_seconds
+        ):
             shown = (options.report or options.video) and len(done) < MOST_SHOWN
             done.append((said, extras) if shown else (_answers(said), {}))
             if len(clips) > 1:
@@ -129,7 +158,10 @@ def _predicted(bundle, clips: Sequence[Path], reading, options: Options) -> list
         for warning in said.get("warnings", ()):
             warned.setdefault(warning, []).append(said["path"])
     for warning, paths in warned.items():
-        print(printable(f"{paths[0] if len(paths) == 1 else f'{len(paths)} clips'}: {warning}"), file=sys.stderr)
+        print(
+            printable(f"{paths[0] if len(paths) == 1 else f'{len(paths)} clips'}: {warning}"),
+            file=sys.stderr,
+        )
     return done
 
 
@@ -176,21 +208,69 @@ def _rate(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value <= 120:
-        raise argparse.ArgumentTypeError(f"expected a number above 0 and at most 120; received {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected a number above 0 and at most 120; received {text!r}"
+        )
     return value
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m kerasemo.predict", description="Emotions over time in videos, sound and pictures.")
-    parser.add_argument("--model", required=True, metavar="DIR", help="a bundle of kerasemo.export, or the name of a shipped preset")
-    parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP", help="videos, sound, pictures, or folders of them")
-    parser.add_argument("--report", type=Path, metavar="OUT.html", help="write a page that shows it all")
-    parser.add_argument("--video", type=Path, metavar="OUT.mp4", help="write the video (of one clip) with its answers drawn into it")
-    parser.add_argument("--faces", choices=("detect", "as-is"), default="detect", help="as-is: each picture is a face already")
-    parser.add_argument("--detector", default="viola-jones", metavar="NAME", help="what looks for faces (default: %(default)s)")
-    parser.add_argument("--faces-per-second", type=_rate, default=4.0, metavar="N", help="frames looked at (default: %(default)g)")
-    parser.add_argument("--workers", type=positive_int, metavar="N", help="processes that decode (default: one a processor)")
-    parser.add_argument("--json", action="store_true", help="JSON Lines on standard output, one a clip, instead of a table")
+    parser = Parser(
+        prog="python -m kerasemo.predict",
+        description="Emotions over time in videos, sound and pictures.",
+    )
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="DIR",
+        help="a bundle of kerasemo.export, or the name of a shipped preset",
+    )
+    parser.add_argument(
+        "clips",
+        nargs="+",
+        type=Path,
+        metavar="CLIP",
+        help="videos, sound, pictures, or folders of them",
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="OUT.html", help="write a page that shows it all"
+    )
+    parser.add_argument(
+        "--video",
+        type=Path,
+        metavar="OUT.mp4",
+        help="write the video (of one clip) with its answers drawn into it",
+    )
+    parser.add_argument(
+        "--faces",
+        choices=("detect", "as-is"),
+        default="detect",
+        help="as-is: each picture is a face already",
+    )
+    parser.add_argument(
+        "--detector",
+        default="viola-jones",
+        metavar="NAME",
+        help="what looks for faces (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--faces-per-second",
+        type=_rate,
+        default=4.0,
+        metavar="N",
+        help="frames looked at (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=positive_int,
+        metavar="N",
+        help="processes that decode (default: one a processor)",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="JSON Lines on standard output, one a clip, instead of a table",
+    )
     return parser
 
 

@@ -50,7 +50,9 @@ def find_clips(names: Sequence[Path]) -> list[Path]:
         if not name.is_dir():
             found.append(name)
             continue
-        found += [name / id for id in media_files(name) if domains_of(Path(id))] or [name]  # an empty one is told in its place
+        found += [name / id for id in media_files(name) if domains_of(Path(id))] or [
+            name
+        ]  # an empty one is told in its place
     return list(dict.fromkeys(found))
 
 
@@ -74,18 +76,34 @@ def predict(
         on_seconds: Called with a clip, how far it has been read, and how long it is said to be.
     """
     if not {"timeline", "faces"} & set(bundle.signatures):
-        raise InputError(f"{bundle.folder}: a model that answers nothing (it was trained by a contrastive stage); export another stage")
+        raise InputError(
+            f"{bundle.folder}: a model that answers nothing (it was trained by a contrastive stage); export another stage"
+        )
     work = _Work(bundle, clips, reading, spec, on_seconds)
-    with Pool(workers=min(reading.workers or processors(), max(1, len(clips))), spec=spec, stall_seconds=STALL_SECONDS) as pool:
+    with Pool(
+        workers=min(reading.workers or processors(), max(1, len(clips))),
+        spec=spec,
+        stall_seconds=STALL_SECONDS,
+    ) as pool:
         yield from work.run(pool)
 
 
 class _Work:
     """The clips that are under way."""
 
-    def __init__(self, bundle: Bundle, clips: Sequence[Path], reading: Reading, spec: Spec, on_seconds):
-        self._bundle, self._clips, self._reading, self._spec, self._on_seconds = bundle, clips, reading, spec, on_seconds
-        self._messages: queue.Queue[tuple[int, dict[str, Any] | BaseException]] = queue.Queue(WAITING)
+    def __init__(
+        self, bundle: Bundle, clips: Sequence[Path], reading: Reading, spec: Spec, on_seconds
+    ):
+        self._bundle, self._clips, self._reading, self._spec, self._on_seconds = (
+            bundle,
+            clips,
+            reading,
+            spec,
+            on_seconds,
+        )
+        self._messages: queue.Queue[tuple[int, dict[str, Any] | BaseException]] = queue.Queue(
+            WAITING
+        )
         self._under_way: dict[int, Prediction] = {}
         self._faces: list[tuple[int, dict[str, np.ndarray]]] = []
         self._done: dict[int, Said] = {}
@@ -134,14 +152,26 @@ class _Work:
         path = self._clips[index]
         still = path.suffix.lower() in STILL_SUFFIXES
         asked = self._asked(path)
-        return Watch(path, still, self._reading.detector, self._reading.faces_per_second, pictures=self._reading.pictures, domains=asked)
+        return Watch(
+            path,
+            still,
+            self._reading.detector,
+            self._reading.faces_per_second,
+            pictures=self._reading.pictures,
+            domains=asked,
+        )
 
     def _take(self, index: int, message: dict[str, Any]) -> None:
         """Take a message of a clip; the faces of several are answered together."""
         path = self._clips[index]
         if index not in self._under_way:
             fused = fusion.Fusion(**self._bundle.fusion)
-            made = {"labels": self._bundle.labels, "asked": self._asked(path), "fused": fused, "shown": self._reading.pictures > 0}
+            made = {
+                "labels": self._bundle.labels,
+                "asked": self._asked(path),
+                "fused": fused,
+                "shown": self._reading.pictures > 0,
+            }
             self._under_way[index] = Prediction(path, **made, spec=self._spec)
         if message["more"]:
             if "visual" in message:
@@ -167,21 +197,39 @@ class _Work:
         path, prediction = self._clips[index], self._under_way.pop(index)
         readable = domains_of(path)
         if path.is_dir():
-            return {"path": str(path), "sha256": "", "error": "no video, sound or picture in it; expected such as .mp4, .wav or .jpg"}, {}
+            return {
+                "path": str(path),
+                "sha256": "",
+                "error": "no video, sound or picture in it; expected such as .mp4, .wav or .jpg",
+            }, {}
         if not _is_utf8(path):
-            return {"path": str(path), "sha256": "", "error": "a name that is not UTF-8; rename the file"}, {}
+            return {
+                "path": str(path),
+                "sha256": "",
+                "error": "a name that is not UTF-8; rename the file",
+            }, {}
         if not readable:
             odd = f"not media by its suffix {path.suffix!r}; expected such as .mp4, .wav or .jpg"
-            return {"path": str(path), "sha256": "", "error": odd if path.exists() else "no such file or folder"}, {}
+            return {
+                "path": str(path),
+                "sha256": "",
+                "error": odd if path.exists() else "no such file or folder",
+            }, {}
         said, extras = prediction.finish(last)
         untrained = [domain for domain in readable if domain not in self._bundle.domains]
         if "warnings" in said:
             if said["sha256"] in self._known:
-                said["warnings"].append("the model was trained on this very file, or its epoch was chosen on it")
+                said["warnings"].append(
+                    "the model was trained on this very file, or its epoch was chosen on it"
+                )
             titles = {"visual": "faces", "audio": "voices"}
-            said["warnings"] += [f"the model was not trained on {titles[domain]}" for domain in untrained]
+            said["warnings"] += [
+                f"the model was not trained on {titles[domain]}" for domain in untrained
+            ]
         elif len(untrained) == len(readable):
-            said["error"] = f"the model was trained on {' and '.join(self._bundle.domains)} alone, and this is {' and '.join(untrained)}"
+            said["error"] = (
+                f"the model was trained on {' and '.join(self._bundle.domains)} alone, and this is {' and '.join(untrained)}"
+            )
         return said, extras
 
     def _answer_sound(self, index: int, part: dict[str, Any]) -> None:

@@ -25,18 +25,26 @@ def prepared(work: Assignment, *, log: Callable[[str], None]) -> Assignment:
         log: Told how many clips are trained on, where they are not all.
     """
     scored, trained = Cut.of(dataclasses.asdict(work.stage)), _trained(work)
-    sides = {name: [_cut(side, trained if name == "train" else scored, work) for side in sides] for name, sides in work.sides.items()}
+    sides = {
+        name: [_cut(side, trained if name == "train" else scored, work) for side in sides]
+        for name, sides in work.sides.items()
+    }
     work = dataclasses.replace(work, sides=sides)
     if work.stage.labelled:
         work = _with_labelled(work, log)
     if variants.asked(work.stage.augment):
-        work = dataclasses.replace(work, sides={**work.sides, "train": [_varied(side, work) for side in work.sides["train"]]})
+        work = dataclasses.replace(
+            work,
+            sides={**work.sides, "train": [_varied(side, work) for side in work.sides["train"]]},
+        )
     return work
 
 
 def _trained(work: Assignment) -> Cut:
     """Return how sound is cut for training."""
-    return dataclasses.replace(Cut.of(dataclasses.asdict(work.stage)), hop_frames=work.stage.train_hop_frames)
+    return dataclasses.replace(
+        Cut.of(dataclasses.asdict(work.stage)), hop_frames=work.stage.train_hop_frames
+    )
 
 
 def _cut(side: Side, how: Cut, work: Assignment) -> Side:
@@ -62,7 +70,9 @@ def _varied(side: Side, work: Assignment) -> Side:
 def _same_rows(found: Source | utterances.Utterances, side: Side, work: Assignment) -> None:
     """Raise an InputError where the records are no longer those that the sides are of."""
     if tuple(found.rows) != tuple(side.source.rows):
-        raise InputError(f"{work.records / side.source.name}: was built anew while this command ran; run it again")
+        raise InputError(
+            f"{work.records / side.source.name}: was built anew while this command ran; run it again"
+        )
 
 
 def _with_labelled(work: Assignment, log: Callable[[str], None]) -> Assignment:
@@ -72,10 +82,18 @@ def _with_labelled(work: Assignment, log: Callable[[str], None]) -> Assignment:
         sides.append(labelled_side(side, work.key))
         kept = len(np.unique(source.clip_of[sides[-1].items]))
         there = Counter(source.rows[clip]["emotion"] for clip in clips)
-        fewer = [f"of {emotion} there are {there[emotion]}" for emotion in EMOTIONS if 0 < there[emotion] < count]
+        fewer = [
+            f"of {emotion} there are {there[emotion]}"
+            for emotion in EMOTIONS
+            if 0 < there[emotion] < count
+        ]
         told = f"{work.stage.name}: {source.name}: trained on {kept} of {len(clips)} clips, {count} a class"
         log(f"{told}; all where there are fewer: {', '.join(fewer)}" if fewer else told)
-        split[source.name] = {**split[source.name], "train": kept, "train_not_labelled": len(clips) - kept}
+        split[source.name] = {
+            **split[source.name],
+            "train": kept,
+            "train_not_labelled": len(clips) - kept,
+        }
     return dataclasses.replace(work, sides={**work.sides, "train": sides}, split=split)
 
 
@@ -88,11 +106,19 @@ def labelled_side(side: Side, key: Mapping[str, Any]) -> Side:
     clip_of = side.source.clip_of[side.items]
     clips = np.unique(clip_of)
     return Side(
-        side.source, side.items[np.isin(clip_of, clips[labelled_clips([side.source.rows[clip] for clip in clips], count, seed=seed)])]
+        side.source,
+        side.items[
+            np.isin(
+                clip_of,
+                clips[labelled_clips([side.source.rows[clip] for clip in clips], count, seed=seed)],
+            )
+        ],
     )
 
 
-def labelled_clips(rows: Sequence[Mapping[str, Any]], count: int, *, seed: int | Sequence[int]) -> np.ndarray:
+def labelled_clips(
+    rows: Sequence[Mapping[str, Any]], count: int, *, seed: int | Sequence[int]
+) -> np.ndarray:
     """Return which clips are used where only some are labelled: of each emotion `count`, or all there are.
 
     The clips of an emotion have one order, so that fewer are always among more: every speaker's first clip, then every speaker's
@@ -114,7 +140,10 @@ def labelled_clips(rows: Sequence[Mapping[str, Any]], count: int, *, seed: int |
     by_hash = sorted(range(len(rows)), key=hashes.__getitem__)
     kept: list[int] = []
     for emotion in sorted({row["emotion"] for row in rows}):
-        clips, turns = [clip for clip in by_hash if rows[clip]["emotion"] == emotion], Counter[str]()
+        clips, turns = (
+            [clip for clip in by_hash if rows[clip]["emotion"] == emotion],
+            Counter[str](),
+        )
         order = {}
         for clip in clips:
             order[clip] = turns[rows[clip]["speaker"]]
@@ -136,6 +165,8 @@ def class_weights(sides: Sequence[Side]) -> np.ndarray:
     >>> class_weights([Side(source, np.arange(4))])[0, [0, 5]].tolist()
     [2.0, 0.6666666865348816]
     """
-    counts = np.stack([np.bincount(side.labels, minlength=len(EMOTIONS)) for side in sides])  # [sources, emotions]
+    counts = np.stack(
+        [np.bincount(side.labels, minlength=len(EMOTIONS)) for side in sides]
+    )  # [sources, emotions]
     even = counts.sum(axis=1) / (counts > 0).sum(axis=1)
     return np.where(counts > 0, even[:, None] / np.maximum(counts, 1), 0).astype(np.float32)

@@ -36,7 +36,15 @@ class Probes:
         spec: By which sound is cut into segments; that of the records but for `segment_hop_frames`.
     """
 
-    def __init__(self, predict: scores.Predict, *, labels: Sequence[str], folder: Path, sources: Sequence[str], spec: Spec = Spec()):
+    def __init__(
+        self,
+        predict: scores.Predict,
+        *,
+        labels: Sequence[str],
+        folder: Path,
+        sources: Sequence[str],
+        spec: Spec = Spec(),
+    ):
         self._predict, self._labels, self._spec = predict, list(labels), spec
         self._columns = [EMOTIONS.index(label) for label in labels]
         self._items: dict[str, list[np.ndarray]] = {domain: [] for domain in DOMAINS}
@@ -51,7 +59,10 @@ class Probes:
         manifest = records.read_manifest(folder)
         emotions = {row["emotion"] for row in manifest["clips"]}
         mask = np.isin(self._labels, list(emotions)).astype(np.float32)
-        wanted = {manifest["clips"][index]["id"] for index in spaced_indices(len(manifest["clips"]), CLIPS)}
+        wanted = {
+            manifest["clips"][index]["id"]
+            for index in spaced_indices(len(manifest["clips"]), CLIPS)
+        }
         for record in records.read(folder, manifest):
             if record["id"].decode() not in wanted or record["part"]:
                 continue
@@ -90,26 +101,49 @@ class Probes:
         for signature in signatures:
             if signature == "speech":
                 for waveform in self.waveforms:
-                    expected = {"probabilities": self._speech_answers([waveform])[0].astype(np.float32), "valid": np.array(True)}
+                    expected = {
+                        "probabilities": self._speech_answers([waveform])[0].astype(np.float32),
+                        "valid": np.array(True),
+                    }
                     pairs.append((("speech", {"waveform": waveform}), expected))
-                silence = {"probabilities": np.full(len(self._labels), np.nan, np.float32), "valid": np.array(False)}
-                pairs.append((("speech", {"waveform": np.zeros(self._spec.sample_rate_hz, np.float32)}), silence))
+                silence = {
+                    "probabilities": np.full(len(self._labels), np.nan, np.float32),
+                    "valid": np.array(False),
+                }
+                pairs.append(
+                    (
+                        ("speech", {"waveform": np.zeros(self._spec.sample_rate_hz, np.float32)}),
+                        silence,
+                    )
+                )
                 continue
             domain = "visual" if signature == "faces" else "audio"
             items = np.concatenate(self._items[domain])
-            bad = np.zeros_like(items[:1]) if domain == "visual" else np.full_like(items[:1], np.nan)
-            answers = np.concatenate([self._answers(items, domain), np.full((1, len(self._labels)), np.nan)]).astype(np.float32)
+            bad = (
+                np.zeros_like(items[:1]) if domain == "visual" else np.full_like(items[:1], np.nan)
+            )
+            answers = np.concatenate(
+                [self._answers(items, domain), np.full((1, len(self._labels)), np.nan)]
+            ).astype(np.float32)
             expected = {"probabilities": answers, "valid": np.arange(len(items) + 1) < len(items)}
             pairs.append(((signature, {signature: np.concatenate([items, bad])}), expected))
         return pairs
 
-    def _answers(self, items: np.ndarray, domain: str, mask: np.ndarray | None = None) -> np.ndarray:
+    def _answers(
+        self, items: np.ndarray, domain: str, mask: np.ndarray | None = None
+    ) -> np.ndarray:
         logits = self._predict(items, DOMAINS.index(domain))["logits"][:, self._columns]
-        return metrics.masked_softmax(logits, np.ones(len(self._labels), bool) if mask is None else mask.astype(bool))
+        return metrics.masked_softmax(
+            logits, np.ones(len(self._labels), bool) if mask is None else mask.astype(bool)
+        )
 
     def _named(self, answers: np.ndarray) -> Expected:
         labels = np.array(self._labels)
-        return {"probabilities": answers, "labels": np.tile(labels, (len(answers), 1)), "emotion": labels[answers.argmax(axis=1)]}
+        return {
+            "probabilities": answers,
+            "labels": np.tile(labels, (len(answers), 1)),
+            "emotion": labels[answers.argmax(axis=1)],
+        }
 
     def _faces(self) -> Iterator[Pair]:
         faces = np.concatenate(self._items["visual"])
@@ -130,11 +164,17 @@ class Probes:
                 picture.resize(size).save(path, kind)
                 files.append(path.read_bytes())
                 read.append(faces.resize_face(decode.read_still(path), spec=self._spec))
-        yield ("face_bytes", {"face_bytes": files}), self._named(self._answers(np.stack(read), "visual"))
+        yield (
+            ("face_bytes", {"face_bytes": files}),
+            self._named(self._answers(np.stack(read), "visual")),
+        )
 
     def _faces_masked(self) -> Iterator[Pair]:
         faces, mask = np.concatenate(self._items["visual"]), self._masks["visual"]
-        yield ("faces_masked", {"faces": faces, "mask": np.tile(mask, (len(faces), 1))}), self._named(self._answers(faces, "visual", mask))
+        yield (
+            ("faces_masked", {"faces": faces, "mask": np.tile(mask, (len(faces), 1))}),
+            self._named(self._answers(faces, "visual", mask)),
+        )
 
     def _segments(self) -> Iterator[Pair]:
         segments = np.concatenate(self._items["audio"])
@@ -142,9 +182,14 @@ class Probes:
 
     def _embedded(self, signature: str, name: str, domain: str) -> Iterator[Pair]:
         items = np.concatenate(self._items[domain])
-        yield (signature, {name: items}), {"embedding": self._predict(items, DOMAINS.index(domain))["embedding"]}
+        yield (
+            (signature, {name: items}),
+            {"embedding": self._predict(items, DOMAINS.index(domain))["embedding"]},
+        )
 
-    def _speech_answers(self, waveforms: Sequence[np.ndarray], mask: np.ndarray | None = None) -> np.ndarray:
+    def _speech_answers(
+        self, waveforms: Sequence[np.ndarray], mask: np.ndarray | None = None
+    ) -> np.ndarray:
         segments, clip_of = self._segments_of(waveforms)
         return metrics.clip_answers(self._answers(segments, "audio", mask), clip_of)
 
@@ -154,16 +199,27 @@ class Probes:
         for waveform in waveforms:
             static = mels.log_mel(tf.constant(waveform), spec=self._spec)
             edges = self._spec.part_edges(len(static))
-            cut = [mels.segments(static[first:end], spec=self._spec) for first, end in itertools.pairwise(edges)]
+            cut = [
+                mels.segments(static[first:end], spec=self._spec)
+                for first, end in itertools.pairwise(edges)
+            ]
             parts.append(np.concatenate(cut))
-        return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        return np.concatenate(parts), np.repeat(
+            np.arange(len(parts)), [len(part) for part in parts]
+        )
 
     def _speech(self) -> Iterator[Pair]:
         for waveform in (*self.waveforms, self._long()):
-            yield ("speech", {"waveform": waveform[None]}), self._named(self._speech_answers([waveform]))
+            yield (
+                ("speech", {"waveform": waveform[None]}),
+                self._named(self._speech_answers([waveform])),
+            )
         shortest = min(map(len, self.waveforms))
         together = [waveform[:shortest] for waveform in self.waveforms]
-        yield ("speech", {"waveform": np.stack(together)}), self._named(self._speech_answers(together))
+        yield (
+            ("speech", {"waveform": np.stack(together)}),
+            self._named(self._speech_answers(together)),
+        )
 
     def _long(self) -> np.ndarray:
         """Return sound of more than one part, of the clips over and over."""
@@ -179,7 +235,10 @@ class Probes:
         yield ("wav_bytes", {"wav_bytes": files}), self._named(self._speech_answers(read))
 
     def _speech_masked(self) -> Iterator[Pair]:
-        lengths, mask = np.array([len(waveform) for waveform in self.waveforms], np.int32), self._masks["audio"]
+        lengths, mask = (
+            np.array([len(waveform) for waveform in self.waveforms], np.int32),
+            self._masks["audio"],
+        )
         padded = np.zeros((len(lengths), lengths.max()), np.float32)
         for row, waveform in zip(padded, self.waveforms, strict=True):
             row[: len(waveform)] = waveform
@@ -190,12 +249,19 @@ class Probes:
         for waveform in self.waveforms:
             segments, clip_of = self._segments_of([waveform])
             embeddings = self._predict(segments, DOMAINS.index("audio"))["embedding"]
-            yield ("embed_speech", {"waveform": waveform[None]}), {"embedding": matching.clip_embeddings(embeddings, clip_of)}
+            yield (
+                ("embed_speech", {"waveform": waveform[None]}),
+                {"embedding": matching.clip_embeddings(embeddings, clip_of)},
+            )
 
     def _timeline(self) -> Iterator[Pair]:
         for waveform in self.waveforms:
-            static = mels.padded(mels.log_mel(tf.constant(waveform), spec=self._spec), spec=self._spec)
-            every = mels.segments(static, spec=dataclasses.replace(self._spec, active_share=0.0)).numpy()
+            static = mels.padded(
+                mels.log_mel(tf.constant(waveform), spec=self._spec), spec=self._spec
+            )
+            every = mels.segments(
+                static, spec=dataclasses.replace(self._spec, active_share=0.0)
+            ).numpy()
             weights = mels.active_segments(static, spec=self._spec).numpy().astype(np.float32)
             yield (
                 ("timeline", {"waveform": waveform[None]}),
@@ -212,7 +278,9 @@ def sound_of(segments: np.ndarray, *, spec: Spec = Spec()) -> np.ndarray:
     import librosa
 
     hop = spec.segment_hop_frames
-    static = np.concatenate([*(segment[:, :hop, 0] for segment in segments[:-1]), segments[-1][:, :, 0]], axis=1)
+    static = np.concatenate(
+        [*(segment[:, :hop, 0] for segment in segments[:-1]), segments[-1][:, :, 0]], axis=1
+    )
     made = librosa.feature.inverse.mel_to_audio(
         10 ** (static / 10),
         sr=spec.sample_rate_hz,

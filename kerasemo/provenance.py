@@ -10,7 +10,17 @@ from kerasemo import data, lineage, runs, seen, splits
 from pipelines import records
 from pipelines.spec import InputError
 
-SAID = ("clips", "ua", "wa", "macro_f1", "chance", "emotions", "confusion", "pair_auc", "deduplicated")
+SAID = (
+    "clips",
+    "ua",
+    "wa",
+    "macro_f1",
+    "chance",
+    "emotions",
+    "confusion",
+    "pair_auc",
+    "deduplicated",
+)
 """What is said of each test score."""
 
 FEW = 4
@@ -30,10 +40,14 @@ def records_folder(of: lineage.Lineage, given: Path | None) -> Path:
     stage = of.folders[-1] / "stage.json"
     recorded = (records.read_json(stage) or {}).get("records_folder")
     if given is None and recorded is None:
-        raise InputError(f"{stage}: does not say where the records were; name them with --records DIR")
+        raise InputError(
+            f"{stage}: does not say where the records were; name them with --records DIR"
+        )
     folder = given or Path(recorded)
     if not folder.is_dir():
-        raise InputError(f"{folder}: the records that the stage was trained on are not there; name them with --records DIR")
+        raise InputError(
+            f"{folder}: the records that the stage was trained on are not there; name them with --records DIR"
+        )
     for finished in of.stages:
         for source, digest in finished["key"]["records"].items():
             if data.manifest_hash(data.set_folder(folder, source)) != digest:
@@ -79,7 +93,9 @@ def speakers(of: lineage.Lineage, folder: Path) -> dict[str, dict[str, list[str]
             continue
         public = manifest.get("kind") == corpus != "folder"  # not a folder that is named like one
         found[source] = {
-            side: sorted(names) if public and len(names) <= FEW and all(sides_of[name] == 1 for name in names) else len(names)
+            side: sorted(names)
+            if public and len(names) <= FEW and all(sides_of[name] == 1 for name in names)
+            else len(names)
             for side, names in on.items()
         }
     return found
@@ -104,8 +120,14 @@ def training(of: lineage.Lineage, folder: Path) -> dict[str, Any]:
 
 
 def _stage(result: Mapping[str, Any]) -> dict[str, Any]:
-    scores = {source: {key: score[key] for key in SAID if key in score} for source, score in result["sources"].items()}
-    said = {key: result[key] for key in ("stage", "kind", "trained_on", "epochs", "best_epoch", "scored", "split")}
+    scores = {
+        source: {key: score[key] for key in SAID if key in score}
+        for source, score in result["sources"].items()
+    }
+    said = {
+        key: result[key]
+        for key in ("stage", "kind", "trained_on", "epochs", "best_epoch", "scored", "split")
+    }
     return said | {"settings": result["key"]["stage"], "scores": scores}
 
 
@@ -116,4 +138,6 @@ def corpora(sources: Sequence[str]) -> list[str]:
 
 def dump(path: Path, document: Any) -> None:
     """Write a JSON document in one line a hash: what is long is not to be read."""
-    path.write_text(json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8"
+    )

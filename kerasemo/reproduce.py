@@ -13,7 +13,15 @@ from kerasemo.config import read_experiment
 from kerasemo.folders import check_records
 from kerasemo.settings import Experiment
 from kerasemo.train import PROTOCOLS
-from pipelines.cli import Parser, load_tensorflow, name_pairs, names, natural_int, positive_int, run_main
+from pipelines.cli import (
+    Parser,
+    load_tensorflow,
+    name_pairs,
+    names,
+    natural_int,
+    positive_int,
+    run_main,
+)
 from pipelines.spec import InputError
 
 
@@ -48,7 +56,9 @@ class Options:
     """Of the command, for the log of the looks and the tables."""
 
 
-def reproduce(options: Options, *, log: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+def reproduce(
+    options: Options, *, log: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
     """Train what is not there yet, score it, write the tables, and return what `tables.json` says; see `tabulate.document`.
 
     Args:
@@ -65,11 +75,20 @@ def reproduce(options: Options, *, log: Callable[[str], None] = lambda line: Non
     names = options.stages or tuple(stage.name for stage in experiment.stages)
     run = options.run or Path("runs") / f"reproduce-{experiment.name}"
     out = options.out or run / "tables"
-    if wrong := next((folder for folder in (run, out) if folder.exists() and not folder.is_dir()), None):
-        raise InputError(f"{wrong}: a file, expected a folder; name another {'--run' if wrong == run else '--out'}")  # not after hours
+    if wrong := next(
+        (folder for folder in (run, out) if folder.exists() and not folder.is_dir()), None
+    ):
+        raise InputError(
+            f"{wrong}: a file, expected a folder; name another {'--run' if wrong == run else '--out'}"
+        )  # not after hours
     there = lineage.sources_in(options.records)
-    needed = {source for name in names for stage in experiment.chain(name) for source in stage.sources}
-    held = holdings.Holdings(options.records, [source for source in experiment.sources if source in there or source in needed])
+    needed = {
+        source for name in names for stage in experiment.chain(name) for source in stage.sources
+    }
+    held = holdings.Holdings(
+        options.records,
+        [source for source in experiment.sources if source in there or source in needed],
+    )
     if options.listeners is not None:
         tabulate.check_rates(held, options.listeners)  # not after hours of training
     plan = cells.Plan(
@@ -89,7 +108,13 @@ def reproduce(options: Options, *, log: Callable[[str], None] = lambda line: Non
     if options.final:
         work.look(options.words)
     gathered = tabulate.gather(work, "test" if options.final else "validation")
-    result = tabulate.document(work, gathered, compare=options.compare, rates=options.listeners, command=shlex.join(options.words))
+    result = tabulate.document(
+        work,
+        gathered,
+        compare=options.compare,
+        rates=options.listeners,
+        command=shlex.join(options.words),
+    )
     reproduced.write(out, result, gathered.pools)
     return result
 
@@ -102,7 +127,9 @@ def chosen(options: Options) -> Experiment:
         experiment.stage(name)
     asked = options.stages or tuple(stage.name for stage in experiment.stages)
     if missing := [name for name in compared if name not in asked]:
-        raise InputError(f"--compare: stage {missing[0]!r} is not among --stages {','.join(asked)}; add it there")
+        raise InputError(
+            f"--compare: stage {missing[0]!r} is not among --stages {','.join(asked)}; add it there"
+        )
     return experiment
 
 
@@ -117,7 +144,9 @@ def numbers(text: str) -> tuple[int, ...] | None:
     parts = text.split(",")
     if all(part.isdecimal() for part in parts):
         return tuple(sorted(set(map(int, parts))))
-    raise argparse.ArgumentTypeError(f"expected all, or numbers from 0 such as 0,4,8; received {text!r}")
+    raise argparse.ArgumentTypeError(
+        f"expected all, or numbers from 0 such as 0,4,8; received {text!r}"
+    )
 
 
 def seeds(text: str) -> tuple[int, ...]:
@@ -151,16 +180,57 @@ def _parser() -> Parser:
         "The same command goes on from what is finished. The scores are those of the validation side; the test side is looked at only\n"
         "with --final, and every look is written down in RUN/looks.jsonl.",
     )
-    parser.add_argument("--experiment", required=True, metavar="NAME", help="such as sample, open, emodb, or a .toml file")
-    parser.add_argument("--records", type=Path, required=True, metavar="DIR", help="sets of records")
-    parser.add_argument("--run", type=Path, metavar="DIR", help="the run folder (default: runs/reproduce-EXPERIMENT)")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default=PROTOCOLS[0], help="default: %(default)s")
-    parser.add_argument("--folds", type=numbers, default=None, metavar="all|K,...", help="such as 0,4,8 (default: all)")
-    parser.add_argument("--seeds", type=seeds, default=(0,), metavar="N|K,...", help="how many, or which, such as 1,2 (default: 0 alone)")
-    parser.add_argument("--stages", type=names, default=(), metavar="S,...", help="default: every stage of the experiment")
-    parser.add_argument("--final", action="store_true", help="look at the test side, and write the look down")
+    parser.add_argument(
+        "--experiment",
+        required=True,
+        metavar="NAME",
+        help="such as sample, open, emodb, or a .toml file",
+    )
+    parser.add_argument(
+        "--records", type=Path, required=True, metavar="DIR", help="sets of records"
+    )
+    parser.add_argument(
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="the run folder (default: runs/reproduce-EXPERIMENT)",
+    )
+    parser.add_argument(
+        "--protocol", choices=PROTOCOLS, default=PROTOCOLS[0], help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--folds",
+        type=numbers,
+        default=None,
+        metavar="all|K,...",
+        help="such as 0,4,8 (default: all)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=seeds,
+        default=(0,),
+        metavar="N|K,...",
+        help="how many, or which, such as 1,2 (default: 0 alone)",
+    )
+    parser.add_argument(
+        "--stages",
+        type=names,
+        default=(),
+        metavar="S,...",
+        help="default: every stage of the experiment",
+    )
+    parser.add_argument(
+        "--final", action="store_true", help="look at the test side, and write the look down"
+    )
     parser.add_argument("--epochs", type=positive_int, metavar="N", help="epochs of every stage")
-    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="STAGE.KEY=VALUE", help="such as joint.margin=0.8")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="STAGE.KEY=VALUE",
+        help="such as joint.margin=0.8",
+    )
     parser.add_argument(
         "--keep-copies",
         action="store_true",
@@ -173,18 +243,42 @@ def _parser() -> Parser:
         metavar="A:B,...",
         help="how much better stage A is than B (or than B+C: on each source the\nmean of those trained on it), by speaker",
     )
-    parser.add_argument("--listeners", type=Path, metavar="FILE", help="EMO-DB's erkennung.txt, for the listeners' row")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="of tables.md, .csv, .json, page.html and answers.csv (default: RUN/tables)"
+        "--listeners",
+        type=Path,
+        metavar="FILE",
+        help="EMO-DB's erkennung.txt, for the listeners' row",
     )
     parser.add_argument(
-        "--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="default: bfloat16 on GPUs made for it"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="of tables.md, .csv, .json, page.html and answers.csv (default: RUN/tables)",
     )
-    parser.add_argument("--compiler", choices=("auto", "xla", "none"), default="auto", help="default: XLA on one GPU")
     parser.add_argument(
-        "--jobs", type=positive_int, default=1, metavar="N", help="networks trained side by side, by processes that share the processors"
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="default: bfloat16 on GPUs made for it",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the table")
+    parser.add_argument(
+        "--compiler",
+        choices=("auto", "xla", "none"),
+        default="auto",
+        help="default: XLA on one GPU",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="networks trained side by side, by processes that share the processors",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON document on standard output instead of the table",
+    )
     return parser
 
 

@@ -20,15 +20,31 @@ def write(out: Path, document: Mapping[str, Any], pools: Mapping[tuple[str, str]
     out.mkdir(parents=True, exist_ok=True)
     answered.write(out / "answers.csv", _kept(document, pools))
     records.write_json(out / "tables.json", document)
-    for name, made in (("tables.md", tabulated.markdown), ("tables.csv", tabulated.as_csv), ("page.html", results_page.page)):
+    for name, made in (
+        ("tables.md", tabulated.markdown),
+        ("tables.csv", tabulated.as_csv),
+        ("page.html", results_page.page),
+    ):
         temporary = out / f"{name}.tmp"
         temporary.write_text(made(document), encoding="utf-8")
         temporary.replace(out / name)
 
 
-def _kept(document: Mapping[str, Any], pools: Mapping[tuple[str, str], Pool]) -> dict[tuple[str, str], Kept]:
-    rows = {(row["stage"], row["source"]): row for row in document["rows"] if row["level"] in tabulated.CLIPS}
+def _kept(
+    document: Mapping[str, Any], pools: Mapping[tuple[str, str], Pool]
+) -> dict[tuple[str, str], Kept]:
+    rows = {
+        (row["stage"], row["source"]): row
+        for row in document["rows"]
+        if row["level"] in tabulated.CLIPS
+    }
     return {
-        place: Kept(pool, tuple(rows[place]["emotions"]), document["side"], document["protocol"], tuple(rows[place]["stamps"]))
+        place: Kept(
+            pool,
+            tuple(rows[place]["emotions"]),
+            document["side"],
+            document["protocol"],
+            tuple(rows[place]["stamps"]),
+        )
         for place, pool in pools.items()
     }

@@ -13,7 +13,12 @@ from pipelines import records
 
 
 def finish(
-    work: Assignment, history: list[dict[str, float]], best_epoch: int, *, pairs: Mapping[str, np.ndarray] | None, board: Board
+    work: Assignment,
+    history: list[dict[str, float]],
+    best_epoch: int,
+    *,
+    pairs: Mapping[str, np.ndarray] | None,
+    board: Board,
 ) -> None:
     """Score the weights that a stage has kept, as they are loaded again, and write `predictions.csv`, then `metrics.json`.
 
@@ -31,9 +36,13 @@ def finish(
         outputs = scores.forward(predict, side)
         if pairs is not None:
             given = {"drawn": pairs, "sides": work.sides[work.scored]}
-            sources[side.source.name] = scores.score_embeddings(predict, work.sides["train"], side, **given)
+            sources[side.source.name] = scores.score_embeddings(
+                predict, work.sides["train"], side, **given
+            )
         else:
-            sources[side.source.name], predicted = scores.score_outputs(outputs, side, trained=work.emotions)
+            sources[side.source.name], predicted = scores.score_outputs(
+                outputs, side, trained=work.emotions
+            )
             rows += predicted
         clips += _clips(outputs["embedding"], side)
     scores.write_predictions(work.folder / "predictions.csv", rows)
@@ -41,7 +50,9 @@ def finish(
     board.projector(np.stack(embeddings), names, np.stack(pictures))
     kept = history[best_epoch - 1]
     results = {name: value for name, value in kept.items() if name.startswith("val_")}
-    results |= {f"{work.scored}_ua_{name.replace('/', '_')}": score["ua"] for name, score in sources.items()}
+    results |= {
+        f"{work.scored}_ua_{name.replace('/', '_')}": score["ua"] for name, score in sources.items()
+    }
     board.hparams(_settings(work), results)
     board.close()
     result = {
@@ -64,7 +75,9 @@ def finish(
     records.write_json(work.folder / "metrics.json", result)
 
 
-def _clips(embeddings: np.ndarray, side: data.Side) -> list[tuple[np.ndarray, dict[str, str], np.ndarray]]:
+def _clips(
+    embeddings: np.ndarray, side: data.Side
+) -> list[tuple[np.ndarray, dict[str, str], np.ndarray]]:
     """Return of each clip of a side its mean embedding, its names and a picture, uint8 [64, 64, 3]."""
     clips, clip_of, _ = scores.side_items(side)
     means = metrics.clip_means(embeddings, clip_of)
@@ -72,7 +85,13 @@ def _clips(embeddings: np.ndarray, side: data.Side) -> list[tuple[np.ndarray, di
     found = []
     for place, clip in enumerate(clips):
         row, first = side.source.rows[clip], np.argmax(clip_of == place)
-        names = {"emotion": row["emotion"], "corpus": corpus, "domain": domain, "speaker": row["speaker"], "clip": row["id"]}
+        names = {
+            "emotion": row["emotion"],
+            "corpus": corpus,
+            "domain": domain,
+            "speaker": row["speaker"],
+            "clip": row["id"],
+        }
         found.append((means[place], names, picture(side.inputs[first : first + 1][0])))
     return found
 
@@ -88,7 +107,16 @@ def picture(item: np.ndarray) -> np.ndarray:
 
 def _settings(work: Assignment) -> dict[str, Any]:
     """Return a stage's settings and those of its network as single values."""
-    entries = dataclasses.asdict(work.stage) | {f"network.{name}": value for name, value in dataclasses.asdict(work.network).items()}
+    entries = dataclasses.asdict(work.stage) | {
+        f"network.{name}": value for name, value in dataclasses.asdict(work.network).items()
+    }
     entries |= {f"augment.{name}": value for name, value in entries.pop("augment").items()}
-    plain = {name: value if isinstance(value, (int, float, str)) else " ".join(map(str, value)) for name, value in entries.items()}
-    return plain | {"seed": work.key["seed"], "fold": work.key["fold"], "protocol": work.key["protocol"]}
+    plain = {
+        name: value if isinstance(value, (int, float, str)) else " ".join(map(str, value))
+        for name, value in entries.items()
+    }
+    return plain | {
+        "seed": work.key["seed"],
+        "fold": work.key["fold"],
+        "protocol": work.key["protocol"],
+    }

@@ -23,19 +23,36 @@ def page(document: Mapping[str, Any]) -> str:
     """Return the page of all tables, with plots."""
     title = f"{document['experiment']}: {document['side']} side, {document['protocol']}"
     own = [row for row in document["rows"] if row["trained_on"] == "this stage"]
-    sources = {source: [row for row in own if row["source"] == source] for source in document["beside"]}
-    sections = [section(_name(source), source, *_source(document, source, rows)) for source, rows in sources.items() if rows]
+    sources = {
+        source: [row for row in own if row["source"] == source] for source in document["beside"]
+    }
+    sections = [
+        section(_name(source), source, *_source(document, source, rows))
+        for source, rows in sources.items()
+        if rows
+    ]
     sections.append(section("matrix", "Each stage on every source", *_matrix(document)))
     if document["comparisons"]:
         sections.append(section("compared", "Stages compared", *_compared(document)))
     if document["pairs"]:
         cells = map(tabulated.pair_cells, document["pairs"])
-        pairs = table("By their distance, the mean over the networks, in hundredths", tabulated.PAIRS, cells, numbers=range(2, 6))
+        pairs = table(
+            "By their distance, the mean over the networks, in hundredths",
+            tabulated.PAIRS,
+            cells,
+            numbers=range(2, 6),
+        )
         sections.append(section("pairs", "Do two clips show the same emotion?", pairs))
     if document["looks"]:
         sections.append(section("looks", "Looks at the test side", _looks(document)))
     sections.append(section("facts", "How this was made", *_made(document)))
-    return whole(title, _header(title, document, sources), sections, "Made by python -m kerasemo.reproduce.", style=STYLE)
+    return whole(
+        title,
+        _header(title, document, sources),
+        sections,
+        "Made by python -m kerasemo.reproduce.",
+        style=STYLE,
+    )
 
 
 def _name(source: str) -> str:
@@ -43,10 +60,22 @@ def _name(source: str) -> str:
 
 
 def _header(title: str, document: Mapping[str, Any], sources: Mapping[str, Sequence[Row]]) -> str:
-    facts = rendered("\n".join(line.removesuffix(":") for line in tabulated.facts(document) if not line.startswith("  ")))
-    links = {_name(source): source for source, rows in sources.items() if rows} | {"matrix": "Every source", "facts": "How"}
+    facts = rendered(
+        "\n".join(
+            line.removesuffix(":")
+            for line in tabulated.facts(document)
+            if not line.startswith("  ")
+        )
+    )
+    links = {_name(source): source for source, rows in sources.items() if rows} | {
+        "matrix": "Every source",
+        "facts": "How",
+    }
     nav = "".join(f'<a href="#{name}">{escape(text)}</a>' for name, text in links.items())
-    failed = "".join(f'<p class="failed">{escape(one["cell"])} failed: {escape(one["reason"])}</p>' for one in document["failed"])
+    failed = "".join(
+        f'<p class="failed">{escape(one["cell"])} failed: {escape(one["reason"])}</p>'
+        for one in document["failed"]
+    )
     return f'{charts.shapes()}<h1>{escape(title)}</h1><div class="facts">{facts}</div>{failed}<nav aria-label="Sections">{nav}</nav>'
 
 
@@ -56,20 +85,36 @@ def _source(document: Mapping[str, Any], source: str, own: Sequence[Row]) -> Ite
     for row in clips:
         if row["stamps"]:
             yield f'<p class="stamp">{escape(row["stage"])}: {escape("; ".join(row["stamps"]))}</p>'
-    for name, words in (("ua", "UA, the mean recall of the classes"), ("wa", "WA, the share of right answers")):
+    for name, words in (
+        ("ua", "UA, the mean recall of the classes"),
+        ("wa", "WA, the share of right answers"),
+    ):
         marks = {"chance": beside["chance"]} if name == "ua" else {}
         if heard := beside.get("listeners"):
             marks["listeners"] = heard[name]
         yield plots.bars(
-            f"{words}: clips of all folds, in hundredths, with the 95 % interval", [_bar(row, name) for row in clips], marks=marks
+            f"{words}: clips of all folds, in hundredths, with the 95 % interval",
+            [_bar(row, name) for row in clips],
+            marks=marks,
         )
-    columns, *rows = ([cells[0], *cells[2:]] for cells in (tabulated.SCORES, *map(tabulated.score_cells, own)))
+    columns, *rows = (
+        [cells[0], *cells[2:]] for cells in (tabulated.SCORES, *map(tabulated.score_cells, own))
+    )
     yield table(f"Scores on {source}, in hundredths", columns, rows, numbers=range(2, len(columns)))
     cells = tabulated.beside_cells(source, beside, own)
-    yield table("Beside others, each with the protocol it states", ("who", "protocol", "UA", "WA", "note"), cells, numbers=(2, 3))
+    yield table(
+        "Beside others, each with the protocol it states",
+        ("who", "protocol", "UA", "WA", "note"),
+        cells,
+        numbers=(2, 3),
+    )
     yield _recalls(clips)
     if any(row["by_speaker"] for row in clips):
-        speakers = {row["stage"]: {who: one["ua"] for who, one in row["by_speaker"].items()} for row in clips if row["by_speaker"]}
+        speakers = {
+            row["stage"]: {who: one["ua"] for who, one in row["by_speaker"].items()}
+            for row in clips
+            if row["by_speaker"]
+        }
         yield plots.dots("UA of each speaker, in hundredths", speakers, source.rpartition("/")[2])
         yield folded("The speakers as a table", _speakers(clips))
     for row in clips:
@@ -78,22 +123,31 @@ def _source(document: Mapping[str, Any], source: str, own: Sequence[Row]) -> Ite
 
 def _bar(row: Row, name: str) -> plots.Bar:
     found = row["interval"].get(name) or {"low": None, "high": None}
-    return plots.Bar(row["stage"], row[name], found["low"], found["high"], row["source"].rpartition("/")[2])
+    return plots.Bar(
+        row["stage"], row[name], found["low"], found["high"], row["source"].rpartition("/")[2]
+    )
 
 
 def _recalls(clips: Sequence[Row]) -> str:
     emotions = list(dict.fromkeys(emotion for row in clips for emotion in row["emotions"]))
-    head = '<th scope="col">stage</th>' + "".join(f'<th scope="col" class="n">{charts.named(emotion)}</th>' for emotion in emotions)
+    head = '<th scope="col">stage</th>' + "".join(
+        f'<th scope="col" class="n">{charts.named(emotion)}</th>' for emotion in emotions
+    )
     rows = [
         f'<th scope="row">{escape(row["stage"])}</th>'
-        + "".join(f'<td class="n">{tabulated.hundredths(row["recalls"].get(emotion))}</td>' for emotion in emotions)
+        + "".join(
+            f'<td class="n">{tabulated.hundredths(row["recalls"].get(emotion))}</td>'
+            for emotion in emotions
+        )
         for row in clips
     ]
     return framed("Recall of each emotion, in hundredths", head, rows)
 
 
 def _confusion(row: Row) -> str:
-    head = '<th scope="col">truth</th>' + "".join(f'<th scope="col" class="n">{charts.named(emotion)}</th>' for emotion in row["emotions"])
+    head = '<th scope="col">truth</th>' + "".join(
+        f'<th scope="col" class="n">{charts.named(emotion)}</th>' for emotion in row["emotions"]
+    )
     rows = []
     for place, (emotion, counts) in enumerate(zip(row["emotions"], row["confusion"], strict=True)):
         most = max(1, sum(counts))
@@ -108,46 +162,85 @@ def _confusion(row: Row) -> str:
 
 def _speakers(clips: Sequence[Row]) -> str:
     rows = [
-        (row["stage"], who, one["n"], tabulated.hundredths(one["ua"]), tabulated.hundredths(one["wa"]))
+        (
+            row["stage"],
+            who,
+            one["n"],
+            tabulated.hundredths(one["ua"]),
+            tabulated.hundredths(one["wa"]),
+        )
         for row in clips
         for who, one in row["by_speaker"].items()
     ]
-    return table("Each speaker, in hundredths", ("stage", "speaker", "clips", "UA", "WA"), rows, numbers=(2, 3, 4))
+    return table(
+        "Each speaker, in hundredths",
+        ("stage", "speaker", "clips", "UA", "WA"),
+        rows,
+        numbers=(2, 3, 4),
+    )
 
 
 def _matrix(document: Mapping[str, Any]) -> Iterator[str]:
     columns, rows = tabulated.matrix(document)
     caption = "UA by clip over the emotions that both have; behind a stroke over all classes of the corpus, an untrained one as recall 0"
-    head = "".join(f'<th scope="col" class="{"n" * (place > 0)}">{escape(name)}</th>' for place, name in enumerate(columns))
+    head = "".join(
+        f'<th scope="col" class="{"n" * (place > 0)}">{escape(name)}</th>'
+        for place, name in enumerate(columns)
+    )
     yield framed(caption, head, [_matrix_row(row) for row in rows])
     others = [row for row in document["rows"] if row["trained_on"] != "this stage"]
     if others:
         cells = [(*tabulated.score_cells(row), row["trained_on"] or "no stage") for row in others]
         columns = (*tabulated.SCORES, "trained on it")
-        yield folded("The scores on other sources", table("In hundredths", columns, cells, numbers=range(3, len(tabulated.SCORES))))
+        yield folded(
+            "The scores on other sources",
+            table("In hundredths", columns, cells, numbers=range(3, len(tabulated.SCORES))),
+        )
 
 
 def _matrix_row(row: Sequence[str]) -> str:
-    cells = (f'<td class="n">{f"<b>{escape(cell[2:-2])}</b>" if cell.startswith("**") else escape(cell)}</td>' for cell in row[1:])
+    cells = (
+        f'<td class="n">{f"<b>{escape(cell[2:-2])}</b>" if cell.startswith("**") else escape(cell)}</td>'
+        for cell in row[1:]
+    )
     return f'<th scope="row">{escape(row[0])}</th>{"".join(cells)}'
 
 
 def _compared(document: Mapping[str, Any]) -> Iterator[str]:
     drawn = [
-        (f"{' − '.join(one['stages'])}, {one['source']}", one["ua"]["difference"], one["ua"]["low"], one["ua"]["high"])
+        (
+            f"{' − '.join(one['stages'])}, {one['source']}",
+            one["ua"]["difference"],
+            one["ua"]["low"],
+            one["ua"]["high"],
+        )
         for one in document["comparisons"]
         if "refused" not in one
     ]
     if drawn:
-        yield plots.differences("UA of the first less that of the second, by speaker where all are known, with its 95 % interval", drawn)
+        yield plots.differences(
+            "UA of the first less that of the second, by speaker where all are known, with its 95 % interval",
+            drawn,
+        )
     yield table(
-        "Paired as the last column says, the seeds averaged first", tabulated.COMPARED, tabulated.compared(document), numbers=(3, 4, 5, 6)
+        "Paired as the last column says, the seeds averaged first",
+        tabulated.COMPARED,
+        tabulated.compared(document),
+        numbers=(3, 4, 5, 6),
     )
 
 
 def _looks(document: Mapping[str, Any]) -> str:
     rows = [
-        (look["look"], look["date"], look["networks"], look["of_these"], look["protocol"], look["code"], look["command"])
+        (
+            look["look"],
+            look["date"],
+            look["networks"],
+            look["of_these"],
+            look["protocol"],
+            look["code"],
+            look["command"],
+        )
         for look in document["looks"]
     ]
     columns = ("look", "date", "networks", "of these", "protocol", "code", "command")
@@ -156,4 +249,7 @@ def _looks(document: Mapping[str, Any]) -> str:
 
 def _made(document: Mapping[str, Any]) -> Iterator[str]:
     yield f'<div class="facts"><ul>{"".join(f"<li>{escape(line)}</li>" for line in tabulated.notes(document))}</ul></div>'
-    yield folded("Versions", table("What it was made with", ("name", "version"), document["versions"].items()))
+    yield folded(
+        "Versions",
+        table("What it was made with", ("name", "version"), document["versions"].items()),
+    )

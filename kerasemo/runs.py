@@ -25,7 +25,11 @@ from pipelines.spec import InputError
 
 def load_network(folder: Path, result: Mapping[str, Any]) -> keras.Model:
     """Return the network of a finished stage, with its weights, for inference."""
-    model = keras.Model(*build_network(Network.from_json(result["key"]["network"]), heads=max(1, len(heads_of(result["key"])))))
+    model = keras.Model(
+        *build_network(
+            Network.from_json(result["key"]["network"]), heads=max(1, len(heads_of(result["key"])))
+        )
+    )
     tensors, _ = checkpoint.load(folder / "weights.safetensors")
     checkpoint.assign(model.weights, tensors, where=folder)
     model.mirror = Stage.from_json(result["key"]["stage"]).test_mirror
@@ -36,8 +40,12 @@ def claim(folder: Path, key: Mapping[str, Any], made_with: Mapping[str, Any]) ->
     """Write a stage's `stage.json`; InputError when the folder has come to hold a training with other settings."""
     path = folder / "stage.json"
     if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["key"] != key:
-        raise InputError(f"{folder}: a training with other settings was begun there meanwhile; name another --run")
-    records.write_json(path, {"key": key, "digest": digest(key), "versions": versions(), **made_with})
+        raise InputError(
+            f"{folder}: a training with other settings was begun there meanwhile; name another --run"
+        )
+    records.write_json(
+        path, {"key": key, "digest": digest(key), "versions": versions(), **made_with}
+    )
 
 
 def heads_of(key: Mapping[str, Any]) -> list[str]:

@@ -16,12 +16,22 @@ def onnx(folder: Path) -> Ask:
     try:
         import onnxruntime
     except ImportError as error:
-        raise InputError("ONNX models are run by the package onnxruntime; pip install 'kerasemo[onnx]'") from error
-    sessions = {path.stem: onnxruntime.InferenceSession(str(path)) for path in sorted(folder.glob("*.onnx"))}
+        raise InputError(
+            "ONNX models are run by the package onnxruntime; pip install 'kerasemo[onnx]'"
+        ) from error
+    sessions = {
+        path.stem: onnxruntime.InferenceSession(str(path)) for path in sorted(folder.glob("*.onnx"))
+    }
 
     def ask(signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         session = sessions[signature]
-        return dict(zip([output.name for output in session.get_outputs()], session.run(None, inputs), strict=True))
+        return dict(
+            zip(
+                [output.name for output in session.get_outputs()],
+                session.run(None, inputs),
+                strict=True,
+            )
+        )
 
     return ask
 
@@ -31,7 +41,9 @@ def litert(folder: Path) -> Ask:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
-        raise InputError("LiteRT models are run by the package ai-edge-litert; pip install 'kerasemo[litert]'") from error
+        raise InputError(
+            "LiteRT models are run by the package ai-edge-litert; pip install 'kerasemo[litert]'"
+        ) from error
     interpreter = Interpreter(str(folder / "model.tflite"))
 
     def ask(signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:

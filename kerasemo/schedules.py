@@ -19,10 +19,17 @@ def learning_rate(stage: Stage, steps: int) -> keras.optimizers.schedules.Learni
     >>> [float(rate(step)) for step in (0, 1, 2, 9)]
     [0.25, 0.375, 0.5, 0.5]
     """
-    rate, rising = stage.learning_rate, min(round(stage.warmup * steps), steps - 1)  # the last one is at the full rate at least
+    rate, rising = (
+        stage.learning_rate,
+        min(round(stage.warmup * steps), steps - 1),
+    )  # the last one is at the full rate at least
     if stage.schedule == "constant":
         start = rate / max(1, rising)
-        return keras.optimizers.schedules.PolynomialDecay(start, max(1, rising), end_learning_rate=rate)
+        return keras.optimizers.schedules.PolynomialDecay(
+            start, max(1, rising), end_learning_rate=rate
+        )
     if not rising:
         return keras.optimizers.schedules.CosineDecay(rate, steps)
-    return keras.optimizers.schedules.CosineDecay(rate / rising, steps - rising, warmup_target=rate, warmup_steps=rising)
+    return keras.optimizers.schedules.CosineDecay(
+        rate / rising, steps - rising, warmup_target=rate, warmup_steps=rising
+    )

@@ -29,23 +29,36 @@ def predictor(model: keras.Model, *, heads: Sequence[str] = ()) -> Predict:
         heads: The source of each of its heads, where it has several.
     """
 
-    @tf.function(input_signature=[tf.TensorSpec(model.get_layer("image").batch_shape), tf.TensorSpec([], tf.int32)])
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec(model.get_layer("image").batch_shape),
+            tf.TensorSpec([], tf.int32),
+        ]
+    )
     def forward(image, domain):
         return network_outputs(model, image, domain)
 
-    forward = forward.get_concrete_function()  # TensorFlow warns of every network after the first few as if it were one retraced
+    forward = (
+        forward.get_concrete_function()
+    )  # TensorFlow warns of every network after the first few as if it were one retraced
 
     def predict(inputs: np.ndarray, domain: int) -> dict[str, np.ndarray]:
         parts = [
-            forward(inputs[start : start + ITEMS_AT_ONCE].astype(np.float32), domain) for start in range(0, len(inputs), ITEMS_AT_ONCE)
+            forward(inputs[start : start + ITEMS_AT_ONCE].astype(np.float32), domain)
+            for start in range(0, len(inputs), ITEMS_AT_ONCE)
         ]
-        return {key: np.concatenate([part[key].numpy() for part in parts]) for key in ("logits", "embedding")}
+        return {
+            key: np.concatenate([part[key].numpy() for part in parts])
+            for key in ("logits", "embedding")
+        }
 
     predict.heads = tuple(heads)
     return predict
 
 
-def network_outputs(model: keras.Model, image: tf.Tensor, domain: tf.Tensor | int) -> dict[str, tf.Tensor]:
+def network_outputs(
+    model: keras.Model, image: tf.Tensor, domain: tf.Tensor | int
+) -> dict[str, tf.Tensor]:
     """Return a network's `logits` and `embedding` outside training for inputs of one domain, float32 [items, 64, 64, 3]; in a graph too.
 
     Where the stage has `test_mirror`, said by the model's attribute `mirror`, the logits of a face are the mean of its own and those of
@@ -54,7 +67,9 @@ def network_outputs(model: keras.Model, image: tf.Tensor, domain: tf.Tensor | in
     domains = tf.fill(tf.shape(image)[:1], domain)
 
     def asked(image):
-        given = model({"image": image, "domain": domains, "seed": tf.zeros_like(domains)}, training=False)
+        given = model(
+            {"image": image, "domain": domains, "seed": tf.zeros_like(domains)}, training=False
+        )
         return {name: given[name] for name in ("embedding", "logits")}  # of the members together
 
     outputs = asked(image)
@@ -62,7 +77,9 @@ def network_outputs(model: keras.Model, image: tf.Tensor, domain: tf.Tensor | in
         return outputs
 
     def of_both():
-        turned = tf.gather(image, range(image.shape[2] - 1, -1, -1), axis=2)  # ONNX has no ReverseV2
+        turned = tf.gather(
+            image, range(image.shape[2] - 1, -1, -1), axis=2
+        )  # ONNX has no ReverseV2
         return (outputs["logits"] + asked(turned)["logits"]) / 2
 
     if isinstance(domain, int):
@@ -76,7 +93,9 @@ def emotion_mask(emotions: Sequence[str]) -> np.ndarray:
     return np.isin(EMOTIONS, list(emotions))
 
 
-def clip_probabilities(logits: np.ndarray, clip_of: np.ndarray, emotions: Sequence[str]) -> np.ndarray:
+def clip_probabilities(
+    logits: np.ndarray, clip_of: np.ndarray, emotions: Sequence[str]
+) -> np.ndarray:
     """Return the mean softmax over each clip's items, float64 [clips, 10], 0 for emotions that are not named.
 
     Args:
@@ -87,14 +106,28 @@ def clip_probabilities(logits: np.ndarray, clip_of: np.ndarray, emotions: Sequen
     return metrics.clip_answers(metrics.masked_softmax(logits, emotion_mask(emotions)), clip_of)
 
 
-def score_logits(logits: np.ndarray, clip_of: np.ndarray, labels: np.ndarray, *, corpus: Sequence[str], trained: Sequence[str]) -> dict:
+def score_logits(
+    logits: np.ndarray,
+    clip_of: np.ndarray,
+    labels: np.ndarray,
+    *,
+    corpus: Sequence[str],
+    trained: Sequence[str],
+) -> dict:
     """Score the clips of one source by their items' logits, float32 [items, 10]; see `clip_probabilities` and `score_clips`."""
     masked = clip_probabilities(logits, clip_of, in_order(set(corpus) & set(trained)))
-    return score_clips(masked, clip_probabilities(logits, clip_of, trained), labels, corpus=corpus, trained=trained)
+    return score_clips(
+        masked, clip_probabilities(logits, clip_of, trained), labels, corpus=corpus, trained=trained
+    )
 
 
 def score_clips(
-    masked: np.ndarray, served: np.ndarray | None, labels: np.ndarray, *, corpus: Sequence[str], trained: Sequence[str]
+    masked: np.ndarray,
+    served: np.ndarray | None,
+    labels: np.ndarray,
+    *,
+    corpus: Sequence[str],
+    trained: Sequence[str],
 ) -> dict:
     """Score clips by their probabilities.
 
@@ -115,14 +148,21 @@ def score_clips(
 
     def scored(probabilities: np.ndarray, emotions: Sequence[str]) -> dict:
         columns = np.flatnonzero(emotion_mask(emotions))
-        truth, probabilities = np.searchsorted(columns, labels[known]), probabilities[known][:, columns]
+        truth, probabilities = (
+            np.searchsorted(columns, labels[known]),
+            probabilities[known][:, columns],
+        )
         error = calibration.calibration_error(truth, probabilities)
-        return metrics.evaluate(truth, probabilities, emotions=emotions) | {"calibration_error": error}
+        return metrics.evaluate(truth, probabilities, emotions=emotions) | {
+            "calibration_error": error
+        }
 
     score = scored(masked, shared)
     if served is not None:
         unknown = scored(served, in_order(trained))
-        score["without_corpus"] = {key: unknown[key] for key in ("ua", "wa", "macro_f1", "calibration_error")}
+        score["without_corpus"] = {
+            key: unknown[key] for key in ("ua", "wa", "macro_f1", "calibration_error")
+        }
     if set(corpus) - set(trained):
         answers = masked.argmax(axis=1)
         score["all_classes"] = {
@@ -161,15 +201,23 @@ def forward(predict: Predict, side: Side) -> dict[str, np.ndarray]:
     return outputs
 
 
-def side_probabilities(outputs: Mapping[str, np.ndarray], side: Side, *, trained: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
+def side_probabilities(
+    outputs: Mapping[str, np.ndarray], side: Side, *, trained: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Return what outputs of `forward` say of each clip of a side: `masked` and `served` of `score_clips`."""
     _, clip_of, _ = side_items(side)
-    masked = clip_probabilities(outputs["logits"], clip_of, in_order(set(side.source.emotions) & set(trained)))
+    masked = clip_probabilities(
+        outputs["logits"], clip_of, in_order(set(side.source.emotions) & set(trained))
+    )
     # Which of several heads answers is knowledge of the corpus.
-    return masked, None if "own_head" in outputs else clip_probabilities(outputs["logits"], clip_of, trained)
+    return masked, None if "own_head" in outputs else clip_probabilities(
+        outputs["logits"], clip_of, trained
+    )
 
 
-def score_outputs(outputs: Mapping[str, np.ndarray], side: Side, *, trained: Sequence[str]) -> tuple[dict, list[dict]]:
+def score_outputs(
+    outputs: Mapping[str, np.ndarray], side: Side, *, trained: Sequence[str]
+) -> tuple[dict, list[dict]]:
     """Score outputs of `forward`; returns what `score_side` does."""
     clips, _, labels = side_items(side)
     masked, served = side_probabilities(outputs, side, trained=trained)
@@ -181,11 +229,18 @@ def embedded_clips(outputs: Mapping[str, np.ndarray], side: Side) -> matching.Cl
     """Return the clips of a side as outputs of `forward` embed them, for `matching.score_pairs`."""
     clips, clip_of, labels = side_items(side)
     utterances = [side.source.rows[clip]["utterance"] for clip in clips]
-    return matching.Clips(matching.clip_embeddings(outputs["embedding"], clip_of), labels, utterances)
+    return matching.Clips(
+        matching.clip_embeddings(outputs["embedding"], clip_of), labels, utterances
+    )
 
 
 def score_embeddings(
-    predict: Predict, train: Sequence[Side], test: Side, *, drawn: Mapping[str, np.ndarray], sides: Sequence[Side]
+    predict: Predict,
+    train: Sequence[Side],
+    test: Side,
+    *,
+    drawn: Mapping[str, np.ndarray],
+    sides: Sequence[Side],
 ) -> dict:
     """Score a contrastively trained network: pair AUC, and the nearest class mean as the answer of a clip.
 
@@ -202,13 +257,19 @@ def score_embeddings(
     embeddings = np.concatenate([_embed(predict, side) for side in train])
     labels = np.concatenate([side.labels for side in train])
     classes = np.intersect1d(labels, np.flatnonzero(emotion_mask(test.source.emotions)))
-    means = np.stack([embeddings[labels == label].mean(axis=0) for label in classes])  # [classes, n]
+    means = np.stack(
+        [embeddings[labels == label].mean(axis=0) for label in classes]
+    )  # [classes, n]
     _, clip_of, truth = side_items(test)
     clip_means = metrics.clip_means(_embed(predict, test), clip_of)  # [clips, n]
     distances = np.linalg.norm(clip_means[:, None] - means[None], axis=-1)  # [clips, classes]
     nearest = np.eye(len(classes))[distances.argmin(axis=1)]
     known = np.isin(truth, classes)
-    score = metrics.evaluate(np.searchsorted(classes, truth[known]), nearest[known], emotions=[EMOTIONS[label] for label in classes])
+    score = metrics.evaluate(
+        np.searchsorted(classes, truth[known]),
+        nearest[known],
+        emotions=[EMOTIONS[label] for label in classes],
+    )
     return score | {"pair_auc": pair_auc(predict, drawn, sides)}
 
 
@@ -217,15 +278,23 @@ def pair_auc(predict: Predict, drawn: Mapping[str, np.ndarray], sides: Sequence[
     return embedded_pair_auc(drawn, sides, [_embed(predict, side) for side in sides])
 
 
-def embedded_pair_auc(drawn: Mapping[str, np.ndarray], sides: Sequence[Side], embeddings: Sequence[np.ndarray]) -> float:
+def embedded_pair_auc(
+    drawn: Mapping[str, np.ndarray], sides: Sequence[Side], embeddings: Sequence[np.ndarray]
+) -> float:
     """Return `pair_auc` of the embeddings of the items of every side."""
     pairs = embedded_pairs(drawn, sides, embeddings)
-    return metrics.area_under_curve(same_emotion(drawn, sides), -np.linalg.norm(pairs[:, 0] - pairs[:, 1], axis=-1))
+    return metrics.area_under_curve(
+        same_emotion(drawn, sides), -np.linalg.norm(pairs[:, 0] - pairs[:, 1], axis=-1)
+    )
 
 
-def embedded_pairs(drawn: Mapping[str, np.ndarray], sides: Sequence[Side], embeddings: Sequence[np.ndarray]) -> np.ndarray:
+def embedded_pairs(
+    drawn: Mapping[str, np.ndarray], sides: Sequence[Side], embeddings: Sequence[np.ndarray]
+) -> np.ndarray:
     """Return the embeddings of both items of every pair that a plan drew, [pairs, 2, n]; those of each side's items are given."""
-    return _of_pairs(drawn, [spread(side, own) for side, own in zip(sides, embeddings, strict=True)])
+    return _of_pairs(
+        drawn, [spread(side, own) for side, own in zip(sides, embeddings, strict=True)]
+    )
 
 
 def spread(side: Side, values: np.ndarray) -> np.ndarray:
@@ -259,9 +328,18 @@ def prediction_rows(source: Source, clips: np.ndarray, probabilities: np.ndarray
     rows = []
     for clip, distribution in zip(clips, probabilities, strict=True):
         row = source.rows[clip]
-        names = {"source": source.name, "id": row["id"], "speaker": row["speaker"], "emotion": row["emotion"]}
+        names = {
+            "source": source.name,
+            "id": row["id"],
+            "speaker": row["speaker"],
+            "emotion": row["emotion"],
+        }
         answer = {"answer": EMOTIONS[distribution.argmax()]}
-        rows.append(names | answer | {emotion: f"{p:.6f}" for emotion, p in zip(EMOTIONS, distribution, strict=True)})
+        rows.append(
+            names
+            | answer
+            | {emotion: f"{p:.6f}" for emotion, p in zip(EMOTIONS, distribution, strict=True)}
+        )
     return rows
 
 
@@ -269,7 +347,9 @@ def write_predictions(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
     """Write `predictions.csv`, a row a clip, under a temporary name and rename it."""
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=["source", "id", "speaker", "emotion", "answer", *EMOTIONS])
+        writer = csv.DictWriter(
+            file, fieldnames=["source", "id", "speaker", "emotion", "answer", *EMOTIONS]
+        )
         writer.writeheader()
         writer.writerows(rows)
     os.replace(temporary, path)

@@ -27,7 +27,11 @@ from pipelines import records
 from pipelines.cli import printable
 from pipelines.spec import InputError
 
-ORACLES = {"random": "RandomSearchOracle", "hyperband": "HyperbandOracle", "bayesian": "BayesianOptimizationOracle"}
+ORACLES = {
+    "random": "RandomSearchOracle",
+    "hyperband": "HyperbandOracle",
+    "bayesian": "BayesianOptimizationOracle",
+}
 """Of each search, in `keras_tuner.oracles`."""
 
 
@@ -65,7 +69,9 @@ class Search:
         key = {
             "search": self.kind,
             **{name: getattr(self.run, name) for name in ("seed", "protocol", "fold")},
-            "space": {entry.name: entry.choices or (entry.low, entry.high) for entry in self.entries},
+            "space": {
+                entry.name: entry.choices or (entry.low, entry.high) for entry in self.entries
+            },
             "stage": dataclasses.asdict(self.stage),
             "network": dataclasses.asdict(self.run.experiment.network),
             "keras-tuner": importlib.metadata.version("keras-tuner"),
@@ -74,16 +80,26 @@ class Search:
         self.folder.mkdir(parents=True, exist_ok=True)
         held = records.read_json(self.folder / "search.json")
         if held is None and any(self.folder.glob("trial-*")):
-            raise InputError(f"{self.folder}: trials without a whole search.json; remove the folder or name another --run")
+            raise InputError(
+                f"{self.folder}: trials without a whole search.json; remove the folder or name another --run"
+            )
         differences = [] if held is None else list(runs.differences(held, key))
         if differences:
             remedy = "ask for the same, name another --run, or remove the folder"
-            raise InputError(f"{self.folder}: holds another search ({'; '.join(differences)}); {remedy}")
+            raise InputError(
+                f"{self.folder}: holds another search ({'; '.join(differences)}); {remedy}"
+            )
         if held is None:
             records.write_json(self.folder / "search.json", key)
 
     def _run_of(self, folder: Path, experiment: Experiment) -> chain.Run:
-        return dataclasses.replace(self.run, experiment=experiment, folder=folder, parents=self.run.folder, scored="validation")
+        return dataclasses.replace(
+            self.run,
+            experiment=experiment,
+            folder=folder,
+            parents=self.run.folder,
+            scored="validation",
+        )
 
     def train_before(self, *, log: Callable[[str], None]) -> None:
         """Train the stages before the searched one that are not there yet.
@@ -92,7 +108,9 @@ class Search:
             InputError: They, or the searched stage with its own settings, cannot be trained on these records.
         """
         stages = self.run.experiment.chain(self.stage.name)
-        chain.Chain(self._run_of(self.folder / "none", self.run.experiment), stages, log=log).check()
+        chain.Chain(
+            self._run_of(self.folder / "none", self.run.experiment), stages, log=log
+        ).check()
         if stages[:-1]:
             chain.Chain(self.run, stages[:-1], log=log).run()
 
@@ -111,11 +129,21 @@ class Search:
                 if entry.choices:
                     parameters.Choice(entry.name, list(map(float, entry.choices)), ordered=True)
                 else:
-                    parameters.Float(entry.name, entry.low, entry.high, sampling="log" if entry.logarithmic else "linear")
+                    parameters.Float(
+                        entry.name,
+                        entry.low,
+                        entry.high,
+                        sampling="log" if entry.logarithmic else "linear",
+                    )
             own = {
                 "random": {},
-                "hyperband": {"max_epochs": self.stage.epochs, "hyperband_iterations": None},  # sweeps until the last trial
-                "bayesian": {"num_initial_points": len(self.entries)},  # by default three times as many are drawn at random
+                "hyperband": {
+                    "max_epochs": self.stage.epochs,
+                    "hyperband_iterations": None,
+                },  # sweeps until the last trial
+                "bayesian": {
+                    "num_initial_points": len(self.entries)
+                },  # by default three times as many are drawn at random
             }[self.kind]
             oracle = getattr(keras_tuner.oracles, ORACLES[self.kind])(
                 objective=keras_tuner.Objective(self.objective, "max"),
@@ -127,7 +155,9 @@ class Search:
                 **own,
             )
         except ImportError as error:
-            raise InputError(f"{self.kind} search: {error}; install what it needs with pip install 'kerasemo[tune]'") from error
+            raise InputError(
+                f"{self.kind} search: {error}; install what it needs with pip install 'kerasemo[tune]'"
+            ) from error
         oracle.max_trials = self.trials
         oracle.verbose = 0  # it prints on standard output
         with tempfile.TemporaryDirectory(prefix="kerasemo-tune-") as folder:
@@ -144,7 +174,9 @@ class Search:
                 log(f"{self.stage.name}: the search has no other trials than these {number - 1}")
                 return
             drawn = proposed.hyperparameters.values
-            settings = {entry.name: space.rounded(entry, drawn[entry.name]) for entry in self.entries}
+            settings = {
+                entry.name: space.rounded(entry, drawn[entry.name]) for entry in self.entries
+            }
             epochs = drawn.get("tuner/epochs", self.stage.epochs)
             label = f"{self.stage.name}: trial {number}"
             log(f"{label} of {self.trials}: {described(settings)}; {epochs} epochs")
@@ -157,19 +189,27 @@ class Search:
             else:
                 log(f"{label}: {self.objective} {trial['score']:.4f} at epoch {trial['epoch']}")
                 proposed.status = "COMPLETED"
-                oracle.update_trial(proposed.trial_id, {self.objective: trial["score"]}, step=trial["epoch"])
+                oracle.update_trial(
+                    proposed.trial_id, {self.objective: trial["score"]}, step=trial["epoch"]
+                )
             oracle.end_trial(proposed)
             yield trial
 
-    def _train(self, folder: Path, experiment: Experiment, *, log: Callable[[str], None]) -> dict[str, Any]:
+    def _train(
+        self, folder: Path, experiment: Experiment, *, log: Callable[[str], None]
+    ) -> dict[str, Any]:
         """Train the stage as a trial asks, unless it is there; return `score`, `epoch` and `failed`."""
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "experiment.toml"
         write_text(file, space.toml(experiment))
-        run = self._run_of(folder, read_experiment(str(file)))  # what is trained is what the file says
+        run = self._run_of(
+            folder, read_experiment(str(file))
+        )  # what is trained is what the file says
         own = f"{self.stage.name}: "  # each trial would say the same of the stages before
         stages = run.experiment.chain(self.stage.name)
-        work = chain.Chain(run, stages, log=lambda line: log(f"  {line}") if line.startswith(own) else None)
+        work = chain.Chain(
+            run, stages, log=lambda line: log(f"  {line}") if line.startswith(own) else None
+        )
         work.result(stages[-1])  # another training in the folder is refused, and no failed trial
         try:
             result = work.run()[-1]
@@ -180,7 +220,11 @@ class Search:
                 raise
             return {"score": None, "epoch": None, "failed": " ".join(str(error).split())}
         except tf.errors.ResourceExhaustedError as error:
-            return {"score": None, "epoch": None, "failed": f"not enough memory: {error.message.splitlines()[0]}"}
+            return {
+                "score": None,
+                "epoch": None,
+                "failed": f"not enough memory: {error.message.splitlines()[0]}",
+            }
 
     def write_best(self, trials: Sequence[Mapping[str, Any]]) -> Path:
         """Write the experiment of the first of the trials, with a comment that tells how it was found; return the file."""
@@ -195,7 +239,9 @@ class Search:
         )
         path = self.folder / "best.toml"
         comment = "".join(f"# {printable(line)}\n" for line in lines)
-        write_text(path, f"{comment}\n{space.toml(self.experiment(best['settings'], best['epochs']))}")
+        write_text(
+            path, f"{comment}\n{space.toml(self.experiment(best['settings'], best['epochs']))}"
+        )
         return path
 
 

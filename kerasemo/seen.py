@@ -54,8 +54,14 @@ def document(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 def parse(held: Any, *, where: Any) -> Seen:
     """Return what `document` made; InputError, which names `where` it was found, when it is not that."""
-    if not isinstance(held, dict) or not set(KEYS) <= set(held) or not all(_is_list_of_text(held[key]) for key in KEYS):
-        raise InputError(f"{where}: expected lists of hashes, {', '.join(KEYS)}; the file is damaged: export the model again")
+    if (
+        not isinstance(held, dict)
+        or not set(KEYS) <= set(held)
+        or not all(_is_list_of_text(held[key]) for key in KEYS)
+    ):
+        raise InputError(
+            f"{where}: expected lists of hashes, {', '.join(KEYS)}; the file is damaged: export the model again"
+        )
     return Seen(**{key: frozenset(held[key]) for key in KEYS})
 
 
@@ -64,7 +70,9 @@ def read(path: Path) -> Seen:
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"{path}: missing, so nothing shows which clips the model was trained on; export it again") from error
+        raise InputError(
+            f"{path}: missing, so nothing shows which clips the model was trained on; export it again"
+        ) from error
     except ValueError as error:
         raise InputError(f"{path}: damaged ({error}); export the model again") from error
     return parse(held, where=path)

@@ -31,7 +31,15 @@ class Served(tf.Module):
         spec: The numbers of its inputs.
     """
 
-    def __init__(self, network: keras.Model, *, labels: Sequence[str], domains: Sequence[str], answers: bool = True, spec: Spec = Spec()):
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        labels: Sequence[str],
+        domains: Sequence[str],
+        answers: bool = True,
+        spec: Spec = Spec(),
+    ):
         super().__init__()
         self.weights = {variable.path: variable.value for variable in network.variables}
         self._spec = spec
@@ -41,29 +49,49 @@ class Served(tf.Module):
         image = tf.TensorSpec([None, size, size, 3], tf.float32)
         sound = tf.TensorSpec([None, spec.mel_filters], tf.float32)
         shared = {
-            "outputs": tf.function(lambda image, domain: network_outputs(network, image, domain), [image, tf.TensorSpec([], tf.int32)]),
-            "log_mel": tf.function(lambda waveform: mels.log_mel(waveform, spec=spec), [tf.TensorSpec([None], tf.float32)]),
+            "outputs": tf.function(
+                lambda image, domain: network_outputs(network, image, domain),
+                [image, tf.TensorSpec([], tf.int32)],
+            ),
+            "log_mel": tf.function(
+                lambda waveform: mels.log_mel(waveform, spec=spec),
+                [tf.TensorSpec([None], tf.float32)],
+            ),
             "segments": tf.function(lambda static: mels.segments(static, spec=spec), [sound]),
         }
         every = dataclasses.replace(spec, active_share=0.0)  # a timeline has no gaps
         shared["every_segment"] = (
-            tf.function(lambda static: mels.segments(static, spec=every), [sound]) if spec.active_share else shared["segments"]
+            tf.function(lambda static: mels.segments(static, spec=every), [sound])
+            if spec.active_share
+            else shared["segments"]
         )
-        self._shared = types.MappingProxyType(shared)  # functions of their own: written once, whatever calls them; no proxy is saved itself
+        self._shared = types.MappingProxyType(
+            shared
+        )  # functions of their own: written once, whatever calls them; no proxy is saved itself
         found = self._of_faces() if "visual" in domains else {}
         found |= self._of_sound() if "audio" in domains else {}
-        found = {name: signature for name, signature in found.items() if answers or name.startswith("embed")}
+        found = {
+            name: signature
+            for name, signature in found.items()
+            if answers or name.startswith("embed")
+        }
         self.inputs = types.MappingProxyType({name: inputs for name, (_, inputs) in found.items()})
         """Of each signature, what it takes: a `tf.TensorSpec` an input."""
-        self._functions = types.MappingProxyType({name: of_any_shape(function, inputs) for name, (function, inputs) in found.items()})
+        self._functions = types.MappingProxyType(
+            {name: of_any_shape(function, inputs) for name, (function, inputs) in found.items()}
+        )
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Return every signature, and the first as what is served by default."""
-        concrete = {name: function.get_concrete_function() for name, function in self._functions.items()}
+        concrete = {
+            name: function.get_concrete_function() for name, function in self._functions.items()
+        }
         return concrete | {"serving_default": next(iter(concrete.values()))}
 
     def _of_faces(self) -> dict[str, tuple[Callable, Mapping[str, tf.TensorSpec]]]:
-        faces = tf.TensorSpec([None, self._spec.face_size, self._spec.face_size, 3], tf.uint8, "faces")
+        faces = tf.TensorSpec(
+            [None, self._spec.face_size, self._spec.face_size, 3], tf.uint8, "faces"
+        )
         encoded = tf.TensorSpec([None], tf.string, "face_bytes")
         mask = tf.TensorSpec([None, len(self._labels)], tf.float32, "mask")
 
@@ -71,16 +99,29 @@ class Served(tf.Module):
             face_bytes = checked(face_bytes, some(face_bytes, "image"))
             decode = lambda one: stills.decode_face(one, spec=self._spec)  # noqa: E731
             size = self._spec.face_size
-            return tf.map_fn(decode, face_bytes, fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8))
+            return tf.map_fn(
+                decode, face_bytes, fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8)
+            )
 
         return {
-            "faces": (lambda faces: self._named(self._probabilities(self._faces(faces), "visual")), {"faces": faces}),
-            "face_bytes": (lambda face_bytes: self._named(self._probabilities(decoded(face_bytes), "visual")), {"face_bytes": encoded}),
+            "faces": (
+                lambda faces: self._named(self._probabilities(self._faces(faces), "visual")),
+                {"faces": faces},
+            ),
+            "face_bytes": (
+                lambda face_bytes: self._named(self._probabilities(decoded(face_bytes), "visual")),
+                {"face_bytes": encoded},
+            ),
             "faces_masked": (
-                lambda faces, mask: self._named(self._probabilities(self._faces(faces), "visual", self._mask(mask, faces))),
+                lambda faces, mask: self._named(
+                    self._probabilities(self._faces(faces), "visual", self._mask(mask, faces))
+                ),
                 {"faces": faces, "mask": mask},
             ),
-            "embed_faces": (lambda faces: {"embedding": self._embedding(self._faces(faces), "visual")}, {"faces": faces}),
+            "embed_faces": (
+                lambda faces: {"embedding": self._embedding(self._faces(faces), "visual")},
+                {"faces": faces},
+            ),
         }
 
     def _of_sound(self) -> dict[str, tuple[Callable, Mapping[str, tf.TensorSpec]]]:
@@ -88,18 +129,24 @@ class Served(tf.Module):
         encoded = tf.TensorSpec([None], tf.string, "wav_bytes")
         lengths = tf.TensorSpec([None], tf.int32, "lengths")
         mask = tf.TensorSpec([None, len(self._labels)], tf.float32, "mask")
-        segments = tf.TensorSpec([None, self._spec.mel_filters, self._spec.segment_frames, 3], tf.float32, "segments")
+        segments = tf.TensorSpec(
+            [None, self._spec.mel_filters, self._spec.segment_frames, 3], tf.float32, "segments"
+        )
         answers = tf.TensorSpec([len(self._labels)], tf.float32)
 
         def speech(waveform):
             waveform = self._waveforms(waveform)
-            return self._named(tf.map_fn(self._clip_probabilities, waveform, fn_output_signature=answers))
+            return self._named(
+                tf.map_fn(self._clip_probabilities, waveform, fn_output_signature=answers)
+            )
 
         def speech_masked(waveform, lengths, mask):
             waveform, lengths = self._padded_waveforms(waveform, lengths)
             mask = self._mask(mask, waveform)
             clip = lambda row: self._clip_probabilities(row[0][: row[1]], row[2])  # noqa: E731
-            return self._named(tf.map_fn(clip, (waveform, lengths, mask), fn_output_signature=answers))
+            return self._named(
+                tf.map_fn(clip, (waveform, lengths, mask), fn_output_signature=answers)
+            )
 
         def wav_bytes(wav_bytes):
             wav_bytes = checked(wav_bytes, some(wav_bytes, "WAV file"))
@@ -109,15 +156,31 @@ class Served(tf.Module):
         def embed_speech(waveform):
             waveform = self._waveforms(waveform)
             embedding = tf.TensorSpec([None], tf.float32)
-            return {"embedding": tf.math.l2_normalize(tf.map_fn(self._clip_embedding, waveform, fn_output_signature=embedding), axis=-1)}
+            return {
+                "embedding": tf.math.l2_normalize(
+                    tf.map_fn(self._clip_embedding, waveform, fn_output_signature=embedding),
+                    axis=-1,
+                )
+            }
 
         return {
             "speech": (speech, {"waveform": waveform}),
             "wav_bytes": (wav_bytes, {"wav_bytes": encoded}),
-            "speech_masked": (speech_masked, {"waveform": waveform, "lengths": lengths, "mask": mask}),
+            "speech_masked": (
+                speech_masked,
+                {"waveform": waveform, "lengths": lengths, "mask": mask},
+            ),
             "embed_speech": (embed_speech, {"waveform": waveform}),
-            "segments": (lambda segments: self._named(self._probabilities(self._segments(segments), "audio")), {"segments": segments}),
-            "embed_segments": (lambda segments: {"embedding": self._embedding(self._segments(segments), "audio")}, {"segments": segments}),
+            "segments": (
+                lambda segments: self._named(
+                    self._probabilities(self._segments(segments), "audio")
+                ),
+                {"segments": segments},
+            ),
+            "embed_segments": (
+                lambda segments: {"embedding": self._embedding(self._segments(segments), "audio")},
+                {"segments": segments},
+            ),
             "timeline": (self._timeline, {"waveform": waveform}),
         }
 
@@ -130,38 +193,61 @@ class Served(tf.Module):
             "emotion": tf.gather(labels, tf.argmax(probabilities, axis=-1)),
         }
 
-    def _probabilities(self, images: tf.Tensor, domain: str, mask: tf.Tensor | None = None) -> tf.Tensor:
+    def _probabilities(
+        self, images: tf.Tensor, domain: str, mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Return the softmax over the labels, [n, labels]."""
         outputs = self._shared["outputs"](tf.cast(images, tf.float32), DOMAINS.index(domain))
         logits = _numbers(tf.gather(outputs["logits"], self._columns, axis=-1))
         return tf.nn.softmax(logits if mask is None else mask_logits(logits, mask))
 
     def _embedding(self, images: tf.Tensor, domain: str) -> tf.Tensor:
-        return _numbers(self._shared["outputs"](tf.cast(images, tf.float32), DOMAINS.index(domain))["embedding"])
+        return _numbers(
+            self._shared["outputs"](tf.cast(images, tf.float32), DOMAINS.index(domain))["embedding"]
+        )
 
     def _clip_probabilities(self, waveform: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
         """Return the mean over the segments of a waveform [samples] of their probabilities, [labels]."""
-        return self._mean_over_segments(waveform, lambda segments: self._probabilities(segments, "audio", mask), len(self._labels))
+        return self._mean_over_segments(
+            waveform,
+            lambda segments: self._probabilities(segments, "audio", mask),
+            len(self._labels),
+        )
 
     def _clip_embedding(self, waveform: tf.Tensor) -> tf.Tensor:
-        size = self._shared["outputs"].get_concrete_function().structured_outputs["embedding"].shape[-1]
-        return self._mean_over_segments(waveform, lambda segments: self._embedding(segments, "audio"), size)
+        size = (
+            self._shared["outputs"]
+            .get_concrete_function()
+            .structured_outputs["embedding"]
+            .shape[-1]
+        )
+        return self._mean_over_segments(
+            waveform, lambda segments: self._embedding(segments, "audio"), size
+        )
 
-    def _mean_over_segments(self, waveform: tf.Tensor, of_segments: Callable[[tf.Tensor], tf.Tensor], size: int) -> tf.Tensor:
+    def _mean_over_segments(
+        self, waveform: tf.Tensor, of_segments: Callable[[tf.Tensor], tf.Tensor], size: int
+    ) -> tf.Tensor:
         """Return the mean of what is computed of the segments, part by part, as records cut what is long."""
         static = self._shared["log_mel"](waveform)  # [frames, mel_filters]
         frames = tf.shape(static)[0]
         parts = -(-frames // self._spec.frame_count(self._spec.part_samples))
 
         def edge(part):
-            return tf.cast(tf.round(tf.cast(part * frames, tf.float64) / tf.cast(parts, tf.float64)), tf.int32)
+            return tf.cast(
+                tf.round(tf.cast(part * frames, tf.float64) / tf.cast(parts, tf.float64)), tf.int32
+            )
 
         def add(part, total, count):
-            found = of_segments(self._shared["segments"](static[edge(part) : edge(part + 1)]))  # [segments, size]
+            found = of_segments(
+                self._shared["segments"](static[edge(part) : edge(part + 1)])
+            )  # [segments, size]
             return part + 1, total + tf.reduce_sum(found, axis=0), count + tf.shape(found)[0]
 
         start = (tf.constant(0), tf.zeros([size]), tf.constant(0))
-        _, total, count = tf.while_loop(lambda part, *_: part < parts, add, start, parallel_iterations=1)
+        _, total, count = tf.while_loop(
+            lambda part, *_: part < parts, add, start, parallel_iterations=1
+        )
         return total / tf.cast(count, tf.float32)
 
     def _timeline(self, waveform: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -181,7 +267,9 @@ class Served(tf.Module):
         segments, weights = tf.map_fn(cut, waveform, fn_output_signature=(size, weights))
         batch, count = tf.shape(segments)[0], tf.shape(segments)[1]
         answers = self._probabilities(tf.reshape(segments, [-1, *segments.shape[2:]]), "audio")
-        frames = tf.maximum(1 + (tf.shape(waveform)[1] - spec.fft_samples) // spec.hop_samples, spec.segment_frames)
+        frames = tf.maximum(
+            1 + (tf.shape(waveform)[1] - spec.fft_samples) // spec.hop_samples, spec.segment_frames
+        )
         starts = tf.minimum(tf.range(count) * spec.segment_hop_frames, frames - spec.segment_frames)
         seconds = tf.cast(starts, tf.float32) * spec.hop_seconds
         return {
@@ -196,7 +284,10 @@ class Served(tf.Module):
     def _segments(self, segments: tf.Tensor) -> tf.Tensor:
         least, most = segment_range(self._spec)
         inside = tf.reduce_all((segments >= least) & (segments <= most))
-        told = [f"segments: expected {segment_words(self._spec)}; received", tf.reduce_min(segments, [0, 1, 2])]
+        told = [
+            f"segments: expected {segment_words(self._spec)}; received",
+            tf.reduce_min(segments, [0, 1, 2]),
+        ]
         told += ["to", tf.reduce_max(segments, [0, 1, 2])]
         return checked(segments, [*some(segments, "segment"), finite(segments), (inside, told)])
 
@@ -204,13 +295,23 @@ class Served(tf.Module):
         """Return waveforms that are right; a part of a recording, other than the whole, may be silent."""
         lengths = tf.fill(tf.shape(waveform)[:1], tf.shape(waveform)[-1])
         *others, audible = self._sound_checks(waveform, lengths)
-        return checked(waveform, [*some(waveform, "waveform"), *others, *([audible] if whole else [])])
+        return checked(
+            waveform, [*some(waveform, "waveform"), *others, *([audible] if whole else [])]
+        )
 
-    def _padded_waveforms(self, waveform: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _padded_waveforms(
+        self, waveform: tf.Tensor, lengths: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return waveforms that are silent behind their lengths, and the lengths."""
         rows, samples = tf.shape(waveform)[0], tf.shape(waveform)[1]
-        each = (tf.equal(tf.size(lengths), rows), ["lengths: expected one for each of", rows, "waveforms; received", tf.size(lengths)])
-        inside = (tf.reduce_all(lengths <= samples), ["lengths: expected at most", samples, "the samples there are; received", lengths])
+        each = (
+            tf.equal(tf.size(lengths), rows),
+            ["lengths: expected one for each of", rows, "waveforms; received", tf.size(lengths)],
+        )
+        inside = (
+            tf.reduce_all(lengths <= samples),
+            ["lengths: expected at most", samples, "the samples there are; received", lengths],
+        )
         lengths = checked(lengths, [*some(waveform, "waveform"), each, inside])
         waveform = tf.where(tf.sequence_mask(lengths, samples), waveform, 0.0)
         return checked(waveform, self._sound_checks(waveform, lengths)), lengths
@@ -222,20 +323,32 @@ class Served(tf.Module):
         return [
             (
                 tf.reduce_all(lengths >= spec.fft_samples),
-                [f"too short: expected at least {spec.fft_samples} samples ({spec.sample_rate_hz} Hz); received", lengths],
+                [
+                    f"too short: expected at least {spec.fft_samples} samples ({spec.sample_rate_hz} Hz); received",
+                    lengths,
+                ],
             ),
             (
                 tf.reduce_all(lengths <= most),
-                [f"too long: expected at most {most} samples ({LONGEST_SECONDS:g} s at {spec.sample_rate_hz} Hz); received", lengths],
+                [
+                    f"too long: expected at most {most} samples ({LONGEST_SECONDS:g} s at {spec.sample_rate_hz} Hz); received",
+                    lengths,
+                ],
             ),
             finite(waveform),
             (
                 tf.reduce_all(peaks <= MOST_PEAK),
-                ["expected samples in [-1, 1] (16-bit integers are to be divided by 32768); received a peak of", peaks],
+                [
+                    "expected samples in [-1, 1] (16-bit integers are to be divided by 32768); received a peak of",
+                    peaks,
+                ],
             ),
             (
                 tf.reduce_all(peaks >= spec.silence_peak),
-                [f"silent: expected sound above {20 * np.log10(spec.silence_peak):.0f} dB of full scale; received a peak of", peaks],
+                [
+                    f"silent: expected sound above {20 * np.log10(spec.silence_peak):.0f} dB of full scale; received a peak of",
+                    peaks,
+                ],
             ),
         ]
 
@@ -243,12 +356,20 @@ class Served(tf.Module):
         """Return the waveform [samples] of a WAV file of 16 bits, at the spec's rate, with one channel."""
         head = tf.strings.substr(file, 0, tf.minimum(12, tf.strings.length(file)))
         is_wav = tf.strings.regex_full_match(head, r"(?s)RIFF\C{4}WAVE")
-        told = ["expected the bytes of a WAV file; received", tf.strings.length(file), "bytes of something else"]
+        told = [
+            "expected the bytes of a WAV file; received",
+            tf.strings.length(file),
+            "bytes of something else",
+        ]
         file = checked(file, [(is_wav, told)])
         sound, rate_hz = tf.audio.decode_wav(file)  # [samples, channels]
-        expected = f"expected a WAV file of {self._spec.sample_rate_hz} Hz, mono, 16-bit PCM; received"
+        expected = (
+            f"expected a WAV file of {self._spec.sample_rate_hz} Hz, mono, 16-bit PCM; received"
+        )
         right = tf.equal(rate_hz, self._spec.sample_rate_hz) & tf.equal(tf.shape(sound)[1], 1)
-        sound = checked(sound, [(right, [expected, rate_hz, "Hz in", tf.shape(sound)[1], "channels"])])[:, 0]
+        sound = checked(
+            sound, [(right, [expected, rate_hz, "Hz in", tf.shape(sound)[1], "channels"])]
+        )[:, 0]
         return checked(sound, self._sound_checks(sound[None], tf.shape(sound)[:1]))
 
     def _mask(self, mask: tf.Tensor, beside: tf.Tensor) -> tf.Tensor:
@@ -257,13 +378,35 @@ class Served(tf.Module):
         return checked(
             mask,
             [
-                (tf.equal(tf.shape(mask)[0], rows), ["mask: expected a row for each of", rows, "inputs; received", tf.shape(mask)[0]]),
-                (zeros_and_ones, ["mask: expected 1 for what can be answered, else 0; received", mask]),
-                (tf.reduce_all(tf.reduce_any(mask > 0, axis=-1)), ["mask: expected at least one 1 in every row; received", mask]),
+                (
+                    tf.equal(tf.shape(mask)[0], rows),
+                    [
+                        "mask: expected a row for each of",
+                        rows,
+                        "inputs; received",
+                        tf.shape(mask)[0],
+                    ],
+                ),
+                (
+                    zeros_and_ones,
+                    ["mask: expected 1 for what can be answered, else 0; received", mask],
+                ),
+                (
+                    tf.reduce_all(tf.reduce_any(mask > 0, axis=-1)),
+                    ["mask: expected at least one 1 in every row; received", mask],
+                ),
             ],
         )
 
 
 def _numbers(outputs: tf.Tensor) -> tf.Tensor:
     """Return the network's outputs, which are there only where they are numbers: no emotion is named of what is none."""
-    return checked(outputs, [(tf.reduce_all(tf.math.is_finite(outputs)), ["the network gives no number for this input"])])
+    return checked(
+        outputs,
+        [
+            (
+                tf.reduce_all(tf.math.is_finite(outputs)),
+                ["the network gives no number for this input"],
+            )
+        ],
+    )

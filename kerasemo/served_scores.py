@@ -34,7 +34,9 @@ class _Part:
         return data.Side(self.source, self.source.items_of(self.clips))
 
 
-def evaluate(bundle: "Bundle", records: Path, *, load: Callable[[str], data.Source] | None = None) -> dict[str, Any]:
+def evaluate(
+    bundle: "Bundle", records: Path, *, load: Callable[[str], data.Source] | None = None
+) -> dict[str, Any]:
     """Score an exported model on every set in the records, but for the clips that it was trained on.
 
     Of a corpus with its publisher's split the test side is scored, of every other one each utterance (by one of its files, as in an
@@ -52,7 +54,9 @@ def evaluate(bundle: "Bundle", records: Path, *, load: Callable[[str], data.Sour
     Raises:
         InputError: No records, or a model that does not say what it was trained on.
     """
-    load = loader(records, bundle.document["training"].get("stages", [{}])[-1].get("settings", {}), load)
+    load = loader(
+        records, bundle.document["training"].get("stages", [{}])[-1].get("settings", {}), load
+    )
     known = seen.read(bundle.folder / "assets" / "training_clips.json")
     own, labels = Fusion(**bundle.fusion), list(bundle.labels)
     scored, not_scored, embedded, said, emotions = {}, {}, {}, {}, {}
@@ -70,25 +74,37 @@ def evaluate(bundle: "Bundle", records: Path, *, load: Callable[[str], data.Sour
             not_scored[name] = reason
             continue
         clips, clip_of, truth = scores.side_items(side)
-        masked, served = (metrics.clip_answers(values, clip_of) for values in item_probabilities(bundle, side))
-        score = scores.score_clips(masked, served, truth, corpus=side.source.emotions, trained=labels)
+        masked, served = (
+            metrics.clip_answers(values, clip_of) for values in item_probabilities(bundle, side)
+        )
+        score = scores.score_clips(
+            masked, served, truth, corpus=side.source.emotions, trained=labels
+        )
         scored[name] = score | {"publisher_split": _published(side.source.rows)} | part.counts
         utterances = [side.source.rows[clip]["utterance"] for clip in clips]
         said[name] = fused.answers(utterances, truth, masked, served)
         emotions[name.partition("/")[0]] = side.source.emotions
         embedding = _asked(bundle, f"embed_{SIGNATURES[domain]}", side)["embedding"]
-        embedded[name] = matching.Clips(matching.clip_embeddings(embedding, clip_of), truth, utterances)
+        embedded[name] = matching.Clips(
+            matching.clip_embeddings(embedding, clip_of), truth, utterances
+        )
     for corpus, pair in fused.pairs_of(said).items():
         score = fused.score(pair, corpus=emotions[corpus], trained=labels, masked=own, served=own)
         if score is not None:
             alone = [scored[f"{corpus}/{domain}"] for domain in DOMAINS]
-            scored[f"{corpus}/{fused.FUSED}"] = score | {"publisher_split": any(one["publisher_split"] for one in alone)}
+            scored[f"{corpus}/{fused.FUSED}"] = score | {
+                "publisher_split": any(one["publisher_split"] for one in alone)
+            }
     return {
         "model": bundle.document["name"],
         "trained_on": bundle.document["training"]["trained_on"],
         "sources": scored,
         "not_scored": not_scored,
-        "matching": {"stage_before": None, "after": matching.score_pairs(embedded, seed=matching.PAIRS_SEED), "before": None},
+        "matching": {
+            "stage_before": None,
+            "after": matching.score_pairs(embedded, seed=matching.PAIRS_SEED),
+            "before": None,
+        },
     }
 
 
@@ -101,7 +117,9 @@ def item_probabilities(bundle: "Bundle", side: data.Side) -> tuple[np.ndarray, n
     columns = [EMOTIONS.index(label) for label in bundle.labels]
     mask = side.source.mask[columns]  # [labels]
     served = np.zeros((len(side.items), len(EMOTIONS)))
-    served[:, columns] = _asked(bundle, SIGNATURES[DOMAINS[side.source.domain]], side)["probabilities"]
+    served[:, columns] = _asked(bundle, SIGNATURES[DOMAINS[side.source.domain]], side)[
+        "probabilities"
+    ]
     if mask.all():
         return served, served
     masked = np.zeros_like(served)
@@ -113,14 +131,22 @@ def item_probabilities(bundle: "Bundle", side: data.Side) -> tuple[np.ndarray, n
     return masked, served
 
 
-def _asked(bundle: "Bundle", signature: str, side: data.Side, *, mask: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def _asked(
+    bundle: "Bundle", signature: str, side: data.Side, *, mask: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Return a signature's outputs for every item of a side; `mask` [labels] is that of each."""
     inputs, parts = side.inputs, []
     for start in range(0, len(inputs), scores.ITEMS_AT_ONCE):
         part = inputs[start : start + scores.ITEMS_AT_ONCE]
         masks = {} if mask is None else {"mask": np.tile(mask, (len(part), 1))}
-        parts.append(bundle.ask(signature, **{SIGNATURES[DOMAINS[side.source.domain]]: part}, **masks))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name in ("probabilities", "embedding")}
+        parts.append(
+            bundle.ask(signature, **{SIGNATURES[DOMAINS[side.source.domain]]: part}, **masks)
+        )
+    return {
+        name: np.concatenate([part[name] for part in parts])
+        for name in parts[0]
+        if name in ("probabilities", "embedding")
+    }
 
 
 def _published(rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -133,8 +159,12 @@ def _unseen(source: data.Source, known: seen.Seen) -> _Part:
     left_out = len(source.rows) - len(rows)
     rows = splits.one_per_utterance([row for row in rows if row["split"] in ("", "test")])
     chosen = {row["id"] for row in rows}
-    clips = np.array([index for index, row in enumerate(source.rows) if row["id"] in chosen], np.int64)
-    return _Part(source, clips, {"left_out": left_out, "trained_speakers": sum(map(known.speaker, rows))})
+    clips = np.array(
+        [index for index, row in enumerate(source.rows) if row["id"] in chosen], np.int64
+    )
+    return _Part(
+        source, clips, {"left_out": left_out, "trained_speakers": sum(map(known.speaker, rows))}
+    )
 
 
 def _not_scorable(part: _Part, labels: Sequence[str]) -> str:
@@ -142,6 +172,12 @@ def _not_scorable(part: _Part, labels: Sequence[str]) -> str:
         return "no clip in it"
     if not len(part.clips):
         left_out, clips = part.counts["left_out"], len(part.source.rows)
-        return f"{left_out} of its {clips} clips were trained on" + ("" if left_out == clips else ", and no other is on its test side")
+        return f"{left_out} of its {clips} clips were trained on" + (
+            "" if left_out == clips else ", and no other is on its test side"
+        )
     there = {part.source.rows[clip]["emotion"] for clip in part.clips}
-    return "" if there & set(labels) else f"no emotion in common with those trained on ({', '.join(labels)})"
+    return (
+        ""
+        if there & set(labels)
+        else f"no emotion in common with those trained on ({', '.join(labels)})"
+    )

@@ -53,7 +53,9 @@ def write_warm_up(folder: Path, calls: Sequence[Call]) -> int:
             for name, value in _of_one(inputs).items():
                 tensor = value if isinstance(value, np.ndarray) else np.array(value, dtype=object)
                 request.inputs[name].CopyFrom(tf.make_tensor_proto(tensor))
-            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            log = prediction_log_pb2.PredictionLog(
+                predict_log=prediction_log_pb2.PredictLog(request=request)
+            )
             writer.write(log.SerializeToString())
     return len(calls)
 
@@ -64,7 +66,9 @@ def _of_one(inputs: Inputs) -> dict[str, np.ndarray | Sequence[bytes]]:
     if "waveform" in one:
         spoken = one["waveform"][:, : one["lengths"][0] if "lengths" in one else None]
         samples = min(spoken.shape[1], Spec().sample_rate_hz)
-        start = min(max(0, int(np.abs(spoken[0]).argmax()) - samples // 2), spoken.shape[1] - samples)
+        start = min(
+            max(0, int(np.abs(spoken[0]).argmax()) - samples // 2), spoken.shape[1] - samples
+        )
         one["waveform"] = spoken[:, start : start + samples]
         if "lengths" in one:
             one["lengths"] = np.array([samples], np.int32)
@@ -75,6 +79,9 @@ def write_configuration(folder: Path, *, name: str) -> None:
     """Write `serving/` into a bundle's folder, unless it is there: what a user has changed stays."""
     serving = folder / "serving"
     serving.mkdir(exist_ok=True)
-    for file, text in (("models.config", MODELS.format(name=text_encoding.CEscape(name, as_utf8=True))), ("batching.config", BATCHING)):
+    for file, text in (
+        ("models.config", MODELS.format(name=text_encoding.CEscape(name, as_utf8=True))),
+        ("batching.config", BATCHING),
+    ):
         if not (serving / file).exists():
             (serving / file).write_text(text, encoding="utf-8")

@@ -40,7 +40,12 @@ class Network:
         >>> Network.from_json({"widths": [8, 16], "groups": 4})
         Network(widths=(8, 16), convolutions=2, blocks='plain', squeeze=0, pool='average', groups=4, embedding=256, dropout=0.3, members=1)
         """
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in document.items()})
+        return cls(
+            **{
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in document.items()
+            }
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +88,22 @@ class Augment:
 
 
 USUAL_CHANGES = Augment(
-    **{"flip": 0.5, "shift": 0.08, "scale": 0.1, "rotation_degrees": 10.0, "brightness": 0.05, "contrast": 0.2, "erasing": 0.2},
-    **{"time_mask": 0.3, "frequency_mask": 0.25, "time_shift": 0.1, "frequency_warp": 0.1, "gain_db": 6.0},
+    **{
+        "flip": 0.5,
+        "shift": 0.08,
+        "scale": 0.1,
+        "rotation_degrees": 10.0,
+        "brightness": 0.05,
+        "contrast": 0.2,
+        "erasing": 0.2,
+    },
+    **{
+        "time_mask": 0.3,
+        "frequency_mask": 0.25,
+        "time_shift": 0.1,
+        "frequency_warp": 0.1,
+        "gain_db": 6.0,
+    },
 )
 """What `augment = true` means. For sound: what did best on validation clips among a few (benchmarks/README.md), but for what needs the
 waveform; for faces the project's choice: in a short training none of it was shown to help alone (docs/results.md)."""
@@ -166,7 +185,10 @@ class Stage:
         >>> Stage.from_json({"name": "a", "kind": "supervised", "sources": ["x/audio"], "augment": {"flip": 0.5}}).augment.flip
         0.5
         """
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
+        values = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in document.items()
+        }
         return cls(**values | {"augment": Augment(**document.get("augment", {}))})
 
 
@@ -183,7 +205,9 @@ class Experiment:
         for stage in self.stages:
             if stage.name == name:
                 return stage
-        raise InputError(f"no stage {name!r} in experiment {self.name!r}; it has {', '.join(stage.name for stage in self.stages)}")
+        raise InputError(
+            f"no stage {name!r} in experiment {self.name!r}; it has {', '.join(stage.name for stage in self.stages)}"
+        )
 
     def chain(self, name: str) -> tuple[Stage, ...]:
         """Return the stages that lead to one, the first first, itself last."""

@@ -64,12 +64,25 @@ def entries(experiment: Experiment, name: str, over: Sequence[str] = ()) -> tupl
     ['learning_rate', 'warmup', 'weight_decay', 'batch', 'label_smoothing', 'mixup', 'margin', 'contrastive_weight', 'augmentation']
     """
     stage = experiment.stage(name)
-    apply = {entry.name: entry for entry in SPACE if stage.kind in entry.kinds and not (entry.of_network and stage.start_from)}
+    apply = {
+        entry.name: entry
+        for entry in SPACE
+        if stage.kind in entry.kinds and not (entry.of_network and stage.start_from)
+    }
     for asked in over:
         if asked not in apply:
-            fixed = any(entry.name == asked and entry.of_network for entry in SPACE) and stage.start_from
-            why = f" ({name!r} starts from {stage.start_from!r}, which fixes the network)" if fixed else ""
-            raise InputError(f"--over {asked}: a search over stage {name!r} varies {', '.join(apply)}{why}")
+            fixed = (
+                any(entry.name == asked and entry.of_network for entry in SPACE)
+                and stage.start_from
+            )
+            why = (
+                f" ({name!r} starts from {stage.start_from!r}, which fixes the network)"
+                if fixed
+                else ""
+            )
+            raise InputError(
+                f"--over {asked}: a search over stage {name!r} varies {', '.join(apply)}{why}"
+            )
     return tuple(_resolved(entry, stage) for key, entry in apply.items() if key in over or not over)
 
 
@@ -79,24 +92,38 @@ def _resolved(entry: Entry, stage: Stage) -> Entry:
         return entry
     own = getattr(stage, entry.name)
     if not entry.choices:
-        low, high = (_short(min(own * multiple, 9.0)) for multiple in (entry.low, entry.high))  # config allows less than 10
+        low, high = (
+            _short(min(own * multiple, 9.0)) for multiple in (entry.low, entry.high)
+        )  # config allows less than 10
         return dataclasses.replace(entry, low=low, high=high, relative=False)
-    couples = 1 if stage.kind == "supervised" else len(stage.sources) * (len(stage.sources) - 1) // 2
-    unit = 2 * max(1, couples) * stage.accumulate  # what config and the micro-batches ask of a batch
-    whole = tuple(int(own * choice) for choice in entry.choices if choice == 1 or own * choice % unit == 0)
+    couples = (
+        1 if stage.kind == "supervised" else len(stage.sources) * (len(stage.sources) - 1) // 2
+    )
+    unit = (
+        2 * max(1, couples) * stage.accumulate
+    )  # what config and the micro-batches ask of a batch
+    whole = tuple(
+        int(own * choice) for choice in entry.choices if choice == 1 or own * choice % unit == 0
+    )
     return dataclasses.replace(entry, choices=whole, relative=False)
 
 
 def rounded(entry: Entry, value: Any) -> float | int:
     """Return a drawn value as a plain number of a few digits."""
-    return next(choice for choice in entry.choices if choice == value) if entry.choices else _short(value)
+    return (
+        next(choice for choice in entry.choices if choice == value)
+        if entry.choices
+        else _short(value)
+    )
 
 
 def _short(value: float) -> float:
     return float(f"{float(value):.{DIGITS}g}")
 
 
-def with_values(experiment: Experiment, name: str, values: Mapping[str, Any], *, epochs: int) -> Experiment:
+def with_values(
+    experiment: Experiment, name: str, values: Mapping[str, Any], *, epochs: int
+) -> Experiment:
     """Return an experiment whose stage `name` has a trial's values and epochs."""
     stage, network = dataclasses.replace(experiment.stage(name), epochs=epochs), experiment.network
     for key, value in values.items():
@@ -105,7 +132,10 @@ def with_values(experiment: Experiment, name: str, values: Mapping[str, Any], *,
         elif key == "dropout":
             network = dataclasses.replace(network, dropout=value)
         elif key == "width":
-            widths = (max(1, round(width * value / network.groups)) * network.groups for width in network.widths)
+            widths = (
+                max(1, round(width * value / network.groups)) * network.groups
+                for width in network.widths
+            )
             network = dataclasses.replace(network, widths=tuple(widths))
         else:
             stage = dataclasses.replace(stage, **{key: value})
@@ -117,7 +147,11 @@ def _stronger(own: Augment, factor: float) -> Augment:
     """Return the strengths of a stage's random changes, else of the usual ones, times a factor, no further than config allows."""
     strengths = dataclasses.asdict(own if own != Augment() else USUAL_CHANGES)
     most = {"flip": max(0.5, own.flip), "rotation_degrees": 180.0, "gain_db": 100.0, "speed": 0.5}
-    stronger = {key: _short(min(value * factor, most.get(key, 0.9))) for key, value in strengths.items() if type(value) is float}
+    stronger = {
+        key: _short(min(value * factor, most.get(key, 0.9)))
+        for key, value in strengths.items()
+        if type(value) is float
+    }
     return Augment(**strengths | stronger)  # numbers of masks and of variants stay
 
 
@@ -131,7 +165,9 @@ def toml(experiment: Experiment) -> str:
 
 def _assignments(record: Any) -> list[str]:
     fields = ((field, getattr(record, field.name)) for field in dataclasses.fields(record))
-    return [f"{field.name} = {_literal(value)}" for field, value in fields if value != field.default]
+    return [
+        f"{field.name} = {_literal(value)}" for field, value in fields if value != field.default
+    ]
 
 
 def _literal(value: Any) -> str:

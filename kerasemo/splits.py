@@ -38,7 +38,9 @@ class Split:
     def side(self, row: Row) -> str:
         """Return the side of a clip: that of its utterance."""
         if row["utterance"] not in self.side_of:
-            raise InputError(f"utterance {row['utterance']!r} is not in the split of {self.corpus}; split the corpus with all of its sets")
+            raise InputError(
+                f"utterance {row['utterance']!r} is not in the split of {self.corpus}; split the corpus with all of its sets"
+            )
         return self.side_of[row["utterance"]]
 
     @property
@@ -80,10 +82,19 @@ class Sides:
         sources = {}
         for source, ids in self.ids.items():
             split, dropped = self.splits[source.rpartition("/")[0]], self.dropped[source]
-            how = {name: getattr(split, name) for name in ("protocol", "fold", "folds", "publisher", "validation_by")}
-            sources[source] = how | {side: len(ids[side]) for side in SIDES} | {f"dropped_{side}": len(dropped[side]) for side in SIDES[:2]}
+            how = {
+                name: getattr(split, name)
+                for name in ("protocol", "fold", "folds", "publisher", "validation_by")
+            }
+            sources[source] = (
+                how
+                | {side: len(ids[side]) for side in SIDES}
+                | {f"dropped_{side}": len(dropped[side]) for side in SIDES[:2]}
+            )
             if self.left_in and split.publisher:
-                sources[source] |= {f"copies_{side}": len(self.left_in[source][side]) for side in SIDES[:2]}
+                sources[source] |= {
+                    f"copies_{side}": len(self.left_in[source][side]) for side in SIDES[:2]
+                }
         return {"digest": self.digest, "deduplicated": self.deduplicated, "sources": sources}
 
 
@@ -101,7 +112,12 @@ def stamp(facts: Mapping[str, Any]) -> str:
 
 
 def sides(
-    rows_by_source: Mapping[str, Sequence[Row]], *, protocol: str, fold: int, foreign: Collection[str] = (), keep_copies: bool = False
+    rows_by_source: Mapping[str, Sequence[Row]],
+    *,
+    protocol: str,
+    fold: int,
+    foreign: Collection[str] = (),
+    keep_copies: bool = False,
 ) -> Sides:
     """Split each corpus once, take one file of each utterance in each source, and pass the gate.
 
@@ -116,7 +132,11 @@ def sides(
         corpus: split_corpus(corpus, rows, protocol=protocol, fold=fold, foreign=corpus in foreign)
         for corpus, rows in sorted(by_corpus.items())
     }
-    return gate(splits, {source: one_per_utterance(rows) for source, rows in rows_by_source.items()}, keep_copies=keep_copies)
+    return gate(
+        splits,
+        {source: one_per_utterance(rows) for source, rows in rows_by_source.items()},
+        keep_copies=keep_copies,
+    )
 
 
 def fold_count(corpus: str, rows_by_domain: Mapping[str, Sequence[Row]], *, protocol: str) -> int:
@@ -124,7 +144,14 @@ def fold_count(corpus: str, rows_by_domain: Mapping[str, Sequence[Row]], *, prot
     return split_corpus(corpus, rows_by_domain, protocol=protocol, fold=0).folds
 
 
-def split_corpus(corpus: str, rows_by_domain: Mapping[str, Sequence[Row]], *, protocol: str, fold: int, foreign: bool = False) -> Split:
+def split_corpus(
+    corpus: str,
+    rows_by_domain: Mapping[str, Sequence[Row]],
+    *,
+    protocol: str,
+    fold: int,
+    foreign: bool = False,
+) -> Split:
     """Return the split of a corpus, over the utterances of all its domains.
 
     A publisher's split is kept, under every protocol. `speaker-independent`: each of up to 10 speakers is the test side of one fold; more
@@ -141,7 +168,10 @@ def split_corpus(corpus: str, rows_by_domain: Mapping[str, Sequence[Row]], *, pr
     utterances = _utterances(corpus, rows)
     publisher = bool(rows[0]["split"])
     if publisher or foreign:
-        folds, side_of = 1, {utterance: row["split"] or "test" for utterance, row in utterances.items()}
+        folds, side_of = (
+            1,
+            {utterance: row["split"] or "test" for utterance, row in utterances.items()},
+        )
         validation_by = "publisher" if publisher else "none"
     elif protocol == "speaker-independent":
         folds, side_of = split_speakers(corpus, utterances, fold)
@@ -152,7 +182,9 @@ def split_corpus(corpus: str, rows_by_domain: Mapping[str, Sequence[Row]], *, pr
     missing = set() if foreign else set(SIDES) - set(side_of.values())
     if missing - {"validation"}:
         lacks = " and ".join(sorted(missing))
-        raise InputError(f"{corpus}: the publisher's split must have train and test; it lacks {lacks}; add it or give no split")
+        raise InputError(
+            f"{corpus}: the publisher's split must have train and test; it lacks {lacks}; add it or give no split"
+        )
     if missing:
         side_of |= dict.fromkeys(held_out(corpus, utterances, rows, side_of), "validation")
         validation_by = "utterances"
@@ -166,12 +198,20 @@ def one_per_utterance(rows: Sequence[Row]) -> list[Row]:
     ['b.wav']
     """
     chosen = {}
-    for row in sorted(rows, key=lambda row: (PurePosixPath(row["id"]).suffix.lower() not in AUDIO_SUFFIXES, row["id"])):
+    for row in sorted(
+        rows,
+        key=lambda row: (PurePosixPath(row["id"]).suffix.lower() not in AUDIO_SUFFIXES, row["id"]),
+    ):
         chosen.setdefault(row["utterance"], row["id"])
     return [row for row in rows if chosen[row["utterance"]] == row["id"]]
 
 
-def gate(splits: Mapping[str, Split], rows_by_source: Mapping[str, Sequence[Row]], *, keep_copies: bool = False) -> Sides:
+def gate(
+    splits: Mapping[str, Split],
+    rows_by_source: Mapping[str, Sequence[Row]],
+    *,
+    keep_copies: bool = False,
+) -> Sides:
     """Return the clips of each side, after checking that no speaker, utterance or content is on two sides, over all sources together.
 
     Inside a publisher's split, utterances of train that hold a copy of a validation or test file are dropped from every domain, and so
@@ -181,10 +221,28 @@ def gate(splits: Mapping[str, Split], rows_by_source: Mapping[str, Sequence[Row]
     placed = []
     for source, rows in sorted(rows_by_source.items()):
         split = splits[source.rpartition("/")[0]]
-        placed += [_Placed(source, split.side(row), row, split) for row in sorted(rows, key=lambda row: row["id"])]
-    published = sorted((clip for clip in placed if clip.split.publisher), key=lambda clip: SIDES.index(clip.side))
-    last = {(clip.split.corpus, content): clip.side for clip in published for content in contents(clip.row)}  # the last side that has it
-    ends = [(clip, max((last[clip.split.corpus, content] for content in contents(clip.row)), key=SIDES.index)) for clip in published]
+        placed += [
+            _Placed(source, split.side(row), row, split)
+            for row in sorted(rows, key=lambda row: row["id"])
+        ]
+    published = sorted(
+        (clip for clip in placed if clip.split.publisher), key=lambda clip: SIDES.index(clip.side)
+    )
+    last = {
+        (clip.split.corpus, content): clip.side
+        for clip in published
+        for content in contents(clip.row)
+    }  # the last side that has it
+    ends = [
+        (
+            clip,
+            max(
+                (last[clip.split.corpus, content] for content in contents(clip.row)),
+                key=SIDES.index,
+            ),
+        )
+        for clip in published
+    ]
     copies = {clip.row["utterance"] for clip, end in ends if clip.side != end}
     kept = [clip for clip in placed if keep_copies or clip.row["utterance"] not in copies]
     copied = "they are copies; remove one and build again, or, within one corpus, take the protocol speaker-dependent"
@@ -199,22 +257,38 @@ def gate(splits: Mapping[str, Split], rows_by_source: Mapping[str, Sequence[Row]
             side, value = clip.speaker_side if name == "speaker" else clip.side, clip.known_by(name)
             if not side or not value:
                 continue
-            stays = clip.split.corpus if keep_copies and remedy == copied and clip.split.publisher else None
+            stays = (
+                clip.split.corpus
+                if keep_copies and remedy == copied and clip.split.publisher
+                else None
+            )
             for (met_side, corpus), met in seen[value].items():
                 if side != met_side and corpus != stays:
-                    raise InputError(f"{name} {value!r} is on two sides: {met} and {clip}; {remedy}")
+                    raise InputError(
+                        f"{name} {value!r} is on two sides: {met} and {clip}; {remedy}"
+                    )
             seen[value].setdefault((side, clip.split.corpus), clip)
 
     def ids(clips: Sequence[_Placed]) -> dict[str, dict[str, tuple[str, ...]]]:
         by_side = {source: {side: [] for side in SIDES} for source in sorted(rows_by_source)}
         for clip in clips:
             by_side[clip.source][clip.side].append(clip.row["id"])
-        return {source: {side: tuple(names) for side, names in here.items()} for source, here in by_side.items()}
+        return {
+            source: {side: tuple(names) for side, names in here.items()}
+            for source, here in by_side.items()
+        }
 
     if keep_copies:
         of_test = {clip.row["utterance"] for clip, end in ends if clip.side != end == "test"}
-        return Sides(splits, ids(kept), ids([]), ids([clip for clip in placed if clip.row["utterance"] in of_test]))
-    return Sides(splits, ids(kept), ids([clip for clip in placed if clip.row["utterance"] in copies]))
+        return Sides(
+            splits,
+            ids(kept),
+            ids([]),
+            ids([clip for clip in placed if clip.row["utterance"] in of_test]),
+        )
+    return Sides(
+        splits, ids(kept), ids([clip for clip in placed if clip.row["utterance"] in copies])
+    )
 
 
 class _Placed(NamedTuple):
@@ -231,32 +305,52 @@ class _Placed(NamedTuple):
     def known_by(self, name: str) -> str:
         """Return a value that no two sides may have; a published corpus that was built under two names has the same speakers in both."""
         value, kind = self.row.get(name, ""), self.row.get("kind", "")
-        if name in ("speaker", "utterance") and kind not in ("", "folder") and value.startswith(f"{self.split.corpus}:"):
+        if (
+            name in ("speaker", "utterance")
+            and kind not in ("", "folder")
+            and value.startswith(f"{self.split.corpus}:")
+        ):
             return kind + value.removeprefix(self.split.corpus)
         return value
 
     @property
     def speaker_side(self) -> str:
         """The side that the speaker must keep to, if any: validation by utterances has the speakers of train."""
-        if self.split.protocol != "speaker-independent" or self.split.publisher or not self.row["speaker"]:
+        if (
+            self.split.protocol != "speaker-independent"
+            or self.split.publisher
+            or not self.row["speaker"]
+        ):
             return ""
-        return "train" if self.side == "validation" and self.split.validation_by == "utterances" else self.side
+        return (
+            "train"
+            if self.side == "validation" and self.split.validation_by == "utterances"
+            else self.side
+        )
 
 
 def _utterances(corpus: str, rows: Sequence[Row]) -> dict[str, Row]:
     """Return one row of each utterance, sorted by utterance, after checking that all rows of an utterance agree."""
     if not rows:
-        raise InputError(f"{corpus}: no clips to split; build the corpus first (python -m pipelines.build)")
+        raise InputError(
+            f"{corpus}: no clips to split; build the corpus first (python -m pipelines.build)"
+        )
     without = sum(not row["split"] for row in rows)
     if 0 < without < len(rows):
-        raise InputError(f"{corpus}: {without} of {len(rows)} clips have no split; give every clip its publisher's split, or none")
+        raise InputError(
+            f"{corpus}: {without} of {len(rows)} clips have no split; give every clip its publisher's split, or none"
+        )
     utterances = {}
     for row in rows:
         if not row["sha256"] or row["split"] not in ("", *SIDES):
-            raise InputError(f"{corpus}: {row['id']} has split {row['split']!r}, sha256 {row['sha256']!r}; build the corpus again")
+            raise InputError(
+                f"{corpus}: {row['id']} has split {row['split']!r}, sha256 {row['sha256']!r}; build the corpus again"
+            )
         first = utterances.setdefault(row["utterance"], row)
         for name in ("speaker", "emotion", "sentence", "split"):
             if row[name] != first[name]:
                 two = f"{first[name]!r} ({first['id']}) and {row[name]!r} ({row['id']})"
-                raise InputError(f"{corpus}: utterance {row['utterance']!r} has two values of {name}: {two}; mend the labels")
+                raise InputError(
+                    f"{corpus}: utterance {row['utterance']!r} has two values of {name}: {two}; mend the labels"
+                )
     return dict(sorted(utterances.items()))

@@ -70,7 +70,9 @@ class StageModel(keras.Model):
         self.contrastive_weight = contrastive_weight
         self.clip_norm = clip_norm
         self.accumulate = accumulate
-        self.class_weights = None if class_weights is None else np.asarray(class_weights, np.float32)
+        self.class_weights = (
+            None if class_weights is None else np.asarray(class_weights, np.float32)
+        )
         self.cross_entropy = CrossEntropy()
         self.contrastive = Contrastive(margin)
         self._means = {term: keras.metrics.Mean(name=term) for term in ("loss", *self.term_names())}
@@ -133,19 +135,36 @@ class StageModel(keras.Model):
             return self._gradients(batch, weights)
         examples = batch["label"].shape[0]
         if examples is not None and examples % count:
-            raise ValueError(f"accumulate must divide the {examples} examples or pairs of each replica's batch; received {count}")
-        parts = {key: ops.reshape(value, (count, -1, *value.shape[1:])) for key, value in batch.items()}
-        zeros = (dict.fromkeys(("loss", *self.term_names()), tf.zeros([])), [tf.zeros(weight.shape) for weight in weights])
+            raise ValueError(
+                f"accumulate must divide the {examples} examples or pairs of each replica's batch; received {count}"
+            )
+        parts = {
+            key: ops.reshape(value, (count, -1, *value.shape[1:])) for key, value in batch.items()
+        }
+        zeros = (
+            dict.fromkeys(("loss", *self.term_names()), tf.zeros([])),
+            [tf.zeros(weight.shape) for weight in weights],
+        )
 
         def add(index, sums):
             found = self._gradients({key: value[index] for key, value in parts.items()}, weights)
-            return index + 1, tf.nest.map_structure(lambda total, value: total + value / count, sums, found)
+            return index + 1, tf.nest.map_structure(
+                lambda total, value: total + value / count, sums, found
+            )
 
-        return tf.while_loop(lambda index, _: index < count, add, (0, zeros), maximum_iterations=count, parallel_iterations=1)[1]
+        return tf.while_loop(
+            lambda index, _: index < count,
+            add,
+            (0, zeros),
+            maximum_iterations=count,
+            parallel_iterations=1,
+        )[1]
 
     def _forward(self, batch: dict, training: bool) -> dict:
         image = ops.cast(batch["image"], "float32")
-        return self({"image": image, "domain": batch["domain"], "seed": batch["seed"]}, training=training)
+        return self(
+            {"image": image, "domain": batch["domain"], "seed": batch["seed"]}, training=training
+        )
 
     def _source_cross_entropies(self, batch: dict, outputs: dict) -> dict:
         """Return each source's mean cross-entropy, from the examples of all sources; of several members the mean of their own.
@@ -164,7 +183,9 @@ class StageModel(keras.Model):
         targets = self._weighted_targets(batch, batch["label"])
         if "mix_label" in batch:
             share = batch["mix_weight"][:, None]
-            targets = (1 - share) * targets + share * self._weighted_targets(batch, batch["mix_label"])
+            targets = (1 - share) * targets + share * self._weighted_targets(
+                batch, batch["mix_label"]
+            )
         masked = mask_logits(logits, batch["mask"])
         losses = {}
         for index, name in enumerate(self._cross_entropy_names()):
@@ -215,12 +236,16 @@ def freeze(model: StageModel, prefixes: Sequence[str]) -> None:
     layers = {layer.name: layer for layer in model.layers if layer.trainable_weights}
     for prefix in prefixes:
         if not any(name.startswith(prefix) for name in layers):
-            raise InputError(f"freeze: no layer's name begins with {prefix!r}; those that train are {', '.join(layers)}")
+            raise InputError(
+                f"freeze: no layer's name begins with {prefix!r}; those that train are {', '.join(layers)}"
+            )
     for name, layer in layers.items():
         if name.startswith(tuple(prefixes)):
             layer.trainable = False
     if not model.learnt_weights:
-        raise InputError(f"freeze: {', '.join(prefixes)} leave nothing to train; leave out one of {', '.join(layers)}")
+        raise InputError(
+            f"freeze: {', '.join(prefixes)} leave nothing to train; leave out one of {', '.join(layers)}"
+        )
 
 
 class SupervisedModel(StageModel):
@@ -241,7 +266,9 @@ class PairModel(StageModel):
         """Return the batch and the outputs with pairs laid out as examples, and the contrastive loss."""
         flat = {key: ops.reshape(value, (-1, *value.shape[2:])) for key, value in batch.items()}
         outputs = self._forward(flat, training)
-        embeddings = ops.reshape(outputs["embedding"], (-1, 2, outputs["embedding"].shape[-1]))  # [pairs, 2, n]
+        embeddings = ops.reshape(
+            outputs["embedding"], (-1, 2, outputs["embedding"].shape[-1])
+        )  # [pairs, 2, n]
         return flat, outputs, self.contrastive(_same(batch), embeddings)
 
 
@@ -250,7 +277,9 @@ def _same(batch: dict):
     if "mix_label" not in batch:
         return ops.cast(ops.equal(batch["label"][:, 0], batch["label"][:, 1]), "float32")
     share, emotions = batch["mix_weight"][..., None], batch["mask"].shape[-1]
-    parts = (1 - share) * ops.one_hot(batch["label"], emotions) + share * ops.one_hot(batch["mix_label"], emotions)  # [pairs, 2, emotions]
+    parts = (1 - share) * ops.one_hot(batch["label"], emotions) + share * ops.one_hot(
+        batch["mix_label"], emotions
+    )  # [pairs, 2, emotions]
     return ops.sum(parts[:, 0] * parts[:, 1], axis=-1)
 
 
@@ -282,7 +311,11 @@ class JointModel(PairModel):
     def compute_loss(self, batch: dict, training: bool = True) -> dict:
         flat, outputs, contrastive = self._forward_pairs(batch, training)
         terms = self._source_cross_entropies(flat, outputs)
-        return {"loss": sum(terms.values()) + self.contrastive_weight * contrastive, **terms, "contrastive": contrastive}
+        return {
+            "loss": sum(terms.values()) + self.contrastive_weight * contrastive,
+            **terms,
+            "contrastive": contrastive,
+        }
 
 
 MODELS = {"supervised": SupervisedModel, "contrastive": ContrastiveModel, "joint": JointModel}

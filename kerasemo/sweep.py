@@ -40,7 +40,9 @@ class Sweep:
         InputError: There is no such fold, or something would leak from one side to another in one.
     """
 
-    def __init__(self, plan: Plan, held: Holdings, *, log: Callable[[str], None] = lambda line: None):
+    def __init__(
+        self, plan: Plan, held: Holdings, *, log: Callable[[str], None] = lambda line: None
+    ):
         self.plan, self.held = plan, held
         self._log = log
         self.failed: dict[str, str] = {}
@@ -48,16 +50,26 @@ class Sweep:
         self.seconds: dict[str, float] = {}
         """Digest -> how long this command has trained the cell."""
         lineages = [plan.experiment.chain(name) for name in plan.stages]
-        self._stages = [stage for stage in plan.experiment.stages if any(stage in lineage for lineage in lineages)]
+        self._stages = [
+            stage
+            for stage in plan.experiment.stages
+            if any(stage in lineage for lineage in lineages)
+        ]
         self.fold_counts = held.folds(held.sources, protocol=plan.protocol)
         own = max(self.fold_counts[source] for stage in self._stages for source in stage.sources)
         self.folds = tuple(range(own)) if plan.folds is None else plan.folds
         count = max(self.fold_counts.values())  # fold k is k mod K where there are fewer
         if wrong := [fold for fold in self.folds if fold >= count]:
-            raise InputError(f"--folds {wrong[0]}: these corpora have {count} folds under {plan.protocol}; expected 0 to {count - 1}")
+            raise InputError(
+                f"--folds {wrong[0]}: these corpora have {count} folds under {plan.protocol}; expected 0 to {count - 1}"
+            )
         if plan.keep_copies:
             splits = held.sides(protocol=plan.protocol, fold=0, keep_copies=True).splits
-            if not any(splits[corpus].publisher for stage in self._stages for corpus in corpora_of(stage.sources)):
+            if not any(
+                splits[corpus].publisher
+                for stage in self._stages
+                for corpus in corpora_of(stage.sources)
+            ):
                 raise InputError(
                     "--keep-copies is for corpora that their publisher split, such as FER-2013; no stage is of one: leave it out"
                 )
@@ -65,14 +77,29 @@ class Sweep:
 
     def _run(self, fold: int, seed: int) -> Run:
         plan = self.plan
-        options = {"protocol": plan.protocol, "fold": fold, "seed": seed, "epochs": plan.epochs, "keep_copies": plan.keep_copies}
-        return Run(plan.experiment, self.held.folder, plan.run, **options, scored="validation", **dict(plan.settings))
+        options = {
+            "protocol": plan.protocol,
+            "fold": fold,
+            "seed": seed,
+            "epochs": plan.epochs,
+            "keep_copies": plan.keep_copies,
+        }
+        return Run(
+            plan.experiment,
+            self.held.folder,
+            plan.run,
+            **options,
+            scored="validation",
+            **dict(plan.settings),
+        )
 
     def _folder_of(self, stage: str, digest: str) -> Path:
         return self.plan.run / STAGES / runs.folder_name(stage, digest)
 
     def _chain(self, stages: Sequence[Stage], fold: int, seed: int, **options: Any) -> Chain:
-        return Chain(self._run(fold, seed), stages, held=self.held, folder_of=self._folder_of, **options)
+        return Chain(
+            self._run(fold, seed), stages, held=self.held, folder_of=self._folder_of, **options
+        )
 
     def _planned(self) -> list[Cell]:
         """Return every cell once, those that others start from before them; seed after seed, fold after fold."""
@@ -85,7 +112,10 @@ class Sweep:
                     before = tuple(runs.digest(chain.key(own)) for own in chain.lineage(stage)[:-1])
                     asked = stage.name in self.plan.stages
                     digest = runs.digest(key)
-                    cells.setdefault(digest, Cell(stage, key["fold"], seed, digest, chain.folder(stage), before, asked))
+                    cells.setdefault(
+                        digest,
+                        Cell(stage, key["fold"], seed, digest, chain.folder(stage), before, asked),
+                    )
         return list(cells.values())
 
     def train(self) -> None:
@@ -95,34 +125,54 @@ class Sweep:
         to_train = [cell for cell in self.cells if not {cell.digest, *cell.before} <= done]
         what = f"{counted(len(self._stages), 'stage')}, folds {spelt(self.folds)}, seeds {spelt(self.plan.seeds)}"
         counts = f"{len(there)} are there, {len(to_train)} to train"
-        self._log(f"{counted(len(self.cells), 'network')} ({what}): {counts}, in {self.plan.run / STAGES}")
+        self._log(
+            f"{counted(len(self.cells), 'network')} ({what}): {counts}, in {self.plan.run / STAGES}"
+        )
 
         def begun(cell: Cell) -> None:
             self._log(f"{self._label(cell)}: {cell.stage.kind} on {' + '.join(cell.stage.sources)}")
 
         def ended(cell: Cell, seconds: float) -> None:
             self.seconds[cell.digest] = seconds
-            left = [other for other in to_train if other.digest not in self.seconds and other.digest not in self.failed]
-            self._log(f"{self._label(cell)}: {self._scored_line(cell)}, {spent(seconds)}; {self._left(left)}")
+            left = [
+                other
+                for other in to_train
+                if other.digest not in self.seconds and other.digest not in self.failed
+            ]
+            self._log(
+                f"{self._label(cell)}: {self._scored_line(cell)}, {spent(seconds)}; {self._left(left)}"
+            )
 
         def reused(cell: Cell, _: float) -> None:
             self._log(f"{self._label(cell)}: done before, reused")
 
-        self._do("train", there, lambda cell: None, reused, jobs=1)  # at most a few answers are missing
+        self._do(
+            "train", there, lambda cell: None, reused, jobs=1
+        )  # at most a few answers are missing
         self._do("train", to_train, begun, ended, jobs=self.plan.jobs)
 
     def _label(self, cell: Cell) -> str:
         return f"[{self.cells.index(cell) + 1}/{len(self.cells)}] {cell}"
 
     def _do(
-        self, work: str, cells: Sequence[Cell], begun: Callable[[Cell], None], ended: Callable[[Cell, float], None], *, jobs: int
+        self,
+        work: str,
+        cells: Sequence[Cell],
+        begun: Callable[[Cell], None],
+        ended: Callable[[Cell, float], None],
+        *,
+        jobs: int,
     ) -> None:
         """Do one of WORKS to some cells, each after those that it starts from; tell of each, and keep why one failed."""
         of = {cell.digest: cell for cell in cells}
 
         def refused(digest: str) -> str:
             failed = next((before for before in of[digest].before if before in self.failed), None)
-            return "" if failed is None else f"the stage it starts from failed ({self._by_digest(failed)})"
+            return (
+                ""
+                if failed is None
+                else f"the stage it starts from failed ({self._by_digest(failed)})"
+            )
 
         def over(digest: str, reason: str, seconds: float) -> None:
             if reason:
@@ -135,7 +185,13 @@ class Sweep:
             again = functools.partial(remade, self.plan, self.held.folder, self.held.sources)
             starts_from = {cell.digest: cell.before for cell in cells}
             with crew.Crew(again, jobs=min(jobs, len(cells)), log=self._log) as workers:
-                workers.do(work, starts_from, refused=refused, begun=lambda digest: begun(of[digest]), ended=over)
+                workers.do(
+                    work,
+                    starts_from,
+                    refused=refused,
+                    begun=lambda digest: begun(of[digest]),
+                    ended=over,
+                )
             return
         for cell in cells:
             if reason := refused(cell.digest):
@@ -148,13 +204,18 @@ class Sweep:
 
     def _is_done(self, cell: Cell) -> bool:
         """Tell whether a cell is trained and, where it is asked for, has been asked about the validation side."""
-        return self.result(cell) is not None and (not cell.asked or self.said(cell, "validation") is not None)
+        return self.result(cell) is not None and (
+            not cell.asked or self.said(cell, "validation") is not None
+        )
 
     def _by_digest(self, digest: str) -> Cell:
         return next(cell for cell in self.cells if cell.digest == digest)
 
     def _one(self, cell: Cell) -> None:
-        own, kind = f"{cell.stage.name}: ", f": {cell.stage.kind} on "  # stages before are cells of their own, the kind is told
+        own, kind = (
+            f"{cell.stage.name}: ",
+            f": {cell.stage.kind} on ",
+        )  # stages before are cells of their own, the kind is told
 
         def log(line: str) -> None:
             if line.startswith(own) and kind not in line:
@@ -165,7 +226,9 @@ class Sweep:
         begun = time.monotonic()
         if chain.result(stages[-1]) is None:
             chain.run()
-            records.write_json(cell.folder / "time.json", {"seconds": round(time.monotonic() - begun, 1)})
+            records.write_json(
+                cell.folder / "time.json", {"seconds": round(time.monotonic() - begun, 1)}
+            )
         if cell.asked:
             self.ask(cell, "validation")
 
@@ -178,7 +241,9 @@ class Sweep:
         try:
             WORKS[work](self, cell)
         except InputError as error:
-            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+            if isinstance(error.__cause__, OSError) and not isinstance(
+                error.__cause__, FileNotFoundError
+            ):
                 raise
             return " ".join(str(error).split())
         except OSError:
@@ -193,8 +258,13 @@ class Sweep:
 
     def _scored_line(self, cell: Cell) -> str:
         result = self.result(cell)
-        figures = [f"{source} UA {score['ua']:.3f} WA {score['wa']:.3f}" for source, score in result["sources"].items()]
-        return f"validation {', '.join(figures)} (epoch {result['best_epoch']} of {result['epochs']})"
+        figures = [
+            f"{source} UA {score['ua']:.3f} WA {score['wa']:.3f}"
+            for source, score in result["sources"].items()
+        ]
+        return (
+            f"validation {', '.join(figures)} (epoch {result['best_epoch']} of {result['epochs']})"
+        )
 
     def _left(self, cells: Sequence[Cell]) -> str:
         """Return how long some cells will take, by what those of their stages took, and how many are trained an hour."""
@@ -226,7 +296,9 @@ class Sweep:
             answered, document = answers.ask(of, self.held, side, load=self.held.source)
             answers.write(cell.folder, side, answered, expected | document)
 
-    def said(self, cell: Cell, side: str) -> tuple[dict[str, answers.Answers], dict[str, Any]] | None:
+    def said(
+        self, cell: Cell, side: str
+    ) -> tuple[dict[str, answers.Answers], dict[str, Any]] | None:
         """Return the answers of a cell that are there, and what is to be known of them; see `answers.ask`."""
         if self.result(cell) is None:
             return None
@@ -236,33 +308,51 @@ class Sweep:
         """Ask every finished cell about the test side, and write the look down first; answers that are there are no new look."""
         asked = [cell for cell in self.cells if cell.asked and cell.digest not in self.failed]
         written = {key for one in looks.read(self.plan.run) for key in one["keys"]}
-        new = [cell for cell in asked if cell.digest not in written or self.said(cell, "test") is None]
+        new = [
+            cell for cell in asked if cell.digest not in written or self.said(cell, "test") is None
+        ]
         if not new:
             self._log(
                 f"test side: all {counted(len(asked), 'network')} were asked before; their answers are read again, which is no new look"
             )
             return
-        said = {"stages": list(self.plan.stages), "protocol": self.plan.protocol, "folds": list(self.folds), "seeds": list(self.plan.seeds)}
+        said = {
+            "stages": list(self.plan.stages),
+            "protocol": self.plan.protocol,
+            "folds": list(self.folds),
+            "seeds": list(self.plan.seeds),
+        }
         if self.plan.keep_copies:
             said["keep_copies"] = True
         keys = [cell.digest for cell in new]
-        number = looks.look(self.plan.run, keys=keys, records=self.held.manifests, said=said, words=words)
-        self._log(f"test side: look {number}, by {counted(len(new), 'network')} ({len(asked) - len(new)} were asked before)")
+        number = looks.look(
+            self.plan.run, keys=keys, records=self.held.manifests, said=said, words=words
+        )
+        self._log(
+            f"test side: look {number}, by {counted(len(new), 'network')} ({len(asked) - len(new)} were asked before)"
+        )
         start, places = time.monotonic(), iter(range(1, len(new) + 1))
 
         def ended(cell: Cell, seconds: float) -> None:
             place = next(places)
             each = (time.monotonic() - start) / place
             label = f"[{place}/{len(new)}] {cell}"
-            self._log(f"{label}: asked about the test side; {60 / each:.1f} a minute, about {spent(each * (len(new) - place))} left")
+            self._log(
+                f"{label}: asked about the test side; {60 / each:.1f} a minute, about {spent(each * (len(new) - place))} left"
+            )
 
         self._do("test", new, lambda cell: None, ended, jobs=self.plan.jobs)
 
 
-def remade(plan: Plan, records_folder: Path, sources: Sequence[str], *, log: Callable[[str], None]) -> Sweep:
+def remade(
+    plan: Plan, records_folder: Path, sources: Sequence[str], *, log: Callable[[str], None]
+) -> Sweep:
     """Return a sweep again, in another process."""
     return Sweep(plan, Holdings(records_folder, sources), log=log)
 
 
-WORKS: dict[str, Callable[[Sweep, Cell], None]] = {"train": Sweep._one, "test": lambda sweep, cell: sweep.ask(cell, "test")}
+WORKS: dict[str, Callable[[Sweep, Cell], None]] = {
+    "train": Sweep._one,
+    "test": lambda sweep, cell: sweep.ask(cell, "test"),
+}
 """What is done to a cell, by its name: a process is told it by the name."""

@@ -17,7 +17,17 @@ WIDTH_OF_FILES = 120
 """Columns of a table that goes to a file or a pipe."""
 
 NUMBERS = (
-    *("largest difference", "confidence", "epoch", "clips", "UA", "WA", "macro-F1", "chance", "UA, corpus unknown"),
+    *(
+        "largest difference",
+        "confidence",
+        "epoch",
+        "clips",
+        "UA",
+        "WA",
+        "macro-F1",
+        "chance",
+        "UA, corpus unknown",
+    ),
     *("pairs", "same", "AUC", "EER", "within", "between", "between / within"),
 )
 """The columns that stand to the right."""
@@ -27,7 +37,9 @@ TEXTS = ("stage", "stages", "source", "scored by", "how")
 
 
 def _console() -> Console:
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False)
+    return Console(
+        file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False
+    )
 
 
 def _table(*columns: str) -> Table:
@@ -50,12 +62,20 @@ def print_training(result: Mapping[str, Any]) -> None:
     for stage in result["stages"]:
         for source, score in stage["sources"].items():
             epoch = f"{stage['best_epoch']} of {stage['epochs']}"
-            figures = (str(score["clips"]), f"{score['ua']:.3f}", f"{score['wa']:.3f}", f"{score['chance']:.3f}")
+            figures = (
+                str(score["clips"]),
+                f"{score['ua']:.3f}",
+                f"{score['wa']:.3f}",
+                f"{score['chance']:.3f}",
+            )
             table.add_row(stage["stage"], stage["kind"], source, epoch, *figures)
     _print(console, f"Stages ({_protocol(result)})", table)
     _print_sources(console, result)
     _print_pairs(console, result, among=result["trained_on"])
-    console.print(f"Run folder: {result['run']} (watch it: tensorboard --logdir {result['run']})", soft_wrap=True)
+    console.print(
+        f"Run folder: {result['run']} (watch it: tensorboard --logdir {result['run']})",
+        soft_wrap=True,
+    )
 
 
 def print_evaluation(result: Mapping[str, Any]) -> None:
@@ -65,14 +85,20 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     _print_rest(console, result)
 
 
-def print_reproduction(title: str, tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]], notes: Sequence[str]) -> None:
+def print_reproduction(
+    title: str,
+    tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]],
+    notes: Sequence[str],
+) -> None:
     """Print tables, each (title, columns, rows), below the title of all, and what is to be known of them."""
     console = _console()
     console.print(title, style="bold", soft_wrap=True, markup=False)
     for name, columns, rows in tables:
         table = Table(box=SIMPLE, pad_edge=False)
         for column in columns:
-            table.add_column(column, justify="left" if column in TEXTS else "right", overflow="fold")
+            table.add_column(
+                column, justify="left" if column in TEXTS else "right", overflow="fold"
+            )
         for row in rows:
             table.add_row(*(escape(printable(cell)) for cell in row))
         _print(console, name, table)
@@ -84,7 +110,11 @@ def print_served(result: Mapping[str, Any]) -> None:
     """Print the same of an exported model, and what of its clips it was trained on."""
     console = _console()
     trained_on = " + ".join(result["trained_on"])
-    _print_scores(console, f"Model {result['model']} on clips it was not trained on (trained on {trained_on})", result)
+    _print_scores(
+        console,
+        f"Model {result['model']} on clips it was not trained on (trained on {trained_on})",
+        result,
+    )
     _print_rest(console, result)
 
 
@@ -114,13 +144,18 @@ def print_export(result: Mapping[str, Any]) -> None:
     if result["synthetic"]:
         console.print("Trained on synthesised samples: it knows nothing of people.", soft_wrap=True)
     if result["format"] == "saved_model":
-        console.print(f"Serve it: docker run -p 8500:8500 -p 8501:8501 {_docker_words(result['out'])}", soft_wrap=True)
+        console.print(
+            f"Serve it: docker run -p 8500:8500 -p 8501:8501 {_docker_words(result['out'])}",
+            soft_wrap=True,
+        )
 
 
 def _docker_words(out: str) -> str:
     folder = Path(out).resolve()
     name = f"/models/{folder.name}"
-    return f'-v "{folder}:{name}" tensorflow/serving --model_config_file={name}/serving/models.config'
+    return (
+        f'-v "{folder}:{name}" tensorflow/serving --model_config_file={name}/serving/models.config'
+    )
 
 
 def print_predictions(predictions: Sequence[Mapping[str, Any]]) -> None:
@@ -128,16 +163,24 @@ def print_predictions(predictions: Sequence[Mapping[str, Any]]) -> None:
     table = _table("clip", "seconds", "faces", "face", "", "voice", "", "both", "")
     table.columns[0].overflow = "fold"
     good = [said for said in predictions if "error" not in said]
-    folder = os.path.commonpath([os.path.dirname(os.path.abspath(said["path"])) for said in good]) if good else ""
+    folder = (
+        os.path.commonpath([os.path.dirname(os.path.abspath(said["path"])) for said in good])
+        if good
+        else ""
+    )
     for said in good:
         answers = []
         for domain in ("visual", "audio", "fused"):
             own = said[domain]
             answers += [own["emotion"], f"{own['confidence']:.2f}"] if own else ["–", ""]
-        seconds = max((said[domain]["seconds"] for domain in ("visual", "audio") if said[domain]), default=0.0)
+        seconds = max(
+            (said[domain]["seconds"] for domain in ("visual", "audio") if said[domain]), default=0.0
+        )
         faces = str(len(said["visual"]["faces"])) if said["visual"] else "–"
         name = os.path.relpath(os.path.abspath(said["path"]), folder)
-        table.add_row(escape(printable(name)), f"{seconds:.1f}" if seconds else "–", faces, *answers)
+        table.add_row(
+            escape(printable(name)), f"{seconds:.1f}" if seconds else "–", faces, *answers
+        )
     if good:
         _print(_console(), f"Clips in {escape(printable(folder))}", table)
 
@@ -151,7 +194,12 @@ def print_answers(answers: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(label, justify="right", no_wrap=True)
     for answer in answers:
         figures = [_figure(answer["probabilities"].get(label)) for label in labels]
-        table.add_row(escape(printable(answer["path"])), answer["emotion"], _figure(answer["confidence"]), *figures)
+        table.add_row(
+            escape(printable(answer["path"])),
+            answer["emotion"],
+            _figure(answer["confidence"]),
+            *figures,
+        )
     _console().print(table)
 
 
@@ -218,7 +266,11 @@ def _print_pairs(console: Console, result: Mapping[str, Any], *, among: Collecti
             was = before.get(couple, {})
             figures = [_change(was.get(name), score[name]) for name in ("auc", "eer")]
             table.add_row(couple, str(score["pairs"]), _figure(score["same"]), *figures)
-    _print(console, f"Do two test clips show the same emotion? By their distance{_stages(result)}", table)
+    _print(
+        console,
+        f"Do two test clips show the same emotion? By their distance{_stages(result)}",
+        table,
+    )
 
 
 def _print_scatter(console: Console, result: Mapping[str, Any]) -> None:
@@ -230,12 +282,20 @@ def _print_scatter(console: Console, result: Mapping[str, Any]) -> None:
         was = before.get(source, {})
         if was.get("clips") != score["clips"]:  # together, but of fewer sources
             was = {}
-        table.add_row(source, str(score["clips"]), *(_change(was.get(name), score[name]) for name in ("within", "between", "ratio")))
+        table.add_row(
+            source,
+            str(score["clips"]),
+            *(_change(was.get(name), score[name]) for name in ("within", "between", "ratio")),
+        )
     _print(console, f"Scatter of the clips within and between the emotions{_stages(result)}", table)
 
 
 def _stages(result: Mapping[str, Any]) -> str:
-    return f" ({result['matching']['stage_before']} → {result['stage']})" if result["matching"]["before"] else ""
+    return (
+        f" ({result['matching']['stage_before']} → {result['stage']})"
+        if result["matching"]["before"]
+        else ""
+    )
 
 
 def _change(before: float | None, after: float | None) -> str:

@@ -39,23 +39,38 @@ class Gathered:
 def gather(sweep: Sweep, side: str) -> Gathered:
     """Return what the networks of a sweep answered; InputError where those of one stage were asked about different clips."""
     plan = sweep.plan
-    said = {stage.name: _said(sweep, stage, side) for stage in plan.experiment.stages if stage.name in plan.stages}
+    said = {
+        stage.name: _said(sweep, stage, side)
+        for stage in plan.experiment.stages
+        if stage.name in plan.stages
+    }
     pools, left_out = {}, {}
     for name, by_cell in said.items():
         for source in sweep.held.sources:
-            if cells := {cell: answers[source] for cell, (answers, _) in by_cell.items() if source in answers}:
+            if cells := {
+                cell: answers[source] for cell, (answers, _) in by_cell.items() if source in answers
+            }:
                 facts = next(facts for _, facts in by_cell.values())
                 pools[name, source] = pooled.pool(cells, folds=_folds(sweep, source, facts, side))
             else:
                 left_out.setdefault(name, {})[source] = next(
-                    (facts["not_scored"][source] for _, facts in by_cell.values() if source in facts["not_scored"]),
+                    (
+                        facts["not_scored"][source]
+                        for _, facts in by_cell.values()
+                        if source in facts["not_scored"]
+                    ),
                     "no network is finished",
                 )
     return Gathered(side, said, pools, left_out)
 
 
 def document(
-    sweep: Sweep, gathered: Gathered, *, compare: Sequence[tuple[str, str]] = (), rates: Path | None = None, command: str = ""
+    sweep: Sweep,
+    gathered: Gathered,
+    *,
+    compare: Sequence[tuple[str, str]] = (),
+    rates: Path | None = None,
+    command: str = "",
 ) -> dict[str, Any]:
     """Return all tables of a sweep, ready for JSON.
 
@@ -70,9 +85,13 @@ def document(
         InputError: A comparison cannot be made, the rates cannot be read.
     """
     plan, side, pools = sweep.plan, gathered.side, gathered.pools
-    facts = {name: [facts for _, facts in by_cell.values()] for name, by_cell in gathered.said.items()}
+    facts = {
+        name: [facts for _, facts in by_cell.values()] for name, by_cell in gathered.said.items()
+    }
     rows = [
-        row for (name, source), pool in pools.items() for row in _rows(sweep, plan.experiment.stage(name), source, pool, facts[name], side)
+        row
+        for (name, source), pool in pools.items()
+        for row in _rows(sweep, plan.experiment.stage(name), source, pool, facts[name], side)
     ]
     return {
         "experiment": plan.experiment.name,
@@ -90,14 +109,24 @@ def document(
         "rows": rows,
         "not_scored": gathered.left_out,
         "pairs": [one for name, own in facts.items() for one in _pairs(name, own)],
-        "comparisons": differences.corrected([one for pair in compare for one in _compared(sweep, pair, pools, rows)]),
+        "comparisons": differences.corrected(
+            [one for pair in compare for one in _compared(sweep, pair, pools, rows)]
+        ),
         "beside": {source: _beside(sweep, source, pools, rates) for source in sweep.held.sources},
-        "failed": [{"cell": str(cell), "reason": sweep.failed[cell.digest]} for cell in sweep.cells if cell.digest in sweep.failed],
+        "failed": [
+            {"cell": str(cell), "reason": sweep.failed[cell.digest]}
+            for cell in sweep.cells
+            if cell.digest in sweep.failed
+        ],
     }
 
 
 def _said(sweep: Sweep, stage: Stage, side: str) -> Said:
-    cells = [cell for cell in sweep.cells if cell.stage.name == stage.name and cell.digest not in sweep.failed]
+    cells = [
+        cell
+        for cell in sweep.cells
+        if cell.stage.name == stage.name and cell.digest not in sweep.failed
+    ]
     found = {(cell.seed, cell.fold): sweep.said(cell, side) for cell in cells}
     return {place: own for place, own in found.items() if own is not None}
 
@@ -116,15 +145,29 @@ def protocol(sweep: Sweep, source: str, pool: Pool, *, foreign: bool) -> str:
         return f"the corpus's own, {networks}"
     if foreign:
         return f"all of the corpus, which was not trained on, {networks}"
-    count, speakers = sweep.fold_counts[source], len({row["speaker"] for row in sweep.held.rows[source]})
+    count, speakers = (
+        sweep.fold_counts[source],
+        len({row["speaker"] for row in sweep.held.rows[source]}),
+    )
     folds = f"fold{'s' * (len(pool.folds) > 1)} {spelt(pool.folds)} of {count}"
     if sweep.plan.protocol == "speaker-dependent":
         return f"{count} folds, all speakers in train and test ({folds}), {networks}"
-    kind = "leave-one-speaker-out" if count == speakers else f"{count} speaker-disjoint folds of {speakers} speakers"
+    kind = (
+        "leave-one-speaker-out"
+        if count == speakers
+        else f"{count} speaker-disjoint folds of {speakers} speakers"
+    )
     return f"{kind} ({folds}), {networks}"
 
 
-def _rows(sweep: Sweep, stage: Stage, source: str, pool: Pool, facts: Sequence[Mapping[str, Any]], side: str) -> list[dict[str, Any]]:
+def _rows(
+    sweep: Sweep,
+    stage: Stage,
+    source: str,
+    pool: Pool,
+    facts: Sequence[Mapping[str, Any]],
+    side: str,
+) -> list[dict[str, Any]]:
     corpus = sweep.held.emotions[source]
     trained = {emotion for own in facts for emotion in own["trained_emotions"]}
     trained_on = {own for one in facts for own in one["trained_on"]}
@@ -132,16 +175,31 @@ def _rows(sweep: Sweep, stage: Stage, source: str, pool: Pool, facts: Sequence[M
         "stage": stage.name,
         "kind": stage.kind,
         "source": source,
-        "protocol": protocol(sweep, source, pool, foreign=_folds(sweep, source, facts[0], side) != sweep.fold_counts[source]),
-        "trained_on": "this stage" if source in stage.sources else "a stage before" if source in trained_on else "",
-        "stamps": list(dict.fromkeys(stamp for own in facts for stamp in own["stamps"].get(source, ()))),
+        "protocol": protocol(
+            sweep,
+            source,
+            pool,
+            foreign=_folds(sweep, source, facts[0], side) != sweep.fold_counts[source],
+        ),
+        "trained_on": "this stage"
+        if source in stage.sources
+        else "a stage before"
+        if source in trained_on
+        else "",
+        "stamps": list(
+            dict.fromkeys(stamp for own in facts for stamp in own["stamps"].get(source, ()))
+        ),
     }
     scored = {"shared": in_order(set(corpus) & trained), "corpus": corpus}
     singles = bool((pool.items[0].sum(axis=1) == 1).all())
     visual = source.endswith("/visual")
-    rows = [place | {"level": "image" if singles and visual else "clip"} | pooled.score(pool, **scored)]
+    rows = [
+        place | {"level": "image" if singles and visual else "clip"} | pooled.score(pool, **scored)
+    ]
     if not singles:
-        known = ("ua",) if all(pool.speakers) else ()  # faces or segments of one clip are not independent
+        known = (
+            ("ua",) if all(pool.speakers) else ()
+        )  # faces or segments of one clip are not independent
         items = pooled.score(pooled.by_item(pool), **scored, with_intervals=known)
         rows.append(place | {"level": "frame" if visual else "segment"} | items)
     return rows
@@ -151,14 +209,23 @@ def _pairs(stage: str, facts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     """Return how well a stage's networks tell whether two clips show the same emotion: the mean over the networks."""
     found = []
     for couple in dict.fromkeys(couple for own in facts for couple in own.get("pairs", {})):
-        scored = [own["pairs"][couple] for own in facts if own.get("pairs", {}).get(couple, {}).get("auc") is not None]
+        scored = [
+            own["pairs"][couple]
+            for own in facts
+            if own.get("pairs", {}).get(couple, {}).get("auc") is not None
+        ]
         if scored:
-            means = {name: sum(own[name] for own in scored) / len(scored) for name in ("same", "auc", "eer")}
+            means = {
+                name: sum(own[name] for own in scored) / len(scored)
+                for name in ("same", "auc", "eer")
+            }
             found.append({"stage": stage, "sources": couple, "networks": len(scored), **means})
     return found
 
 
-def _compared(sweep: Sweep, pair: tuple[str, str], pools: Mapping, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _compared(
+    sweep: Sweep, pair: tuple[str, str], pools: Mapping, rows: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """Return the comparison of two sides on every source that one of them at least was trained on and both were asked about, and of
     all of these together, each counting alike. A side is a stage or several, A+B: on each source the mean of those trained on it."""
     emotions = {(row["stage"], row["source"]): row["emotions"] for row in rows}
@@ -167,34 +234,64 @@ def _compared(sweep: Sweep, pair: tuple[str, str], pools: Mapping, rows: Sequenc
     named = [" + ".join(side) for side in sides]
     found = []
     for source in sweep.held.sources:
-        places = [[(stage, source) for stage in side if (stage, source) in own] or [(side[0], source)] for side in sides]
+        places = [
+            [(stage, source) for stage in side if (stage, source) in own] or [(side[0], source)]
+            for side in sides
+        ]
         every = [place for side in places for place in side]
         if own.isdisjoint(every) or not all(place in pools for place in every):
             continue
         shared = in_order(set.intersection(*(set(emotions[place]) for place in every)))
         entry = {"stages": named, "source": source, "emotions": shared}
-        found.append(entry | differences.differences(*([pools[place] for place in side] for side in places), emotions=shared))
+        found.append(
+            entry
+            | differences.differences(
+                *([pools[place] for place in side] for side in places), emotions=shared
+            )
+        )
     found += differences.together(found)
-    return found or [{"stages": named, "source": "", "refused": "no source that both were asked about and one was trained on"}]
+    return found or [
+        {
+            "stages": named,
+            "source": "",
+            "refused": "no source that both were asked about and one was trained on",
+        }
+    ]
 
 
 def check_rates(held: Holdings, rates: Path) -> None:
     """Raise an InputError where listeners' rates cannot be read or do not hold every clip, or there is nothing to print them beside."""
     if LISTENED not in held.sources:
-        raise InputError(f"--listeners is for {LISTENED}, and there is {', '.join(held.sources)}; leave it out")
+        raise InputError(
+            f"--listeners is for {LISTENED}, and there is {', '.join(held.sources)}; leave it out"
+        )
     emotions = {PurePosixPath(row["id"]).stem: row["emotion"] for row in held.rows[LISTENED]}
     listeners.listeners_score(listeners.read_rates(rates), emotions)
 
 
 def _beside(sweep: Sweep, source: str, pools: Mapping, rates: Path | None) -> dict[str, Any]:
     """Return what stands beside the scores on a source: chance, the listeners on the same clips, and what others reach."""
-    found: dict[str, Any] = {"chance": 1 / len(sweep.held.emotions[source]), "emotions": sweep.held.emotions[source]}
+    found: dict[str, Any] = {
+        "chance": 1 / len(sweep.held.emotions[source]),
+        "emotions": sweep.held.emotions[source],
+    }
     if rates is not None and source == LISTENED:
         own = {
-            name for name in sweep.plan.stages if source in sweep.plan.experiment.stage(name).sources
+            name
+            for name in sweep.plan.stages
+            if source in sweep.plan.experiment.stage(name).sources
         }  # others are asked about all folds
-        clips = {clip for (name, asked), pool in pools.items() if asked == source and name in own for _, clip in pool.clips}
-        emotions = {PurePosixPath(row["id"]).stem: row["emotion"] for row in sweep.held.rows[source] if row["id"] in clips}
+        clips = {
+            clip
+            for (name, asked), pool in pools.items()
+            if asked == source and name in own
+            for _, clip in pool.clips
+        }
+        emotions = {
+            PurePosixPath(row["id"]).stem: row["emotion"]
+            for row in sweep.held.rows[source]
+            if row["id"] in clips
+        }
         if emotions:
             found["listeners"] = listeners.listeners_score(listeners.read_rates(rates), emotions)
     found["published"] = [row._asdict() for row in published.of_source(source)]

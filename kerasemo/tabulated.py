@@ -9,9 +9,29 @@ from kerasemo.cells import spelt, spent
 from pipelines.corpora.clip import counted
 
 COLUMNS = (
-    *("experiment", "protocol", "side", "stage", "kind", "source", "trained_on", "level", "n", "networks", "folds", "seeds"),
+    *(
+        "experiment",
+        "protocol",
+        "side",
+        "stage",
+        "kind",
+        "source",
+        "trained_on",
+        "level",
+        "n",
+        "networks",
+        "folds",
+        "seeds",
+    ),
     *("ua", "ua_low", "ua_high", "wa", "wa_low", "wa_high", "interval", "macro_f1", "chance"),
-    *("ua_all_classes", "wa_all_classes", "chance_all_classes", "ua_without_corpus", "wa_without_corpus", "stamps"),
+    *(
+        "ua_all_classes",
+        "wa_all_classes",
+        "chance_all_classes",
+        "ua_without_corpus",
+        "wa_without_corpus",
+        "stamps",
+    ),
 )
 """Of `tables.csv`: shares, not hundredths."""
 
@@ -23,13 +43,30 @@ def as_csv(document: Mapping[str, Any]) -> str:
     writer.writeheader()
     for row in document["rows"]:
         flat = {name: document[name] for name in ("experiment", "protocol", "side")} | dict(row)
-        flat |= {"folds": spelt(row["folds"]), "seeds": spelt([own["seed"] for own in row["by_seed"]]), "stamps": "; ".join(row["stamps"])}
+        flat |= {
+            "folds": spelt(row["folds"]),
+            "seeds": spelt([own["seed"] for own in row["by_seed"]]),
+            "stamps": "; ".join(row["stamps"]),
+        }
         for name, found in row["interval"].items():
             if found is not None:
-                flat |= {f"{name}_low": found["low"], f"{name}_high": found["high"], "interval": found["method"]}
+                flat |= {
+                    f"{name}_low": found["low"],
+                    f"{name}_high": found["high"],
+                    "interval": found["method"],
+                }
         for kind in ("all_classes", "without_corpus"):
-            flat |= {f"{name}_{kind}": value for name, value in row.get(kind, {}).items() if name in ("ua", "wa", "chance")}
-        writer.writerow({name: f"{value:.6f}" if isinstance(value, float) else value for name, value in flat.items()})
+            flat |= {
+                f"{name}_{kind}": value
+                for name, value in row.get(kind, {}).items()
+                if name in ("ua", "wa", "chance")
+            }
+        writer.writerow(
+            {
+                name: f"{value:.6f}" if isinstance(value, float) else value
+                for name, value in flat.items()
+            }
+        )
     return text.getvalue()
 
 
@@ -60,7 +97,10 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     if others := [row for row in document["rows"] if row["trained_on"] != "this stage"]:
         yield "## Each stage on every other source"
         yield ""
-        cells = [(*score_cells(row), *_all_classes(row), row["trained_on"] or "no stage") for row in others]
+        cells = [
+            (*score_cells(row), *_all_classes(row), row["trained_on"] or "no stage")
+            for row in others
+        ]
         yield from _table((*SCORES, "UA, all classes", "chance", "trained on it"), cells)
         yield ""
     if document["comparisons"]:
@@ -75,11 +115,20 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield ""
     yield "## Recall of each emotion"
     yield ""
-    emotions = list(dict.fromkeys(emotion for row in document["rows"] for emotion in row["emotions"]))
+    emotions = list(
+        dict.fromkeys(emotion for row in document["rows"] for emotion in row["emotions"])
+    )
     clips = [row for row in document["rows"] if row["level"] in CLIPS]
     yield from _table(
         ("stage", "source", *emotions),
-        [(row["stage"], row["source"], *(hundredths(row["recalls"].get(one)) for one in emotions)) for row in clips],
+        [
+            (
+                row["stage"],
+                row["source"],
+                *(hundredths(row["recalls"].get(one)) for one in emotions),
+            )
+            for row in clips
+        ],
     )
     yield ""
     yield "## Confusion (rows: truth; the networks' answers to clips, added up)"
@@ -88,13 +137,23 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         if row["level"] in CLIPS:
             yield f"{row['stage']}, {row['source']}:"
             yield ""
-            cells = [(emotion, *map(str, counts)) for emotion, counts in zip(row["emotions"], row["confusion"], strict=True)]
+            cells = [
+                (emotion, *map(str, counts))
+                for emotion, counts in zip(row["emotions"], row["confusion"], strict=True)
+            ]
             yield from _table(("", *row["emotions"]), cells)
             yield ""
     yield "## By speaker"
     yield ""
     speakers = [
-        (row["stage"], row["source"], who, str(one["n"]), hundredths(one["ua"]), hundredths(one["wa"]))
+        (
+            row["stage"],
+            row["source"],
+            who,
+            str(one["n"]),
+            hundredths(one["ua"]),
+            hundredths(one["wa"]),
+        )
         for row in own
         if row["level"] == "clip"
         for who, one in row["by_speaker"].items()
@@ -102,7 +161,20 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield from _table(("stage", "source", "speaker", "clips", "UA", "WA"), speakers)
 
 
-SCORES = ("stage", "source", "scored by", "n", "UA", "95 %", "WA", "95 %", "macro-F1", "UA of each seed", "UA, corpus unknown", "chance")
+SCORES = (
+    "stage",
+    "source",
+    "scored by",
+    "n",
+    "UA",
+    "95 %",
+    "WA",
+    "95 %",
+    "macro-F1",
+    "UA of each seed",
+    "UA, corpus unknown",
+    "chance",
+)
 CLIPS = ("clip", "image")
 """The levels of which a row is of clips: one with a single item is an image."""
 PAIRS = ("stage", "sources", "networks", "same", "AUC", "EER")
@@ -112,7 +184,12 @@ COMPARED = ("stages", "source", "score", "difference", "95 %", "p", "p, Holm", "
 def score_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the cells of a row below SCORES, in hundredths."""
     seeds = ", ".join(hundredths(own["ua"]) for own in row["by_seed"])
-    figures = (hundredths(row["ua"]), ends(row["interval"].get("ua")), hundredths(row["wa"]), ends(row["interval"].get("wa")))
+    figures = (
+        hundredths(row["ua"]),
+        ends(row["interval"].get("ua")),
+        hundredths(row["wa"]),
+        ends(row["interval"].get("wa")),
+    )
     unknown = hundredths(row.get("without_corpus", {}).get("ua"))
     return (
         row["stage"],
@@ -129,7 +206,12 @@ def score_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def pair_cells(one: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the cells of an entry of `pairs` below PAIRS, in hundredths."""
-    return one["stage"], one["sources"], str(one["networks"]), *(hundredths(one[name]) for name in ("same", "auc", "eer"))
+    return (
+        one["stage"],
+        one["sources"],
+        str(one["networks"]),
+        *(hundredths(one[name]) for name in ("same", "auc", "eer")),
+    )
 
 
 def matrix(document: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -140,14 +222,23 @@ def matrix(document: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str
     def cell(row: Mapping[str, Any] | None) -> str:
         if row is None:
             return ""
-        said = hundredths(row["ua"]) + (f" / {hundredths(row['all_classes']['ua'])}" if "all_classes" in row else "")
+        said = hundredths(row["ua"]) + (
+            f" / {hundredths(row['all_classes']['ua'])}" if "all_classes" in row else ""
+        )
         return f"**{said}**" if row["trained_on"] == "this stage" else said
 
     def mean(stage: str) -> str:
-        own = [row["ua"] for (name, _), row in rows.items() if name == stage and row["trained_on"] == "this stage"]
+        own = [
+            row["ua"]
+            for (name, _), row in rows.items()
+            if name == stage and row["trained_on"] == "this stage"
+        ]
         return hundredths(sum(own) / len(own)) if own else ""
 
-    cells = [(stage, *(cell(rows.get((stage, source))) for source in sources), mean(stage)) for stage in stages]
+    cells = [
+        (stage, *(cell(rows.get((stage, source))) for source in sources), mean(stage))
+        for stage in stages
+    ]
     return ("stage", *sources, "mean of its own"), cells
 
 
@@ -164,7 +255,11 @@ def facts(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"- code: {document['code']}"
     if document["side"] == "test":
         now = max((look["look"] for look in document["looks"] if look["of_these"]), default=0)
-        yield f"- look {now} at the test side" + (f"; there were {len(document['looks'])} in this run folder:" if document["looks"] else "")
+        yield f"- look {now} at the test side" + (
+            f"; there were {len(document['looks'])} in this run folder:"
+            if document["looks"]
+            else ""
+        )
         for look in document["looks"]:
             what = f"{', '.join(look['stages'])}; {look['protocol']}, folds {spelt(look['folds'])}, seeds {spelt(look['seeds'])}"
             asked = f"look {look['look']}, {look['date']}: {look['networks']} networks, {look['of_these']} of these"
@@ -178,7 +273,9 @@ def facts(document: Mapping[str, Any]) -> Iterator[str]:
 
 def notes(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is to be known of the scores."""
-    methods = dict.fromkeys(found["method"] for row in document["rows"] for found in row["interval"].values() if found)
+    methods = dict.fromkeys(
+        found["method"] for row in document["rows"] for found in row["interval"].values() if found
+    )
     how = "; ".join(methods) or "none: of a single speaker nothing is known of others"
     yield f"95 %: {how}. Clips of all folds are pooled; a score of several networks is their mean."
     if any(method.startswith("t over") for method in methods):
@@ -198,7 +295,9 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"{stage}, {source}: not scored: {reason}"
 
 
-def _beside(source: str, beside: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _beside(
+    source: str, beside: Mapping[str, Any], own: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
     if not own:
         return
     yield ""
@@ -208,12 +307,26 @@ def _beside(source: str, beside: Mapping[str, Any], own: Sequence[Mapping[str, A
     yield ""
 
 
-def beside_cells(source: str, beside: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+def beside_cells(
+    source: str, beside: Mapping[str, Any], own: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, ...]]:
     """Yield our own rows, chance, the listeners and what others reach, in hundredths."""
     for row in own:
         if row["level"] in CLIPS:
-            yield f"stage {row['stage']}", row["protocol"], hundredths(row["ua"]), hundredths(row["wa"]), "; ".join(row["stamps"])
-    yield "chance", "", hundredths(beside["chance"]), "", f"a guess among {len(beside['emotions'])} classes"
+            yield (
+                f"stage {row['stage']}",
+                row["protocol"],
+                hundredths(row["ua"]),
+                hundredths(row["wa"]),
+                "; ".join(row["stamps"]),
+            )
+    yield (
+        "chance",
+        "",
+        hundredths(beside["chance"]),
+        "",
+        f"a guess among {len(beside['emotions'])} classes",
+    )
     if heard := beside.get("listeners"):
         yield (
             "listeners",
@@ -238,7 +351,12 @@ def compared(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             if one[name]["speakers"]:
                 scores[f"{name.upper()}, pooled"] = one[name]["pooled"]
             for score, found in scores.items():
-                figures = (f"{100 * found['difference']:+.1f}", ends(found), f"{found['p']:.3g}", f"{found['p_holm']:.3g}")
+                figures = (
+                    f"{100 * found['difference']:+.1f}",
+                    ends(found),
+                    f"{found['p']:.3g}",
+                    f"{found['p_holm']:.3g}",
+                )
                 yield stages, one["source"], score, *figures, found["method"]
 
 

@@ -62,19 +62,41 @@ def train(options: Options, *, log=lambda line: None) -> dict[str, Any]:
     stages = experiment.chain(options.stage)
     folder = options.run or Path("runs") / experiment.name
     records = records_folder(options, experiment, folder, log=log)
-    same = ("protocol", "fold", "seed", "epochs", "replicas", "precision", "compiler", "checkpoint_seconds", "profile")
+    same = (
+        "protocol",
+        "fold",
+        "seed",
+        "epochs",
+        "replicas",
+        "precision",
+        "compiler",
+        "checkpoint_seconds",
+        "profile",
+    )
     run = chain.Run(experiment, records, folder, **{name: getattr(options, name) for name in same})
     work = chain.Chain(run, stages, log=log)
     there = [source for source in experiment.sources if source in lineage.sources_in(records)]
     trained_on = [source for stage in stages for source in stage.sources]
-    chain.gated_sides(records, there, trained_on=trained_on, protocol=options.protocol, fold=options.fold)  # what is scored at the end
+    chain.gated_sides(
+        records, there, trained_on=trained_on, protocol=options.protocol, fold=options.fold
+    )  # what is scored at the end
     results = work.run()
-    scored = evaluate.evaluate(evaluate.Options(folder, records, options.stage, experiment.sources), load=work.source)
-    summary = [{key: result[key] for key in ("stage", "kind", "trained_on", "epochs", "best_epoch", "sources")} for result in results]
+    scored = evaluate.evaluate(
+        evaluate.Options(folder, records, options.stage, experiment.sources), load=work.source
+    )
+    summary = [
+        {
+            key: result[key]
+            for key in ("stage", "kind", "trained_on", "epochs", "best_epoch", "sources")
+        }
+        for result in results
+    ]
     return scored | {"stages": summary, "run": str(folder)}
 
 
-def records_folder(options: Options, experiment: Experiment, folder: Path, *, log: Callable[[str], None]) -> Path:
+def records_folder(
+    options: Options, experiment: Experiment, folder: Path, *, log: Callable[[str], None]
+) -> Path:
     """Return the folder of the records; where none is named, that of the sample corpora, made below the run folder."""
     check_given_records(options, experiment)
     return options.records or make_sample_records(folder, experiment.sources, log=log)
@@ -86,7 +108,9 @@ def check_given_records(options: Options, experiment: Experiment) -> None:
         check_records(options.records)
     elif options.experiment != "sample":
         needs = ", ".join(experiment.sources)
-        raise InputError(f"--records DIR is missing: {experiment.name!r} needs {needs}; make them with python -m pipelines.build")
+        raise InputError(
+            f"--records DIR is missing: {experiment.name!r} needs {needs}; make them with python -m pipelines.build"
+        )
 
 
 def make_sample_records(folder: Path, sources: Sequence[str], *, log) -> Path:
@@ -98,15 +122,27 @@ def make_sample_records(folder: Path, sources: Sequence[str], *, log) -> Path:
     log(f"no --records given: synthesises the sample corpora in {media}")
     _command("pipelines.sample", "--out", str(media))
     for corpus in sorted({source.partition("/")[0] for source in sources}):
-        _command("pipelines.build", "--corpus", corpus, "--media", str(media / corpus), "--out", str(records))
+        _command(
+            "pipelines.build",
+            "--corpus",
+            corpus,
+            "--media",
+            str(media / corpus),
+            "--out",
+            str(records),
+        )
     return records
 
 
 def _command(module: str, *words: str) -> None:
     """Run one of the pipelines' commands, its table on standard error."""
-    finished = subprocess.run([sys.executable, "-m", module, *words], stdout=sys.stderr, check=False)
+    finished = subprocess.run(
+        [sys.executable, "-m", module, *words], stdout=sys.stderr, check=False
+    )
     if finished.returncode:
-        raise InputError(f"python -m {module} {' '.join(words)} ended with status {finished.returncode}; its message stands above")
+        raise InputError(
+            f"python -m {module} {' '.join(words)} ended with status {finished.returncode}; its message stands above"
+        )
 
 
 def seconds(text: str) -> float:
@@ -114,7 +150,9 @@ def seconds(text: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 <= (value := float(text)) < math.inf:
             return value
-    raise argparse.ArgumentTypeError(f"expected a number of seconds of at least 0; received {text!r}")
+    raise argparse.ArgumentTypeError(
+        f"expected a number of seconds of at least 0; received {text!r}"
+    )
 
 
 def step_range(text: str) -> tuple[int, int]:
@@ -127,21 +165,75 @@ def step_range(text: str) -> tuple[int, int]:
 
 def add_options(parser: Parser) -> None:
     """Add the options that a search has as well."""
-    parser.add_argument("--stage", required=True, metavar="S", help="a stage of the experiment, such as joint")
-    parser.add_argument("--experiment", default="sample", metavar="NAME", help="such as open, or a .toml file (default: %(default)s)")
-    parser.add_argument("--records", type=Path, metavar="DIR", help="sets of records (default: sample corpora, synthesised)")
-    parser.add_argument("--run", type=Path, metavar="DIR", help="the run folder (default: runs/EXPERIMENT)")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default=PROTOCOLS[0], help="default: %(default)s")
-    parser.add_argument("--fold", type=natural_int, default=0, metavar="K", help="which fold is tested (default: %(default)s)")
-    parser.add_argument("--replicas", type=positive_int, metavar="N", help="devices to train on (default: every GPU; logical CPUs without)")
-    parser.add_argument("--epochs", type=positive_int, metavar="N", help="epochs of every stage that runs")
-    parser.add_argument("--seed", type=natural_int, default=0, metavar="N", help="of every random choice (default: %(default)s)")
-    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="STAGE.KEY=VALUE", help="such as joint.margin=0.8")
     parser.add_argument(
-        "--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="default: bfloat16 on GPUs made for it"
+        "--stage", required=True, metavar="S", help="a stage of the experiment, such as joint"
     )
-    parser.add_argument("--compiler", choices=("auto", "xla", "none"), default="auto", help="default: XLA on one GPU")
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of the tables")
+    parser.add_argument(
+        "--experiment",
+        default="sample",
+        metavar="NAME",
+        help="such as open, or a .toml file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--records",
+        type=Path,
+        metavar="DIR",
+        help="sets of records (default: sample corpora, synthesised)",
+    )
+    parser.add_argument(
+        "--run", type=Path, metavar="DIR", help="the run folder (default: runs/EXPERIMENT)"
+    )
+    parser.add_argument(
+        "--protocol", choices=PROTOCOLS, default=PROTOCOLS[0], help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--fold",
+        type=natural_int,
+        default=0,
+        metavar="K",
+        help="which fold is tested (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--replicas",
+        type=positive_int,
+        metavar="N",
+        help="devices to train on (default: every GPU; logical CPUs without)",
+    )
+    parser.add_argument(
+        "--epochs", type=positive_int, metavar="N", help="epochs of every stage that runs"
+    )
+    parser.add_argument(
+        "--seed",
+        type=natural_int,
+        default=0,
+        metavar="N",
+        help="of every random choice (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="STAGE.KEY=VALUE",
+        help="such as joint.margin=0.8",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="default: bfloat16 on GPUs made for it",
+    )
+    parser.add_argument(
+        "--compiler",
+        choices=("auto", "xla", "none"),
+        default="auto",
+        help="default: XLA on one GPU",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON document on standard output instead of the tables",
+    )
 
 
 def _parser() -> Parser:
@@ -151,10 +243,17 @@ def _parser() -> Parser:
     )
     add_options(parser)
     parser.add_argument(
-        "--checkpoint-seconds", type=seconds, default=10.0, metavar="S", help="within an epoch, save after so long (default: %(default)g)"
+        "--checkpoint-seconds",
+        type=seconds,
+        default=10.0,
+        metavar="S",
+        help="within an epoch, save after so long (default: %(default)g)",
     )
     parser.add_argument(
-        "--profile", type=step_range, metavar="FIRST,LAST", help="steps of every stage that runs to profile for TensorBoard"
+        "--profile",
+        type=step_range,
+        metavar="FIRST,LAST",
+        help="steps of every stage that runs to profile for TensorBoard",
     )
     return parser
 

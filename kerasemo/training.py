@@ -11,7 +11,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasemo import checkpoint, loop, monitor, plans, results, runs, schedules, scores, stages, transfer
+from kerasemo import (
+    checkpoint,
+    loop,
+    monitor,
+    plans,
+    results,
+    runs,
+    schedules,
+    scores,
+    stages,
+    transfer,
+)
 from kerasemo.assignment import Assignment, check_sides
 from kerasemo.board import Board
 from kerasemo.config import Network
@@ -64,14 +75,22 @@ class Training:
         self._scored_pairs = drawn = None
         if self._stage.kind != "supervised":
             multiple = 2 * len(plans.couples(len(self._stage.sources)))
-            most = min(self._stage.batch, max(len(side.items) for side in self._sides["validation"]))
-            drawn = self._drawn("validation", max(multiple, most // multiple * multiple), assignment.seed + 1)
+            most = min(
+                self._stage.batch, max(len(side.items) for side in self._sides["validation"])
+            )
+            drawn = self._drawn(
+                "validation", max(multiple, most // multiple * multiple), assignment.seed + 1
+            )
         if self._stage.kind == "contrastive":
             self._scored_pairs = self._drawn(assignment.scored, multiple, assignment.seed + 2)
             for side, pairs in (("validation", drawn), (assignment.scored, self._scored_pairs)):
                 if len(set(scores.same_emotion(pairs, self._sides[side]))) < 2:
-                    raise InputError(f"{' + '.join(self._stage.sources)}: too few clips on the {side} side for pairs of both kinds")
-        self._validation = Validation(self._stage, self._sides["validation"], drawn=drawn, emotions=assignment.emotions)
+                    raise InputError(
+                        f"{' + '.join(self._stage.sources)}: too few clips on the {side} side for pairs of both kinds"
+                    )
+        self._validation = Validation(
+            self._stage, self._sides["validation"], drawn=drawn, emotions=assignment.emotions
+        )
         self._checkpoints = checkpoint.Checkpoints(assignment.folder / "checkpoints")
         self._chief = loop.place_in_cluster(assignment.strategy)[0] == 0
 
@@ -84,21 +103,42 @@ class Training:
             digest = runs.digest([self._work.key, self._work.choice.policy])
             self._loop.agree(int(digest[:6], 16), "this command, or what it finds in the records,")
             if self._chief:
-                made_with = {"devices": self._work.choice.line, "records_folder": str(self._work.records)}
+                made_with = {
+                    "devices": self._work.choice.line,
+                    "records_folder": str(self._work.records),
+                }
                 runs.claim(folder, self._work.key, made_with)
             position = self._resume()
-            self._loop.agree(self._global_step(position), f"step {self._global_step(position)} here")
+            self._loop.agree(
+                self._global_step(position), f"step {self._global_step(position)} here"
+            )
             self._board = Board(folder / "logs", held=position.events) if self._chief else None
             if self._board:
                 for name in self._board.lost:
-                    self._log(f"{folder / 'logs' / name}: events are missing; TensorBoard shows what comes from here on")
-                self._board.configuration({"key": self._work.key, "versions": runs.versions(), "devices": self._work.choice.line})
+                    self._log(
+                        f"{folder / 'logs' / name}: events are missing; TensorBoard shows what comes from here on"
+                    )
+                self._board.configuration(
+                    {
+                        "key": self._work.key,
+                        "versions": runs.versions(),
+                        "devices": self._work.choice.line,
+                    }
+                )
             shown = progress.bar(self._stage.name, unit="images")
-            with shown as bar, loop.Interruption() as interruption, monitor.profile_ended(self._work.profile):
-                self._fit(position, monitor.StageBar(bar, self._stage, steps=self._steps), interruption)
+            with (
+                shown as bar,
+                loop.Interruption() as interruption,
+                monitor.profile_ended(self._work.profile),
+            ):
+                self._fit(
+                    position, monitor.StageBar(bar, self._stage, steps=self._steps), interruption
+                )
             if self._chief:
                 self._finish(position)
-            self._loop.agree(0, "the end")  # the others go on to the next stage when this one's files are there
+            self._loop.agree(
+                0, "the end"
+            )  # the others go on to the next stage when this one's files are there
         return runs.finished(folder)
 
     def _drawn(self, side: str, batch: int, seed: int) -> dict[str, np.ndarray]:
@@ -106,8 +146,19 @@ class Training:
 
     def _model_of(self, network: Network) -> stages.StageModel:
         stage = self._stage
-        settings = {name: getattr(stage, name) for name in ("label_smoothing", "margin", "contrastive_weight", "clip_norm", "accumulate")}
-        settings["class_weights"] = class_weights(self._sides["train"]) if stage.balance == "classes" else None
+        settings = {
+            name: getattr(stage, name)
+            for name in (
+                "label_smoothing",
+                "margin",
+                "contrastive_weight",
+                "clip_norm",
+                "accumulate",
+            )
+        }
+        settings["class_weights"] = (
+            class_weights(self._sides["train"]) if stage.balance == "classes" else None
+        )
         layers = build_network(network, heads=max(1, len(runs.heads_of(self._work.key))))
         model = stages.MODELS[stage.kind](*layers, sources=stage.sources, **settings)
         model.mirror = stage.test_mirror
@@ -117,16 +168,23 @@ class Training:
         """Make the model and its optimiser, with the parent's weights and the statistics of the inputs."""
         stage, work = self._stage, self._work
         keras.utils.set_random_seed(work.seed)
-        with loop.precision(work.choice.policy), work.strategy.scope() if work.strategy else contextlib.nullcontext():
+        with (
+            loop.precision(work.choice.policy),
+            work.strategy.scope() if work.strategy else contextlib.nullcontext(),
+        ):
             self._model = self._model_of(work.network)
             stages.freeze(self._model, stage.freeze)
             rate = schedules.learning_rate(stage, self._steps * stage.epochs)
             averaged = {"use_ema": True, "ema_momentum": stage.ema} if stage.ema else {}
-            optimizer = keras.optimizers.AdamW(rate, weight_decay=stage.weight_decay, name="optimizer", **averaged)
+            optimizer = keras.optimizers.AdamW(
+                rate, weight_decay=stage.weight_decay, name="optimizer", **averaged
+            )
             self._model.compile(optimizer=optimizer, jit_compile=work.choice.jit_compile)
             optimizer.build(self._model.learnt_weights)
         self._predict = scores.predictor(self._model, heads=runs.heads_of(work.key))
-        self._loop = loop.Loop(self._model, strategy=work.strategy, jit_compile=work.choice.jit_compile)
+        self._loop = loop.Loop(
+            self._model, strategy=work.strategy, jit_compile=work.choice.jit_compile
+        )
         if work.parent is not None:
             transfer.start_from(self._model, work.parent)
         transfer.fit_normalization(self._model, self._sides["train"])
@@ -151,15 +209,21 @@ class Training:
                     self._checkpoints.best(monitor.best_epoch(history, self._validation.watch) + 1)
                 checkpoint.assign(self._state(), tensors, where=path)
             except InputError as error:
-                self._log(f"{name}: {error.args[0].partition(';')[0]}; the state before it is taken")
+                self._log(
+                    f"{name}: {error.args[0].partition(';')[0]}; the state before it is taken"
+                )
                 continue
             position = Position(history, rows, tensors.get("position/mined"), state["events"])
             if self._chief:
                 self._checkpoints.forget_after(self._global_step(position), position.epoch)
             if state["policy"] != self._work.choice.policy:
-                self._log(f"{name}: computed in {state['policy']} so far, in {self._work.choice.policy} from here on")
+                self._log(
+                    f"{name}: computed in {state['policy']} so far, in {self._work.choice.policy} from here on"
+                )
             within = f", step {len(rows)} of {self._steps} of the next" if rows else ""
-            self._log(f"{name}: goes on after epoch {position.epoch} of {self._stage.epochs}{within}")
+            self._log(
+                f"{name}: goes on after epoch {position.epoch} of {self._stage.epochs}{within}"
+            )
             return position
         if states:
             self._log(f"{name}: no state before it is whole; the stage is trained from the start")
@@ -172,15 +236,21 @@ class Training:
         if not self._chief:
             return
         tensors = checkpoint.arrays(self._state())
-        if broken := sorted(name for name, values in tensors.items() if not np.isfinite(values).all()):
+        if broken := sorted(
+            name for name, values in tensors.items() if not np.isfinite(values).all()
+        ):
             raise self._not_finite(position, len(position.values), broken[:3])
-        tensors["position/values"] = np.array(position.values, np.float32).reshape(-1, len(self._loop.names))
+        tensors["position/values"] = np.array(position.values, np.float32).reshape(
+            -1, len(self._loop.names)
+        )
         tensors |= {} if position.mined is None else {"position/mined": position.mined}
         state = {"history": position.history, "events": self._board.flush()}
         state |= {"digest": runs.digest(self._work.key), "policy": self._work.choice.policy}
         self._checkpoints.save_state(self._global_step(position), tensors, state)
 
-    def _fit(self, position: Position, bar: monitor.StageBar, interruption: loop.Interruption) -> None:
+    def _fit(
+        self, position: Position, bar: monitor.StageBar, interruption: loop.Interruption
+    ) -> None:
         """Train the epochs that are left."""
         saved = time.monotonic()
         feed = None
@@ -190,9 +260,16 @@ class Training:
                 feed = self._feed(position)
             pending: list[tf.Tensor] = []
             while (done := len(position.values) + len(pending)) < self._steps:
-                with monitor.profiled(self._work.folder / "logs", self._work.profile, position.epoch * self._steps + done + 1):
+                with monitor.profiled(
+                    self._work.folder / "logs",
+                    self._work.profile,
+                    position.epoch * self._steps + done + 1,
+                ):
                     pending.append(self._loop.step(feed))
-                due, asked = time.monotonic() - saved > self._work.checkpoint_seconds, interruption.asked
+                due, asked = (
+                    time.monotonic() - saved > self._work.checkpoint_seconds,
+                    interruption.asked,
+                )
                 if due or asked or len(pending) >= STEPS_AT_ONCE or done + 1 == self._steps:
                     self._collect(position, pending, bar)
                     if (due or asked) and done + 1 < self._steps:
@@ -205,14 +282,18 @@ class Training:
                 saved, asked = time.monotonic(), interruption.asked
             if asked:
                 at = f"{position.epoch} epochs and {len(position.values)} steps"
-                self._log(f"{self._stage.name}: interrupted; saved after {at}; the same command goes on from there")
+                self._log(
+                    f"{self._stage.name}: interrupted; saved after {at}; the same command goes on from there"
+                )
                 raise KeyboardInterrupt
 
     def _feed(self, position: Position) -> Iterator:
         """Return the batches from where a training stands; only of this epoch where its pairs depend on the weights."""
         if self._stage.hard_negatives and position.mined is None:
             position.mined = self._epochs.mined(self._predict, position.epoch)
-        batches = self._epochs.batches(position.epoch, len(position.values), mined=position.mined, share=self._loop.share)
+        batches = self._epochs.batches(
+            position.epoch, len(position.values), mined=position.mined, share=self._loop.share
+        )
         return self._loop.feed(batches)
 
     def _collect(self, position: Position, pending: list[tf.Tensor], bar: monitor.StageBar) -> None:
@@ -225,10 +306,15 @@ class Training:
             names = [self._loop.names[term] for term in terms]
             raise self._not_finite(position, len(position.values) + row + 1, names)
         position.values.extend(values)
-        rate = bar.advance(dict(zip(self._loop.names, values[-1].tolist(), strict=True)), len(values))
+        rate = bar.advance(
+            dict(zip(self._loop.names, values[-1].tolist(), strict=True)), len(values)
+        )
         if self._board:
             self._board.steps(
-                [(first + row, dict(zip(self._loop.names, map(float, step), strict=True))) for row, step in enumerate(values)]
+                [
+                    (first + row, dict(zip(self._loop.names, map(float, step), strict=True)))
+                    for row, step in enumerate(values)
+                ]
             )
             self._board.speed(first + len(values) - 1, rate)
 
@@ -247,11 +333,19 @@ class Training:
             rate = float(keras.ops.convert_to_numpy(self._model.optimizer.learning_rate))
             self._board.epoch(epoch + 1, logs | {"learning_rate": rate})
             for source, score in by_source.items():
-                self._board.recall(epoch + 1, source, score["emotions"], np.array(score["confusion"]))
-            kernels = {variable.path for variable in self._model.trainable_weights if variable.path.endswith("kernel")}
+                self._board.recall(
+                    epoch + 1, source, score["emotions"], np.array(score["confusion"])
+                )
+            kernels = {
+                variable.path
+                for variable in self._model.trainable_weights
+                if variable.path.endswith("kernel")
+            }
             self._board.histograms(epoch + 1, {name: weights[name] for name in sorted(kernels)})
             bar.validate(self._validation.watch, logs[self._validation.watch])
-        position.history.append(dict(sorted(logs.items())))  # in the order in which a state gives them back
+        position.history.append(
+            dict(sorted(logs.items()))
+        )  # in the order in which a state gives them back
         position.values, position.mined = [], None
         if self._chief:
             if monitor.best_epoch(position.history, self._validation.watch) == epoch:
@@ -277,6 +371,11 @@ class Training:
     def _finish(self, position: Position) -> None:
         """Keep the best weights and score them."""
         best = monitor.best_epoch(position.history, self._validation.watch) + 1
-        tensors, metadata = self._checkpoints.best(best), {"stage": self._stage.name, "digest": runs.digest(self._work.key)}
+        tensors, metadata = (
+            self._checkpoints.best(best),
+            {"stage": self._stage.name, "digest": runs.digest(self._work.key)},
+        )
         checkpoint.save(self._work.folder / "weights.safetensors", tensors, metadata)
-        results.finish(self._work, position.history, best, pairs=self._scored_pairs, board=self._board)
+        results.finish(
+            self._work, position.history, best, pairs=self._scored_pairs, board=self._board
+        )

@@ -16,14 +16,22 @@ def start_from(model: keras.Model, parent: Path) -> None:
     tensors, _ = checkpoint.load(parent / "weights.safetensors")
     before = runs.finished(parent)
     known = scores.emotion_mask(before["trained_emotions"])
-    heads = [before["key"]["emotions"][source] for source in runs.heads_of(before["key"])] or [before["trained_emotions"]]
-    trained = np.stack([scores.emotion_mask(emotions) for emotions in heads]).astype(np.float32)  # [heads, 10]
-    trained[:, ~trained.any(axis=0)] = 1  # an emotion of an earlier stage alone: no head has moved it
+    heads = [before["key"]["emotions"][source] for source in runs.heads_of(before["key"])] or [
+        before["trained_emotions"]
+    ]
+    trained = np.stack([scores.emotion_mask(emotions) for emotions in heads]).astype(
+        np.float32
+    )  # [heads, 10]
+    trained[:, ~trained.any(axis=0)] = (
+        1  # an emotion of an earlier stage alone: no head has moved it
+    )
     shares = trained / np.maximum(trained.sum(axis=0), 1)
     for variable in head_weights(model):
         fresh = keras.ops.convert_to_numpy(variable)
         held = tensors[variable.path].reshape(*fresh.shape[:-1], -1, len(EMOTIONS))
-        one = (held * shares).sum(axis=-2)  # of several heads the mean of those that have been trained on the emotion
+        one = (held * shares).sum(
+            axis=-2
+        )  # of several heads the mean of those that have been trained on the emotion
         count = fresh.shape[-1] // len(EMOTIONS)
         tensors[variable.path] = np.where(np.tile(known, count), np.tile(one, count), fresh)
     checkpoint.assign(model.weights, tensors, where=parent)

@@ -51,14 +51,20 @@ def tune(options: Options, *, log: Callable[[str], None] = lambda line: None) ->
     entries = space.entries(experiment, options.stage, options.over)
     search = Search(options.search, run, experiment.stage(options.stage), entries, options.trials)
     with search.oracle() as oracle:
-        run = dataclasses.replace(run, records=train.records_folder(options, experiment, folder, log=log))
+        run = dataclasses.replace(
+            run, records=train.records_folder(options, experiment, folder, log=log)
+        )
         search = dataclasses.replace(search, run=run)
         search.claim()
-        log(f"{options.stage}: {options.search} search by {search.objective} over {', '.join(entry.name for entry in entries)}")
+        log(
+            f"{options.stage}: {options.search} search by {search.objective} over {', '.join(entry.name for entry in entries)}"
+        )
         search.train_before(log=log)
         trials = best_first(list(search.run_trials(oracle, log=log)))
     if trials[0]["failed"]:
-        raise InputError(f"{search.folder}: all {len(trials)} trials failed; the first: {trials[0]['failed']}")
+        raise InputError(
+            f"{search.folder}: all {len(trials)} trials failed; the first: {trials[0]['failed']}"
+        )
     return {
         "stage": options.stage,
         "objective": search.objective,
@@ -79,19 +85,35 @@ def print_search(result: Mapping[str, Any]) -> None:
 
     names = list(result["best"]["settings"])
     table = Table(box=SIMPLE, pad_edge=False)
-    for column in ("trial", result["objective"], "epoch", *(name.replace("_", "_\n") for name in names)):
+    for column in (
+        "trial",
+        result["objective"],
+        "epoch",
+        *(name.replace("_", "_\n") for name in names),
+    ):
         table.add_column(column, justify="right", overflow="fold")
     for trial in result["trials"]:
         if not trial["failed"]:
             settings = (f"{trial['settings'][name]:g}" for name in names)
-            table.add_row(str(trial["trial"]), f"{trial['score']:.4f}", f"{trial['epoch']} of {trial['epochs']}", *settings)
+            table.add_row(
+                str(trial["trial"]),
+                f"{trial['score']:.4f}",
+                f"{trial['epoch']} of {trial['epochs']}",
+                *settings,
+            )
     print(f"Trials of stage {result['stage']} (validation side)")
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False).print(table)
+    Console(
+        file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False
+    ).print(table)
     for trial in result["trials"]:
         if trial["failed"]:
-            print(f"trial {trial['trial']} failed ({described(trial['settings'])}): {trial['failed']}")
+            print(
+                f"trial {trial['trial']} failed ({described(trial['settings'])}): {trial['failed']}"
+            )
     path = result["experiment"]
-    print(f"The best settings: {path} (python -m kerasemo.train --stage {result['stage']} --experiment {path} ...)")
+    print(
+        f"The best settings: {path} (python -m kerasemo.train --stage {result['stage']} --experiment {path} ...)"
+    )
     print(f"Compare the trials: tensorboard --logdir {Path(path).parent}")
 
 
@@ -106,9 +128,22 @@ def _parser() -> Parser:
     )
     train.add_options(parser)
     known = ", ".join(entry.name for entry in space.SPACE)
-    parser.add_argument("--search", choices=SEARCHES, default=SEARCHES[0], help="default: %(default)s")
-    parser.add_argument("--trials", type=positive_int, default=20, metavar="N", help="default: %(default)s; more can be asked for later")
-    parser.add_argument("--over", default="", metavar="NAME,...", help=f"what is varied, of {known} (default: all that apply)")
+    parser.add_argument(
+        "--search", choices=SEARCHES, default=SEARCHES[0], help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--trials",
+        type=positive_int,
+        default=20,
+        metavar="N",
+        help="default: %(default)s; more can be asked for later",
+    )
+    parser.add_argument(
+        "--over",
+        default="",
+        metavar="NAME,...",
+        help=f"what is varied, of {known} (default: all that apply)",
+    )
     return parser
 
 

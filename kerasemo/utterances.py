@@ -41,7 +41,11 @@ class Cut:
         >>> Cut.of({"name": "a", "test_hop_frames": 8})
         Cut(hop_frames=8, by_speaker=False, active_share=0.0)
         """
-        return cls(stage.get("test_hop_frames", 0), stage.get("speaker_normalization", False), stage.get("active_share", 0.0))
+        return cls(
+            stage.get("test_hop_frames", 0),
+            stage.get("speaker_normalization", False),
+            stage.get("active_share", 0.0),
+        )
 
     @property
     def spec(self) -> Spec:
@@ -73,7 +77,10 @@ def read(records_folder: Path, source: str) -> Utterances:
     """Read the utterances of a set of sound; raises what `data.read_source` does."""
     folder = data.set_folder(records_folder, source)
     manifest, emotions = data.checked_manifest(folder)
-    found = [(clip, record["log_mel"], record["pcm"]) for clip, record in data.clip_records(folder, manifest)]
+    found = [
+        (clip, record["log_mel"], record["pcm"])
+        for clip, record in data.clip_records(folder, manifest)
+    ]
     clip_of, log_mels, waveforms = zip(*found, strict=True) if found else ((), (), ())
     return Utterances(source, tuple(manifest["clips"]), clip_of, log_mels, waveforms, emotions)
 
@@ -98,18 +105,29 @@ def cut_records(utterances: Utterances, *, spec: Spec) -> tuple[data.Source, lis
 
     @tf.function(input_signature=[tf.TensorSpec([None, spec.mel_filters])] * 2)
     def features_of(static, recorded):
-        features = tf.transpose(mels.with_deltas(mels.padded(static, spec=spec), spec=spec), [1, 0, 2])  # [mel_filters, frames, 3]
+        features = tf.transpose(
+            mels.with_deltas(mels.padded(static, spec=spec), spec=spec), [1, 0, 2]
+        )  # [mel_filters, frames, 3]
         return features, mels.segment_starts(mels.padded(recorded, spec=spec), spec=spec)
 
     recorded = utterances.recorded or utterances.log_mels
-    made = [[part.numpy() for part in features_of(*both)] for both in zip(utterances.log_mels, recorded, strict=True)]
+    made = [
+        [part.numpy() for part in features_of(*both)]
+        for both in zip(utterances.log_mels, recorded, strict=True)
+    ]
     first = np.cumsum([0, *(features.shape[1] for features, _ in made)])
     starts = [own + at for (_, own), at in zip(made, first, strict=False)]
-    joined = np.concatenate([features for features, _ in made], axis=1) if made else np.zeros((spec.mel_filters, 0, 3), np.float32)
+    joined = (
+        np.concatenate([features for features, _ in made], axis=1)
+        if made
+        else np.zeros((spec.mel_filters, 0, 3), np.float32)
+    )
     windows = Windows(joined, np.concatenate(starts or [np.zeros(0)]).astype(np.int64), spec=spec)
     counts = [len(own) for own in starts]
     clip_of = np.repeat(np.array(utterances.clip_of, np.int64), counts)
-    return data.Source(utterances.name, utterances.rows, windows, clip_of, utterances.corpus_emotions), counts
+    return data.Source(
+        utterances.name, utterances.rows, windows, clip_of, utterances.corpus_emotions
+    ), counts
 
 
 Statistics = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -127,10 +145,18 @@ def speaker_statistics(utterances: Utterances, *, spec: Spec = Spec()) -> Statis
             f"{utterances.name}: speaker_normalization needs every clip's speaker; {speakers.count('')} have none; leave it out"
         )
     statistics = {}
-    heard = [log_mel[mels.active_frames(log_mel, spec=spec).numpy()] if spec.active_share else log_mel for log_mel in utterances.log_mels]
+    heard = [
+        log_mel[mels.active_frames(log_mel, spec=spec).numpy()] if spec.active_share else log_mel
+        for log_mel in utterances.log_mels
+    ]
     for speaker in sorted(set(speakers)):
-        own = np.concatenate([log_mel for log_mel, name in zip(heard, speakers, strict=True) if name == speaker])
-        statistics[speaker] = own.mean(axis=0, dtype=np.float64), own.std(axis=0, dtype=np.float64) + 1e-3  # [mel_filters]
+        own = np.concatenate(
+            [log_mel for log_mel, name in zip(heard, speakers, strict=True) if name == speaker]
+        )
+        statistics[speaker] = (
+            own.mean(axis=0, dtype=np.float64),
+            own.std(axis=0, dtype=np.float64) + 1e-3,
+        )  # [mel_filters]
     return statistics
 
 
@@ -141,7 +167,9 @@ def normalized_by_speaker(utterances: Utterances, statistics: Statistics) -> Utt
         utterances,
         recorded=utterances.recorded or utterances.log_mels,
         log_mels=tuple(
-            ((log_mel - statistics[speaker][0]) / statistics[speaker][1] * SCALE_DB + MEAN_DB).astype(np.float32)
+            (
+                (log_mel - statistics[speaker][0]) / statistics[speaker][1] * SCALE_DB + MEAN_DB
+            ).astype(np.float32)
             for log_mel, speaker in zip(utterances.log_mels, speakers, strict=True)
         ),
     )
@@ -155,7 +183,9 @@ def read_cut(records_folder: Path, source: str, how: Cut) -> data.Source:
     if how == Cut() or source.endswith("/visual"):
         return data.read_source(records_folder, source)
     records_folder = records_folder.resolve()
-    return _kept(records_folder, source, how, data.manifest_hash(data.set_folder(records_folder, source)))
+    return _kept(
+        records_folder, source, how, data.manifest_hash(data.set_folder(records_folder, source))
+    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -183,7 +213,11 @@ def why_not_read(records_folder: Path, source: str, stage: Mapping[str, Any]) ->
         return ""
     rows = records.read_manifest(data.set_folder(records_folder, source))["clips"]
     unknown = sum(not row["speaker"] for row in rows)
-    return f"speaker_normalization needs every clip's speaker, and {unknown} have none" if unknown else ""
+    return (
+        f"speaker_normalization needs every clip's speaker, and {unknown} have none"
+        if unknown
+        else ""
+    )
 
 
 def loader(

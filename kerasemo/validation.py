@@ -22,7 +22,14 @@ class Validation:
         emotions: Those that the network is trained on.
     """
 
-    def __init__(self, stage: Stage, sides: Sequence[Side], *, drawn: Mapping[str, np.ndarray] | None, emotions: Sequence[str]):
+    def __init__(
+        self,
+        stage: Stage,
+        sides: Sequence[Side],
+        *,
+        drawn: Mapping[str, np.ndarray] | None,
+        emotions: Sequence[str],
+    ):
         self._stage = stage
         self._sides = sides
         self._drawn = drawn
@@ -36,24 +43,41 @@ class Validation:
         if self._stage.kind != "contrastive":
             for side, output in zip(self._sides, outputs, strict=True):
                 name = side.source.name
-                logs[f"cross_entropy_{name.replace('/', '_')}"] = self._cross_entropy(side, output["logits"])
+                logs[f"cross_entropy_{name.replace('/', '_')}"] = self._cross_entropy(
+                    side, output["logits"]
+                )
                 _, clip_of, labels = scores.side_items(side)
                 corpus = side.source.emotions
-                by_source[name] = scores.score_logits(output["logits"], clip_of, labels, corpus=corpus, trained=self._emotions)
+                by_source[name] = scores.score_logits(
+                    output["logits"], clip_of, labels, corpus=corpus, trained=self._emotions
+                )
             logs["loss"] = sum(logs.values())
             if len(by_source) > 1:
-                logs |= {f"ua_{name.replace('/', '_')}": score["ua"] for name, score in by_source.items()}
+                logs |= {
+                    f"ua_{name.replace('/', '_')}": score["ua"] for name, score in by_source.items()
+                }
             logs["ua"] = float(np.mean([score["ua"] for score in by_source.values()]))
         if self._drawn is not None:
             logs |= (found := self._pairs([output["embedding"] for output in outputs]))
             contrastive = found["contrastive"]
-            logs["loss"] += contrastive * (self._stage.contrastive_weight if self._stage.kind == "joint" else 1)
+            logs["loss"] += contrastive * (
+                self._stage.contrastive_weight if self._stage.kind == "joint" else 1
+            )
         return {f"val_{name}": float(value) for name, value in logs.items()}, by_source
 
     def _cross_entropy(self, side: Side, logits: np.ndarray) -> float:
         mask = np.broadcast_to(side.source.mask, logits.shape)
-        targets = losses.smoothed_targets(side.labels, mask, label_smoothing=self._stage.label_smoothing)
-        return float(np.mean(ops.convert_to_numpy(losses.cross_entropy(targets, losses.mask_logits(logits, mask))), dtype=np.float64))
+        targets = losses.smoothed_targets(
+            side.labels, mask, label_smoothing=self._stage.label_smoothing
+        )
+        return float(
+            np.mean(
+                ops.convert_to_numpy(
+                    losses.cross_entropy(targets, losses.mask_logits(logits, mask))
+                ),
+                dtype=np.float64,
+            )
+        )
 
     def _pairs(self, embeddings: Sequence[np.ndarray]) -> Logs:
         """Return the contrastive loss of the validation pairs and, where they are of both kinds, the area under their curve."""
@@ -61,4 +85,8 @@ class Validation:
         pairs = scores.embedded_pairs(self._drawn, self._sides, embeddings)
         loss = losses.contrastive(same.astype(np.float32), pairs, margin=self._stage.margin)
         logs = {"contrastive": float(np.mean(ops.convert_to_numpy(loss), dtype=np.float64))}
-        return logs | ({"pair_auc": scores.embedded_pair_auc(self._drawn, self._sides, embeddings)} if 0 < same.mean() < 1 else {})
+        return logs | (
+            {"pair_auc": scores.embedded_pair_auc(self._drawn, self._sides, embeddings)}
+            if 0 < same.mean() < 1
+            else {}
+        )

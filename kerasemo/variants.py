@@ -69,15 +69,25 @@ def varied_side(
             "python -m pipelines.build --waveform, or leave out speed and noise"
         )
     count = changes.variants
-    log_mel = tf.function(lambda waveform: mels.log_mel(waveform, spec=spec), input_signature=[tf.TensorSpec([None])])
+    log_mel = tf.function(
+        lambda waveform: mels.log_mel(waveform, spec=spec), input_signature=[tf.TensorSpec([None])]
+    )
     log_mels = [of.log_mels[record] for record in kept]
     for variant in range(count):
         for record in kept:
             random = np.random.default_rng([seed, record, variant])
             waveform = of.waveforms[record].astype(np.float32) / 32768
-            log_mels.append(log_mel(changed_waveform(waveform, changes, place=variant / count, random=random, spec=spec)).numpy())
+            log_mels.append(
+                log_mel(
+                    changed_waveform(
+                        waveform, changes, place=variant / count, random=random, spec=spec
+                    )
+                ).numpy()
+            )
     clip_of = tuple(of.clip_of[record] for record in kept)
-    everything = dataclasses.replace(of, clip_of=clip_of * (1 + count), log_mels=tuple(log_mels), waveforms=())
+    everything = dataclasses.replace(
+        of, clip_of=clip_of * (1 + count), log_mels=tuple(log_mels), waveforms=()
+    )
     source, items = utterances.cut_records(finish(everything), spec=spec)
     first = np.cumsum([0, *items])
     own = len(kept)
@@ -85,14 +95,21 @@ def varied_side(
     for record in range(own):
         for variant in range(count):
             other = (1 + variant) * own + record
-            places = np.round(np.linspace(0, items[other] - 1, items[record])).astype(np.int64)  # about the same part of the utterance
+            places = np.round(np.linspace(0, items[other] - 1, items[record])).astype(
+                np.int64
+            )  # about the same part of the utterance
             versions[first[record] : first[record + 1], variant] = first[other] + places
     given = {field.name: getattr(source, field.name) for field in dataclasses.fields(Source)}
     return Side(VariedSource(**given, versions=versions), np.arange(first[own]))
 
 
 def changed_waveform(
-    waveform: np.ndarray, changes: Augment, *, place: float, random: np.random.Generator, spec: Spec = Spec()
+    waveform: np.ndarray,
+    changes: Augment,
+    *,
+    place: float,
+    random: np.random.Generator,
+    spec: Spec = Spec(),
 ) -> np.ndarray:
     """Return sound at another speed, its pitch with it, and with white noise.
 
@@ -110,7 +127,9 @@ def changed_waveform(
     drawn = random.random(2)
     factor = 1 + changes.speed * (2 * (place + drawn[0] / changes.variants) - 1)
     if changes.speed:
-        waveform = soxr.resample(waveform, factor * spec.sample_rate_hz, spec.sample_rate_hz, quality="HQ")
+        waveform = soxr.resample(
+            waveform, factor * spec.sample_rate_hz, spec.sample_rate_hz, quality="HQ"
+        )
         waveform = np.pad(waveform, (0, max(0, spec.fft_samples - len(waveform))))
     if changes.noise:
         amplitude = changes.noise * QUIETEST ** drawn[1] * np.sqrt(np.mean(np.square(waveform)))

@@ -22,7 +22,11 @@ class Windows:
     """
 
     def __init__(self, features: np.ndarray, starts: np.ndarray, *, spec: Spec = Spec()):
-        self._features, self._starts, self._frames = np.ascontiguousarray(features), starts, spec.segment_frames
+        self._features, self._starts, self._frames = (
+            np.ascontiguousarray(features),
+            starts,
+            spec.segment_frames,
+        )
         self.shape = (len(starts), len(features), self._frames, features.shape[-1])
         self.dtype = features.dtype
 
@@ -33,7 +37,9 @@ class Windows:
         """Return some segments, of the shape of the indices and of a segment."""
         starts = self._starts[which]
         found = np.empty((*np.shape(starts), *self.shape[1:]), self.dtype)
-        for segment, start in zip(found.reshape(-1, *self.shape[1:]), np.ravel(starts), strict=True):
+        for segment, start in zip(
+            found.reshape(-1, *self.shape[1:]), np.ravel(starts), strict=True
+        ):
             segment[...] = self._features[:, start : start + self._frames]
         return found
 

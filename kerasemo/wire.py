@@ -59,8 +59,15 @@ def address(url: str) -> tuple[str, str, int | None]:
     except (AttributeError, TypeError, ValueError):
         scheme, host, port = "", None, None
     fine = scheme in ("http", "https", "grpc") and host and not (split.query or split.fragment)
-    if not fine or not url.isprintable() or " " in url or (scheme == "grpc" and split.path.strip("/")):
-        raise InputError(f"url must be http://HOST:8501 (REST) or grpc://HOST:{GRPC_PORT}; received {url!r}")
+    if (
+        not fine
+        or not url.isprintable()
+        or " " in url
+        or (scheme == "grpc" and split.path.strip("/"))
+    ):
+        raise InputError(
+            f"url must be http://HOST:8501 (REST) or grpc://HOST:{GRPC_PORT}; received {url!r}"
+        )
     return scheme, host, port
 
 
@@ -79,16 +86,22 @@ def said(text: str) -> str:
 class Rest:
     """The REST interface, `http://HOST:8501`; importing and using it needs no tensorflow."""
 
-    def __init__(self, url: str, *, host: str, model: str, version: int | None, timeout_seconds: float):
+    def __init__(
+        self, url: str, *, host: str, model: str, version: int | None, timeout_seconds: float
+    ):
         from urllib.parse import quote
 
         self.url, self._local, self._timeout_seconds = url, host in LOOPBACK, timeout_seconds
-        self._path = f"/v1/models/{quote(model, safe='')}" + (f"/versions/{version}" if version is not None else "")
+        self._path = f"/v1/models/{quote(model, safe='')}" + (
+            f"/versions/{version}" if version is not None else ""
+        )
 
     def predict(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the outputs of a signature as lists by name; a single one has the name ''."""
         columns = {name: _plain(array) for name, array in inputs.items()}
-        body = json.dumps({"signature_name": signature, "inputs": columns}, separators=(",", ":")).encode()
+        body = json.dumps(
+            {"signature_name": signature, "inputs": columns}, separators=(",", ":")
+        ).encode()
         answer = self._ask(signature, f"{self._path}:predict", body)
         if not isinstance(answer, dict) or "outputs" not in answer:
             self._strange(signature, json.dumps(answer))
@@ -100,7 +113,14 @@ class Rest:
         answer = self._ask("status", self._path)
         try:
             rows = answer["model_version_status"]
-            return [{"version": int(r["version"]), "state": r["state"], "error": r["status"]["error_message"]} for r in rows]
+            return [
+                {
+                    "version": int(r["version"]),
+                    "state": r["state"],
+                    "error": r["status"]["error_message"],
+                }
+                for r in rows
+            ]
         except (KeyError, TypeError, ValueError):
             self._strange("status", json.dumps(answer))
 
@@ -109,7 +129,10 @@ class Rest:
         answer = self._ask("metadata", f"{self._path}/metadata")
         try:
             found = answer["metadata"]["signature_def"]["signature_def"]
-            return {"version": int(answer["model_spec"]["version"]), "signatures": signatures_of(found)}
+            return {
+                "version": int(answer["model_spec"]["version"]),
+                "signatures": signatures_of(found),
+            }
         except (AttributeError, KeyError, TypeError, ValueError):
             self._strange("metadata", json.dumps(answer))
 
@@ -138,7 +161,9 @@ class Rest:
                         raise TimeoutError
                 if response.length:  # read1 does not tell that the end is missing
                     raise http.client.IncompleteRead(b"".join(parts), response.length)
-            text = b"".join(parts).decode(errors="replace" if isinstance(response, HTTPError) else "strict")
+            text = b"".join(parts).decode(
+                errors="replace" if isinstance(response, HTTPError) else "strict"
+            )
         except (OSError, http.client.HTTPException, UnicodeDecodeError) as error:
             reason = error.reason if isinstance(error, URLError) else error
             if isinstance(reason, TimeoutError):
@@ -155,7 +180,9 @@ class Rest:
 
     def _refused(self, signature: str, code: int, text: str) -> NoReturn:
         try:
-            text = str(json.loads(text.replace("\\'", "'"))["error"])  # old servers escape as C does
+            text = str(
+                json.loads(text.replace("\\'", "'"))["error"]
+            )  # old servers escape as C does
         except (ValueError, KeyError, TypeError):
             self._strange(signature, f"{code} {text}")
         raise refusal(self.url, signature, text, refused=code == 400, missing=code == 404)
@@ -186,10 +213,16 @@ def refusal(url: str, signature: str, text: str, *, refused: bool, missing: bool
     elif "padding is turned off" in text:  # TensorFlow Serving's BatchingSession
         remedy = "it merges requests, and this one met another length of sound; ask again, or ask wav_bytes, which merge at any length"
     elif refused:
-        remedy = f"it takes {TAKES[signature]}" if signature in TAKES else "metadata() tells what it takes"
+        remedy = (
+            f"it takes {TAKES[signature]}"
+            if signature in TAKES
+            else "metadata() tells what it takes"
+        )
     else:
         remedy = "see the server's log, or ask again later"
-    return ServingError(f"{url}: {signature}: the server said {said(text)!r}; {remedy}", refused=refused)
+    return ServingError(
+        f"{url}: {signature}: the server said {said(text)!r}; {remedy}", refused=refused
+    )
 
 
 def _plain(array: Any) -> Any:
@@ -205,7 +238,10 @@ def signatures_of(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return `{name: {"inputs": {name: [dtype, shape]}, "outputs": ...}}` of a SignatureDefMap as JSON, without what only loading needs."""
     sides = ("inputs", "outputs")
     return {
-        name: {side: {tensor: _tensor(info) for tensor, info in sorted(found[name][side].items())} for side in sides}
+        name: {
+            side: {tensor: _tensor(info) for tensor, info in sorted(found[name][side].items())}
+            for side in sides
+        }
         for name in sorted(found)
         if not name.startswith("__")
     }
@@ -213,5 +249,7 @@ def signatures_of(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tensor(info: Mapping[str, Any]) -> list[Any]:
     shape = info.get("tensor_shape", {})
-    sizes = None if shape.get("unknown_rank") else [int(axis["size"]) for axis in shape.get("dim", [])]
+    sizes = (
+        None if shape.get("unknown_rank") else [int(axis["size"]) for axis in shape.get("dim", [])]
+    )
     return [TYPES.get(info["dtype"], info["dtype"]), sizes]

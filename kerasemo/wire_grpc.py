@@ -14,18 +14,39 @@ UNLIMITED = -1
 class Grpc:
     """What `wire.Rest` is, over gRPC."""
 
-    def __init__(self, url: str, *, host: str, port: int, model: str, version: int | None, timeout_seconds: float):
+    def __init__(
+        self,
+        url: str,
+        *,
+        host: str,
+        port: int,
+        model: str,
+        version: int | None,
+        timeout_seconds: float,
+    ):
         load_tensorflow()
         try:
             import grpc
             from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
         except ImportError as error:
-            raise InputError(f"{url}: {error}; pip install tensorflow-serving-api, or name the REST url http://{host}:8501") from error
-        self.url, self._model, self._version, self._timeout_seconds = url, model, version, timeout_seconds
-        options = {"grpc.max_send_message_length": UNLIMITED, "grpc.max_receive_message_length": UNLIMITED}
+            raise InputError(
+                f"{url}: {error}; pip install tensorflow-serving-api, or name the REST url http://{host}:8501"
+            ) from error
+        self.url, self._model, self._version, self._timeout_seconds = (
+            url,
+            model,
+            version,
+            timeout_seconds,
+        )
+        options = {
+            "grpc.max_send_message_length": UNLIMITED,
+            "grpc.max_receive_message_length": UNLIMITED,
+        }
         if host in wire.LOOPBACK:
             options["grpc.enable_http_proxy"] = 0
-        self._channel = grpc.insecure_channel(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", list(options.items()))
+        self._channel = grpc.insecure_channel(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}", list(options.items())
+        )
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
@@ -34,7 +55,9 @@ class Grpc:
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
-        request = predict_pb2.PredictRequest(inputs={name: tf.make_tensor_proto(array) for name, array in inputs.items()})
+        request = predict_pb2.PredictRequest(
+            inputs={name: tf.make_tensor_proto(array) for name, array in inputs.items()}
+        )
         self._name_model(request.model_spec)
         request.model_spec.signature_name = signature
         answer = self._ask(signature, self._predictions.Predict, request)
@@ -48,7 +71,14 @@ class Grpc:
         self._name_model(request.model_spec)
         rows = self._ask("status", self._models.GetModelStatus, request).model_version_status
         state = get_model_status_pb2.ModelVersionStatus.State
-        return [{"version": row.version, "state": state.Name(row.state), "error": row.status.error_message} for row in rows]
+        return [
+            {
+                "version": row.version,
+                "state": state.Name(row.state),
+                "error": row.status.error_message,
+            }
+            for row in rows
+        ]
 
     def metadata(self) -> dict[str, Any]:
         """Return `{"version", "signatures": {name: {"inputs": {name: [dtype, shape]}, "outputs": ...}}}`; -1: any size, None: any shape."""
@@ -84,4 +114,10 @@ class Grpc:
         if code == grpc.StatusCode.UNAVAILABLE:
             raise wire.unreachable(self.url, signature, text, "port")
         refused = code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
-        raise wire.refusal(self.url, signature, text or code.name, refused=refused, missing=code == grpc.StatusCode.NOT_FOUND)
+        raise wire.refusal(
+            self.url,
+            signature,
+            text or code.name,
+            refused=refused,
+            missing=code == grpc.StatusCode.NOT_FOUND,
+        )

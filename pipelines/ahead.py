@@ -32,7 +32,9 @@ class Signs:
             self._progress()
 
 
-def read_ahead(made: Generator[Any, None, None], signs: Signs, *, held: int = HELD) -> Iterator[Any]:
+def read_ahead(
+    made: Generator[Any, None, None], signs: Signs, *, held: int = HELD
+) -> Iterator[Any]:
     """Yield what a generator does, and raise what it raises, while a thread draws the next ones from it, and closes it.
 
     Close it (`contextlib.closing`) before what the generator reads from is closed; that waits until the thread has ended.

@@ -16,35 +16,102 @@ from pipelines.spec import DOMAINS, InputError, Spec
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m pipelines.build", description="Turn a folder of clips into records, one set a domain.")
-    parser.add_argument("--corpus", type=_kind, metavar="KIND", help="enterface, savee, emodb, ravdess, cremad or folder")
-    parser.add_argument("--media", type=Path, metavar="DIR", help="the folder of clips (or, for folder, a CSV manifest)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the sets go: DIR/NAME/DOMAIN")
+    parser = Parser(
+        prog="python -m pipelines.build",
+        description="Turn a folder of clips into records, one set a domain.",
+    )
+    parser.add_argument(
+        "--corpus",
+        type=_kind,
+        metavar="KIND",
+        help="enterface, savee, emodb, ravdess, cremad or folder",
+    )
+    parser.add_argument(
+        "--media",
+        type=Path,
+        metavar="DIR",
+        help="the folder of clips (or, for folder, a CSV manifest)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where the sets go: DIR/NAME/DOMAIN"
+    )
     parser.add_argument("--name", help="the corpus' name in the sets (default: KIND)")
-    parser.add_argument("--domain", type=_domains, default=(), metavar="visual,audio", help="only these domains (default: all there are)")
-    parser.add_argument("--faces", choices=("detect", "as-is"), default="detect", help="as-is: each picture is a face already")
-    parser.add_argument("--detector", default="viola-jones", metavar="NAME", help="what looks for faces (default: %(default)s)")
-    parser.add_argument("--audio-decoder", choices=("av", "tfio"), default="av", help="tfio: tensorflow-io, in the graph (default: av)")
-    parser.add_argument("--frames-per-clip", type=positive_int, default=Spec.frames_per_clip, metavar="N", help="default: %(default)s")
-    parser.add_argument("--workers", type=positive_int, metavar="N", help="processes that decode (default: one a processor)")
-    parser.add_argument("--waveform", action="store_true", help="keep the sound (int16) beside the log-Mel")
+    parser.add_argument(
+        "--domain",
+        type=_domains,
+        default=(),
+        metavar="visual,audio",
+        help="only these domains (default: all there are)",
+    )
+    parser.add_argument(
+        "--faces",
+        choices=("detect", "as-is"),
+        default="detect",
+        help="as-is: each picture is a face already",
+    )
+    parser.add_argument(
+        "--detector",
+        default="viola-jones",
+        metavar="NAME",
+        help="what looks for faces (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--audio-decoder",
+        choices=("av", "tfio"),
+        default="av",
+        help="tfio: tensorflow-io, in the graph (default: av)",
+    )
+    parser.add_argument(
+        "--frames-per-clip",
+        type=positive_int,
+        default=Spec.frames_per_clip,
+        metavar="N",
+        help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--workers",
+        type=positive_int,
+        metavar="N",
+        help="processes that decode (default: one a processor)",
+    )
+    parser.add_argument(
+        "--waveform", action="store_true", help="keep the sound (int16) beside the log-Mel"
+    )
     parser.add_argument("--song", action="store_true", help="ravdess: the songs too")
-    parser.add_argument("--limit", type=positive_int, metavar="N", help="only N clips of each domain, evenly spaced over their names")
-    parser.add_argument("--verify", type=Path, metavar="DIR", help="instead of building: verify a set, or every set in a folder")
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output instead of a table")
+    parser.add_argument(
+        "--limit",
+        type=positive_int,
+        metavar="N",
+        help="only N clips of each domain, evenly spaced over their names",
+    )
+    parser.add_argument(
+        "--verify",
+        type=Path,
+        metavar="DIR",
+        help="instead of building: verify a set, or every set in a folder",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON document on standard output instead of a table",
+    )
     return parser
 
 
 def _kind(text: str) -> str:
     if text not in LOADERS:
-        raise argparse.ArgumentTypeError(f"expected one of {', '.join(LOADERS)}; received {text!r}; for any other corpus use folder")
+        raise argparse.ArgumentTypeError(
+            f"expected one of {', '.join(LOADERS)}; received {text!r}; for any other corpus use folder"
+        )
     return text
 
 
 def _domains(text: str) -> tuple[str, ...]:
     domains = tuple(dict.fromkeys(text.split(",")))
     if not set(domains) <= set(DOMAINS):
-        raise argparse.ArgumentTypeError(f"expected visual, audio or visual,audio; received {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected visual, audio or visual,audio; received {text!r}"
+        )
     return domains
 
 
@@ -54,12 +121,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.verify is not None:
         return run_main(lambda: _verify(arguments.verify, as_json=arguments.json), prog=parser.prog)
-    missing = [f"--{name}" for name in ("corpus", "media", "out") if getattr(arguments, name) is None]
+    missing = [
+        f"--{name}" for name in ("corpus", "media", "out") if getattr(arguments, name) is None
+    ]
     if missing:
         parser.error(f"missing {', '.join(missing)}")
-    words = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options) if hasattr(arguments, field.name)}
-    options = Options(arguments.corpus, **words, domains=arguments.domain, spec=Spec(frames_per_clip=arguments.frames_per_clip))
-    return run_main(lambda: _build(options, as_json=arguments.json, prog=parser.prog), prog=parser.prog)
+    words = {
+        field.name: getattr(arguments, field.name)
+        for field in dataclasses.fields(Options)
+        if hasattr(arguments, field.name)
+    }
+    options = Options(
+        arguments.corpus,
+        **words,
+        domains=arguments.domain,
+        spec=Spec(frames_per_clip=arguments.frames_per_clip),
+    )
+    return run_main(
+        lambda: _build(options, as_json=arguments.json, prog=parser.prog), prog=parser.prog
+    )
 
 
 def _build(options: Options, *, as_json: bool, prog: str) -> int:
@@ -68,7 +148,12 @@ def _build(options: Options, *, as_json: bool, prog: str) -> int:
 
     try:
         with progress.bar(options.name or options.kind, unit="files") as bar:
-            result = build(options, on_start=bar.start, on_file=bar.advance, tell=lambda line: print(line, file=sys.stderr))
+            result = build(
+                options,
+                on_start=bar.start,
+                on_file=bar.advance,
+                tell=lambda line: print(line, file=sys.stderr),
+            )
     except Stalled as error:
         print(f"{prog}: error: {error}", file=sys.stderr, flush=True)
         os._exit(1)  # an operation of tensorflow's that does not end would be waited for
@@ -80,9 +165,14 @@ def _build(options: Options, *, as_json: bool, prog: str) -> int:
             print(set_table(f"{result['corpus']}/{domain}", report))
     for domain, report in result["domains"].items():
         for row in report["quarantined"]:
-            print(printable(f"quarantined: {row['path']} ({domain}): {row['reason']}"), file=sys.stderr)
+            print(
+                printable(f"quarantined: {row['path']} ({domain}): {row['reason']}"),
+                file=sys.stderr,
+            )
     if len(nothing) == len(result["domains"]):
-        raise InputError(f"{options.media}: no clip could be used; the reasons are in {options.out / result['corpus']}/DOMAIN/report.json")
+        raise InputError(
+            f"{options.media}: no clip could be used; the reasons are in {options.out / result['corpus']}/DOMAIN/report.json"
+        )
     return 0
 
 
@@ -94,13 +184,17 @@ def _verify(folder: Path, *, as_json: bool) -> int:
 
     sets = records.find_sets(folder)
     if not sets:
-        raise InputError(f"{folder}: no set of records in it (no manifest.json); make one with python -m pipelines.build")
+        raise InputError(
+            f"{folder}: no set of records in it (no manifest.json); make one with python -m pipelines.build"
+        )
     counts = {str(path): records.verify(path) for path in sets}
     if as_json:
         print(json.dumps(counts, indent=1))
     else:
         for path, count in counts.items():
-            print(f"{path}: whole: {count['shards']} shards, {count['clips']} clips, {count['records']} records")
+            print(
+                f"{path}: whole: {count['shards']} shards, {count['clips']} clips, {count['records']} records"
+            )
     return 0
 
 

@@ -69,22 +69,33 @@ def build(
         InputError: Nothing of the corpus was found.
     """
     extra = {"song": True} if options.song else {}
-    found = find_clips(options.kind, options.media, name=options.name, domains=options.domains or DOMAINS, **extra)
+    found = find_clips(
+        options.kind, options.media, name=options.name, domains=options.domains or DOMAINS, **extra
+    )
     name = options.name or options.kind
-    clips_of = {domain: [clip for clip in found.clips if clip.domain == domain] for domain in DOMAINS}
+    clips_of = {
+        domain: [clip for clip in found.clips if clip.domain == domain] for domain in DOMAINS
+    }
     if options.limit:
-        clips_of = {domain: [clips[index] for index in spaced_indices(len(clips), options.limit)] for domain, clips in clips_of.items()}
+        clips_of = {
+            domain: [clips[index] for index in spaced_indices(len(clips), options.limit)]
+            for domain, clips in clips_of.items()
+        }
     for reject in found.rejects:
         if not clips_of[reject.domain]:  # no report tells of it
             tell(printable(f"quarantined: {reject.id} ({reject.domain}): {reject.reason}"))
     for domain in options.domains:
         if not clips_of[domain]:
-            raise InputError(f"{options.media}: no {domain} clip of {name}; it has {_domains_found(clips_of)}")
+            raise InputError(
+                f"{options.media}: no {domain} clip of {name}; it has {_domains_found(clips_of)}"
+            )
     load_tensorflow()  # only now: a wrong word is answered at once
     if options.faces == "detect" and clips_of["visual"]:
         from pipelines import detectors
 
-        detectors.detector(options.detector)  # a wrong name, or a package that is missing, is told once
+        detectors.detector(
+            options.detector
+        )  # a wrong name, or a package that is missing, is told once
     if options.audio_decoder == "tfio":
         from pipelines import tfio_sound
 
@@ -109,16 +120,37 @@ def build(
                     tell(f"{writer.folder}: {kept} of {len(clips)} clips are there already, reused")
         tasks = _group_by_file(pending)
         detector = options.detector if options.faces == "detect" else None
-        reading = Reading(options.spec, options.workers, detector, options.audio_decoder, options.waveform)
+        reading = Reading(
+            options.spec, options.workers, detector, options.audio_decoder, options.waveform
+        )
         on_start(len(tasks))
-        for clips, result in stack.enter_context(contextlib.closing(decoded(tasks, reading=reading))):
+        for clips, result in stack.enter_context(
+            contextlib.closing(decoded(tasks, reading=reading))
+        ):
             for domain, clip in clips.items():
-                _write(writers[domain], clip, result[domain], result["sha256"] or sha256_of(clip), options.spec)
+                _write(
+                    writers[domain],
+                    clip,
+                    result[domain],
+                    result["sha256"] or sha256_of(clip),
+                    options.spec,
+                )
             on_file()
-        return {"corpus": name, "domains": _finished(options.out, name, [d for d in DOMAINS if clips_of[d]], writers, found)}
+        return {
+            "corpus": name,
+            "domains": _finished(
+                options.out, name, [d for d in DOMAINS if clips_of[d]], writers, found
+            ),
+        }
 
 
-def _writer(domain: str, clips: Sequence[Clip], options: Options, sha256_of: Callable[[Clip], str], tell: Callable[[str], None]):
+def _writer(
+    domain: str,
+    clips: Sequence[Clip],
+    options: Options,
+    sha256_of: Callable[[Clip], str],
+    tell: Callable[[str], None],
+):
     """Return the writer of a set, or None where the very set is there already."""
     from pipelines import sets
 
@@ -132,18 +164,27 @@ def _writer(domain: str, clips: Sequence[Clip], options: Options, sha256_of: Cal
     return sets.SetWriter(folder, clips=clips, options=set_options, clips_per_shard=per_shard)
 
 
-def _finished(out: Path, name: str, domains: Sequence[str], writers: Mapping[str, Any], found: Found) -> dict[str, Any]:
+def _finished(
+    out: Path, name: str, domains: Sequence[str], writers: Mapping[str, Any], found: Found
+) -> dict[str, Any]:
     """Put the sets in their places, write what is to be said of them, and return the reports."""
     from pipelines import page, records
     from pipelines.examine import manifests_in
     from pipelines.report import set_report
 
-    manifests = {d: writers[d].manifest() if d in writers else records.read_manifest(out / name / d) for d in domains}
-    beside = manifests_in(out) | {f"{name}/{domain}": manifest for domain, manifest in manifests.items()}
+    manifests = {
+        d: writers[d].manifest() if d in writers else records.read_manifest(out / name / d)
+        for d in domains
+    }
+    beside = manifests_in(out) | {
+        f"{name}/{domain}": manifest for domain, manifest in manifests.items()
+    }
     reports = {}
     for domain in domains:
         rejects = [reject for reject in found.rejects if reject.domain == domain]
-        reports[domain] = report = set_report(manifests[domain], rejects=rejects, defects=found.defects, beside=beside)
+        reports[domain] = report = set_report(
+            manifests[domain], rejects=rejects, defects=found.defects, beside=beside
+        )
         if domain in writers:
             writers[domain].finish(report)
         elif records.read_json(path := out / name / domain / "report.json") != report:
@@ -153,19 +194,38 @@ def _finished(out: Path, name: str, domains: Sequence[str], writers: Mapping[str
 
 
 def _domains_found(clips_of: Mapping[str, Sequence[Clip]]) -> str:
-    return " and ".join(f"{len(clips)} {domain}" for domain, clips in clips_of.items() if clips) or "none at all"
+    return (
+        " and ".join(f"{len(clips)} {domain}" for domain, clips in clips_of.items() if clips)
+        or "none at all"
+    )
 
 
 def _set_options(options: Options, name: str, domain: str) -> dict[str, Any]:
     """Return what decides a set's bytes beside its media, as its manifest holds it."""
     if domain == "visual":
-        own = {"faces": options.faces, "detector": options.detector if options.faces == "detect" else None}
+        own = {
+            "faces": options.faces,
+            "detector": options.detector if options.faces == "detect" else None,
+        }
     else:
         own = {"waveform": options.waveform, "audio_decoder": options.audio_decoder}
     # How many faces a clip has does not concern its sound.
-    spec = options.spec if domain == "visual" else dataclasses.replace(options.spec, frames_per_clip=Spec.frames_per_clip)
-    from_samples = {"synthetic": True} if (options.media.absolute().parent / MARKER).is_file() else {}
-    return {"corpus": name, "domain": domain, "kind": options.kind, **own, **from_samples, "spec": dataclasses.asdict(spec)}
+    spec = (
+        options.spec
+        if domain == "visual"
+        else dataclasses.replace(options.spec, frames_per_clip=Spec.frames_per_clip)
+    )
+    from_samples = (
+        {"synthetic": True} if (options.media.absolute().parent / MARKER).is_file() else {}
+    )
+    return {
+        "corpus": name,
+        "domain": domain,
+        "kind": options.kind,
+        **own,
+        **from_samples,
+        "spec": dataclasses.asdict(spec),
+    }
 
 
 def _group_by_file(clips_of: Mapping[str, Sequence[Clip]]) -> list[dict[str, Clip]]:
@@ -184,10 +244,18 @@ def _write(writer, clip: Clip, result: Mapping[str, Any], sha256: str, spec: Spe
     if "error" in result:
         writer.quarantine(clip, result["error"], sha256=sha256, retry=result.get("retry", ""))
         return
-    row = {"sha256": sha256} | {key: value for key, value in result.items() if key not in ("faces", "waveform", "log_mel", "pcm")}
+    row = {"sha256": sha256} | {
+        key: value
+        for key, value in result.items()
+        if key not in ("faces", "waveform", "log_mel", "pcm")
+    }
     if clip.domain == "visual":
         faces = result["faces"]
-        writer.add(clip, [records.serialise(clip, faces=faces)], row | {"items": len(faces), "content": _digest([faces])})
+        writer.add(
+            clip,
+            [records.serialise(clip, faces=faces)],
+            row | {"items": len(faces), "content": _digest([faces])},
+        )
         return
     blocks = result["log_mel"]
     frames = sum(map(len, blocks))
@@ -205,7 +273,9 @@ def _digest(arrays: Sequence) -> str:
     return digest.hexdigest()[:32]
 
 
-def _parts(clip: Clip, blocks: Sequence, pcm: Sequence, edges: Sequence[int], spec: Spec) -> Iterator[bytes]:
+def _parts(
+    clip: Clip, blocks: Sequence, pcm: Sequence, edges: Sequence[int], spec: Spec
+) -> Iterator[bytes]:
     """Yield the records of an utterance, cut at the edges (frames)."""
     from pipelines import records
 
@@ -219,4 +289,9 @@ def _cut(blocks: Sequence, first: int, end: int):
     import numpy as np
 
     starts = itertools.accumulate((len(block) for block in blocks), initial=0)
-    return np.concatenate([block[max(0, first - start) : max(0, end - start)] for start, block in zip(starts, blocks, strict=False)])
+    return np.concatenate(
+        [
+            block[max(0, first - start) : max(0, end - start)]
+            for start, block in zip(starts, blocks, strict=False)
+        ]
+    )

@@ -14,7 +14,9 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose usage errors are one line and exit status 2."""
 
     def __init__(self, **kwargs):
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        super().__init__(
+            allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
+        )
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
@@ -38,7 +40,10 @@ def run_main(work: Callable[[], int], *, prog: str, resumes: bool = True) -> int
     except UnicodeEncodeError as error:  # tensorflow and JSON take no other
         message = f"{error.object!a}: a name that is not UTF-8; rename the file or folder"
     except KeyboardInterrupt:
-        print(f"{prog}: interrupted{'; the same command goes on from what is finished' if resumes else ''}", file=sys.stderr)
+        print(
+            f"{prog}: interrupted{'; the same command goes on from what is finished' if resumes else ''}",
+            file=sys.stderr,
+        )
         return 130
     print(f"{prog}: error: {' '.join(message.split())}", file=sys.stderr)
     return 1
@@ -87,7 +92,9 @@ def load_tensorflow() -> None:
         finally:
             os.dup2(screen, 2)
             os.close(screen)
-            del os.environ["TF_CPP_MIN_LOG_LEVEL"]  # read once by tensorflow; a command that is started is to choose for itself
+            del os.environ[
+                "TF_CPP_MIN_LOG_LEVEL"
+            ]  # read once by tensorflow; a command that is started is to choose for itself
 
 
 def name_pairs(text: str) -> tuple[tuple[str, str], ...] | None:
@@ -97,7 +104,11 @@ def name_pairs(text: str) -> tuple[tuple[str, str], ...] | None:
     ((('joint', 'pooled'), ('joint', 'alone')), None)
     """
     found = tuple(tuple(part.split(":")) for part in text.split(","))
-    return found if all(len(pair) == 2 and all(pair) and pair[0] != pair[1] for pair in found) else None
+    return (
+        found
+        if all(len(pair) == 2 and all(pair) and pair[0] != pair[1] for pair in found)
+        else None
+    )
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -108,7 +119,9 @@ def names(text: str) -> tuple[str, ...]:
     """
     found = tuple(dict.fromkeys(text.split(",")))
     if "" in found:
-        raise argparse.ArgumentTypeError(f"expected names with commas between them; received {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected names with commas between them; received {text!r}"
+        )
     return found
 
 
@@ -116,12 +129,16 @@ def positive_int(text: str) -> int:
     """Parse a whole number of at least 1 (an argparse type)."""
     value = int(text) if text.isdigit() and len(text) < 10 else 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1; received {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number of at least 1; received {text!r}"
+        )
     return value
 
 
 def natural_int(text: str) -> int:
     """Parse a whole number of at least 0 (an argparse type)."""
     if not text.isdigit() or len(text) > 9:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0; received {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number of at least 0; received {text!r}"
+        )
     return int(text)

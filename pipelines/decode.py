@@ -28,7 +28,12 @@ class MediaError(ValueError):
 class Frame:
     """One decoded picture; colour is converted only when asked for, and only where."""
 
-    def __init__(self, luma: np.ndarray, rgb: Callable[[], np.ndarray], cut: Callable[[int, int, int, int], np.ndarray] | None = None):
+    def __init__(
+        self,
+        luma: np.ndarray,
+        rgb: Callable[[], np.ndarray],
+        cut: Callable[[int, int, int, int], np.ndarray] | None = None,
+    ):
         self.luma = luma
         """uint8 [height, width]: what faces are looked for in."""
         self.rgb = rgb
@@ -63,7 +68,9 @@ def read_still(path: Path) -> np.ndarray:
     encoded = np.fromfile(path, dtype=np.uint8)
     size = still_size(encoded.data)
     if size is None:
-        raise MediaError(f"not an image that can be decoded ({encoded.size} bytes); expected a JPEG, PNG, BMP or WebP with its size")
+        raise MediaError(
+            f"not an image that can be decoded ({encoded.size} bytes); expected a JPEG, PNG, BMP or WebP with its size"
+        )
     check_size(*size)
     try:
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
@@ -77,7 +84,9 @@ def read_still(path: Path) -> np.ndarray:
 def check_size(width: int, height: int) -> None:
     """Raise MediaError for a picture that would take absurd memory."""
     if width * height > MOST_PIXELS:
-        raise MediaError(f"pictures of {width}x{height} pixels, expected at most {MOST_PIXELS} (8192x8192); scale the file down")
+        raise MediaError(
+            f"pictures of {width}x{height} pixels, expected at most {MOST_PIXELS} (8192x8192); scale the file down"
+        )
 
 
 def still_size(encoded: bytes | memoryview) -> tuple[int, int] | None:
@@ -91,7 +100,9 @@ def still_size(encoded: bytes | memoryview) -> tuple[int, int] | None:
             return struct.unpack(">II", start[16:24])
         if start.startswith(b"BM"):
             core = struct.unpack("<I", start[14:18]) == (12,)
-            width, height = struct.unpack("<HH", start[18:22]) if core else struct.unpack("<ii", start[18:26])
+            width, height = (
+                struct.unpack("<HH", start[18:22]) if core else struct.unpack("<ii", start[18:26])
+            )
             return abs(width), abs(height)  # negative: from the top down
         if len(start) == 30 and start[:4] == b"RIFF" and start[8:12] == b"WEBP":
             return _webp_size(start)
@@ -102,7 +113,9 @@ def still_size(encoded: bytes | memoryview) -> tuple[int, int] | None:
 
 def _webp_size(start: bytes) -> tuple[int, int] | None:
     if start[12:16] == b"VP8X":
-        return 1 + int.from_bytes(start[24:27], "little"), 1 + int.from_bytes(start[27:30], "little")
+        return 1 + int.from_bytes(start[24:27], "little"), 1 + int.from_bytes(
+            start[27:30], "little"
+        )
     if start[12:16] == b"VP8L":
         bits = int.from_bytes(start[21:25], "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
@@ -123,7 +136,13 @@ def _jpeg_size(encoded: bytes | memoryview) -> tuple[int, int] | None:
         if marker in (0xD9, 0xDA):  # the end or the data, and no size yet
             return None
         alone = marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8
-        position += 1 if marker == 0xFF else 2 if alone else 2 + struct.unpack(">H", encoded[position + 2 : position + 4])[0]
+        position += (
+            1
+            if marker == 0xFF
+            else 2
+            if alone
+            else 2 + struct.unpack(">H", encoded[position + 2 : position + 4])[0]
+        )
 
 
 def open_media(path: Path):
@@ -131,7 +150,9 @@ def open_media(path: Path):
     if path.stat().st_size == 0:
         raise MediaError("empty file (0 bytes)")
     try:
-        return av.open(str(path), metadata_errors="replace", options={"max_pixels": str(MOST_PIXELS)})
+        return av.open(
+            str(path), metadata_errors="replace", options={"max_pixels": str(MOST_PIXELS)}
+        )
     except (av.FFmpegError, ValueError) as error:
         raise MediaError(f"not a media file that can be opened ({reason(error)})") from error
 

@@ -30,7 +30,9 @@ class Reading:
     """Keep the int16 sound."""
 
 
-def decoded(tasks: Sequence[Mapping[str, Clip]], *, reading: Reading) -> Iterator[tuple[Mapping[str, Clip], dict[str, Any]]]:
+def decoded(
+    tasks: Sequence[Mapping[str, Clip]], *, reading: Reading
+) -> Iterator[tuple[Mapping[str, Clip], dict[str, Any]]]:
     """Read files, each in the domains that its task names.
 
     Yields:
@@ -51,12 +53,23 @@ def decoded(tasks: Sequence[Mapping[str, Clip]], *, reading: Reading) -> Iterato
         return
     spec = reading.spec
     processes = min(reading.workers or machine.processors(), len(tasks))
-    measure = tf.function(lambda waveform: mels.log_mel(waveform, spec=spec), input_signature=[tf.TensorSpec([None], tf.float32)])
+    measure = tf.function(
+        lambda waveform: mels.log_mel(waveform, spec=spec),
+        input_signature=[tf.TensorSpec([None], tf.float32)],
+    )
     under_way: dict[int, tuple[dict[str, Any], Iterator[dict[str, Any]]]] = {}
     turn, started = threading.Condition(), 0
     in_graph = reading.audio_decoder == "tfio"
-    domains_of = [tuple(domain for domain in task if not (in_graph and domain == "audio")) for task in tasks]
-    sounds = _sounds_in_graph([task["audio"].path for task in tasks if "audio" in task], measure, reading) if in_graph else iter(())
+    domains_of = [
+        tuple(domain for domain in task if not (in_graph and domain == "audio")) for task in tasks
+    ]
+    sounds = (
+        _sounds_in_graph(
+            [task["audio"].path for task in tasks if "audio" in task], measure, reading
+        )
+        if in_graph
+        else iter(())
+    )
 
     def first_of(index):
         nonlocal started
@@ -64,7 +77,9 @@ def decoded(tasks: Sequence[Mapping[str, Clip]], *, reading: Reading) -> Iterato
         still = clip.path.suffix.lower() in STILL_SUFFIXES
         with turn:  # in order, as the pool asks
             turn.wait_for(lambda: started == index)
-            messages = pool.read(Task(clip.path, domains_of[index], still=still, detector=reading.detector))
+            messages = pool.read(
+                Task(clip.path, domains_of[index], still=still, detector=reading.detector)
+            )
             started += 1
             turn.notify_all()
         message = next(messages)
@@ -77,13 +92,19 @@ def decoded(tasks: Sequence[Mapping[str, Clip]], *, reading: Reading) -> Iterato
 
     with workers.Pool(workers=processes, spec=spec, stall_seconds=workers.STALL_SECONDS) as pool:
         # Two calls more than workers: none of them waits while the log-Mel of its file is taken.
-        dataset = tf.data.Dataset.range(len(tasks)).map(first_and_log_mel, num_parallel_calls=processes + 2, deterministic=True)
+        dataset = tf.data.Dataset.range(len(tasks)).map(
+            first_and_log_mel, num_parallel_calls=processes + 2, deterministic=True
+        )
         threads = tf.data.Options()
-        threads.threading.private_threadpool_size = processes + 4  # first_of() waits in them for its process
+        threads.threading.private_threadpool_size = (
+            processes + 4
+        )  # first_of() waits in them for its process
         threads.autotune.enabled = False  # its thread would be waited for at the end, for seconds
         # Under a name, so that it outlives the pool: it waits for its threads, which wait for the pool.
         log_mels = dataset.prefetch(processes).with_options(threads).as_numpy_iterator()
-        drawer = ThreadPoolExecutor(1)  # next() of tensorflow's is deaf to Ctrl-C; waiting for a thread is not
+        drawer = ThreadPoolExecutor(
+            1
+        )  # next() of tensorflow's is deaf to Ctrl-C; waiting for a thread is not
         while drawn := drawer.submit(next, log_mels, ()).result():
             index, log_mel = drawn
             result = _whole(*under_way.pop(int(index)), log_mel, measure, reading)
@@ -103,7 +124,11 @@ def _sounds_in_graph(paths: Sequence[Path], measure, reading: Reading) -> Iterat
         track = tfio_sound.read_waveform(path, spec=reading.spec)
         return track | {"log_mel": measure(track["waveform"])}
 
-    tracks = iter(tf.data.Dataset.from_tensor_slices([str(path) for path in paths]).map(read, num_parallel_calls=2, deterministic=True))
+    tracks = iter(
+        tf.data.Dataset.from_tensor_slices([str(path) for path in paths]).map(
+            read, num_parallel_calls=2, deterministic=True
+        )
+    )
     for path in paths:
         answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
@@ -119,11 +144,16 @@ def _sounds_in_graph(paths: Sequence[Path], measure, reading: Reading) -> Iterat
         try:
             track = answers.get(timeout=STALL_SECONDS)
         except queue.Empty as error:
-            raise Stalled(f"{path}: tensorflow-io does not come back from it; take the file away, or {tfio_sound.REMEDY}") from error
+            raise Stalled(
+                f"{path}: tensorflow-io does not come back from it; take the file away, or {tfio_sound.REMEDY}"
+            ) from error
         if "error" not in track:
             waveform = track.pop("waveform")
             facts = {name: value.item() for name, value in track.items() if name != "log_mel"}
-            track = facts | {"log_mel": [track["log_mel"]], "pcm": [_pcm(waveform)] if reading.waveform else []}
+            track = facts | {
+                "log_mel": [track["log_mel"]],
+                "pcm": [_pcm(waveform)] if reading.waveform else [],
+            }
         yield track
 
 
@@ -133,7 +163,9 @@ def _pcm(waveform):
     return np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
 
 
-def _whole(message: dict[str, Any], messages: Iterator[dict[str, Any]], log_mel, measure, reading: Reading) -> dict[str, Any]:
+def _whole(
+    message: dict[str, Any], messages: Iterator[dict[str, Any]], log_mel, measure, reading: Reading
+) -> dict[str, Any]:
     """Draw what is still to come of a file and return all that was read of it, the log-Mel in blocks: `log_mel` is the first."""
     import numpy as np
 
@@ -151,7 +183,11 @@ def _whole(message: dict[str, Any], messages: Iterator[dict[str, Any]], log_mel,
         message = next(messages, {})
         sound = message.get("audio", {})
         result["audio"] |= sound
-        result |= {domain: entry for domain, entry in message.items() if domain in DOMAINS and "error" in entry}
+        result |= {
+            domain: entry
+            for domain, entry in message.items()
+            if domain in DOMAINS and "error" in entry
+        }
     for _ in messages:  # the worker is free again
         pass
     result.get("audio", {}).update(log_mel=blocks, pcm=pcm)

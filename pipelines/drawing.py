@@ -34,12 +34,32 @@ def colour(red: int, green: int, blue: int) -> Colour:
     (Colour(y=235, u=128, v=128), Colour(y=82, u=90, v=240))
     """
     rows = ((0.257, 0.504, 0.098, 16), (-0.148, -0.291, 0.439, 128), (0.439, -0.368, -0.071, 128))
-    return Colour(*(min(255, max(0, int(r * red + g * green + b * blue + base + 0.5))) for r, g, b, base in rows))
+    return Colour(
+        *(
+            min(255, max(0, int(r * red + g * green + b * blue + base + 0.5)))
+            for r, g, b, base in rows
+        )
+    )
 
 
-WHITE, SOFT, DARK, TRACK = colour(255, 255, 255), colour(180, 184, 190), colour(22, 24, 28), colour(62, 66, 72)
+WHITE, SOFT, DARK, TRACK = (
+    colour(255, 255, 255),
+    colour(180, 184, 190),
+    colour(22, 24, 28),
+    colour(62, 66, 72),
+)
 FACES = tuple(
-    itertools.starmap(colour, [(255, 214, 10), (64, 220, 255), (255, 110, 180), (130, 240, 110), (255, 150, 60), (190, 150, 255)])
+    itertools.starmap(
+        colour,
+        [
+            (255, 214, 10),
+            (64, 220, 255),
+            (255, 110, 180),
+            (130, 240, 110),
+            (255, 150, 60),
+            (190, 150, 255),
+        ],
+    )
 )
 """Of the boxes and bars, by number."""
 
@@ -57,7 +77,13 @@ class Moving:
     ((array([ 5., 10.]), 0), (array([10., 20.]), 1), None)
     """
 
-    def __init__(self, seconds: Sequence[float], values: Sequence[Sequence[float]], *, held_seconds: float | None = None):
+    def __init__(
+        self,
+        seconds: Sequence[float],
+        values: Sequence[Sequence[float]],
+        *,
+        held_seconds: float | None = None,
+    ):
         self._seconds, self._values = list(seconds), np.asarray(values, float)
         usual = float(np.median(np.diff(self._seconds))) if len(self._seconds) > 1 else GONE_SECONDS
         self._held_seconds = min(usual, GONE_SECONDS) / 2 if held_seconds is None else held_seconds
@@ -70,9 +96,15 @@ class Moving:
         until = self._seconds[after] - seconds if after < count else np.inf
         if since + until <= GONE_SECONDS + 1e-6:
             share = since / (since + until)
-            return self._values[before] + share * (self._values[after] - self._values[before]), before if share <= 0.5 else after
+            return self._values[before] + share * (
+                self._values[after] - self._values[before]
+            ), before if share <= 0.5 else after
         nearest = before if since <= until else after
-        return (self._values[nearest], nearest) if min(since, until) <= self._held_seconds + 1e-6 else None
+        return (
+            (self._values[nearest], nearest)
+            if min(since, until) <= self._held_seconds + 1e-6
+            else None
+        )
 
 
 class Canvas:
@@ -81,16 +113,35 @@ class Canvas:
     def __init__(self, planes: Sequence[np.ndarray]):
         self.planes = planes
 
-    def rectangle(self, left: int, top: int, right: int, bottom: int, colour: Colour, *, thickness: int = -1) -> None:
+    def rectangle(
+        self, left: int, top: int, right: int, bottom: int, colour: Colour, *, thickness: int = -1
+    ) -> None:
         """Draw the outline of a rectangle, or fill it; `right` and `bottom` are its last pixels."""
         for place, (plane, value) in enumerate(zip(self.planes, colour, strict=True)):
             half = min(1, place)
             width = thickness if thickness < 0 else max(1, thickness >> half)
-            cv2.rectangle(plane, (left >> half, top >> half), (right >> half, bottom >> half), int(value), width)
+            cv2.rectangle(
+                plane,
+                (left >> half, top >> half),
+                (right >> half, bottom >> half),
+                int(value),
+                width,
+            )
 
-    def text(self, text: str, left: int, bottom: int, capital: float, colour: Colour = WHITE) -> None:
+    def text(
+        self, text: str, left: int, bottom: int, capital: float, colour: Colour = WHITE
+    ) -> None:
         """Write grey letters, so high, with their feet at `bottom`, on what is grey already."""
-        cv2.putText(self.planes[0], text, (left, bottom), FONT, capital / CAPITAL, int(colour.y), _stroke(capital), cv2.LINE_AA)
+        cv2.putText(
+            self.planes[0],
+            text,
+            (left, bottom),
+            FONT,
+            capital / CAPITAL,
+            int(colour.y),
+            _stroke(capital),
+            cv2.LINE_AA,
+        )
 
 
 def text_width(text: str, capital: float) -> int:
@@ -110,7 +161,10 @@ class Boxes:
     """
 
     def __init__(self, faces: Mapping[int, Mapping[str, Any]], *, height: int):
-        self._faces = [(number, Moving(face["seconds"], face["boxes"]), face["texts"]) for number, face in sorted(faces.items())]
+        self._faces = [
+            (number, Moving(face["seconds"], face["boxes"]), face["texts"])
+            for number, face in sorted(faces.items())
+        ]
         self._line = 2 * max(1, round(height / 480))  # even, so that it is as thick in colour
         self._capital = max(8.0, height / 50)
 
@@ -123,9 +177,15 @@ class Boxes:
             left, top, width, height = (round(value) for value in found[0])
             own = FACES[place % len(FACES)]
             outer, inner = self._line, self._line // 2
-            canvas.rectangle(left, top, left + width - 1, top + height - 1, DARK, thickness=outer + 2 * inner)
+            canvas.rectangle(
+                left, top, left + width - 1, top + height - 1, DARK, thickness=outer + 2 * inner
+            )
             canvas.rectangle(left, top, left + width - 1, top + height - 1, own, thickness=outer)
-            words, capital, pad = f"{number} {texts[found[1]]}", self._capital, round(self._capital / 2)
+            words, capital, pad = (
+                f"{number} {texts[found[1]]}",
+                self._capital,
+                round(self._capital / 2),
+            )
             wide, high = text_width(words, capital) + 2 * pad, round(capital) + 2 * pad
             x = min(max(0, left - outer), max(0, columns - wide))
             y = top - high - outer if top - high - outer >= 0 else min(max(0, top), rows - high)
@@ -145,17 +205,32 @@ class Bars:
         width, height = size
         self._row = max(LEAST_ROW, round(min(height / ROWS_OF_HEIGHT, width / ROWS_OF_WIDTH)))
         self._capital = 0.52 * self._row
-        self._groups = [(group, Moving(group["seconds"], group["values"], held_seconds=GONE_SECONDS / 2)) for group in groups]
-        self._columns = min(len(groups), max(1, width // (COLUMN_ROWS * self._row))) if groups else 1
+        self._groups = [
+            (group, Moving(group["seconds"], group["values"], held_seconds=GONE_SECONDS / 2))
+            for group in groups
+        ]
+        self._columns = (
+            min(len(groups), max(1, width // (COLUMN_ROWS * self._row))) if groups else 1
+        )
         lines = [1 + len(group["labels"]) for group in groups]
-        self._bands = [max(lines[start : start + self._columns]) for start in range(0, len(lines), self._columns)]
+        self._bands = [
+            max(lines[start : start + self._columns])
+            for start in range(0, len(lines), self._columns)
+        ]
         pad = self._row // 2
-        self.height: int = 2 * ((sum(self._bands) * self._row + pad * (1 + len(self._bands))) // 2) if groups else 0
+        self.height: int = (
+            2 * ((sum(self._bands) * self._row + pad * (1 + len(self._bands))) // 2)
+            if groups
+            else 0
+        )
         """In pixels, even."""
         names = [label for group in groups for label in group["labels"]]
         self._name_width = max((text_width(name, self._capital) for name in names), default=0)
         self._share_width = text_width("100%", self._capital)
-        self._empty = [np.full((self.height >> half, width >> half), value, np.uint8) for half, value in zip((0, 1, 1), DARK, strict=True)]
+        self._empty = [
+            np.full((self.height >> half, width >> half), value, np.uint8)
+            for half, value in zip((0, 1, 1), DARK, strict=True)
+        ]
         self._width = width
         for group, left, top in self._places():
             for line, label in enumerate(group["labels"], 1):
@@ -180,21 +255,50 @@ class Bars:
         if told != self._told:
             self._told, self._drawn = told, [plane.copy() for plane in self._empty]
             for (group, left, top), index in zip(self._places(), told, strict=True):
-                self._draw_group(Canvas(self._drawn), group, left, top, None if index is None else group["values"][index])
+                self._draw_group(
+                    Canvas(self._drawn),
+                    group,
+                    left,
+                    top,
+                    None if index is None else group["values"][index],
+                )
         for plane, drawn in zip(canvas.planes, self._drawn, strict=True):
             plane[:] = drawn
 
-    def _draw_group(self, canvas: Canvas, group: Mapping[str, Any], left: int, top: int, shares: Sequence[float] | None) -> None:
+    def _draw_group(
+        self,
+        canvas: Canvas,
+        group: Mapping[str, Any],
+        left: int,
+        top: int,
+        shares: Sequence[float] | None,
+    ) -> None:
         best = int(np.argmax(shares)) if shares is not None else -1
         answer = group["labels"][best] if shares is not None else "none"
         canvas.text(f"{group['title']}: {answer}", left, self._foot(top, 0), self._capital)
         row, gap, across = self._row, self._row // 2, self._width // self._columns
         start, end = left + self._name_width + gap, left + across - row - self._share_width - gap
         for line, share in enumerate(shares if shares is not None else (), 1):
-            upper, lower, is_best = top + line * row + row // 5, top + (line + 1) * row - row // 5, line == best + 1
+            upper, lower, is_best = (
+                top + line * row + row // 5,
+                top + (line + 1) * row - row // 5,
+                line == best + 1,
+            )
             canvas.rectangle(start, upper, end, lower, TRACK)
             if share * (end - start) >= 1:
-                canvas.rectangle(start, upper, start + round(share * (end - start)), lower, FACES[0] if is_best else SOFT)
-            canvas.text(f"{100 * share:.0f}%", end + gap, self._foot(top, line), self._capital, WHITE if is_best else SOFT)
+                canvas.rectangle(
+                    start,
+                    upper,
+                    start + round(share * (end - start)),
+                    lower,
+                    FACES[0] if is_best else SOFT,
+                )
+            canvas.text(
+                f"{100 * share:.0f}%",
+                end + gap,
+                self._foot(top, line),
+                self._capital,
+                WHITE if is_best else SOFT,
+            )
             if is_best:
                 canvas.text(group["labels"][best], left, self._foot(top, line), self._capital)

@@ -43,7 +43,9 @@ def examine(
         defects: Known defects of the published corpus that the loader met.
     """
     rows = manifest["clips"]
-    findings = [_finding(defect.kind, "defect", defect.text, clips=defect.clips) for defect in defects]
+    findings = [
+        _finding(defect.kind, "defect", defect.text, clips=defect.clips) for defect in defects
+    ]
     findings += _copies(rows)
     for source, other in sorted((beside or {}).items()):
         if source == f"{manifest['corpus']}/{manifest['domain']}":
@@ -81,7 +83,9 @@ def names_of(finding: Finding) -> list[str]:
     if "labels" not in finding:
         return [" = ".join(group) for group in finding["groups"]]
     pairs = zip(finding["groups"], finding["labels"], strict=True)
-    return [" = ".join(f"{id} ({label})" for id, label in zip(*pair, strict=True)) for pair in pairs]
+    return [
+        " = ".join(f"{id} ({label})" for id, label in zip(*pair, strict=True)) for pair in pairs
+    ]
 
 
 def line_of(finding: Finding) -> str:
@@ -89,17 +93,25 @@ def line_of(finding: Finding) -> str:
     names, most = [_shortened(name) for name in names_of(finding)], 3 if "groups" in finding else 5
     if not names:
         return finding["text"]
-    return f"{finding['text']}: {', '.join(names[:most])}" + (f" and {len(names) - most} more" if len(names) > most else "")
+    return f"{finding['text']}: {', '.join(names[:most])}" + (
+        f" and {len(names) - most} more" if len(names) > most else ""
+    )
 
 
 def _shortened(group: str, most: int = 5) -> str:
     members = group.split(" = ")
-    return group if len(members) <= most else f"{' = '.join(members[:most])} and {len(members) - most} more"
+    return (
+        group
+        if len(members) <= most
+        else f"{' = '.join(members[:most])} and {len(members) - most} more"
+    )
 
 
 def _finding(kind: str, grade: str, text: str, **clips: Iterable) -> Finding:
     """Return a finding; `clips` is `clips=ids` or `groups=lists of ids`."""
-    return {"kind": kind, "grade": grade, "text": text} | {key: list(value) for key, value in clips.items()}
+    return {"kind": kind, "grade": grade, "text": text} | {
+        key: list(value) for key, value in clips.items()
+    }
 
 
 def _grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[list[Row]]:
@@ -125,7 +137,8 @@ def _copies(rows: Sequence[Row]) -> list[Finding]:
     by_content = [
         group
         for group in _grouped(rows, lambda row: row.get("content"))
-        if len({row["sha256"] for row in group}) > 1 and len({row["utterance"] for row in group}) > 1  # a video and its sound apart
+        if len({row["sha256"] for row in group}) > 1
+        and len({row["utterance"] for row in group}) > 1  # a video and its sound apart
     ]
     findings = []
     for kind, groups, what in (
@@ -137,13 +150,18 @@ def _copies(rows: Sequence[Row]) -> list[Finding]:
             findings.append(_finding(kind, "defect", text, groups=_ids(groups)))
     wider = {group[0]["content"] for group in by_content}
     copies = [group for group in by_bytes if group[0].get("content") not in wider] + by_content
-    for kind, field in (("conflicting labels", "emotion"), ("copies of several speakers", "speaker")):
+    for kind, field in (
+        ("conflicting labels", "emotion"),
+        ("copies of several speakers", "speaker"),
+    ):
         if groups := [group for group in copies if len({row[field] for row in group} - {""}) > 1]:
             labels = [[row[field] or "unknown" for row in group] for group in groups]
             text = f"{counted(len(groups), 'group')} of copies with more than one {field}"
             findings.append(_finding(kind, "defect", text, groups=_ids(groups), labels=labels))
     for one, other in itertools.combinations(("train", "validation", "test"), 2):
-        if groups := [group for group in copies if {one, other} <= {row.get("split") for row in group}]:
+        if groups := [
+            group for group in copies if {one, other} <= {row.get("split") for row in group}
+        ]:
             count = sum(row["split"] == other for group in groups for row in group)
             text = f"{counted(count, 'file')} of the publisher's {other} split with a copy in {one}"
             findings.append(_finding("copies across splits", "defect", text, groups=_ids(groups)))
@@ -165,10 +183,19 @@ def _copies_in(manifest: Mapping[str, Any], source: str, other: Mapping[str, Any
             pairs.append([row["id"], f"{source}: {copies[0]}"])
     if not pairs:
         return []
-    return [_finding("copies in another set", "defect", f"{_are(len(pairs), 'clip')} in {source} too", groups=pairs)]
+    return [
+        _finding(
+            "copies in another set",
+            "defect",
+            f"{_are(len(pairs), 'clip')} in {source} too",
+            groups=pairs,
+        )
+    ]
 
 
-def _shared_utterances(manifest: Mapping[str, Any], source: str, other: Mapping[str, Any]) -> list[Finding]:
+def _shared_utterances(
+    manifest: Mapping[str, Any], source: str, other: Mapping[str, Any]
+) -> list[Finding]:
     """Tell how much of the set the other domain of the same corpus holds too: what pairs of sight and sound are made of."""
     if manifest["corpus"] != other["corpus"]:
         return []
@@ -185,7 +212,9 @@ def _formats(rows: Sequence[Row]) -> list[Finding]:
     formats = defaultdict(list)
     for row in rows:
         if row.get("rate_hz") and row.get("channels"):
-            formats[PurePosixPath(row["id"]).suffix.lower(), row["rate_hz"], row["channels"]].append(row["id"])
+            formats[
+                PurePosixPath(row["id"]).suffix.lower(), row["rate_hz"], row["channels"]
+            ].append(row["id"])
     counts = Counter()
     for (_, rate_hz, channels), ids in formats.items():
         counts[rate_hz, channels] += len(ids)
@@ -197,12 +226,21 @@ def _formats(rows: Sequence[Row]) -> list[Finding]:
         if tuple(format) != usual:
             odd = len(ids) <= max(1, ODD_SHARE * total) < most
             text = f"{_are(len(ids), f'{suffix} file'.strip())} of {_format(*format)} sound, where {most} of {total} have {_format(*usual)}"
-            findings.append(_finding("odd sound format" if odd else "sound formats", "defect" if odd else "fact", text, clips=ids))
+            findings.append(
+                _finding(
+                    "odd sound format" if odd else "sound formats",
+                    "defect" if odd else "fact",
+                    text,
+                    clips=ids,
+                )
+            )
     return findings
 
 
 def _format(rate_hz: int, channels: int) -> str:
-    return f"{rate_hz / 1000:g} kHz {({1: 'mono', 2: 'stereo'}).get(channels, f'{channels}-channel')}"
+    return (
+        f"{rate_hz / 1000:g} kHz {({1: 'mono', 2: 'stereo'}).get(channels, f'{channels}-channel')}"
+    )
 
 
 def _damage(rows: Sequence[Row]) -> list[Finding]:
@@ -210,7 +248,9 @@ def _damage(rows: Sequence[Row]) -> list[Finding]:
     if broken := [row for row in rows if row.get("undecodable")]:
         parts = sum(row["undecodable"] for row in broken)
         text = f"{_are(len(broken), 'clip')} without parts that do not decode ({parts} in all)"
-        findings.append(_finding("undecodable parts", "defect", text, clips=[row["id"] for row in broken]))
+        findings.append(
+            _finding("undecodable parts", "defect", text, clips=[row["id"] for row in broken])
+        )
     if short := [row["id"] for row in rows if row.get("missing_seconds")]:
         text = f"{_are(len(short), 'file')} cut off: shorter than the file itself says"
         findings.append(_finding("truncated files", "defect", text, clips=short))
@@ -223,7 +263,9 @@ def _taken_otherwise(rows: Sequence[Row]) -> list[Finding]:
     files = _grouped(rows, lambda row: row["utterance"])
     if again := sum(len(group) - 1 for group in files):
         text = f"{_are(again, 'clip')} another file of an utterance that is there already; a side, a batch or a score uses one of them"
-        findings.append(_finding("several files of an utterance", "notice", text, groups=_ids(files)))
+        findings.append(
+            _finding("several files of an utterance", "notice", text, groups=_ids(files))
+        )
     if padded := [row["id"] for row in rows if row.get("padded")]:
         text = f"{_are(len(padded), 'clip')} shorter than one segment and padded with their floor"
         findings.append(_finding("padded clips", "notice", text, clips=padded))

@@ -14,7 +14,17 @@ from pipelines.spec import Spec, spaced_indices
 from pipelines.tracking import ANCHOR_STEP, Seen, track_face
 from pipelines.video import VideoReader
 
-__all__ = ["DETECTORS", "Box", "Detector", "FacesFound", "crop_face", "crop_frame", "detect_face", "detector", "overlap"]
+__all__ = [
+    "DETECTORS",
+    "Box",
+    "Detector",
+    "FacesFound",
+    "crop_face",
+    "crop_frame",
+    "detect_face",
+    "detector",
+    "overlap",
+]
 __all__ += ["read_faces", "read_still_face", "resize_face", "tracked_boxes"]
 
 NEIGHBOURS_TRIED = 8
@@ -33,7 +43,9 @@ def crop_face(rgb: np.ndarray, box: Box, *, spec: Spec = Spec()) -> np.ndarray:
     Returns:
         uint8 [face_size, face_size, 3].
     """
-    return _cropped(lambda top, bottom, left, right: rgb[top:bottom, left:right], rgb.shape[:2], box, spec)
+    return _cropped(
+        lambda top, bottom, left, right: rgb[top:bottom, left:right], rgb.shape[:2], box, spec
+    )
 
 
 def crop_frame(frame: Frame, box: Box, *, spec: Spec = Spec()) -> np.ndarray:
@@ -41,7 +53,9 @@ def crop_frame(frame: Frame, box: Box, *, spec: Spec = Spec()) -> np.ndarray:
     return _cropped(frame.cut, frame.luma.shape, box, spec)
 
 
-def _cropped(cut: Callable[[int, int, int, int], np.ndarray], shape: tuple[int, int], box: Box, spec: Spec) -> np.ndarray:
+def _cropped(
+    cut: Callable[[int, int, int, int], np.ndarray], shape: tuple[int, int], box: Box, spec: Spec
+) -> np.ndarray:
     left, top, width, height = box
     side = round(max(width, height) * (1 + 2 * spec.face_margin))
     x, y = left + width // 2 - side // 2, top + height // 2 - side // 2
@@ -57,7 +71,9 @@ def resize_face(rgb: np.ndarray, *, spec: Spec = Spec()) -> np.ndarray:
     """Resize a picture to [face_size, face_size, 3]: by area when it shrinks, bilinear when it grows."""
     shrinks = min(rgb.shape[:2]) > spec.face_size
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(np.ascontiguousarray(rgb), (spec.face_size, spec.face_size), interpolation=method)
+    return cv2.resize(
+        np.ascontiguousarray(rgb), (spec.face_size, spec.face_size), interpolation=method
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +91,9 @@ class FacesFound:
     them, and how many more the file's header promises than the file holds."""
 
 
-def read_still_face(path: Path, *, spec: Spec = Spec(), detect: Detector | None = detect_face) -> FacesFound:
+def read_still_face(
+    path: Path, *, spec: Spec = Spec(), detect: Detector | None = detect_face
+) -> FacesFound:
     """Read the face of a still image; without a detector the whole image is the face.
 
     Raises:
@@ -84,7 +102,9 @@ def read_still_face(path: Path, *, spec: Spec = Spec(), detect: Detector | None 
     frame = Frame.of_rgb(decode.read_still(path))
     box = detect(frame.luma, None) if detect else None
     if detect and box is None:
-        raise MediaError("no face found in the image; if the images are faces already, use --faces as-is")
+        raise MediaError(
+            "no face found in the image; if the images are faces already, use --faces as-is"
+        )
     return FacesFound(_face(frame, box, spec)[None], 1)
 
 
@@ -113,12 +133,16 @@ def read_faces(
     with VideoReader(path, progress=progress) as video:
         targets = spaced_indices(video.count, spec.frames_per_clip)
         found: dict[int, np.ndarray] = {}
-        for index, frame, box in tracked_boxes(video.frames(targets), detect, video.count / len(targets), progress):
+        for index, frame, box in tracked_boxes(
+            video.frames(targets), detect, video.count / len(targets), progress
+        ):
             if box is not None or detect is None:
                 found[index] = _face(frame, box, spec)
         if len(found) < len(targets):
             missing = [index for index in targets if index not in found]
-            found.update(_stand_ins(video, missing, video.count / (2 * len(targets)), spec, detect, progress))
+            found.update(
+                _stand_ins(video, missing, video.count / (2 * len(targets)), spec, detect, progress)
+            )
     if not found:
         raise MediaError(f"no face found in {len(targets)} frames and those around them")
     faces = np.stack([found[index] for index in targets if index in found])
@@ -126,13 +150,18 @@ def read_faces(
 
 
 def tracked_boxes(
-    frames: Iterable[Seen], detect: Detector | None, spacing: float, progress: Callable[[], None] = lambda: None
+    frames: Iterable[Seen],
+    detect: Detector | None,
+    spacing: float,
+    progress: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, Frame, Box | None]]:
     """Yield (number, frame, box or None) of frames that lie `spacing` pictures apart; without a detector no frame has a box."""
     if detect is None:
         return ((index, frame, None) for index, frame in frames)
     step = int(ANCHOR_STEP / spacing)
-    return track_face(frames, detect, step=step if spacing <= FOLLOWED_SPACING else 1, progress=progress)
+    return track_face(
+        frames, detect, step=step if spacing <= FOLLOWED_SPACING else 1, progress=progress
+    )
 
 
 def _face(frame: Frame, box: Box | None, spec: Spec) -> np.ndarray:
@@ -140,11 +169,20 @@ def _face(frame: Frame, box: Box | None, spec: Spec) -> np.ndarray:
 
 
 def _stand_ins(
-    video: VideoReader, missing: list[int], half_step: float, spec: Spec, detect: Detector | None, progress: Callable[[], None]
+    video: VideoReader,
+    missing: list[int],
+    half_step: float,
+    spec: Spec,
+    detect: Detector | None,
+    progress: Callable[[], None],
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (target, face) for the targets that have a face within half a step, the nearest of eight frames on each side first."""
     reach = int(np.ceil(half_step)) - 1
-    offsets = sorted({round(offset) for offset in np.linspace(1, reach, min(reach, NEIGHBOURS_TRIED))}) if reach else []
+    offsets = (
+        sorted({round(offset) for offset in np.linspace(1, reach, min(reach, NEIGHBOURS_TRIED))})
+        if reach
+        else []
+    )
     targets_of: dict[int, list[int]] = {}  # short steps share frames
     for target in missing:
         for offset in offsets:
@@ -152,7 +190,9 @@ def _stand_ins(
                 targets_of.setdefault(index, []).append(target)
     held: dict[int, list[tuple[int, Frame]]] = {}
     for index, frame in video.frames(targets_of):
-        for target in [target for target in held if target + reach < index]:  # all that is near it has been read
+        for target in [
+            target for target in held if target + reach < index
+        ]:  # all that is near it has been read
             yield from _nearest(held, target, spec, detect, progress)
         for target in targets_of[index]:
             held.setdefault(target, []).append((abs(index - target), frame))

@@ -31,7 +31,11 @@ Boxes = list[Box]
 
 
 def follow_faces(
-    tracked: Iterable[Tracked], find: Finder, *, step: int, progress: Callable[[], None] = lambda: None
+    tracked: Iterable[Tracked],
+    find: Finder,
+    *,
+    step: int,
+    progress: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, Frame, Boxes]]:
     """Yield (number, frame, boxes) for every frame, in their order: the box that is given, if any, then those of further faces.
 
@@ -68,7 +72,11 @@ def follow_faces(
         for number, frame, _ in held:
             boxes = boxes_of[number]
             # Who the given box has left for another face, and whom no search between knew of.
-            lost = [before for before in known if not covered(before, boxes)] if number != earlier[0] else []
+            lost = (
+                [before for before in known if not covered(before, boxes)]
+                if number != earlier[0]
+                else []
+            )
             known = boxes + (search(frame, boxes, lost, whole=False) if lost else [])
             yield number, frame, known
         held.clear()
@@ -81,7 +89,13 @@ def follow_faces(
         yield from boxes_of_held()
 
 
-def _fill(one: tuple[int, Boxes], frames: list[Tracked], other: tuple[int, Boxes], search, boxes_of: dict[int, Boxes]) -> None:
+def _fill(
+    one: tuple[int, Boxes],
+    frames: list[Tracked],
+    other: tuple[int, Boxes],
+    search,
+    boxes_of: dict[int, Boxes],
+) -> None:
     """Add the further boxes of the frames between two searched ones to theirs."""
     (first, boxes), (last, next_boxes) = one, other
     if not frames or not (boxes or next_boxes):
@@ -145,7 +159,9 @@ class Persons:
         self._waiting: deque[tuple[Any, list[_Person]]] = deque()
         self._named, self._frames = 0, 0
 
-    def add(self, seconds: float, boxes: Sequence[Box], held: Any) -> Iterator[tuple[Any, list[int | None]]]:
+    def add(
+        self, seconds: float, boxes: Sequence[Box], held: Any
+    ) -> Iterator[tuple[Any, list[int | None]]]:
         """Add a frame, and yield (held, numbers) of those frames that are certain now: a number for each box, None for an error.
 
         Args:
@@ -158,7 +174,9 @@ class Persons:
             person.gone = seconds - person.seconds > self._unseen_seconds
         self._present = [person for person in self._present if not person.gone]
         self._waiting.append((held, self._seen(seconds, boxes)))
-        while self._waiting and all(person.gone or person.sightings >= SIGHTINGS for person in self._waiting[0][1]):
+        while self._waiting and all(
+            person.gone or person.sightings >= SIGHTINGS for person in self._waiting[0][1]
+        ):
             yield self._numbered(SIGHTINGS)
 
     def end(self) -> Iterator[tuple[Any, list[int | None]]]:
@@ -176,10 +194,14 @@ class Persons:
 
     def _seen(self, seconds: float, boxes: Sequence[Box]) -> list[_Person]:
         """Return whose each box is, a new person's where it is nobody's, by the assignment that costs least in all."""
-        costs = np.array([[_cost(person, box, seconds) for box in boxes] for person in self._present])  # [persons, boxes]
+        costs = np.array(
+            [[_cost(person, box, seconds) for box in boxes] for person in self._present]
+        )  # [persons, boxes]
         owner: dict[int, _Person] = {}
         if costs.size:
-            beyond = costs.max(initial=0, where=np.isfinite(costs)) + 1000.0  # dearer than any that are near enough
+            beyond = (
+                costs.max(initial=0, where=np.isfinite(costs)) + 1000.0
+            )  # dearer than any that are near enough
             for row, column in _matched(np.where(np.isfinite(costs), costs, beyond)):
                 if np.isfinite(costs[row, column]):
                     owner[column] = self._present[row]
@@ -197,7 +219,9 @@ def _matched(costs: np.ndarray) -> list[tuple[int, int]]:
     """Return the (row, column) that belong together so that their costs [rows, columns] are the least in all."""
     if min(costs.shape) == 1:
         return [np.unravel_index(costs.argmin(), costs.shape)]
-    from scipy.optimize import linear_sum_assignment  # half a second, which a clip of one person need not wait
+    from scipy.optimize import (
+        linear_sum_assignment,
+    )  # half a second, which a clip of one person need not wait
 
     return list(zip(*linear_sum_assignment(costs), strict=True))
 
@@ -212,7 +236,9 @@ def _cost(person: _Person, box: Box, seconds: float) -> float:
     x, y = person.expected(seconds)
     distance = float(np.hypot(*(_middle(box) - (x, y)))) / ((wide + narrow) / 2)
     at_once, a_second, most = REACH
-    if wide > GROWTH * narrow or distance > min(most, at_once + a_second * (seconds - person.seconds)):
+    if wide > GROWTH * narrow or distance > min(
+        most, at_once + a_second * (seconds - person.seconds)
+    ):
         return np.inf
     width, height = person.box[2:]
     return distance - overlap((round(x - width / 2), round(y - height / 2), width, height), box)

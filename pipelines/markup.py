@@ -13,7 +13,23 @@ FEW = 5
 MOST_MARKS = 6
 """A time axis has no more steps than this."""
 _STEPS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
-_MARK_STEPS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0)
+_MARK_STEPS = (
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+    20.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+    600.0,
+    1200.0,
+    1800.0,
+)
 
 CSS = """
 :root{color-scheme:light dark;--page:#f7f7f5;--card:#fff;--text:#1d1f21;--soft:#565b60;--line:#dcdcd6;
@@ -110,7 +126,9 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{b64encode(content).decode()}"
 
 
-def document(title: str, header: str, sections: Iterable[str], footer: str, *, style: str = "") -> str:
+def document(
+    title: str, header: str, sections: Iterable[str], footer: str, *, style: str = ""
+) -> str:
     """Return the whole page; everything but the title is markup, and `style` is more CSS."""
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
@@ -123,12 +141,17 @@ def document(title: str, header: str, sections: Iterable[str], footer: str, *, s
 
 def section(name: str, title: str, *parts: str) -> str:
     """Return a part of the page below a heading; the parts are markup."""
-    return f'<section id="{escape(name)}"><h2>{escape(title)}</h2>\n' + "\n".join(parts) + "</section>"
+    return (
+        f'<section id="{escape(name)}"><h2>{escape(title)}</h2>\n' + "\n".join(parts) + "</section>"
+    )
 
 
 def tiles(figures: Mapping[str, str], kind: str) -> str:
     """Return figures in large type; `kind` is a class that has a colour."""
-    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(figure)}</dd></div>" for name, figure in figures.items())
+    items = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(figure)}</dd></div>"
+        for name, figure in figures.items()
+    )
     return f'<dl class="tiles {kind}">{items}</dl>'
 
 
@@ -140,12 +163,26 @@ def framed(caption: str, head: str, rows: Iterable[str], kind: str = "") -> str:
 
 
 def table(
-    caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = (), paths: Sequence[int] = ()
+    caption: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    numbers: Sequence[int] = (),
+    paths: Sequence[int] = (),
 ) -> str:
     """Return a plain table; `numbers` and `paths` say which columns are figures and file names."""
-    kinds = ["n" if place in numbers else "path" if place in paths else "" for place in range(len(columns))]
-    head = "".join(f'<th scope="col" class="{kind}">{escape(name)}</th>' for kind, name in zip(kinds, columns, strict=True))
-    cells = ((f'<td class="{kind}">{escape(cell)}</td>' for kind, cell in zip(kinds, row, strict=True)) for row in rows)
+    kinds = [
+        "n" if place in numbers else "path" if place in paths else ""
+        for place in range(len(columns))
+    ]
+    head = "".join(
+        f'<th scope="col" class="{kind}">{escape(name)}</th>'
+        for kind, name in zip(kinds, columns, strict=True)
+    )
+    cells = (
+        (f'<td class="{kind}">{escape(cell)}</td>' for kind, cell in zip(kinds, row, strict=True))
+        for row in rows
+    )
     return framed(caption, head, map("".join, cells))
 
 
@@ -158,7 +195,9 @@ def bars(caption: str, name: str, counts: Mapping[str, Mapping[str, int]]) -> st
         counts: For each column (whose name is its colour's class) the count of each row.
     """
     most = max(count for column in counts.values() for count in column.values())
-    head = f'<th scope="col">{escape(name)}</th>' + "".join(f'<th scope="col" colspan="2">{escape(column)}</th>' for column in counts)
+    head = f'<th scope="col">{escape(name)}</th>' + "".join(
+        f'<th scope="col" colspan="2">{escape(column)}</th>' for column in counts
+    )
     rows = []
     for row in sorted({row for column in counts.values() for row in column}, key=natural):
         cells = f'<th scope="row">{escape(row)}</th>'
@@ -169,13 +208,24 @@ def bars(caption: str, name: str, counts: Mapping[str, Mapping[str, int]]) -> st
     return framed(caption, head, rows, "bars")
 
 
-def heat(caption: str, name: str, counts: Mapping[str, Mapping[str, int]], columns: Sequence[str], kind: str) -> str:
+def heat(
+    caption: str,
+    name: str,
+    counts: Mapping[str, Mapping[str, int]],
+    columns: Sequence[str],
+    kind: str,
+) -> str:
     """Return a table of counts by row and column, the larger the stronger in colour."""
     most = max(count for row in counts.values() for count in row.values())
-    head = f'<th scope="col">{escape(name)}</th>' + "".join(f'<th scope="col" class="n">{escape(column)}</th>' for column in columns)
+    head = f'<th scope="col">{escape(name)}</th>' + "".join(
+        f'<th scope="col" class="n">{escape(column)}</th>' for column in columns
+    )
     rows = []
     for row, own in counts.items():
-        cells = (f'<td class="n heat" style="--h:{own.get(column, 0) / most:.2f}">{own.get(column, 0):,}</td>' for column in columns)
+        cells = (
+            f'<td class="n heat" style="--h:{own.get(column, 0) / most:.2f}">{own.get(column, 0):,}</td>'
+            for column in columns
+        )
         rows.append(f'<th scope="row">{escape(row)}</th>' + "".join(cells))
     return framed(caption, head, rows, kind)
 
@@ -190,9 +240,20 @@ def histogram(values: Sequence[float], unit: str, kind: str, label: str) -> str:
     drawn = ""
     for place, count in enumerate(counts):
         said = f"{place * step:g} to {(place + 1) * step:g} {unit}: {count:,}"
-        drawn += f'<i style="height:{100 * count / max(counts):.1f}%" title="{said}"></i>' if count else '<i class="none"></i>'
-    places = [place for place in range(0, len(counts), math.ceil(len(counts) / 6)) if place < 0.9 * len(counts)]
-    marks = "".join(f'<span style="left:{100 * place / len(counts):.1f}%">{place * step:g}</span>' for place in places)
+        drawn += (
+            f'<i style="height:{100 * count / max(counts):.1f}%" title="{said}"></i>'
+            if count
+            else '<i class="none"></i>'
+        )
+    places = [
+        place
+        for place in range(0, len(counts), math.ceil(len(counts) / 6))
+        if place < 0.9 * len(counts)
+    ]
+    marks = "".join(
+        f'<span style="left:{100 * place / len(counts):.1f}%">{place * step:g}</span>'
+        for place in places
+    )
     return (
         f'<div class="hist {kind}" role="img" aria-label="{escape(label)}">{drawn}</div>'
         f'<div class="ticks" aria-hidden="true">{marks}<span class="end" style="left:100%">{len(counts) * step:g} {unit}</span></div>'
@@ -205,7 +266,10 @@ def time_marks(seconds: float) -> tuple[tuple[float, float], ...]:
     >>> time_marks(2.5)
     ((0.0, 0.0), (0.5, 0.2), (1.0, 0.4), (1.5, 0.6), (2.0, 0.8), (2.5, 1.0))
     """
-    step = next((step for step in _MARK_STEPS if seconds / step <= MOST_MARKS), 3600.0 * math.ceil(seconds / 3600 / MOST_MARKS))
+    step = next(
+        (step for step in _MARK_STEPS if seconds / step <= MOST_MARKS),
+        3600.0 * math.ceil(seconds / 3600 / MOST_MARKS),
+    )
     return tuple((tick * step, tick * step / seconds) for tick in range(int(seconds / step) + 1))
 
 
@@ -232,7 +296,9 @@ def ticks(marks: Sequence[tuple[float, float]]) -> str:
 
 def hertz(marks: Iterable[tuple[int, float]]) -> str:
     """Return the axis to the left of a spectrogram, of (frequency, share of the height from below)."""
-    drawn = "".join(f'<span style="bottom:{100 * share:.1f}%">{tick}</span>' for tick, share in marks)
+    drawn = "".join(
+        f'<span style="bottom:{100 * share:.1f}%">{tick}</span>' for tick, share in marks
+    )
     return f'<div class="hertz" aria-hidden="true">{drawn}</div>'
 
 
@@ -244,5 +310,9 @@ def folded(summary: str, content: str) -> str:
 def unfolding(summary: str, names: Sequence[str], most: int) -> str:
     """Return a list that unfolds, cut behind `most` names; one of a few names is unfolded from the start."""
     items = "".join(f"<li>{escape(name)}</li>" for name in names[:most])
-    rest = f'<p class="soft">{len(names) - most:,} more are in report.json.</p>' if len(names) > most else ""
+    rest = (
+        f'<p class="soft">{len(names) - most:,} more are in report.json.</p>'
+        if len(names) > most
+        else ""
+    )
     return f"<details{' open' * (len(names) <= FEW)}><summary>{escape(summary)}</summary><ul>{items}</ul>{rest}</details>"

@@ -18,7 +18,11 @@ from pipelines.spec import Spec
 def _filters(spec: Spec) -> np.ndarray:
     """Return librosa's Mel matrix, float32 [fft bins, filters]."""
     return librosa.filters.mel(
-        sr=spec.sample_rate_hz, n_fft=spec.fft_samples, n_mels=spec.mel_filters, fmin=spec.lower_hz, fmax=spec.upper_hz
+        sr=spec.sample_rate_hz,
+        n_fft=spec.fft_samples,
+        n_mels=spec.mel_filters,
+        fmin=spec.lower_hz,
+        fmax=spec.upper_hz,
     ).T
 
 
@@ -32,7 +36,10 @@ def _window(spec: Spec) -> np.ndarray:
 @functools.cache
 def _delta_weights(spec: Spec) -> np.ndarray:
     """Return what the frames around one weigh in its first and in its second derivative, float32 [2, delta_width]."""
-    orders = (scipy.signal.savgol_coeffs(spec.delta_width, polyorder=order, deriv=order, use="dot") for order in (1, 2))
+    orders = (
+        scipy.signal.savgol_coeffs(spec.delta_width, polyorder=order, deriv=order, use="dot")
+        for order in (1, 2)
+    )
     return np.stack(list(orders)).astype(np.float32)
 
 
@@ -49,9 +56,13 @@ def log_mel(waveform: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
     >>> log_mel(tf.zeros(512)).numpy().tolist()[0][:2]
     [-100.0, -100.0]
     """
-    frames = tf.signal.frame(waveform, spec.fft_samples, spec.hop_samples)  # [..., frames, fft_samples]
+    frames = tf.signal.frame(
+        waveform, spec.fft_samples, spec.hop_samples
+    )  # [..., frames, fft_samples]
     spectrum = tf.signal.rfft(frames * _window(spec))  # [..., frames, bins]
-    power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))  # five times as fast as of tf.abs
+    power = tf.square(tf.math.real(spectrum)) + tf.square(
+        tf.math.imag(spectrum)
+    )  # five times as fast as of tf.abs
     mel = tf.tensordot(power, _filters(spec), axes=1)  # [..., frames, mel_filters]
     return 10.0 / np.log(10.0) * tf.math.log(tf.maximum(mel, spec.power_floor))
 
@@ -68,7 +79,9 @@ def with_deltas(static: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
     """
     width = spec.delta_width
     frames = tf.shape(static)[0]
-    starts = tf.clip_by_value(tf.range(frames) - width // 2, 0, frames - width)  # the edges repeat the first and the last fit
+    starts = tf.clip_by_value(
+        tf.range(frames) - width // 2, 0, frames - width
+    )  # the edges repeat the first and the last fit
     around = tf.gather(static, starts[:, None] + tf.range(width))  # [frames, width, mel_filters]
     deltas = tf.matmul(_delta_weights(spec)[None], around)  # [frames, 2, mel_filters]
     return tf.transpose(tf.concat([static[:, None], deltas], axis=1), [0, 2, 1])
@@ -102,9 +115,13 @@ def segments(static: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
     long_enough = padded(static, spec=spec)
     features = with_deltas(long_enough, spec=spec)  # [frames, mel_filters, 3]
     starts = segment_starts(long_enough, spec=spec)
-    gathered = tf.gather(features, starts[:, None] + tf.range(spec.segment_frames))  # [segments, T, F, 3]
+    gathered = tf.gather(
+        features, starts[:, None] + tf.range(spec.segment_frames)
+    )  # [segments, T, F, 3]
     # The reshape tells the shape, as tf.ensure_shape would, which LiteRT has not.
-    return tf.reshape(tf.transpose(gathered, [0, 2, 1, 3]), [-1, spec.mel_filters, spec.segment_frames, 3])
+    return tf.reshape(
+        tf.transpose(gathered, [0, 2, 1, 3]), [-1, spec.mel_filters, spec.segment_frames, 3]
+    )
 
 
 def segment_starts(static: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
@@ -115,7 +132,9 @@ def segment_starts(static: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
         spec: The hop, and, with `active_share`, which segments are left out as pauses.
     """
     starts = every_start(tf.shape(static)[0], spec=spec)
-    return tf.boolean_mask(starts, active_segments(static, spec=spec)) if spec.active_share else starts
+    return (
+        tf.boolean_mask(starts, active_segments(static, spec=spec)) if spec.active_share else starts
+    )
 
 
 def every_start(frames: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
@@ -152,6 +171,10 @@ def active_segments(static: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
     if not spec.active_share:
         return tf.fill(tf.shape(starts), True)
     active = tf.cast(active_frames(static, spec=spec), tf.float32)
-    before = tf.concat([[0.0], tf.cumsum(active)], axis=0)  # of each frame the active ones before it
-    share = (tf.gather(before, starts + spec.segment_frames) - tf.gather(before, starts)) / spec.segment_frames
+    before = tf.concat(
+        [[0.0], tf.cumsum(active)], axis=0
+    )  # of each frame the active ones before it
+    share = (
+        tf.gather(before, starts + spec.segment_frames) - tf.gather(before, starts)
+    ) / spec.segment_frames
     return share >= tf.minimum(spec.active_share, tf.reduce_max(share))

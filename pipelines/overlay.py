@@ -23,7 +23,11 @@ from pipelines.soundtrack import Soundtrack
 from pipelines.spec import Spec
 from pipelines.video import decoded_packet, opened_video
 
-ENCODING = {"preset": "veryfast", "crf": "20", "x264-params": "mbtree=0"}  # which, of small pictures, gives other bytes in other processes
+ENCODING = {
+    "preset": "veryfast",
+    "crf": "20",
+    "x264-params": "mbtree=0",
+}  # which, of small pictures, gives other bytes in other processes
 ENCODER_THREADS = 4
 """Fixed, as what they write depends on how many they are."""
 ASSUMED_RATE_HZ = 25
@@ -47,7 +51,9 @@ class Overlay:
     after the first picture, rising; boxes of left, top, width and height in pixels of the upright picture."""
     domains: tuple[str, ...] = ("overlay",)
 
-    def read(self, spec: Spec = Spec(), *, progress: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
+    def read(
+        self, spec: Spec = Spec(), *, progress: Callable[[], None] = lambda: None
+    ) -> Iterator[dict[str, Any]]:
         """Write the video.
 
         Yields:
@@ -70,7 +76,11 @@ class Overlay:
 
 
 def draw(
-    path: Path, out: Path, *, captions: Mapping[str, Any], progress: Callable[[], None] = lambda: None
+    path: Path,
+    out: Path,
+    *,
+    captions: Mapping[str, Any],
+    progress: Callable[[], None] = lambda: None,
 ) -> Generator[Facts, None, Facts]:
     """Write a video with captions under a temporary name, then rename it.
 
@@ -116,7 +126,9 @@ def _check(path: Path, out: Path) -> None:
         raise MediaError("the video would replace the clip that it is made of; name another file")
 
 
-def _pictures(container, stream, writer: "_Writer", progress: Callable[[], None]) -> Iterator[Facts]:
+def _pictures(
+    container, stream, writer: "_Writer", progress: Callable[[], None]
+) -> Iterator[Facts]:
     """Give everything to the writer; yield how far it is."""
     context, drawn = stream.codec_context, 0
     for packet in _packets(container, writer.streams, writer):
@@ -161,7 +173,11 @@ class _Writer:
     @property
     def seconds(self) -> float:
         """How long what is written is."""
-        return float((self._last - self._first + self._step) * self._stream.time_base) if self._count else 0.0
+        return (
+            float((self._last - self._first + self._step) * self._stream.time_base)
+            if self._count
+            else 0.0
+        )
 
     def add_sound(self, packet: av.Packet) -> None:
         if self._sound:
@@ -175,28 +191,47 @@ class _Writer:
         turns = round(picture.rotation / 90) % 4  # counter-clockwise
         if self._file is None:
             self._begin(picture, turns)
-        stamp = -1 if picture.pts is None else picture.pts - round(self._origin_seconds / self._stream.time_base)
+        stamp = (
+            -1
+            if picture.pts is None
+            else picture.pts - round(self._origin_seconds / self._stream.time_base)
+        )
         stamp = max(stamp, 0 if self._last < 0 else self._last + 1)
         if picture.pts is None and self._last >= 0:
             stamp = self._last + self._step
         self._first = stamp if self._first < 0 else self._first
         self._last, self._count = stamp, self._count + 1
         drawn = self._drawn(picture, turns, float((stamp - self._first) * self._stream.time_base))
-        drawn.pts, drawn.time_base, drawn.duration = stamp, self._stream.time_base, picture.duration or self._step
+        drawn.pts, drawn.time_base, drawn.duration = (
+            stamp,
+            self._stream.time_base,
+            picture.duration or self._step,
+        )
         self._file.mux(self._video.encode(drawn))
 
     def _begin(self, picture: av.VideoFrame, turns: int) -> None:
         shown = (picture.height, picture.width) if turns % 2 else (picture.width, picture.height)
         self._source_size = picture.width, picture.height
         self._size = width, height = tuple(side + side % 2 for side in shown)
-        self._boxes, self._bars = Boxes(self._captions["faces"], height=height), Bars(self._captions["bars"], size=self._size)
+        self._boxes, self._bars = (
+            Boxes(self._captions["faces"], height=height),
+            Bars(self._captions["bars"], size=self._size),
+        )
         self._file = av.open(str(self._path), "w", format="mp4", options={"movflags": "+faststart"})
         self._video = self._file.add_stream("libx264", rate=self._rate, options=ENCODING)
         context, source = self._video.codec_context, self._stream.codec_context
-        context.width, context.height, context.pix_fmt = width, height + self._bars.height, "yuv420p"
+        context.width, context.height, context.pix_fmt = (
+            width,
+            height + self._bars.height,
+            "yuv420p",
+        )
         context.time_base = self._video.time_base = self._stream.time_base
         context.thread_count = ENCODER_THREADS
-        context.colorspace, context.color_primaries, context.color_trc = source.colorspace, source.color_primaries, source.color_trc
+        context.colorspace, context.color_primaries, context.color_trc = (
+            source.colorspace,
+            source.color_primaries,
+            source.color_trc,
+        )
         context.color_range = ColorRange.MPEG
         if ratio := source.sample_aspect_ratio:
             context.sample_aspect_ratio = 1 / ratio if turns % 2 else ratio
@@ -210,7 +245,9 @@ class _Writer:
         """Return the picture, upright, with what is said of it in and below it."""
         kind = picture.format.name, picture.width, picture.height
         if kind != ("yuv420p", *self._source_size) or picture.color_range == ColorRange.JPEG:
-            picture = picture.reformat(*self._source_size, format="yuv420p", dst_color_range=ColorRange.MPEG)
+            picture = picture.reformat(
+                *self._source_size, format="yuv420p", dst_color_range=ColorRange.MPEG
+            )
         width, height = self._size
         drawn = av.VideoFrame(width, height + self._bars.height, "yuv420p")
         planes = [plane_of(plane) for plane in drawn.planes]
@@ -222,9 +259,13 @@ class _Writer:
                 plane[rows:height, :columns] = upright[-1]
                 plane[:height, columns:] = plane[:height, columns - 1 : columns]
         edges = [height >> min(1, place) for place in range(3)]
-        self._boxes.draw(Canvas([plane[:edge] for plane, edge in zip(planes, edges, strict=True)]), seconds)
+        self._boxes.draw(
+            Canvas([plane[:edge] for plane, edge in zip(planes, edges, strict=True)]), seconds
+        )
         if self._bars.height:
-            self._bars.draw(Canvas([plane[edge:] for plane, edge in zip(planes, edges, strict=True)]), seconds)
+            self._bars.draw(
+                Canvas([plane[edge:] for plane, edge in zip(planes, edges, strict=True)]), seconds
+            )
         return drawn
 
     def close(self) -> Facts:
@@ -239,7 +280,13 @@ class _Writer:
         sound = self._sound.kind if self._sound else "none"
         undecodable = self.undecodable + (self._sound.undecodable if self._sound else 0)
         size = [self._video.codec_context.width, self._video.codec_context.height]
-        return {"pictures": self._count, "seconds": self.seconds, "undecodable": undecodable, "size": size, "sound": sound}
+        return {
+            "pictures": self._count,
+            "seconds": self.seconds,
+            "undecodable": undecodable,
+            "size": size,
+            "sound": sound,
+        }
 
     def abandon(self) -> None:
         """Let go of a file that was not finished."""

@@ -14,7 +14,21 @@ from typing import Any
 from pipelines import records, specimens, spectrogram
 from pipelines.corpora.clip import counted
 from pipelines.examine import names_of
-from pipelines.markup import bars, document, escape, folded, heat, hertz, histogram, natural, section, table, ticks, tiles, unfolding
+from pipelines.markup import (
+    bars,
+    document,
+    escape,
+    folded,
+    heat,
+    hertz,
+    histogram,
+    natural,
+    section,
+    table,
+    ticks,
+    tiles,
+    unfolding,
+)
 from pipelines.spec import DOMAINS, InputError
 
 FILE = "report.html"
@@ -58,9 +72,15 @@ def write(folder: Path) -> Path:
 
 def corpus_page(folder: Path) -> str:
     """Return the page of a corpus from the sets in its folder, `OUT/NAME`; raises InputError where there is none."""
-    sets = [_read(folder / domain) for domain in DOMAINS if (folder / domain / "manifest.json").is_file()]
+    sets = [
+        _read(folder / domain)
+        for domain in DOMAINS
+        if (folder / domain / "manifest.json").is_file()
+    ]
     if not sets:
-        raise InputError(f"{folder}: no set of records in it; expected {' or '.join(DOMAINS)}; make one with python -m pipelines.build")
+        raise InputError(
+            f"{folder}: no set of records in it; expected {' or '.join(DOMAINS)}; make one with python -m pipelines.build"
+        )
     name = sets[0].manifest["corpus"]
     parts = {
         "Findings": _findings(sets),
@@ -74,7 +94,11 @@ def corpus_page(folder: Path) -> str:
     made = {title: own for title, yielded in parts.items() if (own := list(yielded))}
     sections = [section(title.lower(), title, *own) for title, own in made.items()]
     links = "".join(f'<a href="#{title.lower()}">{title}</a>' for title in made)
-    header = f"<h1>{escape(name)}</h1>" + "".join(map(_totals, sets)) + f'<nav aria-label="Sections">{links}</nav>'
+    header = (
+        f"<h1>{escape(name)}</h1>"
+        + "".join(map(_totals, sets))
+        + f'<nav aria-label="Sections">{links}</nav>'
+    )
     footer = f"Made by python -m pipelines.build from the sets {', '.join(escape(f'{name}/{one.domain}') for one in sets)}."
     return document(f"{name}: what is in the corpus", header, sections, footer)
 
@@ -114,16 +138,31 @@ def _name(speaker: str) -> str:
 
 
 def _counts(sets: Sequence[_Set]) -> Iterator[str]:
-    for caption, field in (("Clips of each emotion", "emotion"), ("Clips of each side of the publisher's split", "split")):
-        counts = {one.domain: dict(sorted(Counter(row[field] for row in one.rows if row.get(field)).items())) for one in sets}
+    for caption, field in (
+        ("Clips of each emotion", "emotion"),
+        ("Clips of each side of the publisher's split", "split"),
+    ):
+        counts = {
+            one.domain: dict(
+                sorted(Counter(row[field] for row in one.rows if row.get(field)).items())
+            )
+            for one in sets
+        }
         if any(counts.values()):
             yield bars(caption, field, counts)
-    speakers = {one.domain: _by_speaker(one.rows) for one in sets if any(row["speaker"] for row in one.rows)}
+    speakers = {
+        one.domain: _by_speaker(one.rows) for one in sets if any(row["speaker"] for row in one.rows)
+    }
     if not speakers:
         yield '<p class="soft">Nobody knows who the speakers are.</p>'
         return
-    totals = {domain: {speaker: own.total() for speaker, own in table.items()} for domain, table in speakers.items()}
-    yield bars("Clips of each speaker", "speaker", {domain: _first(own) for domain, own in totals.items()})
+    totals = {
+        domain: {speaker: own.total() for speaker, own in table.items()}
+        for domain, table in speakers.items()
+    }
+    yield bars(
+        "Clips of each speaker", "speaker", {domain: _first(own) for domain, own in totals.items()}
+    )
     alike = len(speakers) == 2 and speakers["visual"] == speakers["audio"]
     for domain, own in speakers.items():
         if not (alike and domain == "audio"):
@@ -148,7 +187,9 @@ def _first(counts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _durations(sets: Sequence[_Set]) -> Iterator[str]:
     for one in sets:
-        rows = sorted((row for row in one.rows if row["seconds"]), key=lambda row: (row["seconds"], row["id"]))
+        rows = sorted(
+            (row for row in one.rows if row["seconds"]), key=lambda row: (row["seconds"], row["id"])
+        )
         if not rows:
             continue
         seconds = [row["seconds"] for row in rows]
@@ -156,10 +197,23 @@ def _durations(sets: Sequence[_Set]) -> Iterator[str]:
         yield f"<h3>{escape(one.domain)}</h3><p>{escape(middle)}</p>" + histogram(
             seconds, "s", one.domain, f"Histogram of durations: {middle}"
         )
-        ends = {"shortest": rows[:MOST_ENDS], "longest": rows[::-1][:MOST_ENDS]} if len(rows) > 2 * MOST_ENDS else {"": rows}
+        ends = (
+            {"shortest": rows[:MOST_ENDS], "longest": rows[::-1][:MOST_ENDS]}
+            if len(rows) > 2 * MOST_ENDS
+            else {"": rows}
+        )
         for which, chosen in ends.items():
-            cells = [(row["id"], row["emotion"], _name(row["speaker"]), f"{row['seconds']:.2f}") for row in chosen]
-            yield table(f"The {which} clips".replace("  ", " "), ("clip", "emotion", "speaker", "seconds"), cells, numbers=(3,), paths=(0,))
+            cells = [
+                (row["id"], row["emotion"], _name(row["speaker"]), f"{row['seconds']:.2f}")
+                for row in chosen
+            ]
+            yield table(
+                f"The {which} clips".replace("  ", " "),
+                ("clip", "emotion", "speaker", "seconds"),
+                cells,
+                numbers=(3,),
+                paths=(0,),
+            )
 
 
 def _faces(sets: Sequence[_Set]) -> Iterator[str]:
@@ -169,7 +223,9 @@ def _faces(sets: Sequence[_Set]) -> Iterator[str]:
         yield from _found_rate(one)
         emotions = len({row["emotion"] for row in one.rows})
         yield f"<h3>A face of some clips, with its {'speaker' if any(row['speaker'] for row in one.rows) else 'name'}</h3>"
-        for emotion, own in specimens.crops(one.folder, one.manifest, min(MOST_CROPS // emotions, CROPS_IN_LINE)).items():
+        for emotion, own in specimens.crops(
+            one.folder, one.manifest, min(MOST_CROPS // emotions, CROPS_IN_LINE)
+        ).items():
             items = "".join(_crop(row, picture) for row, picture in own)
             yield f'<div class="crops"><h4>{escape(emotion)}</h4><ul>{items}</ul></div>'
 
@@ -187,7 +243,10 @@ def _found_rate(one: _Set) -> Iterator[str]:
         yield "<p>Each picture was taken as a face, as the build was told to: nothing was looked for.</p>"
         return
     faceless = sum(row["reason"].startswith("no face found") for row in one.report["quarantined"])
-    looked_at, found = sum(row.get("looked_at", 0) for row in one.rows), sum(row["items"] for row in one.rows)
+    looked_at, found = (
+        sum(row.get("looked_at", 0) for row in one.rows),
+        sum(row["items"] for row in one.rows),
+    )
     clips = len(one.rows) + faceless
     figures = {
         "clips with a face": f"{100 * len(one.rows) / clips:.1f} %",
@@ -195,13 +254,26 @@ def _found_rate(one: _Set) -> Iterator[str]:
         "frames with a face": f"{100 * found / looked_at:.1f} %" if looked_at else "unknown",
         "frames looked at": f"{looked_at:,}",
     }
-    yield tiles(figures, "visual") + '<p class="soft">Frames are those of the clips that have a face.</p>'
+    yield (
+        tiles(figures, "visual")
+        + '<p class="soft">Frames are those of the clips that have a face.</p>'
+    )
     fewest = sorted(
-        (row for row in one.rows if row.get("looked_at", 0) > row["items"]), key=lambda row: (row["items"] / row["looked_at"], row["id"])
+        (row for row in one.rows if row.get("looked_at", 0) > row["items"]),
+        key=lambda row: (row["items"] / row["looked_at"], row["id"]),
     )
     if fewest:
-        cells = [(row["id"], row["emotion"], f"{row['items']} of {row['looked_at']}") for row in fewest[:MOST_ENDS]]
-        yield table("Clips with the fewest faces", ("clip", "emotion", "frames with a face"), cells, numbers=(2,), paths=(0,))
+        cells = [
+            (row["id"], row["emotion"], f"{row['items']} of {row['looked_at']}")
+            for row in fewest[:MOST_ENDS]
+        ]
+        yield table(
+            "Clips with the fewest faces",
+            ("clip", "emotion", "frames with a face"),
+            cells,
+            numbers=(2,),
+            paths=(0,),
+        )
 
 
 def _spectrograms(sets: Sequence[_Set]) -> Iterator[str]:
@@ -232,18 +304,29 @@ def _findings(sets: Sequence[_Set]) -> Iterator[str]:
     for one in sets:
         for finding in one.report.get("findings", []):
             if finding["kind"] != "quarantined":
-                told.setdefault(f"{finding['kind']} {finding['text']} {names_of(finding)[:1]}", (finding, []))[1].append(one.domain)
+                told.setdefault(
+                    f"{finding['kind']} {finding['text']} {names_of(finding)[:1]}", (finding, [])
+                )[1].append(one.domain)
     if not told:
         yield "<p>Nothing odd was found.</p>"
         return
     grades = ("defect", "notice", "fact")
-    items = "".join(_finding(*entry) for entry in sorted(told.values(), key=lambda entry: grades.index(entry[0]["grade"])))
+    items = "".join(
+        _finding(*entry)
+        for entry in sorted(told.values(), key=lambda entry: grades.index(entry[0]["grade"]))
+    )
     yield f'<ul class="findings">{items}</ul>'
 
 
 def _finding(finding: Mapping[str, Any], domains: Sequence[str]) -> str:
     names, grade = names_of(finding), escape(finding["grade"])
-    list_of_names = unfolding(counted(len(names), "group" if "groups" in finding else "file"), names, MOST_NAMES) if names else ""
+    list_of_names = (
+        unfolding(
+            counted(len(names), "group" if "groups" in finding else "file"), names, MOST_NAMES
+        )
+        if names
+        else ""
+    )
     return (
         f'<li class="{grade}"><b>{escape(finding["kind"])}</b> <span class="grade">{grade}</span> '
         f'<span class="soft">{" and ".join(domains)}</span><p>{escape(finding["text"])}.</p>{list_of_names}</li>'
@@ -251,7 +334,11 @@ def _finding(finding: Mapping[str, Any], domains: Sequence[str]) -> str:
 
 
 def _quarantine(sets: Sequence[_Set]) -> Iterator[str]:
-    rows = [(row["path"], one.domain, row["reason"]) for one in sets for row in one.report["quarantined"]]
+    rows = [
+        (row["path"], one.domain, row["reason"])
+        for one in sets
+        for row in one.report["quarantined"]
+    ]
     if not rows:
         yield "<p>Every file that was found could be used.</p>"
         return
@@ -259,14 +346,30 @@ def _quarantine(sets: Sequence[_Set]) -> Iterator[str]:
     if len(rows) > len(reasons):
         cells = [(reason, f"{count:,}") for reason, count in reasons.most_common(20)]
         yield table("Reasons", ("reason", "files"), cells, numbers=(1,))
-    yield table("Files that were left out", ("file", "domain", "reason"), rows[:MOST_QUARANTINED], paths=(0,))
+    yield table(
+        "Files that were left out",
+        ("file", "domain", "reason"),
+        rows[:MOST_QUARANTINED],
+        paths=(0,),
+    )
     if len(rows) > MOST_QUARANTINED:
         yield f'<p class="soft">The first {MOST_QUARANTINED} of {len(rows):,}; all are in report.json.</p>'
 
 
 def _options(sets: Sequence[_Set]) -> Iterator[str]:
     names = ("kind", "faces", "detector", "waveform", "schema")
-    options = {name: [str(one.manifest.get(name, "")) for one in sets] for name in names if any(name in one.manifest for one in sets)}
-    spec = {name: [str(one.manifest["spec"].get(name, "")) for one in sets] for name in sets[0].manifest["spec"]}
+    options = {
+        name: [str(one.manifest.get(name, "")) for one in sets]
+        for name in names
+        if any(name in one.manifest for one in sets)
+    }
+    spec = {
+        name: [str(one.manifest["spec"].get(name, "")) for one in sets]
+        for name in sets[0].manifest["spec"]
+    }
     columns = ("number", *(one.domain for one in sets))
-    yield table("Options and the numbers of the records", columns, [(name, *values) for name, values in (options | spec).items()])
+    yield table(
+        "Options and the numbers of the records",
+        columns,
+        [(name, *values) for name, values in (options | spec).items()],
+    )

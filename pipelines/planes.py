@@ -13,9 +13,16 @@ def upright(picture: av.VideoFrame) -> Frame:
     """Return the frame as it is to be shown: a phone that was held upright films sideways and says so."""
     turns = round(picture.rotation / 90) % 4  # counter-clockwise
     if turns:
-        return Frame(np.rot90(_luma(picture), turns), lambda: np.rot90(picture.to_ndarray(format="rgb24"), turns))
+        return Frame(
+            np.rot90(_luma(picture), turns),
+            lambda: np.rot90(picture.to_ndarray(format="rgb24"), turns),
+        )
     exact = picture.format.name in EXACT_CUT and picture.height % 2 == 0 == picture.width % 2
-    return Frame(_luma(picture), lambda: picture.to_ndarray(format="rgb24"), (lambda *sides: _cut(picture, *sides)) if exact else None)
+    return Frame(
+        _luma(picture),
+        lambda: picture.to_ndarray(format="rgb24"),
+        (lambda *sides: _cut(picture, *sides)) if exact else None,
+    )
 
 
 def plane_of(plane) -> np.ndarray:
@@ -24,7 +31,10 @@ def plane_of(plane) -> np.ndarray:
 
 
 def _luma(picture: av.VideoFrame) -> np.ndarray:
-    if picture.format.name.startswith(("yuv4", "yuvj4", "nv12", "gray")) and picture.format.components[0].bits == 8:
+    if (
+        picture.format.name.startswith(("yuv4", "yuvj4", "nv12", "gray"))
+        and picture.format.components[0].bits == 8
+    ):
         return plane_of(picture.planes[0])
     return picture.to_ndarray(format="gray")
 
@@ -36,6 +46,11 @@ def _cut(picture: av.VideoFrame, top: int, bottom: int, left: int, right: int) -
     part = av.VideoFrame(columns, rows, picture.format.name)
     part.colorspace, part.color_range = picture.colorspace, picture.color_range
     for from_plane, to_plane in zip(picture.planes, part.planes, strict=True):
-        down, across = picture.height // from_plane.height, picture.width // from_plane.width  # 1, or 2 for chroma
-        plane_of(to_plane)[:] = plane_of(from_plane)[y // down : (y + rows) // down, x // across : (x + columns) // across]
+        down, across = (
+            picture.height // from_plane.height,
+            picture.width // from_plane.width,
+        )  # 1, or 2 for chroma
+        plane_of(to_plane)[:] = plane_of(from_plane)[
+            y // down : (y + rows) // down, x // across : (x + columns) // across
+        ]
     return part.to_ndarray(format="rgb24")[top - y : bottom - y, left - x : right - x]

@@ -23,7 +23,13 @@ class Bar:
         self._began = self._told = time.monotonic()
         if total and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+            )
             from rich.text import Text
 
             class Noted(Progress):
@@ -31,9 +37,18 @@ class Bar:
 
                 def get_renderables(self):
                     yield from super().get_renderables()
-                    yield from (Text(f"  {task.fields['note']}") for task in self.tasks if task.fields["note"])
+                    yield from (
+                        Text(f"  {task.fields['note']}")
+                        for task in self.tasks
+                        if task.fields["note"]
+                    )
 
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+            )
             self._rich = Noted(*columns, TimeRemainingColumn(), console=Console(stderr=True))
             self._task = self._rich.add_task(self._label, total=total, rate="", note="")
             self._rich.start()
@@ -45,10 +60,17 @@ class Bar:
         rate = f"{self._done / max(now - self._began, 1e-9):.1f} {self._unit}/s"
         if self._rich is not None:
             self._rich.update(self._task, advance=count, rate=rate, note=note)
-        elif now - self._told > LINE_EVERY_SECONDS or (self._done == self._total and now - self._began > 1.0):
+        elif now - self._told > LINE_EVERY_SECONDS or (
+            self._done == self._total and now - self._began > 1.0
+        ):
             self._told = now
             left = (self._total - self._done) * (now - self._began) / max(self._done, 1)
-            parts = (f"{self._label}: {self._done}/{self._total} {self._unit}", rate, note, f"{left:.0f} s left")
+            parts = (
+                f"{self._label}: {self._done}/{self._total} {self._unit}",
+                rate,
+                note,
+                f"{left:.0f} s left",
+            )
             print(", ".join(filter(None, parts)), file=sys.stderr, flush=True)
 
     def note(self, note: str) -> None:

@@ -34,12 +34,16 @@ class Task:
     detector: str | None = "viola-jones"
     """A name of `faces.DETECTORS`; None: each picture is a face already."""
 
-    def read(self, spec: Spec, *, progress: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
+    def read(
+        self, spec: Spec, *, progress: Callable[[], None] = lambda: None
+    ) -> Iterator[dict[str, Any]]:
         """Yield the messages of `read_file`."""
         return read_file(self, spec, progress=progress)
 
 
-def read_file(task: Task, spec: Spec, *, progress: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
+def read_file(
+    task: Task, spec: Spec, *, progress: Callable[[], None] = lambda: None
+) -> Iterator[dict[str, Any]]:
     """Read one media file, long sound in blocks.
 
     Yields:
@@ -95,10 +99,14 @@ def _faces(task: Task, spec: Spec, progress: Callable[[], None]) -> dict[str, An
     detect = None if task.detector is None else faces.detector(task.detector)
     if task.still:
         return dataclasses.asdict(faces.read_still_face(task.path, spec=spec, detect=detect))
-    return dataclasses.asdict(faces.read_faces(task.path, spec=spec, detect=detect, progress=progress))
+    return dataclasses.asdict(
+        faces.read_faces(task.path, spec=spec, detect=detect, progress=progress)
+    )
 
 
-def _sound(task: Task, spec: Spec, progress: Callable[[], None]) -> Iterator[tuple[dict[str, Any], bool]]:
+def _sound(
+    task: Task, spec: Spec, progress: Callable[[], None]
+) -> Iterator[tuple[dict[str, Any], bool]]:
     """Yield ({"waveform": block}, more), the last with the facts of the track; or an error, after which nothing comes."""
     from pipelines import sound
 
@@ -139,6 +147,13 @@ def _unreadable(error: OSError) -> dict[str, str]:
 
 
 def _failure(error: Exception) -> dict[str, str]:
-    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM or "Insufficient memory" in str(error):
-        return {"error": f"takes more memory than the {MEMORY_BYTES / 2**30:.1f} GiB that it may", "retry": "memory"}
+    if (
+        isinstance(error, MemoryError)
+        or getattr(error, "errno", None) == errno.ENOMEM
+        or "Insufficient memory" in str(error)
+    ):
+        return {
+            "error": f"takes more memory than the {MEMORY_BYTES / 2**30:.1f} GiB that it may",
+            "retry": "memory",
+        }
     return {"error": f"decoder failed ({type(error).__name__}: {error})"}

@@ -32,14 +32,23 @@ FEATURES = {
     **{name: tf.io.FixedLenFeature([], tf.string) for name in NAMES},
     "part": tf.io.FixedLenFeature([], tf.int64),  # of a long utterance, from 0
     "faces": tf.io.FixedLenFeature([], tf.string, ""),  # uint8 [n, face_size, face_size, 3]
-    "log_mel": tf.io.FixedLenFeature([], tf.string, ""),  # little-endian float32 [frames, mel_filters], static
-    "pcm": tf.io.FixedLenFeature([], tf.string, ""),  # little-endian int16 [samples] at the spec's rate, on request
+    "log_mel": tf.io.FixedLenFeature(
+        [], tf.string, ""
+    ),  # little-endian float32 [frames, mel_filters], static
+    "pcm": tf.io.FixedLenFeature(
+        [], tf.string, ""
+    ),  # little-endian int16 [samples] at the spec's rate, on request
 }
 """What a record holds, and how tensorflow is to parse it."""
 
 
 def serialise(
-    clip: Clip, *, part: int = 0, faces: np.ndarray | None = None, log_mel: np.ndarray | None = None, pcm: np.ndarray | None = None
+    clip: Clip,
+    *,
+    part: int = 0,
+    faces: np.ndarray | None = None,
+    log_mel: np.ndarray | None = None,
+    pcm: np.ndarray | None = None,
 ) -> bytes:
     """Return the record of one clip (or of one part of it) in one domain.
 
@@ -52,10 +61,16 @@ def serialise(
     """
     feature = {name: _bytes(getattr(clip, name).encode()) for name in NAMES}
     feature["part"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[part]))
-    for name, array, dtype in (("faces", faces, "u1"), ("log_mel", log_mel, "<f4"), ("pcm", pcm, "<i2")):
+    for name, array, dtype in (
+        ("faces", faces, "u1"),
+        ("log_mel", log_mel, "<f4"),
+        ("pcm", pcm, "<i2"),
+    ):
         if array is not None:
             feature[name] = _bytes(np.ascontiguousarray(array, dtype).tobytes())
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(
+        deterministic=True
+    )
 
 
 def _bytes(value: bytes) -> tf.train.Feature:
@@ -81,13 +96,19 @@ def parse(serialised: tf.Tensor, *, domain: str, spec: Spec = Spec()) -> dict[st
         pixels = tf.io.decode_raw(parsed["faces"], tf.uint8)
         return record | {"inputs": tf.reshape(pixels, [-1, spec.face_size, spec.face_size, 3])}
     static = tf.reshape(tf.io.decode_raw(parsed["log_mel"], tf.float32), [-1, spec.mel_filters])
-    return record | {"inputs": mels.segments(static, spec=spec), "log_mel": static, "pcm": tf.io.decode_raw(parsed["pcm"], tf.int16)}
+    return record | {
+        "inputs": mels.segments(static, spec=spec),
+        "log_mel": static,
+        "pcm": tf.io.decode_raw(parsed["pcm"], tf.int16),
+    }
 
 
 def write_json(path: Path, document: Any) -> None:
     """Write a JSON document under a temporary name and rename it into place."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(
+        json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     os.replace(temporary, path)
 
 
@@ -123,19 +144,27 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{folder}: no set of records (no manifest.json); make it with python -m pipelines.build") from error
+        raise InputError(
+            f"{folder}: no set of records (no manifest.json); make it with python -m pipelines.build"
+        ) from error
     except ValueError as error:
         raise InputError(f"{path}: damaged ({error}); build the set again") from error
     if not isinstance(manifest, dict):
         raise InputError(f"{path}: damaged (not a manifest); build the set again")
     if manifest.get("schema") != SCHEMA:
-        raise InputError(f"{path}: schema version {manifest.get('schema')}, expected {SCHEMA}; build the set again with this version")
+        raise InputError(
+            f"{path}: schema version {manifest.get('schema')}, expected {SCHEMA}; build the set again with this version"
+        )
     missing = {"corpus", "domain", "spec", "shards", "clips", "quarantined"} - manifest.keys()
     if missing:
         raise InputError(f"{path}: damaged (no {', '.join(sorted(missing))}); build the set again")
     for key, names in _ROWS.items():
-        if not isinstance(manifest[key], list) or not all(isinstance(row, dict) and names <= row.keys() for row in manifest[key]):
-            raise InputError(f"{path}: damaged ({key} that lack what each has); build the set again")
+        if not isinstance(manifest[key], list) or not all(
+            isinstance(row, dict) and names <= row.keys() for row in manifest[key]
+        ):
+            raise InputError(
+                f"{path}: damaged ({key} that lack what each has); build the set again"
+            )
     return manifest
 
 
@@ -145,7 +174,9 @@ def spec_of(manifest: Mapping[str, Any]) -> Spec:
     held = manifest["spec"]
     if differing := sorted(fields ^ held.keys()):
         set_name = f"{manifest['corpus']}/{manifest['domain']}"
-        raise InputError(f"records of {set_name}: another version's spec ({', '.join(differing)}); build the set again with this version")
+        raise InputError(
+            f"records of {set_name}: another version's spec ({', '.join(differing)}); build the set again with this version"
+        )
     return Spec(**held)
 
 
@@ -154,7 +185,9 @@ def find_sets(folder: Path) -> list[Path]:
     if (folder / "manifest.json").is_file():
         return [folder]
     for below in ("*/manifest.json", "*/*/manifest.json"):
-        if sets := sorted(path.parent for path in folder.glob(below) if path.parent.name in DOMAINS):
+        if sets := sorted(
+            path.parent for path in folder.glob(below) if path.parent.name in DOMAINS
+        ):
             return sets
     return []
 
@@ -176,7 +209,11 @@ def _check_shard(path: Path, shard: Mapping[str, Any]) -> None:
         raise InputError(f"{path}: missing; build the set again")
     size = path.stat().st_size
     if size != shard["bytes"] or file_sha256(path) != shard["sha256"]:
-        why = "its checksum is not the manifest's" if size == shard["bytes"] else f"{size} bytes, expected {shard['bytes']}"
+        why = (
+            "its checksum is not the manifest's"
+            if size == shard["bytes"]
+            else f"{size} bytes, expected {shard['bytes']}"
+        )
         raise InputError(f"{path}: damaged: {_first_damage(path)} ({why}); build the set again")
 
 
@@ -203,16 +240,28 @@ def verify(folder: Path) -> dict[str, int]:
     spec_of(manifest)
     records = 0
     for number, shard in enumerate(manifest["shards"]):
-        rows = [row | {key: manifest[key] for key in ("corpus", "domain")} for row in manifest["clips"] if row["shard"] == number]
+        rows = [
+            row | {key: manifest[key] for key in ("corpus", "domain")}
+            for row in manifest["clips"]
+            if row["shard"] == number
+        ]
         expected = [[row[name] for name in NAMES] for row in rows for _ in range(row["records"])]
         offsets, found = [], []
         for offset, features in _features(folder, manifest, shard):
             offsets.append(offset)
             found.append([features[name].bytes_list.value[0].decode() for name in NAMES])
         if found != expected:
-            first = next((n for n, pair in enumerate(itertools.zip_longest(found, expected)) if pair[0] != pair[1]))
+            first = next(
+                (
+                    n
+                    for n, pair in enumerate(itertools.zip_longest(found, expected))
+                    if pair[0] != pair[1]
+                )
+            )
             where = f"{folder / shard['file']}: record {first} at byte {[*offsets, shard['bytes']][first]}"
-            raise InputError(f"{where} is not the manifest's ({len(found)} records, expected {len(expected)}); build the set again")
+            raise InputError(
+                f"{where} is not the manifest's ({len(found)} records, expected {len(expected)}); build the set again"
+            )
         records += len(found)
     return {"shards": len(manifest["shards"]), "clips": len(manifest["clips"]), "records": records}
 
@@ -227,12 +276,21 @@ def read(folder: Path, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         InputError: A shard is missing or damaged, or a record is not one of the schema.
     """
     spec = spec_of(manifest)
-    segments = tf.function(lambda static: mels.segments(static, spec=spec), input_signature=[tf.TensorSpec([None, spec.mel_filters])])
+    segments = tf.function(
+        lambda static: mels.segments(static, spec=spec),
+        input_signature=[tf.TensorSpec([None, spec.mel_filters])],
+    )
     for shard in manifest["shards"]:
         for _, features in _features(folder, manifest, shard):
-            record = {name: features[name].bytes_list.value[0] for name in NAMES} | {"part": features["part"].int64_list.value[0]}
+            record = {name: features[name].bytes_list.value[0] for name in NAMES} | {
+                "part": features["part"].int64_list.value[0]
+            }
             if manifest["domain"] == "visual":
-                yield record | {"inputs": _array(features["faces"], np.uint8).reshape(-1, spec.face_size, spec.face_size, 3)}
+                yield record | {
+                    "inputs": _array(features["faces"], np.uint8).reshape(
+                        -1, spec.face_size, spec.face_size, 3
+                    )
+                }
             else:
                 static = _array(features["log_mel"], "<f4").reshape(-1, spec.mel_filters)
                 pcm = _array(features["pcm"], "<i2") if "pcm" in features else np.zeros(0, np.int16)
@@ -243,7 +301,9 @@ def _array(feature: tf.train.Feature, dtype) -> np.ndarray:
     return np.frombuffer(feature.bytes_list.value[0], dtype)
 
 
-def _features(folder: Path, manifest: Mapping[str, Any], shard: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, tf.train.Feature]]]:
+def _features(
+    folder: Path, manifest: Mapping[str, Any], shard: Mapping[str, Any]
+) -> Iterator[tuple[int, Mapping[str, tf.train.Feature]]]:
     """Yield the byte where each record of a shard begins, and its features, once the shard's checksum is found right."""
     path = folder / shard["file"]
     body = memoryview(path.read_bytes()) if path.is_file() else memoryview(b"")
@@ -258,6 +318,8 @@ def _features(folder: Path, manifest: Mapping[str, Any], shard: Mapping[str, Any
         except DecodeError:
             features = {}
         if end + 4 > len(body) or needed - features.keys():
-            raise InputError(f"{path}: no record of this schema at byte {offset}; build the set again")
+            raise InputError(
+                f"{path}: no record of this schema at byte {offset}; build the set again"
+            )
         yield offset, features
         offset = end + 4

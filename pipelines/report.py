@@ -31,7 +31,9 @@ def set_report(
     """
     rows = manifest["clips"]
     quarantined = [{"path": reject.id, "reason": reject.reason} for reject in rejects]
-    quarantined += [{"path": row["path"], "reason": row["reason"]} for row in manifest["quarantined"]]
+    quarantined += [
+        {"path": row["path"], "reason": row["reason"]} for row in manifest["quarantined"]
+    ]
     speakers = Counter(row["speaker"] or "unknown" for row in rows)
     emotions = Counter(row["emotion"] for row in rows)
     findings = examine(manifest, beside=beside, rejects=rejects, defects=defects)

@@ -74,15 +74,23 @@ def plan_utterances() -> tuple[Utterance, ...]:
             for number in range(1, 9 if emotion == "neutral" else 5):
                 video = f"savee/AudioVisualClip/{speaker}/{code}{number:02d}.avi"
                 audio = f"savee/AudioData/{speaker}/{code}{number:02d}.wav"
-                planned.append(Utterance("savee", speaker, emotion, f"{number:02d}", video=video, audio=audio))
+                planned.append(
+                    Utterance("savee", speaker, emotion, f"{number:02d}", video=video, audio=audio)
+                )
     for row, speaker in enumerate(BERLINERS):
         for column, (letter, emotion) in enumerate(emodb.EMOTIONS.items()):
             texts = [TEXTS[(3 * row + column + 2 * step) % len(TEXTS)] for step in range(3)]
             takes = [f"{text}{letter}a" for text in texts]
-            if (row + column) % 4 == 0:  # now and then a sentence is said twice, as in the genuine corpus
+            if (
+                row + column
+            ) % 4 == 0:  # now and then a sentence is said twice, as in the genuine corpus
                 texts[2], takes[2] = texts[1], f"{texts[1]}{letter}b"
             for text, take in zip(texts, takes, strict=True):
-                planned.append(Utterance("emodb", speaker, emotion, text, audio=f"emodb/wav/{speaker}{take}.wav"))
+                planned.append(
+                    Utterance(
+                        "emodb", speaker, emotion, text, audio=f"emodb/wav/{speaker}{take}.wav"
+                    )
+                )
     return tuple(planned)
 
 
@@ -123,7 +131,10 @@ def write_samples(
                     on_clip(utterance)
         else:
             _write_all(tasks, workers=workers, on_clip=on_clip)
-    return {corpus: out / corpus for corpus in dict.fromkeys(utterance.corpus for utterance in utterances)}
+    return {
+        corpus: out / corpus
+        for corpus in dict.fromkeys(utterance.corpus for utterance in utterances)
+    }
 
 
 def speaker_person(corpus: str, speaker: str, *, seed: int) -> "Person":
@@ -157,19 +168,27 @@ def _claim_folder(out: Path, *, seed: int) -> None:
     if marker.exists():
         found = marker.read_text("utf-8", errors="replace").strip()
         if found != wanted:
-            raise InputError(f"{marker} says {found or 'nothing'}, not {wanted}: other samples; name another --out or delete them")
+            raise InputError(
+                f"{marker} says {found or 'nothing'}, not {wanted}: other samples; name another --out or delete them"
+            )
         return
     for corpus in WOMEN:
         if (out / corpus).exists():
-            raise InputError(f"{out / corpus} is there, but no {MARKER} says that samples made it; name another --out")
+            raise InputError(
+                f"{out / corpus} is there, but no {MARKER} says that samples made it; name another --out"
+            )
     part = marker.with_name(f".{MARKER}.{os.getpid()}")
     part.write_text(wanted + "\n", "utf-8")
     os.replace(part, marker)
 
 
-def _write_all(tasks: list[tuple], *, workers: int, on_clip: Callable[[Utterance], None] | None) -> None:
+def _write_all(
+    tasks: list[tuple], *, workers: int, on_clip: Callable[[Utterance], None] | None
+) -> None:
     context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    pool = concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start_worker
+    )
     try:
         futures = {pool.submit(_write_utterance, *task): task[0] for task in tasks}
         for future in concurrent.futures.as_completed(futures):
@@ -177,7 +196,9 @@ def _write_all(tasks: list[tuple], *, workers: int, on_clip: Callable[[Utterance
             if on_clip is not None:
                 on_clip(futures[future])
     except BrokenProcessPool:
-        raise InputError("a worker process died, out of memory perhaps; the same command with fewer --workers goes on") from None
+        raise InputError(
+            "a worker process died, out of memory perhaps; the same command with fewer --workers goes on"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -223,7 +244,9 @@ def _write_wav(path: Path, pcm: "np.ndarray", *, rate_hz: int) -> None:
         file.writeframes(pcm.tobytes())
 
 
-def _write_avi(path: Path, utterance: Utterance, *, pcm: "np.ndarray", loudness: "np.ndarray", seed: int) -> None:
+def _write_avi(
+    path: Path, utterance: Utterance, *, pcm: "np.ndarray", loudness: "np.ndarray", seed: int
+) -> None:
     """Film the utterance and write picture and sound; `pcm` is int16 [samples], `loudness` float [steps]."""
     import av
     import numpy as np
@@ -232,7 +255,9 @@ def _write_avi(path: Path, utterance: Utterance, *, pcm: "np.ndarray", loudness:
     from pipelines.sample_speech import CHANNELS, STEP_SECONDS
 
     scene, rate_hz = SCENES[utterance.corpus], CHANNELS[utterance.corpus].sample_rate_hz
-    frame_seconds = np.arange(np.ceil(len(pcm) / rate_hz * scene.frames_per_second)) / scene.frames_per_second
+    frame_seconds = (
+        np.arange(np.ceil(len(pcm) / rate_hz * scene.frames_per_second)) / scene.frames_per_second
+    )
     film = film_clip(
         speaker_person(utterance.corpus, utterance.speaker, seed=seed),
         scene=scene,
@@ -244,9 +269,16 @@ def _write_avi(path: Path, utterance: Utterance, *, pcm: "np.ndarray", loudness:
     with av.open(str(path), "w", format="avi", options={"fflags": "+bitexact"}) as container:
         options = {"qmin": VIDEO_QUANTISER, "qmax": VIDEO_QUANTISER}
         video = container.add_stream(VIDEO_CODEC, rate=scene.frames_per_second, options=options)
-        video.width, video.height, video.pix_fmt, video.thread_count = scene.width, scene.height, "yuv420p", 1
+        video.width, video.height, video.pix_fmt, video.thread_count = (
+            scene.width,
+            scene.height,
+            "yuv420p",
+            1,
+        )
         # SAVEE's two files of an utterance have the same samples; eNTERFACE's sound is compressed to save room.
-        sound = container.add_stream("pcm_s16le" if utterance.audio else "mp3", rate=rate_hz, layout="mono")
+        sound = container.add_stream(
+            "pcm_s16le" if utterance.audio else "mp3", rate=rate_hz, layout="mono"
+        )
         if not utterance.audio:
             sound.bit_rate = MP3_BITS_PER_SECOND
         for planes in film:
@@ -260,21 +292,55 @@ def _write_avi(path: Path, utterance: Utterance, *, pcm: "np.ndarray", loudness:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the sample corpora; return the exit status."""
-    parser = Parser(prog="python -m pipelines.sample", description="Synthesise small eNTERFACE'05, SAVEE and EMO-DB corpora.")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the corpora go; finished files in it are kept")
-    parser.add_argument("--seed", type=natural_int, default=0, metavar="N", help="another seed gives other speakers (default 0)")
-    parser.add_argument("--workers", type=positive_int, metavar="N", help="number of processes (default: one a processor)")
+    parser = Parser(
+        prog="python -m pipelines.sample",
+        description="Synthesise small eNTERFACE'05, SAVEE and EMO-DB corpora.",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="where the corpora go; finished files in it are kept",
+    )
+    parser.add_argument(
+        "--seed",
+        type=natural_int,
+        default=0,
+        metavar="N",
+        help="another seed gives other speakers (default 0)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=positive_int,
+        metavar="N",
+        help="number of processes (default: one a processor)",
+    )
     arguments = parser.parse_args(argv)
 
     def write() -> int:
         planned = plan_utterances()
         with bar("sample", unit="clips") as shown:
             shown.start(len(planned))
-            folders = write_samples(arguments.out, seed=arguments.seed, workers=arguments.workers, on_clip=lambda _: shown.advance())
+            folders = write_samples(
+                arguments.out,
+                seed=arguments.seed,
+                workers=arguments.workers,
+                on_clip=lambda _: shown.advance(),
+            )
         for corpus, folder in folders.items():
-            files = [file for utterance in planned if utterance.corpus == corpus for file in utterance.files]
-            counts = {suffix: sum(file.endswith(suffix) for file in files) for suffix in (".avi", ".wav")}
-            print(f"{corpus:<10} {folder}  {', '.join(f'{count} {suffix}' for suffix, count in counts.items() if count)}")
+            files = [
+                file
+                for utterance in planned
+                if utterance.corpus == corpus
+                for file in utterance.files
+            ]
+            counts = {
+                suffix: sum(file.endswith(suffix) for file in files) for suffix in (".avi", ".wav")
+            }
+            print(
+                f"{corpus:<10} {folder}  {', '.join(f'{count} {suffix}' for suffix, count in counts.items() if count)}"
+            )
         return 0
 
     return run_main(write, prog=parser.prog)

@@ -9,7 +9,16 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from pipelines.sample_head import CANVAS_HEIGHT, CANVAS_WIDTH, PIXELS_PER_UNIT, Expression, Person, canvas_point, draw_head, head_light
+from pipelines.sample_head import (
+    CANVAS_HEIGHT,
+    CANVAS_WIDTH,
+    PIXELS_PER_UNIT,
+    Expression,
+    Person,
+    canvas_point,
+    draw_head,
+    head_light,
+)
 
 EXPRESSIONS = {
     "anger": Expression(-0.40, 0.15, -0.10, -0.80, -1.00, -0.15, 0.00, 0.35),
@@ -62,17 +71,23 @@ NOISE_MARGIN = 32
 """The noise of a clip is one field, of which each frame shows another part; drawing it anew would be the slowest step."""
 
 
-def film_clip(person: Person, *, scene: Scene, emotion: str, loudness: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def film_clip(
+    person: Person, *, scene: Scene, emotion: str, loudness: np.ndarray, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
     """Yield a picture for each value of `loudness` (float [frames], 0 to 1): uint8 [height * 3 / 2, width], I420 planes."""
     frames = len(loudness)
     target = np.array(dataclasses.astuple(EXPRESSIONS[emotion]))
-    target = target * rng.uniform(ACTING.least_intensity, 1.0) + rng.normal(0, ACTING.clip_spread, target.size)
+    target = target * rng.uniform(ACTING.least_intensity, 1.0) + rng.normal(
+        0, ACTING.clip_spread, target.size
+    )
     onset = 0.6 + 0.4 * np.clip(3 * np.arange(frames) / frames - rng.uniform(0, 1), 0, 1)
     sway = _slow_walk(rng, frames, channels=4)  # [frames, 4]: x, y, tilt, brightness
     blink = rng.integers(0, 2 * frames)  # half of the clips have one
     room = _furnished_room(person, scene, rng)
     light = head_light(lamp=rng.uniform(-1, 1), tint_bgr=rng.uniform(0.95, 1.05, 3))
-    noise = rng.normal(128, scene.noise_levels, (scene.height + NOISE_MARGIN, scene.width + NOISE_MARGIN)).astype(np.uint8)
+    noise = rng.normal(
+        128, scene.noise_levels, (scene.height + NOISE_MARGIN, scene.width + NOISE_MARGIN)
+    ).astype(np.uint8)
     exposure = rng.uniform(0.75, 1.12)
     for index in range(frames):
         pose = Expression(*(np.array(person.rest) + target * onset[index]).tolist())
@@ -101,7 +116,9 @@ def _slow_walk(rng: np.random.Generator, frames: int, *, channels: int) -> np.nd
     """Return float [frames, channels] that wanders slowly with a standard deviation of about 1."""
     phase = rng.uniform(0, 2 * np.pi, (3, 1, channels))
     turns_per_frame = rng.uniform(0.01, 0.05, (3, 1, channels))
-    waves = np.sin(phase + 2 * np.pi * turns_per_frame * np.arange(frames)[:, None])  # [3, frames, channels]
+    waves = np.sin(
+        phase + 2 * np.pi * turns_per_frame * np.arange(frames)[:, None]
+    )  # [3, frames, channels]
     return np.sqrt(2 / 3) * waves.sum(axis=0)
 
 
@@ -121,9 +138,13 @@ def _on_screen(person: Person, scene: Scene, x: float, y: float) -> tuple[float,
     return float(screen_x), float(screen_y)
 
 
-def _blended(head: np.ndarray, mask: np.ndarray, *, room: np.ndarray, placement: np.ndarray) -> np.ndarray:
+def _blended(
+    head: np.ndarray, mask: np.ndarray, *, room: np.ndarray, placement: np.ndarray
+) -> np.ndarray:
     """Return the room with the head over it, soft at the mask's edge."""
-    corners = placement @ np.array([[0, CANVAS_WIDTH] * 2, [0, 0, CANVAS_HEIGHT, CANVAS_HEIGHT], [1] * 4])  # [2, 4]
+    corners = placement @ np.array(
+        [[0, CANVAS_WIDTH] * 2, [0, 0, CANVAS_HEIGHT, CANVAS_HEIGHT], [1] * 4]
+    )  # [2, 4]
     left, top = np.maximum(np.floor(corners.min(axis=1)).astype(int), 0)
     right, bottom = np.ceil(corners.max(axis=1)).astype(int)
     picture = room.copy()
@@ -132,7 +153,9 @@ def _blended(head: np.ndarray, mask: np.ndarray, *, room: np.ndarray, placement:
     size = (window.shape[1], window.shape[0])
     alpha = cv2.cvtColor(cv2.warpAffine(mask, in_window, size), cv2.COLOR_GRAY2BGR)
     over = cv2.multiply(cv2.warpAffine(head, in_window, size), alpha, scale=1 / 255)
-    picture[top:bottom, left:right] = cv2.add(over, cv2.multiply(window, 255 - alpha, scale=1 / 255))
+    picture[top:bottom, left:right] = cv2.add(
+        over, cv2.multiply(window, 255 - alpha, scale=1 / 255)
+    )
     return picture
 
 
@@ -147,7 +170,13 @@ def _furnished_room(person: Person, scene: Scene, rng: np.random.Generator) -> n
         corner = rng.uniform(-0.1, 0.9, 2) * (scene.width, scene.height)
         opposite = corner + rng.uniform(0.1, 0.4, 2) * (scene.width, scene.height)
         colour = wall * rng.uniform(0.75, 1.2)
-        cv2.rectangle(room, corner.astype(int).tolist(), opposite.astype(int).tolist(), colour.tolist(), cv2.FILLED)
+        cv2.rectangle(
+            room,
+            corner.astype(int).tolist(),
+            opposite.astype(int).tolist(),
+            colour.tolist(),
+            cv2.FILLED,
+        )
     room = cv2.GaussianBlur(room, (0, 0), scene.width / 60)  # out of focus
     unit = scene.unit_pixels * person.size
     for middle_y, wide, high, colour in (
@@ -155,5 +184,15 @@ def _furnished_room(person: Person, scene: Scene, rng: np.random.Generator) -> n
         (1.15, 0.36, 0.5, tuple(0.5 * level for level in person.skin_bgr)),
     ):
         middle = [round(value) for value in _on_screen(person, scene, 0.0, middle_y)]
-        cv2.ellipse(room, middle, (round(wide * unit), round(high * unit)), 0, 0, 360, colour, cv2.FILLED, cv2.LINE_AA)
+        cv2.ellipse(
+            room,
+            middle,
+            (round(wide * unit), round(high * unit)),
+            0,
+            0,
+            360,
+            colour,
+            cv2.FILLED,
+            cv2.LINE_AA,
+        )
     return room

@@ -125,11 +125,17 @@ def head_light(*, lamp: float, tint_bgr: np.ndarray) -> np.ndarray:
     for side in (-1, 1):
         light -= 0.22 * spot(side * EYE_X, EYE_Y - 0.06, 0.22, 0.15)  # the eye's hollow
         light += 0.10 * spot(side * 0.40, 0.25, 0.22, 0.18)  # the cheek
-    light += 0.14 * spot(0, 0.05, 0.09, 0.30) - 0.10 * spot(0, 0.40, 0.22, 0.05) - 0.10 * spot(0, 0.84, 0.20, 0.06)
+    light += (
+        0.14 * spot(0, 0.05, 0.09, 0.30)
+        - 0.10 * spot(0, 0.40, 0.22, 0.05)
+        - 0.10 * spot(0, 0.84, 0.20, 0.06)
+    )
     return np.clip(LIGHT_UNIT * light[..., None] * tint_bgr, 0, 255).astype(np.uint8)
 
 
-def draw_head(person: Person, expression: Expression, *, light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def draw_head(
+    person: Person, expression: Expression, *, light: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return a head, uint8 [CANVAS_HEIGHT, CANVAS_WIDTH, 3] in BGR, and its mask, uint8 [CANVAS_HEIGHT, CANVAS_WIDTH], 255 inside."""
     brush = _Brush()
     chin = 0.10 * max(0.0, expression.mouth_open)
@@ -172,14 +178,22 @@ class _Brush:
         """Fill what lies between two curves over the same `x`."""
         self.fill(np.concatenate([x, x[::-1]]), np.concatenate([upper, lower[::-1]]), colour)
 
-    def stroke(self, x: np.ndarray, y: np.ndarray, colour: Colour, width: float, *, closed: bool = False) -> None:
+    def stroke(
+        self, x: np.ndarray, y: np.ndarray, colour: Colour, width: float, *, closed: bool = False
+    ) -> None:
         thickness = max(1, round(width * PIXELS_PER_UNIT))
-        cv2.polylines(self.canvas, self.pixels(x, y), closed, colour, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
+        cv2.polylines(
+            self.canvas, self.pixels(x, y), closed, colour, thickness, cv2.LINE_AA, SUBPIXEL_BITS
+        )
 
-    def ellipse(self, x: float, y: float, wide: float, high: float, colour: Colour, *, mask: bool = False) -> None:
+    def ellipse(
+        self, x: float, y: float, wide: float, high: float, colour: Colour, *, mask: bool = False
+    ) -> None:
         self.fill(x + wide * np.cos(TURN), y + high * np.sin(TURN), colour, mask=mask)
 
-    def ring(self, x: float, y: float, wide: float, high: float, colour: Colour, width: float) -> None:
+    def ring(
+        self, x: float, y: float, wide: float, high: float, colour: Colour, width: float
+    ) -> None:
         self.stroke(x + wide * np.cos(TURN), y + high * np.sin(TURN), colour, width, closed=True)
 
 
@@ -200,11 +214,17 @@ def _draw_skull(brush: _Brush, person: Person, *, chin: float) -> None:
     if person.hair_length > 0:  # long hair hangs behind the face
         middle = (person.hair_length - 0.6) / 2
         brush.ellipse(0, middle, wide + 0.22, person.hair_length - middle, hair, mask=True)
-    brush.fill(0.34 * SPAN, np.where(np.abs(SPAN) < 1, 1.35, 0.6), _mixed(skin, (0, 0, 0), 0.28), mask=True)  # the neck
+    brush.fill(
+        0.34 * SPAN, np.where(np.abs(SPAN) < 1, 1.35, 0.6), _mixed(skin, (0, 0, 0), 0.28), mask=True
+    )  # the neck
     for side in (-1, 1):
-        brush.ellipse(side * (wide + 0.02), 0.02, 0.09, 0.20, _mixed(skin, (0, 0, 0), 0.15), mask=True)
+        brush.ellipse(
+            side * (wide + 0.02), 0.02, 0.09, 0.20, _mixed(skin, (0, 0, 0), 0.15), mask=True
+        )
     down, across = np.cos(TURN), np.sin(TURN)
-    roundness = np.where(down > 0, 1 - 0.35 * person.jaw, 1.0)  # the exponent of a superellipse: a smaller one is squarer
+    roundness = np.where(
+        down > 0, 1 - 0.35 * person.jaw, 1.0
+    )  # the exponent of a superellipse: a smaller one is squarer
     x = wide * np.sign(across) * np.abs(across) ** roundness
     y = np.where(down > 0, (1 + chin) * down, 0.98 * down)
     brush.fill(x, y, skin, mask=True)
@@ -212,7 +232,9 @@ def _draw_skull(brush: _Brush, person: Person, *, chin: float) -> None:
         inside = (down > 0.05) & (down < 1.1)
         order = np.argsort(x[inside])
         lower_x, lower_y = x[inside][order], y[inside][order]
-        brush.between(lower_x, 0.40 - 0.25 * (lower_x / wide) ** 2, lower_y, _mixed(skin, hair, person.beard))
+        brush.between(
+            lower_x, 0.40 - 0.25 * (lower_x / wide) ** 2, lower_y, _mixed(skin, hair, person.beard)
+        )
     top = np.linspace(-1, 1, 25)
     edge = person.hairline + 0.33 * np.abs(top) ** 3
     brush.between(0.98 * wide * top, np.full(25, -1.0) + 0.45 * np.abs(top) ** 3, edge, hair)
@@ -220,11 +242,18 @@ def _draw_skull(brush: _Brush, person: Person, *, chin: float) -> None:
 
 def _draw_nose(brush: _Brush, person: Person, expression: Expression) -> None:
     tip = 0.30 * person.nose_length - 0.05 * max(0.0, expression.nose_wrinkle)
-    brush.stroke(np.array([0.07, 0.08, 0.12]), np.array([-0.10, 0.12, tip - 0.05]), _fold(person, 0.22), 0.03)
+    brush.stroke(
+        np.array([0.07, 0.08, 0.12]), np.array([-0.10, 0.12, tip - 0.05]), _fold(person, 0.22), 0.03
+    )
     for side in (-1, 1):
         brush.ellipse(side * 0.065, tip + 0.03, 0.04, 0.022, _fold(person, 0.85))
         wing = np.linspace(-1.2, 1.2, 9)
-        brush.stroke(side * (0.10 + 0.045 * np.cos(wing)), tip - 0.01 + 0.06 * np.sin(wing), _fold(person, 0.45), 0.02)
+        brush.stroke(
+            side * (0.10 + 0.045 * np.cos(wing)),
+            tip - 0.01 + 0.06 * np.sin(wing),
+            _fold(person, 0.45),
+            0.02,
+        )
     strength = expression.nose_wrinkle
     if strength > 0.1:
         for height in (-0.10, -0.02, 0.06):
@@ -252,12 +281,22 @@ def _draw_mouth(brush: _Brush, person: Person, expression: Expression) -> None:
     brush.between(x, upper, np.maximum(lower, upper + 0.012), (35, 25, 55))
     if opening > 0.08:
         teeth = 0.9 * SPAN
-        brush.between(half * teeth, upper + 0.004, np.minimum(upper + 0.075 * lip_edge, lower), (215, 225, 228))
+        brush.between(
+            half * teeth,
+            upper + 0.004,
+            np.minimum(upper + 0.075 * lip_edge, lower),
+            (215, 225, 228),
+        )
     brush.stroke(x, upper, (35, 25, 60), 0.018)
     if abs(smile) > 0.3:
         for side in (-1, 1):
             y = corner + np.array([-0.04, 0.0, 0.04]) + (0.0 if smile > 0 else 0.05)
-            brush.stroke(side * (half + np.array([0.01, 0.045, 0.03])), y, _fold(person, 0.6 * abs(smile)), 0.025)
+            brush.stroke(
+                side * (half + np.array([0.01, 0.045, 0.03])),
+                y,
+                _fold(person, 0.6 * abs(smile)),
+                0.025,
+            )
 
 
 def _draw_eye(brush: _Brush, person: Person, expression: Expression, *, side: int) -> None:
@@ -265,32 +304,55 @@ def _draw_eye(brush: _Brush, person: Person, expression: Expression, *, side: in
     x = side * EYE_X + half * SPAN
     opening = person.eye_size * max(0.004, 0.085 * (1 + 0.75 * expression.eye_open))
     inner = -side * SPAN  # 1 at the inner end
-    slant = -0.03 * max(0.0, expression.brow_inner) * inner + 0.03 * max(0.0, -expression.brow_inner) * inner
+    slant = (
+        -0.03 * max(0.0, expression.brow_inner) * inner
+        + 0.03 * max(0.0, -expression.brow_inner) * inner
+    )
     upper = EYE_Y + slant - opening * BOW
-    lower = EYE_Y + 0.3 * slant + (0.6 * opening - 0.03 * max(0.0, expression.cheek_raise) * (opening > 0.02)) * BOW
+    lower = (
+        EYE_Y
+        + 0.3 * slant
+        + (0.6 * opening - 0.03 * max(0.0, expression.cheek_raise) * (opening > 0.02)) * BOW
+    )
     lower = np.maximum(lower, upper)
     brush.between(x, upper, lower, (212, 218, 222))
     for radius, colour in ((0.085, (60, 75, 85)), (0.045, (15, 15, 18))):
         iris_x = side * EYE_X + person.eye_size * radius * np.cos(TURN)
-        iris_y = np.clip(EYE_Y - 0.01 + person.eye_size * radius * np.sin(TURN), np.interp(iris_x, x, upper), np.interp(iris_x, x, lower))
+        iris_y = np.clip(
+            EYE_Y - 0.01 + person.eye_size * radius * np.sin(TURN),
+            np.interp(iris_x, x, upper),
+            np.interp(iris_x, x, lower),
+        )
         brush.fill(iris_x, iris_y, colour)
     brush.stroke(x, upper, (30, 28, 32), 0.035)
     brush.stroke(x, lower, _fold(person, 0.5), 0.018)
     brush.stroke(x, upper - 0.05, _fold(person, 0.35), 0.02)
     if expression.cheek_raise > 0.1:
-        brush.stroke(x, lower + 0.07 - 0.02 * BOW, _fold(person, 0.5 * expression.cheek_raise), 0.025)
+        brush.stroke(
+            x, lower + 0.07 - 0.02 * BOW, _fold(person, 0.5 * expression.cheek_raise), 0.025
+        )
 
 
 def _draw_brow(brush: _Brush, person: Person, expression: Expression, *, side: int) -> None:
     outward = np.linspace(0, 1, 13)
     inner, lift = expression.brow_inner, expression.brow_raise
     x = side * (0.13 + 0.03 * min(0.0, inner) + 0.44 * outward)
-    y = -0.33 - 0.13 * lift - 0.07 * np.sin(np.pi * outward**1.2) - 0.03 * max(0.0, lift) * np.sin(np.pi * outward)
+    y = (
+        -0.33
+        - 0.13 * lift
+        - 0.07 * np.sin(np.pi * outward**1.2)
+        - 0.03 * max(0.0, lift) * np.sin(np.pi * outward)
+    )
     y += -0.14 * inner * (1 - outward) ** 1.5 + 0.05 * inner * outward
     thick = person.brow_thickness * (1 - 0.6 * outward**2)
     brush.between(x, y - thick / 2, y + thick / 2, _mixed(person.hair_bgr, (20, 20, 25), 0.4))
     if inner < -0.15:  # the furrow between the brows
-        brush.stroke(side * np.array([0.045, 0.06]), np.array([-0.40, -0.22]), _fold(person, -0.8 * inner), 0.03)
+        brush.stroke(
+            side * np.array([0.045, 0.06]),
+            np.array([-0.40, -0.22]),
+            _fold(person, -0.8 * inner),
+            0.03,
+        )
     wrinkle = max(lift, 0.7 * inner)
     if wrinkle > 0.25:
         for height in (-0.60, -0.53):

@@ -93,9 +93,27 @@ class Channel:
     """First three formants of a man's vowels."""
 
 
-MIXED_VOWELS_HZ = ((300, 2200, 2900), (480, 1800, 2500), (720, 1250, 2500), (350, 850, 2400), (500, 1450, 2500))
-ENGLISH_VOWELS_HZ = ((280, 2250, 2950), (570, 1750, 2500), (680, 1100, 2450), (320, 950, 2300), (480, 1300, 2400))
-GERMAN_VOWELS_HZ = ((270, 2150, 3000), (400, 2050, 2600), (750, 1300, 2550), (380, 750, 2450), (300, 1650, 2200))
+MIXED_VOWELS_HZ = (
+    (300, 2200, 2900),
+    (480, 1800, 2500),
+    (720, 1250, 2500),
+    (350, 850, 2400),
+    (500, 1450, 2500),
+)
+ENGLISH_VOWELS_HZ = (
+    (280, 2250, 2950),
+    (570, 1750, 2500),
+    (680, 1100, 2450),
+    (320, 950, 2300),
+    (480, 1300, 2400),
+)
+GERMAN_VOWELS_HZ = (
+    (270, 2150, 3000),
+    (400, 2050, 2600),
+    (750, 1300, 2550),
+    (380, 750, 2450),
+    (300, 1650, 2200),
+)
 CHANNELS = {
     "enterface": Channel(48_000, 5, -30.0, -62.0, -66.0, 0.12, MIXED_VOWELS_HZ),
     "savee": Channel(44_100, 5, -28.0, -70.0, -80.0, 0.03, ENGLISH_VOWELS_HZ),
@@ -104,17 +122,28 @@ CHANNELS = {
 
 
 def speak(
-    voice: Voice, *, channel: Channel, emotion: str, text_rng: np.random.Generator, rng: np.random.Generator
+    voice: Voice,
+    *,
+    channel: Channel,
+    emotion: str,
+    text_rng: np.random.Generator,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a sentence, float32 [samples] within -1 to 1 at the channel's rate, and its loudness, float [steps], 0 to 1.
 
     `text_rng` chooses the sounds of the sentence, `rng` how they are spoken.
     """
     target = np.array(dataclasses.astuple(PROSODIES[emotion])) * rng.uniform(LEAST_INTENSITY, 1.0)
-    prosody = Prosody(*(target + np.array(dataclasses.astuple(CLIP_SPREAD)) * rng.normal(0, 1, target.size)).tolist())
+    prosody = Prosody(
+        *(
+            target + np.array(dataclasses.astuple(CLIP_SPREAD)) * rng.normal(0, 1, target.size)
+        ).tolist()
+    )
     score = _sentence(voice, prosody, channel=channel, text_rng=text_rng, rng=rng)
     waveform = _sound(voice, prosody, score, rate_hz=channel.sample_rate_hz, rng=rng)
-    waveform = _recorded(waveform, channel=channel, level_db=channel.level_db + prosody.loudness_db, rng=rng)
+    waveform = _recorded(
+        waveform, channel=channel, level_db=channel.level_db + prosody.loudness_db, rng=rng
+    )
     return waveform, score.voiced / max(score.voiced.max(), 1e-9)
 
 
@@ -137,11 +166,20 @@ def _smooth(track: np.ndarray, seconds: float) -> np.ndarray:
     return np.apply_along_axis(np.convolve, 0, padded, window / window.sum(), mode="valid")
 
 
-def _sentence(voice: Voice, prosody: Prosody, *, channel: Channel, text_rng: np.random.Generator, rng: np.random.Generator) -> _Score:
+def _sentence(
+    voice: Voice,
+    prosody: Prosody,
+    *,
+    channel: Channel,
+    text_rng: np.random.Generator,
+    rng: np.random.Generator,
+) -> _Score:
     """Lay the syllables of a sentence out in time."""
     seconds_per_syllable = 1 / (voice.syllables_per_second * 2**prosody.rate_log2)
     silence = (0.0, 0.0, 4000.0, 500.0, 1500.0, 2500.0, 0.0)
-    sounds = [(0.08, *silence)]  # of each: seconds, voiced, hiss, its frequency, three formants, accent
+    sounds = [
+        (0.08, *silence)
+    ]  # of each: seconds, voiced, hiss, its frequency, three formants, accent
     count = channel.syllables + int(text_rng.integers(-1, 2))
     for index in range(count):
         vowel = channel.vowels_hz[text_rng.integers(len(channel.vowels_hz))]
@@ -164,8 +202,14 @@ def _sentence(voice: Voice, prosody: Prosody, *, channel: Channel, text_rng: np.
     steps = np.maximum(1, np.round(table[:, 0] / STEP_SECONDS).astype(int))
     tracks = np.repeat(table[:, 1:], steps, axis=0)  # [steps, 7]
     time = np.linspace(0, 1, len(tracks))
-    melody = _smooth(tracks[:, 6], 0.12) + 0.6 * (0.5 - time) + _smooth(rng.normal(0, 1.5, len(tracks)), 0.15)
-    tremor = prosody.tremor_semitones * np.sin(2 * np.pi * (TREMOR_HZ * STEP_SECONDS * np.arange(len(tracks)) + rng.uniform()))
+    melody = (
+        _smooth(tracks[:, 6], 0.12)
+        + 0.6 * (0.5 - time)
+        + _smooth(rng.normal(0, 1.5, len(tracks)), 0.15)
+    )
+    tremor = prosody.tremor_semitones * np.sin(
+        2 * np.pi * (TREMOR_HZ * STEP_SECONDS * np.arange(len(tracks)) + rng.uniform())
+    )
     semitones = prosody.pitch_semitones + voice.range_semitones * 2**prosody.range_log2 * melody
     semitones += prosody.rise_semitones * (time**2 - 0.3) + tremor
     return _Score(
@@ -177,25 +221,35 @@ def _sentence(voice: Voice, prosody: Prosody, *, channel: Channel, text_rng: np.
     )
 
 
-def _sound(voice: Voice, prosody: Prosody, score: _Score, *, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+def _sound(
+    voice: Voice, prosody: Prosody, score: _Score, *, rate_hz: int, rng: np.random.Generator
+) -> np.ndarray:
     """Return the sound of a score, float [samples], at any level."""
     hop = round(STEP_SECONDS * rate_hz)
     steps = len(score.voiced)
     samples = steps * hop
     at_samples = np.arange(samples) / hop
     pitch_hz = np.interp(at_samples, np.arange(steps), score.pitch_hz)
-    pitch_hz *= 1 + max(0.002, prosody.jitter) * np.interp(at_samples, np.arange(steps), rng.normal(0, 1, steps))
-    voiced, hiss = (np.interp(at_samples, np.arange(steps), track) for track in (score.voiced, score.hiss))
+    pitch_hz *= 1 + max(0.002, prosody.jitter) * np.interp(
+        at_samples, np.arange(steps), rng.normal(0, 1, steps)
+    )
+    voiced, hiss = (
+        np.interp(at_samples, np.arange(steps), track) for track in (score.voiced, score.hiss)
+    )
     cycles = np.cumsum(pitch_hz / rate_hz)
     closures = np.flatnonzero(np.diff(np.floor(cycles)) > 0) + 1
     pulses = np.zeros(samples)
-    pulses[closures] = np.sqrt(rate_hz / pitch_hz[closures]) * rng.uniform(0.9, 1.1, closures.size)  # of power 1
+    pulses[closures] = np.sqrt(rate_hz / pitch_hz[closures]) * rng.uniform(
+        0.9, 1.1, closures.size
+    )  # of power 1
     breath = np.clip(voice.breath + prosody.breath, 0.02, 0.8)
 
     frequency_hz = np.fft.rfftfreq(_transform_size(hop), 1 / rate_hz)
     tract = _resonances(score.formants_hz, voice.formant_scale, frequency_hz)  # [steps, bins]
     octaves = np.log2(np.maximum(frequency_hz, 150) / 150)
-    glottis = 10 ** ((voice.tilt_db_per_octave + prosody.tilt_db_per_octave) * octaves / 20) * (frequency_hz > 50)
+    glottis = 10 ** ((voice.tilt_db_per_octave + prosody.tilt_db_per_octave) * octaves / 20) * (
+        frequency_hz > 50
+    )
     rush = 10 ** (-5.0 * octaves / 20) * (frequency_hz > 200)
     teeth = np.exp(-((np.log2(np.maximum(frequency_hz, 50) / score.hiss_hz[:, None]) / 0.5) ** 2))
     air = rng.normal(0, 1, samples)
@@ -206,7 +260,9 @@ def _sound(voice: Voice, prosody: Prosody, score: _Score, *, rate_hz: int, rng: 
     )
 
 
-def _resonances(formants_hz: np.ndarray, formant_scale: float, frequency_hz: np.ndarray) -> np.ndarray:
+def _resonances(
+    formants_hz: np.ndarray, formant_scale: float, frequency_hz: np.ndarray
+) -> np.ndarray:
     """Return the gain of a cascade of resonators (Klatt, JASA 67(3), 1980): float [steps, bins]."""
     steps = len(formants_hz)
     higher = np.broadcast_to(formant_scale * np.array([3500.0, 4500.0, 5500.0, 6600.0]), (steps, 4))
@@ -215,7 +271,10 @@ def _resonances(formants_hz: np.ndarray, formant_scale: float, frequency_hz: np.
         ratio = frequency_hz / centre_hz
         bandwidth = (50 + 0.04 * centre_hz) / centre_hz
         # The skirt above a resonance is held at -4 dB, for the glottis alone gives the tilt.
-        gain *= np.maximum(1 / np.sqrt((1 - ratio**2) ** 2 + (ratio * bandwidth) ** 2), np.where(ratio > 1, 0.6, 0.0))
+        gain *= np.maximum(
+            1 / np.sqrt((1 - ratio**2) ** 2 + (ratio * bandwidth) ** 2),
+            np.where(ratio > 1, 0.6, 0.0),
+        )
     return gain
 
 
@@ -231,7 +290,9 @@ def _filtered(source: np.ndarray, gain: np.ndarray, hop: int) -> np.ndarray:
     padded = np.pad(source, window_samples // 2)
     windows = np.lib.stride_tricks.sliding_window_view(padded, window_samples)[::hop][: len(gain)]
     window = np.hanning(window_samples + 1)[:-1] * 2 / WINDOW_STEPS  # the windows add up to 1
-    pieces = np.roll(np.fft.irfft(np.fft.rfft(windows * window, size) * gain, size), before, axis=1)  # [steps, size]
+    pieces = np.roll(
+        np.fft.irfft(np.fft.rfft(windows * window, size) * gain, size), before, axis=1
+    )  # [steps, size]
     sound = np.zeros(len(gain) * hop + size)
     for index, piece in enumerate(pieces):
         sound[index * hop : index * hop + size] += piece
@@ -239,15 +300,24 @@ def _filtered(source: np.ndarray, gain: np.ndarray, hop: int) -> np.ndarray:
     return sound[start : start + source.size]
 
 
-def _recorded(waveform: np.ndarray, *, channel: Channel, level_db: float, rng: np.random.Generator) -> np.ndarray:
+def _recorded(
+    waveform: np.ndarray, *, channel: Channel, level_db: float, rng: np.random.Generator
+) -> np.ndarray:
     """Return the sound as the corpus's microphone takes it, float32 within -1 to 1."""
     rate_hz, samples = channel.sample_rate_hz, waveform.size
-    echo = np.exp(-6.9 * np.arange(int(channel.echo_seconds * rate_hz)) / (channel.echo_seconds * rate_hz)) * 0.03
+    echo = (
+        np.exp(
+            -6.9 * np.arange(int(channel.echo_seconds * rate_hz)) / (channel.echo_seconds * rate_hz)
+        )
+        * 0.03
+    )
     echo *= rng.normal(0, 1, echo.size) * np.sqrt(16_000 / rate_hz)
     echo[0] = 1.0
     size = 1 << (samples + echo.size - 1).bit_length()
     waveform = np.fft.irfft(np.fft.rfft(waveform, size) * np.fft.rfft(echo, size), size)[:samples]
     waveform *= 10 ** ((level_db + rng.normal(0, 1)) / 20) / np.sqrt(np.mean(waveform**2))
     waveform += 10 ** (channel.noise_db / 20) * rng.normal(0, 1, samples)
-    waveform += 10 ** (channel.hum_db / 20) * np.sin(2 * np.pi * (50 * np.arange(samples) / rate_hz + rng.uniform()))
+    waveform += 10 ** (channel.hum_db / 20) * np.sin(
+        2 * np.pi * (50 * np.arange(samples) / rate_hz + rng.uniform())
+    )
     return (waveform / max(1.0, np.abs(waveform).max() / PEAK)).astype(np.float32)

@@ -26,7 +26,14 @@ class SetWriter:
     time: the folder is locked until `close`.
     """
 
-    def __init__(self, folder: Path, *, clips: Sequence[Clip], options: Mapping[str, Any], clips_per_shard: int):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clips: Sequence[Clip],
+        options: Mapping[str, Any],
+        clips_per_shard: int,
+    ):
         self.folder = folder = Path(os.path.realpath(folder))  # a link to a larger disk stays one
         self._building = folder.with_name(f".{folder.name}.building")
         self._before = folder.with_name(f".{folder.name}.before")
@@ -52,14 +59,27 @@ class SetWriter:
             InputError: Where the set should stand is something else, or another build is at work there.
         """
         if self.folder.exists() and not self.folder.is_dir():
-            raise InputError(f"{self.folder}: expected a folder for the set; it is a file; name another --out")
-        if self.folder.is_dir() and any(self.folder.iterdir()) and not any(self.folder.glob("[0-9]*.tfrecord")):
-            raise InputError(f"{self.folder}: a folder that holds something else than a set of records; name another --out or --name")
-        self._lock = _locked(self._building, f"{self.folder}: another build is at work there; wait for it, or name another --out")
+            raise InputError(
+                f"{self.folder}: expected a folder for the set; it is a file; name another --out"
+            )
+        if (
+            self.folder.is_dir()
+            and any(self.folder.iterdir())
+            and not any(self.folder.glob("[0-9]*.tfrecord"))
+        ):
+            raise InputError(
+                f"{self.folder}: a folder that holds something else than a set of records; name another --out or --name"
+            )
+        self._lock = _locked(
+            self._building,
+            f"{self.folder}: another build is at work there; wait for it, or name another --out",
+        )
         for place in (self._building, self.folder, self._before):
             sides = _sides_in(place)
             for shard in set(sides) - set(self._done):
-                if shard < self._shards and self._is_taken_over(sides[shard], self._clips_of(shard), sha256_of):
+                if shard < self._shards and self._is_taken_over(
+                    sides[shard], self._clips_of(shard), sha256_of
+                ):
                     self._take_over(place, shard, sides[shard])
         kept = {name(shard) for shard in self._done for name in (_side_name, _shard_name)}
         for leftover in sorted(self._building.iterdir()):
@@ -72,12 +92,21 @@ class SetWriter:
     def _clips_of(self, shard: int) -> Sequence[Clip]:
         return self._clips[shard * self._per_shard : (shard + 1) * self._per_shard]
 
-    def _is_taken_over(self, side: Mapping[str, Any], clips: Sequence[Clip], sha256_of: Callable[[Clip], str]) -> bool:
-        return side["options"] == self._options and not _to_retry(side) and _same_media(side, clips, sha256_of)
+    def _is_taken_over(
+        self, side: Mapping[str, Any], clips: Sequence[Clip], sha256_of: Callable[[Clip], str]
+    ) -> bool:
+        return (
+            side["options"] == self._options
+            and not _to_retry(side)
+            and _same_media(side, clips, sha256_of)
+        )
 
     def _take_over(self, place: Path, shard: int, side: Mapping[str, Any]) -> None:
         held, ours = place / side["shard"]["file"], self._building / _shard_name(shard)
-        if _file_sha256_or_none(held) != side["shard"]["sha256"] or not {"clips", "records", "bytes"} <= side["shard"].keys():
+        if (
+            _file_sha256_or_none(held) != side["shard"]["sha256"]
+            or not {"clips", "records", "bytes"} <= side["shard"].keys()
+        ):
             return
         if held != ours:
             ours.unlink(missing_ok=True)
@@ -127,7 +156,12 @@ class SetWriter:
         path = self._building / _shard_name(shard)
         _sync(self._unfinished)
         os.replace(self._unfinished, path)
-        facts = {"file": path.name, "clips": len(self._rows), "records": self._records, "bytes": path.stat().st_size}
+        facts = {
+            "file": path.name,
+            "clips": len(self._rows),
+            "records": self._records,
+            "bytes": path.stat().st_size,
+        }
         side = {
             "options": self._options,
             "shard": facts | {"sha256": file_sha256(path)},
@@ -141,7 +175,9 @@ class SetWriter:
     def finish(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """Write manifest and report, put the set in its place, and return the manifest."""
         if self._left:
-            raise RuntimeError(f"{self.folder}: finish() before every clip was added or quarantined")
+            raise RuntimeError(
+                f"{self.folder}: finish() before every clip was added or quarantined"
+            )
         write_json(self._building / "manifest.json", self.manifest())
         write_json(self._building / "report.json", report)
         for shard in range(self._shards):
@@ -160,8 +196,14 @@ class SetWriter:
         return {
             **self._options,
             "shards": [side["shard"] for side in done],
-            "clips": [row | {"shard": shard} for shard, side in enumerate(done) for row in side["clips"]],
-            "quarantined": [row | {"shard": shard} for shard, side in enumerate(done) for row in side["quarantined"]],
+            "clips": [
+                row | {"shard": shard} for shard, side in enumerate(done) for row in side["clips"]
+            ],
+            "quarantined": [
+                row | {"shard": shard}
+                for shard, side in enumerate(done)
+                for row in side["quarantined"]
+            ],
         }
 
     def close(self) -> None:
@@ -223,11 +265,20 @@ def _sides_in(folder: Path) -> dict[int, dict[str, Any]]:
     """Return what each shard in a folder holds, by its number: of a whole set from its manifest, else from the shards' own lists."""
     try:
         manifest = read_manifest(folder)
-        options = {key: value for key, value in manifest.items() if key not in ("shards", "clips", "quarantined")}
-        sides = {n: {"options": options, "shard": shard, "clips": [], "quarantined": []} for n, shard in enumerate(manifest["shards"])}
+        options = {
+            key: value
+            for key, value in manifest.items()
+            if key not in ("shards", "clips", "quarantined")
+        }
+        sides = {
+            n: {"options": options, "shard": shard, "clips": [], "quarantined": []}
+            for n, shard in enumerate(manifest["shards"])
+        }
         for rows in ("clips", "quarantined"):
             for row in manifest[rows]:
-                sides[row["shard"]][rows].append({key: value for key, value in row.items() if key != "shard"})
+                sides[row["shard"]][rows].append(
+                    {key: value for key, value in row.items() if key != "shard"}
+                )
         return sides
     except (OSError, InputError, KeyError):  # none, damaged, or of another schema
         pass
@@ -251,10 +302,17 @@ def _to_retry(held: Mapping[str, Any]) -> bool:
     return any(row.get("retry") for row in held["quarantined"])
 
 
-def _same_media(held: Mapping[str, Any], clips: Sequence[Clip], sha256_of: Callable[[Clip], str]) -> bool:
-    known = {row.get("id"): row for row in held["clips"]} | {row.get("path"): row for row in held["quarantined"]}
+def _same_media(
+    held: Mapping[str, Any], clips: Sequence[Clip], sha256_of: Callable[[Clip], str]
+) -> bool:
+    known = {row.get("id"): row for row in held["clips"]} | {
+        row.get("path"): row for row in held["quarantined"]
+    }
     return len(known) == len(clips) and all(
-        clip.id in known and known[clip.id].get("sha256") == sha256_of(clip) and _same_names(known[clip.id], clip) for clip in clips
+        clip.id in known
+        and known[clip.id].get("sha256") == sha256_of(clip)
+        and _same_names(known[clip.id], clip)
+        for clip in clips
     )
 
 
@@ -262,7 +320,13 @@ def _same_names(row: Mapping[str, Any], clip: Clip) -> bool:
     return all(row.get(name, getattr(clip, name)) == getattr(clip, name) for name in NAMES)
 
 
-def is_current(folder: Path, *, clips: Sequence[Clip], options: Mapping[str, Any], sha256_of: Callable[[Clip], str]) -> bool:
+def is_current(
+    folder: Path,
+    *,
+    clips: Sequence[Clip],
+    options: Mapping[str, Any],
+    sha256_of: Callable[[Clip], str],
+) -> bool:
     """Tell whether a whole set holds exactly these clips, built with these options from files of the same content.
 
     A set with clips that are to be tried again is not current.

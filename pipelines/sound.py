@@ -30,7 +30,14 @@ SOUNDFILE_TYPES = {
     **dict.fromkeys(("FLOAT", "DOUBLE"), "float32"),
 }
 """What soundfile reads each coding as: integers are scaled here, which is three times as fast."""
-PYAV_TYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
+PYAV_TYPES = {
+    "u8": np.uint8,
+    "s16": np.int16,
+    "s32": np.int32,
+    "s64": np.int64,
+    "flt": np.float32,
+    "dbl": np.float64,
+}
 COUNTED = ("aiff", "au", "avi", "caf", "flac", "mov,mp4,m4a,3gp,3g2,mj2", "wv")
 """PyAV's names of the containers that say how long their sound is; of others it is guessed from the file's size."""
 STREAMED = 0x7FFF_0000
@@ -69,15 +76,21 @@ class _Facts:
     def check(self, rate_hz: int, channels: int) -> None:
         """Raise MediaError for what no sound track is, before anything is allocated for it."""
         if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1] or channels > MOST_CHANNELS:
-            expected = f"expected {RATES_HZ[0]} to {RATES_HZ[1]} Hz and at most {MOST_CHANNELS} channels"
+            expected = (
+                f"expected {RATES_HZ[0]} to {RATES_HZ[1]} Hz and at most {MOST_CHANNELS} channels"
+            )
             raise MediaError(f"sound track of {rate_hz} Hz in {channels} channels; {expected}")
         if self.claimed_seconds > LONGEST_SECONDS:
             raise _too_long()
         if self.rate_hz not in (0, rate_hz):
-            raise MediaError(f"sound track that changes its rate ({min(self.rate_hz, rate_hz)}, {max(self.rate_hz, rate_hz)} Hz)")
+            raise MediaError(
+                f"sound track that changes its rate ({min(self.rate_hz, rate_hz)}, {max(self.rate_hz, rate_hz)} Hz)"
+            )
 
 
-def read_waveform(path: Path, *, spec: Spec = Spec(), progress: Callable[[], None] = lambda: None) -> tuple[np.ndarray, Track]:
+def read_waveform(
+    path: Path, *, spec: Spec = Spec(), progress: Callable[[], None] = lambda: None
+) -> tuple[np.ndarray, Track]:
     """Read the first sound track as one mono waveform, float32 [samples] at the spec's rate; see `read_blocks`."""
     blocks, reader = [], read_blocks(path, spec=spec, progress=progress)
     while True:
@@ -87,7 +100,9 @@ def read_waveform(path: Path, *, spec: Spec = Spec(), progress: Callable[[], Non
             return np.concatenate(blocks), end.value
 
 
-def read_blocks(path: Path, *, spec: Spec = Spec(), progress: Callable[[], None] = lambda: None) -> Generator[np.ndarray, None, Track]:
+def read_blocks(
+    path: Path, *, spec: Spec = Spec(), progress: Callable[[], None] = lambda: None
+) -> Generator[np.ndarray, None, Track]:
     """Read the first sound track as a mono waveform at the spec's rate, block by block.
 
     The blocks together are what resampling the whole at once gives, bit by bit.
@@ -109,7 +124,13 @@ def read_blocks(path: Path, *, spec: Spec = Spec(), progress: Callable[[], None]
     """
     facts = _Facts()
     seconds = yield from _resampled(_mono(path, facts, progress), facts, spec)
-    return Track(seconds, facts.rate_hz, facts.channels, facts.undecodable, _missing_seconds(path, seconds, facts.claimed_seconds))
+    return Track(
+        seconds,
+        facts.rate_hz,
+        facts.channels,
+        facts.undecodable,
+        _missing_seconds(path, seconds, facts.claimed_seconds),
+    )
 
 
 def resampled(mono: np.ndarray, *, rate_hz: int, channels: int, spec: Spec = Spec()) -> np.ndarray:
@@ -120,7 +141,9 @@ def resampled(mono: np.ndarray, *, rate_hz: int, channels: int, spec: Spec = Spe
     return np.concatenate(list(_resampled([mono] if mono.size else [], facts, spec)))
 
 
-def _resampled(parts: Iterable[np.ndarray], facts: _Facts, spec: Spec) -> Generator[np.ndarray, None, float]:
+def _resampled(
+    parts: Iterable[np.ndarray], facts: _Facts, spec: Spec
+) -> Generator[np.ndarray, None, float]:
     """Yield blocks as `read_blocks` does, of parts at `facts.rate_hz`; return the seconds that the parts last."""
     samples, peak, given = 0, 0.0, 0
     resample, waiting = None, []
@@ -143,11 +166,15 @@ def _resampled(parts: Iterable[np.ndarray], facts: _Facts, spec: Spec) -> Genera
         raise MediaError("sound track of which nothing could be decoded")
     seconds = samples / facts.rate_hz
     if peak < spec.silence_peak:
-        raise MediaError(f"silent sound track (never above {20 * np.log10(spec.silence_peak):.0f} dB of full scale)")
+        raise MediaError(
+            f"silent sound track (never above {20 * np.log10(spec.silence_peak):.0f} dB of full scale)"
+        )
     expected = -(-samples * spec.sample_rate_hz // facts.rate_hz)  # rounded up, as librosa does
     if expected < spec.fft_samples:
         least_ms = 1000 * spec.fft_samples / spec.sample_rate_hz
-        raise MediaError(f"too short: {seconds * 1000:.1f} ms of sound, expected at least {least_ms:.0f} ms")
+        raise MediaError(
+            f"too short: {seconds * 1000:.1f} ms of sound, expected at least {least_ms:.0f} ms"
+        )
     rest = np.concatenate([*waiting, resample(np.zeros(0, np.float32), True)])[: expected - given]
     rest = np.pad(rest, (0, expected - given - rest.size))
     for start in range(0, rest.size, spec.part_samples):
@@ -156,14 +183,18 @@ def _resampled(parts: Iterable[np.ndarray], facts: _Facts, spec: Spec) -> Genera
 
 
 def _too_long() -> MediaError:
-    return MediaError(f"sound track of more than {LONGEST_SECONDS / 3600:g} hours; expected clips: cut it into shorter files")
+    return MediaError(
+        f"sound track of more than {LONGEST_SECONDS / 3600:g} hours; expected clips: cut it into shorter files"
+    )
 
 
 def _resampler(rate_hz: int, spec: Spec) -> Callable[[np.ndarray, bool], np.ndarray]:
     """Return a function of (part, whether it is the last) that continues from call to call."""
     if rate_hz == spec.sample_rate_hz:
         return lambda part, last: part
-    return soxr.ResampleStream(rate_hz, spec.sample_rate_hz, 1, dtype="float32", quality="HQ").resample_chunk
+    return soxr.ResampleStream(
+        rate_hz, spec.sample_rate_hz, 1, dtype="float32", quality="HQ"
+    ).resample_chunk
 
 
 def _missing_seconds(path: Path, seconds: float, claimed_seconds: float) -> float:
@@ -211,7 +242,9 @@ def _by_soundfile(file: soundfile.SoundFile, facts: _Facts) -> Iterator[np.ndarr
     facts.claimed_seconds = file.frames / file.samplerate
     facts.check(file.samplerate, file.channels)
     facts.rate_hz, facts.channels = file.samplerate, file.channels
-    while (samples := file.read(READ_SAMPLES, dtype=SOUNDFILE_TYPES[file.subtype], always_2d=True)).size:  # [samples, channels]
+    while (
+        samples := file.read(READ_SAMPLES, dtype=SOUNDFILE_TYPES[file.subtype], always_2d=True)
+    ).size:  # [samples, channels]
         yield _mean(samples.T)
 
 
@@ -221,10 +254,16 @@ def _by_pyav(path: Path, facts: _Facts, progress: Callable[[], None]) -> Iterato
             raise MediaError("no sound track")
         stream = container.streams.audio[0]
         if stream.codec_context.name == "flac":
-            stream.codec_context.options = {"err_detect": "crccheck+explode"}  # else a damaged frame is heard as noise
+            stream.codec_context.options = {
+                "err_detect": "crccheck+explode"
+            }  # else a damaged frame is heard as noise
         # MP3: only a file with an encoder's own frame, which tells the delay too, says how long it is.
-        if container.format.name in COUNTED or (container.format.name == "mp3" and stream.start_time):
-            facts.claimed_seconds = float(max(stream.duration or 0, stream.frames) * stream.time_base)
+        if container.format.name in COUNTED or (
+            container.format.name == "mp3" and stream.start_time
+        ):
+            facts.claimed_seconds = float(
+                max(stream.duration or 0, stream.frames) * stream.time_base
+            )
         facts.check(stream.rate or RATES_HZ[0], stream.channels)
         held, size, kind = [], 0, None
         for frame in _frames(container, stream, facts):
@@ -257,7 +296,11 @@ def _opened(path: Path):
     """Open a media file for its sound; raises MediaError when it is none."""
     # One packet: to learn whether a WAV's samples hide AC-3 or DTS, PyAV would look at megabytes of them.
     try:
-        return av.open(str(path), metadata_errors="replace", options={"max_probe_packets": "1", "codec_whitelist": _sound_codecs()})
+        return av.open(
+            str(path),
+            metadata_errors="replace",
+            options={"max_probe_packets": "1", "codec_whitelist": _sound_codecs()},
+        )
     except (av.FFmpegError, ValueError) as error:
         raise MediaError(f"not a media file that can be opened ({reason(error)})") from error
 

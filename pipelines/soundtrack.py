@@ -6,7 +6,20 @@ import av
 
 COPIED = ("aac", "ac3", "alac", "eac3", "flac", "mp3", "opus")
 """Codecs that MP4 holds and players know there."""
-RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000)
+RATES_HZ = (
+    8_000,
+    11_025,
+    12_000,
+    16_000,
+    22_050,
+    24_000,
+    32_000,
+    44_100,
+    48_000,
+    64_000,
+    88_200,
+    96_000,
+)
 """Those of AAC; sound of another one is resampled to `RATE_HZ`."""
 RATE_HZ = 48_000
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
@@ -38,7 +51,10 @@ class Soundtrack:
             self._track = file.add_stream_from_template(source)
             return
         rate_hz, channels = source.codec_context.sample_rate, source.codec_context.channels
-        rate_hz, layout = rate_hz if rate_hz in RATES_HZ else RATE_HZ, LAYOUTS.get(channels, "stereo")
+        rate_hz, layout = (
+            rate_hz if rate_hz in RATES_HZ else RATE_HZ,
+            LAYOUTS.get(channels, "stereo"),
+        )
         self._track = file.add_stream("aac", rate=rate_hz, layout=layout)
         self._track.codec_context.format = "fltp"
         self._track.codec_context.bit_rate = CHANNEL_BIT_RATE * self._track.codec_context.channels
@@ -78,9 +94,18 @@ class Soundtrack:
     def _even(self, frame: av.AudioFrame) -> av.filter.Graph:
         """Return a graph whose frames are as the encoder wants them, without gaps."""
         context, graph = self._track.codec_context, av.filter.Graph()
-        kind = {"sample_rate": frame.sample_rate, "format": frame.format, "layout": frame.layout, "time_base": frame.time_base}
+        kind = {
+            "sample_rate": frame.sample_rate,
+            "format": frame.format,
+            "layout": frame.layout,
+            "time_base": frame.time_base,
+        }
         wanted = f"sample_fmts=fltp:sample_rates={context.sample_rate}:channel_layouts={context.layout.name}"
-        nodes = [graph.add_abuffer(**kind), graph.add("aresample", "async=1"), graph.add("aformat", wanted)]
+        nodes = [
+            graph.add_abuffer(**kind),
+            graph.add("aresample", "async=1"),
+            graph.add("aformat", wanted),
+        ]
         nodes += [graph.add("asetnsamples", f"n={FRAME_SAMPLES}:p=0"), graph.add("abuffersink")]
         graph.link_nodes(*nodes).configure()
         return graph

@@ -42,7 +42,9 @@ def decode_face(encoded: tf.Tensor, *, spec: Spec = Spec()) -> tf.Tensor:
     is_jpeg = _begins(encoded, b"\xff\xd8\xff")
     is_png = _begins(encoded, b"\x89PNG\r\n\x1a\n")
     expected = "expected the bytes of a JPEG or PNG file; received"
-    known = tf.debugging.Assert(is_jpeg | is_png, [expected, tf.strings.length(encoded), "bytes of something else"])
+    known = tf.debugging.Assert(
+        is_jpeg | is_png, [expected, tf.strings.length(encoded), "bytes of something else"]
+    )
     with tf.control_dependencies([known]):
         rgb = tf.cond(is_jpeg, lambda: _jpeg(encoded, code), lambda: _png(encoded, code))
     return resize_face(rgb, spec=spec)
@@ -55,19 +57,27 @@ def _begins(encoded: tf.Tensor, magic: bytes) -> tf.Tensor:
 
 def _checked(height: tf.Tensor, width: tf.Tensor) -> tf.Operation:
     allowed = (height >= 1) & (width >= 1) & (height <= MOST_SIDE) & (width <= MOST_SIDE)
-    return tf.debugging.Assert(allowed, [f"expected a picture of at most {MOST_SIDE} pixels a side; received", width, "x", height])
+    return tf.debugging.Assert(
+        allowed,
+        [f"expected a picture of at most {MOST_SIDE} pixels a side; received", width, "x", height],
+    )
 
 
 def _jpeg(encoded: tf.Tensor, code: tf.Tensor) -> tf.Tensor:
     height, width, channels = tf.unstack(tf.io.extract_jpeg_shape(encoded))
-    plain = tf.debugging.Assert(channels <= 3, ["expected a JPEG in grey or colour; received one in CMYK; save it as RGB"])
+    plain = tf.debugging.Assert(
+        channels <= 3, ["expected a JPEG in grey or colour; received one in CMYK; save it as RGB"]
+    )
     with tf.control_dependencies([plain, _checked(height, width)]):
         rgb = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
     return upright(rgb, jpeg_orientation(code))
 
 
 def _png(encoded: tf.Tensor, code: tf.Tensor) -> tf.Tensor:
-    whole = tf.debugging.Assert(tf.size(code) >= 33, ["expected the bytes of a whole PNG file; received", tf.size(code), "bytes"])
+    whole = tf.debugging.Assert(
+        tf.size(code) >= 33,
+        ["expected the bytes of a whole PNG file; received", tf.size(code), "bytes"],
+    )
     with tf.control_dependencies([whole]):
         width, height = _number(code, 16, 4), _number(code, 20, 4)
     with tf.control_dependencies([_checked(height, width)]):
@@ -75,7 +85,9 @@ def _png(encoded: tf.Tensor, code: tf.Tensor) -> tf.Tensor:
     return upright(rgb, png_orientation(code))
 
 
-def _number(code: tf.Tensor, at: tf.Tensor | int, size: int, *, big: tf.Tensor | bool = True) -> tf.Tensor:
+def _number(
+    code: tf.Tensor, at: tf.Tensor | int, size: int, *, big: tf.Tensor | bool = True
+) -> tf.Tensor:
     """Return the unsigned numbers of `size` bytes at places of any shape; 0 for what lies beyond the end, below 0 from 2**31 on."""
     places = tf.convert_to_tensor(at)[..., None] + tf.range(size)
     inside = (places >= 0) & (places < tf.size(code))
@@ -97,7 +109,9 @@ def jpeg_orientation(code: tf.Tensor) -> tf.Tensor:
     """
     size, kinds = tf.size(code), code[1:]
     alone = (kinds <= 1) | ((kinds >= 0xD0) & (kinds <= 0xD7)) | tf.equal(kinds, 0xFF)
-    begins = tf.cast(tf.where(tf.concat([tf.equal(code[:-1], 0xFF) & ~alone, [True, True]], 0))[:, 0], tf.int32)  # of segments, or the end
+    begins = tf.cast(
+        tf.where(tf.concat([tf.equal(code[:-1], 0xFF) & ~alone, [True, True]], 0))[:, 0], tf.int32
+    )  # of segments, or the end
 
     def segment_from(at):
         return tf.gather(begins, tf.searchsorted(begins, [tf.minimum(at, size)]))[0]
@@ -108,11 +122,18 @@ def jpeg_orientation(code: tf.Tensor) -> tf.Tensor:
     def next_segment(at, found):
         length = tf.maximum(2, _number(code, at + 2, 2))
         tiff = code[at + 10 : tf.maximum(at + 10, at + 2 + length)]
-        is_exif = _holds(code, at, b"\xff\xe1") & _holds(code, at + 4, b"Exif") & _holds(code, at + 8, b"\0\0") & (tf.size(tiff) > 0)
+        is_exif = (
+            _holds(code, at, b"\xff\xe1")
+            & _holds(code, at + 4, b"Exif")
+            & _holds(code, at + 8, b"\0\0")
+            & (tf.size(tiff) > 0)
+        )
         found = tf.cond(is_exif, lambda: tiff_orientation(tiff), lambda: found)
         return segment_from(at + 2 + length), found
 
-    _, found = tf.while_loop(is_segment, next_segment, (segment_from(2), tf.constant(-1)), maximum_iterations=MOST_PARTS)
+    _, found = tf.while_loop(
+        is_segment, next_segment, (segment_from(2), tf.constant(-1)), maximum_iterations=MOST_PARTS
+    )
     return _turned(found)
 
 
@@ -136,13 +157,26 @@ def png_orientation(code: tf.Tensor) -> tf.Tensor:
         is_first = (start < 0) & _holds(code, at + 4, b"eXIf")  # of those that count
         is_tiff = _holds(code, at + 8, b"II*\0") | _holds(code, at + 8, b"MM\0*")
         crc = tf.cast(_number(code, at + 8 + length, 4), tf.int64) & 0xFFFFFFFF
-        counts = tf.cond(is_first & is_tiff, lambda: tf.equal(_crc32(code[at + 4 : at + 8 + length]), crc), lambda: False)
+        counts = tf.cond(
+            is_first & is_tiff,
+            lambda: tf.equal(_crc32(code[at + 4 : at + 8 + length]), crc),
+            lambda: False,
+        )
         animated |= _holds(code, at + 4, b"acTL") & (_number(code, at + 8, 4) > 1)
-        return at + 12 + length, tf.where(counts, at + 8, start), tf.where(counts, at + 8 + length, end), animated
+        return (
+            at + 12 + length,
+            tf.where(counts, at + 8, start),
+            tf.where(counts, at + 8 + length, end),
+            animated,
+        )
 
     states = (tf.constant(8), tf.constant(-1), tf.constant(0), tf.constant(False))
-    _, start, end, animated = tf.while_loop(is_chunk, next_chunk, states, maximum_iterations=MOST_PARTS)
-    return _turned(tf.cond((start >= 0) & ~animated, lambda: tiff_orientation(code[start:end]), lambda: -1))
+    _, start, end, animated = tf.while_loop(
+        is_chunk, next_chunk, states, maximum_iterations=MOST_PARTS
+    )
+    return _turned(
+        tf.cond((start >= 0) & ~animated, lambda: tiff_orientation(code[start:end]), lambda: -1)
+    )
 
 
 def _turned(found: tf.Tensor) -> tf.Tensor:
@@ -166,14 +200,21 @@ def tiff_orientation(tiff: tf.Tensor) -> tf.Tensor:
     size = tf.size(tiff)
     big = tf.not_equal(_number(tiff, 0, 2), 0x4949)  # "II"
     directory = _number(tiff, 4, 4, big=big)
-    is_tiff = (size >= 8) & tf.equal(_number(tiff, 2, 2, big=big), 42) & (directory >= 0) & (directory < size)
+    is_tiff = (
+        (size >= 8)
+        & tf.equal(_number(tiff, 2, 2, big=big), 42)
+        & (directory >= 0)
+        & (directory < size)
+    )
     count = tf.where(is_tiff, _number(tiff, directory, 2, big=big), 0)
     entries = tf.where(is_tiff, directory, 0) + 2 + 12 * tf.range(count)  # [entries]
     tags, values = (_number(tiff, entries + place, 2, big=big) for place in (0, 8))
     lengths, offsets = (_number(tiff, entries + place, 4, big=big) for place in (4, 8))
     is_text = tf.reduce_any(tf.equal(tags[:, None], TEXTS), axis=1)
     is_number = tf.equal(tags[:, None], list(NUMBERS))  # [entries, tags]
-    lengths = tf.where(is_text, lengths, tf.reduce_sum(tf.where(is_number, list(NUMBERS.values()), 0), axis=1))
+    lengths = tf.where(
+        is_text, lengths, tf.reduce_sum(tf.where(is_number, list(NUMBERS.values()), 0), axis=1)
+    )
     offsets = tf.where(is_text & (lengths >= 0) & (lengths <= 4), 8, offsets)
     inside = (lengths >= 0) & (offsets >= 0) & (offsets <= size - tf.maximum(lengths, 0))
     broken = (is_text | tf.reduce_any(is_number, axis=1)) & ~inside
@@ -190,8 +231,12 @@ def _crc32(code: tf.Tensor) -> tf.Tensor:
     """
     firsts = np.arange(256)
     for _ in range(8):
-        firsts = np.where(firsts & 1, 0xEDB88320, 0) ^ firsts >> 1  # its polynomial, from the lowest bit up
-    byte_on = tf.constant(np.stack([firsts, *(np.arange(256) << shift for shift in (0, 8, 16))]))  # int64 [4, 256], as `_led` takes it
+        firsts = (
+            np.where(firsts & 1, 0xEDB88320, 0) ^ firsts >> 1
+        )  # its polynomial, from the lowest bit up
+    byte_on = tf.constant(
+        np.stack([firsts, *(np.arange(256) << shift for shift in (0, 8, 16))])
+    )  # int64 [4, 256], as `_led` takes it
     preset = tf.where(tf.range(tf.size(code)) < 4, 0xFF, 0)
 
     def joined(blocks, on):
@@ -200,13 +245,18 @@ def _crc32(code: tf.Tensor) -> tf.Tensor:
 
     blocks = _led(tf.cast(tf.bitwise.bitwise_xor(code, preset), tf.int64), byte_on)  # [bytes]
     shapes = (tf.TensorShape([None]), byte_on.shape)
-    blocks, _ = tf.while_loop(lambda blocks, on: tf.size(blocks) > 1, joined, (blocks, byte_on), shape_invariants=shapes)
+    blocks, _ = tf.while_loop(
+        lambda blocks, on: tf.size(blocks) > 1, joined, (blocks, byte_on), shape_invariants=shapes
+    )
     return tf.bitwise.bitwise_xor(blocks[0], 0xFFFFFFFF)
 
 
 def _led(registers: tf.Tensor, on: tf.Tensor) -> tf.Tensor:
     """Return registers of a CRC, int64 of any shape, led on by zeros: `on` [4, 256] says where each value of each byte leads."""
-    parts = [tf.gather(on[place], tf.bitwise.right_shift(registers, 8 * place) & 0xFF) for place in range(4)]
+    parts = [
+        tf.gather(on[place], tf.bitwise.right_shift(registers, 8 * place) & 0xFF)
+        for place in range(4)
+    ]
     return functools.reduce(tf.bitwise.bitwise_xor, parts)
 
 
@@ -231,14 +281,24 @@ def _bilinear(rgb: tf.Tensor, side: int) -> tf.Tensor:
     rows, columns = tf.unstack(tf.shape(rgb)[:2])
     pixels = tf.cast(rgb, tf.int32)
     left, right, weights = _neighbours(columns, side)
-    lines = tf.gather(pixels, left, axis=1) * weights[0][:, None] + tf.gather(pixels, right, axis=1) * weights[1][:, None]
+    lines = (
+        tf.gather(pixels, left, axis=1) * weights[0][:, None]
+        + tf.gather(pixels, right, axis=1) * weights[1][:, None]
+    )
     top, bottom, weights = _neighbours(rows, side)
-    above, below = (tf.bitwise.right_shift(tf.gather(lines, row), 4) for row in (top, bottom))  # [side, side, 3]
-    parts = (tf.bitwise.right_shift(part * weight[:, None, None], 16) for part, weight in ((above, weights[0]), (below, weights[1])))
+    above, below = (
+        tf.bitwise.right_shift(tf.gather(lines, row), 4) for row in (top, bottom)
+    )  # [side, side, 3]
+    parts = (
+        tf.bitwise.right_shift(part * weight[:, None, None], 16)
+        for part, weight in ((above, weights[0]), (below, weights[1]))
+    )
     return tf.cast(tf.bitwise.right_shift(tf.add_n(list(parts)) + 2, 2), tf.uint8)
 
 
-def _neighbours(length: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
+def _neighbours(
+    length: tf.Tensor, side: int
+) -> tuple[tf.Tensor, tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
     """Return for each of `side` pixels the two of `length` that it lies between, and what each weighs in 1 / 2048.
 
     Beyond the border both are the same one; the weights stay, because OpenCV rounds each line's part by itself. (Of columns it
@@ -264,8 +324,12 @@ def _by_blocks(rgb: tf.Tensor, side: int) -> tf.Tensor:
     blocks = tf.reshape(tf.cast(rgb, tf.int32), [side, down, side, across, 3])
     sums = tf.reduce_sum(blocks, axis=[1, 3])  # [side, side, 3]
     scaled = tf.cast(sums, tf.float32) * (1.0 / tf.cast(down * across, tf.float32))
-    halves_up = tf.cast(tf.bitwise.right_shift(sums + 2, 2), tf.uint8)  # OpenCV's way with blocks of 2x2
-    return tf.where(tf.equal(down, 2) & tf.equal(across, 2), halves_up, tf.cast(tf.round(scaled), tf.uint8))
+    halves_up = tf.cast(
+        tf.bitwise.right_shift(sums + 2, 2), tf.uint8
+    )  # OpenCV's way with blocks of 2x2
+    return tf.where(
+        tf.equal(down, 2) & tf.equal(across, 2), halves_up, tf.cast(tf.round(scaled), tf.uint8)
+    )
 
 
 def _by_shares(rgb: tf.Tensor, side: int) -> tf.Tensor:
@@ -289,8 +353,16 @@ def _sums(lines: tf.Tensor, side: int) -> tf.Tensor:
 
     def add(step, sums):
         place = first - 1 + step  # from the one that is covered in part
-        share = tf.where(tf.equal(place, first - 1), before, tf.where(tf.equal(place, last), after, tf.ones_like(width)))
-        share = tf.where((share > LEAST_SHARE) & (place <= last), tf.minimum(tf.minimum(share, 1.0), width), tf.zeros_like(width))
+        share = tf.where(
+            tf.equal(place, first - 1),
+            before,
+            tf.where(tf.equal(place, last), after, tf.ones_like(width)),
+        )
+        share = tf.where(
+            (share > LEAST_SHARE) & (place <= last),
+            tf.minimum(tf.minimum(share, 1.0), width),
+            tf.zeros_like(width),
+        )
         weight = tf.cast(share / width, tf.float32)
         covered = tf.gather(lines, tf.clip_by_value(place, 0, length - 1))
         return step + 1, sums + covered * weight[:, None, None]

@@ -14,7 +14,11 @@ Seen = tuple[int, Frame]
 
 
 def track_face(
-    frames: Iterable[Seen], detect: Detector, *, step: int = ANCHOR_STEP, progress: Callable[[], None] = lambda: None
+    frames: Iterable[Seen],
+    detect: Detector,
+    *,
+    step: int = ANCHOR_STEP,
+    progress: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, Frame, Box | None]]:
     """Yield (number, frame, box or None) for every frame, in their order; at most `step` frames are held.
 
@@ -57,7 +61,9 @@ def track_face(
         yield from boxes_of_held()
 
 
-def _between(one: tuple[int, Box | None], frames: list[Seen], other: tuple[int, Box | None], search) -> Iterator[tuple[int, Box | None]]:
+def _between(
+    one: tuple[int, Box | None], frames: list[Seen], other: tuple[int, Box | None], search
+) -> Iterator[tuple[int, Box | None]]:
     """Yield (number, box or None) of the frames between two searched ones."""
     if not frames:
         return

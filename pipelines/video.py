@@ -64,7 +64,10 @@ class VideoReader:
             container, self._stream = files.enter_context(opened_video(path))
             stream = self._stream
             rate_hz = float(stream.average_rate or stream.guessed_rate or 0)
-            promised, reordered = stream.frames, stream.codec_context.has_b_frames and stream.codec_context.name in REORDERING
+            promised, reordered = (
+                stream.frames,
+                stream.codec_context.has_b_frames and stream.codec_context.name in REORDERING,
+            )
             try:
                 for packet in container.demux(stream):
                     progress()
@@ -87,7 +90,9 @@ class VideoReader:
                 self._held = []
         places = np.flatnonzero(shown)
         times = np.array(stamps, np.int64)
-        self._at = places[np.argsort(times[places], kind="stable")]  # number -> position among the packets
+        self._at = places[
+            np.argsort(times[places], kind="stable")
+        ]  # number -> position among the packets
         self._times = times
         self._ranked = array("q", times[self._at].tobytes())  # number -> timestamp, rising
         # B-frames are shown before packets that precede them: times that rise from packet to packet are then guessed ones.
@@ -146,7 +151,9 @@ class VideoReader:
         while wanted and last < wanted[-1]:
             rest = wanted[bisect_left(wanted, last + 1) :]
             try:
-                for number, picture in self._read_stamped(rest) if self._exact else self._read_counted(rest):
+                for number, picture in (
+                    self._read_stamped(rest) if self._exact else self._read_counted(rest)
+                ):
                     last = number
                     yield number, upright(picture)
                 return
@@ -182,7 +189,9 @@ class VideoReader:
             runs.append((start, position))
         return runs
 
-    def _run(self, context, packets, start: int, end: int, is_wanted: bytearray) -> Iterator[tuple[int, av.VideoFrame]]:
+    def _run(
+        self, context, packets, start: int, end: int, is_wanted: bytearray
+    ) -> Iterator[tuple[int, av.VideoFrame]]:
         """Decode the packets from `start` to `end` and yield the wanted pictures among them."""
         given: set[int] = set()  # numbers given to the decoder in full that have not come out
         certain, latest = start == 0, -1
@@ -202,14 +211,20 @@ class VideoReader:
                 context.flush_buffers()
             for picture in pictures:
                 self._progress()
-                number = self.count if picture.pts is None else bisect_left(self._ranked, picture.pts)
+                number = (
+                    self.count if picture.pts is None else bisect_left(self._ranked, picture.pts)
+                )
                 if number == self.count or self._ranked[number] != picture.pts:
                     raise _OddTimes
-                if number <= latest:  # after damage a decoder may lose the order; what comes too late is left out, and counted
+                if (
+                    number <= latest
+                ):  # after damage a decoder may lose the order; what comes too late is left out, and counted
                     continue
                 latest = number
                 given.discard(number)
-                if start and picture.pts == self._times[start]:  # before the first packet there is nothing to start from
+                if (
+                    start and picture.pts == self._times[start]
+                ):  # before the first packet there is nothing to start from
                     certain = picture.key_frame or picture.pict_type == PictureType.I
                 if is_wanted[number]:
                     if not certain:
@@ -224,7 +239,9 @@ class VideoReader:
     def _read_counted(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         count, waiting = 0, set(wanted)
         with self._again() as (context, packets):
-            for position, packet in enumerate(chain(packets, [None])):  # None: what is still in the decoder
+            for position, packet in enumerate(
+                chain(packets, [None])
+            ):  # None: what is still in the decoder
                 self._progress()
                 pictures = decoded_packet(context, packet)
                 if pictures is None:
@@ -242,13 +259,19 @@ class VideoReader:
 def opened_video(path: Path):
     """Open a file and yield its container and first video stream, which decodes in one thread and nothing absurdly large."""
     with open_media(path) as container:
-        videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]  # a cover
+        videos = [
+            stream
+            for stream in container.streams.video
+            if not stream.disposition & Disposition.attached_pic
+        ]  # a cover
         if not videos:
             raise MediaError("no video stream")
         stream = videos[0]
         context = stream.codec_context
         if not context.width or not context.height:
-            raise MediaError(f"video whose pictures have no size, or one of more than {MOST_PIXELS} pixels (8192x8192); scale it down")
+            raise MediaError(
+                f"video whose pictures have no size, or one of more than {MOST_PIXELS} pixels (8192x8192); scale it down"
+            )
         check_size(context.width, context.height)
         context.thread_type, context.thread_count = "NONE", 1
         context.options = {"max_pixels": str(MOST_PIXELS)}  # a size may change within the stream

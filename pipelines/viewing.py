@@ -58,14 +58,18 @@ def view_still(path: Path, *, spec: Spec, view: View) -> Messages:
     frame = Frame.of_rgb(decode.read_still(path))
     boxes = [_whole(frame)] if view.detector is None else _faces_of(frame, view.detector)
     sender = _Sender()
-    yield from sender.add(_seen(frame, 0.0, boxes, spec, view, is_key=view.pictures > 0), range(1, len(boxes) + 1))
+    yield from sender.add(
+        _seen(frame, 0.0, boxes, spec, view, is_key=view.pictures > 0), range(1, len(boxes) + 1)
+    )
     yield from sender.rest()
     if not boxes:
         raise MediaError("no face found in the image")
     return {"seconds": 0.0, "looked_at": 1, "size": _size(frame), "undecodable": 0}
 
 
-def view_video(path: Path, *, spec: Spec, view: View, progress: Callable[[], None] = lambda: None) -> Messages:
+def view_video(
+    path: Path, *, spec: Spec, view: View, progress: Callable[[], None] = lambda: None
+) -> Messages:
     """Yield the faces of a video as they are found, with key frames, and return its facts.
 
     Wanted are `view.faces_per_second` evenly spaced frames, and no fewer than `spec.frames_per_clip`. A clip that this
@@ -92,12 +96,18 @@ def view_video(path: Path, *, spec: Spec, view: View, progress: Callable[[], Non
         seconds = video.seconds or video.count / ASSUMED_RATE_HZ
         wanted = max(spec.frames_per_clip, math.ceil(round(seconds * view.faces_per_second, 6)))
         targets = spaced_indices(video.count, wanted)
-        keys = {targets[index] for index in spaced_indices(len(targets), view.pictures)} if view.pictures else set()
+        keys = (
+            {targets[index] for index in spaced_indices(len(targets), view.pictures)}
+            if view.pictures
+            else set()
+        )
         spacing_seconds = seconds / len(targets)
         persons = Persons(unseen_seconds=max(UNSEEN_SECONDS, 2.5 * spacing_seconds))
         quiet = 0  # frames without a face since something was told
         with closing(read_ahead(video.frames(targets), signs)) as frames:
-            for number, frame, boxes in _boxes(frames, view.detector, video.count / len(targets), spacing_seconds, progress):
+            for number, frame, boxes in _boxes(
+                frames, view.detector, video.count / len(targets), spacing_seconds, progress
+            ):
                 size = size or _size(frame)
                 shown = video.seconds_of(number) if video.seconds else number / ASSUMED_RATE_HZ
                 seen = _seen(frame, shown, boxes, spec, view, is_key=number in keys)
@@ -111,11 +121,22 @@ def view_video(path: Path, *, spec: Spec, view: View, progress: Callable[[], Non
             yield from sender.add(held, numbers)
         yield from sender.rest()
         if not sender.sent:
-            raise MediaError(f"no face found in {len(targets)} frames" if size else f"none of {len(targets)} frames could be decoded")
-        return {"seconds": seconds, "looked_at": len(targets), "size": size, "undecodable": video.undecodable + video.missing}
+            raise MediaError(
+                f"no face found in {len(targets)} frames"
+                if size
+                else f"none of {len(targets)} frames could be decoded"
+            )
+        return {
+            "seconds": seconds,
+            "looked_at": len(targets),
+            "size": size,
+            "undecodable": video.undecodable + video.missing,
+        }
 
 
-def _boxes(frames, detector: str | None, spacing: float, spacing_seconds: float, progress) -> Iterator[tuple[int, Frame, list[Box]]]:
+def _boxes(
+    frames, detector: str | None, spacing: float, spacing_seconds: float, progress
+) -> Iterator[tuple[int, Frame, list[Box]]]:
     """Yield the frames with the boxes of all faces in each, the one that the build would take first."""
     if detector is None:
         return ((number, frame, [_whole(frame)]) for number, frame in frames)
@@ -139,18 +160,33 @@ def _size(frame: Frame) -> list[int]:
     return [width, height]
 
 
-def _seen(frame: Frame, seconds: float, boxes: list[Box], spec: Spec, view: View, *, is_key: bool) -> _Seen:
+def _seen(
+    frame: Frame, seconds: float, boxes: list[Box], spec: Spec, view: View, *, is_key: bool
+) -> _Seen:
     as_is = view.detector is None
-    crops = [faces.resize_face(frame.rgb(), spec=spec) if as_is else faces.crop_frame(frame, box, spec=spec) for box in boxes]
-    return _Seen(seconds, boxes, crops, _picture(frame, seconds, view.picture_width) if is_key else None)
+    crops = [
+        faces.resize_face(frame.rgb(), spec=spec)
+        if as_is
+        else faces.crop_frame(frame, box, spec=spec)
+        for box in boxes
+    ]
+    return _Seen(
+        seconds, boxes, crops, _picture(frame, seconds, view.picture_width) if is_key else None
+    )
 
 
 def _picture(frame: Frame, seconds: float, most_width: int) -> dict[str, Any]:
     """Return a key frame as a JPEG of at most that width."""
     rgb, (width, height) = np.ascontiguousarray(frame.rgb()), _size(frame)
     if width > most_width:
-        rgb = cv2.resize(rgb, (most_width, max(1, round(height * most_width / width))), interpolation=cv2.INTER_AREA)
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+        rgb = cv2.resize(
+            rgb,
+            (most_width, max(1, round(height * most_width / width))),
+            interpolation=cv2.INTER_AREA,
+        )
+    _, encoded = cv2.imencode(
+        ".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
+    )
     return {"seconds": seconds, "jpeg": encoded.tobytes(), "size": [width, height]}
 
 
@@ -169,7 +205,12 @@ class _Sender:
             if len(self._rows) == BLOCK_FACES:
                 yield from self.rest()
         if seen.picture is not None:
-            yield {"pictures": [seen.picture | {"boxes": [[number, *seen.boxes[index]] for number, index in named]}]}
+            yield {
+                "pictures": [
+                    seen.picture
+                    | {"boxes": [[number, *seen.boxes[index]] for number, index in named]}
+                ]
+            }
 
     def rest(self) -> Iterator[dict[str, Any]]:
         """Yield what does not fill a message yet."""
@@ -178,5 +219,9 @@ class _Sender:
         seconds, numbers, boxes, crops = zip(*self._rows, strict=True)
         self._rows = []
         self.sent += len(crops)
-        block = {"seconds": np.array(seconds, np.float64), "face": np.array(numbers, np.int64), "boxes": np.array(boxes, np.int64)}
+        block = {
+            "seconds": np.array(seconds, np.float64),
+            "face": np.array(numbers, np.int64),
+            "boxes": np.array(boxes, np.int64),
+        }
         yield {"visual": block | {"faces": np.stack(crops)}, "at": float(seconds[-1])}

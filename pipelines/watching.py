@@ -35,7 +35,9 @@ class Watch:
     """The widest that a key frame is sent."""
     domains: tuple[str, ...] = DOMAINS
 
-    def read(self, spec: Spec, *, progress: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
+    def read(
+        self, spec: Spec, *, progress: Callable[[], None] = lambda: None
+    ) -> Iterator[dict[str, Any]]:
         """Read the file, in as little memory for two hours as for one minute.
 
         A video's further faces are those that are seen twice; one of a still needs to be seen once. The sound is cut as a
@@ -78,12 +80,18 @@ class Watch:
             return (yield from viewing.view_still(self.path, spec=spec, view=view))
         return (yield from viewing.view_video(self.path, spec=spec, view=view, progress=progress))
 
-    def _listen(self, spec: Spec, progress: Callable[[], None], *, begins_seconds: float) -> Messages:
+    def _listen(
+        self, spec: Spec, progress: Callable[[], None], *, begins_seconds: float
+    ) -> Messages:
         from pipelines.decode import MediaError
 
         if self.still:
             raise MediaError("no sound track: a still picture")
-        return (yield from read_parts(self.path, spec=spec, begins_seconds=begins_seconds, progress=progress))
+        return (
+            yield from read_parts(
+                self.path, spec=spec, begins_seconds=begins_seconds, progress=progress
+            )
+        )
 
 
 def said_of(path: Path) -> tuple[float, float]:
@@ -98,15 +106,26 @@ def said_of(path: Path) -> tuple[float, float]:
     def read() -> dict[str, Any]:
         with open_media(path) as container:
             streams = [own[0] for own in (container.streams.video, container.streams.audio) if own]
-            starts = [float((stream.start_time or 0) * (stream.time_base or 0)) for stream in streams]
-            return {"length": (container.duration or 0) / av.time_base, "begins": starts[1] - starts[0] if len(starts) == 2 else 0.0}
+            starts = [
+                float((stream.start_time or 0) * (stream.time_base or 0)) for stream in streams
+            ]
+            return {
+                "length": (container.duration or 0) / av.time_base,
+                "begins": starts[1] - starts[0] if len(starts) == 2 else 0.0,
+            }
 
     said = guarded(read)  # what is wrong with the file is told by who reads it
     begins = said.get("begins", 0.0)
     return said.get("length", 0.0), begins if begins > AT_ONCE_SECONDS else 0.0
 
 
-def read_parts(path: Path, *, spec: Spec, begins_seconds: float = 0.0, progress: Callable[[], None] = lambda: None) -> Messages:
+def read_parts(
+    path: Path,
+    *,
+    spec: Spec,
+    begins_seconds: float = 0.0,
+    progress: Callable[[], None] = lambda: None,
+) -> Messages:
     """Yield `{"audio": {"waveform", "start_seconds"}, "at"}` for the parts that records are cut into; return the facts of the track.
 
     `begins_seconds` is when the sound begins.
@@ -120,7 +139,12 @@ def read_parts(path: Path, *, spec: Spec, begins_seconds: float = 0.0, progress:
 
     from pipelines import sound
 
-    first, samples, blocks, track = None, 0, sound.read_blocks(path, spec=spec, progress=progress), None
+    first, samples, blocks, track = (
+        None,
+        0,
+        sound.read_blocks(path, spec=spec, progress=progress),
+        None,
+    )
     while track is None:
         try:
             block = next(blocks)
@@ -130,13 +154,23 @@ def read_parts(path: Path, *, spec: Spec, begins_seconds: float = 0.0, progress:
             track = end.value
     edges = spec.part_edges(spec.frame_count(samples))
     # The first block is never longer than a part may be: where it is all, there is one part.
-    blocks = iter([first]) if samples == first.size else sound.read_blocks(path, spec=spec, progress=progress)
-    held, start = np.zeros(0, np.float32), 0  # what is held of the sound, and at which sample that begins
+    blocks = (
+        iter([first])
+        if samples == first.size
+        else sound.read_blocks(path, spec=spec, progress=progress)
+    )
+    held, start = (
+        np.zeros(0, np.float32),
+        0,
+    )  # what is held of the sound, and at which sample that begins
     for frames in pairwise(edges):
         begins, ends = spec.samples_of(*frames)
         while start + held.size < ends:
             held = np.concatenate([held, next(blocks)])
-        part = {"waveform": held[begins - start : ends - start].copy(), "start_seconds": begins_seconds + begins / spec.sample_rate_hz}
+        part = {
+            "waveform": held[begins - start : ends - start].copy(),
+            "start_seconds": begins_seconds + begins / spec.sample_rate_hz,
+        }
         yield {"audio": part, "at": begins_seconds + ends / spec.sample_rate_hz}
         held, start = held[ends - start - spec.fft_samples :], ends - spec.fft_samples
     return dataclasses.asdict(track)

@@ -32,7 +32,12 @@ class _Worker:
     def __init__(self):
         self._ready = False
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pipelines.workers"],  # -P: not what happens to lie in the working directory
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "pipelines.workers",
+            ],  # -P: not what happens to lie in the working directory
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -53,7 +58,9 @@ class _Worker:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(5.0)
             self.close()
-            raise InputError(f"a worker process cannot start (exit status {self.exit_status}); its own message stands above") from error
+            raise InputError(
+                f"a worker process cannot start (exit status {self.exit_status}); its own message stands above"
+            ) from error
 
     def read(self, task: Readable, spec: Spec, stall_seconds: float) -> Iterator[dict[str, Any]]:
         """Yield what `task.read` does; raises EOFError when the worker dies, TimeoutError when it was stopped for hanging."""
@@ -184,12 +191,18 @@ class Pool:
         if isinstance(error, InputError):  # the worker, not the file
             return {"error": str(error), "retry": "time"}
         if isinstance(error, TimeoutError):
-            return {"error": f"decoder made no progress for {self._stall_seconds:.0f} s and was stopped", "retry": "time"}
+            return {
+                "error": f"decoder made no progress for {self._stall_seconds:.0f} s and was stopped",
+                "retry": "time",
+            }
         if worker is None or self._closed:
             return {"error": "the pool is closed", "retry": "time"}
         worker.wait()
         if worker.exit_status == -signal.SIGKILL:
-            return {"error": "decoder was killed (by the system, when memory runs out)", "retry": "memory"}
+            return {
+                "error": "decoder was killed (by the system, when memory runs out)",
+                "retry": "memory",
+            }
         return {"error": f"decoder crashed (exit status {worker.exit_status})"}
 
 
@@ -238,7 +251,10 @@ def _limit_memory(more_bytes: int) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[5])  # data and stack
         limit = pages * resource.getpagesize() + more_bytes
         most = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        resource.setrlimit(resource.RLIMIT_DATA, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
+        resource.setrlimit(
+            resource.RLIMIT_DATA,
+            (limit if most == resource.RLIM_INFINITY else min(limit, most), most),
+        )
 
 
 if __name__ == "__main__":

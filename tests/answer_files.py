@@ -11,11 +11,15 @@ FOUR = ("anger", "fear", "happiness", "sadness")
 NEEDED = ("id", "speaker", "emotion", "answer")
 
 
-def clips(right: float, *, seed: int, speakers: int = 6, each: int = 20) -> list[tuple[str, str, str, str]]:
+def clips(
+    right: float, *, seed: int, speakers: int = 6, each: int = 20
+) -> list[tuple[str, str, str, str]]:
     """Return rows of NEEDED: of every speaker as many of each emotion, a share of them answered rightly."""
     draws = np.random.default_rng(seed)
     names = [(f"clip{i}", f"mine:{i // each}", FOUR[i % 4]) for i in range(speakers * each)]
-    return [(*name, name[2] if draws.random() < right else FOUR[draws.integers(4)]) for name in names]
+    return [
+        (*name, name[2] if draws.random() < right else FOUR[draws.integers(4)]) for name in names
+    ]
 
 
 def write(path, rows, columns=NEEDED):

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 
 # Every node that is displayed, those below shadow roots and in frames as well.
 NODES = """(() => {
@@ -39,9 +41,23 @@ class Browser:
 
     def __init__(self, folder: Path, *, size: tuple[int, int] = (1400, 1000)):
         # It reads commands from descriptor 3 and answers on 4: ours are higher, so that neither stands in the other's way.
-        to_it, self._out, self._in, from_it = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (*os.pipe(), *os.pipe()))
-        words = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu-sandbox", "--enable-unsafe-swiftshader", "--hide-scrollbars"]
-        words += [f"--user-data-dir={folder}", f"--window-size={size[0]},{size[1]}", "--remote-debugging-pipe", "about:blank"]
+        to_it, self._out, self._in, from_it = (
+            fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (*os.pipe(), *os.pipe())
+        )
+        words = [
+            CHROMIUM,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu-sandbox",
+            "--enable-unsafe-swiftshader",
+            "--hide-scrollbars",
+        ]
+        words += [
+            f"--user-data-dir={folder}",
+            f"--window-size={size[0]},{size[1]}",
+            "--remote-debugging-pipe",
+            "about:blank",
+        ]
         self._process = subprocess.Popen(
             ["bash", "-c", f'exec "$@" 3<&{to_it} 4>&{from_it}', "bash", *words],
             pass_fds=(to_it, from_it),
@@ -51,9 +67,21 @@ class Browser:
         os.close(to_it)
         os.close(from_it)
         self._count, self._held, self._session = 0, b"", {}
-        (page,) = [one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "page"]
-        self._session = {"sessionId": self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]}
-        self.call("Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=1, mobile=False)
+        (page,) = [
+            one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "page"
+        ]
+        self._session = {
+            "sessionId": self.call(
+                "Target.attachToTarget", targetId=page["targetId"], flatten=True
+            )["sessionId"]
+        }
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=size[0],
+            height=size[1],
+            deviceScaleFactor=1,
+            mobile=False,
+        )
 
     def __enter__(self) -> "Browser":
         return self
@@ -86,7 +114,9 @@ class Browser:
 
     def evaluate(self, expression: str):
         """Return the value of a JavaScript expression."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
@@ -102,16 +132,22 @@ class Browser:
 
     def open(self, url: str, *words: str) -> None:
         """Go to a page, and wait until it shows all of some words."""
-        self.call("Page.navigate", url="about:blank")  # another fragment alone would not load it again
+        self.call(
+            "Page.navigate", url="about:blank"
+        )  # another fragment alone would not load it again
         self.call("Page.navigate", url=url)
 
         def missing() -> list[str]:
             shown = self.text()
             return [word for word in words if word not in shown]
 
-        self.until(lambda: not missing(), lambda: f"{missing()} is not shown; {self.text()[:3000]} is")
+        self.until(
+            lambda: not missing(), lambda: f"{missing()} is not shown; {self.text()[:3000]} is"
+        )
 
-    def until(self, holds: Callable[[], bool], told: Callable[[], object], *, seconds: float = 30) -> None:
+    def until(
+        self, holds: Callable[[], bool], told: Callable[[], object], *, seconds: float = 30
+    ) -> None:
         """Wait until something holds.
 
         Args:
@@ -126,4 +162,6 @@ class Browser:
 
     def screenshot(self, path: Path) -> None:
         """Write a picture of the page, as PNG."""
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+        path.write_bytes(
+            base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+        )

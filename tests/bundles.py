@@ -7,13 +7,27 @@ from trainings import train_only
 
 STAGES = {
     "pretrain": {"kind": "supervised", "sources": ["enterface/visual"], "epochs": 2, "batch": 8},
-    "transfer": {"kind": "supervised", "sources": ["savee/audio"], "start_from": "pretrain", "epochs": 2, "batch": 8},
+    "transfer": {
+        "kind": "supervised",
+        "sources": ["savee/audio"],
+        "start_from": "pretrain",
+        "epochs": 2,
+        "batch": 8,
+    },
     "joint": {
-        **{"kind": "joint", "sources": ["enterface/visual", "savee/audio"], "start_from": "transfer"},
+        **{
+            "kind": "joint",
+            "sources": ["enterface/visual", "savee/audio"],
+            "start_from": "transfer",
+        },
         **{"epochs": 1, "batch": 8},
     },
     "contrastive": {
-        **{"kind": "contrastive", "sources": ["enterface/visual", "savee/audio"], "start_from": "transfer"},
+        **{
+            "kind": "contrastive",
+            "sources": ["enterface/visual", "savee/audio"],
+            "start_from": "transfer",
+        },
         **{"epochs": 1, "batch": 8},
     },
 }

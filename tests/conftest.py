@@ -20,12 +20,34 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CORPORA = Path(os.environ.get("KERASEMO_CORPORA", ROOT.parent / "shared" / "corpora"))
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest-xdist's processes ignore it, and so would what tests start and interrupt
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # pytest-xdist's processes ignore it, and so would what tests start and interrupt
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONGEST = (
-    *("quick_start", "resume", "crew", "several_machines", "tutorial", "replicas", "memory", "serving"),
-    *("interrupted_training", "benchmarks", "export", "predict", "reproduce", "tune", "watching", "train", "build", "interrupted"),
+    *(
+        "quick_start",
+        "resume",
+        "crew",
+        "several_machines",
+        "tutorial",
+        "replicas",
+        "memory",
+        "serving",
+    ),
+    *(
+        "interrupted_training",
+        "benchmarks",
+        "export",
+        "predict",
+        "reproduce",
+        "tune",
+        "watching",
+        "train",
+        "build",
+        "interrupted",
+    ),
     *("stages", "recipes", "reproduce_lost"),
 )
 """Files whose tests take longest, begun first, so that no process of pytest-xdist is left with one of them at the end.
@@ -35,7 +57,9 @@ Those of one reproduction, `toy_sweep`, stand apart: of two that are begun toget
 
 
 def pytest_configure(config) -> None:
-    if hasattr(config.option, "loadscopereorder"):  # of pytest-xdist, which would begin with the file of most tests
+    if hasattr(
+        config.option, "loadscopereorder"
+    ):  # of pytest-xdist, which would begin with the file of most tests
         config.option.loadscopereorder = False
 
 
@@ -63,7 +87,14 @@ def command():
             timeout=timeout,
             capture_output=True,
             text=True,
-            env={**{name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}, **environment},
+            env={
+                **{
+                    name: value
+                    for name, value in os.environ.items()
+                    if name != "TF_CPP_MIN_LOG_LEVEL"
+                },
+                **environment,
+            },
         )
         if check is not None:
             assert process.returncode == check, process.stdout[-2000:] + process.stderr[-4000:]
@@ -110,7 +141,10 @@ def emodb_records(corpora, command, tmp_path_factory) -> tuple[Path, dict]:
 
     def build(folder: Path) -> dict:
         words = ("--corpus", "emodb", "--media", corpora / "emodb", "--out", folder, "--json")
-        return {"folder": str(folder), "printed": json.loads(command("pipelines.build", *words, check=0).stdout)}
+        return {
+            "folder": str(folder),
+            "printed": json.loads(command("pipelines.build", *words, check=0).stdout),
+        }
 
     made = shared(tmp_path_factory, "emodb_records", build)
     return Path(made["folder"]), made["printed"]
@@ -122,7 +156,11 @@ def fer2013_files(corpora, tmp_path_factory) -> list[tuple[str, str]]:
 
     def unpacked(_: Path) -> list[tuple[str, str]]:
         with tarfile.open(corpora / "fer2013.tar.xz") as archive:
-            return [(one.name, hashlib.sha256(archive.extractfile(one).read()).hexdigest()) for one in archive if one.isfile()]
+            return [
+                (one.name, hashlib.sha256(archive.extractfile(one).read()).hexdigest())
+                for one in archive
+                if one.isfile()
+            ]
 
     return [(name, digest) for name, digest in shared(tmp_path_factory, "fer2013", unpacked)]
 

@@ -33,19 +33,49 @@ def corpus(name, *, speakers, emotions, sentences, takes=1, domains=("audio",), 
                 utterance=f"{name}:{speaker}:{emotion}:{sentence}:{take}",
                 sentence=sentence,
             )
-            for speaker, emotion, sentence, take in itertools.product(speakers, emotions, sentences, range(takes))
+            for speaker, emotion, sentence, take in itertools.product(
+                speakers, emotions, sentences, range(takes)
+            )
         ]
     return sets
 
 
 SEVEN = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 CORPORA = {
-    "savee": corpus("savee", speakers=("DC", "JE", "JK", "KL"), emotions=SEVEN, sentences="abcdefghijklmno", domains=("visual", "audio")),
-    "emodb": corpus("emodb", speakers=(3, *range(8, 17)), emotions=SEVEN, sentences=("a01", "a02", "b01"), takes=2),
-    "ravdess": corpus("ravdess", speakers=[f"{i:02d}" for i in range(1, 25)], emotions=SEVEN, sentences=("01", "02"), takes=2),
-    "half": corpus("half", speakers=[f"{i:02d}" for i in range(1, 13)], emotions=SEVEN, sentences=("01", "02"), takes=2),
+    "savee": corpus(
+        "savee",
+        speakers=("DC", "JE", "JK", "KL"),
+        emotions=SEVEN,
+        sentences="abcdefghijklmno",
+        domains=("visual", "audio"),
+    ),
+    "emodb": corpus(
+        "emodb",
+        speakers=(3, *range(8, 17)),
+        emotions=SEVEN,
+        sentences=("a01", "a02", "b01"),
+        takes=2,
+    ),
+    "ravdess": corpus(
+        "ravdess",
+        speakers=[f"{i:02d}" for i in range(1, 25)],
+        emotions=SEVEN,
+        sentences=("01", "02"),
+        takes=2,
+    ),
+    "half": corpus(
+        "half",
+        speakers=[f"{i:02d}" for i in range(1, 13)],
+        emotions=SEVEN,
+        sentences=("01", "02"),
+        takes=2,
+    ),
     "enterface": corpus(
-        "enterface", speakers=[i for i in range(1, 45) if i != 6], emotions=SEVEN[:6], sentences="12345", domains=("visual", "audio")
+        "enterface",
+        speakers=[i for i in range(1, 45) if i != 6],
+        emotions=SEVEN[:6],
+        sentences="12345",
+        domains=("visual", "audio"),
     ),
 }
 

@@ -11,7 +11,9 @@ ANSWERS = ROOT / "research" / "predictions"
 
 SEEDS, FIRST = (ANSWERS / f"{name}.csv" for name in ("emodb-seeds", "emodb"))
 """Of `emodb` with seeds 0 to 2, and with seed 0 alone, to test clips."""
-TRANSFER, LONGER, ABLATION = (ANSWERS / f"{name}.csv" for name in ("transfer", "transfer-longer", "ablation-voices"))
+TRANSFER, LONGER, ABLATION = (
+    ANSWERS / f"{name}.csv" for name in ("transfer", "transfer-longer", "ablation-voices")
+)
 """Of twenty-two stages, of two and of three; the others are of one each."""
 APART = ANSWERS / "ablation-voices-apart.csv"
 """Of the two arms without a part, drawn apart from the usual one."""
@@ -57,7 +59,10 @@ def signed(found: dict) -> str:
 def by_both(one: dict) -> tuple[str, str]:
     """Return the difference in UA and that in WA, each with its p, as the sections have them."""
     ua, wa = one["ua"], one["wa"]
-    return f"{signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.2f}", f"WA {signed(wa)}, p = {wa['p']:.2f}"
+    return (
+        f"{signed(ua).replace(' (', ' UA (')}, p = {ua['p']:.2f}",
+        f"WA {signed(wa)}, p = {wa['p']:.2f}",
+    )
 
 
 def told(found: dict, digits: int) -> str:
@@ -67,7 +72,12 @@ def told(found: dict, digits: int) -> str:
 def confusion(name: str, row: dict) -> str:
     """Return the confusion of a score as docs/results.md has it."""
     emotions = row["emotions"]
-    lines = [f"| {name} | {' | '.join(emotions)} | recall |", f"|---|{'---|' * (len(emotions) + 1)}"]
+    lines = [
+        f"| {name} | {' | '.join(emotions)} | recall |",
+        f"|---|{'---|' * (len(emotions) + 1)}",
+    ]
     for emotion, counts in zip(emotions, row["confusion"], strict=True):
-        lines.append(f"| {emotion} | {' | '.join(map(str, counts))} | {100 * row['recalls'][emotion]:.0f} |")
+        lines.append(
+            f"| {emotion} | {' | '.join(map(str, counts))} | {100 * row['recalls'][emotion]:.0f} |"
+        )
     return "\n".join(lines) + "\n"

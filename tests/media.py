@@ -19,20 +19,33 @@ PICTURES_A_SECOND = 25
 def noise(seconds: float, rate_hz: int, *, channels: int = 1, seed: int = 0) -> np.ndarray:
     """Return sound that differs between its channels and swells: float32 [channels, samples], peak 0.5."""
     samples = round(seconds * rate_hz)
-    sound = np.random.default_rng(seed).standard_normal((channels, samples)) * np.linspace(0.05, 1, samples)
+    sound = np.random.default_rng(seed).standard_normal((channels, samples)) * np.linspace(
+        0.05, 1, samples
+    )
     return (0.5 * sound / np.abs(sound).max()).astype(np.float32)
 
 
 def tone(seconds: float, rate_hz: int, *, hertz: float = 440.0, peak: float = 0.5) -> np.ndarray:
     """Return a sine: float32 [1, samples]."""
-    return (peak * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate_hz)) / rate_hz)).astype(np.float32)[None]
+    return (
+        peak * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate_hz)) / rate_hz)
+    ).astype(np.float32)[None]
 
 
-def write_sound(path: Path, sound: np.ndarray, *, rate_hz: int = 16_000, codec: str = "pcm_s16le", sample_format: str = "s16") -> Path:
+def write_sound(
+    path: Path,
+    sound: np.ndarray,
+    *,
+    rate_hz: int = 16_000,
+    codec: str = "pcm_s16le",
+    sample_format: str = "s16",
+) -> Path:
     """Write float32 [channels, samples]; the container is the one of the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = _sound_stream(container, sound, rate_hz=rate_hz, codec=codec, sample_format=sample_format)
+        stream = _sound_stream(
+            container, sound, rate_hz=rate_hz, codec=codec, sample_format=sample_format
+        )
         _encode_sound(container, stream, sound)
     return path
 
@@ -55,9 +68,15 @@ def write_video(
         stream.height, stream.width = pictures.shape[1:3]
         stream.pix_fmt, stream.bit_rate, stream.gop_size = pixels, 4_000_000, 5
         if sound is not None:
-            sound_stream = _sound_stream(container, sound, rate_hz=rate_hz, codec=sound_codec, sample_format=sample_format)
+            sound_stream = _sound_stream(
+                container, sound, rate_hz=rate_hz, codec=sound_codec, sample_format=sample_format
+            )
         for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+            container.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+                )
+            )
         container.mux(stream.encode(None))
         if sound is not None:
             _encode_sound(container, sound_stream, sound)
@@ -93,8 +112,15 @@ def _sound_stream(container, sound: np.ndarray, *, rate_hz: int, codec: str, sam
 
 def _encode_sound(container, stream, sound: np.ndarray) -> None:
     context = stream.codec_context
-    resampler = av.AudioResampler(format=context.format, layout=context.layout, rate=context.sample_rate, frame_size=context.frame_size)
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound, np.float32), format="fltp", layout=context.layout)
+    resampler = av.AudioResampler(
+        format=context.format,
+        layout=context.layout,
+        rate=context.sample_rate,
+        frame_size=context.frame_size,
+    )
+    frame = av.AudioFrame.from_ndarray(
+        np.ascontiguousarray(sound, np.float32), format="fltp", layout=context.layout
+    )
     frame.sample_rate, frame.pts = context.sample_rate, 0
     for part in (*resampler.resample(frame), *resampler.resample(None), None):
         container.mux(stream.encode(part))
@@ -118,7 +144,13 @@ def film(frames: int, *, seed: int = 0) -> np.ndarray:
     from pipelines.sample_faces import SCENES, film_clip
 
     person = speaker_person("savee", "DC", seed=seed)
-    planes = film_clip(person, scene=SCENES["savee"], emotion="anger", loudness=np.zeros(frames), rng=np.random.default_rng(seed))
+    planes = film_clip(
+        person,
+        scene=SCENES["savee"],
+        emotion="anger",
+        loudness=np.zeros(frames),
+        rng=np.random.default_rng(seed),
+    )
     pictures = np.stack([cv2.cvtColor(plane, cv2.COLOR_YUV2RGB_I420) for plane in planes])
     pictures.setflags(write=False)
     return pictures

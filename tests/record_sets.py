@@ -9,11 +9,16 @@ from pipelines.corpora.clip import Clip
 from pipelines.spec import Spec
 
 SPEC = Spec()
-CLIP = Clip("a/ü b.wav", None, "näme", "audio", "näme:01", "anger", "näme:01:anger:x", "x", "2", "train")
+CLIP = Clip(
+    "a/ü b.wav", None, "näme", "audio", "näme:01", "anger", "näme:01:anger:x", "x", "2", "train"
+)
 
 
 def clips(count, domain="visual"):
-    return [dataclasses.replace(CLIP, id=f"{n:03d}", domain=domain, utterance=f"u{n}") for n in range(count)]
+    return [
+        dataclasses.replace(CLIP, id=f"{n:03d}", domain=domain, utterance=f"u{n}")
+        for n in range(count)
+    ]
 
 
 def options(domain="visual", **more):
@@ -37,7 +42,11 @@ def write_set(folder, every=None, *, sha256_of=sha256_of, upto=None, bad=(), ret
         if clip.id in bad:
             writer.quarantine(clip, "broken", sha256=sha256_of(clip), retry=retry)
         else:
-            writer.add(clip, [records.serialise(clip, faces=faces_of(clip))], {"sha256": sha256_of(clip), "seconds": 1.5, "items": 3})
+            writer.add(
+                clip,
+                [records.serialise(clip, faces=faces_of(clip))],
+                {"sha256": sha256_of(clip), "seconds": 1.5, "items": 3},
+            )
     if upto is None:
         writer.finish({"written": len(every) - len(bad)})
     writer.close()

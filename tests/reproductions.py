@@ -20,7 +20,12 @@ STAGES = {
 }
 FOLDS = (0, 3)
 """Of emodb's six; of ravdess' three they are one and the same."""
-CELLS = ["pretrain, fold 0, seed 0", "transfer, fold 0, seed 0", "transfer-2, fold 0, seed 0", "transfer-2, fold 3, seed 0"]
+CELLS = [
+    "pretrain, fold 0, seed 0",
+    "transfer, fold 0, seed 0",
+    "transfer-2, fold 0, seed 0",
+    "transfer-2, fold 3, seed 0",
+]
 
 
 class ToySweep(NamedTuple):
@@ -35,13 +40,22 @@ class ToySweep(NamedTuple):
 def make_sweep(folder: Path) -> dict[str, Any]:
     """Make a reproduction in a folder; return what `sweep_of` takes, ready for JSON."""
     sides = ("train", "train", "validation", "test")
-    write_set(folder / "records", "fer/visual", speakers=4, items=1, takes=3, published=sides, copies=4)
-    write_set(folder / "records", "ravdess/audio", speakers=3, emotions=EMOTIONS[:4], takes=3, seed=1)
+    write_set(
+        folder / "records", "fer/visual", speakers=4, items=1, takes=3, published=sides, copies=4
+    )
+    write_set(
+        folder / "records", "ravdess/audio", speakers=3, emotions=EMOTIONS[:4], takes=3, seed=1
+    )
     write_set(folder / "records", "emodb/audio", speakers=6, takes=2, seed=2)
     given, log = (folder / "records", write_experiment(folder / "toy.toml", **STAGES)), []
     document = reproduce.reproduce(options(given, folder / "run"), log=log.append)
     assert json.loads(json.dumps(document)) == document  # so that nothing of it is lost on the way
-    return {"given": list(map(str, given)), "run": str(folder / "run"), "document": document, "log": log}
+    return {
+        "given": list(map(str, given)),
+        "run": str(folder / "run"),
+        "document": document,
+        "log": log,
+    }
 
 
 def sweep_of(made: Mapping[str, Any]) -> ToySweep:
@@ -50,7 +64,9 @@ def sweep_of(made: Mapping[str, Any]) -> ToySweep:
 
 
 def options(given, run: Path, **other) -> reproduce.Options:
-    return reproduce.Options(str(given[1]), given[0], run, **{"folds": FOLDS, "words": ("reproduce", "again")} | other)
+    return reproduce.Options(
+        str(given[1]), given[0], run, **{"folds": FOLDS, "words": ("reproduce", "again")} | other
+    )
 
 
 def predictions(run: Path, side: str, stage: str) -> list[dict[str, str]]:
@@ -63,10 +79,18 @@ def predictions(run: Path, side: str, stage: str) -> list[dict[str, str]]:
 
 
 def row(document: dict, stage: str, source: str, level: str = "clip") -> dict:
-    (found,) = [own for own in document["rows"] if (own["stage"], own["source"], own["level"]) == (stage, source, level)]
+    (found,) = [
+        own
+        for own in document["rows"]
+        if (own["stage"], own["source"], own["level"]) == (stage, source, level)
+    ]
     return found
 
 
 def begun(log: list[str]) -> list[str]:
     """Return the cells whose training was announced."""
-    return [line.partition("] ")[2].partition(": ")[0] for line in log if re.match(r"\[\d+/\d+\] .*: supervised on", line)]
+    return [
+        line.partition("] ")[2].partition(": ")[0]
+        for line in log
+        if re.match(r"\[\d+/\d+\] .*: supervised on", line)
+    ]

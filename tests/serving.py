@@ -32,9 +32,21 @@ class Served:
 @contextlib.contextmanager
 def serving(folder: Path, *, model: str = "kerasemo") -> Iterator[Served]:
     """Serve a bundle's folder in a process of its own until the block ends."""
-    words = [sys.executable, str(Path(__file__)), str(folder), "--rest", "0", "--grpc", "0", "--model", model]
+    words = [
+        sys.executable,
+        str(Path(__file__)),
+        str(folder),
+        "--rest",
+        "0",
+        "--grpc",
+        "0",
+        "--model",
+        model,
+    ]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
         try:
             said: list[str] = []
             reader = threading.Thread(target=lambda: said.extend(process.stderr), daemon=True)
@@ -45,7 +57,12 @@ def serving(folder: Path, *, model: str = "kerasemo") -> Iterator[Served]:
                 reader.join(10)
                 raise RuntimeError(f"exit status {process.returncode}: {''.join(said[-20:])}")
             ready = json.loads(line)
-            yield Served(f"http://127.0.0.1:{ready['rest']}", f"grpc://127.0.0.1:{ready['grpc']}", ready["warm_ups"], process)
+            yield Served(
+                f"http://127.0.0.1:{ready['rest']}",
+                f"grpc://127.0.0.1:{ready['grpc']}",
+                ready["warm_ups"],
+                process,
+            )
         finally:
             process.kill()
 
@@ -79,7 +96,9 @@ def _grpc_server(models, port: int):
         def Predict(self, request, context):
             version = models.find(*asked(request.model_spec))
             outputs = version.predict(request.model_spec.signature_name, arrays(request.inputs))
-            answer = predict_pb2.PredictResponse(outputs={name: tf.make_tensor_proto(array) for name, array in outputs.items()})
+            answer = predict_pb2.PredictResponse(
+                outputs={name: tf.make_tensor_proto(array) for name, array in outputs.items()}
+            )
             answer.model_spec.CopyFrom(request.model_spec)
             answer.model_spec.version.value = version.number
             return answer
@@ -88,14 +107,19 @@ def _grpc_server(models, port: int):
         def GetModelMetadata(self, request, context):
             version = models.find(*asked(request.model_spec))
             if not request.metadata_field:
-                raise Refused("INVALID_ARGUMENT", "GetModelMetadataRequest must specify at least one metadata_field")
+                raise Refused(
+                    "INVALID_ARGUMENT",
+                    "GetModelMetadataRequest must specify at least one metadata_field",
+                )
             for field in request.metadata_field:
                 if field != "signature_def":
                     raise Refused("INVALID_ARGUMENT", f"Metadata field {field} is not supported")
             answer = get_model_metadata_pb2.GetModelMetadataResponse()
             answer.model_spec.name = request.model_spec.name
             answer.model_spec.version.value = version.number
-            answer.metadata["signature_def"].Pack(get_model_metadata_pb2.SignatureDefMap(signature_def=version.signatures))
+            answer.metadata["signature_def"].Pack(
+                get_model_metadata_pb2.SignatureDefMap(signature_def=version.signatures)
+            )
             return answer
 
     class Statuses(model_service_pb2_grpc.ModelServiceServicer):
@@ -103,7 +127,9 @@ def _grpc_server(models, port: int):
         def GetModelStatus(self, request, context):
             answer = get_model_status_pb2.GetModelStatusResponse()
             for number in models.known(*asked(request.model_spec)):
-                answer.model_version_status.add(version=number, state=get_model_status_pb2.ModelVersionStatus.AVAILABLE)
+                answer.model_version_status.add(
+                    version=number, state=get_model_status_pb2.ModelVersionStatus.AVAILABLE
+                )
             return answer
 
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -130,7 +156,9 @@ def main() -> None:
     rest = serving_rest.server(models, arguments.rest)
     grpc_server, grpc_port = _grpc_server(models, arguments.grpc)
     grpc_server.start()
-    print(json.dumps({"rest": rest.server_port, "grpc": grpc_port, "warm_ups": warm_ups}), flush=True)
+    print(
+        json.dumps({"rest": rest.server_port, "grpc": grpc_port, "warm_ups": warm_ups}), flush=True
+    )
     rest.serve_forever()
 
 

@@ -25,11 +25,15 @@ def assert_same(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarr
             np.testing.assert_allclose(found[name], array, rtol=0, atol=TOLERANCE)
 
 
-def ask_as_a_user(client: Client, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def ask_as_a_user(
+    client: Client, signature: str, inputs: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """Ask by the method that is named as the signature."""
     (first, *rest) = inputs
     words = {name: inputs[name] for name in rest}
-    return getattr(client, signature)(inputs[first].tolist() if inputs[first].dtype == object else inputs[first], **words)
+    return getattr(client, signature)(
+        inputs[first].tolist() if inputs[first].dtype == object else inputs[first], **words
+    )
 
 
 def post(url: str, body: bytes) -> tuple[int, Any]:
@@ -43,4 +47,8 @@ def post(url: str, body: bytes) -> tuple[int, Any]:
 
 def as_json(array: np.ndarray) -> list:
     """Return an input as JSON holds it."""
-    return [{"b64": base64.b64encode(data).decode()} for data in array] if array.dtype == object else array.tolist()
+    return (
+        [{"b64": base64.b64encode(data).decode()} for data in array]
+        if array.dtype == object
+        else array.tolist()
+    )

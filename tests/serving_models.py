@@ -33,7 +33,11 @@ class Version:
             self._session = tf.compat.v1.Session(graph=graph)
             found = tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(folder))
         self.signatures = dict(found.signature_def)
-        self._runs = {name: self._run_of(signature) for name, signature in self.signatures.items() if not name.startswith("__")}
+        self._runs = {
+            name: self._run_of(signature)
+            for name, signature in self.signatures.items()
+            if not name.startswith("__")
+        }
         self._warm_ups = folder / "assets.extra" / "tf_serving_warmup_requests"
 
     def _run_of(self, signature):
@@ -57,12 +61,19 @@ class Version:
         if len(wanted) != len(got):
             sizes = f"{len(got)}!={len(wanted)} len({{{_set(got)}}}) != len({{{_set(wanted)}}})"
             rest = f"Sent extra: {{{_set(got - wanted)}}}. Missing but required: {{{_set(wanted - got)}}}."
-            raise Refused("INVALID_ARGUMENT", f"input size does not match signature: {sizes}. {rest}")
+            raise Refused(
+                "INVALID_ARGUMENT", f"input size does not match signature: {sizes}. {rest}"
+            )
         for alias in sorted(got - wanted):
             expected = f"Inputs expected to be in the set {{{_set(wanted)}}}."
-            raise Refused("INVALID_ARGUMENT", f"input tensor alias not found in signature: {alias}. {expected}")
+            raise Refused(
+                "INVALID_ARGUMENT",
+                f"input tensor alias not found in signature: {alias}. {expected}",
+            )
         try:
-            outputs = self._runs[name or "serving_default"](*(inputs[alias] for alias in sorted(wanted)))
+            outputs = self._runs[name or "serving_default"](
+                *(inputs[alias] for alias in sorted(wanted))
+            )
         except tf.errors.OpError as error:
             raise Refused(_code(error), error.message) from error
         return dict(zip(sorted(signature.outputs), outputs, strict=True))
@@ -74,12 +85,17 @@ class Version:
             for record in tf.data.TFRecordDataset(str(self._warm_ups)).as_numpy_iterator():
                 log = prediction_log_pb2.PredictionLog.FromString(record)
                 if log.WhichOneof("log_type") != "predict_log":
-                    raise Refused("UNIMPLEMENTED", f"Unsupported log_type for warmup: {log.WhichOneof('log_type')}")
+                    raise Refused(
+                        "UNIMPLEMENTED",
+                        f"Unsupported log_type for warmup: {log.WhichOneof('log_type')}",
+                    )
                 request = log.predict_log.request
                 self.predict(request.model_spec.signature_name, arrays(request.inputs))
                 count += 1
         if count > MOST_WARM_UPS:
-            raise Refused("INVALID_ARGUMENT", f"Number of warmup records exceeds the maxium: {MOST_WARM_UPS}")
+            raise Refused(
+                "INVALID_ARGUMENT", f"Number of warmup records exceeds the maxium: {MOST_WARM_UPS}"
+            )
         return count
 
 
@@ -88,7 +104,9 @@ class Models:
 
     def __init__(self, folder: Path, *, name: str):
         self.name = name
-        numbered = [path for path in sorted(folder.iterdir()) if path.name.isdigit() and path.is_dir()]
+        numbered = [
+            path for path in sorted(folder.iterdir()) if path.name.isdigit() and path.is_dir()
+        ]
         if not numbered:
             raise SystemExit(f"No versions of servable {name} found under base path {folder}")
         self.versions = {version.number: version for version in map(Version, numbered)}
@@ -127,4 +145,8 @@ def _set(names: set[str]) -> str:
 
 
 def _code(error: tf.errors.OpError) -> str:
-    return next(name for name, number in vars(tf.errors).items() if name.isupper() and number == error.error_code)
+    return next(
+        name
+        for name, number in vars(tf.errors).items()
+        if name.isupper() and number == error.error_code
+    )

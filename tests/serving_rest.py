@@ -20,7 +20,13 @@ from tensorflow.core.framework import types_pb2
 
 PREDICT = re.compile(r"(?i)/v1/models/([^/:]+)(?:/versions/(\d+))?:predict")
 STATUS = re.compile(r"(?i)/v1/models/([^/:]+)(?:/versions/(\d+))?(?:/(metadata))?")
-CODES = {"INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "OUT_OF_RANGE": 400, "NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 429}
+CODES = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
+}
 TYPES = {
     types_pb2.DT_FLOAT: ("float", np.float32),
     types_pb2.DT_INT32: ("int32", np.int32),
@@ -75,13 +81,18 @@ def answer(models: Models, method: str, path: str, body: bytes) -> dict[str, Any
     if found[3]:
         return _metadata(models.find(name, number), name)
     status = {"error_code": "OK", "error_message": ""}
-    rows = [{"version": str(version), "state": "AVAILABLE", "status": status} for version in models.known(name, number)]
+    rows = [
+        {"version": str(version), "state": "AVAILABLE", "status": status}
+        for version in models.known(name, number)
+    ]
     return {"model_version_status": rows}
 
 
 def _metadata(version, name: str) -> dict[str, Any]:
     forms = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
-    signatures = {key: MessageToDict(signature, **forms) for key, signature in version.signatures.items()}
+    signatures = {
+        key: MessageToDict(signature, **forms) for key, signature in version.signatures.items()
+    }
     spec = {"name": name, "signature_name": "", "version": str(version.number)}
     return {"model_spec": spec, "metadata": {"signature_def": {"signature_def": signatures}}}
 
@@ -90,13 +101,21 @@ def _predict(version, body: bytes) -> dict[str, Any]:
     document = _parsed(body)
     name = document.get("signature_name", "")
     if not isinstance(name, str):
-        raise _value(document, "not formatted correctly. 'signature_name' key must be a string value.")
+        raise _value(
+            document, "not formatted correctly. 'signature_name' key must be a string value."
+        )
     try:
         infos = version.signature(name).inputs
     except Refused:
-        raise Refused("INVALID_ARGUMENT", f'Serving signature name: "{name or "serving_default"}" not found in signature def') from None
+        raise Refused(
+            "INVALID_ARGUMENT",
+            f'Serving signature name: "{name or "serving_default"}" not found in signature def',
+        ) from None
     if "instances" in document and "inputs" in document:
-        raise _value(document, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ")
+        raise _value(
+            document,
+            "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ",
+        )
     if "instances" in document:
         outputs = version.predict(name, _rows(document["instances"], infos, document))
         return {"predictions": _by_row(outputs)}
@@ -113,7 +132,10 @@ def _parsed(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
     except ValueError as error:
-        raise Refused("INVALID_ARGUMENT", f"JSON Parse error: Invalid value. at offset: {getattr(error, 'pos', 0)}") from error
+        raise Refused(
+            "INVALID_ARGUMENT",
+            f"JSON Parse error: Invalid value. at offset: {getattr(error, 'pos', 0)}",
+        ) from error
     if not isinstance(document, dict):
         raise _value(document, "Is not object")
     return document
@@ -126,7 +148,9 @@ def _rows(instances: Any, infos, document: dict[str, Any]) -> dict[str, np.ndarr
         raise _value(document, "No values in 'instances' array")
     named = _is_named(instances[0])
     if not isinstance(instances[0], dict) and len(infos) > 1:
-        why = "but expecting list of objects as multiple input tensors required as per tensorinfo_map"
+        why = (
+            "but expecting list of objects as multiple input tensors required as per tensorinfo_map"
+        )
         raise Refused("INVALID_ARGUMENT", f"instances is a plain list, {why}")
     parts: dict[str, list[np.ndarray]] = {}
     for number, element in enumerate(instances):
@@ -137,21 +161,35 @@ def _rows(instances: Any, infos, document: dict[str, Any]) -> dict[str, np.ndarr
         for key, item in items.items():
             try:
                 if key not in infos:
-                    raise Refused("INVALID_ARGUMENT", f"JSON object: does not have named input: {key}")
+                    raise Refused(
+                        "INVALID_ARGUMENT", f"JSON object: does not have named input: {key}"
+                    )
                 array = _tensor(item, infos[key].dtype)
                 first = parts.setdefault(key, [array])[0]
                 if first.size != array.size:
-                    raise Refused("INVALID_ARGUMENT", f"Expecting tensor size: {first.size} but got: {array.size}")
+                    raise Refused(
+                        "INVALID_ARGUMENT",
+                        f"Expecting tensor size: {first.size} but got: {array.size}",
+                    )
                 if first.shape != array.shape:
-                    raise Refused("INVALID_ARGUMENT", f"Expecting shape {list(first.shape)} but got: {list(array.shape)}")
+                    raise Refused(
+                        "INVALID_ARGUMENT",
+                        f"Expecting shape {list(first.shape)} but got: {list(array.shape)}",
+                    )
             except Refused as error:
                 where = f"element: {number}" + (f" key: {key}" if named else "")
-                raise Refused("INVALID_ARGUMENT", f"Failed to process {where} of 'instances' list. Error: {error.text}") from error
+                raise Refused(
+                    "INVALID_ARGUMENT",
+                    f"Failed to process {where} of 'instances' list. Error: {error.text}",
+                ) from error
             if number:
                 parts[key].append(array)
         if set(items) != set(infos):
             told = f"JSON object: {json.dumps(element)} keys must be equal to: {','.join(sorted(infos))}"
-            raise Refused("INVALID_ARGUMENT", f"Failed to process element: {number} of 'instances' list. {told}")
+            raise Refused(
+                "INVALID_ARGUMENT",
+                f"Failed to process element: {number} of 'instances' list. {told}",
+            )
     return {key: np.stack(arrays) for key, arrays in parts.items()}
 
 
@@ -182,7 +220,9 @@ def _tensor(value: Any, dtype: int) -> np.ndarray:
     _fill(value, 0, shape, word, leaves)
     array = np.empty(len(leaves), object)
     array[:] = leaves
-    array = array.astype(np.int64).astype(kind) if kind in (np.int32, np.uint8) else array.astype(kind)  # wraps, as a cast in C
+    array = (
+        array.astype(np.int64).astype(kind) if kind in (np.int32, np.uint8) else array.astype(kind)
+    )  # wraps, as a cast in C
     return array.reshape(shape)
 
 
@@ -194,11 +234,16 @@ def _fill(value: Any, level: int, shape: list[int], word: str, leaves: list[Any]
         leaves.append(_leaf(value, word))
         return
     if level >= len(shape):
-        raise Refused("INVALID_ARGUMENT", f"Encountered list at unexpected level: {level} expected < {len(shape)}")
+        raise Refused(
+            "INVALID_ARGUMENT",
+            f"Encountered list at unexpected level: {level} expected < {len(shape)}",
+        )
     if len(value) != shape[level]:
         sizes = f"size: {len(value)} at level: {level} expected size: {shape[level]}"
         raise Refused("INVALID_ARGUMENT", f"Encountered list at unexpected {sizes}")
-    if level + 1 == len(shape) and word != "string" and {*map(type, value)} <= KINDS[word]:  # a long waveform in a moment
+    if (
+        level + 1 == len(shape) and word != "string" and {*map(type, value)} <= KINDS[word]
+    ):  # a long waveform in a moment
         leaves.extend(value)
         return
     for item in value:
@@ -214,7 +259,14 @@ def _leaf(value: Any, word: str) -> Any:
         except (binascii.Error, ValueError) as error:
             raise Refused("INVALID_ARGUMENT", "Unable to base64 decode") from error
     if type(value) not in KINDS[word]:
-        names = {dict: "Object", str: "String", bool: str(value), type(None): "Null", int: "Number", float: "Number"}
+        names = {
+            dict: "Object",
+            str: "String",
+            bool: str(value),
+            type(None): "Null",
+            int: "Number",
+            float: "Number",
+        }
         raise _value(value, f"Type: {names[type(value)]} is not of expected type: {word}")
     return value.encode() if word == "string" else value
 
@@ -236,10 +288,19 @@ def _plain(name: str, array: np.ndarray) -> Any:
     """Return an array as nested lists: floats in their shortest decimals, strings in base64 where the name ends in `_bytes`."""
     if array.dtype == object:
         encoded = name.endswith("_bytes")
-        plain = [{"b64": base64.b64encode(text).decode()} if encoded else text.decode() for text in array.ravel()]
+        plain = [
+            {"b64": base64.b64encode(text).decode()} if encoded else text.decode()
+            for text in array.ravel()
+        ]
         return _nested(plain, array.shape)
     if array.dtype.kind == "f":
-        return _nested([float(str(value)) if math.isfinite(value) else float(value) for value in array.ravel()], array.shape)
+        return _nested(
+            [
+                float(str(value)) if math.isfinite(value) else float(value)
+                for value in array.ravel()
+            ],
+            array.shape,
+        )
     return array.tolist()
 
 

@@ -14,8 +14,18 @@ METADATA = {
         "signature_def": {
             "signature_def": {
                 "speech_masked": {
-                    "inputs": {"mask": {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1"}, {"size": "-1"}]}}},
-                    "outputs": {"probabilities": {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1"}, {"size": "2"}]}}},
+                    "inputs": {
+                        "mask": {
+                            "dtype": "DT_FLOAT",
+                            "tensor_shape": {"dim": [{"size": "-1"}, {"size": "-1"}]},
+                        }
+                    },
+                    "outputs": {
+                        "probabilities": {
+                            "dtype": "DT_FLOAT",
+                            "tensor_shape": {"dim": [{"size": "-1"}, {"size": "2"}]},
+                        }
+                    },
                 },
                 "__saved_model_init_op": {"inputs": {}, "outputs": {}},
             }
@@ -41,7 +51,10 @@ class Stub:
 
             def _reply(self, document):
                 stub.asked.append((self.path, document))
-                reply = next((reply for end, reply in stub.replies.items() if self.path.endswith(end)), (404, {"error": "no such thing"}))
+                reply = next(
+                    (reply for end, reply in stub.replies.items() if self.path.endswith(end)),
+                    (404, {"error": "no such thing"}),
+                )
                 if callable(reply):
                     reply(self)
                     return

@@ -18,14 +18,25 @@ def random_source(name: str, emotions, *, items=(2,), seed: int = 0) -> Source:
     clip_of = np.repeat(np.arange(len(emotions)), np.resize(items, len(emotions)))
     corpus, _, domain = name.partition("/")
     rows = [
-        {"id": f"{clip:03d}", "speaker": f"{corpus}:{clip % 3}", "emotion": emotion, "utterance": f"{corpus}:{clip}"}
+        {
+            "id": f"{clip:03d}",
+            "speaker": f"{corpus}:{clip % 3}",
+            "emotion": emotion,
+            "utterance": f"{corpus}:{clip}",
+        }
         for clip, emotion in enumerate(emotions)
     ]
     shape = (len(clip_of), SIZE, SIZE, 3)
-    lean = np.array([EMOTIONS.index(emotion) for emotion in emotions])[clip_of, None, None, None] / len(EMOTIONS)
+    lean = np.array([EMOTIONS.index(emotion) for emotion in emotions])[
+        clip_of, None, None, None
+    ] / len(EMOTIONS)
     unit = random.uniform(size=shape)
     unit[:, :8, :8] = 0.3 * unit[:, :8, :8] + 0.7 * lean
-    inputs = (255 * unit).astype(np.uint8) if domain == "visual" else (100 * unit - 100).astype(np.float32)
+    inputs = (
+        (255 * unit).astype(np.uint8)
+        if domain == "visual"
+        else (100 * unit - 100).astype(np.float32)
+    )
     return Source(name, tuple(rows), inputs, clip_of)
 
 

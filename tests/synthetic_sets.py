@@ -70,7 +70,9 @@ def write_set(
             writer.add(clip, [records.serialise(clip, faces=faces.astype(np.uint8))], row)
         else:
             if waveform:
-                pcm, log_mel = sound_of(EMOTIONS.index(clip.emotion), frames=64 + 34 * (items - 1), random=random)
+                pcm, log_mel = sound_of(
+                    EMOTIONS.index(clip.emotion), frames=64 + 34 * (items - 1), random=random
+                )
                 writer.add(clip, [records.serialise(clip, log_mel=log_mel, pcm=pcm)], row)
                 continue
             log_mel = random.normal(-50, 4, (64 + 34 * (items - 1), 64)).astype(np.float32)
@@ -80,12 +82,16 @@ def write_set(
     return out / source
 
 
-def sound_of(pitch: int, *, frames: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def sound_of(
+    pitch: int, *, frames: int, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Return a tone with noise, int16 [samples], and its log-Mel [frames, 64]."""
     from pipelines import mels
 
     samples = (frames - 1) * Spec().hop_samples + Spec().fft_samples
-    tone = 0.2 * np.sin(2 * np.pi * (300 + 200 * pitch) / Spec().sample_rate_hz * np.arange(samples))
+    tone = 0.2 * np.sin(
+        2 * np.pi * (300 + 200 * pitch) / Spec().sample_rate_hz * np.arange(samples)
+    )
     pcm = np.round(32768 * (tone + random.normal(0, 0.01, samples))).astype(np.int16)
     return pcm, mels.log_mel(pcm.astype(np.float32) / 32768).numpy()
 
@@ -105,7 +111,9 @@ def write_experiment(path: Path, *, network: dict = TOY_NETWORK, **stages: dict)
             return f"[{', '.join(map(value, entry))}]"
         if isinstance(entry, dict):
             return f"{{{', '.join(table(entry))}}}"
-        return repr(entry).lower() if isinstance(entry, bool) else repr(entry)  # of numbers and plain strings, TOML as well
+        return (
+            repr(entry).lower() if isinstance(entry, bool) else repr(entry)
+        )  # of numbers and plain strings, TOML as well
 
     def table(entries: dict) -> list[str]:
         return [f"{key} = {value(entry)}" for key, entry in entries.items()]

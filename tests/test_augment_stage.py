@@ -14,7 +14,8 @@ def test_batches_are_changed_in_training_and_the_source_is_not():
     kept = source.inputs.copy()
     plan = plans.labelled_plan(whole(source), batch=8, seed=0)
     plain, changed, again = (
-        list(data.batches([source], plan, epochs=2, changes=changes)[0]) for changes in (Augment(), USUAL_CHANGES, USUAL_CHANGES)
+        list(data.batches([source], plan, epochs=2, changes=changes)[0])
+        for changes in (Augment(), USUAL_CHANGES, USUAL_CHANGES)
     )
     resumed = list(data.batches([source], plan, first_epoch=1, epochs=1, changes=USUAL_CHANGES)[0])
     for one, other in zip(changed, again, strict=True):
@@ -22,7 +23,10 @@ def test_batches_are_changed_in_training_and_the_source_is_not():
     for one, other in zip(changed[6:], resumed, strict=True):
         np.testing.assert_array_equal(one["image"], other["image"])
     for before, after in zip(plain, changed, strict=True):
-        np.testing.assert_array_equal(after["image"], augment.augmented(before, USUAL_CHANGES, domains={DOMAINS.index("visual")})["image"])
+        np.testing.assert_array_equal(
+            after["image"],
+            augment.augmented(before, USUAL_CHANGES, domains={DOMAINS.index("visual")})["image"],
+        )
         assert (before["image"].numpy() != after["image"].numpy()).mean() > 0.3
     np.testing.assert_array_equal(source.inputs, kept)
 
@@ -49,7 +53,11 @@ def test_a_setting_says_it_too():
     def read(value):
         return config.read_experiment("sample", [f"joint.augment={value}"]).stage("joint").augment
 
-    assert read("True") == USUAL_CHANGES and read("{'flip': 0.5}") == Augment(flip=0.5) and read("False") == Augment()
+    assert (
+        read("True") == USUAL_CHANGES
+        and read("{'flip': 0.5}") == Augment(flip=0.5)
+        and read("False") == Augment()
+    )
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,15 @@ ON_RECORDS = {
 }
 """Scripts that want records and an experiment."""
 LONG = (
-    *("face_crops.py", "fit.py", "training_step.py", "networks_at_once.py", "predict.py", "serving.py", "start.py"),
+    *(
+        "face_crops.py",
+        "fit.py",
+        "training_step.py",
+        "networks_at_once.py",
+        "predict.py",
+        "serving.py",
+        "start.py",
+    ),
 )
 """Scripts that trace, train or serve networks, or look for a face in every frame of a film: left to the long run."""
 OTHERS = ["build_memory.py", "clips.py", "models.py", "timing.py"]
@@ -39,18 +47,26 @@ def test_every_benchmark_is_short_and_known():
     scripts = sorted((ROOT / "benchmarks").glob("*.py"))
     assert [path.name for path in scripts] == sorted([*SMALL, *ON_RECORDS, *OTHERS])
     assert all(len(path.read_text(encoding="utf-8").splitlines()) < 150 for path in scripts)
-    assert all(path.name in (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8") for path in scripts)
+    assert all(
+        path.name in (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+        for path in scripts
+    )
 
 
 def marked(scripts):
-    return [pytest.param(script, marks=[pytest.mark.endurance] if script in LONG else []) for script in sorted(scripts)]
+    return [
+        pytest.param(script, marks=[pytest.mark.endurance] if script in LONG else [])
+        for script in sorted(scripts)
+    ]
 
 
 @pytest.mark.parametrize("script", marked(SMALL))
 def test_benchmark_runs(script):
     words = [sys.executable, str(ROOT / "benchmarks" / script), *SMALL[script], "--rounds", "1"]
     environment = {name: value for name, value in os.environ.items() if name != "KERASEMO_CORPORA"}
-    finished = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
+    finished = subprocess.run(
+        words, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment
+    )
     assert finished.returncode == 0, finished.stderr[-2000:]
     assert "processors; Python" in finished.stdout and f"benchmarks/{script}" in finished.stdout
     assert re.search(r" / .+: \d+\.\d\d \(from ", finished.stdout), finished.stdout
@@ -63,8 +79,18 @@ def test_benchmark_runs_on_records(script, tmp_path):
     small = {"batch": 8, "epochs": 1}
     stages = {
         "transfer": {"kind": "supervised", "sources": ["a/audio"], **small},
-        "contrastive": {"kind": "contrastive", "sources": ["a/audio", "b/audio"], "start_from": "transfer", **small},
-        "joint": {"kind": "joint", "sources": ["a/audio", "b/audio"], "start_from": "transfer", **small},
+        "contrastive": {
+            "kind": "contrastive",
+            "sources": ["a/audio", "b/audio"],
+            "start_from": "transfer",
+            **small,
+        },
+        "joint": {
+            "kind": "joint",
+            "sources": ["a/audio", "b/audio"],
+            "start_from": "transfer",
+            **small,
+        },
     }
     experiment = write_experiment(tmp_path / "toy.toml", **stages)
     words = ["--records", tmp_path / "records", "--experiment", experiment, *ON_RECORDS[script]]

@@ -35,7 +35,10 @@ def events(folder: Path) -> dict[str, list]:
     for path in files(folder):
         held = found.setdefault(path.parent.relative_to(folder).as_posix(), [])
         for event in LegacyEventFileLoader(str(path)).Load():
-            held += [(value.tag, event.step, tensor_util.make_ndarray(value.tensor).tolist()) for value in event.summary.value]
+            held += [
+                (value.tag, event.step, tensor_util.make_ndarray(value.tensor).tolist())
+                for value in event.summary.value
+            ]
     return found
 
 
@@ -51,7 +54,15 @@ def train(shown: Board, epoch: int, steps=range(STEPS)) -> None:
         shown.steps([(step, {"loss": 1 / (step + 1), "contrastive": step / 7})])
         shown.speed(step, 400.0)
     if STEPS - 1 in steps:
-        shown.epoch(epoch, {"loss": 0.5, "learning_rate": 0.001, "val_loss": 0.25 + epoch, "val_ua_savee_visual": 0.75})
+        shown.epoch(
+            epoch,
+            {
+                "loss": 0.5,
+                "learning_rate": 0.001,
+                "val_loss": 0.25 + epoch,
+                "val_ua_savee_visual": 0.75,
+            },
+        )
         shown.recall(epoch, "savee/visual", EMOTIONS, CONFUSION + epoch)
         shown.histograms(epoch, {"head/kernel": np.arange(6.0).reshape(2, 3) * epoch})
 
@@ -77,17 +88,27 @@ def test_every_value_is_under_its_run_tag_and_step(whole):
     assert set(found) == {".", "train", "validation", "steps", "speed", "results"}
     table = b'| name | value |\n|---|---|\n| stage.name | "joint" |\n| stage.margin | 0.6 |\n| stage.sources | ["a\\|b"] |\n'
     assert found["."] == [("configuration", 0, table)]
-    steps = [(tag, step, value) for step in range(9) for tag, value in (("step_loss", 1 / (step + 1)), ("step_contrastive", step / 7))]
+    steps = [
+        (tag, step, value)
+        for step in range(9)
+        for tag, value in (("step_loss", 1 / (step + 1)), ("step_contrastive", step / 7))
+    ]
     assert [row[:2] for row in found["steps"]] == [row[:2] for row in steps]
     assert [row[2] for row in found["steps"]] == pytest.approx([row[2] for row in steps])
     assert found["speed"] == [("images_per_second", step, 400.0) for step in range(9)]
-    train = {tag: [(step, value) for name, step, value in found["train"] if name == tag] for tag, _, _ in found["train"]}
+    train = {
+        tag: [(step, value) for name, step, value in found["train"] if name == tag]
+        for tag, _, _ in found["train"]
+    }
     assert set(train) == {"epoch_loss", "epoch_learning_rate", "head/kernel"}
     assert train["epoch_loss"] == [(epoch, 0.5) for epoch in range(3)]
     (left, *_), *_, (_, right, count) = train["head/kernel"][2][1]
     assert (left, right, count) == (0.0, 10.0, 1.0), "of 0, 2, ... 10"
     first = {tag: value for tag, step, value in found["validation"] if step == 0}
-    recalls = {"recall_savee_visual/anger": 0.75, "recall_savee_visual/sadness": 0.5}  # no clip of fear
+    recalls = {
+        "recall_savee_visual/anger": 0.75,
+        "recall_savee_visual/sadness": 0.5,
+    }  # no clip of fear
     assert {tag: value for tag, value in first.items() if tag.startswith("recall")} == recalls
     assert (first["epoch_loss"], first["epoch_ua_savee_visual"]) == (0.25, 0.75)
     width, height, picture = first["confusion/savee_visual"]
@@ -143,7 +164,10 @@ def test_a_tensorboard_that_had_read_further_drops_what_comes_twice(tmp_path):
     train(shown, 0, range(2, STEPS))
     shown.steps([(3, {"loss": 77.0})])
     shown.flush()
-    readers = {run: EventAccumulator(str(tmp_path / run)).Reload() for run in ("steps", "train", "validation")}
+    readers = {
+        run: EventAccumulator(str(tmp_path / run)).Reload()
+        for run in ("steps", "train", "validation")
+    }
     assert [event.step for event in readers["steps"].Tensors("step_loss")] == [0, 1, 2, 3]
     shown = begin(tmp_path, held)
     train(shown, 0, range(2, STEPS))
@@ -152,9 +176,14 @@ def test_a_tensorboard_that_had_read_further_drops_what_comes_twice(tmp_path):
     for reader in readers.values():
         reader.Reload()
     assert [event.step for event in readers["steps"].Tensors("step_loss")] == [0, 1, 2, 3, 4, 5]
-    assert [event.tensor_proto.float_val[0] for event in readers["steps"].Tensors("step_loss")][3] == pytest.approx(1 / 4)
+    assert [event.tensor_proto.float_val[0] for event in readers["steps"].Tensors("step_loss")][
+        3
+    ] == pytest.approx(1 / 4)
     assert [event.step for event in readers["train"].Tensors("epoch_loss")] == [0, 1]
-    assert [event.step for event in readers["validation"].Tensors("confusion/savee_visual")] == [0, 1]
+    assert [event.step for event in readers["validation"].Tensors("confusion/savee_visual")] == [
+        0,
+        1,
+    ]
 
 
 def test_every_file_begins_with_its_version_and_a_start_of_its_first_step(whole):
@@ -164,7 +193,9 @@ def test_every_file_begins_with_its_version_and_a_start_of_its_first_step(whole)
         assert start.session_log.status == SessionLog.START and start.step == first.step
 
 
-def test_boards_of_one_second_have_files_of_their_own_in_the_order_they_were_begun(tmp_path, monkeypatch):
+def test_boards_of_one_second_have_files_of_their_own_in_the_order_they_were_begun(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(board, "time", types.SimpleNamespace(time=lambda: 1e9))
     monkeypatch.setattr(board.os, "getpid", iter(range(100, 0, -1)).__next__)
     held = {}
@@ -173,7 +204,9 @@ def test_boards_of_one_second_have_files_of_their_own_in_the_order_they_were_beg
         shown.steps([(step, {"loss": float(step)})])
         held = shown.flush()
         shown.close()
-    assert len(files(tmp_path)) == 12 and [step for _, step, _ in events(tmp_path)["steps"]] == list(range(12))
+    assert len(files(tmp_path)) == 12 and [
+        step for _, step, _ in events(tmp_path)["steps"]
+    ] == list(range(12))
 
 
 @pytest.mark.parametrize("damage", ["missing", "short"])
@@ -190,12 +223,16 @@ def test_a_file_that_was_lost_is_named_and_its_run_goes_on(tmp_path, damage):
     assert again.lost == [f"train/{path.name}"]
     train(again, 1)
     left = again.flush()
-    assert left.get(f"train/{path.name}", 0) == (0 if damage == "missing" else 50) and left.items() >= {
-        (name, size) for name, size in held.items() if name not in again.lost
-    }
+    assert left.get(f"train/{path.name}", 0) == (
+        0 if damage == "missing" else 50
+    ) and left.items() >= {(name, size) for name, size in held.items() if name not in again.lost}
     again.close()
     Board(tmp_path / "joint" / "logs", held=left)
-    assert (1, 0.5) in [(step, value) for tag, step, value in events(tmp_path / "joint" / "logs")["train"] if tag == "epoch_loss"]
+    assert (1, 0.5) in [
+        (step, value)
+        for tag, step, value in events(tmp_path / "joint" / "logs")["train"]
+        if tag == "epoch_loss"
+    ]
 
 
 def test_a_full_disk_is_one_clear_error(tmp_path):
@@ -207,7 +244,9 @@ def test_a_full_disk_is_one_clear_error(tmp_path):
         "    try:\n        board.steps([(step, {'loss': 1.0}) for step in range(steps)])\n        board.flush()\n"
         "    except InputError as error:\n        print(error)\n"
     )
-    process = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=60)
+    process = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=60
+    )
     expected = f"{tmp_path}/steps: No space left on device; the events cannot be written: make room, and the same command goes on\n"
     assert (process.stdout, "OSError" in process.stderr) == (2 * expected, False), process.stderr
 
@@ -219,14 +258,20 @@ def test_what_was_flushed_survives_a_kill(tmp_path):
         "board.steps([(step, {'loss': 1.0}) for step in range(500)])\nheld = board.flush()\nprint(json.dumps(held), flush=True)\n"
         "board.steps([(step, {'loss': 2.0}) for step in range(500, 900)])\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    process = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=60)
+    process = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=60
+    )
     assert process.returncode == -signal.SIGKILL, process.stderr
     ((name, size),) = json.loads(process.stdout).items()
-    assert (tmp_path / name).stat().st_size > size, "some of what came later is there, perhaps half a record"
+    assert (tmp_path / name).stat().st_size > size, (
+        "some of what came later is there, perhaps half a record"
+    )
     shown = Board(tmp_path, held={name: size})
     shown.steps([(500, {"loss": 3.0})])
     shown.close()
-    assert events(tmp_path)["steps"] == [("step_loss", step, 1.0) for step in range(500)] + [("step_loss", 500, 3.0)]
+    assert events(tmp_path)["steps"] == [("step_loss", step, 1.0) for step in range(500)] + [
+        ("step_loss", 500, 3.0)
+    ]
 
 
 def test_the_projector_has_a_label_a_vector_and_a_picture_for_each_clip(tmp_path):
@@ -235,13 +280,24 @@ def test_the_projector_has_a_label_a_vector_and_a_picture_for_each_clip(tmp_path
     rows = [{"emotion": "fear", "speaker": f"savee:{clip}", "clip": "a\tb\nc"} for clip in range(5)]
     Board(tmp_path, held=None).projector(embeddings, rows, shown)
     folder = tmp_path / "results"
-    np.testing.assert_allclose(np.loadtxt(folder / "tensors.tsv", delimiter="\t"), embeddings, rtol=1e-5)
+    np.testing.assert_allclose(
+        np.loadtxt(folder / "tensors.tsv", delimiter="\t"), embeddings, rtol=1e-5
+    )
     lines = (folder / "metadata.tsv").read_text().splitlines()
     assert lines == ["emotion\tspeaker\tclip"] + [f"fear\tsavee:{clip}\ta b c" for clip in range(5)]
     sprite = np.asarray(Image.open(folder / "sprite.png"))
     assert sprite.shape == (192, 192, 3)
-    assert [sprite[64 * (clip // 3) + 30, 64 * (clip % 3) + 30, 0] for clip in range(5)] == [0, 50, 100, 150, 200]
-    assert all(name in (folder / "projector_config.pbtxt").read_text() for name in ("tensors.tsv", "metadata.tsv", "sprite.png"))
+    assert [sprite[64 * (clip // 3) + 30, 64 * (clip % 3) + 30, 0] for clip in range(5)] == [
+        0,
+        50,
+        100,
+        150,
+        200,
+    ]
+    assert all(
+        name in (folder / "projector_config.pbtxt").read_text()
+        for name in ("tensors.tsv", "metadata.tsv", "sprite.png")
+    )
     assert files(folder), "TensorBoard looks for the projector where events are"
 
 
@@ -258,19 +314,43 @@ def test_the_matrix_is_dark_where_the_answers_are(tmp_path):
     picture = pictures.confusion(np.array([[4, 0], [3, 3]]), ("a", "b"), title="t").convert("L")
     left, top = picture.width - 12 - 2 * pictures.CELL, picture.height - 12 - 2 * pictures.CELL
     grey = np.array(
-        [[picture.getpixel((left + pictures.CELL * column + 6, top + pictures.CELL * row + 6)) for column in (0, 1)] for row in (0, 1)]
+        [
+            [
+                picture.getpixel((left + pictures.CELL * column + 6, top + pictures.CELL * row + 6))
+                for column in (0, 1)
+            ]
+            for row in (0, 1)
+        ]
     )
-    assert grey[0, 0] < 70 and grey[0, 1] > 250 and 120 < grey[1, 0] < 180 and abs(grey[1, 0] - grey[1, 1]) < 3
+    assert (
+        grey[0, 0] < 70
+        and grey[0, 1] > 250
+        and 120 < grey[1, 0] < 180
+        and abs(grey[1, 0] - grey[1, 1]) < 3
+    )
 
 
 def test_settings_and_results_are_a_finished_session_of_hparams(tmp_path):
     shown = Board(tmp_path, held=None)
-    shown.hparams({"stage": "joint", "rate": 1e-3, "ema": True, "batch": 8}, {"test_ua_savee_visual": 0.5})
+    shown.hparams(
+        {"stage": "joint", "rate": 1e-3, "ema": True, "batch": 8}, {"test_ua_savee_visual": 0.5}
+    )
     shown.close()
     reader = EventAccumulator(str(tmp_path / "results")).Reload()
-    content = {tag: reader.SummaryMetadata(tag).plugin_data.content for tag in reader.Tags()["tensors"]}
-    start = hparams_metadata.parse_session_start_info_plugin_data(content["_hparams_/session_start_info"])
-    values = {name: getattr(value, value.WhichOneof("kind")) for name, value in start.hparams.items()}
+    content = {
+        tag: reader.SummaryMetadata(tag).plugin_data.content for tag in reader.Tags()["tensors"]
+    }
+    start = hparams_metadata.parse_session_start_info_plugin_data(
+        content["_hparams_/session_start_info"]
+    )
+    values = {
+        name: getattr(value, value.WhichOneof("kind")) for name, value in start.hparams.items()
+    }
     assert values == {"stage": "joint", "rate": 1e-3, "ema": True, "batch": 8}
-    assert hparams_metadata.parse_session_end_info_plugin_data(content["_hparams_/session_end_info"]).status == 1
+    assert (
+        hparams_metadata.parse_session_end_info_plugin_data(
+            content["_hparams_/session_end_info"]
+        ).status
+        == 1
+    )
     assert reader.Tensors("test_ua_savee_visual")[0].tensor_proto.float_val[0] == 0.5

@@ -17,9 +17,22 @@ def test_ctrl_c_while_a_decoder_hangs(tmp_path):
     (tmp_path / "shadow").mkdir()
     (tmp_path / "shadow/soxr.py").write_text(HANGING)
     media.write_sound(tmp_path / "media/joy/a.wav", media.noise(0.5, 8_000), rate_hz=8_000)
-    words = [sys.executable, "-m", "pipelines.build", "--corpus", "folder", "--media", tmp_path / "media", "--out", tmp_path / "out"]
+    words = [
+        sys.executable,
+        "-m",
+        "pipelines.build",
+        "--corpus",
+        "folder",
+        "--media",
+        tmp_path / "media",
+        "--out",
+        tmp_path / "out",
+    ]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "shadow"), str(media.ROOT)])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "shadow"), str(media.ROOT)]),
+    }
     process = subprocess.Popen([*map(str, words)], cwd=media.ROOT, env=environment, **pipes)
     deadline = time.monotonic() + 60
     while not (tmp_path / "out/folder/.audio.building").exists() and time.monotonic() < deadline:
@@ -34,6 +47,14 @@ def test_what_is_rejected_in_a_domain_without_a_clip_is_named(capsys, tmp_path):
     folder = emodb(tmp_path / "joy", 2).parent
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday/grey.png").write_bytes(b"no picture")
-    status, result, err = build_json(capsys, "--corpus", "folder", "--media", folder, "--out", tmp_path.parent / f"{tmp_path.name}-out")
+    status, result, err = build_json(
+        capsys,
+        "--corpus",
+        "folder",
+        "--media",
+        folder,
+        "--out",
+        tmp_path.parent / f"{tmp_path.name}-out",
+    )
     assert status == 0 and list(result["domains"]) == ["audio"]
     assert "quarantined: holiday/grey.png (visual): unknown emotion 'holiday'" in err

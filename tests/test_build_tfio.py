@@ -29,25 +29,50 @@ def test_the_sets_are_those_of_the_default(capsys, tmp_path, ops_load):
         ("c.flac", 48_000, 1, {"codec": "flac"}),
         ("d.mp3", 44_100, 2, {"codec": "libmp3lame", "sample_format": "fltp"}),
     ):
-        media.write_sound(joy / name, media.noise(0.9, rate_hz, channels=channels), rate_hz=rate_hz, **more)
+        media.write_sound(
+            joy / name, media.noise(0.9, rate_hz, channels=channels), rate_hz=rate_hz, **more
+        )
     media.write_video(joy / "e.mp4", media.film(6), sound=media.noise(0.5, 44_100))
     (joy / "f.wav").write_text("no sound")
     words = ("--corpus", "folder", "--media", tmp_path / "media", "--waveform", "--out")
-    results = {decoder: build_json(capsys, *words, tmp_path / decoder, "--audio-decoder", decoder) for decoder in ("av", "tfio")}
+    results = {
+        decoder: build_json(capsys, *words, tmp_path / decoder, "--audio-decoder", decoder)
+        for decoder in ("av", "tfio")
+    }
     (_, av, _), (status, tfio, _) = results.values()
-    assert status == 0 and tfio["domains"]["visual"]["written"] == av["domains"]["visual"]["written"] == 1
+    assert (
+        status == 0
+        and tfio["domains"]["visual"]["written"] == av["domains"]["visual"]["written"] == 1
+    )
     reasons = {row["path"]: row["reason"] for row in tfio["domains"]["audio"]["quarantined"]}
-    assert reasons.keys() == {"joy/e.mp4", "joy/f.wav"} and all("leave out --audio-decoder tfio" in reason for reason in reasons.values())
+    assert reasons.keys() == {"joy/e.mp4", "joy/f.wav"} and all(
+        "leave out --audio-decoder tfio" in reason for reason in reasons.values()
+    )
     read = {}
     for decoder in ("av", "tfio"):
         folder = tmp_path / decoder / "folder/audio"
-        read[decoder] = {record["id"].decode(): record for record in records.read(folder, records.read_manifest(folder))}
+        read[decoder] = {
+            record["id"].decode(): record
+            for record in records.read(folder, records.read_manifest(folder))
+        }
     assert list(read["tfio"]) == ["joy/a.wav", "joy/b.wav", "joy/c.flac", "joy/d.mp3"]
     for id, ours in read["tfio"].items():
         np.testing.assert_allclose(ours["pcm"] / 32768, read["av"][id]["pcm"] / 32768, atol=1e-4)
-        np.testing.assert_allclose(ours["inputs"], read["av"][id]["inputs"], atol=0.2)  # dB: where there is next to nothing
-    for row, other in zip(*(records.read_manifest(tmp_path / decoder / "folder/audio")["clips"][:4] for decoder in read), strict=True):
-        assert (row["seconds"], row["rate_hz"], row["channels"]) == (other["seconds"], other["rate_hz"], other["channels"])
+        np.testing.assert_allclose(
+            ours["inputs"], read["av"][id]["inputs"], atol=0.2
+        )  # dB: where there is next to nothing
+    for row, other in zip(
+        *(
+            records.read_manifest(tmp_path / decoder / "folder/audio")["clips"][:4]
+            for decoder in read
+        ),
+        strict=True,
+    ):
+        assert (row["seconds"], row["rate_hz"], row["channels"]) == (
+            other["seconds"],
+            other["rate_hz"],
+            other["channels"],
+        )
 
 
 STALLED = """
@@ -69,13 +94,28 @@ sys.exit(build.main(sys.argv[1:]))
 def test_a_file_that_it_does_not_come_back_from_is_named(tmp_path):
     """In place of tensorflow-io, a step of the graph that does not end; the command does."""
     path = media.write_sound(tmp_path / "media/joy/a.wav", media.noise(0.7, 16_000))
-    words = ["--corpus", "folder", "--media", tmp_path / "media", "--out", tmp_path / "out", "--audio-decoder", "tfio"]
+    words = [
+        "--corpus",
+        "folder",
+        "--media",
+        tmp_path / "media",
+        "--out",
+        tmp_path / "out",
+        "--audio-decoder",
+        "tfio",
+    ]
     process = subprocess.run(
-        [sys.executable, "-c", STALLED, *map(str, words)], cwd=media.ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", STALLED, *map(str, words)],
+        cwd=media.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert process.returncode == 1, process.stderr
     assert (
-        f"error: {path}: tensorflow-io does not come back from it; take the file away, or leave out --audio-decoder tfio" in process.stderr
+        f"error: {path}: tensorflow-io does not come back from it; take the file away, or leave out --audio-decoder tfio"
+        in process.stderr
     )
 
 
@@ -84,10 +124,22 @@ def test_where_it_is_not_installed_the_option_says_so(capsys, tmp_path):
         tfio_sound.check()
     except InputError:
         media.write_sound(tmp_path / "media/joy/a.wav", media.noise(0.7, 16_000))
-        words = ("--corpus", "folder", "--media", tmp_path / "media", "--out", tmp_path / "out", "--audio-decoder", "tfio")
+        words = (
+            "--corpus",
+            "folder",
+            "--media",
+            tmp_path / "media",
+            "--out",
+            tmp_path / "out",
+            "--audio-decoder",
+            "tfio",
+        )
         status, result, err = build_json(capsys, *words)
         assert (status, result) == (1, None) and len(err.splitlines()) == 1
-        assert "--audio-decoder tfio needs tensorflow-io beside TensorFlow 2.17" in err and "pip install 'kerasemo[tfio]'" in err
+        assert (
+            "--audio-decoder tfio needs tensorflow-io beside TensorFlow 2.17" in err
+            and "pip install 'kerasemo[tfio]'" in err
+        )
         assert not (tmp_path / "out").exists()
     else:
         pytest.skip("tensorflow-io's compiled ops load here")

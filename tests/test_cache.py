@@ -50,12 +50,18 @@ def test_a_map_holds_what_the_memory_would(tmp_path, kept, count_reads, monkeypa
     assert len(count_reads) == 2  # for the memory, and once for both maps
     for source in sources:
         assert isinstance(source.inputs, np.memmap) and not isinstance(expected.inputs, np.memmap)
-        assert source.inputs.dtype == expected.inputs.dtype and source.clip_of.dtype == expected.clip_of.dtype
+        assert (
+            source.inputs.dtype == expected.inputs.dtype
+            and source.clip_of.dtype == expected.clip_of.dtype
+        )
         np.testing.assert_array_equal(source.inputs, expected.inputs)
         np.testing.assert_array_equal(source.clip_of, expected.clip_of)
         assert (source.rows, source.emotions) == (expected.rows, expected.emotions)
     one, other = (
-        list(data.batches([source], plans.labelled_plan(whole(source), batch=4, seed=1), epochs=2)[0]) for source in (expected, sources[0])
+        list(
+            data.batches([source], plans.labelled_plan(whole(source), batch=4, seed=1), epochs=2)[0]
+        )
+        for source in (expected, sources[0])
     )
     for a, b in zip(one, other, strict=True):
         assert a.keys() == b.keys()
@@ -82,7 +88,14 @@ def test_nothing_is_left_beside_the_records_and_two_sets_have_two_files(tmp_path
         before = sorted((tmp_path / name).rglob("*"))
         data.read_source(tmp_path / name, "toy/visual")
         assert sorted((tmp_path / name).rglob("*")) == before
-    assert sorted(path.suffix for path in kept.iterdir()) == [".bin", ".bin", ".json", ".json", ".lock", ".lock"]
+    assert sorted(path.suffix for path in kept.iterdir()) == [
+        ".bin",
+        ".bin",
+        ".json",
+        ".json",
+        ".lock",
+        ".lock",
+    ]
 
 
 def flip_a_byte(path):
@@ -100,7 +113,9 @@ DAMAGES = {
     "facts of something else": lambda folder: next(folder.glob("*.json")).write_text("[]"),
     "facts of another layout": lambda folder: change_facts(folder, layout=0),
     "facts of another shape": lambda folder: change_facts(folder, shape=[1, 2, 3]),
-    "what was interrupted": lambda folder: next(folder.glob("*.bin")).rename(next(folder.glob("*.bin")).with_suffix(".tmp")),
+    "what was interrupted": lambda folder: next(folder.glob("*.bin")).rename(
+        next(folder.glob("*.bin")).with_suffix(".tmp")
+    ),
 }
 
 
@@ -144,7 +159,9 @@ def test_a_full_disk_is_said_in_one_line(tmp_path, kept):
     write_set(tmp_path, "visual")
     kept.mkdir()
     (kept / f"{data.manifest_hash(tmp_path / 'toy' / 'visual')}.tmp").symlink_to("/dev/full")
-    with pytest.raises(InputError, match=r"kept/.*: No space left on device; 0.0 GiB are to be kept there") as caught:
+    with pytest.raises(
+        InputError, match=r"kept/.*: No space left on device; 0.0 GiB are to be kept there"
+    ) as caught:
         data.read_source(tmp_path, "toy/visual")
     assert "\n" not in str(caught.value) and [path.suffix for path in kept.iterdir()] == [".lock"]
 
@@ -180,7 +197,9 @@ def test_two_processes_at_once_write_it_once(tmp_path, kept, count_reads):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
     with open(tmp_path / "errors", "w") as errors:
         words = [sys.executable, "-c", READ, tmp_path]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+        )
     deadline = threading.Timer(120, process.kill)
     deadline.start()
     try:

@@ -10,7 +10,10 @@ def of_two(confidences, right):
     answers = np.where(right, labels, 1 - labels)
     probabilities = np.empty((len(labels), 2))
     clips = np.arange(len(labels))
-    probabilities[clips, answers], probabilities[clips, 1 - answers] = confidences, 1 - np.array(confidences)
+    probabilities[clips, answers], probabilities[clips, 1 - answers] = (
+        confidences,
+        1 - np.array(confidences),
+    )
     return labels, probabilities
 
 
@@ -46,7 +49,9 @@ def oracle(labels, probabilities, bins):
     for number in range(1, bins + 1):
         inside = (confidence > (number - 1) / bins) & (confidence <= number / bins)
         if inside.any():
-            total += inside.mean() * abs(np.mean(answers[inside] == labels[inside]) - confidence[inside].mean())
+            total += inside.mean() * abs(
+                np.mean(answers[inside] == labels[inside]) - confidence[inside].mean()
+            )
     return total
 
 
@@ -54,7 +59,9 @@ def oracle(labels, probabilities, bins):
 def test_equals_the_definition_on_random_input(bins):
     random = np.random.default_rng(bins)
     probabilities = random.dirichlet([0.3, 0.7, 0.2, 0.5], size=500)
-    labels = np.where(random.random(500) < 0.6, probabilities.argmax(axis=1), random.integers(0, 3, 500))
+    labels = np.where(
+        random.random(500) < 0.6, probabilities.argmax(axis=1), random.integers(0, 3, 500)
+    )
     expected = oracle(labels, probabilities, bins)
     assert expected > 0.003
     assert calibration_error(labels, probabilities, bins=bins) == pytest.approx(expected, rel=1e-12)
@@ -75,8 +82,12 @@ def test_neither_the_order_of_clips_nor_that_of_classes_matters():
     probabilities, labels = random.dirichlet([0.5] * 5, size=80), random.integers(0, 5, 80)
     expected = calibration_error(labels, probabilities)
     order, classes = random.permutation(80), random.permutation(5)
-    assert calibration_error(labels[order], probabilities[order]) == pytest.approx(expected, rel=1e-12)
-    assert calibration_error(np.argsort(classes)[labels], probabilities[:, classes]) == pytest.approx(expected, rel=1e-12)
+    assert calibration_error(labels[order], probabilities[order]) == pytest.approx(
+        expected, rel=1e-12
+    )
+    assert calibration_error(
+        np.argsort(classes)[labels], probabilities[:, classes]
+    ) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(

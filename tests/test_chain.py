@@ -12,8 +12,20 @@ from pipelines.spec import InputError
 
 STAGES = {
     "pretrain": {"kind": "supervised", "sources": ["enterface/visual"], "batch": 8, "epochs": 1},
-    "transfer": {"kind": "supervised", "sources": ["savee/audio"], "start_from": "pretrain", "batch": 8, "epochs": 1},
-    "joint": {"kind": "joint", "sources": ["enterface/visual", "savee/audio"], "start_from": "transfer", "batch": 8, "epochs": 1},
+    "transfer": {
+        "kind": "supervised",
+        "sources": ["savee/audio"],
+        "start_from": "pretrain",
+        "batch": 8,
+        "epochs": 1,
+    },
+    "joint": {
+        "kind": "joint",
+        "sources": ["enterface/visual", "savee/audio"],
+        "start_from": "transfer",
+        "batch": 8,
+        "epochs": 1,
+    },
 }
 
 
@@ -29,7 +41,9 @@ def problems(folder: Path, records_folder: Path, stages: dict, **options) -> str
     """Return what is said of a chain up to `joint`; nothing has been trained by then."""
     experiment = write_experiment(folder / "toy.toml", **stages)
     with pytest.raises(InputError) as caught:
-        train.train(train.Options("joint", str(experiment), records_folder, folder / "run", **options))
+        train.train(
+            train.Options("joint", str(experiment), records_folder, folder / "run", **options)
+        )
     assert not (folder / "run").exists()
     return str(caught.value)
 
@@ -42,25 +56,49 @@ def test_every_source_without_records_is_named(records_folder, tmp_path):
     stages = changed(pretrain={"sources": ["mine/visual"]}, transfer={"sources": ["yours/audio"]})
     said = problems(tmp_path, records_folder, stages)
     assert said.startswith("2 problems: (1) ")
-    assert "no records of mine/visual; make them with: python -m pipelines.build --corpus folder --name mine" in said
-    assert "no records of yours/audio; make them with: python -m pipelines.build --corpus folder --name yours" in said
+    assert (
+        "no records of mine/visual; make them with: python -m pipelines.build --corpus folder --name mine"
+        in said
+    )
+    assert (
+        "no records of yours/audio; make them with: python -m pipelines.build --corpus folder --name yours"
+        in said
+    )
 
 
 def test_batches_that_are_too_large_are_named_with_their_stages(records_folder, tmp_path):
-    said = problems(tmp_path, records_folder, changed(pretrain={"batch": 200}, joint={"batch": 400}))
+    said = problems(
+        tmp_path, records_folder, changed(pretrain={"batch": 200}, joint={"batch": 400})
+    )
     items = "train side: enterface/visual: 45 faces or segments"
     assert said.startswith(f"2 problems: (1) stage 'pretrain': {items}, fewer than a batch of 200")
-    assert f"(2) stage 'joint': {items}, too few for 200 pairs a step; make it smaller: --set STAGE.batch=N" in said
+    assert (
+        f"(2) stage 'joint': {items}, too few for 200 pairs a step; make it smaller: --set STAGE.batch=N"
+        in said
+    )
 
 
 def test_batches_that_do_not_divide_over_the_devices_are_named(records_folder, tmp_path):
     said = problems(tmp_path, records_folder, changed(transfer={"batch": 16}), replicas=8)
-    assert "stage 'joint': 4 pairs a step do not divide over 8 devices; set batch or --replicas" in said and "pretrain" not in said
+    assert (
+        "stage 'joint': 4 pairs a step do not divide over 8 devices; set batch or --replicas"
+        in said
+        and "pretrain" not in said
+    )
 
 
-def test_layers_to_freeze_that_are_not_there_are_named_before_the_first_step(records_folder, tmp_path):
-    said = problems(tmp_path, records_folder, changed(pretrain={"freeze": ["stage"]}, joint={"freeze": ["nope"]}))
-    assert "stage 'joint': freeze: no layer's name begins with 'nope'" in said and "pretrain" not in said
+def test_layers_to_freeze_that_are_not_there_are_named_before_the_first_step(
+    records_folder, tmp_path
+):
+    said = problems(
+        tmp_path,
+        records_folder,
+        changed(pretrain={"freeze": ["stage"]}, joint={"freeze": ["nope"]}),
+    )
+    assert (
+        "stage 'joint': freeze: no layer's name begins with 'nope'" in said
+        and "pretrain" not in said
+    )
 
 
 def test_a_class_that_only_the_other_sides_have_is_named(records_folder, tmp_path):
@@ -100,16 +138,29 @@ def test_networks_and_orders_of_two_folds_are_drawn_apart(records_folder, tmp_pa
     assert len({seed for seeds in drawn.values() for seed in seeds}) == 2 * len(STAGES)
 
 
-def test_stages_that_are_drawn_alike_begin_alike_in_every_fold(records_folder, tmp_path, monkeypatch):
+def test_stages_that_are_drawn_alike_begin_alike_in_every_fold(
+    records_folder, tmp_path, monkeypatch
+):
     """And see the same examples, whatever their settings differ in."""
     drawn: dict[tuple[str, int], int] = {}
-    monkeypatch.setattr(chain, "Training", lambda work, log: drawn.update({(work.stage.name, work.key["fold"]): work.seed}))
+    monkeypatch.setattr(
+        chain,
+        "Training",
+        lambda work, log: drawn.update({(work.stage.name, work.key["fold"]): work.seed}),
+    )
     alone = {name: STAGES["pretrain"][name] for name in ("kind", "sources")}
-    stages = {"usual": alone, "same": {**alone, "ema": 0.9, "drawn_as": "usual"}, "other": {**alone, "ema": 0.9}}
+    stages = {
+        "usual": alone,
+        "same": {**alone, "ema": 0.9, "drawn_as": "usual"},
+        "other": {**alone, "ema": 0.9},
+    }
     experiment = read_experiment(str(write_experiment(tmp_path / "toy.toml", **stages)))
     for fold in (0, 1):
         for stage in experiment.stages:
-            own = chain.Chain(chain.Run(experiment, records_folder, tmp_path / f"{stage.name}{fold}", fold=fold), [stage])
+            own = chain.Chain(
+                chain.Run(experiment, records_folder, tmp_path / f"{stage.name}{fold}", fold=fold),
+                [stage],
+            )
             own.check()
         assert drawn["same", fold] == drawn["usual", fold] != drawn["other", fold]
     assert drawn["usual", 0] != drawn["usual", 1]
@@ -124,5 +175,8 @@ def test_problems_are_told_once_and_numbered_from_two_on():
 
 
 def test_as_many_devices_as_divide_the_steps_of_every_stage():
-    stages = [Stage("a", "supervised", ("x/audio",), batch=8), Stage("b", "joint", ("x/audio", "y/audio"), batch=12)]
+    stages = [
+        Stage("a", "supervised", ("x/audio",), batch=8),
+        Stage("b", "joint", ("x/audio", "y/audio"), batch=12),
+    ]
     assert [chain.most_replicas(devices, stages) for devices in (1, 2, 3, 4)] == [1, 2, 2, 2]

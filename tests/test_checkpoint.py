@@ -18,13 +18,20 @@ REMEDY = "remove its folder and train the stage again"
 def a_training(*, widths=(8,), seed=1):
     """A network and its optimiser after three steps on noise: every slot of AdamW holds something."""
     keras.utils.set_random_seed(seed)
-    model = keras.Model(*build_network(Network(widths=widths, convolutions=1, groups=4, embedding=8), spec=Spec(face_size=16)))
+    model = keras.Model(
+        *build_network(
+            Network(widths=widths, convolutions=1, groups=4, embedding=8), spec=Spec(face_size=16)
+        )
+    )
     rate = keras.optimizers.schedules.CosineDecay(1e-3, 10)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-2, name="optimizer")
     optimizer.build(model.trainable_weights)
     random = np.random.default_rng(seed)
     for _ in range(3):
-        gradients = [ops.convert_to_tensor(random.normal(size=weight.shape), "float32") for weight in model.trainable_weights]
+        gradients = [
+            ops.convert_to_tensor(random.normal(size=weight.shape), "float32")
+            for weight in model.trainable_weights
+        ]
         optimizer.apply(gradients, model.trainable_weights)
     return [*model.weights, *optimizer.variables]
 
@@ -62,7 +69,10 @@ def test_the_state_of_a_training_comes_back_bit_for_bit(saved):
     expected, found = values(variables), values(other)
     assert expected.keys() == found.keys() and len(expected) == len(variables)
     for name in expected:
-        assert found[name].dtype == expected[name].dtype and found[name].tobytes() == expected[name].tobytes(), name
+        assert (
+            found[name].dtype == expected[name].dtype
+            and found[name].tobytes() == expected[name].tobytes()
+        ), name
     assert found["optimizer/iteration"] == 3 and sum("velocity" in name for name in found) > 5
 
 
@@ -79,7 +89,10 @@ def test_equal_states_make_equal_files(saved, tmp_path):
 def test_a_checkpoint_is_a_plain_safetensors_file(saved):
     path, variables = saved
     tensors = safetensors.numpy.load_file(path)
-    np.testing.assert_array_equal(tensors["head/kernel"], next(ops.convert_to_numpy(v) for v in variables if v.path == "head/kernel"))
+    np.testing.assert_array_equal(
+        tensors["head/kernel"],
+        next(ops.convert_to_numpy(v) for v in variables if v.path == "head/kernel"),
+    )
 
 
 @pytest.mark.parametrize("place", ["length", "names", "metadata", "first value", "last byte"])
@@ -87,7 +100,13 @@ def test_a_flipped_bit_is_found_wherever_it_is(saved, place):
     path, _ = saved
     body = bytearray(path.read_bytes())
     header = int.from_bytes(body[:8], "little")
-    where = {"length": 2, "names": body.index(b"head/kernel"), "metadata": body.index(b"loss"), "first value": 8 + header, "last byte": -1}
+    where = {
+        "length": 2,
+        "names": body.index(b"head/kernel"),
+        "metadata": body.index(b"loss"),
+        "first value": 8 + header,
+        "last byte": -1,
+    }
     body[where[place]] ^= 1
     path.write_bytes(body)
     with pytest.raises(InputError, match=rf"last.safetensors: damaged .*; {REMEDY}") as caught:
@@ -99,7 +118,9 @@ def test_a_flipped_bit_is_found_wherever_it_is(saved, place):
 def test_a_truncated_file_is_refused(saved, kept):
     path, _ = saved
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(InputError, match=rf"last.safetensors: damaged or no safetensors file .*; {REMEDY}"):
+    with pytest.raises(
+        InputError, match=rf"last.safetensors: damaged or no safetensors file .*; {REMEDY}"
+    ):
         checkpoint.load(path)
 
 
@@ -111,7 +132,12 @@ def test_a_missing_file_is_refused(tmp_path):
 def test_what_another_program_wrote_is_refused(tmp_path):
     """A safetensors file without the checksum, and one whose checksum was copied from elsewhere."""
     path = tmp_path / "other.safetensors"
-    for metadata in (None, {"other": "1"}, {checkpoint.ENTRY: ""}, {checkpoint.ENTRY: "0" * 64 + " {}"}):
+    for metadata in (
+        None,
+        {"other": "1"},
+        {checkpoint.ENTRY: ""},
+        {checkpoint.ENTRY: "0" * 64 + " {}"},
+    ):
         safetensors.numpy.save_file({"head/kernel": np.zeros(3, np.float32)}, path, metadata)
         with pytest.raises(InputError, match="other.safetensors: damaged"):
             checkpoint.load(path)
@@ -120,9 +146,14 @@ def test_what_another_program_wrote_is_refused(tmp_path):
 def test_the_state_of_another_network_is_refused(saved):
     path, _ = saved
     tensors, _ = checkpoint.load(path)
-    with pytest.raises(InputError, match=rf"{path}: stage1_conv1/kernel has shape .*8\), expected .*16\); it is of another network"):
+    with pytest.raises(
+        InputError,
+        match=rf"{path}: stage1_conv1/kernel has shape .*8\), expected .*16\); it is of another network",
+    ):
         checkpoint.assign(a_training(widths=(16,)), tensors, where=path)
-    with pytest.raises(InputError, match=rf"{path}: holds no stage2_conv1/kernel; it is of another network"):
+    with pytest.raises(
+        InputError, match=rf"{path}: holds no stage2_conv1/kernel; it is of another network"
+    ):
         checkpoint.assign(a_training(widths=(8, 8)), tensors, where=path)
 
 
@@ -142,7 +173,9 @@ def test_an_interrupted_save_leaves_the_file_of_before_whole(saved, monkeypatch,
         ):
             checkpoint.save(path, checkpoint.arrays(variables), {"history": []})
     assert path.read_bytes() == before
-    checkpoint.save(path, checkpoint.arrays(variables), {"history": []})  # and what was left behind does not stand in the way
+    checkpoint.save(
+        path, checkpoint.arrays(variables), {"history": []}
+    )  # and what was left behind does not stand in the way
     assert checkpoint.load(path)[1] == {"history": []}
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
@@ -159,7 +192,9 @@ def test_the_file_is_on_the_disk_before_it_takes_its_name(saved, monkeypatch):
 
 def test_two_variables_of_one_path_are_refused():
     variables = [keras.Variable(np.zeros(2), name="twice") for _ in range(2)]
-    with pytest.raises(ValueError, match="paths of variables must be unique; received .*twice.*twice"):
+    with pytest.raises(
+        ValueError, match="paths of variables must be unique; received .*twice.*twice"
+    ):
         checkpoint.arrays(variables)
 
 
@@ -201,7 +236,10 @@ def test_what_comes_after_the_state_that_is_taken_is_forgotten(checkpoints):
 def test_one_training_at_a_time_has_a_folder(tmp_path):
     with (
         checkpoint.alone(tmp_path),
-        pytest.raises(InputError, match="another training is at work there; wait for it, or name another --run"),
+        pytest.raises(
+            InputError,
+            match="another training is at work there; wait for it, or name another --run",
+        ),
         checkpoint.alone(tmp_path),
     ):
         pass

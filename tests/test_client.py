@@ -118,12 +118,24 @@ NODES = "{{function_node __inference_f_1}} assertion failed: [expected faces; re
 
 
 FAILURES = {
-    "unknown model": ((404, {"error": "Servable not found for request: Latest(x)"}), ("Latest(x)", "--model, --version")),
-    "the graph's text": ((400, {"error": NODES}), ("said 'expected faces; received 1 2'; it takes faces uint8 [n, 64, 64, 3]",)),
+    "unknown model": (
+        (404, {"error": "Servable not found for request: Latest(x)"}),
+        ("Latest(x)", "--model, --version"),
+    ),
+    "the graph's text": (
+        (400, {"error": NODES}),
+        ("said 'expected faces; received 1 2'; it takes faces uint8 [n, 64, 64, 3]",),
+    ),
     "escaped as C does": ((400, rb'{ "error": "can\'t" }'), ('said "can\'t"',)),
-    "merged": ((400, {"error": "Tensors have different shapes and padding is turned off."}), ("ask again, or ask wav_bytes",)),
+    "merged": (
+        (400, {"error": "Tensors have different shapes and padding is turned off."}),
+        ("ask again, or ask wav_bytes",),
+    ),
     "overloaded": ((503, {"error": "queue full"}), ("queue full", "ask again later")),
-    "a gateway": ((502, b"<html>\n<h1>Bad Gateway</h1></html>"), ("502 <html> <h1>Bad Gateway", "not JSON")),
+    "a gateway": (
+        (502, b"<html>\n<h1>Bad Gateway</h1></html>"),
+        ("502 <html> <h1>Bad Gateway", "not JSON"),
+    ),
     "an empty error": ((500, b""), ("500", "not JSON")),
     "a page": ((200, b"<html>hello</html>"), ("<html>hello", "not JSON", "8501")),
     "no UTF-8": ((200, b"\xff\xfe\x00"), ("not JSON",)),
@@ -132,15 +144,26 @@ FAILURES = {
     "another protocol": (speaks_otherwise, ("BadStatusLine", "8501")),
     "another service": ((200, {"result": 1}), ('{"result": 1}', "not JSON as TensorFlow Serving")),
     "a list": ((200, [1]), ("[1]",)),
-    "another model": ((200, {"outputs": [[1.0]]}), ("answered", "not probabilities, labels, emotion of 1 rows", "kerasemo.export")),
-    "a row too many": ((200, {"outputs": {**ANSWER["outputs"], "emotion": ["neutral"] * 2}}), ("[2]",)),
-    "words for numbers": ((200, {"outputs": {**ANSWER["outputs"], "emotion": [None]}}), ("answered",)),
+    "another model": (
+        (200, {"outputs": [[1.0]]}),
+        ("answered", "not probabilities, labels, emotion of 1 rows", "kerasemo.export"),
+    ),
+    "a row too many": (
+        (200, {"outputs": {**ANSWER["outputs"], "emotion": ["neutral"] * 2}}),
+        ("[2]",),
+    ),
+    "words for numbers": (
+        (200, {"outputs": {**ANSWER["outputs"], "emotion": [None]}}),
+        ("answered",),
+    ),
 }
 """What is wrong -> what a server replies, and what is said of it."""
 
 
 @pytest.mark.parametrize("wrong", FAILURES)
-def test_a_failure_is_one_line_that_names_the_url_the_signature_what_was_said_and_the_remedy(stub, wrong):
+def test_a_failure_is_one_line_that_names_the_url_the_signature_what_was_said_and_the_remedy(
+    stub, wrong
+):
     reply, said = FAILURES[wrong]
     stub.replies[":predict"] = reply
     error = refused(Client(stub.url), *said)
@@ -148,14 +171,23 @@ def test_a_failure_is_one_line_that_names_the_url_the_signature_what_was_said_an
 
 
 def test_an_unknown_signature_is_told_with_those_there_are(stub):
-    stub.replies[":predict"] = (400, {"error": 'Serving signature name: "faces" not found in signature def'})
-    refused(Client(stub.url), "no such signature; it has speech_masked: a domain that was not trained has none")
+    stub.replies[":predict"] = (
+        400,
+        {"error": 'Serving signature name: "faces" not found in signature def'},
+    )
+    refused(
+        Client(stub.url),
+        "no such signature; it has speech_masked: a domain that was not trained has none",
+    )
     stub.replies["/metadata"] = (500, b"")
     refused(Client(stub.url), "not found in signature def")
 
 
 def test_strange_statuses_and_metadata_are_refused(stub):
-    stub.replies |= {"/metadata": (200, {"metadata": []}), "/kerasemo": (200, {"model_version_status": [{}]})}
+    stub.replies |= {
+        "/metadata": (200, {"metadata": []}),
+        "/kerasemo": (200, {"model_version_status": [{}]}),
+    }
     client = Client(stub.url)
     with pytest.raises(ServingError, match="metadata: the server said"):
         client.metadata()
@@ -166,12 +198,24 @@ def test_strange_statuses_and_metadata_are_refused(stub):
 def test_a_model_that_does_not_tell_its_labels_is_refused(stub):
     waveforms = [np.full(600, 0.5), np.full(512, 0.5)]
     signature = METADATA["metadata"]["signature_def"]["signature_def"]["speech_masked"]
-    for outputs in ({}, {"probabilities": {"dtype": "DT_FLOAT", "tensor_shape": {"unknown_rank": True}}}):
+    for outputs in (
+        {},
+        {"probabilities": {"dtype": "DT_FLOAT", "tensor_shape": {"unknown_rank": True}}},
+    ):
         found = {"speech_masked": signature | {"outputs": outputs}}
-        stub.replies["/metadata"] = (200, METADATA | {"metadata": {"signature_def": {"signature_def": found}}})
-        with pytest.raises(ServingError, match="speech_masked: the server said .* not how many labels there are; name a model"):
+        stub.replies["/metadata"] = (
+            200,
+            METADATA | {"metadata": {"signature_def": {"signature_def": found}}},
+        )
+        with pytest.raises(
+            ServingError,
+            match="speech_masked: the server said .* not how many labels there are; name a model",
+        ):
             Client(stub.url).speech(waveforms)
-    stub.replies["/metadata"] = (200, METADATA | {"metadata": {"signature_def": {"signature_def": {"faces": signature}}}})
+    stub.replies["/metadata"] = (
+        200,
+        METADATA | {"metadata": {"signature_def": {"signature_def": {"faces": signature}}}},
+    )
     with pytest.raises(ServingError, match="no such signature; it has faces"):
         Client(stub.url).speech(waveforms)
 
@@ -184,33 +228,65 @@ def test_what_is_sent_and_what_comes_back(stub):
     found = client.face_bytes([still()])
     path, document = stub.asked[-1]
     assert path == "/v1/models/my%20model/versions/7:predict"
-    assert document["signature_name"] == "face_bytes" and set(document["inputs"]["face_bytes"][0]) == {"b64"}
-    assert found["probabilities"].dtype == np.float32 and found["probabilities"].tolist() == [[0.25, 0.75]]
-    assert found["labels"].tolist() == [LABELS] and found["emotion"][0] == "neutral" and found["emotion"].dtype.kind == "U"
+    assert document["signature_name"] == "face_bytes" and set(
+        document["inputs"]["face_bytes"][0]
+    ) == {"b64"}
+    assert found["probabilities"].dtype == np.float32 and found["probabilities"].tolist() == [
+        [0.25, 0.75]
+    ]
+    assert (
+        found["labels"].tolist() == [LABELS]
+        and found["emotion"][0] == "neutral"
+        and found["emotion"].dtype.kind == "U"
+    )
     client.faces(FACES)
     assert np.array_equal(stub.asked[-1][1]["inputs"]["faces"], FACES)
 
 
-def test_a_list_of_unequal_waveforms_goes_padded_with_its_lengths_and_a_mask_of_the_model_s_width(stub):
-    stub.replies[":predict"] = (200, {"outputs": {name: rows * 2 for name, rows in ANSWER["outputs"].items()}})
+def test_a_list_of_unequal_waveforms_goes_padded_with_its_lengths_and_a_mask_of_the_model_s_width(
+    stub,
+):
+    stub.replies[":predict"] = (
+        200,
+        {"outputs": {name: rows * 2 for name, rows in ANSWER["outputs"].items()}},
+    )
     client = Client(stub.url)
     client.speech([np.full(600, 0.5), np.full(512, -0.5)])
     document = stub.asked[-1][1]
     assert document["signature_name"] == "speech_masked"
-    assert document["inputs"]["lengths"] == [600, 512] and document["inputs"]["mask"] == [[1, 1], [1, 1]]
+    assert document["inputs"]["lengths"] == [600, 512] and document["inputs"]["mask"] == [
+        [1, 1],
+        [1, 1],
+    ]
     assert document["inputs"]["waveform"] == [[0.5] * 600, [-0.5] * 512 + [0] * 88]
     client.speech([np.full(600, 0.5), np.full(600, -0.5)])
     assert stub.asked[-1][1]["signature_name"] == "speech"
     assert [path for path, _ in stub.asked].count("/v1/models/kerasemo/metadata") == 1
     assert client.metadata() == {
         "version": 3,
-        "signatures": {"speech_masked": {"inputs": {"mask": ["float32", [-1, -1]]}, "outputs": {"probabilities": ["float32", [-1, 2]]}}},
+        "signatures": {
+            "speech_masked": {
+                "inputs": {"mask": ["float32", [-1, -1]]},
+                "outputs": {"probabilities": ["float32", [-1, 2]]},
+            }
+        },
     }
 
 
 # What is off.
 
-NO_URLS = ["", "localhost:8501", "ftp://a:1", "http://", "http://a:x", "http://a b", "grpc://a/b", "http://a/?q", None, 3]
+NO_URLS = [
+    "",
+    "localhost:8501",
+    "ftp://a:1",
+    "http://",
+    "http://a:x",
+    "http://a b",
+    "grpc://a/b",
+    "http://a/?q",
+    None,
+    3,
+]
 
 
 @pytest.mark.parametrize("url", NO_URLS)
@@ -249,7 +325,9 @@ print(*sorted({name.split(".")[0] for name in sys.modules}))
     words = [sys.executable, "-c", code, "--url", stub.url, str(tmp_path / "a.wav")]
     finished = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "neutral" in finished.stdout
-    assert not {"tensorflow", "keras", "grpc", "cv2", "av"} & set(finished.stdout.splitlines()[-1].split())
+    assert not {"tensorflow", "keras", "grpc", "cv2", "av"} & set(
+        finished.stdout.splitlines()[-1].split()
+    )
 
 
 # The command.
@@ -265,7 +343,11 @@ def test_the_command_asks_each_file_and_goes_on_after_one_that_is_refused(stub, 
     printed = capsys.readouterr()
     rows = [json.loads(line) for line in printed.out.splitlines()]
     assert [row["path"] for row in rows] == files
-    answer = {"emotion": "neutral", "confidence": 0.75, "probabilities": {"anger": 0.25, "neutral": 0.75}}
+    answer = {
+        "emotion": "neutral",
+        "confidence": 0.75,
+        "probabilities": {"anger": 0.25, "neutral": 0.75},
+    }
     assert rows[1] == {"path": files[1]} | answer and rows[4] == {"path": files[4]} | answer
     reasons = ["must be a WAV file", "No such file", "python -m kerasemo.predict"]
     for row, reason in zip((rows[0], rows[2], rows[3]), reasons, strict=True):
@@ -292,5 +374,8 @@ def test_the_command_stops_when_the_server_is_not_well(stub, tmp_path, capsys):
 
 def test_grpc_without_its_package_names_it_and_the_rest_url(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
-    with pytest.raises(InputError, match=r"grpc://a:8500: .*pip install tensorflow-serving-api, or name the REST url http://a:8501"):
+    with pytest.raises(
+        InputError,
+        match=r"grpc://a:8500: .*pip install tensorflow-serving-api, or name the REST url http://a:8501",
+    ):
         Client("grpc://a:8500")

@@ -27,9 +27,15 @@ def lay(tmp_path):
         ({"name": ""}, "name must be letters"),
         ({"domains": ("sound",)}, "domains must be some of visual, audio; received sound"),
         ({"domains": ()}, "domains must be some of visual, audio; received none"),
-        ({"domains": ("visual",)}, "no visual clip of emodb .*found 1 audio clips, but none in the domains"),
+        (
+            {"domains": ("visual",)},
+            "no visual clip of emodb .*found 1 audio clips, but none in the domains",
+        ),
         ({"song": True}, "corpus emodb has no option 'song'"),
-        ({"kind": "savee"}, "no visual or audio clip of savee in .*such as 03a01Wa.wav .name is not SAVEE's"),
+        (
+            {"kind": "savee"},
+            "no visual or audio clip of savee in .*such as 03a01Wa.wav .name is not SAVEE's",
+        ),
         ({"media": "empty"}, "found no file; name the folder"),
         ({"media": "papers"}, "found 1 files, none of them such media, such as readme.txt"),
     ],
@@ -44,13 +50,19 @@ def test_a_wrong_word_is_one_line(lay, words, said):
 
 
 def test_only_songs_says_why_nothing_is_found(lay):
-    with pytest.raises(InputError, match=r"found 1 song file left out, as song was not asked for; name"):
+    with pytest.raises(
+        InputError, match=r"found 1 song file left out, as song was not asked for; name"
+    ):
         find_clips("ravdess", lay("Actor_01/03-02-03-01-01-01-01.wav"))
 
 
 def test_name_is_in_corpus_speaker_and_utterance(lay):
     clip = only(find_clips("emodb", lay("03a01Wa.wav"), name="berlin-2"))
-    assert (clip.corpus, clip.speaker, clip.utterance) == ("berlin-2", "berlin-2:03", "berlin-2:03:anger:a01:a")
+    assert (clip.corpus, clip.speaker, clip.utterance) == (
+        "berlin-2",
+        "berlin-2:03",
+        "berlin-2:03:anger:a01:a",
+    )
 
 
 def test_a_name_that_is_not_utf8_is_rejected(lay):
@@ -73,7 +85,11 @@ def test_links_are_followed_without_end(lay):
 
 def test_nothing_depends_on_the_order_of_the_directory(lay, monkeypatch):
     media = lay(
-        *(f"b {n}/Actor_0{n}/03-01-0{e}-01-01-01-0{n}.wav" for n in range(1, 6) for e in range(1, 9)),
+        *(
+            f"b {n}/Actor_0{n}/03-01-0{e}-01-01-01-0{n}.wav"
+            for n in range(1, 6)
+            for e in range(1, 9)
+        ),
         *(f"b/Actor_0{n}/03-01-0{e}-01-01-01-0{n}.mp4" for n in range(3, 8) for e in range(1, 10)),
     )
     expected = find_clips("ravdess", media)

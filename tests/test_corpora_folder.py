@@ -19,7 +19,13 @@ def lay(tmp_path):
 
 
 def test_class_folders_with_the_publishers_split(lay):
-    media = lay("train/angry/a.jpg", "val/Happy/deep/b.png", "TESTING/fear/c.mp4", "train/smug/d.jpg", "e.jpg")
+    media = lay(
+        "train/angry/a.jpg",
+        "val/Happy/deep/b.png",
+        "TESTING/fear/c.mp4",
+        "train/smug/d.jpg",
+        "e.jpg",
+    )
     found = find_clips("folder", media, name="fer2013")
     assert [(clip.id, clip.domain, clip.emotion, clip.split) for clip in found.clips] == [
         ("TESTING/fear/c.mp4", "visual", "fear", "test"),
@@ -30,7 +36,9 @@ def test_class_folders_with_the_publishers_split(lay):
     assert found.clips[2].utterance == "fer2013:train/angry/a" and found.clips[2].speaker == ""
     assert [reject.id for reject in found.rejects] == ["e.jpg", "train/smug/d.jpg"]
     assert found.rejects[0].reason.startswith("lies in no class folder")
-    assert found.rejects[1].reason.startswith("unknown emotion 'smug'; expected anger, boredom, calm")
+    assert found.rejects[1].reason.startswith(
+        "unknown emotion 'smug'; expected anger, boredom, calm"
+    )
 
 
 def test_class_folders_without_a_split(lay):
@@ -38,7 +46,9 @@ def test_class_folders_without_a_split(lay):
     assert count(found, "utterance") == {"folder:joy/a": 3, "folder:sad/a": 1}
     assert count(found, "split") == {"": 4}
     lay("test/joy/b.wav")
-    with pytest.raises(InputError, match="a split is expected for all .* 4 of 5 have none, such as joy/a.mp4"):
+    with pytest.raises(
+        InputError, match="a split is expected for all .* 4 of 5 have none, such as joy/a.mp4"
+    ):
         find_clips("folder", lay())
 
 
@@ -52,7 +62,10 @@ def test_manifest(lay):
     (media / "manifest.csv").write_text("\n".join([header, *rows]), encoding="utf-8-sig")
     for place in (media, media / "manifest.csv"):
         found = find_clips("folder", place, name="mine")
-        assert [(clip.id, clip.domain, clip.emotion, clip.speaker, clip.utterance) for clip in found.clips] == [
+        assert [
+            (clip.id, clip.domain, clip.emotion, clip.speaker, clip.utterance)
+            for clip in found.clips
+        ] == [
             ("c.jpg", "visual", "anger", "", "mine:c"),
             ("x/a.mp4", "visual", "happiness", "mine:ann", "mine:u1"),
             ("x/a.mp4", "audio", "happiness", "mine:ann", "mine:u1"),
@@ -78,7 +91,9 @@ def test_manifest(lay):
 )
 def test_a_bad_row_costs_itself_alone(lay, row, said):
     media = lay("a.wav", "b.wav", "notes.txt")
-    (media / "manifest.csv").write_text(f"path,emotion,split,domain\na.wav,joy,,\n{row}\n", encoding="utf-8")
+    (media / "manifest.csv").write_text(
+        f"path,emotion,split,domain\na.wav,joy,,\n{row}\n", encoding="utf-8"
+    )
     found = find_clips("folder", media)
     assert [clip.id for clip in found.clips] == ["a.wav"]
     assert reason(found).startswith(f"line 3 of manifest.csv: {said}")
@@ -87,7 +102,10 @@ def test_a_bad_row_costs_itself_alone(lay, row, said):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("path,emotion,mood\na.wav,joy,x\n", "must name the columns path and emotion, .*unknown column 'mood'"),
+        (
+            "path,emotion,mood\na.wav,joy,x\n",
+            "must name the columns path and emotion, .*unknown column 'mood'",
+        ),
         ("path\na.wav\n", "it has no column 'emotion'"),
         ("path,emotion,path\n", "it has a column twice"),
         ("", "it has no column 'path'"),

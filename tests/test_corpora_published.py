@@ -43,7 +43,14 @@ def test_emodb_rejects_what_it_does_not_understand(lay, bad, said):
 
 
 def test_hidden_and_other_files_are_not_listed(lay):
-    media = lay("03a01Wa.wav", ".03a01Wb.wav", "._03a01Wa.wav", ".git/03a01Wc.wav", "erkennung.txt", "03a01Wa.png")
+    media = lay(
+        "03a01Wa.wav",
+        ".03a01Wb.wav",
+        "._03a01Wa.wav",
+        ".git/03a01Wc.wav",
+        "erkennung.txt",
+        "03a01Wa.png",
+    )
     assert only(find_clips("emodb", media)).id == "03a01Wa.wav"
 
 
@@ -52,7 +59,9 @@ def test_real_emodb(corpora):
     assert (len(found.clips), found.rejects, found.defects) == (535, (), ())
     letters = {"W": 127, "L": 81, "E": 46, "A": 69, "F": 71, "N": 79, "T": 62}
     assert count(found, "emotion") == {emodb.EMOTIONS[letter]: n for letter, n in letters.items()}
-    assert sorted(count(found, "speaker")) == [f"emodb:{n}" for n in ("03", "08", "09", *range(10, 17))]
+    assert sorted(count(found, "speaker")) == [
+        f"emodb:{n}" for n in ("03", "08", "09", *range(10, 17))
+    ]
     assert len(count(found, "utterance")) == 535
 
 
@@ -70,10 +79,16 @@ def test_savee_shares_an_utterance_between_sound_and_picture(lay):
     assert count(found, "sentence") == {"a01": 3}
 
 
-@pytest.mark.parametrize("id", ["KL/su15.wav", "SAVEE/AudioData/KL/su15.WAV", "AudioData/kl/su15.wav"])
+@pytest.mark.parametrize(
+    "id", ["KL/su15.wav", "SAVEE/AudioData/KL/su15.WAV", "AudioData/kl/su15.wav"]
+)
 def test_savee_layouts(lay, id):
     clip = only(find_clips("savee", lay(id)))
-    assert (clip.speaker, clip.emotion, clip.utterance) == ("savee:KL", "surprise", "savee:KL:surprise:su15")
+    assert (clip.speaker, clip.emotion, clip.utterance) == (
+        "savee:KL",
+        "surprise",
+        "savee:KL:surprise:su15",
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,22 +111,34 @@ def test_savee_rejects_in_each_domain(lay, bad, said):
 
 
 def test_ravdess_modalities_are_one_utterance(lay):
-    files = [f"{modality}-01-06-02-01-02-02.mp4" for modality in ("01", "02")] + ["03-01-06-02-01-02-02.wav"]
+    files = [f"{modality}-01-06-02-01-02-02.mp4" for modality in ("01", "02")] + [
+        "03-01-06-02-01-02-02.wav"
+    ]
     found = find_clips("ravdess", lay(*(f"Actor_02/{file}" for file in files)))
     assert [(clip.id[9:11], clip.domain) for clip in found.clips] == [
         *[("01", "visual"), ("01", "audio"), ("02", "visual"), ("02", "audio"), ("03", "audio")]
     ]
     assert count(found, "utterance") == {"ravdess:01-06-02-01-02-02": 5}
     assert count(found, "speaker") == {"ravdess:02": 5}
-    assert (found.clips[0].emotion, found.clips[0].sentence, found.clips[0].take) == ("fear", "01", "02")
+    assert (found.clips[0].emotion, found.clips[0].sentence, found.clips[0].take) == (
+        "fear",
+        "01",
+        "02",
+    )
 
 
 def test_ravdess_song_only_when_asked_for(lay):
     media = lay("Actor_01/03-01-03-01-01-01-01.wav", "Actor_01/03-02-03-01-01-01-01.wav")
     found = find_clips("ravdess", media)
-    assert [clip.id for clip in found.clips] == ["Actor_01/03-01-03-01-01-01-01.wav"] and not found.rejects
+    assert [clip.id for clip in found.clips] == [
+        "Actor_01/03-01-03-01-01-01-01.wav"
+    ] and not found.rejects
     (songs,) = found.defects
-    assert songs == ("songs", "1 song file left out, as song was not asked for", ("Actor_01/03-02-03-01-01-01-01.wav",))
+    assert songs == (
+        "songs",
+        "1 song file left out, as song was not asked for",
+        ("Actor_01/03-02-03-01-01-01-01.wav",),
+    )
     found = find_clips("ravdess", media, song=True)
     assert len(count(found, "utterance")) == 2 and not found.defects
 
@@ -121,8 +148,16 @@ def test_ravdess_takes_the_actor_from_the_name_and_a_file_once(lay):
     found = find_clips("ravdess", lay(f"Actor_08/{name}", f"again/Actor_07/{name}"))
     assert count(found, "speaker") == {"ravdess:07": 1}
     assert found.defects == (
-        ("files held twice", "1 file left out, as copies of a file of the same name", (f"again/Actor_07/{name}",)),
-        ("odd folders", "1 file in another actor's folder, taken by the name", (f"Actor_08/{name}",)),
+        (
+            "files held twice",
+            "1 file left out, as copies of a file of the same name",
+            (f"again/Actor_07/{name}",),
+        ),
+        (
+            "odd folders",
+            "1 file in another actor's folder, taken by the name",
+            (f"Actor_08/{name}",),
+        ),
     )
 
 
@@ -143,7 +178,11 @@ def test_ravdess_rejects(lay, bad, said):
 
 def test_real_ravdess(corpora):
     found = find_clips("ravdess", corpora / "ravdess")
-    assert count(found, "domain") == {"visual": 3, "audio": 723} and not found.rejects and not found.defects
+    assert (
+        count(found, "domain") == {"visual": 3, "audio": 723}
+        and not found.rejects
+        and not found.defects
+    )
     utterances = {Path(clip.id).stem: clip.utterance for clip in found.clips}
     assert utterances["01-01-01-01-01-01-01"] == utterances["03-01-01-01-01-01-01"]
     assert len(count(found, "utterance")) == 720 and len(count(found, "speaker")) == 12
@@ -154,7 +193,9 @@ def test_real_ravdess(corpora):
 
 def test_cremad_prefers_wav_to_mp3(lay):
     folders = {"VideoFlash": "flv", "AudioWAV": "wav", "AudioMP3": "mp3"}
-    media = lay(*(f"{folder}/1001_IEO_SAD_HI.{end}" for folder, end in folders.items()), "AudioMP3/odd.mp3")
+    media = lay(
+        *(f"{folder}/1001_IEO_SAD_HI.{end}" for folder, end in folders.items()), "AudioMP3/odd.mp3"
+    )
     found = find_clips("cremad", media)
     assert [(clip.id.split("/")[0], clip.domain) for clip in found.clips] == [
         *(("AudioWAV", "audio"), ("VideoFlash", "visual"), ("VideoFlash", "audio"))
@@ -166,13 +207,19 @@ def test_cremad_prefers_wav_to_mp3(lay):
 
 
 def test_cremad_names(lay):
-    found = find_clips("cremad", lay("1040_ITH_SAD_X.wav", "1040_ITH_JOY_XX.wav", "1040_ITH_SAD_ZZ.wav"))
+    found = find_clips(
+        "cremad", lay("1040_ITH_SAD_X.wav", "1040_ITH_JOY_XX.wav", "1040_ITH_SAD_ZZ.wav")
+    )
     assert [clip.utterance for clip in found.clips] == ["cremad:1040:sadness:XX:ITH"]
     assert [reject.reason.split(";")[0].split(",")[0] for reject in found.rejects] == [
         *("unknown emotion code 'JOY'", "name is not CREMA-D's AAAA_SSS_EEE_LL")
     ]
     (odd,) = found.defects
-    assert odd == ("odd names", "1 file with a name that ends in a single X, taken as intensity XX", ("1040_ITH_SAD_X.wav",))
+    assert odd == (
+        "odd names",
+        "1 file with a name that ends in a single X, taken as intensity XX",
+        ("1040_ITH_SAD_X.wav",),
+    )
 
 
 def test_real_cremad(corpora):
@@ -184,10 +231,19 @@ def test_real_cremad(corpora):
 # eNTERFACE
 
 
-@pytest.mark.parametrize("id", ["subject 3/sadness/sentence 4/s3_sa_4.avi", "enterface database/Subject 3/Sadness/Sentence 4/S3_SA_4.AVI"])
+@pytest.mark.parametrize(
+    "id",
+    [
+        "subject 3/sadness/sentence 4/s3_sa_4.avi",
+        "enterface database/Subject 3/Sadness/Sentence 4/S3_SA_4.AVI",
+    ],
+)
 def test_enterface_names(lay, id):
     found = find_clips("enterface", lay(id))
-    assert [(clip.id, clip.domain) for clip in found.clips] == [(id, "visual"), (id, "audio")] and not found.defects
+    assert [(clip.id, clip.domain) for clip in found.clips] == [
+        (id, "visual"),
+        (id, "audio"),
+    ] and not found.defects
     clip = found.clips[0]
     assert (clip.speaker, clip.emotion, clip.sentence) == ("enterface:3", "sadness", "sa4")
     assert count(found, "utterance") == {"enterface:3:sadness:4": 2}
@@ -216,14 +272,27 @@ def test_enterface_known_defects(lay):
         f"1 file named after another sentence {folder_wins}",
     ]
     clips_of = {defect.kind: defect.clips for defect in found.defects}
-    assert len(clips_of["names of another subject"]) == 10 and clips_of["unsegmented"] == ("subject 6/anger/s6_an.avi",)
-    assert clips_of["odd names"] == ("subject 16/surprise/sentence 3/s16_su_3avi", "subject 3/surprise/sentence 4/s_3_su_4.avi")
+    assert len(clips_of["names of another subject"]) == 10 and clips_of["unsegmented"] == (
+        "subject 6/anger/s6_an.avi",
+    )
+    assert clips_of["odd names"] == (
+        "subject 16/surprise/sentence 3/s16_su_3avi",
+        "subject 3/surprise/sentence 4/s_3_su_4.avi",
+    )
     assert clips_of["names of another emotion"] == ("subject 13/anger/sentence 2/s13_fe_2.avi",)
     assert clips_of["names of another sentence"] == ("subject 13/anger/sentence 3/s13_an_4.avi",)
-    assert count(found, "speaker") == {f"enterface:{n}": k for n, k in ((11, 10), (13, 3), (16, 1), (3, 1), (6, 1))}
+    assert count(found, "speaker") == {
+        f"enterface:{n}": k for n, k in ((11, 10), (13, 3), (16, 1), (3, 1), (6, 1))
+    }
     (whole,) = (clip for clip in found.clips if clip.take)
-    assert (whole.sentence, whole.take, whole.utterance) == ("", "unsegmented", "enterface:6:anger:unsegmented")
-    lost_dot = {clip.domain for clip in find_clips("enterface", media).clips if clip.id.endswith("3avi")}
+    assert (whole.sentence, whole.take, whole.utterance) == (
+        "",
+        "unsegmented",
+        "enterface:6:anger:unsegmented",
+    )
+    lost_dot = {
+        clip.domain for clip in find_clips("enterface", media).clips if clip.id.endswith("3avi")
+    }
     assert lost_dot == {"visual", "audio"}
 
 
@@ -237,15 +306,23 @@ def published_enterface() -> list[str]:
                 ids.append(f"{folder}/s6_{code}.avi")
             else:
                 ids += [f"{folder}/sentence {k}/s{named}_{code}_{k}.avi" for k in range(1, 6)]
-    odd = {"subject 16/surprise/sentence 3/s16_su_3.avi": "subject 16/surprise/sentence 3/s16_su_3avi"}
-    odd |= {id: id.replace("/s3_", "/s_3_") for id in [id for id in ids if id.startswith("subject 3/")][:22]}
+    odd = {
+        "subject 16/surprise/sentence 3/s16_su_3.avi": "subject 16/surprise/sentence 3/s16_su_3avi"
+    }
+    odd |= {
+        id: id.replace("/s3_", "/s_3_")
+        for id in [id for id in ids if id.startswith("subject 3/")][:22]
+    }
     return [odd.get(id, id) for id in ids]
 
 
 def test_enterface_as_published(lay):
     """42 subjects of 30 clips and 6 files of subject 6; 22 + 1 odd names."""
     found = find_clips("enterface", lay(*published_enterface()))
-    assert count(found, "domain") == {"visual": 42 * 30 + 6, "audio": 42 * 30 + 6} and not found.rejects
+    assert (
+        count(found, "domain") == {"visual": 42 * 30 + 6, "audio": 42 * 30 + 6}
+        and not found.rejects
+    )
     assert [(defect.kind, len(defect.clips)) for defect in found.defects] == [
         ("names of another subject", 30),
         ("missing subject", 0),
@@ -253,16 +330,23 @@ def test_enterface_as_published(lay):
         ("odd names", 23),
     ]
     assert texts(found)[0] == "30 files of folder subject 11, named s12_*, taken as subject 11"
-    assert count(found, "speaker")["enterface:11"] == 60 and "enterface:12" not in count(found, "speaker")
+    assert count(found, "speaker")["enterface:11"] == 60 and "enterface:12" not in count(
+        found, "speaker"
+    )
 
 
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        ("subject 1/boredom/sentence 1/s1_bo_1.avi", "unknown emotion folder 'boredom'; expected anger, disgust"),
+        (
+            "subject 1/boredom/sentence 1/s1_bo_1.avi",
+            "unknown emotion folder 'boredom'; expected anger, disgust",
+        ),
         ("s1_an_1.avi", "its folders are not eNTERFACE's subject N/<emotion>/sentence K/"),
         ("subject 1/anger/phrase 1/s1_an_1.avi", "its folders are not"),
     ],
 )
 def test_enterface_rejects(lay, bad, said):
-    assert reason(find_clips("enterface", lay("subject 1/fear/sentence 1/s1_fe_1.avi", bad))).startswith(said)
+    assert reason(
+        find_clips("enterface", lay("subject 1/fear/sentence 1/s1_fe_1.avi", bad))
+    ).startswith(said)

@@ -31,7 +31,11 @@ def test_a_source_names_its_labels_mask_and_domain():
 def test_a_batch_is_what_its_indices_name(kind):
     sources = two_sources() if kind == "pairs" else [one_source()]
     sides = [whole(source) for source in sources]
-    plan = plans.pair_plan(sides, pairs=6, seed=1) if kind == "pairs" else plans.labelled_plan(sides[0], batch=6, seed=1)
+    plan = (
+        plans.pair_plan(sides, pairs=6, seed=1)
+        if kind == "pairs"
+        else plans.labelled_plan(sides[0], batch=6, seed=1)
+    )
     dataset, steps = data.batches(sources, plan, epochs=1)
     drawn = plan(0)
     shape = (6, 2) if kind == "pairs" else (6,)
@@ -49,13 +53,17 @@ def test_a_batch_is_what_its_indices_name(kind):
         for place in np.ndindex(shape):
             index = drawn["source"][step][place]
             source, item = sources[index], drawn["item"][step][place]
-            np.testing.assert_array_equal(batch["image"][place], source.inputs[item].astype(np.float32))
+            np.testing.assert_array_equal(
+                batch["image"][place], source.inputs[item].astype(np.float32)
+            )
             assert EMOTIONS[batch["label"][place]] == source.rows[source.clip_of[item]]["emotion"]
             np.testing.assert_array_equal(batch["mask"][place], source.mask)
             assert batch["domain"][place] == source.domain and batch["source"][place] == index
         np.testing.assert_array_equal(batch["seed"], drawn["seed"][step])
         count += 1
-    assert count == steps and batch["image"].dtype == (np.uint8 if kind == "labelled" else np.float32)
+    assert count == steps and batch["image"].dtype == (
+        np.uint8 if kind == "labelled" else np.float32
+    )
 
 
 @pytest.mark.parametrize("step", [0, 1, 5])
@@ -84,7 +92,8 @@ def test_shares_of_a_batch_are_its_parts_in_a_row():
     for step, batch in enumerate(list(every.as_numpy_iterator())[1:]):
         for name, values in batch.items():
             np.testing.assert_array_equal(
-                np.stack([part[name] for part in parts[2 * step : 2 * step + 2]]), values.reshape(4, 2, *values.shape[1:])[2:]
+                np.stack([part[name] for part in parts[2 * step : 2 * step + 2]]),
+                values.reshape(4, 2, *values.shape[1:])[2:],
             )
 
 
@@ -93,7 +102,9 @@ def test_batches_without_end_go_on_to_the_next_epoch():
     plan = plans.labelled_plan(whole(source), batch=16, seed=1)
     dataset, steps = data.batches([source], plan, first_epoch=3)
     seeds = [batch["seed"] for batch in itertools.islice(dataset.as_numpy_iterator(), 2 * steps)]
-    np.testing.assert_array_equal(np.stack(seeds), np.concatenate([plan(3)["seed"], plan(4)["seed"]]))
+    np.testing.assert_array_equal(
+        np.stack(seeds), np.concatenate([plan(3)["seed"], plan(4)["seed"]])
+    )
 
 
 def test_nothing_of_the_batches_is_tuned_by_a_thread_that_their_end_would_wait_for():
@@ -128,8 +139,12 @@ def test_what_batches_are_made_of_is_there_as_long_as_they_are_and_no_longer(lef
 def test_a_dataset_can_be_gone_through_again():
     """As validation is, every epoch."""
     source = one_source()
-    dataset, steps = data.batches([source], plans.labelled_plan(whole(source), batch=16, seed=1), epochs=1)
-    one, other = ([batch["seed"].tolist() for batch in dataset.as_numpy_iterator()] for _ in range(2))
+    dataset, steps = data.batches(
+        [source], plans.labelled_plan(whole(source), batch=16, seed=1), epochs=1
+    )
+    one, other = (
+        [batch["seed"].tolist() for batch in dataset.as_numpy_iterator()] for _ in range(2)
+    )
     assert one == other and len(one) == steps
 
 
@@ -139,9 +154,21 @@ def test_a_dataset_can_be_gone_through_again():
 def test_a_set_is_read_as_it_was_written(tmp_path):
     clips, written = write_set(tmp_path, "visual")
     source = data.read_source(tmp_path, "toy/visual")
-    assert source.name == "toy/visual" and [row["id"] for row in source.rows] == [clip.id for clip in clips]
+    assert source.name == "toy/visual" and [row["id"] for row in source.rows] == [
+        clip.id for clip in clips
+    ]
     assert [EMOTIONS[label] for label in source.labels] == [clip.emotion for clip in clips]
-    assert source.inputs.dtype == np.uint8 and source.clip_of.tolist() == [0, 1, 1, 2, 2, 2, 3, 4, 4]
+    assert source.inputs.dtype == np.uint8 and source.clip_of.tolist() == [
+        0,
+        1,
+        1,
+        2,
+        2,
+        2,
+        3,
+        4,
+        4,
+    ]
     np.testing.assert_array_equal(source.inputs, np.concatenate([faces for (faces,) in written]))
 
 
@@ -175,8 +202,14 @@ def test_a_damaged_shard_is_refused_by_its_name(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"items": 3}, "toy/visual: 9 faces or segments, its manifest says 10; build the set again"),
-        ({"items": 1}, r"toy/visual: holds more of s/4.x than its manifest says; build the set again"),
+        (
+            {"items": 3},
+            "toy/visual: 9 faces or segments, its manifest says 10; build the set again",
+        ),
+        (
+            {"items": 1},
+            r"toy/visual: holds more of s/4.x than its manifest says; build the set again",
+        ),
         ({"id": "s/5.x"}, r"toy/visual: holds more of s/4.x than its manifest says"),
     ],
 )
@@ -200,7 +233,9 @@ def test_the_hash_of_a_set_is_that_of_its_manifest(tmp_path):
     write_set(tmp_path / "one", "visual")
     write_set(tmp_path / "two", "visual")
     write_set(tmp_path / "three", "visual", clips_per_shard=3)
-    one, two, three = (data.manifest_hash(tmp_path / name / "toy" / "visual") for name in ("one", "two", "three"))
+    one, two, three = (
+        data.manifest_hash(tmp_path / name / "toy" / "visual") for name in ("one", "two", "three")
+    )
     assert one == two != three
 
 
@@ -209,19 +244,29 @@ def test_what_is_gathered_slice_by_slice_is_the_whole(tmp_path):
     for name in ("a/visual", "b/visual"):
         write_toy(tmp_path, name, seed=len(name))
     sources = [data.read_source(tmp_path, name) for name in ("a/visual", "b/visual")]
-    sides = [data.Side(source, np.random.default_rng(0).permutation(len(source.inputs))[:-1]) for source in sources]
+    sides = [
+        data.Side(source, np.random.default_rng(0).permutation(len(source.inputs))[:-1])
+        for source in sources
+    ]
     for chosen in (sides[:1], sides):
         whole = np.concatenate([side.source.inputs[side.items] for side in chosen])
         gathered = data.Gathered(chosen)
         assert gathered.shape == whole.shape and len(gathered) == len(whole)
-        for part in (slice(0, 3), slice(len(sides[0].items) - 2, len(sides[0].items) + 2), slice(0, len(whole))):
+        for part in (
+            slice(0, 3),
+            slice(len(sides[0].items) - 2, len(sides[0].items) + 2),
+            slice(0, len(whole)),
+        ):
             np.testing.assert_array_equal(gathered[part], whole[part])
     np.testing.assert_array_equal(sides[1].inputs[0:9], sides[1].source.inputs[sides[1].items[:9]])
 
 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
-    [("hop_seconds", 0.02, "built to another spec .hop_seconds 0.02, expected 0.01."), ("blur", 1, "another version's spec .blur.")],
+    [
+        ("hop_seconds", 0.02, "built to another spec .hop_seconds 0.02, expected 0.01."),
+        ("blur", 1, "another version's spec .blur."),
+    ],
 )
 def test_records_of_another_spec_are_refused(tmp_path, field, value, said):
     manifest = write_toy(tmp_path, "a/audio") / "manifest.json"

@@ -27,7 +27,13 @@ def test_a_still_is_read_in_rgb(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype"), [((20, 30), np.uint8), ((20, 30, 4), np.uint8), ((20, 30, 3), np.uint16), ((20, 30), np.uint16)]
+    ("shape", "dtype"),
+    [
+        ((20, 30), np.uint8),
+        ((20, 30, 4), np.uint8),
+        ((20, 30, 3), np.uint16),
+        ((20, 30), np.uint16),
+    ],
 )
 def test_grey_alpha_and_16_bit_stills(tmp_path, shape, dtype):
     """100 of 255, or the same of 65535, everywhere; what is see-through is read as it is coloured."""
@@ -38,11 +44,22 @@ def test_grey_alpha_and_16_bit_stills(tmp_path, shape, dtype):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"BM", b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xe0", b"RIFF----WEBPVP8 "]
+    "content",
+    [
+        b"",
+        b"no picture",
+        b"\x89PNG\r\n\x1a\n",
+        b"BM",
+        b"\xff\xd8\xff\xd9",
+        b"\xff\xd8\xff\xe0",
+        b"RIFF----WEBPVP8 ",
+    ],
 )
 def test_a_bad_still_is_refused(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(MediaError, match=rf"not an image that can be decoded \({len(content)} bytes\)"):
+    with pytest.raises(
+        MediaError, match=rf"not an image that can be decoded \({len(content)} bytes\)"
+    ):
         decode.read_still(tmp_path / "a.jpg")
 
 
@@ -51,7 +68,10 @@ def encodings():
     picture = np.random.default_rng(0).integers(0, 256, (21, 37, 3), np.uint8)
     variants = {
         "jpeg": (".jpg", []),
-        "progressive jpeg": (".jpg", [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 1]),
+        "progressive jpeg": (
+            ".jpg",
+            [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 1],
+        ),
         "png": (".png", []),
         "bmp": (".bmp", []),
         "webp": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 80]),
@@ -60,18 +80,39 @@ def encodings():
     for name, (suffix, options) in variants.items():
         yield name, cv2.imencode(suffix, picture, options)[1].tobytes()
     jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
-    thumbnail = b"\xff\xe1" + struct.pack(">H", 2 + len(jpeg)) + jpeg  # in an Exif segment; its size is not the picture's
+    thumbnail = (
+        b"\xff\xe1" + struct.pack(">H", 2 + len(jpeg)) + jpeg
+    )  # in an Exif segment; its size is not the picture's
     yield (
         "jpeg with a thumbnail",
-        jpeg[:2] + thumbnail.replace(struct.pack(">HH", 21, 37), struct.pack(">HH", 5, 6)) + b"\xff\xff" + jpeg[3:],
+        jpeg[:2]
+        + thumbnail.replace(struct.pack(">HH", 21, 37), struct.pack(">HH", 5, 6))
+        + b"\xff\xff"
+        + jpeg[3:],
     )
     lossless = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
-    header = b"VP8X" + struct.pack("<I", 10) + bytes(4) + (36).to_bytes(3, "little") + (20).to_bytes(3, "little")
-    yield "extended webp", lossless[:4] + struct.pack("<I", len(lossless) + 10) + b"WEBP" + header + lossless[12:]
-    yield "bmp of OS/2", b"BM" + struct.pack("<IHHIIHHHH", 26 + 21 * 112, 0, 0, 26, 12, 37, 21, 1, 24) + bytes(21 * 112)
+    header = (
+        b"VP8X"
+        + struct.pack("<I", 10)
+        + bytes(4)
+        + (36).to_bytes(3, "little")
+        + (20).to_bytes(3, "little")
+    )
+    yield (
+        "extended webp",
+        lossless[:4] + struct.pack("<I", len(lossless) + 10) + b"WEBP" + header + lossless[12:],
+    )
+    yield (
+        "bmp of OS/2",
+        b"BM"
+        + struct.pack("<IHHIIHHHH", 26 + 21 * 112, 0, 0, 26, 12, 37, 21, 1, 24)
+        + bytes(21 * 112),
+    )
 
 
-@pytest.mark.parametrize(("name", "encoded"), [*encodings()], ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "encoded"), [*encodings()], ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_a_stills_size_is_read_from_its_header_as_opencv_decodes_it(name, encoded):
     assert cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR).shape == (21, 37, 3)
     assert decode.still_size(encoded) == (37, 21)
@@ -84,15 +125,24 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     row = b"\0" + bytes(1500)
 
     def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
 
-    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 12_000, 12_000, 1, 0, 0, 0, 0))
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(
+        b"IHDR", struct.pack(">IIBBBBB", 12_000, 12_000, 1, 0, 0, 0, 0)
+    )
     bomb += chunk(b"IDAT", zlib.compress(row * 12_000, 9)) + chunk(b"IEND", b"")
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
-    lying = dict(encodings())["jpeg"].replace(struct.pack(">HH", 21, 37), struct.pack(">HH", 65_000, 60_000))
+    lying = dict(encodings())["jpeg"].replace(
+        struct.pack(">HH", 21, 37), struct.pack(">HH", 65_000, 60_000)
+    )
     for content, size in ((bomb, "12000x12000"), (lying, "60000x65000")):
         (tmp_path / "a.png").write_bytes(content)
-        with pytest.raises(MediaError, match=f"pictures of {size} pixels, expected at most 67108864 .8192x8192.; scale the file down"):
+        with pytest.raises(
+            MediaError,
+            match=f"pictures of {size} pixels, expected at most 67108864 .8192x8192.; scale the file down",
+        ):
             decode.read_still(tmp_path / "a.png")
 
 

@@ -9,7 +9,10 @@ from pipelines.drawing import Bars, Boxes, Canvas, Moving
 @pytest.mark.parametrize("size", [(640, 360), (1920, 1080), (360, 640), (128, 96)])
 def test_bars_fit_and_their_letters_go_by_the_height(size):
     labels = [f"happiness{n}"[: 9 + n // 9] for n in range(10)]
-    groups = [{"title": title, "seconds": [0.0], "labels": labels, "values": [[0.1] * 10]} for title in ("face", "voice", "both")]
+    groups = [
+        {"title": title, "seconds": [0.0], "labels": labels, "values": [[0.1] * 10]}
+        for title in ("face", "voice", "both")
+    ]
     bars = Bars(groups, size=size)
     width, _ = size
     planes = [np.zeros((bars.height >> half, width >> half), np.uint8) for half in (0, 1, 1)]
@@ -18,11 +21,16 @@ def test_bars_fit_and_their_letters_go_by_the_height(size):
     assert bars.height % 2 == 0 and lit.any() and not lit[:2].any() and not lit[-2:].any()
     if width >= 360:
         assert not lit[:, -3:].any() and bars._columns == (2 if width == 360 else 3)
-    assert bars._capital >= 7 and bars._capital == pytest.approx(0.52 * max(14, min(size[1] / 32, width / 28)), abs=0.3)
+    assert bars._capital >= 7 and bars._capital == pytest.approx(
+        0.52 * max(14, min(size[1] / 32, width / 28)), abs=0.3
+    )
 
 
 def test_a_name_stays_within_the_picture():
-    boxes = Boxes({12: {"seconds": [0.0], "boxes": [(150, 0, 20, 20)], "texts": ["happiness 100%"]}}, height=96)
+    boxes = Boxes(
+        {12: {"seconds": [0.0], "boxes": [(150, 0, 20, 20)], "texts": ["happiness 100%"]}},
+        height=96,
+    )
     planes = [np.full((96 >> half, 160 >> half), 90, np.uint8) for half in (0, 1, 1)]
     boxes.draw(Canvas(planes), 0.0)
     assert (planes[0] > 180).any() and (planes[0][:, :20] == 90).all()

@@ -13,9 +13,28 @@ from pipelines.spec import EMOTIONS
 BOTH = ["enterface/visual", "savee/visual"]
 STAGES = {
     "pretrain": {"kind": "supervised", "sources": BOTH[:1], "epochs": 1, "batch": 16},
-    "transfer": {"kind": "supervised", "sources": ["savee/audio"], "start_from": "pretrain", "epochs": 1, "batch": 16},
-    "contrastive": {"kind": "contrastive", "sources": BOTH, "start_from": "pretrain", "epochs": 1, "batch": 16},
-    "joint": {"kind": "joint", "sources": BOTH, "start_from": "pretrain", "epochs": 6, "batch": 16, "learning_rate": 5e-3},
+    "transfer": {
+        "kind": "supervised",
+        "sources": ["savee/audio"],
+        "start_from": "pretrain",
+        "epochs": 1,
+        "batch": 16,
+    },
+    "contrastive": {
+        "kind": "contrastive",
+        "sources": BOTH,
+        "start_from": "pretrain",
+        "epochs": 1,
+        "batch": 16,
+    },
+    "joint": {
+        "kind": "joint",
+        "sources": BOTH,
+        "start_from": "pretrain",
+        "epochs": 6,
+        "batch": 16,
+        "learning_rate": 5e-3,
+    },
 }
 PAIRS = {"enterface/visual": 66, "savee/visual": 66, "enterface/visual + savee/visual": 144}
 """Of 12 test clips of one speaker in each: 12 x 11 / 2 and 12 x 12."""
@@ -48,20 +67,31 @@ def test_the_joint_stage_is_better_at_matching_than_what_it_started_from(run):
     found = result["matching"]
     assert found["stage_before"] == "pretrain"
     for network in ("after", "before"):
-        assert {couple: score["pairs"] for couple, score in found[network]["couples"].items()} == PAIRS
+        assert {
+            couple: score["pairs"] for couple, score in found[network]["couples"].items()
+        } == PAIRS
         assert list(found[network]["scatter"]) == [*BOTH, "together"]
         assert found[network]["scatter"]["together"]["clips"] == 24
-    across = {network: found[network]["couples"][" + ".join(BOTH)] for network in ("after", "before")}
+    across = {
+        network: found[network]["couples"][" + ".join(BOTH)] for network in ("after", "before")
+    }
     assert across["after"]["same"] == across["before"]["same"] == 3 * 4 * 3 / 144
-    assert across["after"]["auc"] > across["before"]["auc"] > 0.5 and across["after"]["eer"] < across["before"]["eer"] < 0.5
-    between = {network: found[network]["scatter"]["together"]["between"] for network in ("after", "before")}
+    assert (
+        across["after"]["auc"] > across["before"]["auc"] > 0.5
+        and across["after"]["eer"] < across["before"]["eer"] < 0.5
+    )
+    between = {
+        network: found[network]["scatter"]["together"]["between"] for network in ("after", "before")
+    }
     assert between["after"] > 2 * between["before"]
     json.dumps(result, allow_nan=False)
 
 
 def test_each_side_of_it_is_what_its_own_network_says_of_the_test_clips(run, records_folder):
     folder, result = run
-    rows = holdings.rows_by_source(records_folder, ["enterface/visual", "savee/visual", "savee/audio"])
+    rows = holdings.rows_by_source(
+        records_folder, ["enterface/visual", "savee/visual", "savee/audio"]
+    )
     sides = splits.sides(rows, protocol="speaker-independent", fold=0)
     for stage, network in (("joint", "after"), ("pretrain", "before")):
         predict = scores.predictor(runs.load_network(folder / stage, runs.finished(folder / stage)))
@@ -69,9 +99,10 @@ def test_each_side_of_it_is_what_its_own_network_says_of_the_test_clips(run, rec
         for name in BOTH:
             side = holdings.side_of(data.read_source(records_folder, name), sides, "test")
             embedded[name] = scores.embedded_clips(scores.forward(predict, side), side)
-            assert {utterance.rpartition(":")[0].rpartition(":")[0] for utterance in embedded[name].utterances} == {
-                f"{name.split('/')[0]}:1"
-            }
+            assert {
+                utterance.rpartition(":")[0].rpartition(":")[0]
+                for utterance in embedded[name].utterances
+            } == {f"{name.split('/')[0]}:1"}
         expected = matching.score_pairs(embedded, seed=matching.PAIRS_SEED)
         for couple, score in expected["couples"].items():
             assert result["matching"][network]["couples"][couple] == pytest.approx(score, abs=1e-6)
@@ -79,7 +110,9 @@ def test_each_side_of_it_is_what_its_own_network_says_of_the_test_clips(run, rec
             assert result["matching"][network]["scatter"][source] == pytest.approx(score, rel=1e-4)
 
 
-def test_the_network_runs_once_over_the_test_clips_and_that_of_before_once(run, records_folder, monkeypatch):
+def test_the_network_runs_once_over_the_test_clips_and_that_of_before_once(
+    run, records_folder, monkeypatch
+):
     folder, result = run
     items, make = [], scores.predictor
 
@@ -95,35 +128,60 @@ def test_the_network_runs_once_over_the_test_clips_and_that_of_before_once(run, 
         return counted
 
     monkeypatch.setattr(scores, "predictor", counting)
-    again = evaluate.evaluate(evaluate.Options(folder, records_folder, "joint", sources=tuple(BOTH)))
+    again = evaluate.evaluate(
+        evaluate.Options(folder, records_folder, "joint", sources=tuple(BOTH))
+    )
     assert items == [{"items": 24 * 3}] * 2
     assert again["matching"] == result["matching"] and again["sources"] == result["sources"]
 
 
-def test_a_stage_in_a_new_domain_has_nothing_before_there(run, records_folder, experiment, tmp_path):
+def test_a_stage_in_a_new_domain_has_nothing_before_there(
+    run, records_folder, experiment, tmp_path
+):
     """The visual network has not seen a sound: its couples are the visual ones. No utterance meets itself in the other domain."""
     folder, _ = run
     shutil.copytree(folder / "pretrain", tmp_path / "pretrain")
     result = train.train(train.Options("transfer", str(experiment), records_folder, tmp_path))
     found = result["matching"]
-    assert set(result["sources"]) == {*BOTH, "savee/audio", "savee/fused"} and found["stage_before"] == "pretrain"
+    assert (
+        set(result["sources"]) == {*BOTH, "savee/audio", "savee/fused"}
+        and found["stage_before"] == "pretrain"
+    )
     assert set(found["before"]["couples"]) == set(PAIRS)
     assert len(found["after"]["couples"]) == 6
     assert found["after"]["couples"]["savee/audio + savee/visual"]["pairs"] == 12 * 12 - 12
 
 
-def test_the_first_stage_has_no_before_and_a_contrastive_one_has(run, records_folder, experiment, tmp_path, capsys):
+def test_the_first_stage_has_no_before_and_a_contrastive_one_has(
+    run, records_folder, experiment, tmp_path, capsys
+):
     folder, _ = run
     first = evaluate.evaluate(evaluate.Options(folder, records_folder, "pretrain"))["matching"]
-    assert first["stage_before"] is None and first["before"] is None and set(first["after"]["couples"]) == set(PAIRS)
+    assert (
+        first["stage_before"] is None
+        and first["before"] is None
+        and set(first["after"]["couples"]) == set(PAIRS)
+    )
     shutil.copytree(folder / "pretrain", tmp_path / "pretrain")
     result = train.train(train.Options("contrastive", str(experiment), records_folder, tmp_path))
-    assert set(result["matching"]["after"]["couples"]) == set(result["matching"]["before"]["couples"]) == set(PAIRS)
+    assert (
+        set(result["matching"]["after"]["couples"])
+        == set(result["matching"]["before"]["couples"])
+        == set(PAIRS)
+    )
     assert result["sources"]["enterface/visual"]["pair_auc"] > 0.5
-    assert evaluate.main(["--run", str(tmp_path), "--records", str(records_folder), "--stage", "contrastive"]) == 0
+    assert (
+        evaluate.main(
+            ["--run", str(tmp_path), "--records", str(records_folder), "--stage", "contrastive"]
+        )
+        == 0
+    )
     assert "By their distance (pretrain → contrastive)" in capsys.readouterr().out
     kept = tmp_path / "contrastive" / "metrics.json"
     kept.write_text(json.dumps(json.loads(kept.read_text()) | {"scored": "validation"}))
     result = evaluate.evaluate(evaluate.Options(tmp_path, records_folder, "contrastive"))
-    assert not result["sources"] and "this one was on the validation side" in result["not_scored"]["savee/visual"]
+    assert (
+        not result["sources"]
+        and "this one was on the validation side" in result["not_scored"]["savee/visual"]
+    )
     assert result["matching"]["after"] == {"couples": {}, "scatter": {}}

@@ -29,9 +29,13 @@ class Scripted:
 def followed(where, numbers, *, main=lambda number: ONE, step=4):
     """Return {number: boxes}, and the searches, of frames whose only pixel is their number."""
     find = Scripted(where)
-    frames = ((number, Frame(np.array([[number]]), lambda: None), main(number)) for number in numbers)
+    frames = (
+        (number, Frame(np.array([[number]]), lambda: None), main(number)) for number in numbers
+    )
     found = list(follow_faces(frames, find, step=step))
-    assert [number for number, _, _ in found] == list(numbers) and all(frame.luma[0, 0] == number for number, frame, _ in found)
+    assert [number for number, _, _ in found] == list(numbers) and all(
+        frame.luma[0, 0] == number for number, frame, _ in found
+    )
     return {number: boxes for number, _, boxes in found}, find.asked
 
 
@@ -48,7 +52,9 @@ def test_a_second_face_is_interpolated_between_searches_that_agree():
 @pytest.mark.parametrize("end", range(8, 13))
 def test_who_comes_and_goes_is_found_to_the_frame(start, end):
     """Only around the box that a search found: the whole picture is searched at 0, 8 and 12 alone."""
-    found, asked = followed(lambda number: [TWO] if start <= number <= end else [], range(13), step=8)
+    found, asked = followed(
+        lambda number: [TWO] if start <= number <= end else [], range(13), step=8
+    )
     assert {number for number, boxes in found.items() if TWO in boxes} == set(range(start, end + 1))
     assert [number for number, whole in asked if whole] == [0, 8, 12] and len(asked) <= 3 + 4 + 4
 
@@ -60,13 +66,17 @@ def test_the_given_box_is_taken_as_it_is_and_stands_for_its_face():
         return (302, 63, 66, 66) if number in (5, 6) else (102, 52, 79, 79)
 
     found, _ = followed(lambda number: [ONE, TWO], range(9), main=given)
-    assert found == {number: [given(number), ONE if number in (5, 6) else TWO] for number in range(9)}
+    assert found == {
+        number: [given(number), ONE if number in (5, 6) else TWO] for number in range(9)
+    }
 
 
 def test_a_frame_in_which_nothing_is_given_has_the_further_ones():
     found, asked = followed(lambda number: [TWO], range(5), main=lambda number: None)
     assert found == {number: [TWO] for number in range(5)} and asked == [(0, True), (4, True)]
-    assert followed(lambda number: [], range(5), main=lambda number: None)[0] == {number: [] for number in range(5)}
+    assert followed(lambda number: [], range(5), main=lambda number: None)[0] == {
+        number: [] for number in range(5)
+    }
     assert followed(lambda number: [], ())[0] == {}
 
 
@@ -106,7 +116,9 @@ def test_persons_are_numbered_as_they_come():
 
 
 def test_a_jump_of_the_first_box_onto_a_known_person_is_that_person():
-    assert numbers([[ONE, TWO]] * 3 + [[TWO]] * 2 + [[TWO, ONE]] + [[ONE, TWO]]) == [[1, 2]] * 3 + [[2]] * 2 + [[2, 1]] + [[1, 2]]
+    assert numbers([[ONE, TWO]] * 3 + [[TWO]] * 2 + [[TWO, ONE]] + [[ONE, TWO]]) == [[1, 2]] * 3 + [
+        [2]
+    ] * 2 + [[2, 1]] + [[1, 2]]
 
 
 def test_a_jump_to_where_nobody_was_moves_no_identity():
@@ -122,10 +134,15 @@ def test_two_who_walk_through_each_other_keep_their_numbers():
 
 
 def test_the_order_of_a_frames_boxes_is_of_no_account():
-    random, rows = np.random.default_rng(0), [walk(start, pixels, 20) for start, pixels in ((100, 8), (300, -5), (500, 3))]
+    random, rows = (
+        np.random.default_rng(0),
+        [walk(start, pixels, 20) for start, pixels in ((100, 8), (300, -5), (500, 3))],
+    )
     places = list(zip(*rows, strict=True))
     orders = [[0, 1, 2], *(random.permutation(3).tolist() for _ in places[1:])]
-    assert numbers([[boxes[n] for n in order] for boxes, order in zip(places, orders, strict=True)]) == [[n + 1 for n in o] for o in orders]
+    assert numbers(
+        [[boxes[n] for n in order] for boxes, order in zip(places, orders, strict=True)]
+    ) == [[n + 1 for n in o] for o in orders]
 
 
 @pytest.mark.parametrize(("frames_away", "number"), [(4, 1), (7, 1), (8, 3), (12, 3)])
@@ -137,7 +154,13 @@ def test_who_is_away_for_longer_than_two_seconds_is_new(frames_away, number):
 
 def test_a_passing_error_is_nobody_and_takes_no_number():
     error = (20, 300, 40, 40)
-    assert numbers([[ONE], [ONE, error], [ONE], [ONE, TWO], [ONE, TWO]]) == [[1], [1, None], [1], [1, 2], [1, 2]]
+    assert numbers([[ONE], [ONE, error], [ONE], [ONE, TWO], [ONE, TWO]]) == [
+        [1],
+        [1, None],
+        [1],
+        [1, 2],
+        [1, 2],
+    ]
     assert numbers([[error], [ONE], [ONE]]) == [[None], [1], [1]]
 
 
@@ -157,6 +180,10 @@ def test_what_is_held_back_is_bounded():
     """An error in every eighth frame; no frame waits for more than two seconds, in an hour of them."""
     persons, back = Persons(), 0
     for index in range(4 * 3600):
-        for _ in persons.add(index / 4, [ONE, (7 * index % 5000 + 200, 400, 40, 40)] if index % 8 == 0 else [ONE], index):
+        for _ in persons.add(
+            index / 4,
+            [ONE, (7 * index % 5000 + 200, 400, 40, 40)] if index % 8 == 0 else [ONE],
+            index,
+        ):
             back += 1
         assert index + 1 - back <= 9 and len(persons._present) <= 3

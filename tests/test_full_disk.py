@@ -20,9 +20,31 @@ sys.exit(build.main(sys.argv[2:]))
 
 
 def build_within(most_bytes, folder, out):
-    words = [sys.executable, "-c", PROGRAM, most_bytes, "--corpus", "emodb", "--media", folder, "--out", out, "--workers", 1]
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    return subprocess.run([*map(str, words)], cwd=media.ROOT, capture_output=True, text=True, timeout=120, env=environment)
+    words = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        most_bytes,
+        "--corpus",
+        "emodb",
+        "--media",
+        folder,
+        "--out",
+        out,
+        "--workers",
+        1,
+    ]
+    environment = {
+        name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"
+    }
+    return subprocess.run(
+        [*map(str, words)],
+        cwd=media.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+    )
 
 
 def test_a_disk_that_fills_up(capsys, tmp_path, monkeypatch):
@@ -33,8 +55,15 @@ def test_a_disk_that_fills_up(capsys, tmp_path, monkeypatch):
     before = content(folder)
     process = build_within(150_000, folder, out)
     assert process.returncode == 1, process.stderr
-    (line,) = [line for line in process.stderr.splitlines() if not line.startswith("emodb: ")]  # progress
-    assert line.startswith(f"python -m pipelines.build: error: {out}/emodb/.audio.building/unfinished: ") and "File too large" in line
+    (line,) = [
+        line for line in process.stderr.splitlines() if not line.startswith("emodb: ")
+    ]  # progress
+    assert (
+        line.startswith(
+            f"python -m pipelines.build: error: {out}/emodb/.audio.building/unfinished: "
+        )
+        and "File too large" in line
+    )
     assert not (out / "emodb/audio").exists() and content(folder) == before
     first = content(out / "emodb/.audio.building")
     assert {"00000.tfrecord", "00000.json"} <= first.keys()

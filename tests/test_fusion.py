@@ -30,9 +30,13 @@ def test_pool_by_hand():
     """
     visual, audio = [[0.8, 0.2]], [[0.1, 0.9]]
     np.testing.assert_allclose(fuse(Fusion(), visual, audio), [[0.4, 0.6]], rtol=1e-12)
-    np.testing.assert_allclose(fuse(Fusion(temperature=0.5), visual, audio), [[4 / 13, 9 / 13]], rtol=1e-12)
+    np.testing.assert_allclose(
+        fuse(Fusion(temperature=0.5), visual, audio), [[4 / 13, 9 / 13]], rtol=1e-12
+    )
     odds = math.sqrt(2 / 27)
-    np.testing.assert_allclose(fuse(Fusion(0.25), visual, audio), [[odds / (1 + odds), 1 / (1 + odds)]], rtol=1e-12)
+    np.testing.assert_allclose(
+        fuse(Fusion(0.25), visual, audio), [[odds / (1 + odds), 1 / (1 + odds)]], rtol=1e-12
+    )
 
 
 def test_pool_equals_the_formula_on_random_input():
@@ -41,7 +45,9 @@ def test_pool_equals_the_formula_on_random_input():
     for weight, temperature in random.uniform([0, 0.3], [1, 4], (5, 2)):
         powers = (visual**weight * audio ** (1 - weight)) ** (1 / temperature)
         expected = powers / powers.sum(axis=1, keepdims=True)
-        np.testing.assert_allclose(fuse(Fusion(weight, temperature), visual, audio), expected, rtol=1e-9)
+        np.testing.assert_allclose(
+            fuse(Fusion(weight, temperature), visual, audio), expected, rtol=1e-9
+        )
 
 
 def test_all_weight_on_one_gives_that_one():
@@ -55,7 +61,11 @@ def test_all_weight_on_one_gives_that_one():
 @pytest.mark.parametrize("temperature", [0.25, 10.0])
 def test_masked_classes_stay_exactly_zero(weight, temperature):
     found = fuse(Fusion(weight, temperature), [[0.5, 0.0, 0.5, 0.0]], [[0.9, 0.0, 0.1, 0.0]])
-    assert (found[:, [1, 3]] == 0).all() and (found[:, [0, 2]] > 0).all() and found.sum() == pytest.approx(1)
+    assert (
+        (found[:, [1, 3]] == 0).all()
+        and (found[:, [0, 2]] > 0).all()
+        and found.sum() == pytest.approx(1)
+    )
 
 
 def test_two_that_are_sure_of_different_things_have_a_pool():
@@ -69,7 +79,10 @@ def test_two_that_are_sure_of_different_things_have_a_pool():
 def test_any_leading_shape_is_kept():
     _, visual, audio = both(np.random.default_rng(6), utterances=6)
     flat = fuse(Fusion(0.3, 2.0), visual, audio)
-    np.testing.assert_array_equal(fuse(Fusion(0.3, 2.0), visual.reshape(2, 3, 5), audio.reshape(2, 3, 5)), flat.reshape(2, 3, 5))
+    np.testing.assert_array_equal(
+        fuse(Fusion(0.3, 2.0), visual.reshape(2, 3, 5), audio.reshape(2, 3, 5)),
+        flat.reshape(2, 3, 5),
+    )
     np.testing.assert_array_equal(fuse(Fusion(0.3, 2.0), visual[0], audio[0]), flat[0])
 
 
@@ -77,15 +90,27 @@ def test_the_order_of_classes_does_not_matter():
     random = np.random.default_rng(7)
     labels, visual, audio = both(random)
     order = random.permutation(5)
-    np.testing.assert_allclose(fuse(Fusion(0.7), visual[:, order], audio[:, order]), fuse(Fusion(0.7), visual, audio)[:, order], rtol=1e-12)
-    found, again = fit(visual, audio, labels), fit(visual[:, order], audio[:, order], np.argsort(order)[labels])
-    assert again.visual_weight == found.visual_weight and again.temperature == pytest.approx(found.temperature, rel=1e-6)
+    np.testing.assert_allclose(
+        fuse(Fusion(0.7), visual[:, order], audio[:, order]),
+        fuse(Fusion(0.7), visual, audio)[:, order],
+        rtol=1e-12,
+    )
+    found, again = (
+        fit(visual, audio, labels),
+        fit(visual[:, order], audio[:, order], np.argsort(order)[labels]),
+    )
+    assert again.visual_weight == found.visual_weight and again.temperature == pytest.approx(
+        found.temperature, rel=1e-6
+    )
 
 
 # What is fitted.
 
 
-@pytest.mark.parametrize(("seed", "visual", "audio"), [(1, 2.0, 1.0), (2, 0.5, 2.5), (3, 1.5, 1.5), (4, 3.0, 0.0), (5, 0.2, 0.1)])
+@pytest.mark.parametrize(
+    ("seed", "visual", "audio"),
+    [(1, 2.0, 1.0), (2, 0.5, 2.5), (3, 1.5, 1.5), (4, 3.0, 0.0), (5, 0.2, 0.1)],
+)
 def test_fit_equals_a_search_from_several_starts(seed, visual, audio):
     """Over weight and temperature at once, without a grid: the weight is at most one step off, the loss next to nothing."""
     labels, visual, audio = both(np.random.default_rng(seed), visual=visual, audio=audio)
@@ -95,7 +120,10 @@ def test_fit_equals_a_search_from_several_starts(seed, visual, audio):
         return loss_of(fuse(Fusion(values[0], math.exp(values[1])), visual, audio), labels)
 
     bounds = [(0, 1), tuple(map(math.log, fusion.TEMPERATURES))]
-    searches = [optimize.minimize(loss, start, bounds=bounds) for start in ((0.5, 0.0), (0.05, 1.0), (0.95, -1.0))]
+    searches = [
+        optimize.minimize(loss, start, bounds=bounds)
+        for start in ((0.5, 0.0), (0.05, 1.0), (0.95, -1.0))
+    ]
     best = min(searches, key=lambda search: search.fun)
     assert abs(found.visual_weight - best.x[0]) <= 0.05 + 1e-3
     reached = loss((found.visual_weight, math.log(found.temperature)))
@@ -108,7 +136,9 @@ def test_fit_equals_a_search_from_several_starts(seed, visual, audio):
 def test_fit_leans_to_the_domain_that_knows_more():
     labels, visual, audio = both(np.random.default_rng(8), utterances=400, visual=3.0, audio=0.5)
     assert fit(visual, audio, labels).visual_weight > 0.7
-    assert fit(audio, visual, labels).visual_weight == pytest.approx(1 - fit(visual, audio, labels).visual_weight)
+    assert fit(audio, visual, labels).visual_weight == pytest.approx(
+        1 - fit(visual, audio, labels).visual_weight
+    )
 
 
 def test_fit_undoes_a_temperature():
@@ -118,19 +148,25 @@ def test_fit_undoes_a_temperature():
     honest = fuse(Fusion(0.6, 2.0), visual, audio)
     labels = (random.random((len(honest), 1)) > honest.cumsum(axis=1)).sum(axis=1)
     found = fit(visual, audio, labels)
-    assert found.visual_weight == pytest.approx(0.6, abs=0.051) and found.temperature == pytest.approx(2, rel=0.1)
+    assert found.visual_weight == pytest.approx(
+        0.6, abs=0.051
+    ) and found.temperature == pytest.approx(2, rel=0.1)
 
 
 def test_utterances_that_are_all_right_do_not_make_it_certain():
     visual = audio = np.full((3, 3), 0.2) + 0.4 * np.eye(3)
     found = fit(visual, audio, [0, 1, 2])
-    assert found.visual_weight == 0.5 and found.temperature == pytest.approx(fusion.TEMPERATURES[0], rel=1e-3)
+    assert found.visual_weight == 0.5 and found.temperature == pytest.approx(
+        fusion.TEMPERATURES[0], rel=1e-3
+    )
     assert fuse(found, visual, audio).max() < 0.99
 
 
 def test_utterances_that_are_all_wrong_make_it_modest():
     visual = audio = np.full((3, 3), 0.05) + 0.85 * np.eye(3)
-    assert fit(visual, audio, [1, 2, 0]).temperature == pytest.approx(fusion.TEMPERATURES[1], rel=1e-3)
+    assert fit(visual, audio, [1, 2, 0]).temperature == pytest.approx(
+        fusion.TEMPERATURES[1], rel=1e-3
+    )
 
 
 def test_one_utterance_is_enough():
@@ -143,7 +179,9 @@ def test_neither_the_order_of_utterances_nor_a_masked_class_matters():
     labels, visual, audio = both(random)
     found, order = fit(visual, audio, labels), random.permutation(60)
     again = fit(visual[order], audio[order], labels[order])
-    assert again.visual_weight == found.visual_weight and again.temperature == pytest.approx(found.temperature, rel=1e-6)
+    assert again.visual_weight == found.visual_weight and again.temperature == pytest.approx(
+        found.temperature, rel=1e-6
+    )
     assert fit(visual, audio, labels) == found
     wider = (np.insert(values, 2, 0.0, axis=1) for values in (visual, audio))
     assert fit(*wider, labels + (labels >= 2)) == found
@@ -170,7 +208,11 @@ def test_a_fusion_that_is_none(values, expected):
 @pytest.mark.parametrize(
     ("visual", "audio", "expected"),
     [
-        ([[0.5, 0.5]], [[0.2, 0.3, 0.5]], r"one shape \[..., classes\], not empty; received \(1, 2\) and \(1, 3\)"),
+        (
+            [[0.5, 0.5]],
+            [[0.2, 0.3, 0.5]],
+            r"one shape \[..., classes\], not empty; received \(1, 2\) and \(1, 3\)",
+        ),
         ([], [], "not empty"),
         (1.0, 1.0, "not empty"),
         ([0.5, 0.7], [0.5, 0.5], "each row a sum of 1"),
@@ -185,11 +227,15 @@ def test_distributions_that_are_none(visual, audio, expected):
 
 def test_utterances_that_cannot_be_fitted_on():
     half = [[0.5, 0.5, 0.0]] * 2
-    with pytest.raises(ValueError, match="received 1 to which both domains give 0; leave these utterances out"):
+    with pytest.raises(
+        ValueError, match="received 1 to which both domains give 0; leave these utterances out"
+    ):
         fit(half, half, [0, 2])
     with pytest.raises(ValueError, match="answers must be as many as labels, 1; received 2"):
         fit(half, half, [0])
     with pytest.raises(ValueError, match=r"labels must lie in \[0, 3\); received 3"):
         fit(half, half, [0, 3])
-    with pytest.raises(ValueError, match=r"visual must be \[utterances, classes\]; received shape \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"visual must be \[utterances, classes\]; received shape \(3,\)"
+    ):
         fit(half[0], half[0], [0])

@@ -50,13 +50,28 @@ def synthesised(folder):
     sound, pictures = media.noise(0.8, 44_100, channels=2), media.film(8)
     return [
         media.write_video(folder / "a.mp4", pictures, sound=sound),
-        media.write_video(folder / "b.avi", pictures, codec="mpeg4", sound=sound, sound_codec="libmp3lame"),
-        media.write_video(folder / "c.mkv", pictures, sound=sound, sound_codec="flac", sample_format="s16"),
-        media.write_video(folder / "d.flv", pictures, codec="flv", sound=sound, sound_codec="libmp3lame"),
-        media.write_video(folder / "e.mpg", pictures, codec="mpeg1video", sound=sound, sound_codec="mp2", sample_format="s16"),
+        media.write_video(
+            folder / "b.avi", pictures, codec="mpeg4", sound=sound, sound_codec="libmp3lame"
+        ),
+        media.write_video(
+            folder / "c.mkv", pictures, sound=sound, sound_codec="flac", sample_format="s16"
+        ),
+        media.write_video(
+            folder / "d.flv", pictures, codec="flv", sound=sound, sound_codec="libmp3lame"
+        ),
+        media.write_video(
+            folder / "e.mpg",
+            pictures,
+            codec="mpeg1video",
+            sound=sound,
+            sound_codec="mp2",
+            sample_format="s16",
+        ),
         media.write_sound(folder / "f.wav", sound, rate_hz=44_100),
         media.write_sound(folder / "g.flac", sound, rate_hz=44_100, codec="flac"),
-        media.write_sound(folder / "h.mp3", sound, rate_hz=44_100, codec="libmp3lame", sample_format="fltp"),
+        media.write_sound(
+            folder / "h.mp3", sound, rate_hz=44_100, codec="libmp3lame", sample_format="fltp"
+        ),
         media.write_still(folder / "i.png", pictures[0]),
         media.write_still(folder / "j.jpg", pictures[0]),
     ]
@@ -64,7 +79,11 @@ def synthesised(folder):
 
 def real(corpora):
     """Return a clip of each real corpus."""
-    names = ("emodb/wav/03a01Fa.wav", "ravdess/Actor_02/03-01-05-02-01-01-02.flac", "crema-d/VideoFlash/1001_DFA_ANG_XX.flv")
+    names = (
+        "emodb/wav/03a01Fa.wav",
+        "ravdess/Actor_02/03-01-05-02-01-01-02.flac",
+        "crema-d/VideoFlash/1001_DFA_ANG_XX.flv",
+    )
     return [corpora / name for name in names] + sorted((corpora / "grid").glob("*.mpg"))[:1]
 
 
@@ -72,10 +91,15 @@ def mutate(sources, folder, *, count, seed):
     """Lay `count` damaged copies and two good ones into a class folder; return the ids of the good ones and of all."""
     (folder / "anger").mkdir(parents=True)
     draw = random.Random(seed)
-    good = [shutil.copy(source, folder / f"{name}{source.suffix}") for name, source in zip(KEPT, sources, strict=False)]
+    good = [
+        shutil.copy(source, folder / f"{name}{source.suffix}")
+        for name, source in zip(KEPT, sources, strict=False)
+    ]
     for number in range(count):
         source = sources[number % len(sources)]
-        suffix = draw.choice(sources).suffix if draw.random() < 0.2 else source.suffix  # a wrong extension, or a swapped container
+        suffix = (
+            draw.choice(sources).suffix if draw.random() < 0.2 else source.suffix
+        )  # a wrong extension, or a swapped container
         damaged = draw.choice(CHANGES)(bytearray(source.read_bytes()), draw)
         (folder / f"anger/x{number:04d}{suffix}").write_bytes(damaged)
     return [path.relative_to(folder).as_posix() for path in good]
@@ -96,7 +120,9 @@ def check(sources, tmp_path, *, count, seed):
         assert report["found"] == report["written"] + len(report["quarantined"])
         assert all(row["reason"].strip() for row in report["quarantined"])
         manifest = records.read_manifest(folder)
-        accounted |= {row["id"] for row in manifest["clips"]} | {row["path"] for row in report["quarantined"]}
+        accounted |= {row["id"] for row in manifest["clips"]} | {
+            row["path"] for row in report["quarantined"]
+        }
         if (reference := tmp_path / "reference/folder" / domain).exists():
             same = {record["id"]: record["inputs"] for record in records.read(folder, manifest)}
             for record in records.read(reference, records.read_manifest(reference)):

@@ -31,7 +31,20 @@ PIPELINES = [
     ),
     *("viewing", "reading", "watching", "workers"),
     *("drawing", "soundtrack", "overlay"),
-    *("mels", "stills", "tfio_sound", "records", "sets", "examine", "report", "markup", "spectrogram", "specimens", "page", "sample"),
+    *(
+        "mels",
+        "stills",
+        "tfio_sound",
+        "records",
+        "sets",
+        "examine",
+        "report",
+        "markup",
+        "spectrogram",
+        "specimens",
+        "page",
+        "sample",
+    ),
     *("decoding", "building", "build"),
 ]
 """From the bottom to the top: a module imports only what stands before it."""
@@ -41,13 +54,45 @@ KERASEMO = [
     *("metrics", "intervals", "listeners", "calibration", "fusion", "seen", "matching"),
     *("normalization", "model", "dealing", "splits"),
     *("checkpoint", "stages"),
-    *("devices", "augment", "cache", "windows", "data", "utterances", "variants", "plans", "scores"),
+    *(
+        "devices",
+        "augment",
+        "cache",
+        "windows",
+        "data",
+        "utterances",
+        "variants",
+        "plans",
+        "scores",
+    ),
     *("monitor", "pictures", "board", "runs", "assignment", "loop"),
     *("schedules", "preparation", "epochs"),
     *("validation", "results", "transfer", "training"),
-    *("holdings", "chain", "lineage", "answered", "answers", "fused", "tables", "bundle", "served_scores", "evaluate"),
+    *(
+        "holdings",
+        "chain",
+        "lineage",
+        "answered",
+        "answers",
+        "fused",
+        "tables",
+        "bundle",
+        "served_scores",
+        "evaluate",
+    ),
     *("train", "space", "search", "tune"),
-    *("provenance", "served", "portable", "card", "runtimes", "parity", "probes", "serving_files", "export", "presets"),
+    *(
+        "provenance",
+        "served",
+        "portable",
+        "card",
+        "runtimes",
+        "parity",
+        "probes",
+        "serving_files",
+        "export",
+        "presets",
+    ),
     *("markdown", "charts", "panels", "page", "captions", "prediction", "predicting", "predict"),
     *(
         "looks",
@@ -108,7 +153,9 @@ def reached(start: str, *, top_level_only: bool = True, inside: bool = False) ->
         seen.add(name)
         for imported in imports_of(ours[name], top_level_only=top_level_only):
             parts = imported.split(".")
-            inner = [".".join(parts[:n]) for n in range(1, len(parts) + 1) if ".".join(parts[:n]) in ours]
+            inner = [
+                ".".join(parts[:n]) for n in range(1, len(parts) + 1) if ".".join(parts[:n]) in ours
+            ]
             waiting += inner
             outside |= {parts[0]} - {"pipelines", "kerasemo"}
     return seen if inside else outside
@@ -134,7 +181,9 @@ def test_modules_import_only_what_stands_below_them(package, order):
 def test_pipelines_know_nothing_of_networks():
     for path in MODULES:
         if name_of(path).startswith("pipelines"):
-            assert not {name for name in imports_of(path) if name.split(".")[0] in ("kerasemo", "keras")}, path
+            assert not {
+                name for name in imports_of(path) if name.split(".")[0] in ("kerasemo", "keras")
+            }, path
 
 
 @pytest.mark.parametrize(
@@ -160,7 +209,13 @@ def test_bans_hold_for_all_that_is_ever_imported(start, banned):
 @pytest.mark.parametrize("verb", ["predict", "client", "parity"])
 def test_who_asks_an_export_never_reaches_the_network(verb):
     ours = reached(f"kerasemo.{verb}", top_level_only=False, inside=True)
-    assert not ours & {"kerasemo.model", "kerasemo.stages", "kerasemo.served", "kerasemo.runs", "kerasemo.config"}
+    assert not ours & {
+        "kerasemo.model",
+        "kerasemo.stages",
+        "kerasemo.served",
+        "kerasemo.runs",
+        "kerasemo.config",
+    }
     assert "keras" not in reached(f"kerasemo.{verb}", top_level_only=False)
 
 
@@ -186,29 +241,49 @@ def test_bans_hold_before_there_is_work(start, banned):
 @pytest.mark.parametrize("module", ["kerasemo.model", "kerasemo.normalization", "kerasemo.losses"])
 def test_network_and_losses_name_no_backend(module):
     path = ROOT / (module.replace(".", "/") + ".py")
-    assert not {name for name in imports_of(path) if name.split(".")[0] in ("tensorflow", "jax", "torch")}
+    assert not {
+        name for name in imports_of(path) if name.split(".")[0] in ("tensorflow", "jax", "torch")
+    }
     assert not re.search(r"\btf\.", path.read_text(encoding="utf-8"))
 
 
 def test_no_module_is_longer_than_300_lines():
-    long = {name_of(path): count for path in MODULES if (count := len(path.read_text(encoding="utf-8").splitlines())) > 300}
+    long = {
+        name_of(path): count
+        for path in MODULES
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) > 300
+    }
     assert not long
 
 
 def test_ruff_is_content():
     pytest.importorskip("ruff")
-    finished = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", ROOT], capture_output=True, text=True)
+    finished = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--no-cache", ROOT], capture_output=True, text=True
+    )
     assert finished.returncode == 0, finished.stdout
 
 
 def test_weights_are_kept_without_anything_that_executes():
     """No pickle, no HDF5, no Lambda layer, no NumPy file that could hold objects."""
     for path in (ROOT / "kerasemo").rglob("*.py"):
-        assert not {name.split(".")[0] for name in imports_of(path)} & {"pickle", "dill", "joblib", "h5py", "marshal", "shelve"}, path
-        assert not re.search(r"\bLambda\(|allow_pickle|\.h5\b|save_weights|load_weights", path.read_text(encoding="utf-8")), path
+        assert not {name.split(".")[0] for name in imports_of(path)} & {
+            "pickle",
+            "dill",
+            "joblib",
+            "h5py",
+            "marshal",
+            "shelve",
+        }, path
+        assert not re.search(
+            r"\bLambda\(|allow_pickle|\.h5\b|save_weights|load_weights",
+            path.read_text(encoding="utf-8"),
+        ), path
 
 
 def test_the_files_that_are_begun_first_are_there():
     from conftest import LONGEST
 
-    assert len(set(LONGEST)) == len(LONGEST) and all((ROOT / "tests" / f"test_{name}.py").is_file() for name in LONGEST)
+    assert len(set(LONGEST)) == len(LONGEST) and all(
+        (ROOT / "tests" / f"test_{name}.py").is_file() for name in LONGEST
+    )

@@ -46,7 +46,13 @@ def corpus(tmp_path_factory):
 def start(corpus, out, *, renames=0, workers=2):
     words = [sys.executable, "-c", PROGRAM, renames, out, corpus, workers]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-    return subprocess.Popen([*map(str, words)], cwd=media.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    return subprocess.Popen(
+        [*map(str, words)],
+        cwd=media.ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
 
 
 def finish(process):
@@ -71,7 +77,9 @@ def check(corpus, out, whole):
     """One more call, uninterrupted, makes the set whole; a call after that makes nothing."""
     assert finish(start(corpus, out)) == 0
     assert content(out) == whole
-    assert sorted(path.name for path in (out / "folder").iterdir()) == sorted({name.split("/")[1] for name in whole})
+    assert sorted(path.name for path in (out / "folder").iterdir()) == sorted(
+        {name.split("/")[1] for name in whole}
+    )
 
 
 def kill_at_a_moment(corpus, out, whole, seed):
@@ -87,7 +95,10 @@ def kill_at_a_moment(corpus, out, whole, seed):
 
 
 def kill_at_a_rename(corpus, out, whole, seed):
-    assert finish(start(corpus, out, renames=random.Random(seed).randint(1, RENAMES))) == -signal.SIGKILL
+    assert (
+        finish(start(corpus, out, renames=random.Random(seed).randint(1, RENAMES)))
+        == -signal.SIGKILL
+    )
     check(corpus, out, whole[0])
 
 

@@ -20,7 +20,13 @@ from kerasemo import checkpoint, loop, monitor, train
 from pipelines.spec import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGE = {"kind": "supervised", "sources": ["enterface/visual"], "batch": 8, "epochs": 5, "learning_rate": 1e-2}
+STAGE = {
+    "kind": "supervised",
+    "sources": ["enterface/visual"],
+    "batch": 8,
+    "epochs": 5,
+    "learning_rate": 1e-2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +38,9 @@ def given(tmp_path_factory) -> tuple[Path, Path]:
 
 
 def options(given, run: Path, **other) -> train.Options:
-    return train.Options("pretrain", str(given[1]), given[0], run, **{"checkpoint_seconds": 0.0} | other)
+    return train.Options(
+        "pretrain", str(given[1]), given[0], run, **{"checkpoint_seconds": 0.0} | other
+    )
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +111,15 @@ def test_best_weights_that_are_damaged_are_made_again(given, whole, run):
     log = []
     train_only(options(given, run), log=log.append)
     assert any("best-" in line and "damaged" in line for line in log)
-    assert (run / "pretrain" / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    assert (run / "pretrain" / "weights.safetensors").read_bytes() == (
+        whole / "weights.safetensors"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize("writes", [3, pytest.param(8, marks=pytest.mark.endurance)])
-def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(given, whole, tmp_path, monkeypatch, writes):
+def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(
+    given, whole, tmp_path, monkeypatch, writes
+):
     made, count = os.fsync, 0
 
     def fsync(file):
@@ -119,16 +131,22 @@ def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(given, whol
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
-        with pytest.raises(InputError, match=r"No space left on device; .* make room, and the same command goes on"):
+        with pytest.raises(
+            InputError, match=r"No space left on device; .* make room, and the same command goes on"
+        ):
             train.train(options(given, tmp_path))
     for path in (tmp_path / "pretrain" / "checkpoints").glob("*.safetensors"):
         checkpoint.load(path)
     assert not list((tmp_path / "pretrain" / "checkpoints").glob("*.tmp"))
     train_only(options(given, tmp_path))
-    assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (
+        whole / "weights.safetensors"
+    ).read_bytes()
 
 
-def test_a_loss_of_nan_names_step_and_term_and_keeps_the_weights_of_before(given, tmp_path, monkeypatch):
+def test_a_loss_of_nan_names_step_and_term_and_keeps_the_weights_of_before(
+    given, tmp_path, monkeypatch
+):
     """The images of one step are NaN from the second epoch on."""
     made, count = loop.Loop.step, 0
 
@@ -139,17 +157,26 @@ def test_a_loss_of_nan_names_step_and_term_and_keeps_the_weights_of_before(given
         return values * np.array([1, np.nan], np.float32) if count == 9 else values
 
     monkeypatch.setattr(loop.Loop, "step", step)
-    words = (
-        r"pretrain: epoch 2, step 3 of 6: cross_entropy_enterface_visual became NaN or infinite; the last good weights are .*best-00000001"
-    )
-    with pytest.raises(InputError, match=words + r".*--set pretrain.learning_rate=0.001\) with another --run"):
+    words = r"pretrain: epoch 2, step 3 of 6: cross_entropy_enterface_visual became NaN or infinite; the last good weights are .*best-00000001"
+    with pytest.raises(
+        InputError, match=words + r".*--set pretrain.learning_rate=0.001\) with another --run"
+    ):
         train.train(options(given, tmp_path))
     checkpoint.load(tmp_path / "pretrain" / "checkpoints" / "best-00000001.safetensors")
 
 
 def test_a_training_that_diverges_stops(given, tmp_path):
-    with pytest.raises(InputError, match=r"pretrain: epoch \d+, step \d+ of 6: .* became NaN or infinite"):
-        train.train(options(given, tmp_path, settings=("pretrain.learning_rate=9", "pretrain.weight_decay=0.99"), epochs=400))
+    with pytest.raises(
+        InputError, match=r"pretrain: epoch \d+, step \d+ of 6: .* became NaN or infinite"
+    ):
+        train.train(
+            options(
+                given,
+                tmp_path,
+                settings=("pretrain.learning_rate=9", "pretrain.weight_decay=0.99"),
+                epochs=400,
+            )
+        )
     for path in (tmp_path / "pretrain" / "checkpoints").glob("*.safetensors"):
         assert all(np.isfinite(values).all() for values in checkpoint.load(path)[0].values()), path
 
@@ -159,12 +186,18 @@ def command(given, run: Path, *words: str) -> list[str]:
     return [sys.executable, "-m", "kerasemo.train", "--stage", "pretrain", *paths, *words]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.endurance)])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.endurance)]
+)
 def test_an_interrupt_saves_and_says_how_to_go_on(given, tmp_path, number):
     """The default time between checkpoints, so that none but the interrupt's own is in the middle of an epoch."""
     words = command(given, tmp_path, "--epochs", "4000")
-    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    while not list((tmp_path / "pretrain" / "checkpoints").glob("step-*")) and process.poll() is None:
+    process = subprocess.Popen(
+        words, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    while (
+        not list((tmp_path / "pretrain" / "checkpoints").glob("step-*")) and process.poll() is None
+    ):
         time.sleep(0.02)
     if number == signal.SIGINT:
         second = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
@@ -172,7 +205,13 @@ def test_an_interrupt_saves_and_says_how_to_go_on(given, tmp_path, number):
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in stderr
-    epochs, steps = map(int, re.search(r"interrupted; saved after (\d+) epochs and (\d+) steps; the same command goes on", stderr).groups())
+    epochs, steps = map(
+        int,
+        re.search(
+            r"interrupted; saved after (\d+) epochs and (\d+) steps; the same command goes on",
+            stderr,
+        ).groups(),
+    )
     newest = checkpoint.Checkpoints(tmp_path / "pretrain" / "checkpoints").states()[0]
     tensors, state = checkpoint.load(newest)
     assert (len(state["history"]), len(tensors["position/values"])) == (epochs, steps)
@@ -186,8 +225,12 @@ def test_a_state_of_another_training_is_not_taken(given, whole, run):
     checkpoint.save(newest, tensors, state | {"digest": "0" * 64})
     log = []
     train_only(options(given, run), log=log.append)
-    assert any(f"{newest.name}: of another training; the state before it is taken" in line for line in log)
-    assert json.loads((run / "pretrain" / "metrics.json").read_text()) == json.loads((whole / "metrics.json").read_text())
+    assert any(
+        f"{newest.name}: of another training; the state before it is taken" in line for line in log
+    )
+    assert json.loads((run / "pretrain" / "metrics.json").read_text()) == json.loads(
+        (whole / "metrics.json").read_text()
+    )
 
 
 def test_the_oldest_state_still_has_its_best_weights(given, whole, tmp_path, monkeypatch):
@@ -205,8 +248,12 @@ def test_logs_that_were_removed_do_not_hinder_a_training(given, whole, run):
     shutil.rmtree(run / "pretrain" / "logs")
     log = []
     train_only(options(given, run), log=log.append)
-    assert any("events are missing; TensorBoard shows what comes from here on" in line for line in log)
-    assert (run / "pretrain" / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    assert any(
+        "events are missing; TensorBoard shows what comes from here on" in line for line in log
+    )
+    assert (run / "pretrain" / "weights.safetensors").read_bytes() == (
+        whole / "weights.safetensors"
+    ).read_bytes()
 
 
 def test_another_precision_from_here_on_is_said(given, run):
@@ -215,17 +262,27 @@ def test_another_precision_from_here_on_is_said(given, run):
     assert "pretrain: computed in float32 so far, in mixed_bfloat16 from here on" in log
 
 
-def test_a_training_with_other_settings_does_not_take_the_place_of_one_that_began_meanwhile(given, whole, tmp_path):
+def test_a_training_with_other_settings_does_not_take_the_place_of_one_that_began_meanwhile(
+    given, whole, tmp_path
+):
     """It found the folder empty when it looked."""
     from kerasemo import chain
     from kerasemo.config import read_experiment
 
-    late = chain.Chain(chain.Run(read_experiment(str(given[1])), given[0], tmp_path, seed=1), read_experiment(str(given[1])).stages)
+    late = chain.Chain(
+        chain.Run(read_experiment(str(given[1])), given[0], tmp_path, seed=1),
+        read_experiment(str(given[1])).stages,
+    )
     waiting = late.check()["pretrain"]
     train_only(options(given, tmp_path))
-    with pytest.raises(InputError, match="a training with other settings was begun there meanwhile; name another --run"):
+    with pytest.raises(
+        InputError,
+        match="a training with other settings was begun there meanwhile; name another --run",
+    ):
         waiting.run()
-    assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (
+        whole / "weights.safetensors"
+    ).read_bytes()
 
 
 def test_a_profile_ends_with_its_stage(given, tmp_path):

@@ -14,7 +14,9 @@ UA = functools.partial(metrics.unweighted_accuracy, n_classes=5)
 def said(random, *, clips, seeds, speakers, n_classes=5):
     """Labels, answers of several seeds and speakers of unequal size; how often a speaker is understood differs."""
     labels = random.integers(n_classes, size=clips)
-    of = np.concatenate([np.arange(speakers), np.minimum(random.geometric(0.15, clips - speakers), speakers) - 1])
+    of = np.concatenate(
+        [np.arange(speakers), np.minimum(random.geometric(0.15, clips - speakers), speakers) - 1]
+    )
     right = random.random((seeds, clips)) < np.linspace(0.3, 0.9, speakers)[of]
     answers = np.where(right, labels, random.integers(n_classes, size=(seeds, clips)))
     return labels, answers, np.array([f"c:{index:02d}" for index in of])
@@ -32,12 +34,18 @@ def test_seeds_are_averaged_and_clips_are_pooled():
     """
     labels, answers, speakers = [0, 0, 0, 1], [[0, 0, 0, 0], [0, 1, 1, 1]], ["a", "a", "a", "b"]
     assert intervals.over_seeds(labels, answers, statistic=WA) == 5 / 8
-    assert intervals.per_speaker(labels, answers, speakers, statistic=WA) == pytest.approx({"a": 2 / 3, "b": 1 / 2}, rel=1e-12)
+    assert intervals.per_speaker(labels, answers, speakers, statistic=WA) == pytest.approx(
+        {"a": 2 / 3, "b": 1 / 2}, rel=1e-12
+    )
 
 
 def test_per_speaker_table_is_sorted_and_takes_one_seed():
-    table = intervals.per_speaker([0, 0, 1, 1], [0, 1, 1, 1], ["c:2", "c:2", "c:1", "c:2"], statistic=WA)
-    assert list(table) == ["c:1", "c:2"] and table == pytest.approx({"c:1": 1, "c:2": 2 / 3}, rel=1e-12)
+    table = intervals.per_speaker(
+        [0, 0, 1, 1], [0, 1, 1, 1], ["c:2", "c:2", "c:1", "c:2"], statistic=WA
+    )
+    assert list(table) == ["c:1", "c:2"] and table == pytest.approx(
+        {"c:1": 1, "c:2": 2 / 3}, rel=1e-12
+    )
 
 
 def test_bootstrap_by_the_binomial():
@@ -49,11 +57,17 @@ def test_bootstrap_by_the_binomial():
     groups = np.repeat([f"c:{i}" for i in range(100)], 5)
     answers = np.repeat(np.arange(100) < 20, 5).astype(int)
     found = intervals.interval(np.zeros(500, int), answers, groups, statistic=WA, seed=0)
-    assert found.low == pytest.approx(0.8 - 1.96 * 0.04, abs=0.0151) and found.high == pytest.approx(0.8 + 1.96 * 0.04, abs=0.0151)
+    assert found.low == pytest.approx(
+        0.8 - 1.96 * 0.04, abs=0.0151
+    ) and found.high == pytest.approx(0.8 + 1.96 * 0.04, abs=0.0151)
     assert found.method == "bootstrap over 100 speakers"
-    found = intervals.interval(np.zeros(500, int), answers, None, statistic=WA, seed=0, over="images")
+    found = intervals.interval(
+        np.zeros(500, int), answers, None, statistic=WA, seed=0, over="images"
+    )
     half = 1.96 * 0.04 / 5**0.5
-    assert found.low == pytest.approx(0.8 - half, abs=0.004) and found.high == pytest.approx(0.8 + half, abs=0.004)
+    assert found.low == pytest.approx(0.8 - half, abs=0.004) and found.high == pytest.approx(
+        0.8 + half, abs=0.004
+    )
     assert found.method == "bootstrap over 500 images"
 
 
@@ -65,19 +79,34 @@ def test_bootstrap_equals_scipy_which_draws_the_same_units(random, over):
     0.027 s. Both have one, so they agree within 4 sqrt(2) 0.027 s = 0.15 s; were clips drawn instead of speakers, they would not.
     """
     labels, answers, speakers = said(random, clips=240, seeds=2, speakers=16)
-    units = [np.flatnonzero(speakers == name) for name in np.unique(speakers)] if over == "speakers" else np.arange(240)[:, None]
+    units = (
+        [np.flatnonzero(speakers == name) for name in np.unique(speakers)]
+        if over == "speakers"
+        else np.arange(240)[:, None]
+    )
 
     def score(drawn):
         clips = np.concatenate([units[index] for index in drawn])
         return np.mean([UA(labels[clips], own[clips]) for own in answers])
 
-    draws = dict(n_resamples=10_000, method="percentile", vectorized=False, rng=np.random.default_rng(7))
+    draws = dict(
+        n_resamples=10_000, method="percentile", vectorized=False, rng=np.random.default_rng(7)
+    )
     oracle = scipy.stats.bootstrap((np.arange(len(units)),), score, **draws)
-    found = intervals.interval(labels, answers, speakers, statistic=UA, seed=0, over=over, resamples=10_000)
+    found = intervals.interval(
+        labels, answers, speakers, statistic=UA, seed=0, over=over, resamples=10_000
+    )
     tolerance = 0.15 * oracle.standard_error
     assert found.low == pytest.approx(oracle.confidence_interval.low, abs=tolerance)
     assert found.high == pytest.approx(oracle.confidence_interval.high, abs=tolerance)
-    other = intervals.interval(labels, answers, speakers, statistic=UA, seed=0, over="images" if over == "speakers" else "speakers")
+    other = intervals.interval(
+        labels,
+        answers,
+        speakers,
+        statistic=UA,
+        seed=0,
+        over="images" if over == "speakers" else "speakers",
+    )
     assert abs((other.high - other.low) - (found.high - found.low)) > 4 * tolerance
 
 
@@ -96,20 +125,36 @@ def test_bootstrap_is_a_function_of_the_seed_and_not_of_the_order(random, over):
 def test_few_speakers_have_the_t_interval_of_scipy(random, speakers):
     labels, answers, of = said(random, clips=80, seeds=3, speakers=speakers)
     found = intervals.interval(labels, answers, of, statistic=UA, seed=0)
-    values = [np.mean([UA(labels[of == name], own[of == name]) for own in answers]) for name in np.unique(of)]
-    oracle = scipy.stats.t.interval(0.95, df=speakers - 1, loc=np.mean(values), scale=scipy.stats.sem(values))
-    assert (found.low, found.high) == pytest.approx(oracle, rel=1e-9) and found.method == f"t over {speakers} speakers"
+    values = [
+        np.mean([UA(labels[of == name], own[of == name]) for own in answers])
+        for name in np.unique(of)
+    ]
+    oracle = scipy.stats.t.interval(
+        0.95, df=speakers - 1, loc=np.mean(values), scale=scipy.stats.sem(values)
+    )
+    assert (found.low, found.high) == pytest.approx(
+        oracle, rel=1e-9
+    ) and found.method == f"t over {speakers} speakers"
 
 
 def test_t_interval_by_hand():
     """WA of the speakers: 1 and 1/2. Mean 3/4, s = sqrt(2 (1/4)^2) = 0.35355, s / sqrt(2) = 1/4; t(0.975, 1) = tan(0.475 pi) = 12.7062."""
     found = intervals.interval([0, 0, 0], [0, 0, 1], ["a", "b", "b"], statistic=WA, seed=0)
-    assert (found.low, found.high) == pytest.approx((0.75 - 12.7062 / 4, 0.75 + 12.7062 / 4), abs=1e-4)
+    assert (found.low, found.high) == pytest.approx(
+        (0.75 - 12.7062 / 4, 0.75 + 12.7062 / 4), abs=1e-4
+    )
 
 
 def test_intervals_of_answers_that_are_all_right_are_points_and_of_one_speaker_there_is_none():
     for count in (2, 10):
-        found = intervals.interval([0] * count, [0] * count, [f"c:{i}" for i in range(count)], statistic=WA, seed=0, resamples=20)
+        found = intervals.interval(
+            [0] * count,
+            [0] * count,
+            [f"c:{i}" for i in range(count)],
+            statistic=WA,
+            seed=0,
+            resamples=20,
+        )
         assert (found.low, found.high) == (1, 1)
     assert intervals.interval([0, 1], [0, 0], ["a", "a"], statistic=WA, seed=0) is None
     assert intervals.paired({"a": 1.0}, {"a": 0.0}) is None
@@ -134,14 +179,19 @@ def test_paired_that_always_wins_has_the_least_p_and_equals_have_1():
     """All of 10 differences are positive: only they and their negatives are as far, p = 2 / 2^10. Not even 0.1 is exact."""
     assert intervals.paired(named([0.9] * 10), named([0.8] * 10)).p == 2 / 2**10
     assert intervals.paired(named([0.3] * 5), named([0.3] * 5)).p == 1
-    assert intervals.paired(named([0.1, 0.2, 0.3]), named([0.2, 0.3, 0.1])).p == 1  # -0.1, -0.1, 0.2
+    assert (
+        intervals.paired(named([0.1, 0.2, 0.3]), named([0.2, 0.3, 0.1])).p == 1
+    )  # -0.1, -0.1, 0.2
 
 
 def test_ties_are_ties_whatever_the_unit(random):
     """Small integers have many equal sums; in tenths the same sums differ in their last bits."""
     for _ in range(20):
         whole = random.integers(-3, 4, size=9)
-        assert intervals.paired(named(whole * 0.1), named([0.0] * 9)).p == intervals.paired(named(whole), named([0] * 9)).p
+        assert (
+            intervals.paired(named(whole * 0.1), named([0.0] * 9)).p
+            == intervals.paired(named(whole), named([0] * 9)).p
+        )
 
 
 @pytest.mark.parametrize("count", [4, 11])
@@ -149,9 +199,15 @@ def test_paired_equals_scipy(random, count):
     ours, theirs = random.normal(0.8, 0.1, count), random.normal(0.75, 0.1, count)
     found = intervals.paired(named(ours), named(theirs))
     oracle = scipy.stats.permutation_test(
-        (ours, theirs), lambda a, b: np.mean(a - b), permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
+        (ours, theirs),
+        lambda a, b: np.mean(a - b),
+        permutation_type="samples",
+        n_resamples=np.inf,
+        alternative="two-sided",
     )
-    assert found.difference == pytest.approx(oracle.statistic, rel=1e-12) and found.p == pytest.approx(oracle.pvalue, rel=1e-12)
+    assert found.difference == pytest.approx(
+        oracle.statistic, rel=1e-12
+    ) and found.p == pytest.approx(oracle.pvalue, rel=1e-12)
     ends = scipy.stats.ttest_rel(ours, theirs).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((ends.low, ends.high), rel=1e-9)
 
@@ -165,21 +221,31 @@ def test_paired_of_many_speakers_draws_its_flips(random):
     for difference in differences:
         sums = np.concatenate([sums + difference, sums - difference])
     exact = np.mean(np.abs(sums) >= abs(differences.sum()) - 1e-9)
-    assert 0.01 < exact < 0.6 and found.p == pytest.approx(exact, abs=4 * (exact * (1 - exact) / 1e5) ** 0.5)
+    assert 0.01 < exact < 0.6 and found.p == pytest.approx(
+        exact, abs=4 * (exact * (1 - exact) / 1e5) ** 0.5
+    )
     assert intervals.paired(named(differences), named(np.zeros(23)), seed=1).p != found.p
     assert intervals.paired(named(np.ones(40)), named(np.zeros(40))).p == pytest.approx(1 / 100_001)
 
 
 def test_paired_knows_no_order_and_changes_sign_with_its_sides(random):
     ours, theirs = named(random.random(8)), named(random.random(8))
-    found, other = intervals.paired(ours, theirs), intervals.paired(dict(reversed(theirs.items())), ours)
-    assert found.p == other.p and (other.low, other.high) == pytest.approx((-found.high, -found.low), rel=1e-12)
+    found, other = (
+        intervals.paired(ours, theirs),
+        intervals.paired(dict(reversed(theirs.items())), ours),
+    )
+    assert found.p == other.p and (other.low, other.high) == pytest.approx(
+        (-found.high, -found.low), rel=1e-12
+    )
     assert other.difference == pytest.approx(-found.difference, rel=1e-12)
 
 
 def test_of_several_sources_each_counts_alike_and_a_speaker_has_one_sign(random):
     """Scipy's Welch interval of two sources of different speakers; flips of whole speakers, counted anew from the sources' means."""
-    first, second = named(random.normal(0.1, 0.1, 7)), {f"other {name}": value for name, value in named(random.normal(0.0, 0.3, 4)).items()}
+    first, second = (
+        named(random.normal(0.1, 0.1, 7)),
+        {f"other {name}": value for name, value in named(random.normal(0.0, 0.3, 4)).items()},
+    )
     found = intervals.paired_over([first, second])
     mine, others = np.array(list(first.values())), np.array(list(second.values()))
     assert found.difference == pytest.approx((mine.mean() + others.mean()) / 2, rel=1e-12)
@@ -194,14 +260,21 @@ def test_of_several_sources_each_counts_alike_and_a_speaker_has_one_sign(random)
 def test_a_speaker_of_two_sources_counts_as_one(random):
     face, voice = named(random.normal(0.1, 0.1, 6)), named(random.normal(0.1, 0.1, 6))
     found = intervals.paired_over([face, voice])
-    alone = intervals.paired({name: (face[name] + voice[name]) / 2 for name in face}, dict.fromkeys(face, 0.0))
-    assert (found.difference, found.p, found.low, found.high) == pytest.approx((alone.difference, alone.p, alone.low, alone.high), rel=1e-9)
+    alone = intervals.paired(
+        {name: (face[name] + voice[name]) / 2 for name in face}, dict.fromkeys(face, 0.0)
+    )
+    assert (found.difference, found.p, found.low, found.high) == pytest.approx(
+        (alone.difference, alone.p, alone.low, alone.high), rel=1e-9
+    )
     assert intervals.paired_over([face, {"one": 0.5}]) is None
 
 
 def test_p_is_right_for_models_that_are_equal(random):
     """Under the hypothesis p <= 1/4 comes in one of 4 trials; 400 trials: a standard deviation of 0.022."""
-    trials = [intervals.paired(named(random.normal(size=6)), named(random.normal(size=6))).p for _ in range(400)]
+    trials = [
+        intervals.paired(named(random.normal(size=6)), named(random.normal(size=6))).p
+        for _ in range(400)
+    ]
     assert np.mean(np.array(trials) <= 0.25) == pytest.approx(0.25, abs=3 * 0.022)
 
 
@@ -211,30 +284,55 @@ REFUSED = {"statistic": WA, "seed": 0}
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"groups": ["a"] * 3}, r"groups must name a speaker for each of 4 clips; received shape \(3,\)"),
+        (
+            {"groups": ["a"] * 3},
+            r"groups must name a speaker for each of 4 clips; received shape \(3,\)",
+        ),
         ({"groups": None}, r"groups must name a speaker for each of 4 clips; received shape \(\)"),
-        ({"groups": ["", *"abc"]}, 'groups must name a speaker for every clip; received an empty name.* take over="images"'),
+        (
+            {"groups": ["", *"abc"]},
+            'groups must name a speaker for every clip; received an empty name.* take over="images"',
+        ),
         ({"over": "faces"}, "over must be one of speakers, images, clips; received 'faces'"),
         ({"resamples": 0}, "resamples must be at least 1; received 0"),
         ({"labels": []}, "labels must hold .* at least one clip"),
         ({"answers": [0, 1]}, "answers must be as many as labels, 4; received 2"),
-        ({"answers": np.zeros((0, 4), int)}, r"answers must be \[clips\] or \[seeds, clips\], at least one seed; received shape \(0, 4\)"),
+        (
+            {"answers": np.zeros((0, 4), int)},
+            r"answers must be \[clips\] or \[seeds, clips\], at least one seed; received shape \(0, 4\)",
+        ),
         ({"answers": np.zeros((1, 1, 4), int)}, r"received shape \(1, 1, 4\)"),
         ({"answers": [[0, 1, 0, 1], [0, 1, 0, -1]]}, r"answers must lie in \[0, .*; received -1"),
     ],
 )
 def test_malformed_answers_are_refused(words, message):
-    arguments = {"labels": [0, 1, 0, 1], "answers": [0, 1, 1, 1], "groups": list("abcd"), **REFUSED, **words}
+    arguments = {
+        "labels": [0, 1, 0, 1],
+        "answers": [0, 1, 1, 1],
+        "groups": list("abcd"),
+        **REFUSED,
+        **words,
+    }
     with pytest.raises(ValueError, match=message):
-        intervals.interval(arguments.pop("labels"), arguments.pop("answers"), arguments.pop("groups"), **arguments)
+        intervals.interval(
+            arguments.pop("labels"), arguments.pop("answers"), arguments.pop("groups"), **arguments
+        )
 
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "message"),
     [
-        ({"a": 1.0, "b": 1.0}, {"a": 1.0, "c": 1.0}, r"must be of the same speakers, at least one; received \['b', 'c'\] in only one"),
+        (
+            {"a": 1.0, "b": 1.0},
+            {"a": 1.0, "c": 1.0},
+            r"must be of the same speakers, at least one; received \['b', 'c'\] in only one",
+        ),
         ({}, {}, "must be of the same speakers, at least one"),
-        ({"a": 1.0, "b": np.nan}, {"a": 1.0, "b": 1.0}, "must be finite for every speaker; received NaN"),
+        (
+            {"a": 1.0, "b": np.nan},
+            {"a": 1.0, "b": 1.0},
+            "must be finite for every speaker; received NaN",
+        ),
     ],
 )
 def test_malformed_pairs_are_refused(ours, theirs, message):

@@ -35,11 +35,17 @@ pytestmark = pytest.mark.usefixtures("answers_read_once")
 
 ROWS = {
     "emodb-seeds": ("| EMO-DB audio, 7 | each speaker in turn", ("ua", "wa")),
-    "emodb-speaker-dependent": ("| EMO-DB audio, 7 (pool of rows, without pauses) | speakers shared", ("ua", "wa")),
+    "emodb-speaker-dependent": (
+        "| EMO-DB audio, 7 (pool of rows, without pauses) | speakers shared",
+        ("ua", "wa"),
+    ),
     "ravdess": ("| RAVDESS speech, actors 1 to 12, 8 |", ("ua", "wa")),
     "opensmile-ravdess": ("| RAVDESS speech, actors 1 to 12, 8 |", ("ua", "wa")),
     "opensmile-emodb": ("| EMO-DB audio, 7 | each speaker in turn", ("ua", "wa")),
-    "opensmile-emodb-speaker-dependent": ("| EMO-DB audio, 7 (pool of rows, without pauses) | speakers shared", ("ua", "wa")),
+    "opensmile-emodb-speaker-dependent": (
+        "| EMO-DB audio, 7 (pool of rows, without pauses) | speakers shared",
+        ("ua", "wa"),
+    ),
 }
 
 
@@ -77,9 +83,14 @@ def test_every_file_is_known_and_small():
         *("ablation-faces", "mirrored-faces", "together-faces"),
         *(f"averaged-{name}" for name in AVERAGED),
     ]
-    assert sorted(path.name.partition(".")[0] for path in ANSWERS.iterdir()) == sorted([*ROWS, *others])
+    assert sorted(path.name.partition(".")[0] for path in ANSWERS.iterdir()) == sorted(
+        [*ROWS, *others]
+    )
     large = (TRANSFER, ANSWERS / "averaged-faces.csv", FACES, MIRRORED, TOGETHER)
-    assert all(path.stat().st_size < (1_200_000 if path in large else 200_000) for path in ANSWERS.iterdir())
+    assert all(
+        path.stat().st_size < (1_200_000 if path in large else 200_000)
+        for path in ANSWERS.iterdir()
+    )
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -95,14 +106,22 @@ def test_the_table_of_transfer_is_what_the_answers_give():
     pairs = [(f"{start}-{size}", f"scratch-{size}") for size in SIZES for start in STARTS]
     result = compare.compare([(TRANSFER, "")], pairs)
     scores = {row["stage"]: row for row in result["rows"] if row["source"] == "emodb/audio"}
-    assert all(row["n"] == 535 and row["side"] == "test" for row in scores.values()) and len(scores) == 20
+    assert (
+        all(row["n"] == 535 and row["side"] == "test" for row in scores.values())
+        and len(scores) == 20
+    )
     differences = {one["stages"][0]: one["ua"] for one in result["comparisons"]}
     for size in SIZES:
         scratch = scores[f"scratch-{size}"]
         cells = [f"{100 * scratch['ua']:.1f} {shown(scratch['interval']['ua'])}"]
-        cells += [f"{100 * scores[stage]['ua']:.1f}, {told(differences[stage], 2)}" for stage in (f"{start}-{size}" for start in STARTS)]
+        cells += [
+            f"{100 * scores[stage]['ua']:.1f}, {told(differences[stage], 2)}"
+            for stage in (f"{start}-{size}" for start in STARTS)
+        ]
         assert f"| {size} | {' | '.join(cells)} |" in RESULTS_TEXT
-    gains = ", ".join(f"{100 * differences[stage]['difference']:+.1f}" for stage in ("both-10", "both-20"))
+    gains = ", ".join(
+        f"{100 * differences[stage]['difference']:+.1f}" for stage in ("both-10", "both-20")
+    )
     assert f"It comes of 10 and 20 ({gains})" in README_TEXT
 
 
@@ -111,17 +130,25 @@ def test_the_means_over_few_labels_are_what_the_answers_give():
     result = compare.compare([(TRANSFER, "")], [(side, sides[0]) for side in sides[1:]])
     scores = {row["stage"]: row["ua"] for row in result["rows"] if row["source"] == "emodb/audio"}
     means = [100 * sum(scores[stage] for stage in side.split("+")) / 4 for side in sides]
-    cells = [f"{mean:.1f}, {told(one['ua'], 3)}" for mean, one in zip(means[1:], result["comparisons"], strict=True)]
+    cells = [
+        f"{mean:.1f}, {told(one['ua'], 3)}"
+        for mean, one in zip(means[1:], result["comparisons"], strict=True)
+    ]
     assert f"| {means[0]:.1f} | {' | '.join(cells)} |" in RESULTS_TEXT
     faces, voices, both = result["comparisons"]
     ua, wa = both["ua"], both["wa"]
     corrected = f"p = {ua['p']:.3f}, {ua['p_holm']:.3f} corrected for three"
     assert f"**{signed(ua).replace(' (', ' UA (')}, {corrected}**" in RESULTS_TEXT
     assert f"{signed(ua).replace(' (', ' UA on EMO-DB (')[:-1]}, {corrected}" in README_TEXT
-    assert f"{signed(wa)}, p = {wa['p']:.3f}, {wa['p_holm']:.2f} corrected for three" in RESULTS_TEXT
+    assert (
+        f"{signed(wa)}, p = {wa['p']:.3f}, {wa['p_holm']:.2f} corrected for three" in RESULTS_TEXT
+    )
     least, *gains = sorted(100 * one for one in ua["speakers"].values())
     assert least < 0 < gains[0] and len(gains) == 9
-    assert f"Nine of ten speakers gain in UA, by {gains[0]:.1f} to {gains[-1]:.1f}; one loses {-least:.1f}" in RESULTS_TEXT
+    assert (
+        f"Nine of ten speakers gain in UA, by {gains[0]:.1f} to {gains[-1]:.1f}; one loses {-least:.1f}"
+        in RESULTS_TEXT
+    )
     alone = [signed(one["ua"]).partition(" ")[0] for one in (faces, voices)]
     assert f"faces alone ({alone[0]}) or voices alone ({alone[1]})" in README_TEXT
 
@@ -129,40 +156,74 @@ def test_the_means_over_few_labels_are_what_the_answers_give():
 def test_what_faces_do_for_voices_is_what_the_answers_give():
     result = compare.compare([(TRANSFER, "faces-speech"), (TRANSFER, "speech")])
     for row, how in zip(result["rows"], ("after FER-2013", "without"), strict=True):
-        assert row["n"] == 720 and f"{100 * row['ua']:.1f} {shown(row['interval']['ua'])} {how}" in RESULTS_TEXT
+        assert (
+            row["n"] == 720
+            and f"{100 * row['ua']:.1f} {shown(row['interval']['ua'])} {how}" in RESULTS_TEXT
+        )
     (one,) = result["comparisons"]
     assert f"{signed(one['ua'])}, p = {one['ua']['p']:.2f}" in RESULTS_TEXT
 
 
 def test_what_longer_training_from_scratch_leaves_is_what_the_answers_give():
-    files = [(LONGER, ""), *((TRANSFER, f"{start}-{size}") for start in ("both", "scratch") for size in ("10", "20"))]
+    files = [
+        (LONGER, ""),
+        *((TRANSFER, f"{start}-{size}") for start in ("both", "scratch") for size in ("10", "20")),
+    ]
     pairs = [(f"both-{size}", f"scratch-{size}-longer") for size in ("10", "20")]
     pairs += [(f"scratch-{size}-longer", f"scratch-{size}") for size in ("10", "20")]
     result = compare.compare(files, pairs)
     longer = result["rows"][:2]
-    assert " and ".join(f"{100 * row['ua']:.1f} {shown(row['interval']['ua'])}" for row in longer) in RESULTS_TEXT
-    left, more = ([one["ua"] for one in result["comparisons"][places]] for places in (slice(2), slice(2, 4)))
+    assert (
+        " and ".join(f"{100 * row['ua']:.1f} {shown(row['interval']['ua'])}" for row in longer)
+        in RESULTS_TEXT
+    )
+    left, more = (
+        [one["ua"] for one in result["comparisons"][places]] for places in (slice(2), slice(2, 4))
+    )
     assert all(f"**{signed(one)}, p = {one['p']:.2f}**" in RESULTS_TEXT for one in left)
     assert f"({'; '.join(signed(one).replace(' (', ', ')[:-1] for one in left)})" in README_TEXT
-    assert f"{100 * more[0]['difference']:.1f} and {100 * more[1]['difference']:.1f} above 1 000" in RESULTS_TEXT
+    assert (
+        f"{100 * more[0]['difference']:.1f} and {100 * more[1]['difference']:.1f} above 1 000"
+        in RESULTS_TEXT
+    )
 
 
 def test_what_parts_of_the_recipe_for_faces_add_is_what_the_answers_give():
     """Of ten arms less the usual one; of the last two, which add a part, the other way."""
-    arms = ["no-flip", "no-moves", "no-light", "no-erasing", "no-changes", "no-smoothing", "no-ema", "constant-rate"]
-    result = compare.compare([(FACES, "")], [*(("usual", arm) for arm in arms), ("balanced", "usual"), ("mixup", "usual")])
+    arms = [
+        "no-flip",
+        "no-moves",
+        "no-light",
+        "no-erasing",
+        "no-changes",
+        "no-smoothing",
+        "no-ema",
+        "constant-rate",
+    ]
+    result = compare.compare(
+        [(FACES, "")],
+        [*(("usual", arm) for arm in arms), ("balanced", "usual"), ("mixup", "usual")],
+    )
     scores = {row["stage"]: row for row in result["rows"]}
-    assert len(scores) == 11 and all((row["n"], row["side"]) == (3543, "validation") for row in scores.values())
+    assert len(scores) == 11 and all(
+        (row["n"], row["side"]) == (3543, "validation") for row in scores.values()
+    )
     assert f"| **usual recipe** | {' | '.join(scored(scores['usual']))} | | |" in RESULTS_TEXT
     for arm, one in zip([*arms, "balanced", "mixup"], result["comparisons"], strict=True):
-        row = next(line for line in RESULTS.splitlines() if line.startswith(f"| {FACES_ARMS[arm]} |"))  # the table of voices is below
+        row = next(
+            line for line in RESULTS.splitlines() if line.startswith(f"| {FACES_ARMS[arm]} |")
+        )  # the table of voices is below
         ua, wa, *adds = (cell.strip(" *") for cell in row.split("|")[2:-1])
         assert [ua, wa] == [f"{100 * scores[arm][name]:.1f}" for name in ("ua", "wa")]
         for said, name in zip(adds, ("ua", "wa"), strict=True):
             difference, p = said.rsplit(", ", 1)
             assert difference == signed(one[name])
-            assert [float(part) for part in p.split(" / ")] == pytest.approx([one[name]["p"], one[name]["p_holm"]], rel=0.2, abs=0.006)
-    smoothing, mixup = (signed(result["comparisons"][place]["ua"]).replace(" (", ", ") for place in (5, -1))
+            assert [float(part) for part in p.split(" / ")] == pytest.approx(
+                [one[name]["p"], one[name]["p_holm"]], rel=0.2, abs=0.006
+            )
+    smoothing, mixup = (
+        signed(result["comparisons"][place]["ua"]).replace(" (", ", ") for place in (5, -1)
+    )
     assert f"({smoothing.replace(', ', ' UA, ', 1)}" in README_TEXT and f"({mixup}" in README_TEXT
 
 
@@ -177,17 +238,24 @@ def test_what_parts_of_the_recipe_for_voices_add_is_what_the_answers_give():
         adds = [told(one[name], 2) for name in ("ua", "wa")]
         assert f"| {ua:.1f} | {wa:.1f} | {' | '.join(adds)} |" in RESULTS_TEXT
     no_ema, last = (
-        answered.read(path)[name, "emodb/audio"] for path, name in ((ABLATION, "no-ema"), (ANSWERS / "averaged-voices.csv", "last"))
+        answered.read(path)[name, "emodb/audio"]
+        for path, name in ((ABLATION, "no-ema"), (ANSWERS / "averaged-voices.csv", "last"))
     )
     of_last = dict(zip(last.pool.clips, last.pool.answers[0], strict=True))
-    others = sum(of_last[clip] != answer for clip, answer in zip(no_ema.pool.clips, no_ema.pool.answers[0], strict=True))
+    others = sum(
+        of_last[clip] != answer
+        for clip, answer in zip(no_ema.pool.clips, no_ema.pool.answers[0], strict=True)
+    )
     assert f"({others} of 535 answers are others)" in RESULTS_TEXT
 
 
 def test_how_much_a_draw_does_is_what_the_answers_give():
     result = compare.compare([(ABLATION, "usual"), (APART, "")])
     usual, *others = (row["ua"] for row in result["rows"])
-    alike = [row["ua"] for row in compare.compare([(ABLATION, "no-ema"), (ABLATION, "constant-rate")])["rows"]]
+    alike = [
+        row["ua"]
+        for row in compare.compare([(ABLATION, "no-ema"), (ABLATION, "constant-rate")])["rows"]
+    ]
     less_and_more = f"drawn alike, have {100 * (usual - alike[0]):.1f} less and {100 * (alike[1] - usual):.1f} more"
     assert less_and_more in RESULTS_TEXT
     more = [f"{100 * (other - usual):.1f}" for other in others]
@@ -201,14 +269,23 @@ def test_what_the_moving_average_changes_is_what_the_answers_give():
     for name in AVERAGED:
         result = compare.compare([(ANSWERS / f"averaged-{name}.csv", "")])
         averaged, last = result["rows"]
-        assert (averaged["stage"], last["stage"], averaged["side"]) == ("averaged", "last", "validation")
+        assert (averaged["stage"], last["stage"], averaged["side"]) == (
+            "averaged",
+            "last",
+            "validation",
+        )
         (one,) = result["comparisons"]
         of_ua.append(one["ua"])
         cells = [f"{100 * row['ua']:.1f}" for row in (averaged, last)]
         cells += [f"{signed(one[score])}, {one[score]['p']:.3f}" for score in ("ua", "wa")]
         assert f"| {' | '.join(cells)} |" in RESULTS_TEXT
     pools = answered.read(ANSWERS / "averaged-voices.csv")
-    moved = sum((pools["averaged", "emodb/audio"].pool.answers != pools["last", "emodb/audio"].pool.answers).ravel())
+    moved = sum(
+        (
+            pools["averaged", "emodb/audio"].pool.answers
+            != pools["last", "emodb/audio"].pool.answers
+        ).ravel()
+    )
     assert f"moves {moved} of 535 answers about voices" in RESULTS_TEXT
     faces = of_ua[-1]
     costs = f"{-100 * faces['difference']:.1f} ({-100 * faces['high']:.1f} to {-100 * faces['low']:.1f}; one network)"
@@ -220,9 +297,14 @@ def test_what_a_second_member_adds_is_what_the_answers_give():
     two, alone = result["rows"]
     assert (two["n"], two["side"], alone["n"]) == (535, "validation", 535)
     (one,) = result["comparisons"]
-    scores = [f"{score.upper()} {100 * two[score]:.1f} {shown(two['interval'][score])}" for score in ("ua", "wa")]
+    scores = [
+        f"{score.upper()} {100 * two[score]:.1f} {shown(two['interval'][score])}"
+        for score in ("ua", "wa")
+    ]
     told = "**{}**, {}".format(*by_both(one))
-    assert f"{', '.join(scores)}; less one network ({100 * alone['ua']:.1f}): {told}" in RESULTS_TEXT
+    assert (
+        f"{', '.join(scores)}; less one network ({100 * alone['ua']:.1f}): {told}" in RESULTS_TEXT
+    )
     assert f"on validation clips [{signed(one['ua']).replace(' (', ' UA, ')[:-1]}]" in README_TEXT
 
 

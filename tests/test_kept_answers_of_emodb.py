@@ -41,19 +41,42 @@ def test_what_three_seeds_of_emodb_answer_is_what_the_answers_give():
     files = [(SEEDS, ""), *((path, stage) for stage, path in beside.items())]
     result = compare.compare(files, [(stage, "seeds") for stage in beside])
     seeds, *others = result["rows"]
-    assert (seeds["n"], seeds["networks"], [one["seed"] for one in seeds["by_seed"]]) == (535, 3, [0, 1, 2])
+    assert (seeds["n"], seeds["networks"], [one["seed"] for one in seeds["by_seed"]]) == (
+        535,
+        3,
+        [0, 1, 2],
+    )
     ua, wa = scored(seeds)
     assert f"**Test UA {ua}, WA {wa}**" in RESULTS_TEXT
     each = [[f"{100 * one[score]:.1f}" for one in seeds["by_seed"]] for score in ("ua", "wa")]
-    said = [f"{score} {first}, {second} and {third}" for score, (first, second, third) in zip(("UA is", "WA"), each, strict=True)]
-    assert ", ".join(said) in RESULTS_TEXT and f"(the first row's three: {', '.join(each[0])})" in README_TEXT
+    said = [
+        f"{score} {first}, {second} and {third}"
+        for score, (first, second, third) in zip(("UA is", "WA"), each, strict=True)
+    ]
+    assert (
+        ", ".join(said) in RESULTS_TEXT
+        and f"(the first row's three: {', '.join(each[0])})" in README_TEXT
+    )
     for row, one in zip(others, result["comparisons"], strict=True):
-        assert f", {100 * row['ua']:.1f} | {told(one['ua'], 2)} | {told(one['wa'], 2)} |" in RESULTS_TEXT
-    of_seeds, of_first = (compare.compare([(path, ""), (OPENSMILE, "")])["comparisons"][0] for path in (SEEDS, FIRST))
+        assert (
+            f", {100 * row['ua']:.1f} | {told(one['ua'], 2)} | {told(one['wa'], 2)} |"
+            in RESULTS_TEXT
+        )
+    of_seeds, of_first = (
+        compare.compare([(path, ""), (OPENSMILE, "")])["comparisons"][0] for path in (SEEDS, FIRST)
+    )
     alone_said = signed(of_first["ua"]).replace(" (", ", ").removesuffix(")")
-    assert f"the seeds averaged first: {'; '.join(by_both(of_seeds))} (by seed 0 alone {alone_said})" in RESULTS_TEXT
-    alone, first = (answered.read(path)[stage, "emodb/audio"].pool for path, stage in ((FIRST, "speech"), (SEEDS, "seeds")))
-    assert first.seeds[0] == 0 and dict(zip(first.clips, first.answers[0])) == dict(zip(alone.clips, alone.answers[0]))
+    assert (
+        f"the seeds averaged first: {'; '.join(by_both(of_seeds))} (by seed 0 alone {alone_said})"
+        in RESULTS_TEXT
+    )
+    alone, first = (
+        answered.read(path)[stage, "emodb/audio"].pool
+        for path, stage in ((FIRST, "speech"), (SEEDS, "seeds"))
+    )
+    assert first.seeds[0] == 0 and dict(zip(first.clips, first.answers[0])) == dict(
+        zip(alone.clips, alone.answers[0])
+    )
 
 
 def test_what_emodb_gains_from_faces_and_other_voices_is_what_the_answers_give():
@@ -64,9 +87,15 @@ def test_what_emodb_gains_from_faces_and_other_voices_is_what_the_answers_give()
     (one,) = result["comparisons"]
     assert "**{}**; {}".format(*by_both(one)) in RESULTS_TEXT
     gains = sorted(100 * gain for gain in one["ua"]["speakers"].values())
-    assert sum(gain > 0 for gain in gains) == 7 and f"gain, by up to {gains[-1]:.1f}; speaker 11 loses {-gains[0]:.1f}" in RESULTS_TEXT
+    assert (
+        sum(gain > 0 for gain in gains) == 7
+        and f"gain, by up to {gains[-1]:.1f}; speaker 11 loses {-gains[0]:.1f}" in RESULTS_TEXT
+    )
     (before,) = compare.compare([(BEGUN, "faces-speech")])["rows"]
-    assert f"UA {100 * before['ua']:.1f}, {shown(before['interval']['ua'])[1:-1]}, on their own test actors" in RESULTS_TEXT
+    assert (
+        f"UA {100 * before['ua']:.1f}, {shown(before['interval']['ua'])[1:-1]}, on their own test actors"
+        in RESULTS_TEXT
+    )
 
 
 def test_what_two_members_of_emodb_answer_is_what_the_answers_give():
@@ -88,7 +117,10 @@ def test_what_the_test_speakers_own_statistics_add_is_what_the_answers_give():
     assert all("transductive" in " ".join(row["stamps"]) for row in (own, opensmile))
     cells = scored(own)
     theirs = f"UA {100 * opensmile['ua']:.1f} {shown(opensmile['interval']['ua'])}"
-    assert f"| EMO-DB audio, 7 | each speaker in turn, 10 folds | 1 | {' | '.join(cells)} | {theirs} |" in RESULTS_TEXT
+    assert (
+        f"| EMO-DB audio, 7 | each speaker in turn, 10 folds | 1 | {' | '.join(cells)} | {theirs} |"
+        in RESULTS_TEXT
+    )
     assert f"**test UA {cells[0]}, WA {cells[1]}**" in RESULTS_TEXT
     for one, place in zip(result["comparisons"], ("77.5, float32): ", "85.3: "), strict=True):
         assert f"{place}{', '.join(by_both(one))}" in RESULTS_TEXT
@@ -101,7 +133,10 @@ def test_what_opensmile_answers_of_ravdess_normalised_by_speaker_is_what_its_ans
     (row,) = compare.compare([(BY_OPENSMILE, "")])["rows"]
     assert (row["n"], row["side"]) == (720, "test") and "transductive" in " ".join(row["stamps"])
     line = row_of("| RAVDESS speech, actors 1 to 12, 8 | 6 folds of 2 actors | 1 |", RESULTS)
-    assert line.endswith(f"| UA {scored(row)[0]} |") and f"openSMILE + SVM {100 * row['ua']:.1f}; EMO-DB" in README_TEXT
+    assert (
+        line.endswith(f"| UA {scored(row)[0]} |")
+        and f"openSMILE + SVM {100 * row['ua']:.1f}; EMO-DB" in README_TEXT
+    )
 
 
 def test_what_twice_the_updates_answer_is_what_the_answers_give():
@@ -109,6 +144,11 @@ def test_what_twice_the_updates_answer_is_what_the_answers_give():
     own = result["rows"][0]
     check_row(own, "updates", "| the same, from scratch, by [twice the updates]")
     one, opensmile = result["comparisons"]
-    assert "77.5, float32, drawn apart), speaker by speaker: **{}**; {}".format(*by_both(one)) in RESULTS_TEXT
+    assert (
+        "77.5, float32, drawn apart), speaker by speaker: **{}**; {}".format(*by_both(one))
+        in RESULTS_TEXT
+    )
     assert f"Less openSMILE: {'; '.join(by_both(opensmile))}" in RESULTS_TEXT
-    assert f"of 81 bored clips {round(81 * own['recalls']['boredom'])} are recognised" in RESULTS_TEXT
+    assert (
+        f"of 81 bored clips {round(81 * own['recalls']['boredom'])} are recognised" in RESULTS_TEXT
+    )

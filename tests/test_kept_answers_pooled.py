@@ -29,29 +29,63 @@ BESIDE_OPENSMILE = {  # a row of the table -> our answers, the stage of these, a
     "the same, begun from FER-2013 and RAVDESS": (BEGUN, "both", OPENSMILE),
     "the same, two networks in one": (TWO, "members", OPENSMILE),
     "the same, twice the updates": (UPDATES, "updates", OPENSMILE),
-    "EMO-DB, speakers shared": (ANSWERS / "emodb-speaker-dependent.csv", "", ANSWERS / "opensmile-emodb-speaker-dependent.csv"),
+    "EMO-DB, speakers shared": (
+        ANSWERS / "emodb-speaker-dependent.csv",
+        "",
+        ANSWERS / "opensmile-emodb-speaker-dependent.csv",
+    ),
     "RAVDESS": (ANSWERS / "ravdess.csv", "", ANSWERS / "opensmile-ravdess.csv"),
-    "EMO-DB, both normalised by the test speaker (transductive)": (BY_SPEAKER[0], "by-speaker", BY_OPENSMILE),
+    "EMO-DB, both normalised by the test speaker (transductive)": (
+        BY_SPEAKER[0],
+        "by-speaker",
+        BY_OPENSMILE,
+    ),
 }
-FEW = ["+".join(f"{start}-{size}" for size in ("2", "5", "10", "20")) for start in ("scratch", "faces", "speech", "both")]
+FEW = [
+    "+".join(f"{start}-{size}" for size in ("2", "5", "10", "20"))
+    for start in ("scratch", "faces", "speech", "both")
+]
 QUESTIONS = {  # a row of the table -> files, and the pair that is compared
-    "EMO-DB: begun from faces and other voices, less from scratch": ([(BEGUN, "both"), (SEEDS, "")], ("both", "seeds")),
+    "EMO-DB: begun from faces and other voices, less from scratch": (
+        [(BEGUN, "both"), (SEEDS, "")],
+        ("both", "seeds"),
+    ),
     "EMO-DB: two networks in one, less one": ([(TWO, ""), (SEEDS, "")], ("members", "seeds")),
-    "EMO-DB: twice the updates, less the recipe's": ([(UPDATES, ""), (SEEDS, "")], ("updates", "seeds")),
-    "EMO-DB: normalised by the test speaker (transductive), less not": ([(BY_SPEAKER[0], ""), (SEEDS, "")], ("by-speaker", "seeds")),
+    "EMO-DB: twice the updates, less the recipe's": (
+        [(UPDATES, ""), (SEEDS, "")],
+        ("updates", "seeds"),
+    ),
+    "EMO-DB: normalised by the test speaker (transductive), less not": (
+        [(BY_SPEAKER[0], ""), (SEEDS, "")],
+        ("by-speaker", "seeds"),
+    ),
     "few labels: after FER-2013, less from scratch": ([(TRANSFER, "")], (FEW[1], FEW[0])),
     "few labels: after RAVDESS, less from scratch": ([(TRANSFER, "")], (FEW[2], FEW[0])),
     "few labels: after both, less from scratch": ([(TRANSFER, "")], (FEW[3], FEW[0])),
-    "10 labels: after both, less 2 500 updates from scratch": ([(TRANSFER, ""), (LONGER, "")], ("both-10", "scratch-10-longer")),
-    "20 labels: after both, less 2 500 updates from scratch": ([(TRANSFER, ""), (LONGER, "")], ("both-20", "scratch-20-longer")),
+    "10 labels: after both, less 2 500 updates from scratch": (
+        [(TRANSFER, ""), (LONGER, "")],
+        ("both-10", "scratch-10-longer"),
+    ),
+    "20 labels: after both, less 2 500 updates from scratch": (
+        [(TRANSFER, ""), (LONGER, "")],
+        ("both-20", "scratch-20-longer"),
+    ),
     "validation: with the moving average, less without": ([(ABLATION, "")], ("usual", "no-ema")),
-    "validation: with the falling rate, less a constant one": ([(ABLATION, "")], ("usual", "constant-rate")),
-    "validation: two small networks in one, less one": ([(MEMBERS, ""), (ABLATION, "usual")], ("members", "usual")),
+    "validation: with the falling rate, less a constant one": (
+        [(ABLATION, "")],
+        ("usual", "constant-rate"),
+    ),
+    "validation: two small networks in one, less one": (
+        [(MEMBERS, ""), (ABLATION, "usual")],
+        ("members", "usual"),
+    ),
 }
 
 
 def compared(files: list[tuple[Path, str]], pair: tuple[str, str] | None = None) -> dict:
-    (found,) = compare.compare(files, [pair] if pair else [], sources=["emodb/audio"] if pair else [])["comparisons"]
+    (found,) = compare.compare(
+        files, [pair] if pair else [], sources=["emodb/audio"] if pair else []
+    )["comparisons"]
     return found
 
 
@@ -62,22 +96,35 @@ def in_cells(found: dict, score: str) -> str:
 @pytest.fixture(scope="module")
 def beside() -> dict[str, dict]:
     """Our answers less openSMILE's, each with the p of UA that is corrected for all of them."""
-    found = {name: compared([(ours, stage), (theirs, "")]) for name, (ours, stage, theirs) in BESIDE_OPENSMILE.items()}
+    found = {
+        name: compared([(ours, stage), (theirs, "")])
+        for name, (ours, stage, theirs) in BESIDE_OPENSMILE.items()
+    }
     corrected = intervals.holm([one["ua"]["pooled"]["p"] for one in found.values()])
-    return {name: one | {"p_holm": p} for (name, one), p in zip(found.items(), corrected, strict=True)}
+    return {
+        name: one | {"p_holm": p} for (name, one), p in zip(found.items(), corrected, strict=True)
+    }
 
 
 def test_every_comparison_with_opensmile_is_what_the_answers_give(beside):
     for name, one in beside.items():
         own, wa = one["ua"], one["wa"]["pooled"]
-        cells = (f"{in_cells(one, 'ua')} / {one['p_holm']:.2f}", f"{signed(own)}, {own['p']:.3f}", f"{signed(wa)}, {wa['p']:.3f}")
+        cells = (
+            f"{in_cells(one, 'ua')} / {one['p_holm']:.2f}",
+            f"{signed(own)}, {own['p']:.3f}",
+            f"{signed(wa)}, {wa['p']:.3f}",
+        )
         assert f"| {name} | {' | '.join(cells)} |" in RESULTS_TEXT
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_difference_of_pooled_scores_is_what_the_answers_give(name):
     found = compared(*QUESTIONS[name])
-    cells = (in_cells(found, "ua"), f"{signed(found['ua'])}, {found['ua']['p']:.3f}", in_cells(found, "wa"))
+    cells = (
+        in_cells(found, "ua"),
+        f"{signed(found['ua'])}, {found['ua']['p']:.3f}",
+        in_cells(found, "wa"),
+    )
     assert f"| {name} | {' | '.join(cells)} |" in RESULTS_TEXT
 
 
@@ -88,6 +135,8 @@ def test_the_readme_compares_pooled_scores(beside):
     one = beside["RAVDESS"]
     said = f"{signed(one['ua']['pooled'])}, p = {one['ua']['pooled']['p']:.3f}, {one['p_holm']:.2f} corrected for the seven of"
     assert said in README_TEXT
-    (begun,) = (compared(*question) for name, question in QUESTIONS.items() if "begun from faces" in name)
+    (begun,) = (
+        compared(*question) for name, question in QUESTIONS.items() if "begun from faces" in name
+    )
     own = begun["ua"]["pooled"]
     assert f"the second row less the first is {signed(own)}, p = {own['p']:.2f}" in README_TEXT

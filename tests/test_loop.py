@@ -63,7 +63,10 @@ class Cluster:
 
 def test_place_in_a_cluster():
     tasks = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
-    places = [loop.place_in_cluster(Cluster(kind, index, **tasks)) for kind, index in (("chief", 0), ("worker", 0), ("worker", 1))]
+    places = [
+        loop.place_in_cluster(Cluster(kind, index, **tasks))
+        for kind, index in (("chief", 0), ("worker", 0), ("worker", 1))
+    ]
     assert places == [(0, 3), (1, 3), (2, 3)]
     assert loop.place_in_cluster(None) == (0, 1)
     assert loop.place_in_cluster(Cluster("worker", 0, worker=["a:1"])) == (0, 1)

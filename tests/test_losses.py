@@ -14,7 +14,9 @@ def random():
 
 def a_batch(random, *, examples=64, classes=10):
     """Logits far from even, masks of two to all classes, labels that the masks allow."""
-    logits = (random.normal(size=(examples, classes)) * 4 + np.linspace(-3, 5, classes)).astype(np.float32)
+    logits = (random.normal(size=(examples, classes)) * 4 + np.linspace(-3, 5, classes)).astype(
+        np.float32
+    )
     mask = np.zeros((examples, classes), np.float32)
     for row in mask:
         row[random.choice(classes, size=random.integers(2, classes + 1), replace=False)] = 1
@@ -25,9 +27,13 @@ def a_batch(random, *, examples=64, classes=10):
 def numpy_cross_entropy(labels, mask, logits, *, label_smoothing):
     """The cross-entropy over the classes of each mask alone, example by example, in float64."""
     values = []
-    for label, allowed, row in zip(labels, mask.astype(bool), logits.astype(np.float64), strict=True):
+    for label, allowed, row in zip(
+        labels, mask.astype(bool), logits.astype(np.float64), strict=True
+    ):
         classes = np.flatnonzero(allowed)
-        target = np.full(len(classes), label_smoothing / len(classes)) + (1 - label_smoothing) * (classes == label)
+        target = np.full(len(classes), label_smoothing / len(classes)) + (1 - label_smoothing) * (
+            classes == label
+        )
         log_p = row[classes] - np.log(np.exp(row[classes]).sum())
         values.append(-(target * log_p).sum())
     return np.array(values)
@@ -38,8 +44,12 @@ def unit(vectors):
 
 
 def value(labels, mask, logits, *, label_smoothing=0.0):
-    targets = losses.smoothed_targets(np.asarray(labels), np.asarray(mask, np.float32), label_smoothing=label_smoothing)
-    masked = losses.mask_logits(ops.convert_to_tensor(logits, "float32"), np.asarray(mask, np.float32))
+    targets = losses.smoothed_targets(
+        np.asarray(labels), np.asarray(mask, np.float32), label_smoothing=label_smoothing
+    )
+    masked = losses.mask_logits(
+        ops.convert_to_tensor(logits, "float32"), np.asarray(mask, np.float32)
+    )
     return ops.convert_to_numpy(losses.cross_entropy(targets, masked))
 
 
@@ -49,7 +59,9 @@ def value(labels, mask, logits, *, label_smoothing=0.0):
 def test_cross_entropy_of_a_sure_answer_and_of_one_class():
     assert value([1], [[1, 1, 1]], [[0.0, 200.0, 0.0]]) == 0
     assert value([0], [[1, 1, 1]], [[0.0, 200.0, 0.0]]) == pytest.approx(200)
-    assert value([2], [[0, 0, 1]], [[9.0, 9.0, -9.0]], label_smoothing=0.1) == 0  # the only class that can occur
+    assert (
+        value([2], [[0, 0, 1]], [[9.0, 9.0, -9.0]], label_smoothing=0.1) == 0
+    )  # the only class that can occur
 
 
 def test_cross_entropy_by_hand():
@@ -59,7 +71,9 @@ def test_cross_entropy_by_hand():
     """
     logits, mask = [[0.0, np.log(2), np.log(5)]], [[1, 1, 0]]
     assert value([1], mask, logits) == pytest.approx(np.log(1.5), rel=1e-6)
-    assert value([1], mask, logits, label_smoothing=0.2) == pytest.approx(0.1 * np.log(3) + 0.9 * np.log(1.5), rel=1e-6)
+    assert value([1], mask, logits, label_smoothing=0.2) == pytest.approx(
+        0.1 * np.log(3) + 0.9 * np.log(1.5), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.15])
@@ -74,20 +88,33 @@ def test_cross_entropy_equals_numpy_over_the_allowed_classes_alone(random, label
 def test_cross_entropy_knows_neither_a_constant_nor_the_order_of_classes(random):
     labels, mask, logits = a_batch(random)
     expected = value(labels, mask, logits, label_smoothing=0.1)
-    np.testing.assert_allclose(value(labels, mask, logits + 50, label_smoothing=0.1), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        value(labels, mask, logits + 50, label_smoothing=0.1), expected, rtol=1e-4, atol=1e-5
+    )
     order = random.permutation(10)
     place = np.argsort(order)
-    np.testing.assert_allclose(value(place[labels], mask[:, order], logits[:, order], label_smoothing=0.1), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        value(place[labels], mask[:, order], logits[:, order], label_smoothing=0.1),
+        expected,
+        rtol=1e-5,
+        atol=1e-6,
+    )
 
 
 def test_masked_classes_get_no_gradient_and_the_others_p_minus_t(random):
     labels, mask, logits = a_batch(random, examples=8)
     variable = tf.Variable(logits)
     with tf.GradientTape() as tape:
-        loss = ops.sum(losses.cross_entropy(losses.smoothed_targets(labels, mask), losses.mask_logits(variable, mask)))
+        loss = ops.sum(
+            losses.cross_entropy(
+                losses.smoothed_targets(labels, mask), losses.mask_logits(variable, mask)
+            )
+        )
     gradient = tape.gradient(loss, variable).numpy()
     p = np.exp(logits.astype(np.float64)) * mask
-    np.testing.assert_allclose(gradient, p / p.sum(1, keepdims=True) - np.eye(10)[labels], atol=1e-6)
+    np.testing.assert_allclose(
+        gradient, p / p.sum(1, keepdims=True) - np.eye(10)[labels], atol=1e-6
+    )
     assert not gradient[mask == 0].any()
 
 
@@ -106,7 +133,9 @@ def test_cross_entropy_loss_is_the_mean_and_takes_weights(random):
     each = numpy_cross_entropy(labels, mask, logits, label_smoothing=0)
     weight = random.random(64)
     assert float(losses.CrossEntropy()(targets, masked)) == pytest.approx(each.mean(), rel=1e-5)
-    assert float(losses.CrossEntropy()(targets, masked, sample_weight=weight)) == pytest.approx((each * weight).mean(), rel=1e-5)
+    assert float(losses.CrossEntropy()(targets, masked, sample_weight=weight)) == pytest.approx(
+        (each * weight).mean(), rel=1e-5
+    )
 
 
 # Contrastive.
@@ -136,7 +165,9 @@ def test_contrastive_equals_numpy(random):
     found = ops.convert_to_numpy(losses.contrastive(same, embeddings, margin=1.1))
     assert found.dtype == np.float32 and found.shape == (200,)
     np.testing.assert_allclose(found, oracle, rtol=1e-4, atol=1e-6)
-    assert float(losses.Contrastive(1.1)(same.astype(np.float32), embeddings)) == pytest.approx(oracle.mean(), rel=1e-5)
+    assert float(losses.Contrastive(1.1)(same.astype(np.float32), embeddings)) == pytest.approx(
+        oracle.mean(), rel=1e-5
+    )
 
 
 def test_contrastive_knows_neither_the_order_within_a_pair_nor_a_rotation(random):
@@ -144,7 +175,9 @@ def test_contrastive_knows_neither_the_order_within_a_pair_nor_a_rotation(random
     rotation, _ = np.linalg.qr(random.normal(size=(4, 4)))
     expected = losses.contrastive(same, embeddings, margin=1.3)
     for other in (embeddings[:, ::-1], embeddings @ rotation):
-        np.testing.assert_allclose(losses.contrastive(same, other, margin=1.3), expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            losses.contrastive(same, other, margin=1.3), expected, rtol=1e-4, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("same", [0, 1])

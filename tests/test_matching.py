@@ -39,7 +39,9 @@ def test_equal_error_rate_by_hand():
     two FAR - FRR goes from -3/10 to 3/20, so 2/3 of the way: 1/5 + 2/3 (2/5 - 1/5) = 1/3 = 1/2 - 2/3 (1/2 - 1/4).
     """
     same = [True, True, True, True, False, False, False, False, False]
-    assert matching.equal_error_rate(same, [5, 4, 2, 1, 3, 2, 0, 0, 0]) == pytest.approx(1 / 3, rel=1e-15)
+    assert matching.equal_error_rate(same, [5, 4, 2, 1, 3, 2, 0, 0, 0]) == pytest.approx(
+        1 / 3, rel=1e-15
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,9 @@ def test_equal_error_rate_is_where_sklearns_roc_meets_the_diagonal(random, decim
         below = np.interp(middle, place, false_accepts) < 1 - np.interp(middle, place, true_accepts)
         low, high = (middle, high) if below else (low, middle)
     rate = matching.equal_error_rate(same, score)
-    assert rate == pytest.approx(np.interp(low, place, false_accepts), abs=1e-9) and 0.2 < rate < 0.45
+    assert (
+        rate == pytest.approx(np.interp(low, place, false_accepts), abs=1e-9) and 0.2 < rate < 0.45
+    )
 
 
 def test_equal_error_rate_knows_only_the_order(random):
@@ -89,7 +93,11 @@ def test_equal_error_rate_knows_only_the_order(random):
         ([1, 0], [1.0, 2.0], r"same must be bool \[pairs\].* dtype int64"),
         ([True, False], [1.0], r"score must be of the shape of same, \(2,\); received \(1,\)"),
         ([True, False], [1.0, np.nan], "score must be a number for every pair; received NaN"),
-        ([False, False], [1.0, 2.0], "same must hold pairs of both kinds; received 0 of one emotion, 2 of two"),
+        (
+            [False, False],
+            [1.0, 2.0],
+            "same must hold pairs of both kinds; received 0 of one emotion, 2 of two",
+        ),
     ],
 )
 def test_malformed_pairs_are_refused(same, score, message):
@@ -110,8 +118,16 @@ def test_scatter_by_hand():
 
 
 def test_scatter_of_points_and_of_classes_in_one_place():
-    assert matching.scatter([[1.0, 2.0], [3.0, 2.0]], [0, 1]) == {"within": 0.0, "between": 1.0, "ratio": None}
-    assert matching.scatter([[-1.0], [1.0], [-2.0], [2.0]], [0, 0, 1, 1]) == {"within": 2.5, "between": 0.0, "ratio": 0.0}
+    assert matching.scatter([[1.0, 2.0], [3.0, 2.0]], [0, 1]) == {
+        "within": 0.0,
+        "between": 1.0,
+        "ratio": None,
+    }
+    assert matching.scatter([[-1.0], [1.0], [-2.0], [2.0]], [0, 0, 1, 1]) == {
+        "within": 2.5,
+        "between": 0.0,
+        "ratio": 0.0,
+    }
 
 
 def test_scatter_equals_a_loop_and_adds_up(random):
@@ -123,25 +139,43 @@ def test_scatter_equals_a_loop_and_adds_up(random):
     for label in (0, 2, 5):
         own = [row for row, other in zip(embeddings, labels, strict=True) if other == label]
         means[label] = sum(own) / len(own)
-        within += sum(float(np.dot(row - means[label], row - means[label])) for row in own) / len(own) / 3
-    between = sum(float(np.dot(a - b, a - b)) for a in means.values() for b in means.values()) / 2 / 9  # of all two means
+        within += (
+            sum(float(np.dot(row - means[label], row - means[label])) for row in own) / len(own) / 3
+        )
+    between = (
+        sum(float(np.dot(a - b, a - b)) for a in means.values() for b in means.values()) / 2 / 9
+    )  # of all two means
     expected = {"within": within, "between": between, "ratio": between / within}
     assert matching.scatter(embeddings, labels) == pytest.approx(expected, rel=1e-12)
     even = matching.scatter(embeddings, np.arange(60) % 3)
-    assert even["within"] + even["between"] == pytest.approx(embeddings.var(axis=0).sum(), rel=1e-12)
+    assert even["within"] + even["between"] == pytest.approx(
+        embeddings.var(axis=0).sum(), rel=1e-12
+    )
 
 
 def test_scatter_knows_no_place_direction_order_or_names(random):
-    embeddings, labels = random.normal(size=(40, 6)) + random.normal(size=6), random.integers(4, size=40)
+    embeddings, labels = (
+        random.normal(size=(40, 6)) + random.normal(size=6),
+        random.integers(4, size=40),
+    )
     expected = matching.scatter(embeddings, labels)
     rotation, _ = np.linalg.qr(random.normal(size=(6, 6)))
     order = random.permutation(40)
     assert matching.scatter(embeddings @ rotation + 3, labels) == pytest.approx(expected, rel=1e-9)
-    assert matching.scatter(embeddings[order], 9 - labels[order]) == pytest.approx(expected, rel=1e-9)
+    assert matching.scatter(embeddings[order], 9 - labels[order]) == pytest.approx(
+        expected, rel=1e-9
+    )
     larger = matching.scatter(10 * embeddings, labels)
-    assert larger["within"] == pytest.approx(100 * expected["within"]) and larger["ratio"] == pytest.approx(expected["ratio"])
-    copies = matching.scatter(np.concatenate([embeddings, *[embeddings[labels == 0]] * 5]), [*labels, *[0] * 5 * sum(labels == 0)])
-    assert copies == pytest.approx(expected, rel=1e-9)  # a class counts alike, however many clips it has
+    assert larger["within"] == pytest.approx(100 * expected["within"]) and larger[
+        "ratio"
+    ] == pytest.approx(expected["ratio"])
+    copies = matching.scatter(
+        np.concatenate([embeddings, *[embeddings[labels == 0]] * 5]),
+        [*labels, *[0] * 5 * sum(labels == 0)],
+    )
+    assert copies == pytest.approx(
+        expected, rel=1e-9
+    )  # a class counts alike, however many clips it has
 
 
 @pytest.mark.parametrize(
@@ -149,10 +183,26 @@ def test_scatter_knows_no_place_direction_order_or_names(random):
     [
         ([[1.0], [2.0]], [4, 4], "labels must be of two classes or more; received class 4 alone"),
         ([[1.0], [np.nan]], [0, 1], "embeddings must be finite; received NaN or infinity"),
-        ([1.0, 2.0], [0, 1], r"embeddings must be \[clips, n\] with at least one clip; received shape \(2,\)"),
-        (np.zeros((0, 4)), [], r"embeddings must be \[clips, n\] with at least one clip; received shape \(0, 4\)"),
-        ([[1.0], [2.0]], [0], r"labels must hold one integer per embedding, 2; received shape \(1,\)"),
-        ([[1.0], [2.0]], [0.0, 1.0], "labels must hold one integer per embedding, 2; .* dtype float64"),
+        (
+            [1.0, 2.0],
+            [0, 1],
+            r"embeddings must be \[clips, n\] with at least one clip; received shape \(2,\)",
+        ),
+        (
+            np.zeros((0, 4)),
+            [],
+            r"embeddings must be \[clips, n\] with at least one clip; received shape \(0, 4\)",
+        ),
+        (
+            [[1.0], [2.0]],
+            [0],
+            r"labels must hold one integer per embedding, 2; received shape \(1,\)",
+        ),
+        (
+            [[1.0], [2.0]],
+            [0.0, 1.0],
+            "labels must hold one integer per embedding, 2; .* dtype float64",
+        ),
     ],
 )
 def test_malformed_embeddings_are_refused(embeddings, labels, message):
@@ -167,9 +217,15 @@ def test_a_clip_is_the_mean_of_its_items_at_unit_length():
     """Clip 1 of 0, 60 and 120 degrees: 60. Clip 0 of 90 alone; the length of an item weighs it."""
     found = matching.clip_embeddings([*turned([0, 60]), [0, 3], *turned([120])], [1, 1, 0, 1])
     np.testing.assert_allclose(found, turned([90, 60]), atol=1e-15)
-    with pytest.raises(ValueError, match="embeddings must not cancel out over a clip; received a mean of 0 for clip 0"):
+    with pytest.raises(
+        ValueError,
+        match="embeddings must not cancel out over a clip; received a mean of 0 for clip 0",
+    ):
         matching.clip_embeddings([[1.0, 0.0], [-1.0, 0.0]], [0, 0])
-    with pytest.raises(ValueError, match=r"values must be \[items, n\] with at least one item; received shape \(0, 2\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"values must be \[items, n\] with at least one item; received shape \(0, 2\)",
+    ):
         matching.clip_embeddings(np.zeros((0, 2)), [])
     with pytest.raises(ValueError, match="received none for clip 0"):
         matching.clip_embeddings([[1.0, 0.0]], [1])
@@ -178,7 +234,12 @@ def test_a_clip_is_the_mean_of_its_items_at_unit_length():
 @pytest.mark.parametrize(
     ("embeddings", "labels", "utterances", "message"),
     [
-        ([[1.0, 1.0]], [0], ["a"], "embeddings must be of unit length; received lengths from 1.41 to 1.41"),
+        (
+            [[1.0, 1.0]],
+            [0],
+            ["a"],
+            "embeddings must be of unit length; received lengths from 1.41 to 1.41",
+        ),
         ([[1.0, 0.0]], [0], ["a", "b"], "utterances must be as many as labels, 1; received 2"),
         ([[1.0, 0.0]], [0, 1], ["a", "b"], "labels must hold one integer per embedding, 1"),
     ],
@@ -193,14 +254,29 @@ def test_clips_that_do_not_fit_are_refused(embeddings, labels, utterances, messa
 
 def test_pairs_are_all_but_those_of_one_utterance(random):
     one, other = some_clips(random, "a", clips=5), some_clips(random, "b", clips=3)
-    assert matching.pairs_of(one, other, seed=0).tolist() == [[i, j] for i in range(5) for j in range(3)]
-    assert matching.pairs_of(one, one, seed=0).tolist() == [[i, j] for i in range(5) for j in range(i + 1, 5)]
-    voices = Clips(other.embeddings, other.labels, ["a:4", "a:0", "a:9"])  # of clips 4 and 0 of the other domain
-    assert matching.pairs_of(one, voices, seed=0).tolist() == [[i, j] for i in range(5) for j in range(3) if (i, j) not in ((4, 0), (0, 1))]
+    assert matching.pairs_of(one, other, seed=0).tolist() == [
+        [i, j] for i in range(5) for j in range(3)
+    ]
+    assert matching.pairs_of(one, one, seed=0).tolist() == [
+        [i, j] for i in range(5) for j in range(i + 1, 5)
+    ]
+    voices = Clips(
+        other.embeddings, other.labels, ["a:4", "a:0", "a:9"]
+    )  # of clips 4 and 0 of the other domain
+    assert matching.pairs_of(one, voices, seed=0).tolist() == [
+        [i, j] for i in range(5) for j in range(3) if (i, j) not in ((4, 0), (0, 1))
+    ]
     takes = Clips(one.embeddings, one.labels, ["x", "y", "x", "z", "y"])
     left = matching.pairs_of(takes, takes, seed=0).tolist()
-    assert [pair for pair in matching.pairs_of(one, one, seed=0).tolist() if pair not in left] == [[0, 2], [1, 4]]
-    assert matching.pairs_of(some_clips(random, "c", clips=1), other, seed=0).tolist() == [[0, 0], [0, 1], [0, 2]]
+    assert [pair for pair in matching.pairs_of(one, one, seed=0).tolist() if pair not in left] == [
+        [0, 2],
+        [1, 4],
+    ]
+    assert matching.pairs_of(some_clips(random, "c", clips=1), other, seed=0).tolist() == [
+        [0, 0],
+        [0, 1],
+        [0, 2],
+    ]
 
 
 @pytest.mark.parametrize("within", [True, False])
@@ -220,11 +296,14 @@ def test_too_many_pairs_are_drawn_evenly_without_repetition(random, within):
         if within:
             np.add.at(clips, drawn[:, 1], 1)
     share = 300 / len(every)
-    deviations = (np.array(list(counts.values())) - 100 * share) / np.sqrt(100 * share * (1 - share))
+    deviations = (np.array(list(counts.values())) - 100 * share) / np.sqrt(
+        100 * share * (1 - share)
+    )
     assert abs(deviations).max() < 5 and 0.9 < deviations.std() < 1.1
     np.testing.assert_allclose(clips, clips.mean(), rtol=0.1)
     np.testing.assert_array_equal(
-        matching.pairs_of(one, other, seed=3, most_pairs=300), matching.pairs_of(one, other, seed=3, most_pairs=300)
+        matching.pairs_of(one, other, seed=3, most_pairs=300),
+        matching.pairs_of(one, other, seed=3, most_pairs=300),
     )
 
 
@@ -242,8 +321,15 @@ def test_scores_of_pairs_by_hand():
     across = found["couples"]["x/audio + x/visual"]
     assert across == pytest.approx({"pairs": 5, "same": 3 / 5, "auc": 2 / 3, "eer": 1 / 3})
     assert found["couples"]["x/visual"] == {"pairs": 1, "same": 0.0, "auc": None, "eer": None}
-    assert found["couples"]["x/audio"] == pytest.approx({"pairs": 3, "same": 1 / 3, "auc": 0.0, "eer": 1.0})  # 70 against 20 and 50
-    assert found["scatter"]["x/visual"] == {"clips": 2, "within": 0.0, "between": pytest.approx(0.5), "ratio": None}
+    assert found["couples"]["x/audio"] == pytest.approx(
+        {"pairs": 3, "same": 1 / 3, "auc": 0.0, "eer": 1.0}
+    )  # 70 against 20 and 50
+    assert found["scatter"]["x/visual"] == {
+        "clips": 2,
+        "within": 0.0,
+        "between": pytest.approx(0.5),
+        "ratio": None,
+    }
     assert list(found["scatter"]) == ["x/audio", "x/visual", "together"]
     all_of_both = matching.scatter(turned([30, 50, 100, 0, 90]), [0, 1, 0, 0, 1])
     assert found["scatter"]["together"] == {"clips": 5, **all_of_both}
@@ -251,26 +337,40 @@ def test_scores_of_pairs_by_hand():
 
 
 def test_scores_of_pairs_are_those_of_the_distance(random):
-    embedded = {name: some_clips(random, name, clips=clips) for name, clips in (("a/visual", 30), ("b/audio", 20), ("c/audio", 25))}
+    embedded = {
+        name: some_clips(random, name, clips=clips)
+        for name, clips in (("a/visual", 30), ("b/audio", 20), ("c/audio", 25))
+    }
     found = matching.score_pairs(embedded, seed=0)
     assert len(found["couples"]) == 6
     one, other = embedded["a/visual"], embedded["c/audio"]
     distances = np.linalg.norm(one.embeddings[:, None] - other.embeddings[None], axis=-1).ravel()
     same = (one.labels[:, None] == other.labels[None]).ravel()
     score = found["couples"]["a/visual + c/audio"]
-    assert score["auc"] == pytest.approx(sklearn.metrics.roc_auc_score(same, -distances), rel=1e-12) and 0.6 < score["auc"] < 1
+    assert (
+        score["auc"] == pytest.approx(sklearn.metrics.roc_auc_score(same, -distances), rel=1e-12)
+        and 0.6 < score["auc"] < 1
+    )
     assert score["eer"] == pytest.approx(matching.equal_error_rate(same, -distances), rel=1e-12)
     assert (score["pairs"], score["same"]) == (750, pytest.approx(same.mean()))
 
 
 def test_two_networks_are_asked_the_same_pairs(random):
     """Also when one of them knows fewer sources: the draw of a couple depends on nothing else."""
-    embedded = {name: some_clips(random, name, clips=30) for name in ("a/visual", "b/audio", "c/audio")}
+    embedded = {
+        name: some_clips(random, name, clips=30) for name in ("a/visual", "b/audio", "c/audio")
+    }
     whole = matching.score_pairs(embedded, seed=0, most_pairs=100)["couples"]
-    fewer = matching.score_pairs({name: embedded[name] for name in ("a/visual", "c/audio")}, seed=0, most_pairs=100)["couples"]
-    backwards = matching.score_pairs(dict(reversed(embedded.items())), seed=0, most_pairs=100)["couples"]
+    fewer = matching.score_pairs(
+        {name: embedded[name] for name in ("a/visual", "c/audio")}, seed=0, most_pairs=100
+    )["couples"]
+    backwards = matching.score_pairs(dict(reversed(embedded.items())), seed=0, most_pairs=100)[
+        "couples"
+    ]
     assert backwards == whole and list(backwards) == list(whole)
-    assert fewer == {couple: whole[couple] for couple in ("a/visual", "a/visual + c/audio", "c/audio")}
+    assert fewer == {
+        couple: whole[couple] for couple in ("a/visual", "a/visual + c/audio", "c/audio")
+    }
     assert {score["pairs"] for score in whole.values()} == {100}
     assert matching.score_pairs(embedded, seed=1, most_pairs=100)["couples"] != whole
 
@@ -279,9 +379,13 @@ def test_what_cannot_be_scored_is_none():
     alone = Clips(turned([20]), np.array([2]), ["a:0"])
     found = matching.score_pairs({"a/audio": alone}, seed=0)
     assert found["couples"] == {"a/audio": {"pairs": 0, "same": None, "auc": None, "eer": None}}
-    assert found["scatter"] == {"a/audio": {"clips": 1, "within": None, "between": None, "ratio": None}}
+    assert found["scatter"] == {
+        "a/audio": {"clips": 1, "within": None, "between": None, "ratio": None}
+    }
     assert matching.score_pairs({}, seed=0) == {"couples": {}, "scatter": {}}
     one_emotion = Clips(turned([20, 30]), np.array([2, 2]), ["b:0", "b:1"])
-    assert matching.score_pairs({"b/audio": one_emotion}, seed=0)["couples"]["b/audio"]["same"] == 1.0
+    assert (
+        matching.score_pairs({"b/audio": one_emotion}, seed=0)["couples"]["b/audio"]["same"] == 1.0
+    )
     with pytest.raises(ValueError, match="most_pairs must be at least 1; received 0"):
         matching.score_pairs({"a/audio": alone}, seed=0, most_pairs=0)

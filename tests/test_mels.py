@@ -16,7 +16,16 @@ SPEC = Spec()
 
 def librosa_log_mel(waveform):
     power = librosa.feature.melspectrogram(
-        y=waveform, sr=16000, n_fft=512, win_length=400, hop_length=160, window="hamming", center=False, n_mels=64, fmin=20, fmax=8000
+        y=waveform,
+        sr=16000,
+        n_fft=512,
+        win_length=400,
+        hop_length=160,
+        window="hamming",
+        center=False,
+        n_mels=64,
+        fmin=20,
+        fmax=8000,
     )
     return librosa.power_to_db(power, ref=1.0, amin=1e-10, top_db=None).T
 
@@ -30,7 +39,9 @@ def test_silence_is_the_floor():
 
 @pytest.mark.parametrize("samples", [512, 671, 672, 48001])
 def test_log_mel_equals_librosa(samples):
-    waveform = (np.random.default_rng(samples).standard_normal(samples) * np.linspace(0.001, 0.3, samples)).astype(np.float32)
+    waveform = (
+        np.random.default_rng(samples).standard_normal(samples) * np.linspace(0.001, 0.3, samples)
+    ).astype(np.float32)
     ours, theirs = mels.log_mel(waveform).numpy(), librosa_log_mel(waveform)
     assert ours.shape == theirs.shape == (SPEC.frame_count(samples), 64)
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
@@ -78,7 +89,12 @@ def test_the_segments_of_a_shifted_sound_are_shifted():
 
 
 @pytest.mark.parametrize(
-    "file", ["emodb/wav/03a01Fa.wav", "ravdess/Actor_01/03-01-02-01-01-02-01.wav", "ravdess/Actor_02/03-01-05-02-01-01-02.flac"]
+    "file",
+    [
+        "emodb/wav/03a01Fa.wav",
+        "ravdess/Actor_01/03-01-02-01-01-02-01.wav",
+        "ravdess/Actor_02/03-01-05-02-01-01-02.flac",
+    ],
 )
 def test_log_mel_of_a_real_file_equals_librosa_from_the_file_on(corpora, file):
     waveform, track = read_waveform(corpora / file)
@@ -95,13 +111,26 @@ def test_pauses_are_left_out_where_the_spec_asks():
     static = np.where(np.arange(224)[:, None] < 100, -20.0, -60.0) * np.ones((1, 64), np.float32)
     static = tf.constant(static, tf.float32)
     spec = Spec(segment_hop_frames=32)
-    for share, starts in ((0.0, [0, 32, 64, 96, 128, 160]), (0.01, [0, 32, 64, 96]), (0.5, [0, 32, 64]), (0.6, [0, 32]), (1.0, [0, 32])):
+    for share, starts in (
+        (0.0, [0, 32, 64, 96, 128, 160]),
+        (0.01, [0, 32, 64, 96]),
+        (0.5, [0, 32, 64]),
+        (0.6, [0, 32]),
+        (1.0, [0, 32]),
+    ):
         changed = dataclasses.replace(spec, active_share=share)
         assert mels.segment_starts(static, spec=changed).numpy().tolist() == starts
         assert mels.segments(static, spec=changed).shape == (len(starts), 64, 64, 3)
         every = mels.every_start(224, spec=spec).numpy()
         assert every[mels.active_segments(static, spec=changed).numpy()].tolist() == starts
-    assert len(mels.segment_starts(static, spec=dataclasses.replace(spec, active_share=0.5, active_range_db=50.0))) == 6
+    assert (
+        len(
+            mels.segment_starts(
+                static, spec=dataclasses.replace(spec, active_share=0.5, active_range_db=50.0)
+            )
+        )
+        == 6
+    )
 
 
 def test_the_most_active_segments_stay_where_none_is_active_enough():
@@ -110,4 +139,6 @@ def test_the_most_active_segments_stay_where_none_is_active_enough():
     static[70:73] = -10.0
     spec = Spec(segment_hop_frames=32, active_share=0.5)
     assert mels.segment_starts(tf.constant(static), spec=spec).numpy().tolist() == [32, 64]
-    assert len(mels.segment_starts(tf.fill([200, 64], -100.0), spec=spec)) == len(mels.every_start(200, spec=spec))
+    assert len(mels.segment_starts(tf.fill([200, 64], -100.0), spec=spec)) == len(
+        mels.every_start(200, spec=spec)
+    )

@@ -43,7 +43,13 @@ def test_one_member_is_the_network_as_it_was():
     """By the paths of its weights."""
     one, three = several(1), several(3)
     assert {weight.path for weight in one.weights} == {
-        *("normalization/mean", "normalization/scale", "normalization/fitted", "stage1_conv1/kernel", "stage1_conv1_norm/gamma"),
+        *(
+            "normalization/mean",
+            "normalization/scale",
+            "normalization/fitted",
+            "stage1_conv1/kernel",
+            "stage1_conv1_norm/gamma",
+        ),
         *("stage1_conv1_norm/beta", "features/kernel", "features/bias", "head/kernel", "head/bias"),
     }
     assert set(one(some_inputs(np.random.default_rng(0)))) == {"embedding", "logits"}
@@ -58,16 +64,32 @@ def test_a_stream_is_not_negative():
 
 def test_members_drop_other_features():
     features, seed = np.ones((4, 50), np.float32), np.arange(4, dtype=np.int32)
-    masks = [ops.convert_to_numpy(model.ExampleDropout(0.5, stream=stream)([features, seed], training=True)) > 0 for stream in range(3)]
-    assert all(0.3 < (one == other).mean() < 0.7 for one, other in ((masks[0], masks[1]), (masks[1], masks[2]), (masks[0], masks[2])))
+    masks = [
+        ops.convert_to_numpy(
+            model.ExampleDropout(0.5, stream=stream)([features, seed], training=True)
+        )
+        > 0
+        for stream in range(3)
+    ]
+    assert all(
+        0.3 < (one == other).mean() < 0.7
+        for one, other in ((masks[0], masks[1]), (masks[1], masks[2]), (masks[0], masks[2]))
+    )
     again = model.ExampleDropout.from_config(model.ExampleDropout(0.5, stream=2).get_config())
-    np.testing.assert_array_equal(ops.convert_to_numpy(again([features, seed], training=True)) > 0, masks[2])
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(again([features, seed], training=True)) > 0, masks[2]
+    )
 
 
-@pytest.mark.parametrize(("kind", "count", "heads"), [("supervised", 1, 1), ("joint", 2, 1), ("joint", 2, 2)])
+@pytest.mark.parametrize(
+    ("kind", "count", "heads"), [("supervised", 1, 1), ("joint", 2, 1), ("joint", 2, 2)]
+)
 def test_a_cross_entropy_is_the_mean_of_the_members_own(kind, count, heads):
     sources = some_sources(count)
-    made, batch = a_model(kind, sources, members=3, heads=heads, label_smoothing=0.1), a_batch(kind, sources)
+    made, batch = (
+        a_model(kind, sources, members=3, heads=heads, label_smoothing=0.1),
+        a_batch(kind, sources),
+    )
 
     def of_member(name):
         def outputs(inputs, training):
@@ -78,11 +100,15 @@ def test_a_cross_entropy_is_the_mean_of_the_members_own(kind, count, heads):
 
     each = [of_member(name) for name in MEMBERS]
     expected = {term: np.mean([own[term] for own in each]) for term in each[0]}
-    assert {name: float(value) for name, value in made.measure(batch).items()} == pytest.approx(expected, rel=1e-4)
+    assert {name: float(value) for name, value in made.measure(batch).items()} == pytest.approx(
+        expected, rel=1e-4
+    )
     assert len({round(own["loss"], 4) for own in each}) == 3
 
 
-@pytest.mark.parametrize(("member", "dropout", "accumulate"), [(1, 0.5, 1), (1, 0.5, 3), (2, 0.0, 1), (3, 0.0, 1)])
+@pytest.mark.parametrize(
+    ("member", "dropout", "accumulate"), [(1, 0.5, 1), (1, 0.5, 3), (2, 0.0, 1), (3, 0.0, 1)]
+)
 def test_each_member_is_trained_as_it_would_be_alone(member, dropout, accumulate):
     """Of a mean of losses each has a third of the gradient, which a rate three times as large makes up for.
 
@@ -91,7 +117,9 @@ def test_each_member_is_trained_as_it_would_be_alone(member, dropout, accumulate
     sources = some_sources(1)
     batch = a_batch("supervised", sources)
     faster = keras.optimizers.SGD(0.15)  # a_model's own has 0.05
-    together = a_model("supervised", sources, members=3, optimizer=faster, dropout=dropout, accumulate=accumulate)
+    together = a_model(
+        "supervised", sources, members=3, optimizer=faster, dropout=dropout, accumulate=accumulate
+    )
     alone = a_model("supervised", sources, dropout=dropout)
     before = checkpoint.arrays(together.weights)
 
@@ -116,8 +144,14 @@ def test_layers_are_frozen_in_every_member_and_a_contrastive_stage_moves_no_head
     stages.freeze(made, ["stage1"])
     before = checkpoint.arrays(made.weights)
     made.step(a_batch("contrastive", sources))
-    moved = {path for path, value in checkpoint.arrays(made.weights).items() if not np.array_equal(before[path], value)}
-    assert moved == {f"features{ending}/{kind}" for ending in ("", "_member2") for kind in ("kernel", "bias")}
+    moved = {
+        path
+        for path, value in checkpoint.arrays(made.weights).items()
+        if not np.array_equal(before[path], value)
+    }
+    assert moved == {
+        f"features{ending}/{kind}" for ending in ("", "_member2") for kind in ("kernel", "bias")
+    }
 
 
 def test_classes_that_are_new_get_fresh_rows_in_every_head(tmp_path):
@@ -133,7 +167,9 @@ def test_classes_that_are_new_get_fresh_rows_in_every_head(tmp_path):
     known = np.isin(EMOTIONS, ["anger", "fear"])
     for path, value in checkpoint.arrays(child.weights).items():
         if path.startswith("head"):
-            np.testing.assert_array_equal(value[..., known], checkpoint.arrays(parent.weights)[path][..., known])
+            np.testing.assert_array_equal(
+                value[..., known], checkpoint.arrays(parent.weights)[path][..., known]
+            )
             np.testing.assert_array_equal(value[..., ~known], fresh[path][..., ~known])
         else:
             np.testing.assert_array_equal(value, checkpoint.arrays(parent.weights)[path])
@@ -144,21 +180,41 @@ def folder(tmp_path_factory):
     """A folder with `records`, `toy.toml` and a `run` in which a stage of two members is trained."""
     folder = tmp_path_factory.mktemp("members")
     write_set(folder / "records", "savee/audio", speakers=4, takes=3, seed=1, waveform=True)
-    stage = {"kind": "supervised", "sources": ["savee/audio"], "batch": 8, "epochs": 2, "steps": 6, "learning_rate": 1e-2, "ema": 0.9}
+    stage = {
+        "kind": "supervised",
+        "sources": ["savee/audio"],
+        "batch": 8,
+        "epochs": 2,
+        "steps": 6,
+        "learning_rate": 1e-2,
+        "ema": 0.9,
+    }
     write_experiment(
-        folder / "toy.toml", network={"widths": (8,), "convolutions": 1, "groups": 4, "embedding": 8, "members": 2}, speech=stage
+        folder / "toy.toml",
+        network={"widths": (8,), "convolutions": 1, "groups": 4, "embedding": 8, "members": 2},
+        speech=stage,
     )
     train_stage(folder)
     return folder
 
 
 def train_stage(folder, *settings):
-    train.train(train.Options("speech", str(folder / "toy.toml"), folder / "records", folder / "run", settings=settings))
+    train.train(
+        train.Options(
+            "speech",
+            str(folder / "toy.toml"),
+            folder / "records",
+            folder / "run",
+            settings=settings,
+        )
+    )
 
 
 def test_they_are_trained_scored_and_served_as_one(folder):
     result = json.loads((folder / "run" / "speech" / "metrics.json").read_text())
-    again = evaluate.evaluate(evaluate.Options(folder / "run", folder / "records", "speech"))["sources"]["savee/audio"]
+    again = evaluate.evaluate(evaluate.Options(folder / "run", folder / "records", "speech"))[
+        "sources"
+    ]["savee/audio"]
     assert again["confusion"] == result["sources"]["savee/audio"]["confusion"]
     with pytest.raises(InputError, match="network.members: 2 there, 1 asked"):
         train_stage(folder, "network.members=1")
@@ -172,8 +228,13 @@ def test_they_are_trained_scored_and_served_as_one(folder):
 
     export.export(export.Options(folder / "run", folder / "bundle", "speech"))
     bundle = Bundle.load(folder / "bundle")
-    assert re.search(r"2 networks of kerasemo, whose mean logits answer, \d[\d ]* weights in all, read 64x64x3 log-Mel", bundle.card)
-    assert bundle.ask("embed_segments", segments=asked.inputs[:4].astype(np.float32))["embedding"].shape == (4, 16)
+    assert re.search(
+        r"2 networks of kerasemo, whose mean logits answer, \d[\d ]* weights in all, read 64x64x3 log-Mel",
+        bundle.card,
+    )
+    assert bundle.ask("embed_segments", segments=asked.inputs[:4].astype(np.float32))[
+        "embedding"
+    ].shape == (4, 16)
     columns = [EMOTIONS.index(label) for label in bundle.labels]
     expected = keras.activations.softmax(ops.convert_to_tensor(outputs["logits"][:, columns]))
     served = bundle.ask("segments", segments=asked.inputs[:4].astype(np.float32))["probabilities"]

@@ -31,9 +31,13 @@ def asked(network, items, domain, *, mirror):
 
 def test_a_face_and_its_mirror_image_get_the_same_answer(network, faces):
     """The mean of both logits; the embedding stays the face's own."""
-    plain, turned = (asked(network, items, "visual", mirror=False) for items in (faces, faces[:, :, ::-1]))
+    plain, turned = (
+        asked(network, items, "visual", mirror=False) for items in (faces, faces[:, :, ::-1])
+    )
     assert np.abs(plain["logits"] - turned["logits"]).max() > 1e-2  # else there is nothing to see
-    both, again = (asked(network, items, "visual", mirror=True) for items in (faces, faces[:, :, ::-1]))
+    both, again = (
+        asked(network, items, "visual", mirror=True) for items in (faces, faces[:, :, ::-1])
+    )
     np.testing.assert_allclose(both["logits"], (plain["logits"] + turned["logits"]) / 2, atol=1e-5)
     np.testing.assert_allclose(both["logits"], again["logits"], atol=1e-5)
     np.testing.assert_array_equal(both["embedding"], plain["embedding"])
@@ -51,7 +55,11 @@ def test_what_is_served_is_what_is_scored(network, faces, tmp_path):
     logits = asked(network, faces, "visual", mirror=True)["logits"]
     served = Served(network, labels=labels, domains=["visual"])
     tf.saved_model.save(served, str(tmp_path), signatures=served.signatures())
-    answers = tf.saved_model.load(str(tmp_path)).signatures["faces"](faces=tf.constant(faces))["probabilities"].numpy()
+    answers = (
+        tf.saved_model.load(str(tmp_path))
+        .signatures["faces"](faces=tf.constant(faces))["probabilities"]
+        .numpy()
+    )
     columns = [0, 5, 7]
     expected = np.exp(logits[:, columns] - logits[:, columns].max(axis=1, keepdims=True))
     np.testing.assert_allclose(answers, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
@@ -62,5 +70,11 @@ def test_other_formats_get_it_without_what_they_do_not_have(network, faces):
     expected = asked(network, faces, "visual", mirror=True)["logits"]
     given, _ = portable.functions(network, labels=EMOTIONS, domains=["visual"])["faces"]
     graph = tf.function(given).get_concrete_function(tf.TensorSpec([None, 64, 64, 3], tf.uint8))
-    assert not {operation.type for operation in graph.graph.get_operations()} & {"ReverseV2", "If", "StatelessIf"}
-    np.testing.assert_allclose(graph(tf.constant(faces))["probabilities"], tf.nn.softmax(expected), atol=1e-5)
+    assert not {operation.type for operation in graph.graph.get_operations()} & {
+        "ReverseV2",
+        "If",
+        "StatelessIf",
+    }
+    np.testing.assert_allclose(
+        graph(tf.constant(faces))["probabilities"], tf.nn.softmax(expected), atol=1e-5
+    )

@@ -51,13 +51,19 @@ def test_shapes_after_every_stage():
     default = keras.Model(*model.build_network())
     shapes = [default.get_layer(f"stage{stage}_conv2_relu").output.shape for stage in (1, 2, 3, 4)]
     assert shapes == [(None, 32, 32, 32), (None, 16, 16, 64), (None, 8, 8, 96), (None, 4, 4, 128)]
-    assert {name: value.shape for name, value in default.output.items()} == {"embedding": (None, 256), "logits": (None, 10)}
+    assert {name: value.shape for name, value in default.output.items()} == {
+        "embedding": (None, 256),
+        "logits": (None, 10),
+    }
 
 
 @pytest.mark.parametrize("batch", [1, 7])
 def test_outputs_are_finite_and_embeddings_of_unit_length(random, batch):
     outputs = network()(some_inputs(random, batch=batch))
-    assert outputs["logits"].shape == (batch, len(EMOTIONS)) and outputs["embedding"].shape == (batch, 8)
+    assert outputs["logits"].shape == (batch, len(EMOTIONS)) and outputs["embedding"].shape == (
+        batch,
+        8,
+    )
     np.testing.assert_allclose(np.linalg.norm(outputs["embedding"], axis=1), 1, rtol=1e-5)
     assert np.isfinite(outputs["logits"]).all()
 
@@ -91,12 +97,18 @@ def test_the_domain_decides_by_its_statistics_alone(random):
 
 def test_statistics_are_per_mel_bin_and_channel_for_audio_and_per_channel_for_faces(random):
     """Against NumPy, on inputs whose every row, column and channel differs; 1e-3 keeps a constant row finite."""
-    segments = (random.normal(size=(2500, 16, 16, 3)) * np.arange(1, 4) + np.arange(16)[:, None, None] * 5).astype(np.float32)
-    faces = random.integers(0, 256, size=(7, 16, 16, 3)).astype(np.uint8) // np.array([1, 2, 5], np.uint8)
+    segments = (
+        random.normal(size=(2500, 16, 16, 3)) * np.arange(1, 4) + np.arange(16)[:, None, None] * 5
+    ).astype(np.float32)
+    faces = random.integers(0, 256, size=(7, 16, 16, 3)).astype(np.uint8) // np.array(
+        [1, 2, 5], np.uint8
+    )
     layer = network().get_layer("normalization")
     layer.fit("audio", segments)
     assert ops.convert_to_numpy(layer.fitted).tolist() == [0, 1]
-    assert (ops.convert_to_numpy(layer.mean)[0] == 0).all() and (ops.convert_to_numpy(layer.scale)[0] == 1).all()
+    assert (ops.convert_to_numpy(layer.mean)[0] == 0).all() and (
+        ops.convert_to_numpy(layer.scale)[0] == 1
+    ).all()
     layer.fit("visual", faces)
     assert ops.convert_to_numpy(layer.fitted).tolist() == [1, 1]
     visual, audio = (DOMAINS.index(domain) for domain in ("visual", "audio"))
@@ -105,27 +117,47 @@ def test_statistics_are_per_mel_bin_and_channel_for_audio_and_per_channel_for_fa
     wide = segments.astype(np.float64)
     np.testing.assert_allclose(mean[audio], wide.mean(axis=(0, 2))[:, None], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(scale[audio], wide.std(axis=(0, 2))[:, None] + 1e-3, rtol=1e-6)
-    np.testing.assert_allclose(mean[visual], np.broadcast_to(faces.mean(axis=(0, 1, 2)), (16, 1, 3)), rtol=1e-6)
-    np.testing.assert_allclose(scale[visual], np.broadcast_to(faces.std(axis=(0, 1, 2)) + 1e-3, (16, 1, 3)), rtol=1e-6)
+    np.testing.assert_allclose(
+        mean[visual], np.broadcast_to(faces.mean(axis=(0, 1, 2)), (16, 1, 3)), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        scale[visual], np.broadcast_to(faces.std(axis=(0, 1, 2)) + 1e-3, (16, 1, 3)), rtol=1e-6
+    )
     normal = layer([segments[:9], np.full(9, audio, np.int32)])
-    np.testing.assert_allclose(normal, (segments[:9] - mean[audio]) / scale[audio], rtol=1e-5, atol=1e-5)
-    mixed = layer([np.stack([faces[0], segments[0]]).astype(np.float32), np.array([visual, audio], np.int32)])
-    np.testing.assert_allclose(mixed[0], (faces[0] - mean[visual]) / scale[visual], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        normal, (segments[:9] - mean[audio]) / scale[audio], rtol=1e-5, atol=1e-5
+    )
+    mixed = layer(
+        [np.stack([faces[0], segments[0]]).astype(np.float32), np.array([visual, audio], np.int32)]
+    )
+    np.testing.assert_allclose(
+        mixed[0], (faces[0] - mean[visual]) / scale[visual], rtol=1e-4, atol=1e-5
+    )
     np.testing.assert_allclose(mixed[1], normal[0], rtol=1e-5, atol=1e-5)
 
 
 def test_an_input_that_never_changes_stays_finite():
     layer = network().get_layer("normalization")
     layer.fit("visual", np.full((3, 16, 16, 3), 7, np.uint8))
-    normal = ops.convert_to_numpy(layer([np.full((1, 16, 16, 3), 7, np.float32), np.zeros(1, np.int32)]))
+    normal = ops.convert_to_numpy(
+        layer([np.full((1, 16, 16, 3), 7, np.float32), np.zeros(1, np.int32)])
+    )
     assert not normal.any()
 
 
 @pytest.mark.parametrize(
     ("domain", "inputs", "message"),
     [
-        ("video", np.zeros((1, 16, 16, 3)), "domain must be one of visual, audio; received 'video'"),
-        ("audio", np.zeros((0, 16, 16, 3)), r"inputs must hold at least one training input of audio; received shape \(0, 16, 16, 3\)"),
+        (
+            "video",
+            np.zeros((1, 16, 16, 3)),
+            "domain must be one of visual, audio; received 'video'",
+        ),
+        (
+            "audio",
+            np.zeros((0, 16, 16, 3)),
+            r"inputs must hold at least one training input of audio; received shape \(0, 16, 16, 3\)",
+        ),
         ("audio", np.full((1, 16, 16, 3), np.nan), "inputs of audio must be finite"),
         ("audio", np.full((1, 16, 16, 3), -np.inf), "inputs of audio must be finite"),
     ],
@@ -134,7 +166,9 @@ def test_statistics_of_nothing_are_refused_and_nothing_is_set(domain, inputs, me
     layer = network().get_layer("normalization")
     with np.errstate(invalid="ignore"), pytest.raises(ValueError, match=message):
         layer.fit(domain, inputs)
-    assert not ops.convert_to_numpy(layer.fitted).any() and not ops.convert_to_numpy(layer.mean).any()
+    assert (
+        not ops.convert_to_numpy(layer.fitted).any() and not ops.convert_to_numpy(layer.mean).any()
+    )
 
 
 # Dropout.
@@ -143,7 +177,12 @@ def test_statistics_of_nothing_are_refused_and_nothing_is_set(domain, inputs, me
 def kept(seeds, *, rate=0.3, n=256):
     """Return which features of all ones are kept, bool [seeds, n]."""
     features = np.ones((len(seeds), n), np.float32)
-    return ops.convert_to_numpy(model.ExampleDropout(rate)([features, np.asarray(seeds, np.int32)], training=True)) > 0
+    return (
+        ops.convert_to_numpy(
+            model.ExampleDropout(rate)([features, np.asarray(seeds, np.int32)], training=True)
+        )
+        > 0
+    )
 
 
 def test_random_numbers_are_those_of_the_hash(random):
@@ -156,14 +195,18 @@ def test_random_numbers_are_those_of_the_hash(random):
 
     seeds = [0, 1, -1, 2**31 - 1, -(2**31), 123456789]
     columns = [mixed(column * 0x9E3779B9 % 2**32) for column in range(1, 6)]
-    expected = [[(mixed(mixed(seed % 2**32) ^ column) >> 8) / 2**24 for column in columns] for seed in seeds]
+    expected = [
+        [(mixed(mixed(seed % 2**32) ^ column) >> 8) / 2**24 for column in columns] for seed in seeds
+    ]
     found = ops.convert_to_numpy(model.random_uniform(np.array(seeds, np.int32), 5))
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, np.array(expected, np.float32))
 
 
 def test_random_numbers_are_uniform(random):
-    numbers = ops.convert_to_numpy(model.random_uniform(random.integers(0, 2**31, 2000).astype(np.int32), 100))
+    numbers = ops.convert_to_numpy(
+        model.random_uniform(random.integers(0, 2**31, 2000).astype(np.int32), 100)
+    )
     assert 0 <= numbers.min() < 1e-4 and 1 - 1e-4 < numbers.max() < 1
     counts, _ = np.histogram(numbers, bins=20, range=(0, 1))
     # Chi-square of 19 degrees of freedom: mean 19, standard deviation sqrt(38); five of these above the mean.
@@ -184,10 +227,15 @@ def test_the_share_that_is_kept(rate):
     """Of 2000 x 256 features a share 1 - rate, to five standard deviations sqrt(rate (1 - rate) / n), also in each column and row."""
     masks = kept(np.arange(2000), rate=rate)
     for axis, count in ((None, masks.size), (0, 2000), (1, 256)):
-        assert np.abs(masks.mean(axis=axis) - (1 - rate)).max() < 5.5 * np.sqrt(rate * (1 - rate) / count)
+        assert np.abs(masks.mean(axis=axis) - (1 - rate)).max() < 5.5 * np.sqrt(
+            rate * (1 - rate) / count
+        )
 
 
-@pytest.mark.parametrize("seeds", [np.arange(1000), np.arange(1000) * 65536, np.random.default_rng(0).integers(0, 2**31, 1000)])
+@pytest.mark.parametrize(
+    "seeds",
+    [np.arange(1000), np.arange(1000) * 65536, np.random.default_rng(0).integers(0, 2**31, 1000)],
+)
 def test_neither_rows_nor_columns_are_correlated(seeds):
     """Correlations of independent bits are about normal, of deviation 1 / sqrt(n): of so many pairs none beyond six."""
     masks = kept(seeds.astype(np.int32), rate=0.5, n=200)
@@ -199,7 +247,9 @@ def test_neither_rows_nor_columns_are_correlated(seeds):
 
 def test_the_scale_is_kept(random):
     features = random.uniform(1, 2, size=(2000, 64)).astype(np.float32)
-    dropped = ops.convert_to_numpy(model.ExampleDropout(0.4)([features, np.arange(2000, dtype=np.int32)], training=True))
+    dropped = ops.convert_to_numpy(
+        model.ExampleDropout(0.4)([features, np.arange(2000, dtype=np.int32)], training=True)
+    )
     np.testing.assert_allclose(dropped[dropped > 0], (features / 0.6)[dropped > 0], rtol=1e-6)
     assert dropped.mean() == pytest.approx(features.mean(), rel=0.02)
 
@@ -210,9 +260,16 @@ def test_outside_training_nothing_is_dropped(random):
         np.testing.assert_array_equal(layer([features, seed], training=training), features)
     net, inputs = network(), some_inputs(random)
     other = {**inputs, "seed": inputs["seed"] + 1}
-    np.testing.assert_array_equal(net(inputs, training=False)["logits"], net(other, training=False)["logits"])
-    assert np.abs(net(inputs, training=True)["logits"] - net(other, training=True)["logits"]).max() > 1e-3
-    np.testing.assert_array_equal(net(inputs, training=True)["embedding"], net(other, training=True)["embedding"])
+    np.testing.assert_array_equal(
+        net(inputs, training=False)["logits"], net(other, training=False)["logits"]
+    )
+    assert (
+        np.abs(net(inputs, training=True)["logits"] - net(other, training=True)["logits"]).max()
+        > 1e-3
+    )
+    np.testing.assert_array_equal(
+        net(inputs, training=True)["embedding"], net(other, training=True)["embedding"]
+    )
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1, 1.5])
@@ -222,7 +279,9 @@ def test_a_rate_that_is_no_share_is_refused(rate):
 
 
 def test_layers_are_rebuilt_from_their_configuration():
-    again = keras.layers.deserialize(keras.layers.serialize(model.ExampleDropout(0.25, name="dropout")))
+    again = keras.layers.deserialize(
+        keras.layers.serialize(model.ExampleDropout(0.25, name="dropout"))
+    )
     assert type(again) is model.ExampleDropout and again.rate == 0.25
 
 
@@ -232,10 +291,20 @@ def test_layers_are_rebuilt_from_their_configuration():
 @pytest.mark.parametrize("module", [model, losses])
 def test_network_and_losses_are_free_of_tensorflow(module):
     tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
-    imported = {alias.name.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {node.module.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    imported = {
+        alias.name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    imported |= {
+        node.module.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+    }
     assert imported <= {"keras", "numpy", "kerasemo", "pipelines"}
-    assert not {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & {"tf", "tensorflow"}
+    assert not {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & {
+        "tf",
+        "tensorflow",
+    }
 
 
 IN_JAX = """
@@ -277,11 +346,23 @@ for training in (False, True):
 
 def test_it_trains_in_jax_and_its_weights_load_here(tmp_path):
     if importlib.util.find_spec("jax") is None:
-        pytest.skip("jax is not installed; pip install jax to check the network under KERAS_BACKEND=jax")
+        pytest.skip(
+            "jax is not installed; pip install jax to check the network under KERAS_BACKEND=jax"
+        )
     from kerasemo import checkpoint
 
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    finished = subprocess.run([sys.executable, "-c", IN_JAX, tmp_path], env=environment, capture_output=True, text=True, cwd=ROOT)
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
+    finished = subprocess.run(
+        [sys.executable, "-c", IN_JAX, tmp_path],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert finished.returncode == 0, finished.stderr[-4000:]
     net = network()
     tensors, _ = checkpoint.load(tmp_path / "weights.safetensors")

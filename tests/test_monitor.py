@@ -16,8 +16,13 @@ from kerasemo.config import Stage
         ((0.5, 0.5), (0.7, 0.7), 0),
     ],
 )
-def test_the_best_epoch_has_the_largest_score_then_the_lowest_loss_then_is_the_first(scores, losses, best):
-    history = [{"val_pair_auc": score, "val_loss": loss, "loss": 0.0} for score, loss in zip(scores, losses, strict=True)]
+def test_the_best_epoch_has_the_largest_score_then_the_lowest_loss_then_is_the_first(
+    scores, losses, best
+):
+    history = [
+        {"val_pair_auc": score, "val_loss": loss, "loss": 0.0}
+        for score, loss in zip(scores, losses, strict=True)
+    ]
     assert monitor.best_epoch(history, "val_pair_auc") == best
 
 
@@ -45,7 +50,9 @@ def test_the_bar_counts_the_images_that_are_left_and_says_where_it_stands(monkey
     shown.start(4)
     assert shown.advance({"loss": 1.5, "cross_entropy_a_visual": 0.25}, 1) == pytest.approx(8 / 2)
     shown.validate("val_ua", 0.125)
-    assert shown.advance({"loss": 1.0}, 2) == pytest.approx(16 / 4), "the time of the validation is not the steps'"
+    assert shown.advance({"loss": 1.0}, 2) == pytest.approx(16 / 4), (
+        "the time of the validation is not the steps'"
+    )
     assert bar.told == [
         88,
         (8, "epoch 1/3, step 5/5, loss 1.500, ce_a_visual 0.250"),
@@ -55,14 +62,22 @@ def test_the_bar_counts_the_images_that_are_left_and_says_where_it_stands(monkey
 
 def test_the_error_of_a_loss_that_breaks_says_what_is_still_good(tmp_path):
     error = monitor.not_finite(STAGE, "epoch 1, step 2 of 5", ["loss", "contrastive"], tmp_path)
-    assert "joint: epoch 1, step 2 of 5: loss, contrastive became NaN or infinite; no epoch was finished" in str(error)
+    assert (
+        "joint: epoch 1, step 2 of 5: loss, contrastive became NaN or infinite; no epoch was finished"
+        in str(error)
+    )
     for epoch in (2, 10):
         (tmp_path / f"best-{epoch:08d}.safetensors").touch()
-    assert f"the last good weights are {tmp_path}/best-00000010.safetensors" in str(monitor.not_finite(STAGE, "", ["loss"], tmp_path))
+    assert f"the last good weights are {tmp_path}/best-00000010.safetensors" in str(
+        monitor.not_finite(STAGE, "", ["loss"], tmp_path)
+    )
     assert "--set joint.learning_rate=0.0001" in str(error)
 
 
-@pytest.mark.parametrize(("steps", "made"), [((3, 4), range(1, 7)), ((3, 4), range(4, 7)), (None, range(1, 4)), ((9, 9), range(1, 4))])
+@pytest.mark.parametrize(
+    ("steps", "made"),
+    [((3, 4), range(1, 7)), ((3, 4), range(4, 7)), (None, range(1, 4)), ((9, 9), range(1, 4))],
+)
 def test_the_steps_that_are_asked_for_are_profiled(tmp_path, monkeypatch, steps, made):
     """Also where the training goes on behind the first of them: then there is nothing to end."""
     calls = []
@@ -77,5 +92,9 @@ def test_the_steps_that_are_asked_for_are_profiled(tmp_path, monkeypatch, steps,
     for step in made:
         with monitor.profiled(tmp_path, steps, step):
             calls.append(step)
-    expected = {(1, 7): [1, 2, "start", 3, 4, "stop", 5, 6], (4, 7): [4, "stop", 5, 6], (1, 4): [1, 2, 3]}
+    expected = {
+        (1, 7): [1, 2, "start", 3, 4, "stop", 5, 6],
+        (4, 7): [4, "stop", 5, 6],
+        (1, 4): [1, 2, 3],
+    }
     assert calls == expected[made.start, made.stop]

@@ -20,13 +20,18 @@ def outputs_and_gradients(layer, x, upstream, *, jit=False):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(x)
-        return y, *tape.gradient(y, [x, layer.gamma.value, layer.beta.value], output_gradients=tf.cast(upstream, y.dtype))
+        return y, *tape.gradient(
+            y, [x, layer.gamma.value, layer.beta.value], output_gradients=tf.cast(upstream, y.dtype)
+        )
 
     return [ops.convert_to_numpy(ops.cast(value, "float32")) for value in run(tf.constant(x))]
 
 
 def both_layers(random, groups, shape, **options):
-    layers = GroupNormalization(groups, epsilon=1e-5, **options), keras.layers.GroupNormalization(groups, epsilon=1e-5, **options)
+    layers = (
+        GroupNormalization(groups, epsilon=1e-5, **options),
+        keras.layers.GroupNormalization(groups, epsilon=1e-5, **options),
+    )
     values = random.normal(size=(2, shape[-1])).astype(np.float32)
     for layer in layers:
         layer.build(shape)
@@ -48,13 +53,20 @@ SHAPES = [(8, (3, 5, 4, 32)), (1, (2, 3, 3, 6)), (6, (2, 3, 3, 6)), (4, (1, 2, 2
     ],
 )
 def test_equals_that_of_keras_forward_and_backward(random, groups, shape, jit):
-    x = (random.normal(size=shape) * np.arange(1, shape[-1] + 1) + np.linspace(-3, 3, shape[-1])).astype(np.float32)
+    x = (
+        random.normal(size=shape) * np.arange(1, shape[-1] + 1) + np.linspace(-3, 3, shape[-1])
+    ).astype(np.float32)
     upstream = random.normal(size=shape).astype(np.float32)
-    ours, theirs = (outputs_and_gradients(layer, x, upstream, jit=jit) for layer in both_layers(random, groups, shape))
+    ours, theirs = (
+        outputs_and_gradients(layer, x, upstream, jit=jit)
+        for layer in both_layers(random, groups, shape)
+    )
     assert np.abs(ours[1]).max() > 1e-3
     for found, expected in zip(ours, theirs, strict=True):
         assert found.shape == expected.shape
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * max(1, np.abs(expected).max()))
+        np.testing.assert_allclose(
+            found, expected, rtol=1e-5, atol=1e-5 * max(1, np.abs(expected).max())
+        )
 
 
 def test_by_hand():
@@ -71,9 +83,14 @@ def test_statistics_are_float32_under_bfloat16(random):
     """A mean of 100 is worth 0.5 in bfloat16: sums in it would lose the small differences of its inputs."""
     (layer, _) = both_layers(random, 2, (2, 8, 8, 4), dtype="mixed_bfloat16")
     (exact, _) = both_layers(np.random.default_rng(1803), 2, (2, 8, 8, 4))
-    x = ops.cast(random.integers(64, 128, (2, 8, 8, 4)), "bfloat16")  # whole numbers that bfloat16 holds
+    x = ops.cast(
+        random.integers(64, 128, (2, 8, 8, 4)), "bfloat16"
+    )  # whole numbers that bfloat16 holds
     upstream = random.integers(-4, 5, (2, 8, 8, 4)).astype(np.float32)
-    assert keras.backend.standardize_dtype(layer(x).dtype) == "bfloat16" and layer.gamma.dtype == "float32"
+    assert (
+        keras.backend.standardize_dtype(layer(x).dtype) == "bfloat16"
+        and layer.gamma.dtype == "float32"
+    )
     found = outputs_and_gradients(layer, x, upstream)
     expected = outputs_and_gradients(exact, ops.cast(x, "float32"), upstream)
     np.testing.assert_allclose(found[0], expected[0], rtol=2**-7, atol=2**-7)
@@ -85,7 +102,9 @@ def test_names_of_weights_are_those_of_keras(random):
     inputs = keras.Input((4, 4, 8))
     ours = keras.Model(inputs, GroupNormalization(4, name="norm")(inputs))
     theirs = keras.Model(inputs, keras.layers.GroupNormalization(4, name="norm")(inputs))
-    assert [(weight.path, weight.shape) for weight in ours.weights] == [(weight.path, weight.shape) for weight in theirs.weights]
+    assert [(weight.path, weight.shape) for weight in ours.weights] == [
+        (weight.path, weight.shape) for weight in theirs.weights
+    ]
     again = keras.Model.from_config(ours.get_config())
     assert again.get_layer("norm").groups == 4 and again.get_layer("norm").epsilon == 1e-5
 

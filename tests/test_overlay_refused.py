@@ -36,9 +36,14 @@ def test_a_clip_is_never_its_own_overlay(tmp_path):
 
 
 def test_nothing_is_left_behind_and_nothing_replaced_by_a_failure(tmp_path, monkeypatch):
-    path, out = media.write_video(tmp_path / "a.mp4", media.numbered_pictures(30)), tmp_path / "out.mp4"
+    path, out = (
+        media.write_video(tmp_path / "a.mp4", media.numbered_pictures(30)),
+        tmp_path / "out.mp4",
+    )
     out.write_text("old")
-    assert failure(path, tmp_path / "away" / "out.mp4").endswith("out.mp4 cannot be written (No such file or directory)")
+    assert failure(path, tmp_path / "away" / "out.mp4").endswith(
+        "out.mp4 cannot be written (No such file or directory)"
+    )
     drawn = []
 
     def draw(*_):
@@ -48,17 +53,28 @@ def test_nothing_is_left_behind_and_nothing_replaced_by_a_failure(tmp_path, monk
 
     monkeypatch.setattr(overlay.Boxes, "draw", draw)
     assert failure(path, out) == f"{out} cannot be written (No space left on device)"
-    assert out.read_text() == "old" and sorted(one.name for one in tmp_path.iterdir()) == ["a.mp4", "out.mp4"]
+    assert out.read_text() == "old" and sorted(one.name for one in tmp_path.iterdir()) == [
+        "a.mp4",
+        "out.mp4",
+    ]
     monkeypatch.undo()
     monkeypatch.setattr(overlay, "PICTURES_A_MESSAGE", 5)
     messages = Overlay(path, out, PLAIN).read()
-    assert next(messages) == {"more": True, "overlay": {"pictures": 5, "seconds": pytest.approx(0.2)}}
+    assert next(messages) == {
+        "more": True,
+        "overlay": {"pictures": 5, "seconds": pytest.approx(0.2)},
+    }
     messages.close()  # who reads it is stopped
-    assert out.read_text() == "old" and sorted(one.name for one in tmp_path.iterdir()) == ["a.mp4", "out.mp4"]
+    assert out.read_text() == "old" and sorted(one.name for one in tmp_path.iterdir()) == [
+        "a.mp4",
+        "out.mp4",
+    ]
 
 
 def test_a_file_whose_pictures_do_not_decode_is_refused(tmp_path, monkeypatch):
-    path = media.write_video(tmp_path / "a.mp4", media.numbered_pictures(5), sound=media.noise(0.2, 44_100))
+    path = media.write_video(
+        tmp_path / "a.mp4", media.numbered_pictures(5), sound=media.noise(0.2, 44_100)
+    )
     monkeypatch.setattr(overlay, "decoded_packet", lambda context, packet: None)
     assert failure(path, tmp_path / "out.mp4") == "video of which no picture could be decoded"
     monkeypatch.setattr(overlay, "MOST_WAITING_BYTES", 10)

@@ -17,7 +17,14 @@ from pipelines.video import VideoReader
 
 @pytest.mark.parametrize(
     ("codec", "pixels"),
-    [("mjpeg", "yuvj420p"), ("ffv1", "yuv420p"), ("ffv1", "yuv420p10le"), ("ffv1", "gray"), ("rawvideo", "bgr24"), ("png", "rgb24")],
+    [
+        ("mjpeg", "yuvj420p"),
+        ("ffv1", "yuv420p"),
+        ("ffv1", "yuv420p10le"),
+        ("ffv1", "gray"),
+        ("rawvideo", "bgr24"),
+        ("png", "rgb24"),
+    ],
 )
 def test_luma_is_the_grey_of_the_picture(tmp_path, codec, pixels):
     """The width is no multiple of any codec's block. Luma of limited range is 16 + 219/255 of grey."""
@@ -45,10 +52,15 @@ FORMATS = [
 
 @pytest.mark.parametrize("size", [(72, 96), (70, 118), (71, 96), (72, 97), (150, 202)])
 @pytest.mark.parametrize(("codec", "pixels"), [*FORMATS, ("ffv1", "gray"), ("rawvideo", "bgr24")])
-def test_a_part_in_colour_equals_the_whole_picture_there(tmp_path, codec, pixels, size, monkeypatch):
+def test_a_part_in_colour_equals_the_whole_picture_there(
+    tmp_path, codec, pixels, size, monkeypatch
+):
     """To the bit; and the usual formats are converted in part only."""
     path = media.write_video(
-        tmp_path / "a.avi", moving_pictures(2, height=size[0] + 20, width=size[1] + 20)[:, : size[0], : size[1]], codec=codec, pixels=pixels
+        tmp_path / "a.avi",
+        moving_pictures(2, height=size[0] + 20, width=size[1] + 20)[:, : size[0], : size[1]],
+        codec=codec,
+        pixels=pixels,
     )
     ((_, frame),) = VideoReader(path).frames([1])
     whole, converted = frame.rgb(), []
@@ -58,7 +70,9 @@ def test_a_part_in_colour_equals_the_whole_picture_there(tmp_path, codec, pixels
     for _ in range(40):
         top, bottom = np.sort(random.choice(size[0] + 1, 2, replace=False)).tolist()
         left, right = np.sort(random.choice(size[1] + 1, 2, replace=False)).tolist()
-        np.testing.assert_array_equal(frame.cut(top, bottom, left, right), whole[top:bottom, left:right])
+        np.testing.assert_array_equal(
+            frame.cut(top, bottom, left, right), whole[top:bottom, left:right]
+        )
     assert bool(converted) == (pixels in planes.EXACT_CUT and size[0] % 2 == size[1] % 2 == 0)
     for box in ((20, 10, 40, 40), (-10, 20, 50, 60), (60, 40, 70, 50)):
         np.testing.assert_array_equal(faces.crop_frame(frame, box), faces.crop_face(whole, box))
@@ -67,7 +81,11 @@ def test_a_part_in_colour_equals_the_whole_picture_there(tmp_path, codec, pixels
 def test_colour_of_each_matrix_and_range_is_kept_in_a_part(tmp_path):
     pictures = moving_pictures(2)
     wholes = []
-    for name, options in {"hd": {"colorspace": "bt709"}, "sd": {"colorspace": "smpte170m"}, "full": {"color_range": "pc"}}.items():
+    for name, options in {
+        "hd": {"colorspace": "bt709"},
+        "sd": {"colorspace": "smpte170m"},
+        "full": {"color_range": "pc"},
+    }.items():
         path = tmp_path / f"{name}.mp4"
         with av.open(str(path), "w") as container:
             stream = container.add_stream("libx264", rate=25, options=options)
@@ -90,7 +108,9 @@ def test_a_video_filmed_upright_is_turned(tmp_path):
     content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
     path.write_bytes(content)
     ((_, frame),) = VideoReader(path).frames([2])
-    assert frame.luma.shape == (256, 320) and np.abs(frame.rgb().astype(int) - pictures[2]).mean() < 4
+    assert (
+        frame.luma.shape == (256, 320) and np.abs(frame.rgb().astype(int) - pictures[2]).mean() < 4
+    )
     np.testing.assert_array_equal(frame.cut(3, 100, 20, 50), frame.rgb()[3:100, 20:50])
 
 
@@ -99,7 +119,12 @@ def test_a_video_filmed_upright_is_turned(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("empty.mp4", "empty file"), ("text.mp4", "not a media file"), ("cut.mp4", "not a media file"), ("sound.wav", "no video stream")],
+    [
+        ("empty.mp4", "empty file"),
+        ("text.mp4", "not a media file"),
+        ("cut.mp4", "not a media file"),
+        ("sound.wav", "no video stream"),
+    ],
 )
 def test_a_bad_video_is_refused_with_its_reason(tmp_path, name, said):
     path = tmp_path / name
@@ -116,11 +141,16 @@ def test_a_bad_video_is_refused_with_its_reason(tmp_path, name, said):
 
 def lying_size(path, codec: str, pixels: str, *, pictures: range, width: int, height: int):
     """Write 6 small pictures; the file's header (if 0 is among `pictures`) and these pictures' own claim to be larger."""
-    content = bytearray(media.write_video(path, media.numbered_pictures(6), codec=codec, pixels=pixels).read_bytes())
+    content = bytearray(
+        media.write_video(path, media.numbered_pictures(6), codec=codec, pixels=pixels).read_bytes()
+    )
     if 0 in pictures:
         for place in (content.index(b"strf") + 12, content.index(b"avih") + 40):
             content[place : place + 8] = struct.pack("<ii", width, height)
-    marks = {"mjpeg": (b"\xff\xc0", 5, struct.pack(">HH", height, width)), "png": (b"IHDR", 4, struct.pack(">II", width, height))}
+    marks = {
+        "mjpeg": (b"\xff\xc0", 5, struct.pack(">HH", height, width)),
+        "png": (b"IHDR", 4, struct.pack(">II", width, height)),
+    }
     if codec in marks:
         mark, after, size = marks[codec]
         found = [match.start() for match in re.finditer(re.escape(mark), bytes(content))]
@@ -131,18 +161,28 @@ def lying_size(path, codec: str, pixels: str, *, pictures: range, width: int, he
     return path
 
 
-@pytest.mark.parametrize(("codec", "pixels"), [("mjpeg", "yuvj420p"), ("png", "rgb24"), ("rawvideo", "bgr24"), ("ffv1", "yuv420p")])
+@pytest.mark.parametrize(
+    ("codec", "pixels"),
+    [("mjpeg", "yuvj420p"), ("png", "rgb24"), ("rawvideo", "bgr24"), ("ffv1", "yuv420p")],
+)
 def test_a_video_whose_header_claims_an_absurd_size_is_refused(tmp_path, codec, pixels):
     """12000x12000 is within libav's own limits."""
-    path = lying_size(tmp_path / "a.avi", codec, pixels, pictures=range(6), width=12_000, height=12_000)
+    path = lying_size(
+        tmp_path / "a.avi", codec, pixels, pictures=range(6), width=12_000, height=12_000
+    )
     with pytest.raises(MediaError, match=r"of more than 67108864 pixels \(8192x8192\); scale"):
         VideoReader(path)
 
 
 def test_a_picture_that_claims_an_absurd_size_amid_the_video_is_refused(tmp_path):
-    path = lying_size(tmp_path / "a.avi", "png", "rgb24", pictures=range(4, 5), width=12_000, height=11_000)
+    path = lying_size(
+        tmp_path / "a.avi", "png", "rgb24", pictures=range(4, 5), width=12_000, height=11_000
+    )
     assert [number for number, _ in VideoReader(path).frames([3])] == [3]
-    with pytest.raises(MediaError, match="pictures of 12000x11000 pixels, expected at most 67108864 .8192x8192.; scale the file down"):
+    with pytest.raises(
+        MediaError,
+        match="pictures of 12000x11000 pixels, expected at most 67108864 .8192x8192.; scale the file down",
+    ):
         list(VideoReader(path).frames([3, 4]))
 
 
@@ -172,7 +212,10 @@ def test_sizes_that_change_within_a_stream_are_read(tmp_path):
     """Two H.264 streams of different sizes in one file; each picture comes as it is."""
     small, large = (
         write(tmp_path / name, "h264-ts", pictures)
-        for name, pictures in (("a", moving_pictures(12)), ("b", moving_pictures(12, height=96, width=128)))
+        for name, pictures in (
+            ("a", moving_pictures(12)),
+            ("b", moving_pictures(12, height=96, width=128)),
+        )
     )
     both = tmp_path / "both.ts"
     both.write_bytes(small.read_bytes() + large.read_bytes())

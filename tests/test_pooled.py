@@ -21,16 +21,31 @@ def test_scores_are_those_of_all_clips_together_by_scikit_learn():
         assert own["seed"] == seed
         assert own["ua"] == pytest.approx(oracle.balanced_accuracy_score(labels, said), abs=1e-12)
         assert own["wa"] == pytest.approx(oracle.accuracy_score(labels, said), abs=1e-12)
-        assert own["macro_f1"] == pytest.approx(oracle.f1_score(labels, said, average="macro"), abs=1e-12)
+        assert own["macro_f1"] == pytest.approx(
+            oracle.f1_score(labels, said, average="macro"), abs=1e-12
+        )
     both = np.concatenate([given[seed, fold].answers for seed in range(2) for fold in range(5)])
-    np.testing.assert_array_equal(found["confusion"], oracle.confusion_matrix(np.tile(labels, 2), both))
+    np.testing.assert_array_equal(
+        found["confusion"], oracle.confusion_matrix(np.tile(labels, 2), both)
+    )
     recalls = oracle.recall_score(np.tile(labels, 2), both, average=None)
     np.testing.assert_allclose(list(found["recalls"].values()), recalls, atol=1e-12)
     for name in ("ua", "wa", "macro_f1"):
         assert found[name] == pytest.approx(np.mean([own[name] for own in found["by_seed"]]))
-    assert (found["n"], found["networks"], found["folds"], found["chance"]) == (200, 2, [0, 1, 2, 3, 4], 1 / 3)
+    assert (found["n"], found["networks"], found["folds"], found["chance"]) == (
+        200,
+        2,
+        [0, 1, 2, 3, 4],
+        1 / 3,
+    )
     without = np.mean(
-        [[oracle.accuracy_score(given[seed, fold].labels, given[seed, fold].without_corpus) for fold in range(5)] for seed in (0, 1)]
+        [
+            [
+                oracle.accuracy_score(given[seed, fold].labels, given[seed, fold].without_corpus)
+                for fold in range(5)
+            ]
+            for seed in (0, 1)
+        ]
     )
     assert found["without_corpus"]["wa"] == pytest.approx(without)
 
@@ -46,8 +61,18 @@ def test_segments_are_scored_each_for_itself():
             for label, counts in zip(given[seed, fold].labels, given[seed, fold].items)
             for _ in range(counts.sum())
         ]
-        said = [answer for fold in range(3) for counts in given[seed, fold].items for answer in np.repeat(np.arange(10), counts)]
-        own.append((oracle.balanced_accuracy_score(labels, said), oracle.f1_score(labels, said, average="macro")))
+        said = [
+            answer
+            for fold in range(3)
+            for counts in given[seed, fold].items
+            for answer in np.repeat(np.arange(10), counts)
+        ]
+        own.append(
+            (
+                oracle.balanced_accuracy_score(labels, said),
+                oracle.f1_score(labels, said, average="macro"),
+            )
+        )
     np.testing.assert_allclose((found["ua"], found["macro_f1"]), np.mean(own, axis=0), atol=1e-12)
     assert found["n"] == len(labels) and "without_corpus" not in found
 
@@ -57,36 +82,63 @@ def test_an_untrained_class_is_recall_0_over_all_classes_and_left_out_of_the_oth
     for own in given.values():
         own.answers[own.labels == 3] = 0  # it cannot be answered
     found = pooled.score(pooled.pool(given, folds=3), shared=THREE, corpus=EMOTIONS[:4])
-    labels, said = (np.concatenate([getattr(own, name) for own in given.values()]) for name in ("labels", "answers"))
+    labels, said = (
+        np.concatenate([getattr(own, name) for own in given.values()])
+        for name in ("labels", "answers")
+    )
     known = labels < 3
     assert found["ua"] == pytest.approx(oracle.balanced_accuracy_score(labels[known], said[known]))
     assert found["all_classes"]["ua"] == pytest.approx(oracle.balanced_accuracy_score(labels, said))
     assert found["all_classes"]["ua"] == pytest.approx(found["ua"] * 3 / 4)
-    assert (found["n"], found["all_classes"]["n"], found["all_classes"]["chance"]) == (known.sum(), len(labels), 1 / 4)
+    assert (found["n"], found["all_classes"]["n"], found["all_classes"]["chance"]) == (
+        known.sum(),
+        len(labels),
+        1 / 4,
+    )
 
 
 def test_intervals_are_those_of_the_intervals_module_with_its_own_scores():
     for folds, method in ((3, "t over 6 speakers"), (5, "bootstrap over 10 speakers")):
         pool = pooled.pool(cells(2, range(folds)), folds=folds)
-        for name, statistic in (("ua", metrics.unweighted_accuracy), ("wa", metrics.weighted_accuracy), ("macro_f1", metrics.macro_f1)):
+        for name, statistic in (
+            ("ua", metrics.unweighted_accuracy),
+            ("wa", metrics.weighted_accuracy),
+            ("macro_f1", metrics.macro_f1),
+        ):
             slow = functools.partial(statistic, n_classes=len(EMOTIONS))
-            expected = intervals.interval(pool.labels, pool.answers, pool.speakers, statistic=slow, seed=pooled.SEED)
+            expected = intervals.interval(
+                pool.labels, pool.answers, pool.speakers, statistic=slow, seed=pooled.SEED
+            )
             found = pooled.interval(pool, name)
             assert found["method"] == expected.method == method
-            np.testing.assert_allclose((found["low"], found["high"]), (expected.low, expected.high), atol=1e-12)
+            np.testing.assert_allclose(
+                (found["low"], found["high"]), (expected.low, expected.high), atol=1e-12
+            )
 
 
 @pytest.mark.parametrize("over", ["images", "clips"])
-def test_where_no_speaker_is_known_the_interval_is_over_images_or_clips_and_no_speaker_is_told(over):
-    given = {place: dataclasses.replace(own, speakers=("",) * 40) for place, own in cells(1, [0]).items()}
+def test_where_no_speaker_is_known_the_interval_is_over_images_or_clips_and_no_speaker_is_told(
+    over,
+):
+    given = {
+        place: dataclasses.replace(own, speakers=("",) * 40) for place, own in cells(1, [0]).items()
+    }
     if over == "images":  # clips of one face each
-        given = {place: dataclasses.replace(own, items=np.eye(len(EMOTIONS), dtype=int)[own.answers]) for place, own in given.items()}
+        given = {
+            place: dataclasses.replace(own, items=np.eye(len(EMOTIONS), dtype=int)[own.answers])
+            for place, own in given.items()
+        }
     found = pooled.score(pooled.pool(given, folds=1), shared=THREE, corpus=THREE)
-    assert found["interval"]["ua"]["method"] == f"bootstrap over 40 {over}" and found["by_speaker"] == {}
+    assert (
+        found["interval"]["ua"]["method"] == f"bootstrap over 40 {over}"
+        and found["by_speaker"] == {}
+    )
 
 
 def test_a_single_speaker_has_no_interval():
-    found = pooled.score(pooled.pool({(0, 0): answers(0, 0, speakers=1)}, folds=1), shared=THREE, corpus=THREE)
+    found = pooled.score(
+        pooled.pool({(0, 0): answers(0, 0, speakers=1)}, folds=1), shared=THREE, corpus=THREE
+    )
     assert found["interval"] == {"ua": None, "wa": None} and list(found["by_speaker"]) == ["s:0"]
 
 
@@ -95,14 +147,25 @@ def test_folds_that_come_again_are_rows_of_their_own_where_every_fold_comes_agai
     again = {(0, fold): answers(fold // 6, fold % 6) for fold in range(10)}
     pool = pooled.pool(again, folds=6)
     assert pool.folds == (0, 1, 2, 3, 4, 5) and pool.seeds == (0,)
-    np.testing.assert_array_equal(pool.answers[0], np.concatenate([again[0, fold].answers for fold in range(6)]))
+    np.testing.assert_array_equal(
+        pool.answers[0], np.concatenate([again[0, fold].answers for fold in range(6)])
+    )
     pool = pooled.pool({(0, fold): answers(fold // 6, fold % 6) for fold in range(12)}, folds=6)
     assert pool.seeds == (0, 0) and pool.answers.shape == (2, 240)
-    assert pooled.pool({(0, fold): answers(0, fold % 6) for fold in (0, 4, 8)}, folds=6).folds == (0, 2, 4)
-    alone = pooled.pool({(seed, fold): answers(10 * seed + fold, 0) for seed in range(2) for fold in range(3)}, folds=1)
+    assert pooled.pool({(0, fold): answers(0, fold % 6) for fold in (0, 4, 8)}, folds=6).folds == (
+        0,
+        2,
+        4,
+    )
+    alone = pooled.pool(
+        {(seed, fold): answers(10 * seed + fold, 0) for seed in range(2) for fold in range(3)},
+        folds=1,
+    )
     assert alone.folds == (0,) and alone.seeds == (0, 0, 0, 1, 1, 1)
     means = [own["ua"] for own in pooled.score(alone, shared=THREE, corpus=THREE)["by_seed"]]
-    first = np.mean([oracle.balanced_accuracy_score(alone.labels, own) for own in alone.answers[:3]])
+    first = np.mean(
+        [oracle.balanced_accuracy_score(alone.labels, own) for own in alone.answers[:3]]
+    )
     assert len(means) == 2 and means[0] == pytest.approx(first)
 
 
@@ -110,7 +173,9 @@ def test_a_clip_on_the_side_of_several_folds_is_counted_each_time_and_that_is_sa
     """Validation utterances of two folds, 10 of 40 in both: 80 answers to 70 clips."""
     one, other = answers(0, 0), answers(0, 1)
     other = dataclasses.replace(other, ids=(*one.ids[:10], *other.ids[10:]))
-    found = pooled.score(pooled.pool({(0, 0): one, (0, 1): other}, folds=2), shared=THREE, corpus=THREE)
+    found = pooled.score(
+        pooled.pool({(0, 0): one, (0, 1): other}, folds=2), shared=THREE, corpus=THREE
+    )
     assert (found["n"], found["different_clips"]) == (80, 70)
     apart = pooled.score(pooled.pool(cells(1, (0, 1)), folds=2), shared=THREE, corpus=THREE)
     assert apart["n"] == apart["different_clips"] == 80

@@ -16,7 +16,12 @@ HOSTILE = "<img src=x onerror=alert(1)>\"'&.mp4"
 MODEL = {
     "name": "sample-joint",
     "labels": LABELS,
-    "document": {"name": "sample-joint", "signatures": {"faces": {}}, "training": {"sources": ["savee/visual"]}, "synthetic": False},
+    "document": {
+        "name": "sample-joint",
+        "signatures": {"faces": {}},
+        "training": {"sources": ["savee/visual"]},
+        "synthetic": False,
+    },
     "card": "# sample-joint\n\n## Limits\n\n- acted speech\n",
 }
 NOTHING = {"pictures": [], "spectrogram": None}
@@ -25,38 +30,64 @@ NOTHING = {"pictures": [], "spectrogram": None}
 def said(shares) -> dict:
     best = int(np.argmax(shares))
     probabilities = dict(zip(LABELS, map(float, shares), strict=True))
-    return {"emotion": LABELS[best], "confidence": float(shares[best]), "probabilities": probabilities}
+    return {
+        "emotion": LABELS[best],
+        "confidence": float(shares[best]),
+        "probabilities": probabilities,
+    }
 
 
 def shares_of(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).dirichlet(np.ones(len(LABELS)), count)
 
 
-def clip(path="a/b.mp4", *, seconds=4.0, looked_at=16, faces=1, visual=True, audio=True, warnings=()) -> dict:
+def clip(
+    path="a/b.mp4", *, seconds=4.0, looked_at=16, faces=1, visual=True, audio=True, warnings=()
+) -> dict:
     """Return what is said of a clip: its faces in turn, two voices' segments a second."""
     times = (np.arange(looked_at) + 0.5) * seconds / looked_at
     seen = [
-        {"seconds": float(time), "face": 1 + place % faces, "box": [100, 60, 80, 90], **said(shares)}
+        {
+            "seconds": float(time),
+            "face": 1 + place % faces,
+            "box": [100, 60, 80, 90],
+            **said(shares),
+        }
         for place, (time, shares) in enumerate(zip(times, shares_of(looked_at), strict=True))
     ]
     people = []
     for face in range(1, faces + 1):
         own = [entry for entry in seen if entry["face"] == face]
-        span = {"from_seconds": own[0]["seconds"], "to_seconds": own[-1]["seconds"], "count": len(own)}
+        span = {
+            "from_seconds": own[0]["seconds"],
+            "to_seconds": own[-1]["seconds"],
+            "count": len(own),
+        }
         people.append({"face": face, **span, **said(shares_of(1, seed=face)[0])})
     heard = [
         {"seconds": start / 2, "to_seconds": start / 2 + 0.655, **said(shares)}
         for start, shares in enumerate(shares_of(int(2 * seconds), seed=1))
     ]
     main = {name: people[0][name] for name in ("emotion", "confidence", "probabilities")}
-    both = [{name: entry[name] for name in ("seconds", "emotion", "confidence", "probabilities")} for entry in heard]
-    looks = {"seconds": seconds, "size": [640, 360], "looked_at": looked_at, "faces": people, "timeline": seen}
+    both = [
+        {name: entry[name] for name in ("seconds", "emotion", "confidence", "probabilities")}
+        for entry in heard
+    ]
+    looks = {
+        "seconds": seconds,
+        "size": [640, 360],
+        "looked_at": looked_at,
+        "faces": people,
+        "timeline": seen,
+    }
     fused = {"visual_weight": 0.65, "temperature": 1.2, "timeline": both}
     return {
         "path": path,
         "sha256": "ab" * 32,
         "visual": main | looks if visual else None,
-        "audio": said(shares_of(1, seed=8)[0]) | {"seconds": seconds, "timeline": heard} if audio else None,
+        "audio": said(shares_of(1, seed=8)[0]) | {"seconds": seconds, "timeline": heard}
+        if audio
+        else None,
         "fused": said(shares_of(1, seed=9)[0]) | fused if visual and audio else None,
         "warnings": list(warnings),
     }
@@ -64,11 +95,22 @@ def clip(path="a/b.mp4", *, seconds=4.0, looked_at=16, faces=1, visual=True, aud
 
 def pictures(count=2, boxes=((1, 100, 60, 80, 90),)) -> list[dict]:
     jpeg = cv2.imencode(".jpg", np.full((180, 320, 3), 90, np.uint8))[1].tobytes()
-    return [{"seconds": 0.5 + place, "jpeg": jpeg, "size": [640, 360], "boxes": [list(box) for box in boxes]} for place in range(count)]
+    return [
+        {
+            "seconds": 0.5 + place,
+            "jpeg": jpeg,
+            "size": [640, 360],
+            "boxes": [list(box) for box in boxes],
+        }
+        for place in range(count)
+    ]
 
 
 def heard(columns=120, seconds=4.0) -> dict:
-    return {"log_mel": np.random.default_rng(0).uniform(-100, 0, (columns, 64)).astype(np.float32), "seconds": seconds}
+    return {
+        "log_mel": np.random.default_rng(0).uniform(-100, 0, (columns, 64)).astype(np.float32),
+        "seconds": seconds,
+    }
 
 
 class Page(html.parser.HTMLParser):
@@ -97,7 +139,11 @@ class Page(html.parser.HTMLParser):
 
     def all(self, tag, kind=None):
         found = [attributes for name, attributes in self.tags if name == tag]
-        return [attributes for attributes in found if kind is None or kind in attributes.get("class", "").split()]
+        return [
+            attributes
+            for attributes in found
+            if kind is None or kind in attributes.get("class", "").split()
+        ]
 
 
 def shown(results, model=MODEL) -> Page:
@@ -117,39 +163,84 @@ def test_what_is_on_the_page_of_one_clip():
     for kind, title in (("visual", "Face"), ("audio", "Voice"), ("fused", "Face and voice")):
         shares = one[kind]["probabilities"]
         rows = " ".join(f"{label} {100 * share:.1f} %" for label, share in shares.items())
-        assert f"{title} {one[kind]['emotion']} {100 * one[kind]['confidence']:.0f} %" in text and rows in text
-    for part in ("Seen in 16 of 16 pictures of 4.00 s.", "The mean over 8 segments of 4.00 s", "The face counts 0.65, the voice 0.35."):
+        assert (
+            f"{title} {one[kind]['emotion']} {100 * one[kind]['confidence']:.0f} %" in text
+            and rows in text
+        )
+    for part in (
+        "Seen in 16 of 16 pictures of 4.00 s.",
+        "The mean over 8 segments of 4.00 s",
+        "The face counts 0.65, the voice 0.35.",
+    ):
         assert part in text
-    for part in ("3 faces: the main one is the largest", "Limits acted speech", 'training.sources ["savee/visual"]', "ab" * 32, "0.50 s"):
+    for part in (
+        "3 faces: the main one is the largest",
+        "Limits acted speech",
+        'training.sources ["savee/visual"]',
+        "ab" * 32,
+        "0.50 s",
+    ):
         assert part in text
-    assert "signatures" not in text.replace("without the signatures", "") and "synthesised" not in text and "Summary" not in text
+    assert (
+        "signatures" not in text.replace("without the signatures", "")
+        and "synthesised" not in text
+        and "Summary" not in text
+    )
     charts_drawn = read.all("svg", "bands")
-    assert len(charts_drawn) == 3 and all(drawn["role"] == "img" and "4.00 s" in drawn["aria-label"] for drawn in charts_drawn)
+    assert len(charts_drawn) == 3 and all(
+        drawn["role"] == "img" and "4.00 s" in drawn["aria-label"] for drawn in charts_drawn
+    )
     assert all(attributes["alt"] for attributes in read.all("img")) and len(read.all("img")) == 3
-    assert "face 1 " in read.all("img")[1]["alt"] and len(read.all("table")) == len(read.all("caption")) == 5
+    assert (
+        "face 1 " in read.all("img")[1]["alt"]
+        and len(read.all("table")) == len(read.all("caption")) == 5
+    )
 
 
 def test_the_page_needs_nothing_but_itself_and_no_name_breaks_it():
     card = f"# {HOSTILE}\n\n[x](javascript:alert(1)) `{HOSTILE}` **{HOSTILE}**\n\n| {HOSTILE} |\n|--|\n| 1 |\n"
-    model = MODEL | {"name": HOSTILE, "card": card, "document": {"versions": {HOSTILE: HOSTILE}, "synthetic": True}}
+    model = MODEL | {
+        "name": HOSTILE,
+        "card": card,
+        "document": {"versions": {HOSTILE: HOSTILE}, "synthetic": True},
+    }
     bad = {"path": f"bad{HOSTILE}", "sha256": "", "error": HOSTILE}
     beside = {"pictures": pictures(), "spectrogram": heard()}
-    results = [(clip(HOSTILE, warnings=[HOSTILE]), beside), (bad, NOTHING), (clip("\udcff.mp4"), NOTHING)]
+    results = [
+        (clip(HOSTILE, warnings=[HOSTILE]), beside),
+        (bad, NOTHING),
+        (clip("\udcff.mp4"), NOTHING),
+    ]
     text = page.prediction_page(results, model=model)
     read = Page(text)
-    assert "<img src=x" not in text and not read.all("script") and "trained on synthesised samples" in text
+    assert (
+        "<img src=x" not in text
+        and not read.all("script")
+        and "trained on synthesised samples" in text
+    )
     assert not any(name.startswith("on") for _, attributes in read.tags for name in attributes)
-    links = [attributes.get(name) for _, attributes in read.tags for name in ("src", "href") if name in attributes]
+    links = [
+        attributes.get(name)
+        for _, attributes in read.tags
+        for name in ("src", "href")
+        if name in attributes
+    ]
     assert links and all(link.startswith(("data:", "#")) for link in links)
     assert "http" not in text and "url(" not in text and "@import" not in text
     inside = {attributes.get("id") for _, attributes in read.tags}
     assert all(link[1:] in inside for link in links if link.startswith("#"))
     assert read.text.count(HOSTILE) >= 8 and "\\udcff.mp4" in text and text.encode()
-    assert len(read.all("h1")) == 1 and read.all("html") == [{"lang": "en"}] and "prefers-color-scheme:dark" in text
+    assert (
+        len(read.all("h1")) == 1
+        and read.all("html") == [{"lang": "en"}]
+        and "prefers-color-scheme:dark" in text
+    )
 
 
 def test_a_label_that_is_no_emotion_is_refused():
-    with pytest.raises(InputError, match=r"label must be one of anger, .*; received '<b>'\. Export the model again"):
+    with pytest.raises(
+        InputError, match=r"label must be one of anger, .*; received '<b>'\. Export the model again"
+    ):
         page.prediction_page([], model=MODEL | {"labels": ["<b>"]})
 
 
@@ -161,17 +252,38 @@ def test_several_clips_have_a_summary_and_what_was_left_out_its_reason():
         ({"path": "bad.mp4", "sha256": "", "error": "empty file (0 bytes)"}, NOTHING),
     ]
     read = shown(results)
-    assert [attributes["id"] for attributes in read.all("section")] == ["summary", "clip-1", "clip-2", "clip-3", "left-out", "model"]
-    assert [attributes["href"] for attributes in read.all("a")][3:] == ["#clip-1", "#clip-2", "#clip-3"]
+    assert [attributes["id"] for attributes in read.all("section")] == [
+        "summary",
+        "clip-1",
+        "clip-2",
+        "clip-3",
+        "left-out",
+        "model",
+    ]
+    assert [attributes["href"] for attributes in read.all("a")][3:] == [
+        "#clip-1",
+        "#clip-2",
+        "#clip-3",
+    ]
     text = words(read)
-    assert re.search(r"one\.mp4 \w+ \d+ % \w+ \d+ % \w+ \d+ % 0 voice\.wav none \w+ \d+ % none 2 silent\.mp4 \w+ \d+ % none none 0", text)
-    assert "clip reason bad.mp4 empty file (0 bytes)" in text and "Left out (1)" in text and "3 clips as sample-joint sees" in text
+    assert re.search(
+        r"one\.mp4 \w+ \d+ % \w+ \d+ % \w+ \d+ % 0 voice\.wav none \w+ \d+ % none 2 silent\.mp4 \w+ \d+ % none none 0",
+        text,
+    )
+    assert (
+        "clip reason bad.mp4 empty file (0 bytes)" in text
+        and "Left out (1)" in text
+        and "3 clips as sample-joint sees" in text
+    )
     assert text.count("no answer") == 4 and len(read.all("svg", "bands")) == 3 + 1 + 1
 
 
 def test_a_page_of_failures_alone_says_so():
     read = shown([({"path": "bad.mp4", "sha256": "", "error": "empty file (0 bytes)"}, NOTHING)])
-    assert [attributes["id"] for attributes in read.all("section")] == ["left-out", "model"] and "0 clips" in words(read)
+    assert [attributes["id"] for attributes in read.all("section")] == [
+        "left-out",
+        "model",
+    ] and "0 clips" in words(read)
 
 
 def test_each_face_has_a_chart_and_many_faces_a_table():
@@ -180,12 +292,26 @@ def test_each_face_has_a_chart_and_many_faces_a_table():
     read = shown([(one, {"pictures": pictures(1, boxes=two), "spectrogram": None})])
     text = words(read)
     assert "Face 1 (the main one)" in text and "Face 6" in text and "The first 6 of 9 faces" in text
-    assert len(read.all("svg", "bands")) == 6 + 2 and "The main one of 9 faces; seen in 10 of 90 pictures of 30.00 s." in text
-    assert f"face from, s to, s times seen answer {' '.join(LABELS)}" in text and len(re.findall(r" 10 \w+ \d+ %", text)) == 9
+    assert (
+        len(read.all("svg", "bands")) == 6 + 2
+        and "The main one of 9 faces; seen in 10 of 90 pictures of 30.00 s." in text
+    )
+    assert (
+        f"face from, s to, s times seen answer {' '.join(LABELS)}" in text
+        and len(re.findall(r" 10 \w+ \d+ %", text)) == 9
+    )
     (edge, own, other_edge, other) = read.all("rect")
-    assert own["x"] == "10" and other["width"] == "50" and edge["class"] == other_edge["class"] == "edge"
+    assert (
+        own["x"] == "10"
+        and other["width"] == "50"
+        and edge["class"] == other_edge["class"] == "edge"
+    )
     assert own["class"] == f"e{EMOTIONS.index(_nearest(one, 1, 0.5)['emotion'])}"
-    names = [attributes["style"] for attributes in read.all("span") if "%;" in attributes.get("style", "")]
+    names = [
+        attributes["style"]
+        for attributes in read.all("span")
+        if "%;" in attributes.get("style", "")
+    ]
     assert names == ["left:1.6%;top:1.4%", "right:4.7%;bottom:16.7%"]
 
 
@@ -196,15 +322,25 @@ def _nearest(one, face, seconds):
 
 def test_a_still_has_no_time():
     still = clip("a.jpg", audio=False, looked_at=1)
-    still["visual"] |= {"seconds": 0.0, "timeline": [still["visual"]["timeline"][0] | {"seconds": 0.0}]}
+    still["visual"] |= {
+        "seconds": 0.0,
+        "timeline": [still["visual"]["timeline"][0] | {"seconds": 0.0}],
+    }
     read = shown([(still, {"pictures": pictures(1), "spectrogram": None})])
     text = words(read)
-    assert "Seen in a still picture." in text and "Over time" not in text and not read.all("svg", "bands") and len(read.all("rect")) == 2
+    assert (
+        "Seen in a still picture." in text
+        and "Over time" not in text
+        and not read.all("svg", "bands")
+        and len(read.all("rect")) == 2
+    )
 
 
 def test_two_hours_are_a_page_of_less_than_a_megabyte():
     one = clip(seconds=7200.0, looked_at=28_800, faces=2)
-    text = page.prediction_page([(one, {"pictures": [], "spectrogram": heard(1200, 7200.0)})], model=MODEL)
+    text = page.prediction_page(
+        [(one, {"pictures": [], "spectrogram": heard(1200, 7200.0)})], model=MODEL
+    )
     assert len(text) < 1_000_000 and "2:00:00" in text
     for drawn in re.findall(r'class="rest" d="([^"]*)"', text):
         assert drawn.count("L") <= 2 * charts.MOST_COLUMNS + 3
@@ -215,7 +351,9 @@ def test_the_same_predictions_give_the_same_page_written_whole(tmp_path, monkeyp
     results = [(clip(), {"pictures": pictures(), "spectrogram": heard()})]
     page.write(tmp_path / "page.html", results, model=MODEL)
     written = (tmp_path / "page.html").read_bytes()
-    assert written == page.prediction_page(results, model=MODEL).encode() and [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert written == page.prediction_page(results, model=MODEL).encode() and [
+        path.name for path in tmp_path.iterdir()
+    ] == ["page.html"]
 
     def fail(*_):
         raise OSError(28, "No space left on device")
@@ -223,23 +361,39 @@ def test_the_same_predictions_give_the_same_page_written_whole(tmp_path, monkeyp
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="No space"):
         page.write(tmp_path / "page.html", [], model=MODEL)
-    assert (tmp_path / "page.html").read_bytes() == written and [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert (tmp_path / "page.html").read_bytes() == written and [
+        path.name for path in tmp_path.iterdir()
+    ] == ["page.html"]
 
 
 def test_captions_are_the_boxes_of_all_and_the_bars_of_the_main_face():
     one = clip(faces=2, looked_at=8)
     made = captions(one)
-    assert sorted(made["faces"]) == [1, 2] and [group["title"] for group in made["bars"]] == ["face", "voice", "both"]
+    assert sorted(made["faces"]) == [1, 2] and [group["title"] for group in made["bars"]] == [
+        "face",
+        "voice",
+        "both",
+    ]
     first = one["visual"]["timeline"][0]
-    assert made["faces"][1]["seconds"] == [0.25, 1.25, 2.25, 3.25] and made["faces"][1]["boxes"][0] == [100, 60, 80, 90]
+    assert made["faces"][1]["seconds"] == [0.25, 1.25, 2.25, 3.25] and made["faces"][1]["boxes"][
+        0
+    ] == [100, 60, 80, 90]
     assert made["faces"][1]["texts"][0] == f"{first['emotion']} {100 * first['confidence']:.0f}%"
     face, voice, both = made["bars"]
     assert face["seconds"] == made["faces"][1]["seconds"] and face["labels"] == LABELS
     assert face["values"][0] == list(first["probabilities"].values())
-    assert voice["seconds"][:2] == [0.3275, 0.8275] and len(voice["values"]) == 8 and len(both["values"]) == 8
+    assert (
+        voice["seconds"][:2] == [0.3275, 0.8275]
+        and len(voice["values"]) == 8
+        and len(both["values"]) == 8
+    )
 
 
-@pytest.mark.parametrize(("parts", "titles"), [({"visual": False}, ["voice"]), ({"audio": False}, ["face"])])
+@pytest.mark.parametrize(
+    ("parts", "titles"), [({"visual": False}, ["voice"]), ({"audio": False}, ["face"])]
+)
 def test_captions_of_what_is_there_alone(parts, titles):
     made = captions(clip(**parts))
-    assert [group["title"] for group in made["bars"]] == titles and bool(made["faces"]) == (titles == ["face"])
+    assert [group["title"] for group in made["bars"]] == titles and bool(made["faces"]) == (
+        titles == ["face"]
+    )

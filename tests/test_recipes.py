@@ -8,16 +8,39 @@ import numpy as np
 import pytest
 from synthetic_sets import write_experiment, write_set
 
-from kerasemo import chain, data, evaluate, export, lineage, scores, served_scores, train, utterances
+from kerasemo import (
+    chain,
+    data,
+    evaluate,
+    export,
+    lineage,
+    scores,
+    served_scores,
+    train,
+    utterances,
+)
 from kerasemo.bundle import Bundle
 from kerasemo.config import read_experiment
 from kerasemo.holdings import side_of
 from pipelines.spec import InputError
 
-COMMON = {"kind": "supervised", "sources": ["savee/audio"], "batch": 8, "epochs": 2, "steps": 6, "learning_rate": 1e-2}
+COMMON = {
+    "kind": "supervised",
+    "sources": ["savee/audio"],
+    "batch": 8,
+    "epochs": 2,
+    "steps": 6,
+    "learning_rate": 1e-2,
+}
 STAGES = {
     "denser": {**COMMON, "test_hop_frames": 17, "augment": {"speed": 0.1, "noise": 0.1}},
-    "own": {**COMMON, "speaker_normalization": True, "labelled": 1, "balance": "classes", "mixup": 0.5},
+    "own": {
+        **COMMON,
+        "speaker_normalization": True,
+        "labelled": 1,
+        "balance": "classes",
+        "mixup": 0.5,
+    },
 }
 
 
@@ -33,7 +56,9 @@ def folder(tmp_path_factory):
 
 
 def train_stage(folder, stage, *settings, run="run"):
-    options = train.Options(stage, str(folder / "toy.toml"), folder / "records", folder / run, settings=settings)
+    options = train.Options(
+        stage, str(folder / "toy.toml"), folder / "records", folder / run, settings=settings
+    )
     return train.train(options)
 
 
@@ -45,7 +70,10 @@ def test_a_recipe_is_part_of_the_key(folder):
     """With other settings the folder is another training's."""
     held = metrics_of(folder, "denser")["key"]["stage"]
     assert held["test_hop_frames"] == 17 and held["augment"]["noise"] == 0.1 and held["steps"] == 6
-    for setting, told in (("denser.mixup=0.1", "stage.mixup: 0.0 there, 0.1 asked"), ("denser.steps=7", "stage.steps: 6 there, 7 asked")):
+    for setting, told in (
+        ("denser.mixup=0.1", "stage.mixup: 0.0 there, 0.1 asked"),
+        ("denser.steps=7", "stage.steps: 6 there, 7 asked"),
+    ):
         with pytest.raises(InputError, match=told):
             train_stage(folder, "denser", setting)
 
@@ -54,7 +82,9 @@ def test_a_recipe_is_part_of_the_key(folder):
 def test_who_evaluates_sees_what_the_training_scored(folder, stage):
     """And that is what the network says of the segments as the stage asks for them, not as the records have them."""
     result = metrics_of(folder, stage)
-    again = evaluate.evaluate(evaluate.Options(folder / "run", folder / "records", stage))["sources"]["savee/audio"]
+    again = evaluate.evaluate(evaluate.Options(folder / "run", folder / "records", stage))[
+        "sources"
+    ]["savee/audio"]
     own = result["sources"]["savee/audio"]
     assert {name: again[name] for name in ("ua", "wa", "confusion", "calibration_error")} == {
         name: own[name] for name in ("ua", "wa", "confusion", "calibration_error")
@@ -63,13 +93,25 @@ def test_who_evaluates_sees_what_the_training_scored(folder, stage):
     predict, _ = of.network()
     sides = of.sides(folder / "records", asked=["savee/audio"], there=["savee/audio"])
     recorded = side_of(data.read_source(folder / "records", "savee/audio"), sides, "test")
-    asked = side_of(utterances.loader(folder / "records", result["key"]["stage"])("savee/audio"), sides, "test")
-    found, plain = (scores.score_side(predict, side, trained=result["trained_emotions"])[0] for side in (asked, recorded))
-    assert found["calibration_error"] == pytest.approx(own["calibration_error"], abs=1e-6) != plain["calibration_error"]
+    asked = side_of(
+        utterances.loader(folder / "records", result["key"]["stage"])("savee/audio"), sides, "test"
+    )
+    found, plain = (
+        scores.score_side(predict, side, trained=result["trained_emotions"])[0]
+        for side in (asked, recorded)
+    )
+    assert (
+        found["calibration_error"]
+        == pytest.approx(own["calibration_error"], abs=1e-6)
+        != plain["calibration_error"]
+    )
 
 
 def test_results_by_the_speakers_own_statistics_are_stamped(folder):
-    assert metrics_of(folder, "own")["transductive"] and not metrics_of(folder, "denser")["transductive"]
+    assert (
+        metrics_of(folder, "own")["transductive"]
+        and not metrics_of(folder, "denser")["transductive"]
+    )
     for stage, stamped in (("own", True), ("denser", False)):
         found = evaluate.evaluate(evaluate.Options(folder / "run", folder / "records", stage))
         assert found["sources"]["savee/audio"]["transductive"] is stamped
@@ -77,10 +119,20 @@ def test_results_by_the_speakers_own_statistics_are_stamped(folder):
 
 def test_a_foreign_corpus_of_unknown_speakers_is_not_scored_by_their_statistics(folder, tmp_path):
     shutil.copytree(folder / "records", tmp_path / "records")
-    write_set(tmp_path / "records", "foreign/audio", speakers=3, published=("train", "validation", "test"))
-    own, other = (evaluate.evaluate(evaluate.Options(folder / "run", tmp_path / "records", stage)) for stage in ("own", "denser"))
-    assert own["not_scored"] == {"foreign/audio": "speaker_normalization needs every clip's speaker, and 18 have none"}
-    assert set(own["sources"]) == {"savee/audio"} and set(other["sources"]) == {"savee/audio", "foreign/audio"}
+    write_set(
+        tmp_path / "records", "foreign/audio", speakers=3, published=("train", "validation", "test")
+    )
+    own, other = (
+        evaluate.evaluate(evaluate.Options(folder / "run", tmp_path / "records", stage))
+        for stage in ("own", "denser")
+    )
+    assert own["not_scored"] == {
+        "foreign/audio": "speaker_normalization needs every clip's speaker, and 18 have none"
+    }
+    assert set(own["sources"]) == {"savee/audio"} and set(other["sources"]) == {
+        "savee/audio",
+        "foreign/audio",
+    }
 
 
 def test_the_training_is_given_what_the_recipe_asks_for(folder):
@@ -88,12 +140,16 @@ def test_the_training_is_given_what_the_recipe_asks_for(folder):
     experiment = read_experiment(str(folder / "toy.toml"))
     stage = experiment.stage("own")
     said: list[str] = []
-    training = chain.Chain(chain.Run(experiment, folder / "records", folder / "fresh"), [stage], log=said.append).check()["own"]
+    training = chain.Chain(
+        chain.Run(experiment, folder / "records", folder / "fresh"), [stage], log=said.append
+    ).check()["own"]
     assert training._steps == 6 and "own: savee/audio: trained on 3 of 21 clips, 1 a class" in said
     (weights,) = training._model_of(experiment.network).class_weights
     assert np.count_nonzero(weights) == 3 and weights.sum() == pytest.approx(3, rel=0.2)
     plain = dataclasses.replace(stage, balance="none")
-    training = chain.Chain(chain.Run(experiment, folder / "records", folder / "fresh"), [plain]).check()["own"]
+    training = chain.Chain(
+        chain.Run(experiment, folder / "records", folder / "fresh"), [plain]
+    ).check()["own"]
     assert training._model_of(experiment.network).class_weights is None
 
 
@@ -101,12 +157,16 @@ def test_the_stage_says_on_how_many_clips_it_was_trained(folder):
     split = metrics_of(folder, "own")["split"]["savee/audio"]
     assert (
         split["train"] == 3
-        and split["train"] + split["train_not_labelled"] == metrics_of(folder, "denser")["split"]["savee/audio"]["train"]
+        and split["train"] + split["train_not_labelled"]
+        == metrics_of(folder, "denser")["split"]["savee/audio"]["train"]
     )
 
 
 def test_what_only_works_on_all_clips_of_a_speaker_is_not_exported(folder):
-    with pytest.raises(InputError, match="own: its sound is normalised by each speaker's own clips .*; train the stages without it"):
+    with pytest.raises(
+        InputError,
+        match="own: its sound is normalised by each speaker's own clips .*; train the stages without it",
+    ):
         export.export(export.Options(folder / "run", folder / "none", "own"))
     assert not (folder / "none").exists()
 
@@ -115,7 +175,12 @@ def test_what_is_served_is_cut_as_what_was_scored(folder):
     """The export has compared itself with the Keras model; here its answers to sound are the stage's own to the clips."""
     export.export(export.Options(folder / "run", folder / "bundle", "denser"))
     bundle = Bundle.load(folder / "bundle")
-    assert json.loads((folder / "bundle" / "1" / "assets" / "spec.json").read_text())["segment_hop_frames"] == 17
+    assert (
+        json.loads((folder / "bundle" / "1" / "assets" / "spec.json").read_text())[
+            "segment_hop_frames"
+        ]
+        == 17
+    )
     assert "one every 17" in bundle.card
     scored = served_scores.evaluate(bundle, folder / "records")["sources"]["savee/audio"]
     own = metrics_of(folder, "denser")["sources"]["savee/audio"]
@@ -123,13 +188,18 @@ def test_what_is_served_is_cut_as_what_was_scored(folder):
     assert scored["calibration_error"] == pytest.approx(own["calibration_error"], abs=1e-5)
 
     of = utterances.read(folder / "records", "savee/audio")
-    said = {line.split(",")[1]: line for line in (folder / "run" / "denser" / "predictions.csv").read_text().splitlines()[1:]}
+    said = {
+        line.split(",")[1]: line
+        for line in (folder / "run" / "denser" / "predictions.csv").read_text().splitlines()[1:]
+    }
     header = (folder / "run" / "denser" / "predictions.csv").read_text().splitlines()[0].split(",")
     asked = 0
     for clip, waveform in zip(of.clip_of, of.waveforms, strict=True):
         if (line := said.get(of.rows[clip]["id"])) is None:
             continue
-        answer = bundle.ask("speech", waveform=(waveform / np.float32(32768))[None])["probabilities"][0]
+        answer = bundle.ask("speech", waveform=(waveform / np.float32(32768))[None])[
+            "probabilities"
+        ][0]
         expected = [float(line.split(",")[header.index(label)]) for label in bundle.labels]
         np.testing.assert_allclose(answer, expected, atol=1e-4)
         asked += 1

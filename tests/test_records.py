@@ -6,7 +6,17 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
-from record_sets import CLIP, SPEC, clips, content, faces_of, flip_a_bit, options, sha256_of, write_set
+from record_sets import (
+    CLIP,
+    SPEC,
+    clips,
+    content,
+    faces_of,
+    flip_a_bit,
+    options,
+    sha256_of,
+    write_set,
+)
 
 from pipelines import mels, records, sets
 from pipelines.spec import InputError
@@ -18,7 +28,9 @@ def test_names_and_faces_come_back():
     faces = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
     record = records.parse(tf.constant(records.serialise(CLIP, faces=faces)), domain="visual")
     np.testing.assert_array_equal(record["inputs"], faces)
-    assert {name: record[name].numpy().decode() for name in records.NAMES} == {name: getattr(CLIP, name) for name in records.NAMES}
+    assert {name: record[name].numpy().decode() for name in records.NAMES} == {
+        name: getattr(CLIP, name) for name in records.NAMES
+    }
     assert record["part"] == 0
 
 
@@ -26,15 +38,21 @@ def test_names_and_faces_come_back():
 def test_segments_and_sound_come_back(frames):
     static = np.random.default_rng(frames).normal(-40, 12, (frames, 64)).astype(np.float32)
     pcm = np.arange(-300, 300, dtype=np.int16)
-    record = records.parse(tf.constant(records.serialise(CLIP, part=2, log_mel=static, pcm=pcm)), domain="audio")
+    record = records.parse(
+        tf.constant(records.serialise(CLIP, part=2, log_mel=static, pcm=pcm)), domain="audio"
+    )
     np.testing.assert_array_equal(record["inputs"], mels.segments(static))
     np.testing.assert_array_equal(record["pcm"], pcm)
     assert record["part"] == 2 and len(record["inputs"]) == SPEC.segment_count(frames)
-    assert records.parse(tf.constant(records.serialise(CLIP, log_mel=static)), domain="audio")["pcm"].shape == (0,)
+    assert records.parse(tf.constant(records.serialise(CLIP, log_mel=static)), domain="audio")[
+        "pcm"
+    ].shape == (0,)
 
 
 def test_equal_clips_have_equal_bytes():
-    one, other = (records.serialise(CLIP, faces=np.zeros((1, 64, 64, 3), np.uint8)) for _ in range(2))
+    one, other = (
+        records.serialise(CLIP, faces=np.zeros((1, 64, 64, 3), np.uint8)) for _ in range(2)
+    )
     assert one == other
 
 
@@ -48,8 +66,14 @@ def test_a_set_is_read_in_order_and_verified(tmp_path):
     assert [(shard["file"], shard["clips"], shard["records"]) for shard in manifest["shards"]] == [
         *(("00000.tfrecord", 4, 4), ("00001.tfrecord", 3, 3), ("00002.tfrecord", 2, 2))
     ]
-    assert manifest["quarantined"] == [{"path": "005", "reason": "broken", "sha256": "hash of 005", "shard": 1}]
-    assert list(content(tmp_path / "visual")) == [*(f"0000{n}.tfrecord" for n in range(3)), "manifest.json", "report.json"]
+    assert manifest["quarantined"] == [
+        {"path": "005", "reason": "broken", "sha256": "hash of 005", "shard": 1}
+    ]
+    assert list(content(tmp_path / "visual")) == [
+        *(f"0000{n}.tfrecord" for n in range(3)),
+        "manifest.json",
+        "report.json",
+    ]
     assert records.spec_of(manifest) == SPEC and manifest["schema"] == records.SCHEMA
     read = list(records.read(tmp_path / "visual", manifest))
     assert [record["id"].decode() for record in read] == [row["id"] for row in manifest["clips"]]
@@ -77,7 +101,10 @@ def _other_record(folder):
     with tf.io.TFRecordWriter(str(folder / "00001.tfrecord")) as writer:
         for clip in clips(4):
             writer.write(records.serialise(clip, faces=faces_of(clip)))
-    facts = {"bytes": (folder / "00001.tfrecord").stat().st_size, "sha256": records.file_sha256(folder / "00001.tfrecord")}
+    facts = {
+        "bytes": (folder / "00001.tfrecord").stat().st_size,
+        "sha256": records.file_sha256(folder / "00001.tfrecord"),
+    }
     _rewrite(lambda manifest: manifest["shards"][1].update(facts))(folder)
 
 
@@ -98,21 +125,54 @@ def _no_record(folder):
             lambda folder: os.truncate(folder / "00001.tfrecord", 1000),
             "00001.tfrecord: damaged: truncated record at byte 0 .1000 bytes, expected .*; build",
         ),
-        (lambda folder: (folder / "00002.tfrecord").unlink(), "00002.tfrecord: missing; build the set again"),
-        (lambda folder: (folder / "manifest.json").unlink(), "no set of records .no manifest.json.; make it with"),
-        (lambda folder: os.truncate(folder / "manifest.json", 100), "manifest.json: damaged .*; build the set again"),
-        (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json: damaged .*; build the set again"),
-        (_rewrite(lambda manifest: manifest.update(schema=0)), "manifest.json: schema version 0, expected 1; build the set again"),
-        (_rewrite(lambda manifest: manifest.pop("schema")), "manifest.json: schema version None, expected 1"),
+        (
+            lambda folder: (folder / "00002.tfrecord").unlink(),
+            "00002.tfrecord: missing; build the set again",
+        ),
+        (
+            lambda folder: (folder / "manifest.json").unlink(),
+            "no set of records .no manifest.json.; make it with",
+        ),
+        (
+            lambda folder: os.truncate(folder / "manifest.json", 100),
+            "manifest.json: damaged .*; build the set again",
+        ),
+        (
+            lambda folder: (folder / "manifest.json").write_text("[]"),
+            "manifest.json: damaged .*; build the set again",
+        ),
+        (
+            _rewrite(lambda manifest: manifest.update(schema=0)),
+            "manifest.json: schema version 0, expected 1; build the set again",
+        ),
+        (
+            _rewrite(lambda manifest: manifest.pop("schema")),
+            "manifest.json: schema version None, expected 1",
+        ),
         (
             _rewrite(lambda manifest: manifest["clips"].pop()),
             r"00002.tfrecord: record 1 at byte 3\d{4} is not the manifest's .2 records, expected 1.",
         ),
-        (_rewrite(lambda m: m["clips"][5].update(emotion="fear")), "00001.tfrecord: record 1 at byte 37102 is not the manifest's"),
-        (_rewrite(lambda m: m["shards"][0].pop("bytes")), "manifest.json: damaged .shards that lack what each has.; build"),
-        (_rewrite(lambda m: m["clips"][3].pop("id")), "manifest.json: damaged .clips that lack what each has.; build"),
-        (_rewrite(lambda m: m["clips"][3].pop("items")), "manifest.json: damaged .clips that lack what each has.; build"),
-        (_other_record, "00001.tfrecord: record 0 at byte 0 is not the manifest's .4 records, expected 4."),
+        (
+            _rewrite(lambda m: m["clips"][5].update(emotion="fear")),
+            "00001.tfrecord: record 1 at byte 37102 is not the manifest's",
+        ),
+        (
+            _rewrite(lambda m: m["shards"][0].pop("bytes")),
+            "manifest.json: damaged .shards that lack what each has.; build",
+        ),
+        (
+            _rewrite(lambda m: m["clips"][3].pop("id")),
+            "manifest.json: damaged .clips that lack what each has.; build",
+        ),
+        (
+            _rewrite(lambda m: m["clips"][3].pop("items")),
+            "manifest.json: damaged .clips that lack what each has.; build",
+        ),
+        (
+            _other_record,
+            "00001.tfrecord: record 0 at byte 0 is not the manifest's .4 records, expected 4.",
+        ),
         (_no_record, "00002.tfrecord: no record of this schema at byte 0; build the set again"),
     ],
 )
@@ -147,14 +207,30 @@ def test_find_sets(tmp_path):
 @pytest.mark.parametrize("domain", ["visual", "audio"])
 def test_what_is_read_is_what_tensorflow_parses(tmp_path, domain):
     """`read` has a parser of its own; the graph's gives the same values."""
-    writer = sets.SetWriter(tmp_path / domain, clips=clips(6, domain), options=options(domain), clips_per_shard=4)
+    writer = sets.SetWriter(
+        tmp_path / domain, clips=clips(6, domain), options=options(domain), clips_per_shard=4
+    )
     for clip in writer.resume(sha256_of):
-        static = np.random.default_rng(int(clip.id)).normal(-40, 12, (70 + int(clip.id), 64)).astype(np.float32)
-        content = {"faces": faces_of(clip)} if domain == "visual" else {"log_mel": static, "pcm": np.arange(9, dtype=np.int16)}
-        writer.add(clip, [records.serialise(clip, part=part, **content) for part in range(2)], {"sha256": "", "items": 3, "seconds": 1.0})
+        static = (
+            np.random.default_rng(int(clip.id))
+            .normal(-40, 12, (70 + int(clip.id), 64))
+            .astype(np.float32)
+        )
+        content = (
+            {"faces": faces_of(clip)}
+            if domain == "visual"
+            else {"log_mel": static, "pcm": np.arange(9, dtype=np.int16)}
+        )
+        writer.add(
+            clip,
+            [records.serialise(clip, part=part, **content) for part in range(2)],
+            {"sha256": "", "items": 3, "seconds": 1.0},
+        )
     writer.finish({})
     files = [str(path) for path in sorted((tmp_path / domain).glob("*.tfrecord"))]
-    parsed = tf.data.TFRecordDataset(files).map(lambda serialised: records.parse(serialised, domain=domain))
+    parsed = tf.data.TFRecordDataset(files).map(
+        lambda serialised: records.parse(serialised, domain=domain)
+    )
     read = records.read(tmp_path / domain, records.read_manifest(tmp_path / domain))
     for ours, theirs in zip(read, parsed.as_numpy_iterator(), strict=True):
         assert ours.keys() == theirs.keys()

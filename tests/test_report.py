@@ -19,10 +19,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def test_counts_seconds_and_reasons():
     """Ten times 0.1 s are 1 s, not 0.9999999999999999."""
-    rows = [row(f"{n}", speaker=("s:2", "s:1", "")[n % 3], emotion=("fear", "anger")[n % 2]) for n in range(10)]
+    rows = [
+        row(f"{n}", speaker=("s:2", "s:1", "")[n % 3], emotion=("fear", "anger")[n % 2])
+        for n in range(10)
+    ]
     bad = [{"path": "y", "reason": "broken", "sha256": "h"}]
     lost = Defect("lost folder", "one folder is missing")
-    report = set_report(manifest(*rows, quarantined=bad), rejects=[Reject("x", "audio", "odd name")], defects=[lost])
+    report = set_report(
+        manifest(*rows, quarantined=bad), rejects=[Reject("x", "audio", "odd name")], defects=[lost]
+    )
     assert report == {
         "found": 12,
         "written": 10,
@@ -31,8 +36,18 @@ def test_counts_seconds_and_reasons():
         "emotions": {"anger": 5, "fear": 5},
         "quarantined": [{"path": "x", "reason": "odd name"}, {"path": "y", "reason": "broken"}],
         "findings": [
-            {"kind": "lost folder", "grade": "defect", "text": "one folder is missing", "clips": []},
-            {"kind": "quarantined", "grade": "fact", "text": "quarantined: 2 of 12 files", "clips": ["x", "y"]},
+            {
+                "kind": "lost folder",
+                "grade": "defect",
+                "text": "one folder is missing",
+                "clips": [],
+            },
+            {
+                "kind": "quarantined",
+                "grade": "fact",
+                "text": "quarantined: 2 of 12 files",
+                "clips": ["x", "y"],
+            },
         ],
         "notes": ["one folder is missing"],
     }
@@ -45,13 +60,21 @@ def test_counts_seconds_and_reasons():
 
 def test_notes_are_the_findings_with_a_few_of_their_clips():
     rows = [row(f"{n}", padded=n > 0, sha256=f"{n // 2}") for n in range(9)]
-    report = set_report(manifest(*rows, source="a/visual"), beside={"a/audio": manifest(*rows, source="a/audio")})
+    report = set_report(
+        manifest(*rows, source="a/visual"), beside={"a/audio": manifest(*rows, source="a/audio")}
+    )
     assert report["notes"] == [
         "8 files in 4 groups are byte-identical: 0 = 1, 2 = 3, 4 = 5 and 1 more",
         "8 clips are shorter than one segment and padded with their floor: 1, 2, 3, 4, 5 and 3 more",
     ]
-    assert [finding["kind"] for finding in report["findings"]] == ["byte copies", "padded clips", "utterances in both domains"]
-    assert set_table("a/visual", report).splitlines()[2:] == [f"  note: {note}" for note in report["notes"]]
+    assert [finding["kind"] for finding in report["findings"]] == [
+        "byte copies",
+        "padded clips",
+        "utterances in both domains",
+    ]
+    assert set_table("a/visual", report).splitlines()[2:] == [
+        f"  note: {note}" for note in report["notes"]
+    ]
 
 
 @pytest.fixture
@@ -87,7 +110,10 @@ def test_steps_are_counted_in_blocks_and_what_is_noted_stands_between_rate_and_e
         for step in range(5):
             clock.now += 8
             bar.advance(f"epoch {step + 1}/5", 128)
-    lines = [f"joint: {n}/640 images, 16.0 images/s, epoch {n // 128}/5, {(640 - n) / 16:.0f} s left" for n in (256, 512, 640)]
+    lines = [
+        f"joint: {n}/640 images, 16.0 images/s, epoch {n // 128}/5, {(640 - n) / 16:.0f} s left"
+        for n in (256, 512, 640)
+    ]
     assert capsys.readouterr().err.splitlines() == lines
 
 
@@ -100,11 +126,24 @@ def test_a_long_note_takes_nothing_from_the_bar_of_a_terminal():
     )
     ours, theirs = pty.openpty()
     environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm"}
-    subprocess.run([sys.executable, "-c", code], stderr=theirs, check=True, env=environment, cwd=ROOT, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", code],
+        stderr=theirs,
+        check=True,
+        env=environment,
+        cwd=ROOT,
+        timeout=60,
+    )
     os.close(theirs)
     shown = os.read(ours, 1 << 16).decode()
     os.close(ours)
-    assert "joint" in shown and "32/64" in shown and "images/s" in shown and "-:--:--" in shown and "…" not in shown
+    assert (
+        "joint" in shown
+        and "32/64" in shown
+        and "images/s" in shown
+        and "-:--:--" in shown
+        and "…" not in shown
+    )
     assert "epoch 1/2, step 3/4" in shown and shown.count("contrastive 0.25") >= 4
 
 

@@ -35,20 +35,42 @@ def test_arms_that_are_compared_are_tuned_and_updated_alike():
         for arm in (stage for stage in shipped.stages if stage.name.endswith("-scratch")):
             other = shipped.stage(arm.name.removesuffix("-scratch"))
             assert dataclasses.replace(arm, name=other.name, start_from=other.start_from) == other
-    for name, chain in (("together", ["first-ravdess"]), ("together-faces", ["first-faces", "then-ravdess"])):
+    for name, chain in (
+        ("together", ["first-ravdess"]),
+        ("together-faces", ["first-faces", "then-ravdess"]),
+    ):
         together = read(name)
         updates = {stage.name: stage.epochs * stage.steps for stage in together.stages}
         singles = [updates[arm] for arm in updates if arm.startswith("single-")]
-        assert {sum(updates[arm] for arm in (*chain, "then-emodb")), updates["pooled"], *singles} == {updates["joint"]}
-        assert dataclasses.replace(together.stage("pooled"), name="joint", contrastive_weight=1.0, drawn_as="") == together.stage("joint")
+        assert {
+            sum(updates[arm] for arm in (*chain, "then-emodb")),
+            updates["pooled"],
+            *singles,
+        } == {updates["joint"]}
+        assert dataclasses.replace(
+            together.stage("pooled"), name="joint", contrastive_weight=1.0, drawn_as=""
+        ) == together.stage("joint")
         for arm in together.stages:
-            for key in ("batch", "learning_rate", "weight_decay", "label_smoothing", "balance", "warmup", "ema"):
+            for key in (
+                "batch",
+                "learning_rate",
+                "weight_decay",
+                "label_smoothing",
+                "balance",
+                "warmup",
+                "ema",
+            ):
                 assert getattr(arm, key) == getattr(together.stage("joint"), key)
             taken = {key: value for key, value in dataclasses.asdict(arm.augment).items() if value}
-            assert taken and taken.items() <= dataclasses.asdict(together.stage("joint").augment).items()
+            assert (
+                taken
+                and taken.items() <= dataclasses.asdict(together.stage("joint").augment).items()
+            )
             voices = any(source.endswith("/audio") for source in arm.sources)
             expected = (0.4, 8) if voices else (0.0, 0)
-            assert (arm.active_share, arm.train_hop_frames) == expected and (arm.augment.time_mask > 0) == voices
+            assert (arm.active_share, arm.train_hop_frames) == expected and (
+                arm.augment.time_mask > 0
+            ) == voices
 
 
 def test_what_comes_before_is_all_that_emodb_transfer_has_otherwise():
@@ -66,7 +88,15 @@ PARTS = {
     "no-moves": ("shift", "scale", "rotation_degrees"),
     "no-light": ("brightness", "contrast"),
     "no-erasing": ("erasing",),
-    "no-changes": ("flip", "shift", "scale", "rotation_degrees", "brightness", "contrast", "erasing"),
+    "no-changes": (
+        "flip",
+        "shift",
+        "scale",
+        "rotation_degrees",
+        "brightness",
+        "contrast",
+        "erasing",
+    ),
     "no-smoothing": ("label_smoothing",),
     "no-ema": ("ema",),
     "constant-rate": ("schedule",),
@@ -76,7 +106,9 @@ PARTS = {
 """What each arm of an ablation has otherwise than the first."""
 
 
-@pytest.mark.parametrize(("name", "row", "arms"), [("ablation-faces", "fer2013", 11), ("ablation-voices", "emodb", 3)])
+@pytest.mark.parametrize(
+    ("name", "row", "arms"), [("ablation-faces", "fer2013", 11), ("ablation-voices", "emodb", 3)]
+)
 def test_each_arm_of_an_ablation_has_one_part_of_the_recipe_otherwise(name, row, arms):
     usual, *others = read(name).stages
     assert (usual.name, len(others)) == ("usual", arms - 1)
@@ -84,7 +116,16 @@ def test_each_arm_of_an_ablation_has_one_part_of_the_recipe_otherwise(name, row,
         changed = {key for key, value in flat(arm).items() if value != flat(usual)[key]}
         assert changed == {"name", "drawn_as", *PARTS[arm.name]} and arm.drawn_as == "usual"
     (of_row,) = read(row).stages
-    size = {"name", "epochs", "steps", "batch", "learning_rate", "ema", "active_share", "test_mirror"}
+    size = {
+        "name",
+        "epochs",
+        "steps",
+        "batch",
+        "learning_rate",
+        "ema",
+        "active_share",
+        "test_mirror",
+    }
     assert {key for key, value in flat(of_row).items() if value != flat(usual)[key]} <= size
 
 

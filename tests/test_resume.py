@@ -18,13 +18,46 @@ from trainings import train_only
 
 ROOT = Path(__file__).resolve().parents[1]
 BOTH = ["enterface/visual", "savee/audio"]
-EVERYTHING = {"batch": 8, "epochs": 3, "learning_rate": 1e-2, "clip_norm": 0.5, "ema": 0.9, "augment": True}
-RECIPE = {"steps": 6, "mixup": 0.4, "balance": "classes", "warmup": 0.2, "labelled": 4, "test_hop_frames": 17}
+EVERYTHING = {
+    "batch": 8,
+    "epochs": 3,
+    "learning_rate": 1e-2,
+    "clip_norm": 0.5,
+    "ema": 0.9,
+    "augment": True,
+}
+RECIPE = {
+    "steps": 6,
+    "mixup": 0.4,
+    "balance": "classes",
+    "warmup": 0.2,
+    "labelled": 4,
+    "test_hop_frames": 17,
+}
 RECIPE |= {"augment": {"noise": 0.1, "speed": 0.1, "time_mask": 0.2, "time_masks": 2, "flip": 0.5}}
 STAGES = {
-    "pretrain": {"kind": "supervised", "sources": ["enterface/visual"], "batch": 8, "epochs": 4, "learning_rate": 1e-2},
-    "transfer": {"kind": "supervised", "sources": ["savee/audio"], "start_from": "pretrain", "accumulate": 2, **EVERYTHING, **RECIPE},
-    "contrastive": {"kind": "contrastive", "sources": BOTH, "start_from": "transfer", "hard_negatives": 0.8, **EVERYTHING},
+    "pretrain": {
+        "kind": "supervised",
+        "sources": ["enterface/visual"],
+        "batch": 8,
+        "epochs": 4,
+        "learning_rate": 1e-2,
+    },
+    "transfer": {
+        "kind": "supervised",
+        "sources": ["savee/audio"],
+        "start_from": "pretrain",
+        "accumulate": 2,
+        **EVERYTHING,
+        **RECIPE,
+    },
+    "contrastive": {
+        "kind": "contrastive",
+        "sources": BOTH,
+        "start_from": "transfer",
+        "hard_negatives": 0.8,
+        **EVERYTHING,
+    },
     "joint": {
         "kind": "joint",
         "sources": BOTH,
@@ -36,7 +69,12 @@ STAGES = {
         **RECIPE,
     },
 }
-BEFORE = {"pretrain": (), "transfer": ("pretrain",), "contrastive": ("pretrain", "transfer"), "joint": ("pretrain", "transfer")}
+BEFORE = {
+    "pretrain": (),
+    "transfer": ("pretrain",),
+    "contrastive": ("pretrain", "transfer"),
+    "joint": ("pretrain", "transfer"),
+}
 """Each stage with those that it starts from."""
 QUICK = ("joint",)
 """Killed twice by default: the one with everything that a stage may have; it starts from what goes before it."""
@@ -82,10 +120,14 @@ def main(run: str, records: str, experiment: str, stage: str, kill_at: str) -> N
     (Path(run) / stage / "moments").write_text(str(moments))
 
 
-def train_stage(run: Path, given: tuple[Path, Path], stage: str, kill_at: int = 0) -> subprocess.CompletedProcess:
+def train_stage(
+    run: Path, given: tuple[Path, Path], stage: str, kill_at: int = 0
+) -> subprocess.CompletedProcess:
     words = [sys.executable, __file__, run, *given, stage, str(kill_at)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
+    return subprocess.run(
+        words, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment
+    )
 
 
 def events(logs: Path) -> dict[str, list]:
@@ -97,13 +139,18 @@ def events(logs: Path) -> dict[str, list]:
         held = found[folder.name] = []
         for path in sorted(folder.glob("events.*")):
             for event in LegacyEventFileLoader(str(path)).Load():
-                held += [(value.tag, event.step, value.tensor.SerializeToString()) for value in event.summary.value]
+                held += [
+                    (value.tag, event.step, value.tensor.SerializeToString())
+                    for value in event.summary.value
+                ]
     return found
 
 
 def outcome(folder: Path) -> dict[str, object]:
     names = ("weights.safetensors", "predictions.csv", "metrics.json")
-    return {name: (folder / name).read_bytes() for name in names} | {"events": events(folder / "logs")}
+    return {name: (folder / name).read_bytes() for name in names} | {
+        "events": events(folder / "logs")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +181,9 @@ def killed_and_resumed(whole: Path, given, stage: str, folder: Path, seeds) -> N
             (folder / name).symlink_to(whole / name)
     for seed in seeds:
         # A training that goes on has fewer moments left than a whole one; one that ends before its moment is finished.
-        finished = train_stage(folder, given, stage, random.Random(f"{stage} {seed}").randint(1, moments * 2 // 3))
+        finished = train_stage(
+            folder, given, stage, random.Random(f"{stage} {seed}").randint(1, moments * 2 // 3)
+        )
         assert finished.returncode in (-signal.SIGKILL, 0), finished.stderr[-3000:]
     last = train_stage(folder, given, stage)
     assert last.returncode == 0, last.stderr[-3000:]
@@ -146,7 +195,13 @@ def killed_and_resumed(whole: Path, given, stage: str, folder: Path, seeds) -> N
     assert ours == theirs
 
 
-@pytest.mark.parametrize("stage", [stage if stage in QUICK else pytest.param(stage, marks=pytest.mark.endurance) for stage in STAGES])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        stage if stage in QUICK else pytest.param(stage, marks=pytest.mark.endurance)
+        for stage in STAGES
+    ],
+)
 def test_two_kills_change_nothing(whole, given, tmp_path, stage):
     killed_and_resumed(whole(stage), given, stage, tmp_path / "run", range(2))
 
@@ -155,7 +210,9 @@ def test_two_kills_change_nothing(whole, given, tmp_path, stage):
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("stage", STAGES)
 def test_twenty_kills_change_nothing(whole, given, tmp_path, stage, seed):
-    killed_and_resumed(whole(stage), given, stage, tmp_path / "run", (100 + 2 * seed, 101 + 2 * seed))
+    killed_and_resumed(
+        whole(stage), given, stage, tmp_path / "run", (100 + 2 * seed, 101 + 2 * seed)
+    )
 
 
 if __name__ == "__main__":

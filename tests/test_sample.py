@@ -17,14 +17,19 @@ from pipelines.faces import detect_face
 from pipelines.sample_faces import EXPRESSIONS, SCENES, film_clip
 from pipelines.sample_speech import CHANNELS, PROSODIES, speak
 
-SPEAKERS = [("enterface", speaker) for speaker in sample.SUBJECTS] + [("savee", speaker) for speaker in ("DC", "JE", "JK", "KL")]
+SPEAKERS = [("enterface", speaker) for speaker in sample.SUBJECTS] + [
+    ("savee", speaker) for speaker in ("DC", "JE", "JK", "KL")
+]
 
 
 @pytest.fixture(scope="module")
 def few():
     """One utterance of each corpus."""
     planned = sample.plan_utterances()
-    return [next(utterance for utterance in planned if utterance.corpus == corpus) for corpus in CHANNELS]
+    return [
+        next(utterance for utterance in planned if utterance.corpus == corpus)
+        for corpus in CHANNELS
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +42,11 @@ def written(tmp_path_factory, few):
 
 
 def contents(out):
-    return {path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(out): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
 
 
 def test_loaders_understand_every_planned_name(tmp_path):
@@ -45,13 +54,22 @@ def test_loaders_understand_every_planned_name(tmp_path):
         for file in utterance.files:
             (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / file).touch(exist_ok=False)
-    for corpus, speakers, emotions, clips in (("enterface", 6, 6, 216), ("savee", 4, 7, 384), ("emodb", 10, 7, 210)):
+    for corpus, speakers, emotions, clips in (
+        ("enterface", 6, 6, 216),
+        ("savee", 4, 7, 384),
+        ("emodb", 10, 7, 210),
+    ):
         found = loaders.find_clips(corpus, tmp_path / corpus)
         assert not found.rejects and not found.defects
         assert len(found.clips) == clips
         assert len({clip.speaker for clip in found.clips}) == speakers
         assert len({clip.emotion for clip in found.clips}) == emotions
-        planned = {file: one.emotion for one in sample.plan_utterances() if one.corpus == corpus for file in one.files}
+        planned = {
+            file: one.emotion
+            for one in sample.plan_utterances()
+            if one.corpus == corpus
+            for file in one.files
+        }
         assert {f"{corpus}/{clip.id}": clip.emotion for clip in found.clips} == planned
 
 
@@ -108,7 +126,9 @@ def test_media_are_read_back_as_planned(written, few):
     with wave.open(str(written / few[1].audio)) as file:
         assert (file.getframerate(), file.getnchannels()) == (44_100, 1)
         heard = np.frombuffer(file.readframes(file.getnframes()), "<i2")
-    np.testing.assert_array_equal(np.concatenate([frame.to_ndarray()[0] for frame in sound]), heard)  # SAVEE's two files
+    np.testing.assert_array_equal(
+        np.concatenate([frame.to_ndarray()[0] for frame in sound]), heard
+    )  # SAVEE's two files
     with wave.open(str(written / few[2].audio)) as file:
         assert (file.getframerate(), file.getnchannels()) == (16_000, 1)
 
@@ -120,19 +140,30 @@ def test_viola_jones_finds_the_face_where_it_is_drawn(corpus, speaker):
     loudness = np.abs(np.sin(np.arange(20) / 3))
     x, y, side = sample_faces.face_box(person, scene)
     near = 0
-    for planes in film_clip(person, scene=scene, emotion=emotion, loudness=loudness, rng=np.random.default_rng(1)):
+    for planes in film_clip(
+        person, scene=scene, emotion=emotion, loudness=loudness, rng=np.random.default_rng(1)
+    ):
         assert planes.shape == (scene.height * 3 // 2, scene.width)
         if (box := detect_face(planes[: scene.height])) is not None:
             left, top, width, height = box
-            centre = abs(left + width / 2 - x) < 0.12 * side and abs(top + height / 2 - y) < 0.12 * side
+            centre = (
+                abs(left + width / 2 - x) < 0.12 * side and abs(top + height / 2 - y) < 0.12 * side
+            )
             near += centre and 0.75 < width / side < 1.3
     assert near >= 18  # of 20
 
 
 def test_no_two_speakers_have_the_same_face():
     light = sample_head.head_light(lamp=0.0, tint_bgr=np.ones(3))
-    faces = [sample_head.draw_head(sample.speaker_person(*who, seed=0), sample_head.Expression(), light=light)[0] for who in SPEAKERS]
-    for (one, face), (other, other_face) in itertools.combinations(zip(SPEAKERS, faces, strict=True), 2):
+    faces = [
+        sample_head.draw_head(
+            sample.speaker_person(*who, seed=0), sample_head.Expression(), light=light
+        )[0]
+        for who in SPEAKERS
+    ]
+    for (one, face), (other, other_face) in itertools.combinations(
+        zip(SPEAKERS, faces, strict=True), 2
+    ):
         assert cv2.absdiff(face, other_face)[80:260, 60:200].mean() > 4, (one, other)
 
 
@@ -143,7 +174,9 @@ def test_expressions_can_be_told_apart_in_a_small_crop(one, other):
     crops = []
     for emotion in (one, other):
         head, _ = sample_head.draw_head(person, EXPRESSIONS[emotion], light=light)
-        crops.append(cv2.resize(head[55:255, 30:230], (64, 64), interpolation=cv2.INTER_AREA).astype(float))
+        crops.append(
+            cv2.resize(head[55:255, 30:230], (64, 64), interpolation=cv2.INTER_AREA).astype(float)
+        )
     changed = np.abs(crops[0] - crops[1]).max(axis=-1) > 25  # grey levels; a clip's noise is 3
     assert changed.sum() > 60
 
@@ -163,7 +196,10 @@ def pitch_hz(waveform, rate_hz):
 
 @pytest.mark.parametrize("hz", [90.0, 120.0, 240.0])
 def test_the_tests_own_pitch(hz):
-    waveform = sum(np.sin(2 * np.pi * hz * harmonic * np.arange(16_000) / 16_000) / harmonic for harmonic in range(1, 9))
+    waveform = sum(
+        np.sin(2 * np.pi * hz * harmonic * np.arange(16_000) / 16_000) / harmonic
+        for harmonic in range(1, 9)
+    )
     assert pitch_hz(waveform, 16_000) == pytest.approx(hz, rel=0.02)
 
 
@@ -183,7 +219,10 @@ def test_anger_is_higher_and_louder_than_sadness(speaker):
 
 
 def test_women_speak_higher_than_men():
-    pitches = {speaker: pitch_hz(spoken(speaker, "neutral", clip=0)[0], 16_000) for speaker in sample.BERLINERS}
+    pitches = {
+        speaker: pitch_hz(spoken(speaker, "neutral", clip=0)[0], 16_000)
+        for speaker in sample.BERLINERS
+    }
     women = [pitch for speaker, pitch in pitches.items() if speaker in sample.WOMEN["emodb"]]
     men = [pitch for speaker, pitch in pitches.items() if speaker not in sample.WOMEN["emodb"]]
     assert min(women) > max(men)
@@ -202,12 +241,16 @@ def test_a_filter_with_a_gain_of_one_changes_nothing():
     """The windows add up to 1 and the zero-phase filter neither delays nor scales, so away from the ends nothing changes."""
     source = np.random.default_rng(0).normal(size=80 * 30)
     gain = np.ones((30, sample_speech._transform_size(80) // 2 + 1))
-    np.testing.assert_allclose(sample_speech._filtered(source, gain, 80)[160:-320], source[160:-320], atol=1e-9)
+    np.testing.assert_allclose(
+        sample_speech._filtered(source, gain, 80)[160:-320], source[160:-320], atol=1e-9
+    )
 
 
 def test_importing_needs_no_media_library():
     code = "import sys, pipelines.sample; print([m for m in ('numpy', 'cv2', 'av', 'tensorflow') if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == "[]"
 
 
@@ -221,7 +264,16 @@ def test_command_tells_folders_and_counts(tmp_path, few, monkeypatch, capsys):
     ]
 
 
-@pytest.mark.parametrize("words", [[], ["--out"], ["--out", "x", "--seed", "-1"], ["--out", "x", "--workers", "0"], ["--out", "x", "y"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--out"],
+        ["--out", "x", "--seed", "-1"],
+        ["--out", "x", "--workers", "0"],
+        ["--out", "x", "y"],
+    ],
+)
 def test_usage_errors_are_one_line_and_status_2(words, capsys):
     with pytest.raises(SystemExit) as stopped:
         sample.main(words)

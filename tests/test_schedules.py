@@ -7,7 +7,9 @@ from kerasemo.schedules import learning_rate
 
 
 def rates(steps=20, **settings):
-    schedule = learning_rate(Stage("a", "supervised", ("x/audio",), learning_rate=0.4, **settings), steps)
+    schedule = learning_rate(
+        Stage("a", "supervised", ("x/audio",), learning_rate=0.4, **settings), steps
+    )
     return [float(schedule(step)) for step in range(steps)]
 
 
@@ -28,7 +30,9 @@ def test_the_rate_rises_evenly_in_the_steps_that_warm_up(schedule):
     """A quarter of 20 steps: from a fifth of the rate to all of it in the sixth step, then as without the five."""
     found = rates(schedule=schedule, warmup=0.25)
     assert found[:6] == pytest.approx([0.08 + step * 0.064 for step in range(5)] + [0.4])
-    assert found[5:] == pytest.approx([cosine(step, 15) if schedule == "cosine" else 0.4 for step in range(15)], abs=1e-6)
+    assert found[5:] == pytest.approx(
+        [cosine(step, 15) if schedule == "cosine" else 0.4 for step in range(15)], abs=1e-6
+    )
     assert min(found) > 0
 
 
@@ -37,5 +41,7 @@ def test_a_share_of_less_than_half_a_step_warms_nothing_up():
 
 
 def test_a_share_that_rounds_to_all_steps_leaves_the_last_one_at_the_full_rate():
-    assert rates(4, warmup=0.9) == pytest.approx([0.4 / 3 * (1 + step * 2 / 3) for step in range(3)] + [0.4])
+    assert rates(4, warmup=0.9) == pytest.approx(
+        [0.4 / 3 * (1 + step * 2 / 3) for step in range(3)] + [0.4]
+    )
     assert rates(1, warmup=0.9) == pytest.approx([0.4])

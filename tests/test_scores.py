@@ -17,14 +17,23 @@ ANGER, CALM, FEAR, SADNESS = (EMOTIONS.index(name) for name in ("anger", "calm",
 
 def logits_of(*rows):
     """Logits [items, 10] from {emotion: probability} a row; what is not named is very unlikely."""
-    return np.log([[row.get(emotion, 1e-12) for emotion in EMOTIONS] for row in rows]).astype(np.float32)
+    return np.log([[row.get(emotion, 1e-12) for emotion in EMOTIONS] for row in rows]).astype(
+        np.float32
+    )
 
 
 @pytest.fixture(scope="module")
 def network():
     keras.utils.set_random_seed(3)
-    model = keras.Model(*build_network(Network(widths=(8,), convolutions=1, groups=4, embedding=8, dropout=0.5), spec=Spec(face_size=SIZE)))
-    model.get_layer("normalization").fit("audio", np.random.default_rng(0).normal(size=(20, SIZE, SIZE, 3)) * 30 - 50)
+    model = keras.Model(
+        *build_network(
+            Network(widths=(8,), convolutions=1, groups=4, embedding=8, dropout=0.5),
+            spec=Spec(face_size=SIZE),
+        )
+    )
+    model.get_layer("normalization").fit(
+        "audio", np.random.default_rng(0).normal(size=(20, SIZE, SIZE, 3)) * 30 - 50
+    )
     return model
 
 
@@ -53,14 +62,21 @@ def numbered(name, emotions, *, items=(1,), first=0):
 # The network on any number of items.
 
 
-@pytest.mark.parametrize("items", [1, 5, scores.ITEMS_AT_ONCE - 1, scores.ITEMS_AT_ONCE, 2 * scores.ITEMS_AT_ONCE + 3])
+@pytest.mark.parametrize(
+    "items", [1, 5, scores.ITEMS_AT_ONCE - 1, scores.ITEMS_AT_ONCE, 2 * scores.ITEMS_AT_ONCE + 3]
+)
 @pytest.mark.parametrize("domain", [0, 1])
 def test_predictor_equals_the_network(network, predictor, items, domain):
     inputs = np.random.default_rng(items).integers(0, 256, (items, SIZE, SIZE, 3)).astype(np.uint8)
     found = predictor(inputs, domain)
     numbers = np.full(items, domain, np.int32)
-    expected = network({"image": inputs.astype(np.float32), "domain": numbers, "seed": numbers}, training=False)
-    assert {name: value.shape for name, value in found.items()} == {"logits": (items, 10), "embedding": (items, 8)}
+    expected = network(
+        {"image": inputs.astype(np.float32), "domain": numbers, "seed": numbers}, training=False
+    )
+    assert {name: value.shape for name, value in found.items()} == {
+        "logits": (items, 10),
+        "embedding": (items, 8),
+    }
     for name, value in found.items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5)
 
@@ -78,7 +94,9 @@ def test_predictor_sees_weights_that_change_later(network, predictor):
 
 def test_a_clips_answer_is_the_mean_softmax_of_its_items():
     """Clip 0: anger (0.6 + 0.9) / 2 = 0.75; clip 1 alone 0.2. Mean logits would give clip 0 another answer than 0.75."""
-    logits = logits_of({"anger": 0.6, "fear": 0.4}, {"anger": 0.2, "fear": 0.8}, {"anger": 0.9, "fear": 0.1})
+    logits = logits_of(
+        {"anger": 0.6, "fear": 0.4}, {"anger": 0.2, "fear": 0.8}, {"anger": 0.9, "fear": 0.1}
+    )
     found = scores.clip_probabilities(logits, np.array([0, 1, 0]), ["fear", "anger"])
     assert found.shape == (2, 10)
     np.testing.assert_allclose(found[:, [ANGER, FEAR]], [[0.75, 0.25], [0.2, 0.8]], rtol=1e-5)
@@ -86,21 +104,41 @@ def test_a_clips_answer_is_the_mean_softmax_of_its_items():
 
 def test_the_corpus_mask_leaves_out_what_the_corpus_has_not():
     """The network was trained on calm as well, which it prefers; the corpus has none, so anger 0.3 against fear 0.1 wins."""
-    logits = logits_of({"calm": 0.6, "anger": 0.3, "fear": 0.1}, {"calm": 0.2, "anger": 0.1, "fear": 0.7})
-    score = scores.score_logits(logits, np.arange(2), np.array([ANGER, FEAR]), corpus=["anger", "fear"], trained=["anger", "calm", "fear"])
+    logits = logits_of(
+        {"calm": 0.6, "anger": 0.3, "fear": 0.1}, {"calm": 0.2, "anger": 0.1, "fear": 0.7}
+    )
+    score = scores.score_logits(
+        logits,
+        np.arange(2),
+        np.array([ANGER, FEAR]),
+        corpus=["anger", "fear"],
+        trained=["anger", "calm", "fear"],
+    )
     assert score["ua"] == score["wa"] == score["macro_f1"] == 1 and score["chance"] == 0.5
-    assert score["emotions"] == ["anger", "fear"] and score["confusion"] == [[1, 0], [0, 1]] and score["clips"] == 2
+    assert (
+        score["emotions"] == ["anger", "fear"]
+        and score["confusion"] == [[1, 0], [0, 1]]
+        and score["clips"] == 2
+    )
     # Of 15 bins anger's 3/4 and fear's 7/8 are in two, both right: (1/4 + 1/8) / 2.
     assert score["calibration_error"] == pytest.approx(0.1875, abs=1e-5)
     # Served, clip 0 is called calm with 0.6 and clip 1 fear with 0.7: recalls 0 and 1, (0.6 + 0.3) / 2; F1 0 and 1.
-    assert score["without_corpus"] == pytest.approx({"ua": 0.5, "wa": 0.5, "macro_f1": 0.5, "calibration_error": 0.45}, abs=1e-5)
+    assert score["without_corpus"] == pytest.approx(
+        {"ua": 0.5, "wa": 0.5, "macro_f1": 0.5, "calibration_error": 0.45}, abs=1e-5
+    )
     assert "all_classes" not in score
 
 
 def test_what_was_never_trained_is_no_answer():
     """Boredom has the largest logit, and neither mask lets it be answered."""
     logits = logits_of({"boredom": 0.9, "anger": 0.06, "fear": 0.04})
-    score = scores.score_logits(logits, np.zeros(1, int), np.array([ANGER]), corpus=["anger", "fear"], trained=["anger", "fear"])
+    score = scores.score_logits(
+        logits,
+        np.zeros(1, int),
+        np.array([ANGER]),
+        corpus=["anger", "fear"],
+        trained=["anger", "fear"],
+    )
     assert score["ua"] == score["without_corpus"]["ua"] == 1
 
 
@@ -128,7 +166,11 @@ def test_a_foreign_corpus_is_scored_over_the_emotions_of_both_and_over_all_its_o
 def test_the_answer_with_the_corpus_is_over_the_shared_emotions_and_served_over_all_trained():
     logits = logits_of({"surprise": 0.9, "anger": 0.06, "fear": 0.04}, {"fear": 1.0})
     score = scores.score_logits(
-        logits, np.arange(2), np.array([ANGER, FEAR]), corpus=["anger", "fear"], trained=["anger", "fear", "surprise"]
+        logits,
+        np.arange(2),
+        np.array([ANGER, FEAR]),
+        corpus=["anger", "fear"],
+        trained=["anger", "fear", "surprise"],
     )
     assert score["ua"] == 1 and score["without_corpus"]["ua"] == 0.5
 
@@ -139,8 +181,12 @@ def test_score_side_takes_its_own_clips_and_numbers_them_anew():
     side = data.Side(source, source.items_of([1, 3, 4]))
     assert side.items.tolist() == [2, 4, 5, 6]
     rows = [{"fear": 0.5, "anger": 0.5}] * 7
-    rows[2], rows[4], rows[5], rows[6] = ({"anger": p, "fear": 1 - p} for p in (0.9, 0.1, 0.95, 0.7))
-    score, predictions = scores.score_side(planted(logits=logits_of(*rows)), side, trained=["anger", "fear"])
+    rows[2], rows[4], rows[5], rows[6] = (
+        {"anger": p, "fear": 1 - p} for p in (0.9, 0.1, 0.95, 0.7)
+    )
+    score, predictions = scores.score_side(
+        planted(logits=logits_of(*rows)), side, trained=["anger", "fear"]
+    )
     assert score["clips"] == 3 and score["confusion"] == [[2, 0], [1, 0]]
     assert [(row["id"], row["emotion"], row["answer"]) for row in predictions] == [
         ("001", "anger", "anger"),
@@ -166,7 +212,9 @@ def test_one_forward_pass_gives_the_scores_and_the_embedded_clips():
     clips = scores.embedded_clips(found, side)
     np.testing.assert_allclose(clips.embeddings, [[0.5**0.5, 0.5**0.5], [0, -1]])
     assert clips.labels.tolist() == [FEAR, ANGER] and clips.utterances == ["a:0", "a:3"]
-    assert scores.score_outputs(found, side, trained=["anger", "fear"]) == scores.score_side(answer, side, trained=["anger", "fear"])
+    assert scores.score_outputs(found, side, trained=["anger", "fear"]) == scores.score_side(
+        answer, side, trained=["anger", "fear"]
+    )
     assert calls == [(4, 1)]
 
 
@@ -209,10 +257,24 @@ def test_nearest_class_mean_by_hand():
     """
     train = numbered("a/visual", ("anger", "anger", "fear"))
     test = numbered("b/audio", ("anger", "fear", "fear", "calm"), items=(2,), first=3)
-    embedding = [[-1, 0], [1, 0], [10, 0], [0, 4], [2, 0], [3, 0], [5, 0], [8, 0], [8, 2], [0, 0], [0, 0]]
+    embedding = [
+        [-1, 0],
+        [1, 0],
+        [10, 0],
+        [0, 4],
+        [2, 0],
+        [3, 0],
+        [5, 0],
+        [8, 0],
+        [8, 2],
+        [0, 0],
+        [0, 0],
+    ]
     drawn = {"item": np.array([[[0, 0], [0, 2], [0, 3]]]), "source": np.array([[[0, 1]] * 3])}
     sides = [whole(train), whole(test)]
-    score = scores.score_embeddings(planted(embedding=np.array(embedding, float)), sides[:1], sides[1], drawn=drawn, sides=sides)
+    score = scores.score_embeddings(
+        planted(embedding=np.array(embedding, float)), sides[:1], sides[1], drawn=drawn, sides=sides
+    )
     assert score["emotions"] == ["anger", "fear"] and score["confusion"] == [[1, 0], [1, 1]]
     assert score["clips"] == 3 and score["ua"] == 0.75 and score["pair_auc"] == 0.5
 
@@ -220,8 +282,13 @@ def test_nearest_class_mean_by_hand():
 def test_pair_auc_is_that_of_minus_the_distance():
     """Pairs over two sources, each looked up in its own; against scikit-learn's definition in metrics."""
     random = np.random.default_rng(1)
-    one, other = numbered("a/visual", ("anger", "fear") * 6), numbered("b/visual", ("fear", "fear", "anger") * 4, first=12)
-    embedding = random.normal(size=(24, 3)) + np.concatenate([one.labels, other.labels])[:, None] / 4
+    one, other = (
+        numbered("a/visual", ("anger", "fear") * 6),
+        numbered("b/visual", ("fear", "fear", "anger") * 4, first=12),
+    )
+    embedding = (
+        random.normal(size=(24, 3)) + np.concatenate([one.labels, other.labels])[:, None] / 4
+    )
     sides = [data.Side(one, np.arange(1, 12)), whole(other)]
     drawn = plans.pair_plan(sides, pairs=2, seed=0)(0)
     a, b = drawn["item"].reshape(-1, 2).T
@@ -237,8 +304,13 @@ def test_pair_auc_is_that_of_minus_the_distance():
 @pytest.mark.parametrize(("apart", "expected"), [(1.0, 1.0), (-1.0, 0.0)])
 def test_pair_auc_of_embeddings_that_are_right_or_wrong_throughout(apart, expected):
     """One emotion in one place: 1. Planted upside down (each source's classes in the places of the other's): 0."""
-    one, other = numbered("a/visual", ("anger", "fear") * 3), numbered("b/visual", ("anger", "fear") * 3, first=6)
-    place = np.where(np.concatenate([one.labels, other.labels]) == ANGER, 1.0, -1.0) * np.repeat([1, apart], 6)
+    one, other = (
+        numbered("a/visual", ("anger", "fear") * 3),
+        numbered("b/visual", ("anger", "fear") * 3, first=6),
+    )
+    place = np.where(np.concatenate([one.labels, other.labels]) == ANGER, 1.0, -1.0) * np.repeat(
+        [1, apart], 6
+    )
     sides = [whole(one), whole(other)]
     drawn = plans.pair_plan(sides, pairs=2, seed=0)(0)
     assert scores.pair_auc(planted(embedding=place[:, None]), drawn, sides) == expected
@@ -250,5 +322,8 @@ def test_pair_auc_of_embeddings_that_are_right_or_wrong_throughout(apart, expect
 def test_emotions_are_told_in_their_own_order():
     assert in_order({"surprise", "anger", "fear"}) == ["anger", "fear", "surprise"]
     assert in_order(iter(["sadness", "calm"])) == ["calm", "sadness"]
-    assert random_source("a/visual", ("surprise", "anger", "surprise")).emotions == ["anger", "surprise"]
+    assert random_source("a/visual", ("surprise", "anger", "surprise")).emotions == [
+        "anger",
+        "surprise",
+    ]
     assert np.flatnonzero(scores.emotion_mask(["fear", "anger"])).tolist() == [ANGER, FEAR]

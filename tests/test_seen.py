@@ -8,11 +8,22 @@ from pipelines.spec import InputError
 
 
 def row(number, **changes):
-    names = {"sha256": f"file {number}", "content": f"content {number}", "utterance": f"a:{number}", "speaker": f"a:s{number}"}
+    names = {
+        "sha256": f"file {number}",
+        "content": f"content {number}",
+        "utterance": f"a:{number}",
+        "speaker": f"a:s{number}",
+    }
     return names | changes
 
 
-TRAINED = [row(1), row(2), row(2, sha256="other file of 2"), row(3, speaker=""), {**row(4), "content": ""}]
+TRAINED = [
+    row(1),
+    row(2),
+    row(2, sha256="other file of 2"),
+    row(3, speaker=""),
+    {**row(4), "content": ""},
+]
 
 
 @pytest.fixture
@@ -35,19 +46,42 @@ def test_every_training_clip_was_seen_and_no_other(known):
 
 
 def test_speakers_are_told_by_name_and_who_has_none_is_nobody(known):
-    assert known.speaker(row(1)) and not known.speaker(row(9)) and not known.speaker(row(9, speaker=""))
+    assert (
+        known.speaker(row(1))
+        and not known.speaker(row(9))
+        and not known.speaker(row(9, speaker=""))
+    )
 
 
 def test_the_document_holds_hashes_alone_sorted_each_once():
     document = seen.document(TRAINED)
-    assert {key: len(values) for key, values in document.items()} == {"files": 5, "contents": 3, "utterances": 4, "speakers": 3}
-    assert document["utterances"] == sorted(hashlib.sha256(f"a:{number}".encode()).hexdigest() for number in (1, 2, 3, 4))
+    assert {key: len(values) for key, values in document.items()} == {
+        "files": 5,
+        "contents": 3,
+        "utterances": 4,
+        "speakers": 3,
+    }
+    assert document["utterances"] == sorted(
+        hashlib.sha256(f"a:{number}".encode()).hexdigest() for number in (1, 2, 3, 4)
+    )
     assert "a:" not in json.dumps(document)
     assert seen.document(reversed(TRAINED)) == document
     assert seen.document([]) == {"files": [], "contents": [], "utterances": [], "speakers": []}
 
 
-@pytest.mark.parametrize("held", [[], {}, {"files": []}, {**seen.document([]), "files": "f00d"}, {**seen.document([]), "speakers": [1]}])
+@pytest.mark.parametrize(
+    "held",
+    [
+        [],
+        {},
+        {"files": []},
+        {**seen.document([]), "files": "f00d"},
+        {**seen.document([]), "speakers": [1]},
+    ],
+)
 def test_what_is_no_such_document_is_refused(held):
-    with pytest.raises(InputError, match="1/assets/x.json: expected lists of hashes, files, contents, utterances, speakers; .*export"):
+    with pytest.raises(
+        InputError,
+        match="1/assets/x.json: expected lists of hashes, files, contents, utterances, speakers; .*export",
+    ):
         seen.parse(held, where="1/assets/x.json")

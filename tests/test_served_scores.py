@@ -16,8 +16,20 @@ from kerasemo import evaluate, fused, lineage, provenance, served_scores, tables
 from pipelines.spec import EMOTIONS, InputError
 
 STAGES = {
-    "pretrain": {"kind": "supervised", "sources": ["enterface/visual"], "epochs": 4, "batch": 16, "learning_rate": 1e-2},
-    "transfer": {"kind": "supervised", "sources": ["savee/audio"], "start_from": "pretrain", "epochs": 4, "batch": 16},
+    "pretrain": {
+        "kind": "supervised",
+        "sources": ["enterface/visual"],
+        "epochs": 4,
+        "batch": 16,
+        "learning_rate": 1e-2,
+    },
+    "transfer": {
+        "kind": "supervised",
+        "sources": ["savee/audio"],
+        "start_from": "pretrain",
+        "epochs": 4,
+        "batch": 16,
+    },
 }
 LABELS = EMOTIONS[:4]
 """Of enterface and savee together."""
@@ -49,8 +61,18 @@ class Model:
 
     def __init__(self, folder: Path, predict, *, fusion, trained_on, masked: bool = True):
         self.folder, self.fusion, self._predict = folder, fusion, predict
-        names = ["faces", "segments", "embed_faces", "embed_segments", *(["faces_masked"] if masked else [])]
-        self.document = {"name": "toy", "signatures": dict.fromkeys(names), "training": {"trained_on": trained_on}}
+        names = [
+            "faces",
+            "segments",
+            "embed_faces",
+            "embed_segments",
+            *(["faces_masked"] if masked else []),
+        ]
+        self.document = {
+            "name": "toy",
+            "signatures": dict.fromkeys(names),
+            "training": {"trained_on": trained_on},
+        }
         self.asked = []
 
     def ask(self, signature, *, mask=None, **inputs):
@@ -64,7 +86,10 @@ class Model:
         if mask is not None:
             assert mask.shape == logits.shape
             logits = np.where(mask == 1, logits, -np.inf)
-        return {"probabilities": keras.ops.convert_to_numpy(keras.ops.softmax(logits)), "labels": None}
+        return {
+            "probabilities": keras.ops.convert_to_numpy(keras.ops.softmax(logits)),
+            "labels": None,
+        }
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +102,9 @@ def model(run, records_folder, tmp_path_factory):
     def make(**options):
         folder = tmp_path_factory.mktemp("bundle") / "1"
         (folder / "assets").mkdir(parents=True)
-        provenance.dump(folder / "assets" / "training_clips.json", provenance.training_clips(of, records_folder))
+        provenance.dump(
+            folder / "assets" / "training_clips.json", provenance.training_clips(of, records_folder)
+        )
         return Model(folder, predict, fusion=fusion, trained_on=of.trained_on, **options)
 
     return make
@@ -91,25 +118,54 @@ def of_run(run, records_folder):
 def assert_same(found, expected):
     """Two scores are the same but for the last digits of float32, in all keys that both have; only one has a fusion."""
     both = found.keys() & expected.keys()
-    assert {"clips", "ua", "wa", "macro_f1", "chance", "confusion", "emotions", "calibration_error", "publisher_split"} <= both
+    assert {
+        "clips",
+        "ua",
+        "wa",
+        "macro_f1",
+        "chance",
+        "confusion",
+        "emotions",
+        "calibration_error",
+        "publisher_split",
+    } <= both
     for key in both - {"without_corpus", "all_classes"}:
-        assert found[key] == (pytest.approx(expected[key], abs=1e-5) if isinstance(expected[key], float) else expected[key])
+        assert found[key] == (
+            pytest.approx(expected[key], abs=1e-5)
+            if isinstance(expected[key], float)
+            else expected[key]
+        )
     for part in both & {"without_corpus", "all_classes"}:
         for name, value in expected[part].items():
-            assert found[part][name] == (value if name == "emotions" else pytest.approx(value, abs=1e-5)), (part, name)
+            assert found[part][name] == (
+                value if name == "emotions" else pytest.approx(value, abs=1e-5)
+            ), (part, name)
 
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_the_scores_are_those_of_the_run(model, of_run, records_folder, masked):
     """Left out are the clips of the three speakers that are not tested: 3 x 3 x 2, and of both domains of savee 3 x 3 x 3."""
     result = served_scores.evaluate(model(masked=masked), records_folder)
-    assert sorted(result["sources"]) == sorted(of_run["sources"]) and "savee/fused" in result["sources"]
+    assert (
+        sorted(result["sources"]) == sorted(of_run["sources"])
+        and "savee/fused" in result["sources"]
+    )
     for source in ("enterface/visual", "savee/visual", "savee/audio", "foreign/audio"):
         assert_same(result["sources"][source], of_run["sources"][source])
         assert result["sources"][source]["trained_speakers"] == 0
     counts = {source: score.get("left_out") for source, score in result["sources"].items()}
-    assert counts == {"enterface/visual": 18, "foreign/audio": 0, "savee/audio": 27, "savee/visual": 27, "savee/fused": None}
-    assert result["model"] == "toy" and result["trained_on"] == ["enterface/visual", "savee/audio"] and not result["not_scored"]
+    assert counts == {
+        "enterface/visual": 18,
+        "foreign/audio": 0,
+        "savee/audio": 27,
+        "savee/visual": 27,
+        "savee/fused": None,
+    }
+    assert (
+        result["model"] == "toy"
+        and result["trained_on"] == ["enterface/visual", "savee/audio"]
+        and not result["not_scored"]
+    )
     assert result["matching"]["before"] is None
     for couple, score in of_run["matching"]["after"]["couples"].items():
         assert result["matching"]["after"]["couples"][couple] == pytest.approx(score, abs=1e-5)
@@ -120,10 +176,15 @@ def test_the_fused_row_is_of_the_models_own_fusion(model, of_run, records_folder
     bundle = model()
     found = served_scores.evaluate(bundle, records_folder)["sources"]["savee/fused"]
     expected = of_run["sources"]["savee/fused"]
-    assert found["fusion"] == found["without_corpus"]["fusion"] == bundle.fusion and bundle.fusion["utterances"] == 6
+    assert (
+        found["fusion"] == found["without_corpus"]["fusion"] == bundle.fusion
+        and bundle.fusion["utterances"] == 6
+    )
     assert found["clips"] == expected["clips"] == 9
     for name in ("ua", "wa", "macro_f1", "calibration_error"):
-        assert found["without_corpus"][name] == pytest.approx(expected["without_corpus"][name], abs=1e-5)
+        assert found["without_corpus"][name] == pytest.approx(
+            expected["without_corpus"][name], abs=1e-5
+        )
     bundle.fusion = {"visual_weight": 1.0, "temperature": 1.0, "utterances": 0}
     found = served_scores.evaluate(bundle, records_folder)["sources"]
     assert_same(found["savee/fused"], found["savee/visual"])
@@ -145,7 +206,9 @@ def test_a_copy_under_other_names_is_left_out_by_its_content(model, records_fold
     path = tmp_path / "renamed" / "visual" / "manifest.json"
     manifest = json.loads(path.read_text())
     for row in manifest["clips"]:
-        row["utterance"], row["speaker"] = (row[key].replace("enterface", "renamed") for key in ("utterance", "speaker"))
+        row["utterance"], row["speaker"] = (
+            row[key].replace("enterface", "renamed") for key in ("utterance", "speaker")
+        )
     trained = [row for row in manifest["clips"] if row["speaker"] == "renamed:3"]
     trained[0]["sha256"], trained[0]["content"] = "other bytes", "what was read"
     trained[1]["sha256"], trained[1]["speaker"] = "other", "enterface:3"
@@ -172,7 +235,9 @@ def test_of_a_publishers_split_the_test_side_is_scored(model, records_folder, tm
         row["split"] = "train"
     path.write_text(json.dumps(manifest))
     result = served_scores.evaluate(model(), tmp_path)
-    assert result["not_scored"] == {"foreign/audio": "0 of its 16 clips were trained on, and no other is on its test side"}
+    assert result["not_scored"] == {
+        "foreign/audio": "0 of its 16 clips were trained on, and no other is on its test side"
+    }
     assert result["sources"] == {} and result["matching"]["after"] == {"couples": {}, "scatter": {}}
 
 
@@ -186,11 +251,17 @@ def test_what_is_not_scored_says_why(model, records_folder, tmp_path):
     known["files"] += [row["sha256"] for row in json.loads(path.read_text())["clips"]]
     (bundle.folder / "assets" / "training_clips.json").write_text(json.dumps(known))
     labels = ", ".join(LABELS)
-    alone = {"b/audio": f"no emotion in common with those trained on ({labels})", "enterface/visual": "24 of its 24 clips were trained on"}
+    alone = {
+        "b/audio": f"no emotion in common with those trained on ({labels})",
+        "enterface/visual": "24 of its 24 clips were trained on",
+    }
     assert served_scores.evaluate(bundle, tmp_path)["not_scored"] == alone
     bundle.domains = ("audio",)
     result = served_scores.evaluate(bundle, tmp_path)
-    assert result["not_scored"]["c/visual"] == "the model has not been trained on visual" and not result["sources"]
+    assert (
+        result["not_scored"]["c/visual"] == "the model has not been trained on visual"
+        and not result["sources"]
+    )
     bundle.domains = ("visual", "audio")
     bundle.document["signatures"] = {"embed_faces": {}, "embed_segments": {}}
     reasons = served_scores.evaluate(bundle, tmp_path)["not_scored"]
@@ -199,9 +270,15 @@ def test_what_is_not_scored_says_why(model, records_folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [(None, "missing, so nothing shows which clips"), ("{", "damaged .*; export the model again"), ("[]", "expected lists of hashes")],
+    [
+        (None, "missing, so nothing shows which clips"),
+        ("{", "damaged .*; export the model again"),
+        ("[]", "expected lists of hashes"),
+    ],
 )
-def test_a_model_that_does_not_say_what_it_was_trained_on_is_refused(model, records_folder, text, expected):
+def test_a_model_that_does_not_say_what_it_was_trained_on_is_refused(
+    model, records_folder, text, expected
+):
     bundle = model()
     path = bundle.folder / "assets" / "training_clips.json"
     path.unlink() if text is None else path.write_text(text)
@@ -216,14 +293,25 @@ def test_evaluate_takes_a_model(model, records_folder, monkeypatch, capsys):
     from kerasemo import bundle
 
     named = []
-    monkeypatch.setattr(bundle, "Bundle", types.SimpleNamespace(load=lambda name: named.append(name) or model()))
+    monkeypatch.setattr(
+        bundle, "Bundle", types.SimpleNamespace(load=lambda name: named.append(name) or model())
+    )
     assert evaluate.main(["--model", "toy", "--records", str(records_folder), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert named == ["toy"] and list(result) == ["model", "trained_on", "sources", "not_scored", "matching"]
+    assert named == ["toy"] and list(result) == [
+        "model",
+        "trained_on",
+        "sources",
+        "not_scored",
+        "matching",
+    ]
     assert evaluate.main(["--model", "toy", "--records", str(records_folder)]) == 0
     out = capsys.readouterr().out
     tables.print_served(result)
-    assert out == capsys.readouterr().out and "enterface/visual: 18 clips left out: the model was trained on these utterances" in out
+    assert (
+        out == capsys.readouterr().out
+        and "enterface/visual: 18 clips left out: the model was trained on these utterances" in out
+    )
 
 
 @pytest.mark.parametrize(

@@ -77,11 +77,16 @@ def test_every_signature_answers_as_the_bundle_does(served, direct, labels, wire
 
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_list_of_unequal_waveforms_is_answered_as_each_alone(served, direct, wire):
-    waveforms = [np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32) for seed, samples in enumerate((9000, 512, 40_001))]
+    waveforms = [
+        np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
+        for seed, samples in enumerate((9000, 512, 40_001))
+    ]
     with client_of(served, wire) as client:
         found = client.speech(waveforms)
     alone = [direct("speech", {"waveform": waveform[None]}) for waveform in waveforms]
-    assert_same(found, {name: np.concatenate([answer[name] for answer in alone]) for name in alone[0]})
+    assert_same(
+        found, {name: np.concatenate([answer[name] for answer in alone]) for name in alone[0]}
+    )
 
 
 @pytest.mark.parametrize("signature", SIGNATURES)
@@ -91,15 +96,20 @@ def test_rows_and_columns_are_answered_alike(served, direct, labels, signature):
     plain = {name: as_json(array) for name, array in inputs.items()}
     rows = [dict(zip(plain, row)) for row in zip(*plain.values())]
     status, document = post(
-        f"{served.rest}/v1/models/kerasemo:predict", json.dumps({"signature_name": signature, "instances": rows}).encode()
+        f"{served.rest}/v1/models/kerasemo:predict",
+        json.dumps({"signature_name": signature, "instances": rows}).encode(),
     )
     assert status == 200, document
     by_row = document["predictions"]
     names = list(client.metadata()["signatures"][signature]["outputs"])
-    columns = {name: np.array([row[name] if len(names) > 1 else row for row in by_row]) for name in names}
+    columns = {
+        name: np.array([row[name] if len(names) > 1 else row for row in by_row]) for name in names
+    }
     expected = client.send(signature, inputs, names)
     for name in names:
-        assert columns[name].tolist() == expected[name].tolist() or np.allclose(columns[name], expected[name], rtol=0, atol=1e-7)
+        assert columns[name].tolist() == expected[name].tolist() or np.allclose(
+            columns[name], expected[name], rtol=0, atol=1e-7
+        )
     assert_same(expected, direct(signature, inputs))
 
 
@@ -111,7 +121,10 @@ def test_versions_are_asked_by_number_and_the_newest_without_one(served, direct,
         with client_of(served, wire, version=version) as client:
             assert_same(client.faces(FACES), expected)
             assert client.metadata()["version"] == (version or 2)
-            rows = [{"version": number, "state": "AVAILABLE", "error": ""} for number in ((version,) if version else (2, 1))]
+            rows = [
+                {"version": number, "state": "AVAILABLE", "error": ""}
+                for number in ((version,) if version else (2, 1))
+            ]
             assert client.status() == rows
 
 
@@ -119,12 +132,16 @@ def test_versions_are_asked_by_number_and_the_newest_without_one(served, direct,
 def test_metadata_name_every_signature_as_the_bundle_does(served, bundle, labels, wire):
     with client_of(served, wire) as client:
         found = client.metadata()["signatures"]
-    said = json.loads((bundle / "1" / "assets" / "bundle.json").read_text(encoding="utf-8"))["signatures"]
+    said = json.loads((bundle / "1" / "assets" / "bundle.json").read_text(encoding="utf-8"))[
+        "signatures"
+    ]
     assert set(said) == set(SIGNATURES) and set(found) == {*SIGNATURES, "serving_default"}
     for signature, inputs in right_requests(labels).items():
         for side in ("inputs", "outputs"):
             assert _types(found[signature][side]) == _types(said[signature][side])
-        assert _types(found[signature]["inputs"]) == {name: _type(array) for name, array in inputs.items()}
+        assert _types(found[signature]["inputs"]) == {
+            name: _type(array) for name, array in inputs.items()
+        }
         if "probabilities" in found[signature]["outputs"]:
             assert found[signature]["outputs"]["probabilities"][1][-1] == labels
 
@@ -138,7 +155,14 @@ def _type(array):
 
 
 def test_32_questions_at_once_each_get_their_own_answer(served, direct, labels):
-    asked = [(SIGNATURES[number % len(SIGNATURES)], WIRES[number // 3 % 2], right_requests(labels, seed=number)) for number in range(32)]
+    asked = [
+        (
+            SIGNATURES[number % len(SIGNATURES)],
+            WIRES[number // 3 % 2],
+            right_requests(labels, seed=number),
+        )
+        for number in range(32)
+    ]
     clients = {wire: client_of(served, wire) for wire in WIRES}
 
     def ask(question):
@@ -147,7 +171,9 @@ def test_32_questions_at_once_each_get_their_own_answer(served, direct, labels):
 
     with ThreadPoolExecutor(32) as pool:
         found = list(pool.map(ask, asked))
-    assert {(signature, wire) for signature, wire, _ in asked} >= {(signature, wire) for signature in ("faces", "speech") for wire in WIRES}
+    assert {(signature, wire) for signature, wire, _ in asked} >= {
+        (signature, wire) for signature in ("faces", "speech") for wire in WIRES
+    }
     for (signature, _, inputs), answer in zip(asked, found, strict=True):
         assert_same(answer, direct(signature, inputs[signature]))
 
@@ -156,7 +182,11 @@ def test_32_questions_at_once_each_get_their_own_answer(served, direct, labels):
 def test_a_request_above_four_megabytes_is_answered(served, direct, wire, seconds):
     """A sample takes some twenty bytes as JSON, four otherwise."""
     waveform = np.random.default_rng(0).normal(0, 0.1, (1, 16_000 * seconds)).astype(np.float32)
-    assert (len(json.dumps(as_json(waveform), separators=(",", ":"))) if wire == "rest" else waveform.nbytes) > 4 * 2**20
+    assert (
+        len(json.dumps(as_json(waveform), separators=(",", ":")))
+        if wire == "rest"
+        else waveform.nbytes
+    ) > 4 * 2**20
     with client_of(served, wire) as client:
         assert_same(client.speech(waveform), direct("speech", {"waveform": waveform}))
 
@@ -189,19 +219,27 @@ def test_a_warm_up_that_is_refused_is_no_warm_up(bundle, tmp_path):
     assert version.warm_up() == len(SIGNATURES)
     log = prediction_log_pb2.PredictionLog()
     log.predict_log.request.model_spec.signature_name = "speech"
-    log.predict_log.request.inputs["waveform"].CopyFrom(tf.make_tensor_proto(np.zeros((1, 9000), np.float32)))
-    with tf.io.TFRecordWriter(str(tmp_path / "1" / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+    log.predict_log.request.inputs["waveform"].CopyFrom(
+        tf.make_tensor_proto(np.zeros((1, 9000), np.float32))
+    )
+    with tf.io.TFRecordWriter(
+        str(tmp_path / "1" / "assets.extra" / "tf_serving_warmup_requests")
+    ) as writer:
         writer.write(log.SerializeToString())
     with pytest.raises(Refused, match="silent: expected sound"):
         version.warm_up()
 
 
-def test_the_configuration_is_read_as_tensorflow_serving_reads_it_and_names_the_model_as_the_client_does(bundle):
+def test_the_configuration_is_read_as_tensorflow_serving_reads_it_and_names_the_model_as_the_client_does(
+    bundle,
+):
     from google.protobuf import text_format
     from tensorflow_serving.config import model_server_config_pb2
 
     text = (bundle / "serving" / "models.config").read_text(encoding="utf-8")
-    (model,) = text_format.Parse(text, model_server_config_pb2.ModelServerConfig()).model_config_list.config
+    (model,) = text_format.Parse(
+        text, model_server_config_pb2.ModelServerConfig()
+    ).model_config_list.config
     assert model.name == inspect.signature(Client).parameters["model"].default
     assert model.model_platform == "tensorflow" and model.base_path.startswith("/")
 
@@ -215,17 +253,29 @@ def assert_well(served: Served, direct, wire: str) -> None:
     assert served.process.poll() is None
 
 
-WRONG_BY_WIRE = [(wrong, wire) for wrong in WRONG for wire in WIRES if (wrong, wire) != ("over ten minutes", "rest")]
+WRONG_BY_WIRE = [
+    (wrong, wire)
+    for wrong in WRONG
+    for wire in WIRES
+    if (wrong, wire) != ("over ten minutes", "rest")
+]
 """All but ten minutes as JSON, which take a quarter of one to write and read."""
 
 
 @pytest.mark.parametrize(("wrong", "wire"), WRONG_BY_WIRE)
-def test_what_is_wrong_gets_an_error_that_names_what_was_expected(served, direct, labels, wrong, wire):
+def test_what_is_wrong_gets_an_error_that_names_what_was_expected(
+    served, direct, labels, wrong, wire
+):
     signature, inputs, expected = WRONG[wrong]
     with client_of(served, wire) as client, pytest.raises(ServingError, match=expected) as caught:
         client.send(signature, inputs(labels), ())
     text = str(caught.value)
-    assert text.startswith(f"{client.url}: {signature}: the server said") and "\n" not in text and "{{" not in text and len(text) < 900
+    assert (
+        text.startswith(f"{client.url}: {signature}: the server said")
+        and "\n" not in text
+        and "{{" not in text
+        and len(text) < 900
+    )
     assert_well(served, direct, wire)
 
 
@@ -242,7 +292,10 @@ def test_an_unknown_model_or_version_is_told_with_its_name(served, direct, wire)
     for words, said in (({"model": "kerasemi"}, "kerasemi"), ({"version": 9}, "9")):
         with client_of(served, wire, **words) as client:
             for ask in (lambda client=client: client.faces(FACES), client.metadata, client.status):
-                with pytest.raises(ServingError, match=rf"the server said .*{said}.*name a model and version that is served"):
+                with pytest.raises(
+                    ServingError,
+                    match=rf"the server said .*{said}.*name a model and version that is served",
+                ):
                     ask()
     assert_well(served, direct, wire)
 
@@ -263,16 +316,37 @@ def test_the_command_asks_a_server(served, direct, tmp_path, wire):
     (tmp_path / "a.wav").write_bytes(wav())
     (tmp_path / "b.png").write_bytes(still(".png"))
     (tmp_path / "c.jpg").write_bytes(still()[:-300])
-    words = [sys.executable, "-m", "kerasemo.client", "--url", getattr(served, wire), "--json", "a.wav", "c.jpg", "b.png"]
+    words = [
+        sys.executable,
+        "-m",
+        "kerasemo.client",
+        "--url",
+        getattr(served, wire),
+        "--json",
+        "a.wav",
+        "c.jpg",
+        "b.png",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     finished = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert finished.returncode == 0, finished.stderr
     sound, broken, face = map(json.loads, finished.stdout.splitlines())
-    assert broken["path"] == "c.jpg" and "the server said" in broken["error"] and "c.jpg: " in finished.stderr
-    for answer, signature, data in ((sound, "wav_bytes", wav()), (face, "face_bytes", still(".png"))):
+    assert (
+        broken["path"] == "c.jpg"
+        and "the server said" in broken["error"]
+        and "c.jpg: " in finished.stderr
+    )
+    for answer, signature, data in (
+        (sound, "wav_bytes", wav()),
+        (face, "face_bytes", still(".png")),
+    ):
         expected = direct(signature, {signature: np.array([data], object)})
-        assert answer["emotion"] == expected["emotion"][0] and answer["confidence"] == max(answer["probabilities"].values())
-        np.testing.assert_allclose(list(answer["probabilities"].values()), expected["probabilities"][0], atol=TOLERANCE)
+        assert answer["emotion"] == expected["emotion"][0] and answer["confidence"] == max(
+            answer["probabilities"].values()
+        )
+        np.testing.assert_allclose(
+            list(answer["probabilities"].values()), expected["probabilities"][0], atol=TOLERANCE
+        )
 
 
 # The real one.
@@ -284,9 +358,13 @@ def test_against_a_real_tf_serving():
     TF_SERVING_URL=http://localhost:8501 names it, TF_SERVING_BUNDLE the folder of the version that it serves, and, where they are
     so, TF_SERVING_GRPC=grpc://localhost:8500 and TF_SERVING_MODEL=NAME.
     """
-    named = {name: os.environ.get(f"TF_SERVING_{name}") for name in ("URL", "BUNDLE", "GRPC", "MODEL")}
+    named = {
+        name: os.environ.get(f"TF_SERVING_{name}") for name in ("URL", "BUNDLE", "GRPC", "MODEL")
+    }
     if not named["URL"] or not named["BUNDLE"]:
-        pytest.skip("no TensorFlow Serving named by TF_SERVING_URL=http://localhost:8501 and TF_SERVING_BUNDLE=DIR")
+        pytest.skip(
+            "no TensorFlow Serving named by TF_SERVING_URL=http://localhost:8501 and TF_SERVING_BUNDLE=DIR"
+        )
     own = Bundle.load(named["BUNDLE"])
     for url in filter(None, (named["URL"], named["GRPC"])):
         with Client(url, model=named["MODEL"] or "kerasemo", timeout_seconds=120) as client:

@@ -14,12 +14,18 @@ from pipelines import records, sets
 from pipelines.spec import InputError
 
 
-@pytest.mark.parametrize(("upto", "goes_on_from"), [(0, 0), (3, 0), (4, 4), (7, 4), (8, 8), (10, 10)])
-def test_an_interrupted_set_goes_on_behind_its_last_shard_to_the_same_bytes(tmp_path, upto, goes_on_from):
+@pytest.mark.parametrize(
+    ("upto", "goes_on_from"), [(0, 0), (3, 0), (4, 4), (7, 4), (8, 8), (10, 10)]
+)
+def test_an_interrupted_set_goes_on_behind_its_last_shard_to_the_same_bytes(
+    tmp_path, upto, goes_on_from
+):
     write_set(tmp_path / "whole", bad=("005", "006"))
     write_set(tmp_path / "visual", upto=upto, bad=("005", "006"))
     assert not (tmp_path / "visual").exists()
-    assert write_set(tmp_path / "visual", bad=("005", "006")) == [f"{n:03d}" for n in range(goes_on_from, 10)]
+    assert write_set(tmp_path / "visual", bad=("005", "006")) == [
+        f"{n:03d}" for n in range(goes_on_from, 10)
+    ]
     assert content(tmp_path / "visual") == content(tmp_path / "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["visual", "whole"]
 
@@ -29,14 +35,19 @@ def test_only_shards_of_the_same_media_labels_and_options_are_taken_over(tmp_pat
     write_set(folder, upto=8)
     changed = lambda clip: "another" if clip.id == "006" else sha256_of(clip)  # noqa: E731
     assert write_set(folder, sha256_of=changed, upto=8)[0] == "004"
-    relabelled = [dataclasses.replace(clip, emotion="fear") if clip.id == "002" else clip for clip in clips(10)]
+    relabelled = [
+        dataclasses.replace(clip, emotion="fear") if clip.id == "002" else clip
+        for clip in clips(10)
+    ]
     assert write_set(folder, relabelled, sha256_of=changed, upto=8)[0] == "000"
     assert write_set(folder, relabelled[1:], sha256_of=changed, upto=8)[0] == "001"
     assert write_set(folder, upto=8)[0] == "000"
     assert write_set(folder, faces="as-is", upto=8)[0] == "000"
     assert write_set(folder, faces="as-is")[0] == "008"
     for count in (9, 10, 11):
-        current = sets.is_current(folder, clips=clips(count), options=options(faces="as-is"), sha256_of=sha256_of)
+        current = sets.is_current(
+            folder, clips=clips(count), options=options(faces="as-is"), sha256_of=sha256_of
+        )
         assert current == (count == 10)
 
 
@@ -57,7 +68,10 @@ def test_a_set_is_replaced_only_when_the_new_one_is_whole(tmp_path):
     (tmp_path / ".visual.before").mkdir()  # of a build that was killed while it tidied up
     (tmp_path / ".visual.before/00000.tfrecord").touch()
     write_set(folder, faces="as-is")
-    assert records.read_manifest(folder)["faces"] == "as-is" and (folder / "notes.txt").read_text() == "a user's own"
+    assert (
+        records.read_manifest(folder)["faces"] == "as-is"
+        and (folder / "notes.txt").read_text() == "a user's own"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["visual"]
 
 
@@ -69,7 +83,9 @@ def test_a_file_in_the_sets_place_is_left_alone(tmp_path):
 
 
 def test_a_set_that_is_not_whole_is_not_finished(tmp_path):
-    writer = sets.SetWriter(tmp_path / "visual", clips=clips(2), options=options(), clips_per_shard=4)
+    writer = sets.SetWriter(
+        tmp_path / "visual", clips=clips(2), options=options(), clips_per_shard=4
+    )
     writer.resume(sha256_of)
     with pytest.raises(RuntimeError, match="before every clip"):
         writer.finish({})
@@ -101,7 +117,9 @@ def test_only_the_shard_of_what_is_tried_again_is_written_again(tmp_path):
     assert content(folder) == whole and sets.is_current(folder, **current)
     assert kept == {name: (folder / name).stat().st_ino for name in kept}
     write_set(folder, bad=("005",), faces="as-is")  # no reason to try again
-    assert sets.is_current(folder, clips=clips(10), options=options(faces="as-is"), sha256_of=sha256_of)
+    assert sets.is_current(
+        folder, clips=clips(10), options=options(faces="as-is"), sha256_of=sha256_of
+    )
 
 
 def test_a_shard_that_was_damaged_since_is_written_again_alone(tmp_path):
@@ -128,15 +146,23 @@ def test_a_build_killed_while_it_put_the_set_into_place_is_finished(tmp_path, mo
 
 def test_one_build_at_a_time(tmp_path):
     """Another process that writes the same set is refused in one line; a killed one leaves no lock behind."""
-    writer = sets.SetWriter(tmp_path / "visual", clips=clips(2), options=options(), clips_per_shard=4)
+    writer = sets.SetWriter(
+        tmp_path / "visual", clips=clips(2), options=options(), clips_per_shard=4
+    )
     writer.resume(sha256_of)
-    with pytest.raises(InputError, match="visual: another build is at work there; wait for it, or name another --out"):
+    with pytest.raises(
+        InputError,
+        match="visual: another build is at work there; wait for it, or name another --out",
+    ):
         write_set(tmp_path / "visual")
     writer.close()
-    code = (
-        "import fcntl, os, signal, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX); os.kill(os.getpid(), signal.SIGKILL)"
+    code = "import fcntl, os, signal, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX); os.kill(os.getpid(), signal.SIGKILL)"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code, tmp_path / ".visual.building"], check=False
+        ).returncode
+        == -9
     )
-    assert subprocess.run([sys.executable, "-c", code, tmp_path / ".visual.building"], check=False).returncode == -9
     assert len(write_set(tmp_path / "visual")) == 10
 
 
@@ -146,9 +172,18 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
     (folder / "anger").mkdir(parents=True)
     for name in ("anger/a.jpg", "report.json", "00001.json"):
         (folder / name).write_text("a user's own")
-    with pytest.raises(InputError, match="visual: a folder that holds something else than a set of records; name another --out or --name"):
+    with pytest.raises(
+        InputError,
+        match="visual: a folder that holds something else than a set of records; name another --out or --name",
+    ):
         write_set(folder)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["00001.json", "a.jpg", "anger", "report.json", "visual"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "00001.json",
+        "a.jpg",
+        "anger",
+        "report.json",
+        "visual",
+    ]
 
 
 def test_a_set_that_is_a_link_to_another_disk_stays_one(tmp_path):
@@ -156,5 +191,7 @@ def test_a_set_that_is_a_link_to_another_disk_stays_one(tmp_path):
     (tmp_path / "visual").symlink_to(tmp_path / "large")
     for more in ({}, {"faces": "as-is"}):
         write_set(tmp_path / "visual", **more)
-        assert (tmp_path / "visual").is_symlink() and records.verify(tmp_path / "large")["records"] == 10
+        assert (tmp_path / "visual").is_symlink() and records.verify(tmp_path / "large")[
+            "records"
+        ] == 10
         assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "visual"]

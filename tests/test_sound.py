@@ -47,7 +47,13 @@ CODED = [
 def test_sound_equals_librosa(tmp_path, kind, rate_hz, channels):
     suffix, codec, sample_format = LOSSLESS[kind]
     sound_written = media.noise(0.3037, rate_hz, channels=channels)
-    path = media.write_sound(tmp_path / f"a.{suffix}", sound_written, rate_hz=rate_hz, codec=codec, sample_format=sample_format)
+    path = media.write_sound(
+        tmp_path / f"a.{suffix}",
+        sound_written,
+        rate_hz=rate_hz,
+        codec=codec,
+        sample_format=sample_format,
+    )
     ours, track = read_waveform(path)
     theirs, _ = librosa.load(path, sr=16_000, mono=True)
     assert track == sound.Track(sound_written.shape[1] / rate_hz, rate_hz, channels, 0, 0.0)
@@ -60,9 +66,17 @@ def test_stereo_is_the_mean_of_its_channels(tmp_path):
     """Twice the same channel is as loud as one, not 3 dB louder; one channel of two is half as high."""
     one = media.tone(0.5, 16_000)
     mono, _ = read_waveform(media.write_sound(tmp_path / "mono.wav", one))
-    for name, channels, share in (("both", (one, one), 1.0), ("left", (one, 0 * one), 0.5), ("five", (one, *[0 * one] * 5), 1 / 6)):
+    for name, channels, share in (
+        ("both", (one, one), 1.0),
+        ("left", (one, 0 * one), 0.5),
+        ("five", (one, *[0 * one] * 5), 1 / 6),
+    ):
         for suffix, codec in (("wav", "pcm_s16le"), ("flac", "flac"), ("aiff", "pcm_s16be")):
-            ours, _ = read_waveform(media.write_sound(tmp_path / f"{name}.{suffix}", np.concatenate(channels), codec=codec))
+            ours, _ = read_waveform(
+                media.write_sound(
+                    tmp_path / f"{name}.{suffix}", np.concatenate(channels), codec=codec
+                )
+            )
             np.testing.assert_allclose(ours, share * mono, atol=2e-5)
 
 
@@ -76,13 +90,19 @@ def test_stereo_is_the_mean_of_its_channels(tmp_path):
         ("avi", "libmp3lame", "fltp", 0.07),
     ],
 )
-def test_lossy_sound_is_as_long_as_loud_and_as_early(tmp_path, suffix, codec, sample_format, most_late, rate_hz):
+def test_lossy_sound_is_as_long_as_loud_and_as_early(
+    tmp_path, suffix, codec, sample_format, most_late, rate_hz
+):
     """A tone from 0.5 s on, in stereo; where the container tells the encoder's delay, it is taken off. LAME makes all 5 % quieter."""
     tone = media.tone(1.5, rate_hz) * (np.arange(round(1.5 * rate_hz)) >= 0.5 * rate_hz)
     stereo = np.repeat(tone, 2, axis=0).astype(np.float32)
-    path = media.write_sound(tmp_path / f"a.{suffix}", stereo, rate_hz=rate_hz, codec=codec, sample_format=sample_format)
+    path = media.write_sound(
+        tmp_path / f"a.{suffix}", stereo, rate_hz=rate_hz, codec=codec, sample_format=sample_format
+    )
     ours, track = read_waveform(path)
-    assert -0.001 < track.seconds - 1.5 < 0.13 and ours.size == pytest.approx(16_000 * track.seconds, abs=1)
+    assert -0.001 < track.seconds - 1.5 < 0.13 and ours.size == pytest.approx(
+        16_000 * track.seconds, abs=1
+    )
     assert (track.undecodable, track.missing_seconds) == (0, 0.0)
     onset = np.argmax(np.abs(ours) > 0.2) / 16_000
     assert -0.001 < onset - 0.5 < most_late + 0.001
@@ -122,7 +142,10 @@ def test_bad_sound_is_refused_with_its_reason(tmp_path, name, said):
     elif name == "still.jpg":
         cv2.imwrite(str(path), np.zeros((32, 32, 3), np.uint8))
     else:
-        media.write_sound(path, {"zero.wav": 0 * noise, "quiet.wav": 0.0018 * noise, "short.wav": noise[:, :511]}[name])
+        media.write_sound(
+            path,
+            {"zero.wav": 0 * noise, "quiet.wav": 0.0018 * noise, "short.wav": noise[:, :511]}[name],
+        )
     with pytest.raises(MediaError, match=said):
         read_waveform(path)
 
@@ -130,14 +153,22 @@ def test_bad_sound_is_refused_with_its_reason(tmp_path, name, said):
 def test_the_shortest_sound_is_one_window_long(tmp_path):
     """512 samples are 1 frame; at 48 kHz 1534 samples are 511.33 at 16 kHz, rounded up as librosa does."""
     for rate_hz, samples in ((16_000, 512), (48_000, 1534)):
-        path = media.write_sound(tmp_path / f"{rate_hz}.wav", media.noise(samples / rate_hz, rate_hz), rate_hz=rate_hz)
+        path = media.write_sound(
+            tmp_path / f"{rate_hz}.wav", media.noise(samples / rate_hz, rate_hz), rate_hz=rate_hz
+        )
         assert read_waveform(path)[0].size == 512
 
 
 def test_sound_that_changes_its_rate_is_refused(tmp_path):
     both = tmp_path / "both.mp3"
     for hz in (44_100, 22_050):
-        part = media.write_sound(tmp_path / f"{hz}.mp3", media.noise(1, hz), rate_hz=hz, codec="libmp3lame", sample_format="fltp")
+        part = media.write_sound(
+            tmp_path / f"{hz}.mp3",
+            media.noise(1, hz),
+            rate_hz=hz,
+            codec="libmp3lame",
+            sample_format="fltp",
+        )
         both.write_bytes((both.read_bytes() if both.exists() else b"") + part.read_bytes())
     with pytest.raises(MediaError, match=r"changes its rate \(22050, 44100 Hz\)"):
         read_waveform(both)
@@ -148,12 +179,16 @@ def test_sound_that_changes_its_rate_is_refused(tmp_path):
 def test_blocks_are_what_resampling_the_whole_gives(tmp_path, suffix, rate_hz):
     """11.3 s in blocks of 1 s, read by soundfile and by PyAV; the length is rounded up."""
     noise = media.noise(11.3001, rate_hz)
-    path = media.write_sound(tmp_path / f"a.{suffix}", noise, rate_hz=rate_hz, codec="pcm_f32le", sample_format="flt")
+    path = media.write_sound(
+        tmp_path / f"a.{suffix}", noise, rate_hz=rate_hz, codec="pcm_f32le", sample_format="flt"
+    )
     blocks, reader = [], sound.read_blocks(path, spec=Spec(part_seconds=1.0))
     while (block := next(reader, None)) is not None:
         blocks.append(block)
     assert [block.size for block in blocks[:-1]] == [16_000] * 11 and 0 < blocks[-1].size <= 16_000
-    whole = noise[0] if rate_hz == 16_000 else soxr.resample(noise[0], rate_hz, 16_000, quality="HQ")
+    whole = (
+        noise[0] if rate_hz == 16_000 else soxr.resample(noise[0], rate_hz, 16_000, quality="HQ")
+    )
     ours = np.concatenate(blocks)
     assert ours.size == -(-noise.shape[1] * 16_000 // rate_hz) and abs(ours.size - whole.size) <= 1
     np.testing.assert_array_equal(ours[: whole.size], whole[: ours.size])
@@ -166,7 +201,12 @@ def test_a_long_track_is_read_in_little_memory(tmp_path):
     with soundfile.SoundFile(path, "w", 8_000, 1, "PCM_16") as file:
         for _ in range(120):
             file.write(np.tile(media.tone(1, 8_000)[0], 60))
-    assert sum(block.size for block in sound.read_blocks(media.write_sound(tmp_path / "warm.wav", media.tone(1, 8_000), rate_hz=8_000)))
+    assert sum(
+        block.size
+        for block in sound.read_blocks(
+            media.write_sound(tmp_path / "warm.wav", media.tone(1, 8_000), rate_hz=8_000)
+        )
+    )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     signs = []
     samples = sum(block.size for block in sound.read_blocks(path, progress=lambda: signs.append(1)))
@@ -184,7 +224,10 @@ def test_a_track_that_is_too_long_is_refused(tmp_path, monkeypatch, suffix):
         if seconds == 9:
             assert read_waveform(path)[0].size == 144_000
             continue
-        with pytest.raises(MediaError, match=r"sound track of more than 0.0025 hours; expected clips: cut it into shorter files"):
+        with pytest.raises(
+            MediaError,
+            match=r"sound track of more than 0.0025 hours; expected clips: cut it into shorter files",
+        ):
             read_waveform(path, progress=lambda: signs.append(1))
     assert bool(signs) == (suffix == "mka")
 
@@ -195,23 +238,34 @@ def test_a_header_of_no_sound_is_refused_before_reading(tmp_path, field, value):
     content = bytearray(path.read_bytes())
     start = content.index(b"fmt ") + 8
     rate_hz, channels = (value, 1) if field == "rate" else (16_000, value)
-    content[start + 2 : start + 14] = struct.pack("<HIIH", channels, rate_hz, 2 * rate_hz * channels, 2 * channels)
+    content[start + 2 : start + 14] = struct.pack(
+        "<HIIH", channels, rate_hz, 2 * rate_hz * channels, 2 * channels
+    )
     path.write_bytes(content)
-    with pytest.raises(MediaError, match=f"sound track of {rate_hz} Hz in {channels} channels; expected 1000 to 768000 Hz and at most 64"):
+    with pytest.raises(
+        MediaError,
+        match=f"sound track of {rate_hz} Hz in {channels} channels; expected 1000 to 768000 Hz and at most 64",
+    ):
         read_waveform(path, progress=lambda: pytest.fail("decoded"))
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "aiff", "avi"])
 def test_a_truncated_sound_gives_what_is_there_and_says_what_is_missing(tmp_path, kind):
-    codec, sample_format = {"flac": ("flac", "s16"), "mp3": ("libmp3lame", "fltp"), "aiff": ("pcm_s16be", "s16")}.get(
-        kind, ("pcm_s16le", "s16")
+    codec, sample_format = {
+        "flac": ("flac", "s16"),
+        "mp3": ("libmp3lame", "fltp"),
+        "aiff": ("pcm_s16be", "s16"),
+    }.get(kind, ("pcm_s16le", "s16"))
+    path = media.write_sound(
+        tmp_path / f"a.{kind}", media.noise(4, 16_000), codec=codec, sample_format=sample_format
     )
-    path = media.write_sound(tmp_path / f"a.{kind}", media.noise(4, 16_000), codec=codec, sample_format=sample_format)
     whole, track = read_waveform(path)
     assert (track.undecodable, track.missing_seconds) == (0, 0.0)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     ours, track = read_waveform(path)
-    assert 1.0 < track.seconds < 3.0 and track.seconds + track.missing_seconds == pytest.approx(4.0, abs=0.02)
+    assert 1.0 < track.seconds < 3.0 and track.seconds + track.missing_seconds == pytest.approx(
+        4.0, abs=0.02
+    )
     same = ours.size - 600  # the last packet is cut
     np.testing.assert_allclose(ours[:same], whole[:same], atol=1e-6)
 
@@ -229,11 +283,14 @@ def test_a_wav_written_to_a_pipe_is_whole(tmp_path, size):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "codec", "sample_format"), [("flac", "flac", "s16"), ("mp3", "libmp3lame", "fltp"), ("m4a", "aac", "fltp")]
+    ("suffix", "codec", "sample_format"),
+    [("flac", "flac", "s16"), ("mp3", "libmp3lame", "fltp"), ("m4a", "aac", "fltp")],
 )
 def test_what_does_not_decode_is_counted(tmp_path, suffix, codec, sample_format):
     """Some bytes of the middle are wiped out: the sound before is as it was, and the track that much shorter."""
-    path = media.write_sound(tmp_path / f"a.{suffix}", media.noise(8, 16_000), codec=codec, sample_format=sample_format)
+    path = media.write_sound(
+        tmp_path / f"a.{suffix}", media.noise(8, 16_000), codec=codec, sample_format=sample_format
+    )
     whole, track = read_waveform(path)
     assert track.undecodable == 0
     content, middle = bytearray(path.read_bytes()), path.stat().st_size // 2
@@ -254,7 +311,11 @@ def test_one_flipped_bit_of_a_flac_is_noticed(tmp_path):
 
 
 def test_real_sound_equals_librosa(corpora):
-    for name in ("emodb/wav/03a01Fa.wav", "ravdess/Actor_01/03-01-02-01-01-02-01.wav", "ravdess/Actor_02/03-01-05-02-01-01-02.flac"):
+    for name in (
+        "emodb/wav/03a01Fa.wav",
+        "ravdess/Actor_01/03-01-02-01-01-02-01.wav",
+        "ravdess/Actor_02/03-01-05-02-01-01-02.flac",
+    ):
         ours, track = read_waveform(corpora / name)
         theirs, rate_hz = librosa.load(corpora / name, sr=None, mono=False)
         assert (track.rate_hz, track.channels) == (rate_hz, 1 if theirs.ndim == 1 else len(theirs))
@@ -262,11 +323,18 @@ def test_real_sound_equals_librosa(corpora):
 
 
 def test_real_films_are_whole(corpora):
-    films = [*(corpora / "ravdess/Actor_01").glob("01-*.mp4"), *(corpora / "crema-d").rglob("*.flv"), *(corpora / "grid").glob("*.mpg")]
+    films = [
+        *(corpora / "ravdess/Actor_01").glob("01-*.mp4"),
+        *(corpora / "crema-d").rglob("*.flv"),
+        *(corpora / "grid").glob("*.mpg"),
+    ]
     assert len(films) > 15
     for path in films:
         ours, track = read_waveform(path)
         with av.open(str(path)) as container:
             decoded = sum(frame.samples for frame in container.decode(audio=0))
-        assert (track.undecodable, track.missing_seconds) == (0, 0.0) and track.seconds == pytest.approx(decoded / track.rate_hz)
+        assert (track.undecodable, track.missing_seconds) == (
+            0,
+            0.0,
+        ) and track.seconds == pytest.approx(decoded / track.rate_hz)
         assert ours.size == -(-decoded * 16_000 // track.rate_hz)

@@ -37,21 +37,36 @@ def test_speaker_independent_tests_every_speaker_once_and_never_trains_on_one(na
         assert not speakers["test"] & (speakers["train"] | speakers["validation"])
         assert_apart(placed(fold, sets, by="utterance"))
         tested.update(speakers["test"])
-    assert set(tested.values()) == {1} and tested.keys() == {row["speaker"] for rows in sets.values() for row in rows}
+    assert set(tested.values()) == {1} and tested.keys() == {
+        row["speaker"] for rows in sets.values() for row in rows
+    }
 
 
 def test_validation_speakers_follow_the_test_speakers():
     """EMO-DB: 9 others, so one, the next in number and after 16 the first; RAVDESS: 20 others, so two, a man and a woman."""
-    folds = [placed(fold, CORPORA["emodb"], by="speaker") for fold in folds_of("emodb", INDEPENDENT)]
+    folds = [
+        placed(fold, CORPORA["emodb"], by="speaker") for fold in folds_of("emodb", INDEPENDENT)
+    ]
     assert [fold["test"] for fold in folds[:3]] == [{"emodb:3"}, {"emodb:8"}, {"emodb:9"}]
     assert folds[0]["validation"] == {"emodb:8"} and folds[4]["validation"] == {"emodb:12"}
     assert folds[9]["test"] == {"emodb:16"} and folds[9]["validation"] == {"emodb:3"}
-    folds = [placed(fold, CORPORA["ravdess"], by="speaker") for fold in folds_of("ravdess", INDEPENDENT)]
-    assert folds[0]["test"] == {f"ravdess:0{i}" for i in (1, 2, 3, 4)} and folds[0]["validation"] == {"ravdess:05", "ravdess:06"}
-    assert folds[5]["test"] == {f"ravdess:{i}" for i in (21, 22, 23, 24)} and folds[5]["validation"] == {"ravdess:01", "ravdess:02"}
+    folds = [
+        placed(fold, CORPORA["ravdess"], by="speaker") for fold in folds_of("ravdess", INDEPENDENT)
+    ]
+    assert folds[0]["test"] == {f"ravdess:0{i}" for i in (1, 2, 3, 4)} and folds[0][
+        "validation"
+    ] == {"ravdess:05", "ravdess:06"}
+    assert folds[5]["test"] == {f"ravdess:{i}" for i in (21, 22, 23, 24)} and folds[5][
+        "validation"
+    ] == {"ravdess:01", "ravdess:02"}
     folds = [placed(fold, CORPORA["half"], by="speaker") for fold in folds_of("half", INDEPENDENT)]
-    assert {len(fold["test"]) for fold in folds} == {len(fold["validation"]) for fold in folds} == {2}
-    folds = [placed(fold, CORPORA["enterface"], by="speaker") for fold in folds_of("enterface", INDEPENDENT)]
+    assert (
+        {len(fold["test"]) for fold in folds} == {len(fold["validation"]) for fold in folds} == {2}
+    )
+    folds = [
+        placed(fold, CORPORA["enterface"], by="speaker")
+        for fold in folds_of("enterface", INDEPENDENT)
+    ]
     assert sorted(len(fold["test"]) for fold in folds) == [7, 7, 7, 7, 7, 8]
     assert folds[0]["test"] == {f"enterface:{i}" for i in (1, 2, 3, 4, 5, 7, 8)}
     assert folds[0]["validation"] == {"enterface:9", "enterface:10"}
@@ -74,7 +89,9 @@ def test_savee_holds_out_one_in_five_of_each_emotion_from_every_speaker():
     validation = [rows[id] for id in result.ids["savee/audio"]["validation"]]
     counts = collections.Counter((row["emotion"], row["speaker"]) for row in validation)
     assert len(counts) == 21 and set(counts.values()) == {3}
-    assert [id.replace(".wav", ".avi") for id in result.ids["savee/audio"]["validation"]] == list(result.ids["savee/visual"]["validation"])
+    assert [id.replace(".wav", ".avi") for id in result.ids["savee/audio"]["validation"]] == list(
+        result.ids["savee/visual"]["validation"]
+    )
     assert result.splits["savee"].validation_by == "utterances"
 
 
@@ -84,9 +101,19 @@ def test_validation_by_utterances_leaves_training_something_of_each_emotion(grou
     sets = corpus("c", speakers="ab", emotions=("anger",), sentences="abcdefgh"[:groups], takes=2)
     sets["c/audio"] += corpus("c", speakers="ab", emotions=("fear",), sentences="ab")["c/audio"]
     result = splits.sides(sets, protocol=INDEPENDENT, fold=0)
-    anger = {side: [id for id in result.ids["c/audio"][side] if "anger" in id] for side in ("train", "validation")}
-    assert len(anger["validation"]) == 2 * {1: 0, 2: 1, 3: 1, 8: 2}[groups] and len(anger["train"]) > 0
-    assert_apart({side: {id.rpartition("-")[0] for id in result.ids["c/audio"][side]} for side in splits.SIDES})
+    anger = {
+        side: [id for id in result.ids["c/audio"][side] if "anger" in id]
+        for side in ("train", "validation")
+    }
+    assert (
+        len(anger["validation"]) == 2 * {1: 0, 2: 1, 3: 1, 8: 2}[groups] and len(anger["train"]) > 0
+    )
+    assert_apart(
+        {
+            side: {id.rpartition("-")[0] for id in result.ids["c/audio"][side]}
+            for side in splits.SIDES
+        }
+    )
 
 
 @pytest.mark.parametrize("name", CORPORA)
@@ -97,8 +124,16 @@ def test_speaker_dependent_tests_every_utterance_once_with_all_its_takes(name):
     for fold in folds:
         utterances = placed(fold, sets, by="utterance")
         assert_apart(utterances)
-        assert_apart({side: {utterance.rpartition(":")[0] for utterance in utterances[side]} for side in splits.SIDES})
-        emotions = [collections.Counter(utterance.split(":")[2] for utterance in utterances[side]) for side in splits.SIDES]
+        assert_apart(
+            {
+                side: {utterance.rpartition(":")[0] for utterance in utterances[side]}
+                for side in splits.SIDES
+            }
+        )
+        emotions = [
+            collections.Counter(utterance.split(":")[2] for utterance in utterances[side])
+            for side in splits.SIDES
+        ]
         assert emotions[0].keys() == emotions[1].keys() == emotions[2].keys()
         assert abs(len(utterances["test"]) - sum(map(len, utterances.values())) / 5) <= 2
         tested.update(utterances["test"])
@@ -113,7 +148,9 @@ def test_speaker_dependent_tests_every_utterance_once_with_all_its_takes(name):
 @pytest.mark.parametrize("name", CORPORA)
 def test_sides_do_not_depend_on_the_order_of_rows_or_of_sets(name, protocol):
     expected = splits.sides(CORPORA[name], protocol=protocol, fold=1)
-    shuffled = [(source, random.Random(0).sample(rows, len(rows))) for source, rows in CORPORA[name].items()]
+    shuffled = [
+        (source, random.Random(0).sample(rows, len(rows))) for source, rows in CORPORA[name].items()
+    ]
     result = splits.sides(dict(reversed(shuffled)), protocol=protocol, fold=1)
     assert result == expected and result.digest == expected.digest
     assert list(result.splits[name].side_of) == sorted(result.splits[name].side_of)
@@ -130,13 +167,19 @@ def test_fold_is_taken_modulo_each_corpus_folds():
     sets = CORPORA["savee"] | CORPORA["emodb"]
     result = splits.sides(sets, protocol=INDEPENDENT, fold=5)
     assert (result.splits["savee"].fold, result.splits["emodb"].fold) == (1, 5)
-    assert result.ids["savee/audio"] == splits.sides(CORPORA["savee"], protocol=INDEPENDENT, fold=1).ids["savee/audio"]
+    assert (
+        result.ids["savee/audio"]
+        == splits.sides(CORPORA["savee"], protocol=INDEPENDENT, fold=1).ids["savee/audio"]
+    )
 
 
 def test_a_corpus_split_with_one_more_corpus_keeps_its_sides():
     alone = splits.sides(CORPORA["emodb"], protocol=INDEPENDENT, fold=0)
     together = splits.sides(CORPORA["emodb"] | CORPORA["half"], protocol=INDEPENDENT, fold=0)
-    assert together.digests["emodb/audio"] == alone.digests["emodb/audio"] and together.digest != alone.digest
+    assert (
+        together.digests["emodb/audio"] == alone.digests["emodb/audio"]
+        and together.digest != alone.digest
+    )
 
 
 def test_report_is_json():
@@ -159,12 +202,19 @@ def test_report_is_json():
 
 def test_one_file_of_an_utterance_is_used_in_each_set():
     """RAVDESS: the sound of an 01 file and the 03 file are one utterance, and so are its 01 and 02 video."""
-    audio = [row(id, "r:1", "calm", utterance="r:u") for id in ("01-x.mp4", "03-x.wav")] + [row("01-y.mp4", "r:1", "calm", utterance="r:v")]
+    audio = [row(id, "r:1", "calm", utterance="r:u") for id in ("01-x.mp4", "03-x.wav")] + [
+        row("01-y.mp4", "r:1", "calm", utterance="r:v")
+    ]
     visual = [row(id, "r:1", "calm", utterance="r:u") for id in ("02-x.mp4", "01-x.mp4")]
     assert [kept["id"] for kept in splits.one_per_utterance(audio)] == ["03-x.wav", "01-y.mp4"]
-    assert [kept["id"] for kept in splits.one_per_utterance(audio[::-1])] == ["01-y.mp4", "03-x.wav"]
+    assert [kept["id"] for kept in splits.one_per_utterance(audio[::-1])] == [
+        "01-y.mp4",
+        "03-x.wav",
+    ]
     assert [kept["id"] for kept in splits.one_per_utterance(visual)] == ["01-x.mp4"]
-    result = splits.sides({"r/audio": audio, "r/visual": visual}, protocol=INDEPENDENT, fold=0, foreign=["r"])
+    result = splits.sides(
+        {"r/audio": audio, "r/visual": visual}, protocol=INDEPENDENT, fold=0, foreign=["r"]
+    )
     assert result.ids == {
         "r/audio": {"train": (), "validation": (), "test": ("01-y.mp4", "03-x.wav")},
         "r/visual": {"train": (), "validation": (), "test": ("01-x.mp4",)},
@@ -175,15 +225,27 @@ def test_one_file_of_an_utterance_is_used_in_each_set():
 def test_a_publishers_split_is_kept_under_every_protocol(protocol):
     rows = stills(splits.SIDES)
     result = splits.sides({"fer/visual": rows}, protocol=protocol, fold=3)
-    assert all(id.startswith(side) for side in splits.SIDES for id in result.ids["fer/visual"][side])
+    assert all(
+        id.startswith(side) for side in splits.SIDES for id in result.ids["fer/visual"][side]
+    )
     split = result.splits["fer"]
-    assert (split.fold, split.folds, split.publisher, split.validation_by) == (0, 1, True, "publisher")
-    assert splits.fold_count("fer", {"visual": rows}, protocol=protocol) == 1 and not result.deduplicated
+    assert (split.fold, split.folds, split.publisher, split.validation_by) == (
+        0,
+        1,
+        True,
+        "publisher",
+    )
+    assert (
+        splits.fold_count("fer", {"visual": rows}, protocol=protocol) == 1
+        and not result.deduplicated
+    )
 
 
 def test_a_publishers_split_may_share_speakers_between_sides():
     rows = [clip | {"speaker": "fer:1"} for clip in stills(splits.SIDES)]
-    assert splits.sides({"fer/visual": rows}, protocol=INDEPENDENT, fold=0).report["sources"]["fer/visual"]["publisher"]
+    assert splits.sides({"fer/visual": rows}, protocol=INDEPENDENT, fold=0).report["sources"][
+        "fer/visual"
+    ]["publisher"]
 
 
 def test_a_publishers_split_without_validation_gets_one_from_train():
@@ -191,11 +253,17 @@ def test_a_publishers_split_without_validation_gets_one_from_train():
     result = splits.sides({"fer/visual": stills(("train", "test"))}, protocol=INDEPENDENT, fold=0)
     ids = result.ids["fer/visual"]
     assert [len(ids[side]) for side in splits.SIDES] == [16, 4, 20]
-    assert all(id.startswith("train") for id in ids["validation"]) and sum("anger" in id for id in ids["validation"]) == 2
+    assert (
+        all(id.startswith("train") for id in ids["validation"])
+        and sum("anger" in id for id in ids["validation"]) == 2
+    )
 
 
 def test_a_foreign_corpus_is_all_test_unless_its_publisher_split_it():
-    few = [row(f"{i}.flv", "cremad:1001", emotion, utterance=f"cremad:{i}") for i, emotion in enumerate(SEVEN[:6])]
+    few = [
+        row(f"{i}.flv", "cremad:1001", emotion, utterance=f"cremad:{i}")
+        for i, emotion in enumerate(SEVEN[:6])
+    ]
     sets = CORPORA["emodb"] | {"cremad/visual": few, "fer/visual": stills(("train", "test"))}
     result = splits.sides(sets, protocol=INDEPENDENT, fold=0, foreign=("cremad", "fer"))
     assert [len(result.ids["cremad/visual"][side]) for side in splits.SIDES] == [0, 0, 6]
@@ -209,7 +277,9 @@ def test_speaker_dependent_keeps_copies_together(fold, by):
     rows = corpus("c", speakers="ab", emotions=SEVEN, sentences="abc")["c/audio"]
     rows[0][by] = rows[-1][by] = rows[20][by] = "copied"
     ids = splits.sides({"c/audio": rows}, protocol=DEPENDENT, fold=fold).ids["c/audio"]
-    assert any({rows[0]["id"], rows[20]["id"], rows[-1]["id"]} <= set(ids[side]) for side in splits.SIDES)
+    assert any(
+        {rows[0]["id"], rows[20]["id"], rows[-1]["id"]} <= set(ids[side]) for side in splits.SIDES
+    )
 
 
 def small(**changes):
@@ -223,8 +293,16 @@ def small(**changes):
     [
         ({}, INDEPENDENT, "c: no clips to split; build the corpus first"),
         ({"audio": []}, DEPENDENT, "c: no clips to split"),
-        (small(), "random", "protocol must be one of speaker-independent, speaker-dependent; received 'random'"),
-        (small(speaker=""), INDEPENDENT, "1 of 42 utterances have none; take --protocol speaker-dependent, or a CSV manifest"),
+        (
+            small(),
+            "random",
+            "protocol must be one of speaker-independent, speaker-dependent; received 'random'",
+        ),
+        (
+            small(speaker=""),
+            INDEPENDENT,
+            "1 of 42 utterances have none; take --protocol speaker-dependent, or a CSV manifest",
+        ),
         (
             corpus("c", speakers="a", emotions=SEVEN, sentences="ab"),
             INDEPENDENT,
@@ -235,13 +313,37 @@ def small(**changes):
             DEPENDENT,
             "needs at least 5 groups of takes; received 4",
         ),
-        (corpus("c", speakers="ab", emotions=SEVEN, sentences="x"), INDEPENDENT, "validation needs two groups of training utterances"),
-        (small(split="test"), INDEPENDENT, "c: 41 of 42 clips have no split; give every clip its publisher's split, or none"),
-        (small(sha256=""), INDEPENDENT, "d/surpriseb-0.wav has split '', sha256 ''; build the corpus again"),
+        (
+            corpus("c", speakers="ab", emotions=SEVEN, sentences="x"),
+            INDEPENDENT,
+            "validation needs two groups of training utterances",
+        ),
+        (
+            small(split="test"),
+            INDEPENDENT,
+            "c: 41 of 42 clips have no split; give every clip its publisher's split, or none",
+        ),
+        (
+            small(sha256=""),
+            INDEPENDENT,
+            "d/surpriseb-0.wav has split '', sha256 ''; build the corpus again",
+        ),
         ({"visual": stills(("train", "dev"))}, INDEPENDENT, "dev/anger/0.jpg has split 'dev'"),
-        ({"visual": stills(("train", "validation"))}, INDEPENDENT, "must have train and test; it lacks test"),
-        ({"visual": stills(("test",))}, INDEPENDENT, "must have train and test; it lacks train and validation"),
-        ({**small(), "visual": small(speaker="c:a")["audio"]}, INDEPENDENT, "'c:d:surprise:b:0' has two values of speaker: 'c:d' .* 'c:a'"),
+        (
+            {"visual": stills(("train", "validation"))},
+            INDEPENDENT,
+            "must have train and test; it lacks test",
+        ),
+        (
+            {"visual": stills(("test",))},
+            INDEPENDENT,
+            "must have train and test; it lacks train and validation",
+        ),
+        (
+            {**small(), "visual": small(speaker="c:a")["audio"]},
+            INDEPENDENT,
+            "'c:d:surprise:b:0' has two values of speaker: 'c:d' .* 'c:a'",
+        ),
         (
             {**small(), "visual": small(emotion="calm")["audio"]},
             DEPENDENT,

@@ -13,17 +13,26 @@ from kerasemo.model import build_network
 from pipelines.spec import EMOTIONS, InputError, Spec
 
 NAMES = ("a/visual", "b/audio", "c/visual")
-CORPORA = (("anger", "fear", "sadness"), ("anger", "fear", "sadness", "calm"), ("fear", "sadness", "surprise"))
+CORPORA = (
+    ("anger", "fear", "sadness"),
+    ("anger", "fear", "sadness", "calm"),
+    ("fear", "sadness", "surprise"),
+)
 KINDS = [("supervised", 1), ("contrastive", 1), ("contrastive", 2), ("joint", 2), ("joint", 3)]
 
 
 def some_sources(count):
-    return [random_source(NAMES[index], CORPORA[index] * (8 - 2 * index), items=(2, 1, 3), seed=index) for index in range(count)]
+    return [
+        random_source(NAMES[index], CORPORA[index] * (8 - 2 * index), items=(2, 1, 3), seed=index)
+        for index in range(count)
+    ]
 
 
 def a_model(kind, sources, *, dropout=0.0, optimizer=None, heads=1, members=1, **options):
     keras.utils.set_random_seed(5)
-    config = Network(widths=(8,), convolutions=1, groups=4, embedding=8, dropout=dropout, members=members)
+    config = Network(
+        widths=(8,), convolutions=1, groups=4, embedding=8, dropout=dropout, members=members
+    )
     network = build_network(config, spec=Spec(face_size=SIZE), heads=heads)
     model = stages.MODELS[kind](*network, sources=[source.name for source in sources], **options)
     for source in sources:
@@ -34,7 +43,11 @@ def a_model(kind, sources, *, dropout=0.0, optimizer=None, heads=1, members=1, *
 
 def a_plan(kind, sources, *, size=12):
     sides = [whole(source) for source in sources]
-    return plans.labelled_plan(sides[0], batch=size, seed=2) if kind == "supervised" else plans.pair_plan(sides, pairs=size // 2, seed=2)
+    return (
+        plans.labelled_plan(sides[0], batch=size, seed=2)
+        if kind == "supervised"
+        else plans.pair_plan(sides, pairs=size // 2, seed=2)
+    )
 
 
 def a_batch(kind, sources, **options):
@@ -49,9 +62,15 @@ def logs_of(step, batch):
 
 def oracle(kind, model, batch, sources, *, label_smoothing=0.0, margin=0.6, weight=1.0):
     """Every term of the loss, example by example in NumPy, from the network's own outputs."""
-    flat = {name: value.numpy() if kind == "supervised" else value.numpy().reshape(-1, *value.shape[2:]) for name, value in batch.items()}
+    flat = {
+        name: value.numpy() if kind == "supervised" else value.numpy().reshape(-1, *value.shape[2:])
+        for name, value in batch.items()
+    }
     outputs = model({name: flat[name] for name in ("image", "domain", "seed")}, training=False)
-    logits, embeddings = outputs["logits"].numpy().astype(np.float64), outputs["embedding"].numpy().astype(np.float64)
+    logits, embeddings = (
+        outputs["logits"].numpy().astype(np.float64),
+        outputs["embedding"].numpy().astype(np.float64),
+    )
     if logits.ndim == 3:  # a head for each source
         logits = logits[np.arange(len(logits)), flat["source"]]
     terms = {}
@@ -60,7 +79,9 @@ def oracle(kind, model, batch, sources, *, label_smoothing=0.0, margin=0.6, weig
         losses = []
         for row in np.flatnonzero(flat["source"] == index):
             p = np.exp(logits[row, classes]) / np.exp(logits[row, classes]).sum()
-            target = (1 - label_smoothing) * (classes == flat["label"][row]) + label_smoothing / len(classes)
+            target = (1 - label_smoothing) * (
+                classes == flat["label"][row]
+            ) + label_smoothing / len(classes)
             losses.append(-(target * np.log(p)).sum())
         terms[f"cross_entropy_{source.name.replace('/', '_')}"] = np.mean(losses)
     loss = sum(terms.values())
@@ -71,7 +92,9 @@ def oracle(kind, model, batch, sources, *, label_smoothing=0.0, margin=0.6, weig
             alike = flat["label"][row] == flat["label"][row + 1]
             pairs.append(distance**2 if alike else max(0, margin - distance) ** 2)
         terms["contrastive"] = np.mean(pairs)
-        loss = terms["contrastive"] if kind == "contrastive" else loss + weight * terms["contrastive"]
+        loss = (
+            terms["contrastive"] if kind == "contrastive" else loss + weight * terms["contrastive"]
+        )
     return {"loss": loss, **terms}
 
 
@@ -85,10 +108,16 @@ def oracle(kind, model, batch, sources, *, label_smoothing=0.0, margin=0.6, weig
 def test_every_term_equals_numpy(kind, count, smoothing, heads):
     """Each corpus with its own mask; the cross-entropy of a source is the mean over its own examples."""
     sources = some_sources(count)
-    model = a_model(kind, sources, label_smoothing=smoothing, margin=1.2, contrastive_weight=0.7, heads=heads)
+    model = a_model(
+        kind, sources, label_smoothing=smoothing, margin=1.2, contrastive_weight=0.7, heads=heads
+    )
     batch = a_batch(kind, sources)
-    expected = oracle(kind, model, batch, sources, label_smoothing=smoothing, margin=1.2, weight=0.7)
-    assert len({round(value, 6) for value in expected.values()}) >= len(expected) - 1  # terms that can be told apart
+    expected = oracle(
+        kind, model, batch, sources, label_smoothing=smoothing, margin=1.2, weight=0.7
+    )
+    assert (
+        len({round(value, 6) for value in expected.values()}) >= len(expected) - 1
+    )  # terms that can be told apart
     assert logs_of(model.measure, batch) == pytest.approx(expected, rel=1e-4)
     assert logs_of(model.test_step, batch) == pytest.approx(expected, rel=1e-4)
 
@@ -103,7 +132,9 @@ def test_train_and_test_step_give_one_loss(kind, count):
         tested = logs_of(model.test_step, batch)
         model.reset_metrics()
         trained = logs_of(model.train_step, batch)
-        assert logs_of(a_model(kind, sources, dropout=dropout).step, batch) == pytest.approx(trained, rel=1e-5)
+        assert logs_of(a_model(kind, sources, dropout=dropout).step, batch) == pytest.approx(
+            trained, rel=1e-5
+        )
         if dropout and kind != "contrastive":
             assert abs(trained["loss"] - tested["loss"]) > 1e-4
         else:
@@ -119,21 +150,33 @@ def test_gradient_reaches_what_the_kind_uses(kind, count):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.train_step(a_batch(kind, sources))
-    moved = {weight.path for weight in model.weights if not np.array_equal(before[weight.path], weight)}
-    still = {path for path in before if path.startswith(("normalization/", "head/") if kind == "contrastive" else "normalization/")}
+    moved = {
+        weight.path for weight in model.weights if not np.array_equal(before[weight.path], weight)
+    }
+    still = {
+        path
+        for path in before
+        if path.startswith(
+            ("normalization/", "head/") if kind == "contrastive" else "normalization/"
+        )
+    }
     assert moved == set(before) - still
 
 
 def test_no_warning_when_a_contrastive_stage_is_fitted(capfd):
     sources = some_sources(2)
-    model = a_model("contrastive", sources, optimizer=keras.optimizers.AdamW(1e-3, weight_decay=0.1))
+    model = a_model(
+        "contrastive", sources, optimizer=keras.optimizers.AdamW(1e-3, weight_decay=0.1)
+    )
     head = ops.convert_to_numpy(model.get_layer("head").kernel)
     dataset, _ = data.batches(sources, a_plan("contrastive", sources))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.fit(dataset, steps_per_epoch=2, epochs=2, shuffle=False, verbose=0)
     assert "Gradients do not exist" not in "".join(capfd.readouterr())
-    np.testing.assert_array_equal(model.get_layer("head").kernel, head)  # nor does the weight decay wear it away
+    np.testing.assert_array_equal(
+        model.get_layer("head").kernel, head
+    )  # nor does the weight decay wear it away
 
 
 @pytest.mark.parametrize(("kind", "count"), [("supervised", 1), ("joint", 2)])
@@ -201,7 +244,11 @@ def test_terms_are_named_after_their_sources():
 def test_a_stage_keeps_the_networks_weights_by_name(kind, count):
     """So that the next stage, or the served network, takes them over; the losses and terms add none."""
     model = a_model(kind, some_sources(count))
-    network = keras.Model(*build_network(Network(widths=(8,), convolutions=1, groups=4, embedding=8), spec=Spec(face_size=SIZE)))
+    network = keras.Model(
+        *build_network(
+            Network(widths=(8,), convolutions=1, groups=4, embedding=8), spec=Spec(face_size=SIZE)
+        )
+    )
     assert [weight.path for weight in model.weights] == [weight.path for weight in network.weights]
 
 
@@ -216,7 +263,9 @@ def test_a_step_gives_the_values_of_itself_alone():
     assert means == pytest.approx([values[0], (12 * values[0] + 4 * values[1]) / 16], rel=1e-5)
     for one, other in zip(by_hand.weights, by_fit.weights, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
-    assert not any(variable.numpy().any() for mean in by_hand.metrics for variable in mean.variables)
+    assert not any(
+        variable.numpy().any() for mean in by_hand.metrics for variable in mean.variables
+    )
 
 
 # Parts of a batch.
@@ -229,7 +278,9 @@ def test_parts_go_one_after_the_other_in_a_loop(jit_compile):
     model, whole = a_model("joint", sources, accumulate=6), a_model("joint", sources)
     batch = a_batch("joint", sources)
     step = tf.function(model.step, jit_compile=jit_compile)
-    kinds = [operation.type for operation in step.get_concrete_function(batch).graph.get_operations()]
+    kinds = [
+        operation.type for operation in step.get_concrete_function(batch).graph.get_operations()
+    ]
     assert sum("While" in kind for kind in kinds) == 1 and "Conv2D" not in kinds
     assert logs_of(step, batch) == pytest.approx(logs_of(whole.step, batch), rel=1e-5)
     for one, other in zip(model.weights, whole.weights, strict=True):
@@ -238,7 +289,10 @@ def test_parts_go_one_after_the_other_in_a_loop(jit_compile):
 
 def test_parts_that_do_not_divide_a_batch_are_refused():
     sources = some_sources(2)
-    with pytest.raises(ValueError, match="accumulate must divide the 6 examples or pairs of each replica's batch; received 4"):
+    with pytest.raises(
+        ValueError,
+        match="accumulate must divide the 6 examples or pairs of each replica's batch; received 4",
+    ):
         a_model("joint", sources, accumulate=4).step(a_batch("joint", sources))
 
 
@@ -253,7 +307,9 @@ def test_layers_are_frozen_by_the_beginnings_of_their_names():
     stages.freeze(model, [])
     assert {weight.path for weight in model.learnt_weights} == {"head/kernel", "head/bias"}
     logs_of(model.step, a_batch("joint", sources))
-    assert {weight.path for weight in model.weights if not np.array_equal(before[weight.path], weight)} == {"head/kernel", "head/bias"}
+    assert {
+        weight.path for weight in model.weights if not np.array_equal(before[weight.path], weight)
+    } == {"head/kernel", "head/bias"}
 
 
 @pytest.mark.parametrize(
@@ -265,8 +321,16 @@ def test_layers_are_frozen_by_the_beginnings_of_their_names():
             "freeze: no layer's name begins with 'stage2'; those that train are stage1_conv1, .*features, head$",
         ),
         ("joint", ["norm"], "no layer's name begins with 'norm'"),  # its statistics never train
-        ("joint", ["stage1", "features", "head"], "freeze: stage1, features, head leave nothing to train; leave out one of stage1_conv1"),
-        ("contrastive", ["stage1", "features"], "leave nothing to train"),  # but the head, which has no part in its loss
+        (
+            "joint",
+            ["stage1", "features", "head"],
+            "freeze: stage1, features, head leave nothing to train; leave out one of stage1_conv1",
+        ),
+        (
+            "contrastive",
+            ["stage1", "features"],
+            "leave nothing to train",
+        ),  # but the head, which has no part in its loss
     ],
 )
 def test_layers_that_cannot_be_frozen_are_refused(kind, prefixes, message):

@@ -21,7 +21,9 @@ def _loads() -> bool:
 
 
 LOADS = _loads()
-needs_tfio = pytest.mark.skipif(not LOADS, reason="tensorflow-io's compiled ops do not load here (extra tfio)")
+needs_tfio = pytest.mark.skipif(
+    not LOADS, reason="tensorflow-io's compiled ops do not load here (extra tfio)"
+)
 READ = {
     "u8": ("wav", "pcm_u8", "u8"),
     "s16": ("wav", "pcm_s16le", "s16"),
@@ -36,7 +38,10 @@ READ = {
 
 @pytest.mark.skipif(LOADS, reason="tensorflow-io's compiled ops load here")
 def test_where_the_ops_do_not_load_one_line_names_the_remedy():
-    with pytest.raises(InputError, match=r"tensorflow-io beside TensorFlow 2.17; here is .*pip install 'kerasemo\[tfio\]'") as raised:
+    with pytest.raises(
+        InputError,
+        match=r"tensorflow-io beside TensorFlow 2.17; here is .*pip install 'kerasemo\[tfio\]'",
+    ) as raised:
         tfio_sound.check()
     assert "\n" not in str(raised.value)
 
@@ -61,18 +66,31 @@ def test_an_op_that_is_missing_is_told(monkeypatch, error):
 def test_the_graph_reads_what_the_default_reads(tmp_path, kind, rate_hz, channels):
     suffix, codec, sample_format = READ[kind]
     noise = media.noise(0.5, rate_hz, channels=channels)
-    path = media.write_sound(tmp_path / f"a.{suffix}", noise, rate_hz=rate_hz, codec=codec, sample_format=sample_format)
+    path = media.write_sound(
+        tmp_path / f"a.{suffix}", noise, rate_hz=rate_hz, codec=codec, sample_format=sample_format
+    )
     (read,) = tf.data.Dataset.from_tensors(str(path)).map(tfio_sound.read_waveform)
     expected, track = read_waveform(path)
     np.testing.assert_allclose(read["waveform"], expected, atol=1e-4 if kind == "mp3" else 1e-6)
-    np.testing.assert_allclose(mels.log_mel(read["waveform"]), mels.log_mel(expected), atol=1e-2 if kind == "mp3" else 1e-3)
-    assert (float(read["seconds"]), int(read["rate_hz"]), int(read["channels"])) == (track.seconds, rate_hz, channels)
+    np.testing.assert_allclose(
+        mels.log_mel(read["waveform"]), mels.log_mel(expected), atol=1e-2 if kind == "mp3" else 1e-3
+    )
+    assert (float(read["seconds"]), int(read["rate_hz"]), int(read["channels"])) == (
+        track.seconds,
+        rate_hz,
+        channels,
+    )
 
 
 @needs_tfio
 def test_an_extended_header(tmp_path):
     """24 bits in 6 channels: the WAV's tag is in a GUID."""
-    path = media.write_sound(tmp_path / "a.wav", media.noise(0.5, 16_000, channels=6), codec="pcm_s24le", sample_format="s32")
+    path = media.write_sound(
+        tmp_path / "a.wav",
+        media.noise(0.5, 16_000, channels=6),
+        codec="pcm_s24le",
+        sample_format="s32",
+    )
     assert path.read_bytes()[20:22] == b"\xfe\xff"
     read = tfio_sound.read_waveform(tf.constant(str(path)))
     np.testing.assert_allclose(read["waveform"], read_waveform(path)[0], atol=1e-6)
@@ -99,7 +117,9 @@ def test_a_bad_file_costs_itself_alone(tmp_path):
     media.write_sound(tmp_path / "good.wav", noise)
     media.write_sound(tmp_path / "zero.wav", 0 * noise)
     media.write_sound(tmp_path / "short.wav", noise[:, :500])
-    media.write_video(tmp_path / "film.mp4", media.numbered_pictures(3), sound=noise, rate_hz=16_000)
+    media.write_video(
+        tmp_path / "film.mp4", media.numbered_pictures(3), sound=noise, rate_hz=16_000
+    )
     (tmp_path / "empty.wav").touch()
     media.write_sound(tmp_path / "double.wav", noise, codec="pcm_f64le", sample_format="dbl")
     (tmp_path / "header.wav").write_bytes((tmp_path / "good.wav").read_bytes()[:44])
@@ -107,14 +127,22 @@ def test_a_bad_file_costs_itself_alone(tmp_path):
     (tmp_path / "cut.flac").write_bytes(flac[: len(flac) // 2])
     (tmp_path / "good.flac").write_bytes(flac)
     paths = [str(tmp_path / name) for name in written]
-    elements = iter(tf.data.Dataset.from_tensor_slices(paths).map(tfio_sound.read_waveform, num_parallel_calls=2, deterministic=True))
+    elements = iter(
+        tf.data.Dataset.from_tensor_slices(paths).map(
+            tfio_sound.read_waveform, num_parallel_calls=2, deterministic=True
+        )
+    )
     for name, expected in written.items():
         if not expected:
-            np.testing.assert_array_equal(next(elements)["waveform"], read_waveform(tmp_path / name)[0])
+            np.testing.assert_array_equal(
+                next(elements)["waveform"], read_waveform(tmp_path / name)[0]
+            )
             continue
         with pytest.raises(tf.errors.OpError) as raised:
             next(elements)
-        assert re.fullmatch(expected, tfio_sound.reason(raised.value)), tfio_sound.reason(raised.value)
+        assert re.fullmatch(expected, tfio_sound.reason(raised.value)), tfio_sound.reason(
+            raised.value
+        )
 
 
 @needs_tfio

@@ -48,7 +48,11 @@ def test_between_searches_that_agree_the_box_is_interpolated():
 def test_frames_that_are_missing_are_stepped_over():
     """Of frames 0, 10, 20 and 40 the last and the first are searched; 10 is a quarter of the way."""
     found, detect = boxes(lambda number: (100 + number, 50, 200, 200), (0, 10, 20, 40), step=3)
-    assert detect.searched == [0, 40] and found[10] == (110, 50, 200, 200) and found[20] == (120, 50, 200, 200)
+    assert (
+        detect.searched == [0, 40]
+        and found[10] == (110, 50, 200, 200)
+        and found[20] == (120, 50, 200, 200)
+    )
 
 
 @pytest.mark.parametrize("cut", range(1, 24))
@@ -58,13 +62,17 @@ def test_a_cut_to_another_face_is_found_to_the_frame(cut):
 
     found, detect = boxes(where, range(25), step=24)
     assert found == {number: where(number) for number in range(25)} and len(detect.asked) <= 2 + 5
-    assert [bool(before) for _, before in detect.asked] == [False] + [True] * (len(detect.asked) - 1)
+    assert [bool(before) for _, before in detect.asked] == [False] + [True] * (
+        len(detect.asked) - 1
+    )
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 5), (5, 9), (20, 30), (0, 30), (29, 30)])
 def test_frames_without_a_face_have_no_box(start, end):
     """A gap that holds a searched frame is found to the frame."""
-    found, detect = boxes(lambda number: None if start <= number < end else (10, 10, 50, 50), range(30), step=6)
+    found, detect = boxes(
+        lambda number: None if start <= number < end else (10, 10, 50, 50), range(30), step=6
+    )
     assert {number for number, box in found.items() if box is None} == set(range(start, end))
     assert len(detect.asked) <= 6 + (end - start) + 6
 
@@ -99,13 +107,20 @@ def test_few_frames_are_held():
         assert len(read) - given <= 6
 
 
-@pytest.mark.parametrize("pattern", ["crema-d/VideoFlash/*.flv", "grid/*.mpg", "ravdess/Actor_01/01*.mp4"])
+@pytest.mark.parametrize(
+    "pattern", ["crema-d/VideoFlash/*.flv", "grid/*.mpg", "ravdess/Actor_01/01*.mp4"]
+)
 def test_tracked_boxes_agree_with_the_plain_cascade_in_every_frame(corpora, pattern):
     """Intersection over union of 0.8 or more on 98 % of the frames where the plain cascade finds a face."""
     found, agreeing = 0, 0
     for path in sorted(corpora.glob(pattern))[:2]:
         with VideoReader(path) as video:
-            tracked = {number: (frame, box) for number, frame, box in track_face(video.frames(range(video.count)), detectors.detect_face)}
+            tracked = {
+                number: (frame, box)
+                for number, frame, box in track_face(
+                    video.frames(range(video.count)), detectors.detect_face
+                )
+            }
         for frame, box in list(tracked.values())[::4]:
             plain = detectors.detect_by_alt2(frame.luma)
             if plain is not None:

@@ -19,7 +19,10 @@ ROOT = Path(__file__).resolve().parents[1]
             ["--stage", "joint", "--over", "colour"],
             "--over colour: a search over stage 'joint' varies learning_rate, warmup, weight_decay, batch, label_smoothing, mixup, margin",
         ),
-        (["--stage", "joint", "--over", "width"], "'joint' starts from 'transfer-2', which fixes the network"),
+        (
+            ["--stage", "joint", "--over", "width"],
+            "'joint' starts from 'transfer-2', which fixes the network",
+        ),
         (["--stage", "joint", "--search", "grid"], "invalid choice: 'grid'"),
         (["--stage", "joint", "--trials", "0"], "at least 1; received '0'"),
     ],
@@ -34,7 +37,9 @@ def test_usage_errors_are_one_line_and_exit_2(capsys, words, expected):
 
 def test_help_imports_nothing_heavy():
     code = "import sys, kerasemo.tune as verb\ntry: verb.main(['--help'])\nexcept SystemExit: print(sorted(sys.modules), file=sys.stderr)"
-    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    finished = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
     assert finished.stdout.startswith("usage: ")
     assert "'kerasemo.space'" in finished.stderr
     for heavy in ("tensorflow", "keras", "keras_tuner", "numpy", "rich"):

@@ -25,11 +25,19 @@ def folder(tmp_path_factory) -> Path:
         for emotion, hertz in HERTZ.items():
             for take in range(3):
                 times = np.arange(12_000) / 16_000
-                sound = 0.3 * np.sin(2 * np.pi * hertz * random.uniform(0.9, 1.1) * times) + 0.02 * random.standard_normal(times.size)
-                write_sound(folder / "clips" / speaker / f"{emotion}{take}.wav", sound[None].astype(np.float32))
+                sound = 0.3 * np.sin(
+                    2 * np.pi * hertz * random.uniform(0.9, 1.1) * times
+                ) + 0.02 * random.standard_normal(times.size)
+                write_sound(
+                    folder / "clips" / speaker / f"{emotion}{take}.wav",
+                    sound[None].astype(np.float32),
+                )
                 lines.append(f"{speaker}/{emotion}{take}.wav,{emotion},{speaker}")
     (folder / "clips" / "manifest.csv").write_text("\n".join(lines) + "\n")
-    write_experiment(folder / "mine.toml", voice={"kind": "supervised", "sources": ["mine/audio"], "epochs": 2, "batch": 8})
+    write_experiment(
+        folder / "mine.toml",
+        voice={"kind": "supervised", "sources": ["mine/audio"], "epochs": 2, "batch": 8},
+    )
     return folder
 
 
@@ -40,14 +48,19 @@ def commands() -> list[list[str]]:
 
 def test_it_is_five_commands_and_the_smallest_experiment_is_in_the_readme():
     verbs = [words[2] for words in commands()]
-    assert verbs == ["pipelines.build", *(f"kerasemo.{verb}" for verb in ("train", "evaluate", "export", "predict"))]
+    assert verbs == [
+        "pipelines.build",
+        *(f"kerasemo.{verb}" for verb in ("train", "evaluate", "export", "predict")),
+    ]
     assert 'name = "voice"\nkind = "supervised"\nsources = ["mine/audio"]' in README
 
 
 def test_they_work_as_written(folder):
     printed = {}
     for words in commands():
-        finished = subprocess.run([sys.executable, *words[1:]], cwd=folder, capture_output=True, text=True, timeout=300)
+        finished = subprocess.run(
+            [sys.executable, *words[1:]], cwd=folder, capture_output=True, text=True, timeout=300
+        )
         assert finished.returncode == 0, (words, finished.stderr[-3000:])
         printed[words[2]] = finished.stdout
     assert "mine/audio" in printed["kerasemo.evaluate"] and "speech" in printed["kerasemo.export"]
@@ -60,13 +73,23 @@ def test_they_work_as_written(folder):
 def test_the_readmes_python_asks_onnx_runtime_the_bundle_and_the_network(folder):
     """After the tutorial: the two blocks one after the other, as the second takes the first one's waveform."""
     pytest.importorskip("tf2onnx")
-    write_sound(folder / "voice.mp3", tone(1.5, 44_100), rate_hz=44_100, codec="mp3", sample_format="s16p")
+    write_sound(
+        folder / "voice.mp3", tone(1.5, 44_100), rate_hz=44_100, codec="mp3", sample_format="s16p"
+    )
     exported = [sys.executable, "-m", "kerasemo.export", "--run", "runs/mine", "--format", "onnx"]
     finished = subprocess.run(exported, cwd=folder, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stderr[-3000:]
     every = re.findall(r"```python\n(.+?)\n```", README, re.DOTALL)
-    blocks = [block for block in every if "import onnxruntime" in block or "import presets" in block]
+    blocks = [
+        block for block in every if "import onnxruntime" in block or "import presets" in block
+    ]
     assert len(blocks) == 2
     checks = "assert valid.all() and probabilities.shape == (len(segments), 3) and network.count_params() > 1000"
-    finished = subprocess.run([sys.executable, "-c", "\n".join([*blocks, checks])], cwd=folder, capture_output=True, text=True, timeout=300)
+    finished = subprocess.run(
+        [sys.executable, "-c", "\n".join([*blocks, checks])],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert finished.returncode == 0, finished.stderr[-3000:]

@@ -17,9 +17,17 @@ from pipelines.spec import InputError, Spec
 
 def some_utterances(*frames, speakers=("s:1",), seed=0):
     random = np.random.default_rng(seed)
-    rows = tuple({"id": str(n), "speaker": speakers[n % len(speakers)], "emotion": "anger"} for n in range(len(frames)))
-    log_mels = tuple(random.normal(-60 + 5 * n, 3 + n, (count, 64)).astype(np.float32) for n, count in enumerate(frames))
-    return utterances.Utterances("x/audio", rows, tuple(range(len(frames))), log_mels, (), frozenset(["anger"]))
+    rows = tuple(
+        {"id": str(n), "speaker": speakers[n % len(speakers)], "emotion": "anger"}
+        for n in range(len(frames))
+    )
+    log_mels = tuple(
+        random.normal(-60 + 5 * n, 3 + n, (count, 64)).astype(np.float32)
+        for n, count in enumerate(frames)
+    )
+    return utterances.Utterances(
+        "x/audio", rows, tuple(range(len(frames))), log_mels, (), frozenset(["anger"])
+    )
 
 
 @pytest.mark.parametrize("hop", [1, 8, 17, 34, 64])
@@ -31,7 +39,9 @@ def test_segments_are_those_of_the_one_definition(hop):
     source = utterances.cut(of, spec=spec)
     expected = [mels.segments(tf.constant(log_mel), spec=spec).numpy() for log_mel in of.log_mels]
     np.testing.assert_array_equal(source.inputs[0 : len(source.inputs)], np.concatenate(expected))
-    np.testing.assert_array_equal(source.clip_of, np.repeat(np.arange(len(frames)), [len(part) for part in expected]))
+    np.testing.assert_array_equal(
+        source.clip_of, np.repeat(np.arange(len(frames)), [len(part) for part in expected])
+    )
     assert [len(part) for part in expected] == [spec.segment_count(count) for count in frames]
 
 
@@ -41,7 +51,13 @@ def test_windows_are_indexed_as_the_array_that_they_stand_for():
     windows = Windows(features, starts, spec=Spec(segment_frames=9))
     whole = np.stack([features[:, start : start + 9] for start in starts])
     assert windows.shape == whole.shape and len(windows) == 4 and windows.dtype == np.float32
-    for which in (slice(1, 3), slice(None), np.array([3, 0, 0]), np.array([[1, 2], [0, 3]]), np.array([], np.int64)):
+    for which in (
+        slice(1, 3),
+        slice(None),
+        np.array([3, 0, 0]),
+        np.array([[1, 2], [0, 3]]),
+        np.array([], np.int64),
+    ):
         np.testing.assert_array_equal(windows[which], whole[which])
 
 
@@ -58,10 +74,17 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("source", ["a/audio", "toy/audio"])
 def test_at_the_hop_of_the_records_a_source_is_as_they_have_it(folder, source):
     """Also of a clip of two parts, each with deltas of its own."""
-    recorded, cut = data.read_source(folder, source), utterances.cut(utterances.read(folder, source))
+    recorded, cut = (
+        data.read_source(folder, source),
+        utterances.cut(utterances.read(folder, source)),
+    )
     np.testing.assert_array_equal(cut.inputs[0 : len(cut.inputs)], recorded.inputs)
     np.testing.assert_array_equal(cut.clip_of, recorded.clip_of)
-    assert (cut.name, cut.rows, cut.corpus_emotions) == (recorded.name, recorded.rows, recorded.corpus_emotions)
+    assert (cut.name, cut.rows, cut.corpus_emotions) == (
+        recorded.name,
+        recorded.rows,
+        recorded.corpus_emotions,
+    )
 
 
 def test_a_speakers_log_mels_get_one_mean_and_scale_in_every_bin():
@@ -81,13 +104,18 @@ def test_deltas_are_scaled_as_the_log_mels_are():
     normal = utterances.normalized_by_speaker(of, utterances.speaker_statistics(of))
     ratio = utterances.SCALE_DB / (np.concatenate(of.log_mels).std(axis=0) + 1e-3)  # [mel_filters]
     before, after = (utterances.cut(one).inputs[0:2] for one in (of, normal))
-    np.testing.assert_allclose(after[..., 1:], before[..., 1:] * ratio[:, None, None], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        after[..., 1:], before[..., 1:] * ratio[:, None, None], rtol=1e-3, atol=1e-3
+    )
 
 
 def test_a_speaker_is_normalised_alike_whatever_others_are_there():
     of = some_utterances(80, 100, 70, 120, speakers=("s:1", "s:2"))
     alone = dataclasses.replace(of, clip_of=of.clip_of[::2], log_mels=of.log_mels[::2])
-    together, apart = (utterances.normalized_by_speaker(one, utterances.speaker_statistics(one)) for one in (of, alone))
+    together, apart = (
+        utterances.normalized_by_speaker(one, utterances.speaker_statistics(one))
+        for one in (of, alone)
+    )
     for one, other in zip(together.log_mels[::2], apart.log_mels, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -96,19 +124,29 @@ def test_pauses_are_those_of_the_recorded_sound_and_no_part_of_a_speakers_statis
     """Normalised, a pause is not as far below the voice as it was heard to be; and its length says nothing of the voice."""
     spec = Spec(active_share=0.5, segment_hop_frames=8)
     voice = some_utterances(120)
-    voice = dataclasses.replace(voice, log_mels=(7 * voice.log_mels[0] + 6 * 60,))  # so wide a range is pressed together
-    pause = np.full((200, 64), -110, np.float32) + np.random.default_rng(0).normal(0, 0.1, (200, 64)).astype(np.float32)
+    voice = dataclasses.replace(
+        voice, log_mels=(7 * voice.log_mels[0] + 6 * 60,)
+    )  # so wide a range is pressed together
+    pause = np.full((200, 64), -110, np.float32) + np.random.default_rng(0).normal(
+        0, 0.1, (200, 64)
+    ).astype(np.float32)
     with_pause = dataclasses.replace(voice, log_mels=(np.concatenate([voice.log_mels[0], pause]),))
     alone, both = (utterances.speaker_statistics(of, spec=spec) for of in (voice, with_pause))
     (speaker,) = alone
     np.testing.assert_allclose(both[speaker], alone[speaker])
     assert (utterances.speaker_statistics(with_pause)[speaker][0] < alone[speaker][0] - 5).all()
     normal = utterances.normalized_by_speaker(with_pause, both)
-    recorded, made = (utterances.cut(of, spec=spec).inputs[:][..., 0] for of in (with_pause, normal))
+    recorded, made = (
+        utterances.cut(of, spec=spec).inputs[:][..., 0] for of in (with_pause, normal)
+    )
     mean, scale = both[speaker]
-    expected = (recorded - mean[:, None]) / scale[:, None] * utterances.SCALE_DB + utterances.MEAN_DB
+    expected = (recorded - mean[:, None]) / scale[
+        :, None
+    ] * utterances.SCALE_DB + utterances.MEAN_DB
     np.testing.assert_allclose(made, expected, atol=1e-2)  # the same segments
-    assert len(made) < len(utterances.cut(with_pause, spec=dataclasses.replace(spec, active_share=0.0)).inputs)
+    assert len(made) < len(
+        utterances.cut(with_pause, spec=dataclasses.replace(spec, active_share=0.0)).inputs
+    )
 
 
 def test_silence_is_normalised_to_the_mean():
@@ -118,7 +156,10 @@ def test_silence_is_normalised_to_the_mean():
 
 
 def test_an_unknown_speaker_is_refused(folder):
-    with pytest.raises(InputError, match="unknown/audio: speaker_normalization needs every clip's speaker; 18 have none; leave it out"):
+    with pytest.raises(
+        InputError,
+        match="unknown/audio: speaker_normalization needs every clip's speaker; 18 have none; leave it out",
+    ):
         utterances.read_cut(folder, "unknown/audio", Cut(by_speaker=True))
 
 
@@ -152,12 +193,15 @@ def test_another_manifest_is_read_anew(tmp_path):
 def test_faces_and_stages_that_ask_for_nothing_are_not_transductive():
     stage = {"speaker_normalization": True}
     assert utterances.is_transductive("a/audio", stage)
-    assert not utterances.is_transductive("a/visual", stage) and not utterances.is_transductive("a/audio", {"test_hop_frames": 8})
+    assert not utterances.is_transductive("a/visual", stage) and not utterances.is_transductive(
+        "a/audio", {"test_hop_frames": 8}
+    )
 
 
 def test_what_is_too_long_for_the_memory_is_refused(monkeypatch):
     monkeypatch.setattr(data, "MOST_BYTES", 1000)
     with pytest.raises(
-        InputError, match="x/audio: 0.0 GiB of log-Mels, too much for the memory; leave out test_hop_frames, .* speed and noise"
+        InputError,
+        match="x/audio: 0.0 GiB of log-Mels, too much for the memory; leave out test_hop_frames, .* speed and noise",
     ):
         utterances.cut(some_utterances(70))

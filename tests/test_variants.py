@@ -18,7 +18,9 @@ def tone(hz=440.0, seconds=1.0):
 
 
 def changed(waveform, *, place=0.0, seed=0, **strengths):
-    return variants.changed_waveform(waveform, Augment(**strengths), place=place, random=np.random.default_rng(seed))
+    return variants.changed_waveform(
+        waveform, Augment(**strengths), place=place, random=np.random.default_rng(seed)
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -36,9 +38,17 @@ def test_the_versions_of_a_clip_share_the_range_of_speeds():
     """Of two the first is slower, the second faster; of four each has its quarter."""
     for count in (2, 4):
         for version in range(count):
-            factors = [RATE / len(changed(tone(), speed=0.1, variants=count, place=version / count, seed=seed)) for seed in range(20)]
+            factors = [
+                RATE
+                / len(changed(tone(), speed=0.1, variants=count, place=version / count, seed=seed))
+                for seed in range(20)
+            ]
             low, high = (0.9 + 0.2 * edge / count for edge in (version, version + 1))
-            assert low - 1e-3 <= min(factors) and max(factors) <= high + 1e-3 and max(factors) - min(factors) > 0.1 / count
+            assert (
+                low - 1e-3 <= min(factors)
+                and max(factors) <= high + 1e-3
+                and max(factors) - min(factors) > 0.1 / count
+            )
 
 
 def test_noise_is_white_and_as_strong_as_it_is_drawn():
@@ -66,7 +76,11 @@ def test_a_short_clip_keeps_one_frame():
 
 
 def test_what_asks_for_waveforms():
-    assert variants.asked(Augment(speed=0.1)) and variants.asked(Augment(noise=0.1)) and not variants.asked(Augment(variants=4))
+    assert (
+        variants.asked(Augment(speed=0.1))
+        and variants.asked(Augment(noise=0.1))
+        and not variants.asked(Augment(variants=4))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +93,9 @@ def held(tmp_path_factory):
 
 def varied(held, *, seed=0, side=None, **strengths):
     source, of = held
-    return variants.varied_side(side or whole(source), of, Augment(**strengths), seed=seed, finish=lambda others: others)
+    return variants.varied_side(
+        side or whole(source), of, Augment(**strengths), seed=seed, finish=lambda others: others
+    )
 
 
 def test_what_is_trained_on_stays_and_has_its_versions_behind_it(held):
@@ -87,7 +103,9 @@ def test_what_is_trained_on_stays_and_has_its_versions_behind_it(held):
     side = varied(held, speed=0.2, variants=3)
     count = len(source.inputs)
     np.testing.assert_array_equal(side.items, np.arange(count))
-    np.testing.assert_allclose(side.source.inputs[0:count], source.inputs, atol=1e-3)  # the tool that made the set has rounded the sound
+    np.testing.assert_allclose(
+        side.source.inputs[0:count], source.inputs, atol=1e-3
+    )  # the tool that made the set has rounded the sound
     np.testing.assert_array_equal(side.labels, source.labels[source.clip_of])
     assert side.source.versions.shape == (count, 3) and (side.source.versions >= count).all()
     for version in side.source.versions.T:
@@ -100,11 +118,15 @@ def test_a_version_shows_about_the_same_part_of_the_utterance(held):
     source, _ = held
     side = varied(held, noise=1e-4, variants=2)
     for version in side.source.versions.T:
-        np.testing.assert_allclose(side.source.inputs[version][..., 0], source.inputs[..., 0], atol=0.5)
+        np.testing.assert_allclose(
+            side.source.inputs[version][..., 0], source.inputs[..., 0], atol=0.5
+        )
     first = source.clip_of == 0
     slower = varied(held, speed=0.4, variants=1, seed=3).source
     own = slower.versions[first][:, 0]
-    assert own[0] == own.min() and own[-1] == (np.flatnonzero(slower.clip_of == 0)).max()  # begins and ends with it
+    assert (
+        own[0] == own.min() and own[-1] == (np.flatnonzero(slower.clip_of == 0)).max()
+    )  # begins and ends with it
 
 
 def test_versions_are_of_the_one_definition_of_log_mels(held):
@@ -113,7 +135,9 @@ def test_versions_are_of_the_one_definition_of_log_mels(held):
     side = varied(held, speed=0.1, noise=0.1, variants=2, seed=7)
     changes = Augment(speed=0.1, noise=0.1, variants=2)
     waveform = of.waveforms[1].astype(np.float32) / 32768
-    remade = variants.changed_waveform(waveform, changes, place=0.5, random=np.random.default_rng([7, 1, 1]))
+    remade = variants.changed_waveform(
+        waveform, changes, place=0.5, random=np.random.default_rng([7, 1, 1])
+    )
     expected = mels.segments(mels.log_mel(remade)).numpy()
     own = side.source.versions[source.clip_of == 1][:, 1]
     np.testing.assert_allclose(side.source.inputs[own[[0, -1]]], expected[[0, -1]], atol=1e-3)
@@ -121,8 +145,13 @@ def test_versions_are_of_the_one_definition_of_log_mels(held):
 
 def test_versions_are_a_function_of_the_seed(held):
     one, again, other = (varied(held, speed=0.1, noise=0.1, seed=seed).source for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one.inputs[0 : len(one.inputs)], again.inputs[0 : len(again.inputs)])
-    assert len(one.inputs) != len(other.inputs) or (one.inputs[0 : len(one.inputs)] != other.inputs[0 : len(other.inputs)]).any()
+    np.testing.assert_array_equal(
+        one.inputs[0 : len(one.inputs)], again.inputs[0 : len(again.inputs)]
+    )
+    assert (
+        len(one.inputs) != len(other.inputs)
+        or (one.inputs[0 : len(one.inputs)] != other.inputs[0 : len(other.inputs)]).any()
+    )
     assert np.abs(one.inputs[one.versions[:, 0]] - one.inputs[one.versions[:, 1]]).max() > 1
 
 

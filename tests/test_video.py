@@ -16,8 +16,18 @@ from pipelines.video import VideoReader
 COUNT = 47
 KINDS = {
     "h264-b-frames": ("mp4", "libx264", "yuv420p", {"bf": "3", "g": "12", "b-pyramid": "normal"}),
-    "h264-open-gop": ("mkv", "libx264", "yuv420p", {"bf": "3", "g": "12", "x264-params": "open-gop=1:scenecut=0"}),
-    "h264-no-idr": ("mkv", "libx264", "yuv420p", {"x264-params": "intra-refresh=1:keyint=12:bframes=0"}),
+    "h264-open-gop": (
+        "mkv",
+        "libx264",
+        "yuv420p",
+        {"bf": "3", "g": "12", "x264-params": "open-gop=1:scenecut=0"},
+    ),
+    "h264-no-idr": (
+        "mkv",
+        "libx264",
+        "yuv420p",
+        {"x264-params": "intra-refresh=1:keyint=12:bframes=0"},
+    ),
     "h264-ts": ("ts", "libx264", "yuv420p", {"bf": "2", "g": "12"}),
     "h264-flv": ("flv", "libx264", "yuv420p", {"bf": "2", "g": "12"}),
     "h264-avi": ("avi", "libx264", "yuv420p", {"bf": "2", "g": "12"}),
@@ -32,7 +42,12 @@ KINDS = {
     "flv1": ("flv", "flv", "yuv420p", {"g": "12"}),
     "mjpeg": ("avi", "mjpeg", "yuvj420p", {}),
     "vp8": ("webm", "libvpx", "yuv420p", {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "8"}),
-    "vp9": ("webm", "libvpx-vp9", "yuv420p", {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "8"}),
+    "vp9": (
+        "webm",
+        "libvpx-vp9",
+        "yuv420p",
+        {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "8"},
+    ),
     "raw": ("avi", "rawvideo", "bgr24", {}),
 }
 UNTIMED = {"h264-avi"}
@@ -42,9 +57,16 @@ UNTIMED = {"h264-avi"}
 def moving_pictures(count: int = COUNT, *, height: int = 72, width: int = 96) -> np.ndarray:
     """Return pictures of a texture that moves and changes, so that none is like another: uint8 [count, height, width, 3]."""
     random = np.random.default_rng(0)
-    texture = random.integers(0, 256, (height // 4 + 2 * count, width // 4 + 2 * count, 3), np.uint8)
+    texture = random.integers(
+        0, 256, (height // 4 + 2 * count, width // 4 + 2 * count, 3), np.uint8
+    )
     views = [texture[n : n + height // 4, 2 * n : 2 * n + width // 4] for n in range(count)]
-    return np.stack([np.kron(view // 2 + 2 * n, np.ones((4, 4, 1))).astype(np.uint8) for n, view in enumerate(views)])
+    return np.stack(
+        [
+            np.kron(view // 2 + 2 * n, np.ones((4, 4, 1))).astype(np.uint8)
+            for n, view in enumerate(views)
+        ]
+    )
 
 
 def write(path, kind: str, pictures=None):
@@ -54,7 +76,11 @@ def write(path, kind: str, pictures=None):
     path = path.with_suffix(f".{suffix}")
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options=options)
-        stream.height, stream.width, stream.pix_fmt, stream.bit_rate = *pictures.shape[1:3], pixels, 1_000_000
+        stream.height, stream.width, stream.pix_fmt, stream.bit_rate = (
+            *pictures.shape[1:3],
+            pixels,
+            1_000_000,
+        )
         stream.thread_count = 1
         stream.time_base = stream.codec_context.time_base = Fraction(1, 25)
         for number, picture in enumerate(pictures):
@@ -97,7 +123,15 @@ def test_wanted_pictures_are_those_of_reading_straight_on(clips, kind):
     assert len(pictures) == COUNT and all((one != other).any() for one, other in pairwise(pictures))
     reader = VideoReader(path)
     assert (reader.count, reader.missing, reader.seconds) == (COUNT, 0, pytest.approx(COUNT / 25))
-    for wanted in ([0], [COUNT - 1], [30], [11, 12, 13], [5, 6, 29, 44], range(COUNT), range(2, COUNT, 3)):
+    for wanted in (
+        [0],
+        [COUNT - 1],
+        [30],
+        [11, 12, 13],
+        [5, 6, 29, 44],
+        range(COUNT),
+        range(2, COUNT, 3),
+    ):
         assert_same(reader, wanted, pictures)
     assert reader.undecodable == 0
     assert reader._exact == (kind not in UNTIMED)
@@ -105,7 +139,12 @@ def test_wanted_pictures_are_those_of_reading_straight_on(clips, kind):
 
 def remuxed(path, out, change):
     """Write a file anew with each packet as `change(number, packet)` gives it."""
-    with av.open(str(path)) as read, av.open(str(out), "w", options={"movflags": "faststart"} if out.suffix == ".mp4" else {}) as written:
+    with (
+        av.open(str(path)) as read,
+        av.open(
+            str(out), "w", options={"movflags": "faststart"} if out.suffix == ".mp4" else {}
+        ) as written,
+    ):
         stream = read.streams.video[0]
         to = written.add_stream_from_template(stream)
         for number, packet in enumerate(packet for packet in read.demux(stream) if packet.size):
@@ -122,14 +161,29 @@ def wiped(bad):
         if number not in bad:
             return packet
         zeros = av.Packet(bytes(packet.size))
-        zeros.pts, zeros.dts, zeros.time_base, zeros.duration = packet.pts, packet.dts, packet.time_base, packet.duration
+        zeros.pts, zeros.dts, zeros.time_base, zeros.duration = (
+            packet.pts,
+            packet.dts,
+            packet.time_base,
+            packet.duration,
+        )
         zeros.is_keyframe = packet.is_keyframe
         return zeros
 
     return change
 
 
-CLOSED = ("h264-b-frames", "h264-intra", "h264-flv", "h264-avi", "mpeg4-avi", "mpeg4-mkv-b", "flv1", "mjpeg", "vp8")
+CLOSED = (
+    "h264-b-frames",
+    "h264-intra",
+    "h264-flv",
+    "h264-avi",
+    "mpeg4-avi",
+    "mpeg4-mkv-b",
+    "flv1",
+    "mjpeg",
+    "vp8",
+)
 """Kinds whose parser does not swallow a damaged packet, and that, past it, go on with the next."""
 
 
@@ -150,16 +204,24 @@ def test_pictures_that_do_not_decode_are_left_out_and_counted(clips, tmp_path, k
         whole = straight(clips(kind))
         before = min(bad) - 8
         assert_same(VideoReader(path), range(max(0, before)), whole)
-        assert_same(VideoReader(path), [26, 36], {number: dict(read)[number].rgb() for number in (26, 36)})
+        assert_same(
+            VideoReader(path), [26, 36], {number: dict(read)[number].rgb() for number in (26, 36)}
+        )
 
 
-@pytest.mark.parametrize("kind", ["h264-b-frames", "h264-flv", "mpeg4-avi", "mpeg4-avi-b", "mjpeg", "h265"])
+@pytest.mark.parametrize(
+    "kind", ["h264-b-frames", "h264-flv", "mpeg4-avi", "mpeg4-avi-b", "mjpeg", "h265"]
+)
 def test_a_damaged_key_frame_costs_no_more_than_what_needs_it(clips, tmp_path, kind):
     """What lies before it is whole; every picture either comes, in its order, or is counted."""
     path = remuxed(clips(kind), tmp_path / f"a.{KINDS[kind][0]}", wiped({24}))
     reader = VideoReader(path)
     numbers = [number for number, _ in reader.frames(range(COUNT))]
-    assert numbers == sorted(set(numbers)) and len(numbers) + reader.undecodable == COUNT and reader.undecodable >= 1
+    assert (
+        numbers == sorted(set(numbers))
+        and len(numbers) + reader.undecodable == COUNT
+        and reader.undecodable >= 1
+    )
     assert_same(VideoReader(path), range(20), straight(clips(kind)))
 
 
@@ -187,7 +249,11 @@ def test_no_more_is_decoded_than_the_wanted_pictures_need(clips, monkeypatch):
     """With a key frame every 12 and no B-frames, picture 30 takes 24 to 30; with B-frames those nobody refers to are not decoded."""
     came = []
     decode = video.decoded_packet
-    monkeypatch.setattr(video, "decoded_packet", lambda context, packet: [came.append(1), decode(context, packet)][1])
+    monkeypatch.setattr(
+        video,
+        "decoded_packet",
+        lambda context, packet: [came.append(1), decode(context, packet)][1],
+    )
     list(VideoReader(clips("mpeg4-avi")).frames([30]))
     assert len(came) == 7 + 1  # and what was left in the decoder
     for kept in (2**24, 0):
@@ -245,7 +311,9 @@ def test_a_cover_is_no_video(tmp_path):
         frame = av.VideoFrame.from_ndarray(np.full((96, 128, 3), 90, np.uint8), format="rgb24")
         container.mux(cover.encode(frame))
         container.mux(cover.encode(None))
-        noise = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        noise = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+        )
         noise.sample_rate, noise.pts = 44_100, 0
         container.mux(sound.encode(noise))
         container.mux(sound.encode(None))
@@ -256,13 +324,21 @@ def test_a_cover_is_no_video(tmp_path):
 @pytest.mark.parametrize("codec", ["mpeg4", "mpeg1video"])
 def test_a_video_that_begins_without_a_key_frame_comes_to_an_end(tmp_path, codec):
     """Cut off in front: its pictures are read from the first packet on, as there is nothing before it."""
-    whole, path = media.write_video(tmp_path / "whole.avi", media.film(4), codec=codec), tmp_path / "cut.avi"
+    whole, path = (
+        media.write_video(tmp_path / "whole.avi", media.film(4), codec=codec),
+        tmp_path / "cut.avi",
+    )
     with av.open(str(whole)) as source, av.open(str(path), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
         packets = [packet for packet in source.demux() if packet.size]
         assert packets[0].is_keyframe and not packets[1].is_keyframe
         for number, packet in enumerate(packets[1:]):
-            packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, number, number, number == 0
+            packet.stream, packet.pts, packet.dts, packet.is_keyframe = (
+                stream,
+                number,
+                number,
+                number == 0,
+            )
             target.mux(packet)
     calls = 0
 

@@ -23,7 +23,11 @@ from pipelines.workers import Pool
 @pytest.fixture(scope="module")
 def speaker(tmp_path_factory):
     """Two seconds of one person with sound."""
-    return media.write_video(tmp_path_factory.mktemp("one") / "a.mp4", media.film(50), sound=media.noise(2, 44_100, channels=2))
+    return media.write_video(
+        tmp_path_factory.mktemp("one") / "a.mp4",
+        media.film(50),
+        sound=media.noise(2, 44_100, channels=2),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +49,19 @@ def test_the_face_of_one_person_is_the_builds_to_the_bit(speaker):
         "faces": (np.uint8, (16, 64, 64, 3)),
     }
     assert (seen["face"] == 1).all() and pictures == []
-    np.testing.assert_allclose(seen["seconds"], np.array([(2 * n + 1) * 50 // 32 for n in range(16)]) / 25)
+    np.testing.assert_allclose(
+        seen["seconds"], np.array([(2 * n + 1) * 50 // 32 for n in range(16)]) / 25
+    )
     assert last["visual"] == {"seconds": 2.0, "looked_at": 16, "size": [320, 256], "undecodable": 0}
     waveform, track = read_waveform(speaker)
-    np.testing.assert_array_equal(part["waveform"], waveform[: Spec().samples_of(0, Spec().frame_count(waveform.size))[1]])
-    assert part["start_seconds"] == 0 and last["audio"]["seconds"] == track.seconds and last["audio"]["rate_hz"] == 44_100
+    np.testing.assert_array_equal(
+        part["waveform"], waveform[: Spec().samples_of(0, Spec().frame_count(waveform.size))[1]]
+    )
+    assert (
+        part["start_seconds"] == 0
+        and last["audio"]["seconds"] == track.seconds
+        and last["audio"]["rate_hz"] == 44_100
+    )
     assert last["sha256"] == decode.content_hash(speaker)
 
 
@@ -64,14 +76,24 @@ def test_a_worker_sends_the_same(pool, speaker):
 def test_key_frames_are_spaced_over_the_wanted_ones_and_tell_who_is_where(speaker):
     seen, pictures, _, _ = watch(speaker, pictures=3, picture_width=200)
     wanted = [(2 * n + 1) * 50 // 32 for n in range(16)]
-    assert [round(25 * picture["seconds"]) for picture in pictures] == [wanted[2], wanted[8], wanted[13]]
+    assert [round(25 * picture["seconds"]) for picture in pictures] == [
+        wanted[2],
+        wanted[8],
+        wanted[13],
+    ]
     for picture in pictures:
         (row,) = np.flatnonzero(seen["seconds"] == picture["seconds"])
-        assert picture["size"] == [320, 256] and picture["boxes"] == [[1, *seen["boxes"][row].tolist()]]
+        assert picture["size"] == [320, 256] and picture["boxes"] == [
+            [1, *seen["boxes"][row].tolist()]
+        ]
         image = cv2.imdecode(np.frombuffer(picture["jpeg"], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-        original = cv2.resize(media.film(50)[round(25 * picture["seconds"])], (200, 160), interpolation=cv2.INTER_AREA)
+        original = cv2.resize(
+            media.film(50)[round(25 * picture["seconds"])], (200, 160), interpolation=cv2.INTER_AREA
+        )
         assert image.shape == (160, 200, 3) and np.abs(image.astype(int) - original).mean() < 6
-    assert cv2.imdecode(np.frombuffer(watch(speaker, pictures=1)[1][0]["jpeg"], np.uint8), cv2.IMREAD_COLOR).shape == (256, 320, 3)
+    assert cv2.imdecode(
+        np.frombuffer(watch(speaker, pictures=1)[1][0]["jpeg"], np.uint8), cv2.IMREAD_COLOR
+    ).shape == (256, 320, 3)
 
 
 def test_a_longer_clip_is_looked_at_so_many_times_a_second(tmp_path):
@@ -82,7 +104,11 @@ def test_a_longer_clip_is_looked_at_so_many_times_a_second(tmp_path):
     np.testing.assert_allclose(np.diff(seen["seconds"]), 0.25, atol=0.031)  # a picture lasts 0.04 s
     for per_second, count in ((10, 60), (20, 120), (0.1, 16)):
         seen, _, _, last = watch(path, faces_per_second=per_second, domains=("visual",))
-        assert last["visual"]["looked_at"] == count and len(seen["faces"]) == count and set(seen["face"]) == {1}
+        assert (
+            last["visual"]["looked_at"] == count
+            and len(seen["faces"]) == count
+            and set(seen["face"]) == {1}
+        )
 
 
 def test_a_file_that_tells_no_rate_has_times_of_25_pictures_a_second(monkeypatch, speaker):
@@ -98,7 +124,9 @@ def test_a_file_that_tells_no_rate_has_times_of_25_pictures_a_second(monkeypatch
     assert odd[3] == usual[3]
 
 
-@pytest.mark.parametrize(("first", "dense"), [(4, 2), pytest.param(None, None, marks=pytest.mark.endurance)])
+@pytest.mark.parametrize(
+    ("first", "dense"), [(4, 2), pytest.param(None, None, marks=pytest.mark.endurance)]
+)
 @pytest.mark.parametrize("pattern", ["ravdess/*/*.mp4", "crema-d/VideoFlash/*.flv", "grid/*.mpg"])
 def test_a_real_clip_of_one_person_has_one_face_the_builds(corpora, pattern, first, dense):
     """The first four clips of each corpus, in two of them every picture; in the long run every picture of all."""
@@ -106,28 +134,50 @@ def test_a_real_clip_of_one_person_has_one_face_the_builds(corpora, pattern, fir
     assert len(paths) >= 3
     for path in paths[:first]:
         seen, _, _, last = watch(path, domains=("visual",))
-        assert set(seen["face"]) == {1} and len(seen["face"]) >= 0.9 * last["visual"]["looked_at"], path
+        assert (
+            set(seen["face"]) == {1} and len(seen["face"]) >= 0.9 * last["visual"]["looked_at"]
+        ), path
         if last["visual"]["seconds"] <= 4 and len(seen["face"]) == 16:
             np.testing.assert_array_equal(seen["faces"], faces.read_faces(path).faces)
         if path in paths[:dense]:
-            assert set(watch(path, domains=("visual",), faces_per_second=1000)[0]["face"]) == {1}, path
+            assert set(watch(path, domains=("visual",), faces_per_second=1000)[0]["face"]) == {1}, (
+                path
+            )
 
 
 def test_without_sound_or_with_silence_the_faces_are_there(tmp_path):
-    for sound, said in ((None, "no sound track"), (np.zeros((1, 44_100), np.float32), "silent sound track")):
+    for sound, said in (
+        (None, "no sound track"),
+        (np.zeros((1, 44_100), np.float32), "silent sound track"),
+    ):
         path = media.write_video(tmp_path / "a.mp4", media.film(25), sound=sound)
         seen, _, parts, last = watch(path)
-        assert len(seen["faces"]) == 16 and parts == [] and last["audio"]["error"].startswith(said) and "error" not in last["visual"]
+        assert (
+            len(seen["faces"]) == 16
+            and parts == []
+            and last["audio"]["error"].startswith(said)
+            and "error" not in last["visual"]
+        )
 
 
 def test_without_a_face_or_a_picture_the_sound_is_there(tmp_path):
-    grey = media.write_video(tmp_path / "grey.mp4", np.full((25, 96, 128, 3), 90, np.uint8), sound=media.noise(1, 44_100))
+    grey = media.write_video(
+        tmp_path / "grey.mp4", np.full((25, 96, 128, 3), 90, np.uint8), sound=media.noise(1, 44_100)
+    )
     seen, pictures, parts, last = watch(grey, pictures=2)
-    assert seen is None and last["visual"] == {"error": "no face found in 16 frames"} and "error" not in last["audio"]
+    assert (
+        seen is None
+        and last["visual"] == {"error": "no face found in 16 frames"}
+        and "error" not in last["audio"]
+    )
     assert [picture["boxes"] for picture in pictures] == [[], []] and len(parts) == 1
     wav = media.write_sound(tmp_path / "a.wav", media.noise(1, 16_000))
     seen, _, (part,), last = watch(wav)
-    assert seen is None and last["visual"] == {"error": "no video stream"} and part["waveform"].size == 15_872  # 97 hops and a window
+    assert (
+        seen is None
+        and last["visual"] == {"error": "no video stream"}
+        and part["waveform"].size == 15_872
+    )  # 97 hops and a window
     still = media.write_still(tmp_path / "a.png", np.full((96, 128, 3), 90, np.uint8))
     assert watch(still, still=True)[3]["visual"] == {"error": "no face found in the image"}
 
@@ -151,13 +201,19 @@ def test_a_file_that_is_not_there_or_changes(monkeypatch, tmp_path):
     assert next(messages)["length"] == 0.5 and "waveform" in next(messages)["audio"]
     media.write_sound(path, media.noise(0.7, 16_000))
     (last,) = messages
-    assert last["audio"] == {"error": "changed while it was read", "retry": "changed"} and "visual" not in last
+    assert (
+        last["audio"] == {"error": "changed while it was read", "retry": "changed"}
+        and "visual" not in last
+    )
 
 
 @pytest.mark.parametrize("trap", ["exit", f"signal{signal.SIGSEGV}", "hang"])
 def test_a_crash_or_a_hang_costs_its_file_alone(pool, speaker, trap):
     (message,) = pool.read(Watch(media.Trap(trap)))
-    assert re.match("decoder (crashed|made no progress)", message["visual"]["error"]) and message["visual"] == message["audio"]
+    assert (
+        re.match("decoder (crashed|made no progress)", message["visual"]["error"])
+        and message["visual"] == message["audio"]
+    )
     assert len(gathered(pool.read(Watch(speaker)))[0]["faces"]) == 16
 
 
@@ -168,10 +224,21 @@ def test_long_sound_is_cut_as_the_builds_records_are(capsys, tmp_path):
     """150 s of 22 050 Hz: three parts, each the very samples of a record's PCM."""
     path = media.write_sound(tmp_path / "media/sad/a.wav", media.noise(150, 22_050), rate_hz=22_050)
     _, _, parts, last = watch(path, domains=("audio",))
-    status, _, _ = build_json(capsys, "--corpus", "folder", "--media", tmp_path / "media", "--out", tmp_path / "out", "--waveform")
+    status, _, _ = build_json(
+        capsys,
+        "--corpus",
+        "folder",
+        "--media",
+        tmp_path / "media",
+        "--out",
+        tmp_path / "out",
+        "--waveform",
+    )
     assert status == 0
     folder = tmp_path / "out/folder/audio"
-    kept = sorted(records.read(folder, records.read_manifest(folder)), key=lambda record: int(record["part"]))
+    kept = sorted(
+        records.read(folder, records.read_manifest(folder)), key=lambda record: int(record["part"])
+    )
     assert len(parts) == len(kept) == 3 and last["audio"]["seconds"] == 150
     for part, record in zip(parts, kept, strict=True):
         pcm = np.clip(np.round(part["waveform"] * 32768), -32768, 32767).astype(np.int16)
@@ -197,12 +264,20 @@ def test_parts_together_are_the_whole(tmp_path, seconds):
 
 def test_a_picture_that_is_a_face_already_is_taken_whole(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8)
-    seen, _, _, last = watch(media.write_still(tmp_path / "face.png", picture), still=True, detector=None, domains=("visual",))
+    seen, _, _, last = watch(
+        media.write_still(tmp_path / "face.png", picture),
+        still=True,
+        detector=None,
+        domains=("visual",),
+    )
     assert seen["boxes"].tolist() == [[0, 0, 128, 96]] and last["visual"]["looked_at"] == 1
     np.testing.assert_array_equal(seen["faces"][0], faces.resize_face(picture))
     film = media.write_video(tmp_path / "faces.mp4", media.numbered_pictures(20))
     seen, *_ = watch(film, detector=None, domains=("visual",))
-    assert seen["face"].tolist() == [1] * 16 and [media.picture_number(face, 20) for face in seen["faces"]] == SPACED
+    assert (
+        seen["face"].tolist() == [1] * 16
+        and [media.picture_number(face, 20) for face in seen["faces"]] == SPACED
+    )
 
 
 SPACED = [number for number in range(20) if number not in (2, 7, 12, 17)]
@@ -216,7 +291,12 @@ def test_faces_are_told_at_the_times_that_the_pictures_are_shown(tmp_path):
     seen, *_ = watch(path, detector=None, faces_per_second=100.0, domains=("visual",))
     shown = [stamps_ms[media.picture_number(face, 40)] for face in seen["faces"]]
     np.testing.assert_allclose(1000 * seen["seconds"], shown, atol=1e-6)
-    assert len(shown) >= 16 and shown == sorted(set(shown)) and any(np.diff(shown) < 100) and any(np.diff(shown) >= 200)
+    assert (
+        len(shown) >= 16
+        and shown == sorted(set(shown))
+        and any(np.diff(shown) < 100)
+        and any(np.diff(shown) >= 200)
+    )
 
 
 def test_sound_that_begins_later_is_told_at_its_time(tmp_path):
@@ -227,14 +307,22 @@ def test_sound_that_begins_later_is_told_at_its_time(tmp_path):
         pictures.width, pictures.height, pictures.pix_fmt = 128, 96, "yuv420p"
         voice = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
         for picture in media.numbered_pictures(50):
-            container.mux(pictures.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+            container.mux(
+                pictures.encode(
+                    av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+                )
+            )
         container.mux(pictures.encode(None))
-        frame = av.AudioFrame.from_ndarray((32_000 * media.noise(0.8, 16_000)).astype(np.int16), format="s16", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            (32_000 * media.noise(0.8, 16_000)).astype(np.int16), format="s16", layout="mono"
+        )
         frame.sample_rate, frame.pts, frame.time_base = 16_000, 19_200, Fraction(1, 16_000)
         container.mux(voice.encode(frame))
         container.mux(voice.encode(None))
     _, _, (part,), last = watch(path, detector=None)
-    assert part["start_seconds"] == pytest.approx(1.2, abs=0.01) and last["audio"]["seconds"] == pytest.approx(0.8)
+    assert part["start_seconds"] == pytest.approx(1.2, abs=0.01) and last["audio"][
+        "seconds"
+    ] == pytest.approx(0.8)
 
 
 def test_how_far_it_is_is_told_of_sound_and_where_there_is_no_face(tmp_path):
@@ -245,4 +333,7 @@ def test_how_far_it_is_is_told_of_sound_and_where_there_is_no_face(tmp_path):
     blank = media.write_video(tmp_path / "blank.mp4", np.full((300, 96, 128, 3), 90, np.uint8))
     told = list(Watch(blank, domains=("visual",), faces_per_second=25.0).read(Spec()))
     at = [message["at"] for message in told if "at" in message]
-    assert at == pytest.approx([63 / 25, 127 / 25, 191 / 25, 255 / 25]) and "no face found" in told[-1]["visual"]["error"]
+    assert (
+        at == pytest.approx([63 / 25, 127 / 25, 191 / 25, 255 / 25])
+        and "no face found" in told[-1]["visual"]["error"]
+    )

@@ -39,10 +39,15 @@ def stage(frames, places, *, width=ROOM):
 @pytest.mark.parametrize("detector", ["viola-jones", "alt2"])
 def test_persons_side_by_side_are_followed_apart(tmp_path, detector):
     """In each of three thirds of the picture one."""
-    pictures = np.concatenate([media.film(50, seed=seed)[:, :, 50:270] for seed in (0, 1, 2)], axis=2)
+    pictures = np.concatenate(
+        [media.film(50, seed=seed)[:, :, 50:270] for seed in (0, 1, 2)], axis=2
+    )
     found = looks(media.write_video(tmp_path / "a.mp4", pictures), detector=detector)
     assert len(found) == 16 and {tuple(sorted(boxes)) for boxes in found.values()} == {(1, 2, 3)}
-    thirds = {face: {(boxes[face][0] + boxes[face][2] // 2) // 220 for boxes in found.values()} for face in (1, 2, 3)}
+    thirds = {
+        face: {(boxes[face][0] + boxes[face][2] // 2) // 220 for boxes in found.values()}
+        for face in (1, 2, 3)
+    }
     assert sorted(map(sorted, thirds.values())) == [[0], [1], [2]]
 
 
@@ -63,7 +68,9 @@ def test_two_who_swap_sides_keep_their_numbers(tmp_path):
 
     found = looks(media.write_video(tmp_path / "a.mp4", stage(125, places)))
     first, last = found[min(found)], found[max(found)]
-    assert sorted(first) == sorted(last) == [1, 2] and {face for boxes in found.values() for face in boxes} == {1, 2}
+    assert sorted(first) == sorted(last) == [1, 2] and {
+        face for boxes in found.values() for face in boxes
+    } == {1, 2}
     left = min(first, key=lambda face: first[face][0])
     assert first[left][0] < 100 and last[left][0] > 250 and last[3 - left][0] < 100
 
@@ -83,13 +90,22 @@ def test_what_is_seen_but_once_is_not_sent(tmp_path):
     (frame,) = faces.VideoReader(path).frames([wanted])
     assert len(detectors.finder("viola-jones")(frame[1].luma)) == 2
     seen, keys, _, _ = watch(path, pictures=16, domains=("visual",))
-    assert set(seen["face"]) == {1} and len(seen["face"]) == 16 and all(len(key["boxes"]) == 1 for key in keys) and len(keys) == 16
+    assert (
+        set(seen["face"]) == {1}
+        and len(seen["face"]) == 16
+        and all(len(key["boxes"]) == 1 for key in keys)
+        and len(keys) == 16
+    )
 
 
 def test_a_still_with_two_faces(tmp_path):
     path = media.write_still(tmp_path / "a.png", stage(1, lambda number: [(0, 10), (1, 240)])[0])
     seen, (picture,), sound, last = watch(path, still=True, pictures=4)
-    assert seen["face"].tolist() == [1, 2] and seen["seconds"].tolist() == [0, 0] and picture["boxes"][1] == [2, *seen["boxes"][1].tolist()]
+    assert (
+        seen["face"].tolist() == [1, 2]
+        and seen["seconds"].tolist() == [0, 0]
+        and picture["boxes"][1] == [2, *seen["boxes"][1].tolist()]
+    )
     np.testing.assert_array_equal(seen["faces"][:1], faces.read_still_face(path).faces)
     assert overlap(*map(tuple, seen["boxes"].tolist())) == 0 and sound == []
     assert last["visual"] == {"seconds": 0.0, "looked_at": 1, "size": [ROOM, 216], "undecodable": 0}

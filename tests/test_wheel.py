@@ -24,7 +24,16 @@ def wheel(tmp_path_factory) -> Path:
             if path.is_file() and "__pycache__" not in path.parts:
                 (source / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
                 (source / path.relative_to(ROOT)).write_bytes(path.read_bytes())
-    words = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(folder), str(source)]
+    words = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--wheel-dir",
+        str(folder),
+        str(source),
+    ]
     finished = subprocess.run(words, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr[-3000:]
     (built,) = folder.glob("*.whl")
@@ -35,7 +44,11 @@ def test_the_wheel_carries_the_two_packages_the_experiments_and_the_presets_alon
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     assert {name.split("/")[0] for name in names} == {"kerasemo", "pipelines"}
     presets = ROOT / "kerasemo" / "presets"
-    shipped = {path.relative_to(ROOT).as_posix() for path in presets.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    shipped = {
+        path.relative_to(ROOT).as_posix()
+        for path in presets.rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
     assert "kerasemo/presets/emodb-speech/1/saved_model.pb" in shipped
     assert {name for name in names if not name.endswith(".py")} == shipped | {
         f"kerasemo/experiments/{name}.toml"
@@ -49,24 +62,51 @@ def test_the_wheel_carries_the_two_packages_the_experiments_and_the_presets_alon
             "sample",
         )
     }
-    ours = {path.relative_to(ROOT).as_posix() for package in ("kerasemo", "pipelines") for path in (ROOT / package).rglob("*.py")}
+    ours = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("kerasemo", "pipelines")
+        for path in (ROOT / package).rglob("*.py")
+    }
     assert {name for name in names if name.endswith(".py")} == ours
 
 
 def test_the_installed_wheel_works_from_another_folder(wheel, tmp_path):
     """Installed beside the environment's packages, found before any checkout, and run where there is nothing else."""
     site = tmp_path / "site"
-    words = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(site), str(wheel)]
+    words = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(site),
+        str(wheel),
+    ]
     finished = subprocess.run(words, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr[-3000:]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"} | {"PYTHONPATH": str(site)}
+    environment = {
+        name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"
+    } | {"PYTHONPATH": str(site)}
 
     def run(*words):
-        return subprocess.run([*map(str, words)], cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=300)
+        return subprocess.run(
+            [*map(str, words)],
+            cwd=elsewhere,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
 
-    where = run(sys.executable, "-c", "import kerasemo, pipelines; print(kerasemo.__file__); print(pipelines.__file__)").stdout.split()
+    where = run(
+        sys.executable,
+        "-c",
+        "import kerasemo, pipelines; print(kerasemo.__file__); print(pipelines.__file__)",
+    ).stdout.split()
     assert all(Path(path).is_relative_to(site) for path in where) and len(where) == 2
     written = run(
         *(sys.executable, "-c"),
@@ -74,7 +114,17 @@ def test_the_installed_wheel_works_from_another_folder(wheel, tmp_path):
         "write_samples(Path('media'), workers=1, utterances=[u for u in plan_utterances() if u.corpus == 'emodb'][:12])",
     )
     assert written.returncode == 0, written.stderr
-    built = run(sys.executable, site / "bin" / "kerasemo", "build", "--corpus", "emodb", "--media", "media/emodb", "--out", "records")
+    built = run(
+        sys.executable,
+        site / "bin" / "kerasemo",
+        "build",
+        "--corpus",
+        "emodb",
+        "--media",
+        "media/emodb",
+        "--out",
+        "records",
+    )
     assert built.returncode == 0, built.stderr
     assert "emodb/audio: 12 of 12 clips written" in built.stdout
     verified = run(sys.executable, "-m", "pipelines.build", "--verify", "records")

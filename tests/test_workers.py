@@ -19,14 +19,23 @@ from pipelines.sound import read_waveform
 from pipelines.spec import InputError, Spec
 from pipelines.workers import Pool, Task
 
-OUT_OF_MEMORY = (MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory"), ValueError("(-4:Insufficient memory) Failed to allocate"))
+OUT_OF_MEMORY = (
+    MemoryError(),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ValueError("(-4:Insufficient memory) Failed to allocate"),
+)
 
 
 def run(pool, task):
     """Return all that a pool says of a file."""
     *messages, last = pool.read(task)
     assert all(message["more"] for message in messages) and not last["more"]
-    return {domain: entry for message in (*messages, last) for domain, entry in message.items() if domain != "more"}
+    return {
+        domain: entry
+        for message in (*messages, last)
+        for domain, entry in message.items()
+        if domain != "more"
+    }
 
 
 def audio(path):
@@ -73,8 +82,12 @@ def test_a_still_and_pictures_as_they_are(pool, tmp_path):
 
     cv2.imwrite(str(tmp_path / "a.png"), np.full((48, 48, 3), 90, np.uint8))
     path = tmp_path / "a.png"
-    assert (run(pool, Task(path, ("visual",), still=True, detector=None))["visual"]["faces"] == 90).all()
-    assert run(pool, Task(path, ("visual",), still=True))["visual"]["error"].startswith("no face found in the image")
+    assert (
+        run(pool, Task(path, ("visual",), still=True, detector=None))["visual"]["faces"] == 90
+    ).all()
+    assert run(pool, Task(path, ("visual",), still=True))["visual"]["error"].startswith(
+        "no face found in the image"
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,7 +103,9 @@ def test_a_crash_or_a_hang_costs_its_file_alone(pool, sound, trap, said):
     began = time.monotonic()
     result = run(pool, Task(media.Trap(trap), ("visual", "audio")))
     assert result["visual"] == result["audio"]
-    assert re.fullmatch(said, result["audio"]["error"]) and result["audio"].get("retry") == ("time" if trap == "hang" else None)
+    assert re.fullmatch(said, result["audio"]["error"]) and result["audio"].get("retry") == (
+        "time" if trap == "hang" else None
+    )
     assert time.monotonic() - began < 20
     assert reads(pool, sound)
 
@@ -99,7 +114,10 @@ def test_a_crash_or_a_hang_costs_its_file_alone(pool, sound, trap, said):
     ("raised", "said"),
     [
         (ValueError("odd"), {"error": "decoder failed (ValueError: odd)"}),
-        *((error, {"error": "takes more memory than the 1.5 GiB that it may", "retry": "memory"}) for error in OUT_OF_MEMORY),
+        *(
+            (error, {"error": "takes more memory than the 1.5 GiB that it may", "retry": "memory"})
+            for error in OUT_OF_MEMORY
+        ),
     ],
 )
 def test_what_a_decoder_raises_is_the_files_reason(monkeypatch, sound, raised, said):
@@ -114,7 +132,10 @@ def test_what_a_decoder_raises_is_the_files_reason(monkeypatch, sound, raised, s
 
 def test_a_file_that_changes_or_vanishes_while_it_is_read(monkeypatch, tmp_path):
     """What was read of it is of no use; another call may read it."""
-    for change in (lambda path: media.write_sound(path, media.noise(0.7, 16_000)), lambda path: path.unlink()):
+    for change in (
+        lambda path: media.write_sound(path, media.noise(0.7, 16_000)),
+        lambda path: path.unlink(),
+    ):
         path = media.write_sound(tmp_path / "a.wav", media.noise(0.5, 16_000))
         original = decode.content_hash
 
@@ -133,30 +154,53 @@ def test_long_sound_comes_in_blocks(pool, tmp_path):
     """130 s in blocks of a minute, the facts with the last; together they are the whole."""
     path = media.write_sound(tmp_path / "long.flac", media.noise(130, 16_000), codec="flac")
     messages = list(pool.read(audio(path)))
-    assert [(message["more"], message["audio"]["waveform"].size) for message in messages] == [(True, 960_000)] * 2 + [(False, 160_000)]
-    assert ["seconds" in message["audio"] for message in messages] == [False, False, True] and messages[2]["audio"]["seconds"] == 130
-    np.testing.assert_array_equal(np.concatenate([message["audio"]["waveform"] for message in messages]), read_waveform(path)[0])
+    assert [(message["more"], message["audio"]["waveform"].size) for message in messages] == [
+        (True, 960_000)
+    ] * 2 + [(False, 160_000)]
+    assert ["seconds" in message["audio"] for message in messages] == [
+        False,
+        False,
+        True,
+    ] and messages[2]["audio"]["seconds"] == 130
+    np.testing.assert_array_equal(
+        np.concatenate([message["audio"]["waveform"] for message in messages]),
+        read_waveform(path)[0],
+    )
 
 
 def test_a_decoder_that_wants_too_much_memory_costs_its_file_alone(pool, sound):
     result = run(pool, audio(media.Trap("hungry")))
-    assert result["audio"]["error"].startswith("takes more memory than the 1.5 GiB") and result["audio"]["retry"] == "memory"
+    assert (
+        result["audio"]["error"].startswith("takes more memory than the 1.5 GiB")
+        and result["audio"]["retry"] == "memory"
+    )
     assert reads(pool, sound)
 
 
 def test_a_worker_that_the_system_kills_is_tried_again(pool, sound):
     result = run(pool, audio(media.Trap(f"signal{signal.SIGKILL}")))
-    assert result["audio"] == {"error": "decoder was killed (by the system, when memory runs out)", "retry": "memory"}
+    assert result["audio"] == {
+        "error": "decoder was killed (by the system, when memory runs out)",
+        "retry": "memory",
+    }
     assert reads(pool, sound)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("gone.wav", "No such file or directory"), ("pipe.wav", "not a regular file"), ("dir.wav", "not a regular file")]
+    ("name", "said"),
+    [
+        ("gone.wav", "No such file or directory"),
+        ("pipe.wav", "not a regular file"),
+        ("dir.wav", "not a regular file"),
+    ],
 )
 def test_what_is_no_file_is_named(pool, tmp_path, name, said):
     os.mkfifo(tmp_path / "pipe.wav")
     (tmp_path / "dir.wav").mkdir()
-    assert run(pool, audio(tmp_path / name)) == {"sha256": "", "audio": {"error": f"cannot be read ({said})", "retry": "unreadable"}}
+    assert run(pool, audio(tmp_path / name)) == {
+        "sha256": "",
+        "audio": {"error": f"cannot be read ({said})", "retry": "unreadable"},
+    }
 
 
 def test_what_a_codec_prints_is_no_answer(sound, capfd):
@@ -168,7 +212,10 @@ def test_what_a_codec_prints_is_no_answer(sound, capfd):
 
 def test_an_interrupt_from_the_keyboard_is_for_the_build_alone(pool):
     """It goes to every process of the group: a worker that it hit would look like one that crashed on its file."""
-    assert run(pool, audio(media.Trap("group")))["audio"]["error"] not in ("", f"cannot be read (group {os.getpgrp()})")
+    assert run(pool, audio(media.Trap("group")))["audio"]["error"] not in (
+        "",
+        f"cannot be read (group {os.getpgrp()})",
+    )
 
 
 def test_a_worker_has_no_tensorflow(pool):
@@ -189,12 +236,26 @@ def test_no_module_of_the_workers_imports_tensorflow():
     """One after the other: the first line that names more than its module tells which one did."""
     names = ["spec", "cli", "progress", "corpora", "decode", "faces", "workers", "build"]
     words = [sys.executable, "-c", IMPORTED, *names]
-    assert subprocess.run(words, cwd=media.ROOT, capture_output=True, text=True, check=True).stdout.splitlines() == names
+    assert (
+        subprocess.run(
+            words, cwd=media.ROOT, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        == names
+    )
 
 
 def test_good_files_pass_while_others_crash_and_hang(sound):
     """Four threads and two workers: every bad file is named, every good one read."""
-    paths = [sound, media.Trap("exit"), sound, media.Trap("hang"), sound, sound, media.Trap("exit"), sound]
+    paths = [
+        sound,
+        media.Trap("exit"),
+        sound,
+        media.Trap("hang"),
+        sound,
+        sound,
+        media.Trap("exit"),
+        sound,
+    ]
     results = [None] * len(paths)
     with Pool(workers=2, stall_seconds=3.0) as pool:
 
@@ -216,7 +277,10 @@ def test_a_worker_that_cannot_be_replaced_is_no_fault_of_the_file(sound, monkeyp
         (tmp_path / "soxr.py").write_text("raise ImportError('soxr is broken here')")
         monkeypatch.syspath_prepend(tmp_path)
         result = run(pool, audio(sound))["audio"]
-        assert result["error"].startswith("a worker process cannot start (exit status 1)") and result["retry"] == "time"
+        assert (
+            result["error"].startswith("a worker process cannot start (exit status 1)")
+            and result["retry"] == "time"
+        )
         monkeypatch.undo()
         assert reads(pool, sound)
 
@@ -251,7 +315,10 @@ def test_workers_that_cannot_start_are_told_at_once(tmp_path, monkeypatch, capfd
     """An installation that is broken is no fault of the files."""
     (tmp_path / "soxr.py").write_text("raise ImportError('soxr is broken here')")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(InputError, match=r"a worker process cannot start \(exit status 1\)"), Pool(workers=2):
+    with (
+        pytest.raises(InputError, match=r"a worker process cannot start \(exit status 1\)"),
+        Pool(workers=2),
+    ):
         pass
     assert "soxr is broken here" in capfd.readouterr().err
 
@@ -267,5 +334,7 @@ def test_a_pool_that_is_closed_starts_no_worker(sound):
     with Pool(workers=1) as pool:
         pass
     for _ in range(2):
-        assert run(pool, audio(sound))["audio"]["error"].startswith(("the pool is closed", "decoder crashed"))
+        assert run(pool, audio(sound))["audio"]["error"].startswith(
+            ("the pool is closed", "decoder crashed")
+        )
     assert not pool._workers

@@ -30,5 +30,7 @@ def from_preset(name: str | Path) -> Any:
     training = bundle.document["training"]
     model = keras.Model(*build_network(Network.from_json(training["network"])))
     checkpoint.assign(model.weights, bundle.weights(), where=bundle.folder)
-    model.mirror = any(Stage.from_json(stage["settings"]).test_mirror for stage in training.get("stages", [])[-1:])
+    model.mirror = any(
+        Stage.from_json(stage["settings"]).test_mirror for stage in training.get("stages", [])[-1:]
+    )
     return model

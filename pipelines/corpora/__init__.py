@@ -21,7 +21,9 @@ LOADERS = {kind: module.find_clips for kind, module in _MODULES.items()}
 """For each kind of corpus its `find_clips(media, *, name, **options) -> Found`."""
 
 
-def find_clips(kind: str, media: Path, *, name: str | None = None, domains: Sequence[str] = DOMAINS, **options) -> Found:
+def find_clips(
+    kind: str, media: Path, *, name: str | None = None, domains: Sequence[str] = DOMAINS, **options
+) -> Found:
     """Return the clips of the corpus of `kind` below `media` that are read in `domains`, sorted by id.
 
     Args:
@@ -35,22 +37,37 @@ def find_clips(kind: str, media: Path, *, name: str | None = None, domains: Sequ
         InputError: a word is off, `media` is not there, or no clip is found in it.
     """
     if kind not in LOADERS:
-        raise InputError(f"corpus must be one of {', '.join(LOADERS)}; received {kind!r}; for any other use folder")
+        raise InputError(
+            f"corpus must be one of {', '.join(LOADERS)}; received {kind!r}; for any other use folder"
+        )
     name = kind if name is None else name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise InputError(f"name must be letters, digits, '_', '.', '-', the first a letter or digit; received {name!r}")
+        raise InputError(
+            f"name must be letters, digits, '_', '.', '-', the first a letter or digit; received {name!r}"
+        )
     if not domains or not set(domains) <= set(DOMAINS):
-        raise InputError(f"domains must be some of {', '.join(DOMAINS)}; received {', '.join(domains) or 'none'}")
+        raise InputError(
+            f"domains must be some of {', '.join(DOMAINS)}; received {', '.join(domains) or 'none'}"
+        )
     if unknown := sorted(set(options) - set(inspect.signature(LOADERS[kind]).parameters)):
         raise InputError(f"corpus {kind} has no option {unknown[0]!r}; leave it out")
     media, layout = Path(media), _MODULES[kind].LAYOUT
-    if not media.is_dir() and not (kind == "folder" and media.is_file() and media.suffix.lower() == ".csv"):
+    if not media.is_dir() and not (
+        kind == "folder" and media.is_file() and media.suffix.lower() == ".csv"
+    ):
         came = "it is a file" if media.exists() else "there is none"
-        raise InputError(f"media {media} must be a folder that holds {layout}; {came}; name the unpacked corpus")
+        raise InputError(
+            f"media {media} must be a folder that holds {layout}; {came}; name the unpacked corpus"
+        )
 
     found = LOADERS[kind](media, name=name, **options)
-    clips = sorted((clip for clip in found.clips if clip.domain in domains), key=lambda clip: clip.id)
-    rejects = sorted((reject for reject in found.rejects if reject.domain in domains), key=lambda reject: reject.id)
+    clips = sorted(
+        (clip for clip in found.clips if clip.domain in domains), key=lambda clip: clip.id
+    )
+    rejects = sorted(
+        (reject for reject in found.rejects if reject.domain in domains),
+        key=lambda reject: reject.id,
+    )
     if not clips:
         raise InputError(
             f"no {' or '.join(domains)} clip of {kind} in {media}: expected {layout}; found {_contents(media, found)}; "
@@ -64,7 +81,9 @@ def find_clips(kind: str, media: Path, *, name: str | None = None, domains: Sequ
 def _contents(media: Path, found: Found) -> str:
     """Say in a few words what is in `media`, from which no clip came."""
     if found.clips:
-        return f"{len(found.clips)} {found.clips[0].domain} clips, but none in the domains asked for"
+        return (
+            f"{len(found.clips)} {found.clips[0].domain} clips, but none in the domains asked for"
+        )
     if found.rejects:
         ids, first = {reject.id for reject in found.rejects}, found.rejects[0]
         return f"{len(ids)} that cannot be taken, such as {first.id} ({first.reason})"
@@ -73,4 +92,6 @@ def _contents(media: Path, found: Found) -> str:
     if media.is_file():
         return "no row below the header"
     files = media_files(media)
-    return f"{len(files)} files, none of them such media, such as {files[0]}" if files else "no file"
+    return (
+        f"{len(files)} files, none of them such media, such as {files[0]}" if files else "no file"
+    )

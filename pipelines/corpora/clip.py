@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".flv", ".mpg", ".mpeg", ".mov", ".mkv", ".webm", ".m4v", ".wmv"})
+VIDEO_SUFFIXES = frozenset(
+    {".avi", ".mp4", ".flv", ".mpg", ".mpeg", ".mov", ".mkv", ".webm", ".m4v", ".wmv"}
+)
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".m4a", ".aac", ".opus"})
 STILL_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
@@ -130,7 +132,9 @@ def media_files(media: Path) -> list[str]:
     return sorted(ids)
 
 
-def clips_of(id: str, path: Path, labels: Labels, *, corpus: str, domains: tuple[str, ...]) -> list[Clip]:
+def clips_of(
+    id: str, path: Path, labels: Labels, *, corpus: str, domains: tuple[str, ...]
+) -> list[Clip]:
     """Return a clip per domain of one file."""
     speaker = f"{corpus}:{labels.speaker}" if labels.speaker else ""
     labels = labels._replace(speaker=speaker, utterance=f"{corpus}:{labels.utterance}")
@@ -159,7 +163,9 @@ def take_files(
             labels = labels_of(file)
         except UnicodeEncodeError:  # no record could hold such a name
             id = id.encode(errors="backslashreplace").decode()
-            rejects += [Reject(id, domain, "name is not UTF-8; rename the file") for domain in domains]
+            rejects += [
+                Reject(id, domain, "name is not UTF-8; rename the file") for domain in domains
+            ]
         except NotUnderstood as error:
             rejects += [Reject(id, domain, str(error)) for domain in domains]
         else:

@@ -22,7 +22,9 @@ EMOTIONS = {
     "NEU": "neutral",
     "SAD": "sadness",
 }
-_NAME = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX?)")  # a published name ends in a single X
+_NAME = re.compile(
+    r"(\d{4})_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX?)"
+)  # a published name ends in a single X
 
 
 def labels_of(file: PurePosixPath) -> Labels:
@@ -33,7 +35,9 @@ def labels_of(file: PurePosixPath) -> Labels:
     """
     match = _NAME.fullmatch(file.stem)
     if not match:
-        raise NotUnderstood("name is not CREMA-D's AAAA_SSS_EEE_LL, such as 1001_DFA_ANG_XX.flv (LL: LO, MD, HI, XX)")
+        raise NotUnderstood(
+            "name is not CREMA-D's AAAA_SSS_EEE_LL, such as 1001_DFA_ANG_XX.flv (LL: LO, MD, HI, XX)"
+        )
     actor, sentence, code, level = match.groups()
     if code not in EMOTIONS:
         expected = ", ".join(f"{code} ({emotion})" for code, emotion in EMOTIONS.items())
@@ -50,7 +54,9 @@ def find_clips(media: Path, *, name: str) -> Found:
     if second and any(_is_below("audiowav", clip.id) for clip in clips):
         clips = [clip for clip in clips if clip.id not in second]
         rejects = [reject for reject in rejects if not _is_below("audiomp3", reject.id)]
-        text = f"{counted(len(second), 'file')} of AudioMP3 left out, as AudioWAV holds the same sound"
+        text = (
+            f"{counted(len(second), 'file')} of AudioMP3 left out, as AudioWAV holds the same sound"
+        )
         defects.append(Defect("sound held twice", text, tuple(sorted(second))))
     if single := sorted({clip.id for clip in clips if clip.id.rpartition(".")[0].endswith("_X")}):
         text = f"{counted(len(single), 'file')} with a name that ends in a single X, taken as intensity XX"

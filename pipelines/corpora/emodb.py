@@ -31,7 +31,9 @@ def labels_of(file: PurePosixPath) -> Labels:
     """
     match = _NAME.fullmatch(file.stem)
     if not match:
-        raise NotUnderstood("name is not EMO-DB's <speaker><text><emotion><version>.wav, such as 03a01Fa.wav")
+        raise NotUnderstood(
+            "name is not EMO-DB's <speaker><text><emotion><version>.wav, such as 03a01Fa.wav"
+        )
     speaker, sentence, letter, take = match.groups()
     if letter not in EMOTIONS:
         expected = ", ".join(f"{letter} ({emotion})" for letter, emotion in EMOTIONS.items())

@@ -15,10 +15,20 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from pipelines.corpora.clip import Defect, Found, Labels, NotUnderstood, counted, speech_domains_of, take_files
+from pipelines.corpora.clip import (
+    Defect,
+    Found,
+    Labels,
+    NotUnderstood,
+    counted,
+    speech_domains_of,
+    take_files,
+)
 from pipelines.spec import DOMAINS, canonical_emotion
 
-LAYOUT = "subject N/<emotion>/sentence K/sN_<em>_K.avi, such as subject 1/anger/sentence 1/s1_an_1.avi"
+LAYOUT = (
+    "subject N/<emotion>/sentence K/sN_<em>_K.avi, such as subject 1/anger/sentence 1/s1_an_1.avi"
+)
 EMOTIONS = {
     "an": "anger",
     "di": "disgust",
@@ -28,7 +38,9 @@ EMOTIONS = {
     "su": "surprise",
 }
 _CODES = {emotion: code for code, emotion in EMOTIONS.items()}
-_FOLDERS = re.compile(r"(?:.*/)?subject[ _]*0*(\d+)/([^/]+)/(?:sentence[ _]*0*(\d+)/)?[^/]+", re.IGNORECASE)
+_FOLDERS = re.compile(
+    r"(?:.*/)?subject[ _]*0*(\d+)/([^/]+)/(?:sentence[ _]*0*(\d+)/)?[^/]+", re.IGNORECASE
+)
 _NAME = re.compile(r"s\d+_[a-z]{2}_\d+\.[a-z0-9]+", re.IGNORECASE)
 _ODD_NAME = re.compile(r"s_?0*(\d+)_([a-z]{2})_?0*(\d*)", re.IGNORECASE)
 
@@ -54,7 +66,9 @@ def labels_of(file: PurePosixPath) -> Labels:
 def find_clips(media: Path, *, name: str) -> Found:
     """Return the clips below `media`."""
     clips, rejects = take_files(media, labels_of, corpus=name, domains_of=_domains_of)
-    return Found(tuple(clips), tuple(rejects), tuple(_defects(dict.fromkeys(clip.id for clip in clips))))
+    return Found(
+        tuple(clips), tuple(rejects), tuple(_defects(dict.fromkeys(clip.id for clip in clips)))
+    )
 
 
 def _domains_of(file: PurePosixPath) -> tuple[str, ...]:
@@ -93,12 +107,26 @@ def _defects(ids: Iterable[str]) -> list[Defect]:
         for (folder, other), files in sorted(renamed.items())
     ]
     if {11, 13} <= subjects and 12 not in subjects:
-        defects.append(Defect("missing subject", "folder subject 12 is missing, as in the published copy"))
+        defects.append(
+            Defect("missing subject", "folder subject 12 is missing, as in the published copy")
+        )
     for kind, files, what in (
-        ("unsegmented", unsegmented, "not cut into sentences, taken whole, with take `unsegmented`"),
+        (
+            "unsegmented",
+            unsegmented,
+            "not cut into sentences, taken whole, with take `unsegmented`",
+        ),
         ("odd names", odd, "with an odd name, taken as the folders say"),
-        ("names of another emotion", emotions, "named after another emotion than the folder, taken as the folder says"),
-        ("names of another sentence", sentences, "named after another sentence than the folder, taken as the folder says"),
+        (
+            "names of another emotion",
+            emotions,
+            "named after another emotion than the folder, taken as the folder says",
+        ),
+        (
+            "names of another sentence",
+            sentences,
+            "named after another sentence than the folder, taken as the folder says",
+        ),
     ):
         if files:
             defects.append(Defect(kind, f"{counted(len(files), 'file')} {what}", tuple(files)))

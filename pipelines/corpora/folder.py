@@ -16,7 +16,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from pipelines.corpora.clip import Clip, Found, Labels, NotUnderstood, Reject, clips_of, domains_of, take_files
+from pipelines.corpora.clip import (
+    Clip,
+    Found,
+    Labels,
+    NotUnderstood,
+    Reject,
+    clips_of,
+    domains_of,
+    take_files,
+)
 from pipelines.spec import DOMAINS, EMOTIONS, InputError, canonical_emotion
 
 LAYOUT = "CLASS/..., train|validation|test/CLASS/..., such as train/happy/1.jpg, or a manifest.csv (path, emotion, ...)"
@@ -42,7 +51,9 @@ def labels_of(file: PurePosixPath) -> Labels:
     split = SPLITS.get(folders[0].lower(), "") if folders else ""
     classes = folders[1:] if split else folders
     if not classes:
-        raise NotUnderstood("lies in no class folder; expected CLASS/ or train|validation|test/CLASS/")
+        raise NotUnderstood(
+            "lies in no class folder; expected CLASS/ or train|validation|test/CLASS/"
+        )
     return Labels("", _emotion(classes[0]), str(file.with_suffix("")), split=split)
 
 
@@ -65,7 +76,9 @@ def find_clips(media: Path, *, name: str) -> Found:
 def _emotion(name: str) -> str:
     emotion = canonical_emotion(name)
     if emotion is None:
-        raise NotUnderstood(f"unknown emotion {name!r}; expected {', '.join(EMOTIONS)} or a synonym")
+        raise NotUnderstood(
+            f"unknown emotion {name!r}; expected {', '.join(EMOTIONS)} or a synonym"
+        )
     return emotion
 
 
@@ -84,10 +97,14 @@ def _read_manifest(manifest: Path, *, corpus: str) -> tuple[list[Clip], list[Rej
             labels = _labels(id, row)
             if not (path := manifest.parent / id).is_file():
                 raise NotUnderstood(f"file is missing: {path}")
-            if first := next((lines[id, domain] for domain in domains if (id, domain) in lines), None):
+            if first := next(
+                (lines[id, domain] for domain in domains if (id, domain) in lines), None
+            ):
                 raise NotUnderstood(f"path is listed already, in line {first}")
         except NotUnderstood as error:
-            rejects += [Reject(id, domain, f"line {line} of {manifest.name}: {error}") for domain in domains]
+            rejects += [
+                Reject(id, domain, f"line {line} of {manifest.name}: {error}") for domain in domains
+            ]
         else:
             lines |= {(id, domain): line for domain in domains}
             clips += clips_of(id, path, labels, corpus=corpus, domains=domains)
@@ -109,16 +126,22 @@ def _rows(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 row = dict(zip(columns, fields, strict=False))
                 yield reader.line_num, dict.fromkeys(COLUMNS, "") | row | {"surplus": surplus}
     except UnicodeDecodeError as error:
-        raise InputError(f"{manifest} is expected to be UTF-8; byte {error.start} is not; save it as UTF-8") from None
+        raise InputError(
+            f"{manifest} is expected to be UTF-8; byte {error.start} is not; save it as UTF-8"
+        ) from None
     except csv.Error as error:
-        raise InputError(f"{manifest} is not valid CSV near line {reader.line_num}: {error}; mend that line") from None
+        raise InputError(
+            f"{manifest} is not valid CSV near line {reader.line_num}: {error}; mend that line"
+        ) from None
 
 
 def _check_columns(columns: list[str], manifest: Path):
     unknown = [column for column in columns if column not in COLUMNS]
     missing = [column for column in ("path", "emotion") if column not in columns]
     if unknown or missing or len(set(columns)) < len(columns):
-        wrong = [f"unknown column {name!r}" for name in unknown] + [f"no column {name!r}" for name in missing]
+        wrong = [f"unknown column {name!r}" for name in unknown] + [
+            f"no column {name!r}" for name in missing
+        ]
         raise InputError(
             f"the first line of {manifest} must name the columns path and emotion, and may name "
             f"{', '.join(COLUMNS[2:])}; it has {', '.join(wrong) or 'a column twice'}; mend that line"
@@ -138,7 +161,9 @@ def _domains(id: str, domain: str) -> tuple[str, ...]:
     if not readable:
         raise NotUnderstood("is not media by its suffix; expected video, audio or a still")
     if domain and domain.lower() not in readable:
-        raise NotUnderstood(f"bad domain {domain!r}; expected {' or '.join(readable)} for this file")
+        raise NotUnderstood(
+            f"bad domain {domain!r}; expected {' or '.join(readable)} for this file"
+        )
     return (domain.lower(),) if domain else readable
 
 
@@ -147,4 +172,6 @@ def _labels(id: str, row: dict[str, str]) -> Labels:
     if row["split"] and not split:
         raise NotUnderstood(f"bad split {row['split']!r}; expected train, validation or test")
     utterance = row["utterance"] or str(PurePosixPath(id).with_suffix(""))
-    return Labels(row["speaker"], _emotion(row["emotion"]), utterance, row["sentence"], row["take"], split)
+    return Labels(
+        row["speaker"], _emotion(row["emotion"]), utterance, row["sentence"], row["take"], split
+    )

@@ -25,7 +25,15 @@ EMOTIONS = {
     "07": "disgust",
     "08": "surprise",
 }
-_FIELDS = {"modality": 3, "vocal channel": 2, "emotion": 8, "intensity": 2, "sentence": 2, "repetition": 2, "actor": 24}
+_FIELDS = {
+    "modality": 3,
+    "vocal channel": 2,
+    "emotion": 8,
+    "intensity": 2,
+    "sentence": 2,
+    "repetition": 2,
+    "actor": 24,
+}
 """Each field of a name and its last number; the first is 1."""
 
 
@@ -37,7 +45,9 @@ def labels_of(file: PurePosixPath) -> Labels:
     """
     fields = file.stem.split("-")
     if len(fields) != len(_FIELDS) or not re.fullmatch(r"(\d\d-){6}\d\d", file.stem, re.ASCII):
-        raise NotUnderstood("name is not RAVDESS's MM-VC-EE-II-SS-RR-AA, seven numbers of two digits")
+        raise NotUnderstood(
+            "name is not RAVDESS's MM-VC-EE-II-SS-RR-AA, seven numbers of two digits"
+        )
     for (field, last), value in zip(_FIELDS.items(), fields, strict=True):
         if not 1 <= int(value) <= last:
             raise NotUnderstood(f"{field} {value} is not among RAVDESS's 01 to {last:02d}")

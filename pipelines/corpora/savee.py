@@ -39,10 +39,14 @@ def labels_of(file: PurePosixPath) -> Labels:
         expected = ", ".join(f"{code} ({emotion})" for code, emotion in EMOTIONS.items())
         raise NotUnderstood(f"unknown emotion code {code!r}; expected {expected}")
     if not 1 <= number <= (last := 30 if code == "n" else 15):
-        raise NotUnderstood(f"number {match[2]} is not among SAVEE's 01 to {last} of {EMOTIONS[code]}")
+        raise NotUnderstood(
+            f"number {match[2]} is not among SAVEE's 01 to {last} of {EMOTIONS[code]}"
+        )
     speaker = file.parent.name.upper()
     if speaker not in SPEAKERS:
-        raise NotUnderstood(f"folder {file.parent.name!r} names no speaker; expected {', '.join(SPEAKERS)}")
+        raise NotUnderstood(
+            f"folder {file.parent.name!r} names no speaker; expected {', '.join(SPEAKERS)}"
+        )
     sentence = f"{code}{number:02d}"
     return Labels(speaker, EMOTIONS[code], f"{speaker}:{EMOTIONS[code]}:{sentence}", sentence)
 
