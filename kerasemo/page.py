@@ -14,7 +14,7 @@ from pipelines.markup import document, escape, folded, framed, section, table
 
 Results = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
 
-STYLE = f"""{charts.STYLE}{panels.STYLE}
+PAGE_STYLE = f"""{charts.STYLE}{panels.STYLE}
 .legend{{display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;margin:.6rem 0;padding:0;list-style:none}}
 .warnings{{margin:.6rem 0;padding:.1rem 0 .1rem 1.6rem;border-left:4px solid var(--warn)}}
 .stamp{{border-left:4px solid var(--bad);padding-left:.8rem;font-weight:600}}
@@ -81,7 +81,7 @@ def prediction_page(results: Results, *, model: Mapping[str, Any]) -> str:
         _header(title, read, left_out, model),
         sections,
         "Made by python -m kerasemo.predict.",
-        style=STYLE,
+        style=PAGE_STYLE,
     )
 
 

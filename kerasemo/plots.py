@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pipelines.markup import escape
 
-STYLE = """
+BAR_STYLE = """
 .shares{margin:1.1rem 0}
 .shares figcaption{margin-bottom:.35rem}
 .shares .row{display:grid;grid-template-columns:minmax(6rem,13rem) minmax(0,1fr) 9.5rem;gap:.6rem;align-items:center}

@@ -10,7 +10,7 @@ from pipelines.markup import escape, folded, framed, section, table
 
 Row = Mapping[str, Any]
 
-STYLE = f"""{charts.STYLE}{plots.STYLE}
+STYLE = f"""{charts.STYLE}{plots.BAR_STYLE}
 .facts ul{{margin:.4rem 0;padding-left:1.2rem}}
 .facts li{{overflow-wrap:anywhere}}
 .stamp{{border-left:4px solid var(--warn);padding-left:.8rem;font-weight:600}}

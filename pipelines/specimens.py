@@ -68,7 +68,7 @@ def spectrograms(folder: Path, manifest: Mapping[str, Any]) -> list[Spectrogram]
     chosen = [rows[0] for rows in spread(manifest["clips"], 1).values()]
     spec = records.spec_of(manifest)
     drawn = [
-        _spectrogram(row, serialised, spec)
+        _spectrogram_of(row, serialised, spec)
         for row, serialised in _serialised(folder, manifest, chosen)
     ]
     return sorted(drawn, key=lambda one: one.row["emotion"])
@@ -82,7 +82,7 @@ def _middle_face(serialised: bytes, spec: Spec) -> str:
     return data_uri(cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, 88])[1], "image/jpeg")
 
 
-def _spectrogram(row: Row, serialised: bytes, spec: Spec) -> Spectrogram:
+def _spectrogram_of(row: Row, serialised: bytes, spec: Spec) -> Spectrogram:
     feature = records.FEATURES["log_mel"]  # `parse` yields the segments that are made of it
     stored = tf.io.parse_single_example(serialised, {"log_mel": feature})["log_mel"].numpy()
     log_mel = np.frombuffer(stored, "<f4").reshape(-1, spec.mel_filters)  # [frames, mel_filters]
