@@ -144,7 +144,7 @@ class Board:
         """
         self._begin("results", 0)
         folder = self._folder / "results"
-        sprite, side = pictures.sprite(shown)
+        sheet, side = pictures.sprite(shown)
         config = projector_config_pb2.ProjectorConfig()
         entry = config.embeddings.add(
             tensor_name="embedding", tensor_path="tensors.tsv", metadata_path="metadata.tsv"
@@ -158,7 +158,7 @@ class Board:
             (folder / "metadata.tsv").write_text(
                 "".join("\t".join(line) + "\n" for line in table), encoding="utf-8"
             )
-            (folder / "sprite.png").write_bytes(pictures.png(sprite))
+            (folder / "sprite.png").write_bytes(pictures.png(sheet))
             (folder / "projector_config.pbtxt").write_text(str(config), encoding="utf-8")
         except OSError as error:
             raise self._unwritten(folder, error) from error

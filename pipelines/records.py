@@ -200,11 +200,11 @@ def check_shards(folder: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(folder)
     for shard in manifest["shards"]:
-        _check_shard(folder / shard["file"], shard)
+        check_shard(folder / shard["file"], shard)
     return manifest
 
 
-def _check_shard(path: Path, shard: Mapping[str, Any]) -> None:
+def check_shard(path: Path, shard: Mapping[str, Any]) -> None:
     if not path.is_file():
         raise InputError(f"{path}: missing; build the set again")
     size = path.stat().st_size
@@ -214,10 +214,10 @@ def _check_shard(path: Path, shard: Mapping[str, Any]) -> None:
             if size == shard["bytes"]
             else f"{size} bytes, expected {shard['bytes']}"
         )
-        raise InputError(f"{path}: damaged: {_first_damage(path)} ({why}); build the set again")
+        raise InputError(f"{path}: damaged: {first_damage(path)} ({why}); build the set again")
 
 
-def _first_damage(shard: Path) -> str:
+def first_damage(shard: Path) -> str:
     """Say where a shard stops being one, by the checksums of its records."""
     try:
         count = sum(1 for _ in tf.data.TFRecordDataset([str(shard)]))
@@ -308,7 +308,7 @@ def _features(
     path = folder / shard["file"]
     body = memoryview(path.read_bytes()) if path.is_file() else memoryview(b"")
     if len(body) != shard["bytes"] or hashlib.sha256(body).hexdigest() != shard["sha256"]:
-        _check_shard(path, shard)
+        check_shard(path, shard)
     offset, needed = 0, {*NAMES, "part", "faces" if manifest["domain"] == "visual" else "log_mel"}
     while offset < len(body):  # 8 bytes of length, 4 of checksum, the data, 4 of checksum
         data = offset + 12
