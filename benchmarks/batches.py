@@ -38,9 +38,11 @@ def write(folder: Path, faces, labels) -> None:
 
     import numpy as np
 
-    from pipelines import records, sets
+    from pipelines.core.labels import EMOTIONS
+    from pipelines.core.spec import Spec
     from pipelines.corpora.clip import Clip
-    from pipelines.spec import EMOTIONS, Spec
+    from pipelines.records import schema
+    from pipelines.records.writer import SetWriter
 
     options = {
         "corpus": "bench",
@@ -53,14 +55,14 @@ def write(folder: Path, faces, labels) -> None:
         Clip(f"{n}.avi", Path("."), "bench", "visual", "b:1", emotion, f"b:{n}")
         for n, emotion in named
     ]
-    writer = sets.SetWriter(
+    writer = SetWriter(
         folder / "bench" / "visual", clips=clips, options=options, clips_per_shard=256
     )
     writer.resume(lambda clip: clip.id)
     for clip, crops in zip(clips, faces.reshape(-1, PER_CLIP, *SHAPE), strict=True):
         writer.add(
             clip,
-            [records.serialise(clip, faces=crops)],
+            [schema.serialise(clip, faces=crops)],
             {"sha256": clip.id, "seconds": 1.0, "items": PER_CLIP},
         )
     writer.finish({})
@@ -84,14 +86,17 @@ def sides_of(folder: Path, labels) -> dict[str, Callable]:
     import numpy as np
     import tensorflow as tf
 
-    from kerasemo import data, plans
-    from pipelines import records
-    from pipelines.spec import EMOTIONS
+    from kerasemo.datasets import batches as batches_module
+    from kerasemo.datasets import sampling, sources
+    from pipelines.core.labels import EMOTIONS
+    from pipelines.records import schema
 
     def ours(epochs: int):
-        source = data.read_source(folder, "bench/visual")
-        plan = plans.labelled_plan(data.Side(source, np.arange(len(labels))), batch=BATCH, seed=0)
-        return functools.partial(iter, data.batches([source], plan, epochs=epochs)[0])
+        source = sources.read_source(folder, "bench/visual")
+        plan = sampling.labelled_plan(
+            sources.Side(source, np.arange(len(labels))), batch=BATCH, seed=0
+        )
+        return functools.partial(iter, batches_module.batches([source], plan, epochs=epochs)[0])
 
     def limit(epochs: int):
         faces, out, random = (
@@ -112,7 +117,7 @@ def sides_of(folder: Path, labels) -> dict[str, Callable]:
 
     def one_by_one(epochs: int):
         def faces_and_labels(serialised):
-            record = records.parse(serialised, domain="visual")
+            record = schema.parse(serialised, domain="visual")
             label = tf.argmax(
                 tf.cast(tf.constant(EMOTIONS) == record["emotion"], tf.int32), output_type=tf.int32
             )
@@ -159,7 +164,7 @@ def sides_of(folder: Path, labels) -> dict[str, Callable]:
         return lambda: parsed.batch(BATCH, drop_remainder=True).repeat(epochs).to_iter_dataset()
 
     sides = {
-        "kerasemo.data.batches": ours,
+        "kerasemo.datasets.batches.batches": ours,
         "limit: gather from a memmap": limit,
         "tf.data, one by one": one_by_one,
     }

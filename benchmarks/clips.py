@@ -29,8 +29,8 @@ def write_film(
     import av
     import numpy as np
 
-    from pipelines.sample import speaker_person
-    from pipelines.sample_faces import SCENES, film_clip
+    from pipelines.synthetic.corpora import speaker_person
+    from pipelines.synthetic.film import SCENES, film_clip
 
     random = np.random.default_rng(seed)
     loudness = np.abs(np.sin(np.arange(round(25 * seconds)) / 3))

@@ -35,8 +35,8 @@ def main() -> int:
     )
     from clips import write_enterface
 
-    from pipelines.building import Options, build
-    from pipelines.cli import load_tensorflow
+    from pipelines.building.builder import Options, build
+    from pipelines.core.tensorflow_loading import load_tensorflow
 
     load_tensorflow()
     with tempfile.TemporaryDirectory() as folder:

@@ -25,7 +25,7 @@ SIDE = 64
 
 def synthesised(folder: Path, count: int) -> list[Path]:
     """Write clips as eNTERFACE'05 has them; return their paths."""
-    from pipelines.sample import plan_utterances, write_samples
+    from pipelines.synthetic.corpora import plan_utterances, write_samples
 
     chosen = [utterance for utterance in plan_utterances() if utterance.corpus == "enterface"][
         ::19
@@ -70,9 +70,9 @@ def loop_faces(path: Path, wanted: list[int] | None, *, seek: bool = False) -> d
 
 def our_boxes(path: Path) -> dict[int, tuple]:
     """Return our boxes in all frames."""
-    from pipelines.faces import detect_face
-    from pipelines.tracking import track_face
-    from pipelines.video import VideoReader
+    from pipelines.faces.detectors import detect_face
+    from pipelines.faces.tracking import track_face
+    from pipelines.media.video import VideoReader
 
     video = VideoReader(path)
     return {
@@ -93,8 +93,9 @@ def decode_only(path: Path) -> int:
 
 def compare(name: str, paths: list[Path], rounds: int) -> None:
     """Print the rates of one set of clips, and how well our boxes agree with the loop's."""
-    from pipelines.faces import overlap, read_faces
-    from pipelines.spec import Spec, spaced_indices
+    from pipelines.core.spec import Spec, spaced_indices
+    from pipelines.faces.crops import read_faces
+    from pipelines.faces.detectors import overlap
 
     counts = {path: decode_only(path) for path in paths}
     sixteen = {path: spaced_indices(count, 16) for path, count in counts.items()}

@@ -28,8 +28,8 @@ def sides_of() -> dict:
     """Return for each side a function: luma of one frame -> list of boxes, the answer first."""
     import cv2
 
-    from pipelines.detectors import detector
-    from pipelines.spec import InputError
+    from pipelines.core.errors import InputError
+    from pipelines.faces.detectors import detector
 
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
 
@@ -67,9 +67,9 @@ def score_clip(
     """Count the frames of a clip in which the answer is the face, and the false boxes, by variant and side."""
     import numpy as np
 
-    from pipelines.detectors import detect_face, overlap
-    from pipelines.tracking import track_face
-    from pipelines.video import VideoReader
+    from pipelines.faces.detectors import detect_face, overlap
+    from pipelines.faces.tracking import track_face
+    from pipelines.media.video import VideoReader
 
     with VideoReader(path) as video:
         tracked = [
@@ -120,7 +120,7 @@ def main() -> None:
     arguments = timing.begin(parser, cores=1, packages=("opencv-python-headless", "av"))
     import cv2
 
-    from pipelines.video import VideoReader
+    from pipelines.media.video import VideoReader
 
     cv2.setNumThreads(1)
     sides = sides_of()

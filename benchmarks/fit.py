@@ -22,8 +22,8 @@ def random_sources():
     """Return a source of faces and one of segments, of 1024 items each."""
     import numpy as np
 
-    from kerasemo.data import Source
-    from pipelines.spec import EMOTIONS
+    from kerasemo.datasets.sources import Source
+    from pipelines.core.labels import EMOTIONS
 
     random = np.random.default_rng(0)
     rows = tuple({"id": str(n), "emotion": EMOTIONS[n % 6], "speaker": "1"} for n in range(128))
@@ -43,21 +43,24 @@ def training(kind: str, sources, changes, *, steps: int, turns: int, folder: Pat
     import numpy as np
     import tensorflow as tf
 
-    from kerasemo import data, devices, plans
-    from kerasemo.board import Board
-    from kerasemo.config import Stage
-    from kerasemo.loop import Loop
-    from kerasemo.model import build_network
-    from kerasemo.monitor import StageBar
-    from kerasemo.stages import MODELS
-    from pipelines import progress
+    from kerasemo.config.schema import Stage
+    from kerasemo.datasets import batches as batches_module
+    from kerasemo.datasets import sampling
+    from kerasemo.datasets.sources import Side
+    from kerasemo.networks.network import build_network
+    from kerasemo.training import devices
+    from kerasemo.training.loop import Loop
+    from kerasemo.training.monitoring import StageBar
+    from kerasemo.training.stage_models import MODELS
+    from kerasemo.training.tensorboard import Board
+    from pipelines.core import progress
 
-    sides = [data.Side(source, np.arange(len(source.inputs))) for source in sources]
+    sides = [Side(source, np.arange(len(source.inputs))) for source in sources]
     pairs = {"pairs": BATCH // 2, "seed": 0}
     plan = (
-        plans.labelled_plan(sides[0], batch=BATCH, seed=0)
+        sampling.labelled_plan(sides[0], batch=BATCH, seed=0)
         if kind == "supervised"
-        else plans.pair_plan(sides, **pairs)
+        else sampling.pair_plan(sides, **pairs)
     )
     choice = devices.choose("auto", "auto", strategy)
     print(choice.line)
@@ -66,7 +69,7 @@ def training(kind: str, sources, changes, *, steps: int, turns: int, folder: Pat
         model.compile(optimizer=keras.optimizers.AdamW(1e-3))
         model.optimizer.build(model.learnt_weights)
     loop = Loop(model, strategy=strategy, jit_compile=choice.jit_compile)
-    batches, _ = data.batches(sources, plan, changes=changes, share=loop.share)
+    batches, _ = batches_module.batches(sources, plan, changes=changes, share=loop.share)
     feed, kept = loop.feed(batches), next(iter(batches))
     board, open_bars, done = Board(folder, held=None), contextlib.ExitStack(), [0]
     stage = Stage("fit", kind, tuple(source.name for source in sources), epochs=turns, batch=BATCH)
@@ -101,9 +104,9 @@ def main() -> int:
         "--only", nargs="*", metavar="KIND", help="supervised, joint (default: both)"
     )
     arguments = timing.begin(parser, cores=2, packages=("tensorflow", "keras"))
-    from kerasemo import devices
-    from kerasemo.config import USUAL_CHANGES, Augment
-    from pipelines.spec import InputError
+    from kerasemo.config.schema import USUAL_CHANGES, Augment
+    from kerasemo.training import devices
+    from pipelines.core.errors import InputError
 
     try:
         strategy = devices.strategy_for(2)

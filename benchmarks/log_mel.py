@@ -2,7 +2,7 @@
 
     python benchmarks/log_mel.py [--clips 10] [--seconds 4] [--rounds 5]
 
-Ours is `pipelines.sound` and `pipelines.mels` as one tf.function; librosa's is load (16 kHz), melspectrogram, power_to_db and
+Ours is `pipelines.media.audio` and `pipelines.features.log_mel` as one tf.function; librosa's is load (16 kHz), melspectrogram, power_to_db and
 delta. Where tensorflow-io's compiled ops load, `--audio-decoder tfio` is timed as well. Clips are synthesised; where
 KERASEMO_CORPORA names the real ones, they are timed too. The figures of both sides are checked to agree within 1e-3 dB.
 """
@@ -60,30 +60,34 @@ def main() -> int:
     import numpy as np
     import tensorflow as tf
 
-    from pipelines import mels, sound, tfio_sound
-    from pipelines.spec import InputError
+    from pipelines.core.errors import InputError
+    from pipelines.features import audio_tfio, log_mel
+    from pipelines.media import audio
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     signature = [tf.TensorSpec([None], tf.float32)]
     graphs = {
-        "static": tf.function(mels.log_mel, input_signature=signature),
+        "static": tf.function(log_mel.log_mel, input_signature=signature),
         "with deltas": tf.function(
-            lambda waveform: mels.with_deltas(mels.log_mel(waveform)), input_signature=signature
+            lambda waveform: log_mel.with_deltas(log_mel.log_mel(waveform)),
+            input_signature=signature,
         ),
     }
     # Concrete: within tf.data's graph the build pays for no dispatch in Python either.
     of_waveform = {features: graph.get_concrete_function() for features, graph in graphs.items()}
     of_file = {}
     try:
-        tfio_sound.check()
+        audio_tfio.check()
         files = [tf.TensorSpec([], tf.string)]
         of_file["static"] = tf.function(
-            lambda path: mels.log_mel(tfio_sound.read_waveform(path)["waveform"]),
+            lambda path: log_mel.log_mel(audio_tfio.read_waveform(path)["waveform"]),
             input_signature=files,
         )
         of_file["with deltas"] = tf.function(
-            lambda path: mels.with_deltas(mels.log_mel(tfio_sound.read_waveform(path)["waveform"])),
+            lambda path: log_mel.with_deltas(
+                log_mel.log_mel(audio_tfio.read_waveform(path)["waveform"])
+            ),
             input_signature=files,
         )
     except InputError as error:
@@ -121,7 +125,7 @@ def main() -> int:
             for features, measure in of_waveform.items():
                 one = {
                     "pipelines": lambda path, measure=measure: measure(
-                        tf.constant(sound.read_waveform(path)[0])
+                        tf.constant(audio.read_waveform(path)[0])
                     ).numpy(),
                     "librosa": lambda path, features=features: by_librosa(path, features),
                 }

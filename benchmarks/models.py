@@ -25,12 +25,14 @@ def write_bundle(folder: Path, *, seed: int = 0) -> Path:
     import keras
     import tensorflow as tf
 
-    from kerasemo import bundle, seen
-    from kerasemo.config import Network
-    from kerasemo.fusion import Fusion
-    from kerasemo.model import build_network
-    from kerasemo.served import Served
-    from pipelines.spec import DOMAINS, EMOTIONS
+    from kerasemo.config.schema import Network
+    from kerasemo.exporting.graph import Served
+    from kerasemo.metrics.fusion import Fusion
+    from kerasemo.networks.network import build_network
+    from kerasemo.serving import training_clips
+    from kerasemo.serving.bundle import DOCUMENT, SCHEMA, write_checksums
+    from pipelines.core.domains import DOMAINS
+    from pipelines.core.labels import EMOTIONS
 
     keras.utils.set_random_seed(seed)
     served = Served(keras.Model(*build_network()), labels=EMOTIONS, domains=DOMAINS)
@@ -42,7 +44,7 @@ def write_bundle(folder: Path, *, seed: int = 0) -> Path:
     }
     document = {
         **{
-            "schema": bundle.SCHEMA,
+            "schema": SCHEMA,
             "format": "saved_model",
             "name": "random",
             "labels": EMOTIONS,
@@ -55,9 +57,9 @@ def write_bundle(folder: Path, *, seed: int = 0) -> Path:
         "training": {"network": dataclasses.asdict(Network())},
         **{"synthetic": True, "versions": {}},
     }
-    (version / bundle.DOCUMENT).write_text(json.dumps(document), encoding="utf-8")
+    (version / DOCUMENT).write_text(json.dumps(document), encoding="utf-8")
     (version / "assets" / "training_clips.json").write_text(
-        json.dumps(seen.document([])), encoding="utf-8"
+        json.dumps(training_clips.document([])), encoding="utf-8"
     )
-    bundle.write_checksums(version)
+    write_checksums(version)
     return folder

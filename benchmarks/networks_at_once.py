@@ -28,10 +28,10 @@ def serve(name: str, threads: int, precision: str) -> None:
     import numpy as np
     import tensorflow as tf
 
-    from kerasemo.config import Network
-    from kerasemo.loop import Loop
-    from kerasemo.model import build_network
-    from kerasemo.stages import MODELS
+    from kerasemo.config.schema import Network
+    from kerasemo.networks.network import build_network
+    from kerasemo.training.loop import Loop
+    from kerasemo.training.stage_models import MODELS
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")

@@ -2,7 +2,7 @@
 
     python benchmarks/predict.py [--model BUNDLE] [--seconds 60] [--clips 8] [--frames 32] [--rounds 5]
 
-All the work of the command on an exported model that is loaded (`kerasemo.predicting.predict`): its worker processes are started,
+All the work of the command on an exported model that is loaded (`kerasemo.inference.predictor.predict`): its worker processes are started,
 read faces and sound of one long clip or of several short ones, and the network answers. The start of the processes is counted and
 also told apart; that of Python and of TensorFlow is not counted. Then the faces alone, on decoded frames, four a second: found,
 cropped and answered as predict does it, where most boxes are followed from frame to frame; with each frame by itself; and by `fer`
@@ -33,16 +33,16 @@ def processor_seconds() -> float:
 
 def times_real_time(title: str, bundle, clips: Sequence[Path], rounds: int) -> None:
     """Print how many times faster than they play some clips are predicted."""
-    from kerasemo import predicting
-    from pipelines.machine import processors
-    from pipelines.workers import Pool
+    from kerasemo.inference import predictor
+    from pipelines.core.processes import processors
+    from pipelines.workers.pool import Pool
 
     used, lengths = [], []
 
     def predict() -> None:
         began = processor_seconds()
         lengths.clear()
-        for said, _ in predicting.predict(bundle, clips):
+        for said, _ in predictor.predict(bundle, clips):
             if not (said.get("visual") and said.get("audio")):
                 sys.exit(f"{said['path']}: {said.get('error') or said['warnings']}")
             lengths.append(said["visual"]["seconds"])
@@ -95,10 +95,10 @@ def compare_faces(
     """Print how many frames a second are found faces in, and answered, against `fer`."""
     import numpy as np
 
-    from pipelines import faces
-    from pipelines.detectors import detect_face, find_faces
-    from pipelines.following import follow_faces
-    from pipelines.video import VideoReader
+    from pipelines.faces import crops
+    from pipelines.faces.detectors import detect_face, find_faces
+    from pipelines.faces.persons import follow_faces
+    from pipelines.media.video import VideoReader
 
     with VideoReader(path) as video:
         spacing = max(1, round(video.count / video.seconds / FACES_PER_SECOND))
@@ -108,20 +108,20 @@ def compare_faces(
 
         def ours() -> None:
             followed = follow_faces(
-                faces.tracked_boxes(frames, detect_face, spacing), find_faces, step=FACES_PER_SECOND
+                crops.tracked_boxes(frames, detect_face, spacing), find_faces, step=FACES_PER_SECOND
             )
             boxes_of = [(frame, boxes) for _, frame, boxes in followed]
             bundle.ask(
                 "faces",
                 faces=np.stack(
-                    [faces.crop_frame(frame, box) for frame, boxes in boxes_of for box in boxes]
+                    [crops.crop_frame(frame, box) for frame, boxes in boxes_of for box in boxes]
                 ),
             )
             found["ours"] = sum(bool(boxes) for _, boxes in boxes_of)
 
         def by_itself(frame) -> bool:
             box = detect_face(frame.luma)
-            return bool(box and bundle.ask("faces", faces=faces.crop_frame(frame, box)[None]))
+            return bool(box and bundle.ask("faces", faces=crops.crop_frame(frame, box)[None]))
 
         def apart() -> None:
             found["ours, each frame by itself"] = sum(by_itself(frame) for _, frame in frames)
@@ -165,7 +165,7 @@ def main() -> int:
     )
     from clips import write_720p
 
-    from kerasemo.bundle import Bundle
+    from kerasemo.serving.bundle import Bundle
 
     with models.bundle(arguments.model) as model, tempfile.TemporaryDirectory() as folder:
         bundle = Bundle.load(model)

@@ -3,8 +3,8 @@
     python benchmarks/serving.py [--model BUNDLE] [--calls 100] [--rounds 5] [--only SIGNATURE...]
 
 Without `--model` a network of the default size with random weights is exported and asked: speed does not depend on the weights.
-The Keras model is that of `kerasemo.presets.from_preset`, run as the training's scores run it (`scores.predictor`), with the
-inputs made as a build makes them: stills by OpenCV, sound by soundfile, log-Mels by `pipelines.mels` in a compiled function, the
+The Keras model is that of `kerasemo.presets.from_preset`, run as the training's scores run it (`inference.predictor`), with the
+inputs made as a build makes them: stills by OpenCV, sound by soundfile, log-Mels by `pipelines.features.log_mel` in a compiled function, the
 segments of all clips of a batch through the network at once. ONNX Runtime has the models of `--format onnx`, with as many threads.
 Items are faces, segments, or clips of 3 s. Nothing goes over a network: what TF Serving adds is not in these figures.
 """
@@ -29,9 +29,9 @@ def make_inputs(folder: Path, most: int) -> dict[str, object]:
     import cv2
     import numpy as np
 
-    from kerasemo.probes import wav_file
-    from pipelines import mels
-    from pipelines.spec import Spec
+    from kerasemo.exporting.parity_cases import wav_file
+    from pipelines.core.spec import Spec
+    from pipelines.features import log_mel
 
     random, rate_hz = np.random.default_rng(0), Spec().sample_rate_hz
     waves = random.uniform(-0.5, 0.5, (most, round(CLIP_SECONDS * rate_hz))).astype(np.float32)
@@ -42,7 +42,7 @@ def make_inputs(folder: Path, most: int) -> dict[str, object]:
     for still, sound, face, wave in zip(stills, sounds, faces, waves, strict=True):
         cv2.imwrite(str(still), cv2.resize(face, (128, 128)))
         sound.write_bytes(wav_file((32768 * wave).astype("<i2"), rate_hz=rate_hz))
-    segments = np.stack([mels.segments(mels.log_mel(wave))[0] for wave in waves])
+    segments = np.stack([log_mel.segments(log_mel.log_mel(wave))[0] for wave in waves])
     return {
         "faces": faces,
         "segments": segments,
@@ -57,38 +57,45 @@ def keras_calls(folder: Path, labels: tuple[str, ...]) -> tuple[object, dict[str
     import numpy as np
     import tensorflow as tf
 
-    from kerasemo import metrics, presets, scores
-    from pipelines import decode, faces, mels, sound
-    from pipelines.spec import DOMAINS, EMOTIONS
+    from kerasemo import presets
+    from kerasemo.metrics import classification
+    from kerasemo.networks import inference
+    from pipelines.core.domains import DOMAINS
+    from pipelines.core.labels import EMOTIONS
+    from pipelines.faces import crops
+    from pipelines.features import log_mel
+    from pipelines.media import audio, images
 
     network = presets.from_preset(folder)
-    predict = scores.predictor(network)
+    predict = inference.predictor(network)
     columns, every = [EMOTIONS.index(label) for label in labels], np.ones(len(labels), bool)
     segments_of = tf.function(
-        lambda wave: mels.segments(mels.log_mel(wave)), [tf.TensorSpec([None], tf.float32)]
+        lambda wave: log_mel.segments(log_mel.log_mel(wave)), [tf.TensorSpec([None], tf.float32)]
     )
 
     def outputs(items, domain):
         return predict(items, DOMAINS.index(domain))
 
     def answers(items, domain):
-        return metrics.masked_softmax(outputs(items, domain)["logits"][:, columns], every)
+        return classification.masked_softmax(outputs(items, domain)["logits"][:, columns], every)
 
     def speech(waves, of_segments=answers):
         parts = [segments_of(wave).numpy() for wave in waves]
         of = of_segments(np.concatenate(parts), "audio")
-        return metrics.clip_means(of, np.repeat(np.arange(len(parts)), list(map(len, parts))))
+        return classification.clip_means(
+            of, np.repeat(np.arange(len(parts)), list(map(len, parts)))
+        )
 
     return network, {
         "faces": lambda items: answers(items, "visual"),
         "face_bytes": lambda files: answers(
-            np.stack([faces.resize_face(decode.read_still(file)) for file in files]), "visual"
+            np.stack([crops.resize_face(images.read_still(file)) for file in files]), "visual"
         ),
         "embed_faces": lambda items: outputs(items, "visual")["embedding"],
         "segments": lambda items: answers(items, "audio"),
         "embed_segments": lambda items: outputs(items, "audio")["embedding"],
         "speech": speech,
-        "wav_bytes": lambda files: speech([sound.read_waveform(file)[0] for file in files]),
+        "wav_bytes": lambda files: speech([audio.read_waveform(file)[0] for file in files]),
         "embed_speech": lambda waves: speech(
             waves, lambda items, domain: outputs(items, domain)["embedding"]
         ),
@@ -103,10 +110,10 @@ def onnx_calls(folder: Path, network, bundle, wanted: list[str]) -> dict[str, Ca
     except ImportError as error:
         print(f"ONNX Runtime is left out: {error.name} is not installed (pip install '.[onnx]')")
         return {}
-    from kerasemo import portable
+    from kerasemo.exporting import onnx_litert
 
-    found = portable.functions(network, labels=bundle.labels, domains=bundle.domains)
-    names = portable.write_onnx(
+    found = onnx_litert.functions(network, labels=bundle.labels, domains=bundle.domains)
+    names = onnx_litert.write_onnx(
         folder, {name: found[name] for name in wanted if name in found}, labels=bundle.labels
     )
     options = onnxruntime.SessionOptions()
@@ -168,7 +175,7 @@ def main() -> int:
         "--only", nargs="+", default=[], metavar="SIGNATURE", help="these signatures alone"
     )
     arguments = timing.begin(parser, cores=CORES, packages=("tensorflow", "keras"))
-    from kerasemo.bundle import Bundle
+    from kerasemo.serving.bundle import Bundle
 
     with models.bundle(arguments.model) as folder, tempfile.TemporaryDirectory() as scratch:
         network, by_keras = keras_calls(folder, (bundle := Bundle.load(folder)).labels)

@@ -111,8 +111,8 @@ def our_step(precision: str, jit_compile: bool, batch: dict):
     import keras
     import tensorflow as tf
 
-    from kerasemo.model import build_network
-    from kerasemo.stages import MODELS
+    from kerasemo.networks.network import build_network
+    from kerasemo.training.stage_models import MODELS
 
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     model = MODELS["supervised"](*build_network(), sources=["faces/visual"])

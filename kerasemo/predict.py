@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.cli import Parser, positive_int, printable, run_main
+from pipelines.core.cli import Parser, positive_int, run_main
+from pipelines.core.errors import InputError
+from pipelines.core.text import printable
 from pipelines.corpora.clip import STILL_SUFFIXES, domains_of
-from pipelines.spec import InputError
 
 PICTURES = 8
 """Key frames that a report shows of each clip."""
@@ -43,11 +44,11 @@ def run(options: Options) -> int:
     Raises:
         InputError: No model, an output that would take the place of something, or nothing that could be read.
     """
-    from kerasemo import predicting
-    from kerasemo.bundle import Bundle
+    from kerasemo.inference import predictor
+    from kerasemo.serving.bundle import Bundle
 
     bundle = Bundle.load(options.model)
-    clips = predicting.find_clips(options.clips)
+    clips = predictor.find_clips(options.clips)
     _check_outputs(options, clips)
     if bundle.document["synthetic"]:
         print(
@@ -56,16 +57,16 @@ def run(options: Options) -> int:
         )
     detector = options.detector if options.faces == "detect" else None
     if detector is not None:
-        from pipelines import detectors
+        from pipelines.faces import detectors
 
         detectors.detector(detector)  # a wrong name, or a package that is missing, is told once
-    reading = predicting.Reading(
+    reading = predictor.Reading(
         options.faces_per_second, detector, options.workers, PICTURES if options.report else 0
     )
     done = _predicted(bundle, clips, reading, options)
     good = [said for said, _ in done if "error" not in said]
     if options.report and good:
-        from kerasemo import page
+        from kerasemo.reporting import prediction_page
 
         model = {
             "name": bundle.document["name"],
@@ -73,7 +74,7 @@ def run(options: Options) -> int:
             "document": bundle.document,
             "card": bundle.card,
         }
-        page.write(options.report, done[:MOST_SHOWN], model=model)
+        prediction_page.write(options.report, done[:MOST_SHOWN], model=model)
         rest = f" (the first {MOST_SHOWN} of {len(done)} clips)" if len(done) > MOST_SHOWN else ""
         print(f"report: {options.report}{rest}", file=sys.stderr)
     if options.video and good:
@@ -119,8 +120,9 @@ def _predicted(
     bundle, clips: Sequence[Path], reading, options: Options
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Predict and print; return the results, with what a page shows of the first ones alone."""
-    from kerasemo import predicting, tables
-    from pipelines import progress
+    from kerasemo.inference import predictor
+    from kerasemo.reporting import terminal
+    from pipelines.core import progress
 
     done: list[tuple[dict[str, Any], dict[str, Any]]] = []
     with progress.bar("predict", unit="clips" if len(clips) > 1 else "s of the clip") as bar:
@@ -140,7 +142,7 @@ def _predicted(
 
         if len(clips) > 1:
             bar.start(len(clips))
-        for said, extras in predicting.predict(
+        for said, extras in predictor.predict(
             bundle, clips, reading=reading, on_seconds=on_seconds
         ):
             shown = (options.report or options.video) and len(done) < MOST_SHOWN
@@ -152,7 +154,7 @@ def _predicted(
             if "error" in said:
                 print(printable(f"not predicted: {said['path']}: {said['error']}"), file=sys.stderr)
     if not options.json:
-        tables.print_predictions([said for said, _ in done])
+        terminal.print_predictions([said for said, _ in done])
     warned: dict[str, list[str]] = {}
     for said, _ in done:
         for warning in said.get("warnings", ()):
@@ -176,16 +178,17 @@ def _answers(said: dict[str, Any]) -> dict[str, Any]:
 
 def _draw(path: Path, out: Path, said: dict[str, Any]) -> None:
     """Write a clip's video with its answers drawn into it."""
-    from kerasemo.captions import captions
-    from pipelines import progress, workers
-    from pipelines.overlay import Overlay
+    from kerasemo.inference.clip_prediction import captions
+    from pipelines.core import progress
+    from pipelines.overlay.writer import Overlay
+    from pipelines.workers.pool import Pool
 
     if not said["visual"]:
         raise InputError(f"{path}: no face in it to draw at, so {out} was not written")
     with (
         tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".drawing-") as unfinished,
         progress.bar("draw", unit="s of video") as bar,
-        workers.Pool(workers=1) as pool,
+        Pool(workers=1) as pool,
     ):
         bar.start(math.ceil(said["visual"]["seconds"]))
         far, drawn = 0, Path(unfinished) / out.name

@@ -1,136 +1,17 @@
 """`python -m kerasemo.reproduce`: every fold and seed of an experiment's stages, in one table beside the figures of others."""
 
 import argparse
-import dataclasses
 import json
-import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from kerasemo.config import read_experiment
-from kerasemo.folders import check_records
-from kerasemo.settings import Experiment
-from kerasemo.train import PROTOCOLS
-from pipelines.cli import (
-    Parser,
-    load_tensorflow,
-    name_pairs,
-    names,
-    natural_int,
-    positive_int,
-    run_main,
-)
-from pipelines.spec import InputError
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What is asked for on the command line."""
-
-    experiment: str
-    records: Path
-    run: Path | None = None
-    """None: `runs/reproduce-EXPERIMENT`."""
-    protocol: str = PROTOCOLS[0]
-    folds: tuple[int, ...] | None = None
-    """None: every one."""
-    seeds: tuple[int, ...] = (0,)
-    stages: tuple[str, ...] = ()
-    """Empty: every stage of the experiment."""
-    final: bool = False
-    """Whether the test side is looked at."""
-    epochs: int | None = None
-    settings: tuple[str, ...] = ()
-    keep_copies: bool = False
-    compare: tuple[tuple[str, str], ...] = ()
-    listeners: Path | None = None
-    out: Path | None = None
-    """Of the tables; None: `RUN/tables`."""
-    precision: str = "auto"
-    compiler: str = "auto"
-    jobs: int = 1
-    """How many networks are trained side by side."""
-    words: tuple[str, ...] = ()
-    """Of the command, for the log of the looks and the tables."""
-
-
-def reproduce(
-    options: Options, *, log: Callable[[str], None] = lambda line: None
-) -> dict[str, Any]:
-    """Train what is not there yet, score it, write the tables, and return what `tables.json` says; see `tabulate.document`.
-
-    Args:
-        options: What is asked for.
-        log: Called with each line about what is done or reused.
-
-    Raises:
-        InputError: Anything that the user can mend and that does not concern a single network.
-    """
-    from kerasemo import cells, devices, holdings, lineage, reproduced, sweep, tabulate
-
-    devices.check_one_machine("a reproduction")
-    experiment = chosen(options)
-    names = options.stages or tuple(stage.name for stage in experiment.stages)
-    run = options.run or Path("runs") / f"reproduce-{experiment.name}"
-    out = options.out or run / "tables"
-    if wrong := next(
-        (folder for folder in (run, out) if folder.exists() and not folder.is_dir()), None
-    ):
-        raise InputError(
-            f"{wrong}: a file, expected a folder; name another {'--run' if wrong == run else '--out'}"
-        )  # not after hours
-    there = lineage.sources_in(options.records)
-    needed = {
-        source for name in names for stage in experiment.chain(name) for source in stage.sources
-    }
-    held = holdings.Holdings(
-        options.records,
-        [source for source in experiment.sources if source in there or source in needed],
-    )
-    if options.listeners is not None:
-        tabulate.check_rates(held, options.listeners)  # not after hours of training
-    plan = cells.Plan(
-        experiment=experiment,
-        run=run,
-        stages=names,
-        protocol=options.protocol,
-        folds=options.folds,
-        seeds=options.seeds,
-        epochs=options.epochs,
-        keep_copies=options.keep_copies,
-        jobs=options.jobs,
-        settings=(("precision", options.precision), ("compiler", options.compiler)),
-    )
-    work = sweep.Sweep(plan, held, log=log)
-    work.train()
-    if options.final:
-        work.look(options.words)
-    gathered = tabulate.gather(work, "test" if options.final else "validation")
-    result = tabulate.document(
-        work,
-        gathered,
-        compare=options.compare,
-        rates=options.listeners,
-        command=shlex.join(options.words),
-    )
-    reproduced.write(out, result, gathered.pools)
-    return result
-
-
-def chosen(options: Options) -> Experiment:
-    """Return the experiment with the options' settings; InputError where it is none, or a stage is not in it."""
-    experiment = read_experiment(options.experiment, options.settings)
-    compared = [name for pair in options.compare for side in pair for name in side.split("+")]
-    for name in (*options.stages, *compared):
-        experiment.stage(name)
-    asked = options.stages or tuple(stage.name for stage in experiment.stages)
-    if missing := [name for name in compared if name not in asked]:
-        raise InputError(
-            f"--compare: stage {missing[0]!r} is not among --stages {','.join(asked)}; add it there"
-        )
-    return experiment
+from kerasemo.runs.paths import check_records
+from kerasemo.studies.reproduction import Options, chosen, reproduce
+from kerasemo.training.experiment import PROTOCOLS
+from pipelines.core.cli import Parser, name_pairs, names, natural_int, positive_int, run_main
+from pipelines.core.errors import InputError
+from pipelines.core.tensorflow_loading import load_tensorflow
 
 
 def numbers(text: str) -> tuple[int, ...] | None:
@@ -298,13 +179,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         check_records(options.records)
         load_tensorflow()
-        from kerasemo import shown
+        from kerasemo.reporting import terminal
 
         result = reproduce(options, log=lambda line: print(line, file=sys.stderr, flush=True))
         if as_json:
             print(json.dumps(result, indent=1))
         else:
-            shown.show(result, options.out or Path(result["run"]) / "tables")
+            terminal.show(result, options.out or Path(result["run"]) / "tables")
         return 1 if result["failed"] else 0
 
     return run_main(work, prog=parser.prog)

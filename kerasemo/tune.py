@@ -1,77 +1,19 @@
 """`python -m kerasemo.tune`: searches a stage's settings with keras-tuner, by its score on the validation side."""
 
-import dataclasses
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasemo import space, train
-from kerasemo.config import read_experiment
-from pipelines.cli import Parser, load_tensorflow, positive_int, run_main
-from pipelines.spec import InputError
-
-SEARCHES = ("random", "hyperband", "bayesian")
-
-
-@dataclasses.dataclass(frozen=True)
-class Options(train.Options):
-    """What a search is asked for on the command line; `epochs` are those of a trial, with Hyperband at most."""
-
-    search: str = SEARCHES[0]
-    trials: int = 20
-    over: tuple[str, ...] = ()
-    """Names of `space.SPACE`; empty: all that apply to the stage."""
-
-
-def tune(options: Options, *, log: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """Search a stage's settings; the stages before it are trained first, unless they are there.
-
-    Args:
-        options: What to search.
-        log: Called with each line about what is done or reused.
-
-    Returns:
-        `{"stage", "objective", "best": {"settings", "score"}, "trials": [...], "experiment": path}`, the best trial first.
-
-    Raises:
-        InputError: Anything that the user can mend, such as keras-tuner missing; or every trial failed.
-    """
-    from kerasemo import chain, devices
-    from kerasemo.search import Search, best_first
-
-    devices.check_one_machine("a search")
-    experiment = read_experiment(options.experiment, options.settings)
-    if options.epochs:
-        experiment = space.with_values(experiment, options.stage, {}, epochs=options.epochs)
-    folder = options.run or Path("runs") / experiment.name
-    same = ("protocol", "fold", "seed", "replicas", "precision", "compiler", "checkpoint_seconds")
-    run = chain.Run(experiment, Path(), folder, **{name: getattr(options, name) for name in same})
-    entries = space.entries(experiment, options.stage, options.over)
-    search = Search(options.search, run, experiment.stage(options.stage), entries, options.trials)
-    with search.oracle() as oracle:
-        run = dataclasses.replace(
-            run, records=train.records_folder(options, experiment, folder, log=log)
-        )
-        search = dataclasses.replace(search, run=run)
-        search.claim()
-        log(
-            f"{options.stage}: {options.search} search by {search.objective} over {', '.join(entry.name for entry in entries)}"
-        )
-        search.train_before(log=log)
-        trials = best_first(list(search.run_trials(oracle, log=log)))
-    if trials[0]["failed"]:
-        raise InputError(
-            f"{search.folder}: all {len(trials)} trials failed; the first: {trials[0]['failed']}"
-        )
-    return {
-        "stage": options.stage,
-        "objective": search.objective,
-        "best": {name: trials[0][name] for name in ("settings", "score")},
-        "trials": trials,
-        "experiment": str(search.write_best(trials)),
-    }
+from kerasemo import train
+from kerasemo.config.loading import read_experiment
+from kerasemo.studies import search_space
+from kerasemo.studies.tuning import SEARCHES, Options, tune
+from kerasemo.training.experiment import check_given_records
+from pipelines.core.cli import Parser, positive_int, run_main
+from pipelines.core.errors import InputError
+from pipelines.core.tensorflow_loading import load_tensorflow
 
 
 def print_search(result: Mapping[str, Any]) -> None:
@@ -80,8 +22,8 @@ def print_search(result: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from kerasemo.search import described
-    from kerasemo.tables import WIDTH_OF_FILES
+    from kerasemo.reporting.terminal import WIDTH_OF_FILES
+    from kerasemo.studies.search import described
 
     names = list(result["best"]["settings"])
     table = Table(box=SIMPLE, pad_edge=False)
@@ -127,7 +69,7 @@ def _parser() -> Parser:
         "that starts from no other one. --epochs are those of a trial, with hyperband at most.",
     )
     train.add_options(parser)
-    known = ", ".join(entry.name for entry in space.SPACE)
+    known = ", ".join(entry.name for entry in search_space.SPACE)
     parser.add_argument(
         "--search", choices=SEARCHES, default=SEARCHES[0], help="default: %(default)s"
     )
@@ -156,12 +98,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = Options(**arguments | {"settings": tuple(arguments["settings"]), "over": over})
     try:
         experiment = read_experiment(options.experiment, options.settings)
-        space.entries(experiment, options.stage, options.over)
+        search_space.entries(experiment, options.stage, options.over)
     except InputError as error:
         parser.error(str(error))
 
     def work() -> int:
-        train.check_given_records(options, experiment)
+        check_given_records(options, experiment)
         load_tensorflow()
         result = tune(options, log=lambda line: print(line, file=sys.stderr, flush=True))
         if as_json:

@@ -8,11 +8,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.building import Options, build
-from pipelines.cli import Parser, load_tensorflow, positive_int, printable, run_main
+from pipelines.building.builder import Options, build
+from pipelines.building.graph import Stalled
+from pipelines.core.cli import Parser, positive_int, run_main
+from pipelines.core.domains import DOMAINS
+from pipelines.core.errors import InputError
+from pipelines.core.spec import Spec
+from pipelines.core.tensorflow_loading import load_tensorflow
+from pipelines.core.text import printable
 from pipelines.corpora import LOADERS
-from pipelines.decoding import Stalled
-from pipelines.spec import DOMAINS, InputError, Spec
 
 
 def _parser() -> Parser:
@@ -143,8 +147,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _build(options: Options, *, as_json: bool, prog: str) -> int:
-    from pipelines import progress
-    from pipelines.report import set_table
+    from pipelines.building.findings import set_table
+    from pipelines.core import progress
 
     try:
         with progress.bar(options.name or options.kind, unit="files") as bar:
@@ -180,14 +184,14 @@ def _verify(folder: Path, *, as_json: bool) -> int:
     if not folder.is_dir():
         raise InputError(f"{folder}: not a folder; expected a set of records or a folder of sets")
     load_tensorflow()
-    from pipelines import records
+    from pipelines.records import reader
 
-    sets = records.find_sets(folder)
+    sets = reader.find_sets(folder)
     if not sets:
         raise InputError(
             f"{folder}: no set of records in it (no manifest.json); make one with python -m pipelines.build"
         )
-    counts = {str(path): records.verify(path) for path in sets}
+    counts = {str(path): reader.verify(path) for path in sets}
     if as_json:
         print(json.dumps(counts, indent=1))
     else:

@@ -47,15 +47,15 @@ def functionals(pcm: np.ndarray) -> np.ndarray:
 
 def read_features(records_folder: Path, source: str, out: Path) -> tuple[list[dict], np.ndarray]:
     """Return the manifest's rows of a set, and float32 [clips, functionals] in their order, taken once and kept below `out`."""
-    from kerasemo import data
-    from pipelines import records
+    from kerasemo.datasets import sources
+    from pipelines.records import reader
 
-    folder = data.set_folder(records_folder, source)
-    manifest = records.read_manifest(folder)
-    kept = out / f"{source.replace('/', '-')}-{data.manifest_hash(folder)[:12]}.npy"
+    folder = sources.set_folder(records_folder, source)
+    manifest = reader.read_manifest(folder)
+    kept = out / f"{source.replace('/', '-')}-{sources.manifest_hash(folder)[:12]}.npy"
     if not kept.exists():
         parts = {row["id"]: [] for row in manifest["clips"]}
-        for record in records.read(folder, manifest):
+        for record in reader.read(folder, manifest):
             parts[record["id"].decode()].append(record["pcm"])
         sounds = [np.concatenate(parts[row["id"]]) for row in manifest["clips"]]
         if not OURS or not all(map(len, sounds)):
@@ -87,7 +87,7 @@ def answers_of_fold(
     """Return the answers about the test clips, int [clips], and the C that was the best on validation clips."""
     from sklearn import preprocessing, svm
 
-    from kerasemo import metrics
+    from kerasemo.metrics import classification
 
     def answers(cost: float, fitted: np.ndarray, asked: np.ndarray) -> np.ndarray:
         scaled = preprocessing.StandardScaler().fit(features[fitted]).transform(features)
@@ -99,7 +99,7 @@ def answers_of_fold(
         )
 
     def validated(cost: float) -> float:
-        return metrics.unweighted_accuracy(
+        return classification.unweighted_accuracy(
             labels[validation], answers(cost, train, validation), n_classes=n_classes
         )
 
@@ -110,14 +110,16 @@ def answers_of_fold(
 
 def measured(arguments: argparse.Namespace, source: str, protocol: str) -> list[dict]:
     """Return the scores of both rows over the clips of all folds, and write what was answered."""
-    from kerasemo import answered, intervals, metrics, splits
-    from pipelines import records
-    from pipelines.spec import EMOTIONS, in_order
+    from kerasemo.analysis import prediction_tables
+    from kerasemo.datasets import splits
+    from kerasemo.metrics import classification, significance
+    from pipelines.core.labels import EMOTIONS, in_order
+    from pipelines.records import reader
 
     corpus = source.partition("/")[0]
     sets = {
-        f"{corpus}/{path.name}": records.read_manifest(path)["clips"]
-        for path in records.find_sets(arguments.records / corpus)
+        f"{corpus}/{path.name}": reader.read_manifest(path)["clips"]
+        for path in reader.find_sets(arguments.records / corpus)
     }
     folds = range(splits.fold_count(corpus, sets, protocol=protocol))
     rows, features = read_features(arguments.records, source, arguments.out)
@@ -152,8 +154,10 @@ def measured(arguments: argparse.Namespace, source: str, protocol: str) -> list[
             "C": costs,
         }
         for score, function in SCORES.items():
-            statistic = functools.partial(getattr(metrics, function), n_classes=len(emotions))
-            ends = intervals.interval(labels, answers, speakers, statistic=statistic, seed=0)
+            statistic = functools.partial(
+                getattr(classification, function), n_classes=len(emotions)
+            )
+            ends = significance.interval(labels, answers, speakers, statistic=statistic, seed=0)
             table[score] = {
                 "value": statistic(labels, answers),
                 "low": ends.low,
@@ -164,18 +168,18 @@ def measured(arguments: argparse.Namespace, source: str, protocol: str) -> list[
         said = np.array([EMOTIONS.index(emotion) for emotion in emotions])[
             np.stack([labels, answers])
         ]
-        pool = answered.of_answers(
+        pool = prediction_tables.of_answers(
             list(zip(fold_of.tolist(), index_of, strict=True)), speakers.tolist(), said[0], said[1:]
         )
         name = f"{source.replace('/', '-')}-{protocol}-{name}{'-refitted' * arguments.refit}.csv"
-        kept = answered.Kept(
+        kept = prediction_tables.Kept(
             pool,
             tuple(emotions),
             "test",
             protocol,
             (f"normalisation: {NORMALIZATIONS[table['normalization']]}",),
         )
-        answered.write(arguments.out / name, {("openSMILE + SVM", source): kept})
+        prediction_tables.write(arguments.out / name, {("openSMILE + SVM", source): kept})
     return found
 
 

@@ -17,43 +17,14 @@ from unittest.mock import patch
 
 import pytest
 
+from helpers.longest import LONGEST
+
 ROOT = Path(__file__).resolve().parents[1]
 CORPORA = Path(os.environ.get("KERASEMO_CORPORA", ROOT.parent / "shared" / "corpora"))
 
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # pytest-xdist's processes ignore it, and so would what tests start and interrupt
+# pytest-xdist's processes ignore SIGINT, and so would the processes that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-LONGEST = (
-    *(
-        "quick_start",
-        "resume",
-        "crew",
-        "several_machines",
-        "tutorial",
-        "replicas",
-        "memory",
-        "serving",
-    ),
-    *(
-        "interrupted_training",
-        "benchmarks",
-        "export",
-        "predict",
-        "reproduce",
-        "tune",
-        "watching",
-        "train",
-        "build",
-        "interrupted",
-    ),
-    *("stages", "recipes", "reproduce_lost"),
-)
-"""Files whose tests take longest, begun first, so that no process of pytest-xdist is left with one of them at the end.
-
-Those of one reproduction, `toy_sweep`, stand apart: of two that are begun together one would wait for the other to make it.
-"""
 
 
 def pytest_configure(config) -> None:
@@ -64,8 +35,8 @@ def pytest_configure(config) -> None:
 
 
 def pytest_collection_modifyitems(items) -> None:
-    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")
@@ -121,7 +92,7 @@ def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], An
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory) -> Path:
     """The folder of a bundle exported from a tiny trained run, `toy/`, beside `run/` and `records/`; not to be changed."""
-    from bundles import make_bundle
+    from helpers.bundles import make_bundle
 
     return Path(shared(tmp_path_factory, "exported", lambda folder: str(make_bundle(folder))))
 
@@ -129,9 +100,9 @@ def exported(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def answers_read_once():
     """Files of answers that do not change are read once by all tests of a module."""
-    from kerasemo import answered
+    from kerasemo.analysis import prediction_tables
 
-    with patch.object(answered, "read", functools.cache(answered.read)):
+    with patch.object(prediction_tables, "read", functools.cache(prediction_tables.read)):
         yield
 
 
@@ -168,7 +139,7 @@ def fer2013_files(corpora, tmp_path_factory) -> list[tuple[str, str]]:
 @pytest.fixture(scope="session")
 def toy_sweep(tmp_path_factory):
     """A finished reproduction of toys, a `reproductions.ToySweep`; not to be changed."""
-    from reproductions import make_sweep, sweep_of
+    from helpers.reproductions import make_sweep, sweep_of
 
     return sweep_of(shared(tmp_path_factory, "sweep", make_sweep))
 

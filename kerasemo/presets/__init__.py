@@ -1,6 +1,6 @@
 """Shipped models, a folder each, exactly as `kerasemo.export` makes them; only of corpora whose licence allows it, never of samples.
 
-`kerasemo.bundle.Bundle.load(NAME)` asks one; `from_preset(NAME)` gives its network, to go on training with.
+`kerasemo.serving.bundle.Bundle.load(NAME)` asks one; `from_preset(NAME)` gives its network, to go on training with.
 """
 
 from pathlib import Path
@@ -14,22 +14,22 @@ def from_preset(name: str | Path) -> Any:
         name: Of a preset, or the folder of a bundle.
 
     Returns:
-        A model of `kerasemo.model.build_network`.
+        A model of `kerasemo.networks.network.build_network`.
 
     Raises:
         InputError: There is none, or it is damaged.
     """
     import keras
 
-    from kerasemo import checkpoint
-    from kerasemo.bundle import Bundle
-    from kerasemo.config import Network, Stage
-    from kerasemo.model import build_network
+    from kerasemo.config.schema import Network, Stage
+    from kerasemo.networks.network import build_network
+    from kerasemo.runs import checkpoints
+    from kerasemo.serving.bundle import Bundle
 
     bundle = Bundle.load(name)
     training = bundle.document["training"]
     model = keras.Model(*build_network(Network.from_json(training["network"])))
-    checkpoint.assign(model.weights, bundle.weights(), where=bundle.folder)
+    checkpoints.assign(model.weights, bundle.weights(), where=bundle.folder)
     model.mirror = any(
         Stage.from_json(stage["settings"]).test_mirror for stage in training.get("stages", [])[-1:]
     )

@@ -5,9 +5,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines.core.domains import DOMAINS
+from pipelines.core.errors import InputError
 from pipelines.corpora import cremad, emodb, enterface, folder, ravdess, savee
 from pipelines.corpora.clip import Found, media_files
-from pipelines.spec import DOMAINS, InputError
 
 _MODULES = {
     "enterface": enterface,
@@ -30,7 +31,7 @@ def find_clips(
         kind: a key of LOADERS.
         media: the folder that holds the corpus; for `folder` also a `.csv` manifest.
         name: the corpus's name in clips, speakers and utterances; `kind` when not given.
-        domains: some of `pipelines.spec.DOMAINS`.
+        domains: some of `pipelines.core.domains.DOMAINS`.
         options: what the loader of `kind` takes besides, such as `song=True` of `ravdess`.
 
     Raises:

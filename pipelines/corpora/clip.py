@@ -66,15 +66,6 @@ class Found:
     """Known defects of the published corpus that were met and how they were taken."""
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a count with its noun.
-
-    >>> counted(1, "clip"), counted(30, "clip")
-    ('1 clip', '30 clips')
-    """
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
 def domains_of(path: Path | PurePosixPath) -> tuple[str, ...]:
     """Return the domains that a file of this name can be read in; none for what is not media.
 

@@ -11,7 +11,8 @@ Computing 5(4), 2014, and the page of the database.
 import re
 from pathlib import Path, PurePosixPath
 
-from pipelines.corpora.clip import Defect, Found, Labels, NotUnderstood, counted, take_files
+from pipelines.core.text import counted
+from pipelines.corpora.clip import Defect, Found, Labels, NotUnderstood, take_files
 
 LAYOUT = "VideoFlash/AAAA_SSS_EEE_LL.flv and AudioWAV/AAAA_SSS_EEE_LL.wav, such as VideoFlash/1001_DFA_ANG_XX.flv"
 EMOTIONS = {

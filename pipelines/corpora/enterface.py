@@ -15,16 +15,17 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from pipelines.core.domains import DOMAINS
+from pipelines.core.labels import canonical_emotion
+from pipelines.core.text import counted
 from pipelines.corpora.clip import (
     Defect,
     Found,
     Labels,
     NotUnderstood,
-    counted,
     speech_domains_of,
     take_files,
 )
-from pipelines.spec import DOMAINS, canonical_emotion
 
 LAYOUT = (
     "subject N/<emotion>/sentence K/sN_<em>_K.avi, such as subject 1/anger/sentence 1/s1_an_1.avi"

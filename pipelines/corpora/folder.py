@@ -1,7 +1,7 @@
 """Any collection of labelled media: class folders, or a CSV manifest.
 
 Layout: `CLASS/...` or `train|validation|test/CLASS/...`, where CLASS is an emotion or a synonym of one
-(`pipelines.spec`); below a class folders may be nested. Nobody knows the speaker, and each path without its suffix is
+(`pipelines.core.spec`); below a class folders may be nested. Nobody knows the speaker, and each path without its suffix is
 one utterance.
 Or a manifest: a `.csv` file, or a folder that holds `manifest.csv`. Its header names the columns `path` (relative to
 the manifest's folder) and `emotion`, and may name `speaker`, `utterance`, `domain`, `split`, `sentence`, `take`;
@@ -16,6 +16,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from pipelines.core.domains import DOMAINS
+from pipelines.core.errors import InputError
+from pipelines.core.labels import EMOTIONS, canonical_emotion
 from pipelines.corpora.clip import (
     Clip,
     Found,
@@ -26,7 +29,6 @@ from pipelines.corpora.clip import (
     domains_of,
     take_files,
 )
-from pipelines.spec import DOMAINS, EMOTIONS, InputError, canonical_emotion
 
 LAYOUT = "CLASS/..., train|validation|test/CLASS/..., such as train/happy/1.jpg, or a manifest.csv (path, emotion, ...)"
 SPLITS = {

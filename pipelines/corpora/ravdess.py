@@ -12,7 +12,8 @@ Source: S. Livingstone and F. Russo, "The Ryerson Audio-Visual Database of Emoti
 import re
 from pathlib import Path, PurePosixPath
 
-from pipelines.corpora.clip import Defect, Found, Labels, NotUnderstood, counted, take_files
+from pipelines.core.text import counted
+from pipelines.corpora.clip import Defect, Found, Labels, NotUnderstood, take_files
 
 LAYOUT = "Actor_NN/MM-VC-EE-II-SS-RR-AA.<wav|mp4>, such as Actor_01/03-01-05-01-02-01-01.wav"
 EMOTIONS = {

@@ -1,1 +1,0 @@
-"""The experiments that come with the package, as TOML files."""

@@ -1,0 +1,222 @@
+"""The model card: what an exported model is, what it was trained on, how well it does, and what it must not be used for."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kerasemo.config.loading import read_experiment, shipped_experiments
+from kerasemo.config.schema import Network, Stage
+from kerasemo.serving.signatures import SIGNATURES
+from pipelines.core.text import printable
+
+LICENCES = {
+    "emodb": "CC0-1.0 (audEERING's data card)",
+    "ravdess": "CC BY-NC-SA 4.0, no commercial use",
+    "cremad": "ODbL 1.0 and DbCL 1.0",
+    "fer2013": "DbCL 1.0 as published for the competition, its images gathered from the web for research",
+    "enterface": "by its owners' registration",
+    "savee": "by its owners' registration",
+}
+"""Of corpora that this project knows."""
+LIMITS = """\
+- It recognises how the speakers of its corpora *portray* emotions, most of them actors. It does not tell what a person feels, thinks
+  or intends.
+- It errs more on people who differ from those it was trained on, in age, skin, language or culture, and on other cameras, light,
+  microphones and noise.
+- Its probabilities say how sure it is among its labels on data like that of its corpora. On other data they are not probabilities
+  of being right.
+- It always answers one of its labels, whatever is shown. A face is to be cropped as `pipelines.faces` does it.
+- Do not use it to judge people: not in hiring, schools, policing, border control or medicine."""
+
+
+def model_card(document: Mapping[str, Any]) -> str:
+    """Return the card of a bundle, Markdown, from what `bundle.json` says of it."""
+    return "\n".join(_lines(document)) + "\n"
+
+
+def _lines(document: Mapping[str, Any]) -> Iterator[str]:
+    training = document["training"]
+    yield f"# {printable(document['name'])}"
+    yield ""
+    if document["synthetic"]:
+        yield "**Trained on synthesised samples: it shows that everything works, and knows nothing of people.**"
+        yield ""
+    domains = " and ".join(
+        {"visual": "faces", "audio": "voices"}[domain] for domain in document["domains"]
+    )
+    members = training["network"].get("members", 1)
+    who = (
+        "One network of kerasemo"
+        if members == 1
+        else f"{members} networks of kerasemo, whose mean logits answer"
+    )
+    size = f"{training['parameters']:,} weights in all".replace(",", " ")
+    read = " and ".join(
+        {"visual": "64x64x3 faces", "audio": "64x64x3 log-Mel segments"}[domain]
+        for domain in document["domains"]
+    )
+    reads = f"{who}, {size}, read{'s' * (members == 1)} {read}."
+    yield f"Emotions from {domains}: {', '.join(document['labels'])}. {reads}"
+    yield ""
+    yield "## Training"
+    yield ""
+    protocol = f"Protocol {training['protocol']}, fold {training['fold']}, seed {training['seed']}."
+    yield f"{protocol} Each stage starts from the weights of the one before; its epoch was chosen on validation clips."
+    yield ""
+    yield "| stage | kind | sources | epoch | clips trained on |"
+    yield "|---|---|---|---|---|"
+    for stage in training["stages"]:
+        counts = ", ".join(str(stage["split"][source]["train"]) for source in stage["trained_on"])
+        epoch = f"{stage['best_epoch']} of {stage['epochs']}"
+        yield f"| {stage['stage']} | {stage['kind']} | {', '.join(stage['trained_on'])} | {epoch} | {counts} |"
+    yield ""
+    if hop := training["stages"][-1]["settings"].get("test_hop_frames"):
+        yield f"Sound is heard in segments of 64 frames, one every {hop}, as it was when the scores below were made."
+        yield ""
+    if share := training["stages"][-1]["settings"].get("active_share"):
+        yield f"Segments in which less than {share:.0%} of the frames are active are left out as pauses, unless a clip has no others."
+        yield ""
+    for source, sides in training["speakers"].items():
+        yield f"Speakers of {source}: {'; '.join(f'{side} {_who(there)}' for side, there in sides.items())}."
+        yield ""
+    yield "The hashes of all training and validation clips are in `training_clips.json`."
+    yield ""
+    yield from _scores(training)
+    yield from _fusion(document)
+    yield "## Signatures"
+    yield ""
+    yield "| name | input | output |"
+    yield "|---|---|---|"
+    for name, signature in document["signatures"].items():
+        given, answered = (
+            SIGNATURES[name]
+            if document["format"] == "saved_model"
+            else (_types(signature["inputs"]), "probabilities, valid")
+        )
+        yield f"| `{name}` | {given} | {answered} |"
+    yield ""
+    yield "## Limits"
+    yield ""
+    yield LIMITS
+    yield ""
+    yield "## Licences"
+    yield ""
+    yield "Weights follow the licences of the corpora they were trained on; most are for research only."
+    corpora = sorted({source.partition("/")[0] for source in training["trained_on"]})
+    for corpus in corpora:
+        yield f"- {corpus}: {LICENCES.get(corpus, 'ask who gave it to you')}"
+    yield ""
+    if training.get("experiment"):
+        yield "## To make it again"
+        yield ""
+        if not as_shipped(training):
+            yield f"By the settings in `bundle.json`: {printable(training['experiment'])} is not shipped, or was changed for this."
+            yield ""
+    if as_shipped(training):
+        words = {
+            "stage": training["stage"],
+            "experiment": training["experiment"],
+            "protocol": training["protocol"],
+        }
+        words |= {
+            "fold": training["fold"],
+            "seed": training["seed"],
+            "records": "RECORDS",
+            "run": "RUN",
+        }
+        said = " ".join(f"--{name} {value}" for name, value in words.items())
+        kinds = ", ".join(corpora)
+        yield f"    python -m kerasemo.train {said} && python -m kerasemo.export --run RUN --stage {training['stage']} --out OUT"
+        yield ""
+        voices = ", ".join(
+            sorted(
+                source.partition("/")[0]
+                for source in training["trained_on"]
+                if source.endswith("/audio")
+            )
+        )
+        with_sound = f" (the sound of {voices} with `--waveform`)" if voices else ""
+        yield f"RECORDS holds {kinds}, each made with `python -m pipelines.build`{with_sound}. Processors differ in the last digits of"
+        yield "sums, so another machine gives another network, about as good."
+        yield ""
+    yield "## Versions"
+    yield ""
+    yield ", ".join(f"{name} {version}" for name, version in document["versions"].items())
+
+
+def as_shipped(training: Mapping[str, Any]) -> bool:
+    """Tell whether a network and all its stages are those of the shipped experiment of that name, so that a command makes it again."""
+    if training.get("experiment") not in shipped_experiments():
+        return False
+    shipped = read_experiment(training["experiment"])
+    made = [Stage.from_json(stage["settings"]) for stage in training["stages"]]
+    named = [
+        stage
+        for stage in shipped.stages
+        if stage.name in {one["stage"] for one in training["stages"]}
+    ]
+    return (Network.from_json(training["network"]), made) == (shipped.network, named)
+
+
+def _types(inputs: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {dtype} {shape}" for name, (dtype, shape) in inputs.items())
+
+
+def _scores(training: Mapping[str, Any]) -> Iterator[str]:
+    last = training["stages"][-1]
+    yield f"## Scores of stage {last['stage']} on its {last['scored']} clips"
+    yield ""
+    if not last["scores"]:
+        yield "None."
+    for source, score in last["scores"].items():
+        figures = {
+            "UA": score.get("ua"),
+            "WA": score.get("wa"),
+            "macro-F1": score.get("macro_f1"),
+            "chance": score.get("chance"),
+        }
+        figures |= {"pair AUC": score.get("pair_auc")}
+        said = ", ".join(
+            f"{name} {value:.3f}" for name, value in figures.items() if value is not None
+        )
+        stamp = ", deduplicated" if score.get("deduplicated") else ""
+        if copies := last["split"].get(source, {}).get("copies_train"):
+            stamp = f", as published: {copies} copies of test clips stayed in training"
+        yield f"- {source} ({score['clips']} clips{stamp}): {said}"
+        if "confusion" in score:
+            rows = enumerate(zip(score["emotions"], score["confusion"], strict=True))
+            recalls = (
+                f"{emotion} {row[place] / sum(row):.2f}"
+                for place, (emotion, row) in rows
+                if sum(row)
+            )
+            yield f"  - recall: {', '.join(recalls)}"
+    yield ""
+    again = " `python -m kerasemo.reproduce` asks every fold." if last["scores"] else ""
+    yield f"One fold's test side is few speakers: read these as what this very model does, not as what the method reaches.{again}"
+    yield ""
+
+
+def _who(speakers: Sequence[str] | int) -> str:
+    """Return how many speakers there are, with their names if they are known."""
+    return (
+        str(speakers)
+        if isinstance(speakers, int)
+        else f"{len(speakers)} ({', '.join(map(printable, speakers))})"
+    )
+
+
+def _fusion(document: Mapping[str, Any]) -> Iterator[str]:
+    if set(document["domains"]) != {"visual", "audio"}:
+        return
+    fusion = document["fusion"]
+    yield "## Face and voice together"
+    yield ""
+    count = fusion["utterances"]
+    fitted = (
+        f"fitted on {count} validation utterances"
+        if count
+        else "not fitted: no validation utterance has both"
+    )
+    figures = f"w = {fusion['visual_weight']:.3f}, T = {fusion['temperature']:.3f}"
+    yield f"p ∝ exp((w log p_face + (1 − w) log p_voice) / T) with {figures} ({fitted})."
+    yield ""

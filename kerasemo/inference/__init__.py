@@ -1,0 +1,23 @@
+"""Predict the emotions of media files with a bundle.
+
+May import `kerasemo.serving`, `kerasemo.metrics` and `pipelines`. Never imports Keras.
+"""
+
+from typing import TYPE_CHECKING
+
+from pipelines.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from kerasemo.inference.clip_prediction import captions
+    from kerasemo.inference.predictor import Reading, find_clips, predict
+
+__all__ = ["Reading", "captions", "find_clips", "predict"]
+
+_MODULE_OF = {
+    "Reading": "predictor",
+    "captions": "clip_prediction",
+    "find_clips": "predictor",
+    "predict": "predictor",
+}
+
+__getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

@@ -1,0 +1,29 @@
+"""The losses of the method, in `keras.ops` alone: one pure function and one `keras.losses.Loss` a term.
+
+Imports no other package of the project, and no backend.
+"""
+
+from typing import TYPE_CHECKING
+
+from pipelines.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from kerasemo.losses.classification import (
+        CrossEntropy,
+        cross_entropy,
+        mask_logits,
+        smoothed_targets,
+    )
+    from kerasemo.losses.contrastive import Contrastive
+
+__all__ = ["Contrastive", "CrossEntropy", "cross_entropy", "mask_logits", "smoothed_targets"]
+
+_MODULE_OF = {
+    "Contrastive": "contrastive",
+    "CrossEntropy": "classification",
+    "cross_entropy": "classification",
+    "mask_logits": "classification",
+    "smoothed_targets": "classification",
+}
+
+__getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

@@ -1,0 +1,331 @@
+"""Probabilities over time as inline SVG, and the mark that each emotion has on a page: a colour, and a shape beside it."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pipelines.core.errors import InputError
+from pipelines.core.labels import EMOTIONS
+from pipelines.html.markup import escape, ticks, time_marks
+
+MOST_COLUMNS = 600
+"""Longer timelines are averaged into so many equal parts."""
+GONE_SECONDS = 1.0
+"""Nothing is drawn between two answers that lie farther apart than this, and than is usual for their timeline."""
+WIDTH, BAND = 1200, 100
+"""Of the drawing, and of the band of an emotion in it, in units of its own."""
+FULL = 90
+"""How high a probability of 1 reaches in its band."""
+
+SHAPES = (
+    "M5 0 10 10H0z",
+    "M0 3h10v4H0z",
+    "M5 0a5 5 0 1 1 0 10A5 5 0 0 1 5 0z",
+    "M0 0 10 5 0 10z",
+    "M0 0h10L5 10z",
+    "M5 0 10 5 5 10 0 5z",
+    "M5 0 6.5 3.5 10 4 7.4 6.5 8 10 5 8.2 2 10 2.6 6.5 0 4 3.5 3.5z",
+    "M0 0h10v10H0z",
+    "M5 0C8 4 9 5.3 9 7a4 3 0 1 1-8 0C1 5.3 2 4 5 0z",
+    "M3.5 0h3v3.5H10v3H6.5V10h-3V6.5H0v-3h3.5z",
+)
+"""Of the marks, in the order of `EMOTIONS`, in a square of 10 x 10."""
+COLOURS = [
+    "#c4302b",
+    "#8a6a45",
+    "#1b8580",
+    "#7c4bb8",
+    "#4f8420",
+    "#4a50c8",
+    "#b27800",
+    "#6a7076",
+    "#2a6fc0",
+    "#c23a87",
+]
+COLOURS_IN_THE_DARK = [
+    "#ff7f78",
+    "#c9a67c",
+    "#4fc9c2",
+    "#bd93f2",
+    "#93cb5c",
+    "#969bff",
+    "#f2c14a",
+    "#b3b9bf",
+    "#74b1ff",
+    "#f589c2",
+]
+
+STYLE = (
+    ":root{" + "".join(f"--e{place}:{colour};" for place, colour in enumerate(COLOURS)) + "}\n"
+    "@media(prefers-color-scheme:dark){:root{"
+    + "".join(f"--e{place}:{colour};" for place, colour in enumerate(COLOURS_IN_THE_DARK))
+    + "}}\n"
+    + "".join(f".e{place}{{--c:var(--e{place})}}" for place in range(len(COLOURS)))
+    + """
+.mark{width:.7em;height:.7em;fill:var(--c);margin-right:.4em;vertical-align:-.02em}
+.shapes{position:absolute}
+.times{margin:1.1rem 0}
+.times figcaption{margin-bottom:.25rem;font-size:.95rem;color:inherit}
+.lanes{display:grid;grid-template-columns:6.6rem minmax(0,1fr)}
+.lanes ul{list-style:none;margin:0;padding:0;font-size:.8rem}
+.lanes li{height:1.5rem;line-height:1.5rem;white-space:nowrap;overflow:hidden}
+.lanes .bands{display:block;width:100%;border-left:1px solid var(--line);border-right:1px solid var(--line)}
+.lanes .ticks{grid-column:2}
+@media(max-width:32rem){.lanes .ticks{font-size:.7rem}.lanes .ticks span:nth-child(2n){display:none}}
+.lanes img{display:block;height:9rem}
+.bands path{vector-effect:non-scaling-stroke}
+.bands .rest{fill:color-mix(in srgb,var(--c) 28%,transparent);stroke:var(--c);stroke-width:.75}
+.bands .best{fill:var(--c)}
+.bands .grid{stroke:var(--line);stroke-width:1;fill:none}
+"""
+)
+
+
+class Timeline(NamedTuple):
+    """What a network said over time."""
+
+    seconds: np.ndarray
+    """float [n], rising."""
+    values: np.ndarray
+    """float [n, labels]: probabilities."""
+    reach: float = 0.0
+    """How many seconds the first and the last of a stretch stand for on their outer side; at least half a usual step."""
+
+
+def number_of(label: str) -> int:
+    """Return which colour and shape an emotion has, the same on every page; raises InputError for what is none."""
+    if label not in EMOTIONS:
+        raise InputError(
+            f"label must be one of {', '.join(EMOTIONS)}; received {label!r}. Export the model again"
+        )
+    return EMOTIONS.index(label)
+
+
+def shapes() -> str:
+    """Return the shapes that `mark` refers to, which a page has once."""
+    drawn = "".join(
+        f'<symbol id="m{place}" viewBox="0 0 10 10"><path d="{shape}"/></symbol>'
+        for place, shape in enumerate(SHAPES)
+    )
+    return f'<svg class="shapes" width="0" height="0" aria-hidden="true">{drawn}</svg>'
+
+
+def mark(label: str) -> str:
+    """Return the mark that stands before an emotion's name."""
+    place = number_of(label)
+    return f'<svg class="mark e{place}" width="10" height="10" aria-hidden="true"><use href="#m{place}"/></svg>'
+
+
+def named(label: str) -> str:
+    """Return an emotion's mark and name."""
+    return f"{mark(label)}{escape(label)}"
+
+
+def binned(timeline: Timeline, total: float, count: int) -> Timeline:
+    """Return the means of `count` equal parts of the time, those that hold anything; a timeline of no more points as it is.
+
+    >>> binned(Timeline(np.arange(4.0), np.eye(4)[:, :1]), 4.0, 2)
+    Timeline(seconds=array([0.5, 2.5]), values=array([[0.5],
+           [0. ]]), reach=0.0)
+    """
+    if len(timeline.seconds) <= count:
+        return timeline
+    places = np.clip((timeline.seconds * count / total).astype(int), 0, count - 1)
+    held, inverse, counts = np.unique(places, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(held), 1 + timeline.values.shape[1]))
+    np.add.at(sums, inverse, np.column_stack([timeline.seconds, timeline.values]))
+    means = sums / counts[:, None]
+    return Timeline(means[:, 0], means[:, 1:], timeline.reach)
+
+
+def runs(seconds: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
+    """Yield (indices, half a usual step) of each stretch of a timeline that has no gap in it."""
+    steps = np.diff(seconds)
+    usual = float(np.median(steps)) if len(steps) else GONE_SECONDS / 2
+    breaks = np.flatnonzero(steps > max(GONE_SECONDS, 2.5 * usual)) + 1
+    for run in np.split(np.arange(len(seconds)), breaks):
+        yield run, min(usual, GONE_SECONDS) / 2
+
+
+def chart(
+    title: str, labels: Sequence[str], timeline: Timeline, total: float, *, words: str
+) -> str:
+    """Return a figure with a band for each emotion: its height is the probability, it is full where that is the greatest.
+
+    Args:
+        title: Markup that stands above.
+        labels: The emotions, in the order of the values.
+        timeline: What is drawn.
+        total: How long the axis is, in seconds.
+        words: What the chart shows, for those who do not see it.
+    """
+    names = "".join(f"<li>{named(label)}</li>" for label in labels)
+    high, marks = BAND * len(labels), time_marks(total)
+    grid = "".join(f"M{share * WIDTH:.0f} 0V{high}" for _, share in marks)
+    grid += "".join(f"M0 {BAND * (place + 1)}H{WIDTH}" for place in range(len(labels)))
+    paths = "".join(_paths(labels, binned(timeline, total, MOST_COLUMNS), total))
+    return (
+        f'<figure class="times"><figcaption>{title}</figcaption><div class="lanes"><ul aria-hidden="true">{names}</ul>'
+        f'<svg class="bands" viewBox="0 0 {WIDTH} {high}" preserveAspectRatio="none" role="img" aria-label="{escape(words)}" '
+        f'style="height:{1.5 * len(labels):g}rem"><path class="grid" d="{grid}"/>{paths}</svg>{ticks(marks)}</div></figure>'
+    )
+
+
+def _paths(labels: Sequence[str], timeline: Timeline, total: float) -> Iterator[str]:
+    rest, best = [""] * len(labels), [""] * len(labels)
+    for run, half in runs(timeline.seconds):
+        reach = max(half, timeline.reach)
+        # Each point has the stretch from the middle before it to the middle behind it.
+        seconds, values = timeline.seconds[run], timeline.values[run]
+        edges = np.concatenate(
+            [[seconds[0] - reach], (seconds[1:] + seconds[:-1]) / 2, [seconds[-1] + reach]]
+        )
+        at_edges = np.concatenate([values[:1], (values[1:] + values[:-1]) / 2, values[-1:]])
+        times, levels = (
+            np.empty(2 * len(run) + 1),
+            np.empty((2 * len(run) + 1, len(labels))),
+        )  # an edge, a point, an edge ...
+        times[::2], times[1::2], levels[::2], levels[1::2] = edges, seconds, at_edges, values
+        x = np.round(np.clip(times / total, 0, 1) * WIDTH).astype(int)
+        heights = np.round(levels * FULL).astype(int)
+        winner = values.argmax(axis=1)
+        for place in range(len(labels)):
+            floor = BAND * (place + 1)
+            rest[place] += _area(x, floor - heights[:, place], floor)
+            own = np.flatnonzero(winner == place)
+            for stretch in np.split(own, np.flatnonzero(np.diff(own) > 1) + 1) if len(own) else ():
+                part = slice(2 * stretch[0], 2 * stretch[-1] + 3)
+                best[place] += _area(x[part], floor - heights[part, place], floor)
+    for place, label in enumerate(labels):
+        yield f'<g class="e{number_of(label)}"><path class="rest" d="{rest[place]}"/><path class="best" d="{best[place]}"/></g>'
+
+
+def _area(x: np.ndarray, y: np.ndarray, floor: int) -> str:
+    """Return the area below a line; of points on one straight stretch of it only the ends are kept."""
+    kept = np.ones(len(x), bool)
+    kept[1:-1] = (y[1:-1] != y[:-2]) | (y[1:-1] != y[2:])
+    points = "L".join(f"{a} {b}" for a, b in zip(x[kept].tolist(), y[kept].tolist(), strict=True))
+    return f"M{x[0]} {floor}L{points}L{x[-1]} {floor}z"
+
+
+BAR_STYLE = """
+.shares{margin:1.1rem 0}
+.shares figcaption{margin-bottom:.35rem}
+.shares .row{display:grid;grid-template-columns:minmax(6rem,13rem) minmax(0,1fr) 9.5rem;gap:.6rem;align-items:center}
+.shares .row>span{overflow-wrap:anywhere;line-height:1.25}
+.shares .row>b{font-weight:400;font-variant-numeric:tabular-nums;white-space:nowrap;font-size:.9rem}
+.lane{position:relative;height:1.7rem;border-left:1px solid var(--line);border-right:1px solid var(--line)}
+.lane i,.lane u,.lane s,.lane em{position:absolute;display:block;text-decoration:none}
+.lane i{top:.4rem;height:.9rem;background:color-mix(in srgb,var(--c) 55%,transparent);border-radius:0 3px 3px 0}
+.lane u{top:.8rem;height:0;border-top:2px solid var(--text)}
+.lane u::before,.lane u::after{content:"";position:absolute;top:-.3rem;height:.5rem;border-left:2px solid var(--text)}
+.lane u::before{left:0}.lane u::after{right:0}
+.lane s{top:0;bottom:0;border-left:2px dashed var(--soft)}
+.lane s.listeners{border-left:2px solid var(--fine)}
+.lane em{top:.5rem;width:.7rem;height:.7rem;margin-left:-.35rem;border-radius:50%;background:var(--c);opacity:.75}
+.shares .ticks{grid-column:2}
+.shares ul{display:flex;flex-wrap:wrap;gap:.1rem 1.2rem;list-style:none;margin:.3rem 0 0;padding:0;font-size:.85rem;color:var(--soft)}
+@media(max-width:40rem){.shares .row{grid-template-columns:minmax(0,1fr) 6rem}.shares .row>.lane,.shares .ticks{grid-column:1/-1}
+.shares .row>b{white-space:normal;text-align:right}}
+"""
+
+
+class Bar(NamedTuple):
+    """A score with its interval."""
+
+    label: str
+    value: float
+    """A share."""
+    low: float | None
+    high: float | None
+    kind: str
+    """`visual` or `audio`: its colour."""
+
+
+def bars(title: str, entries: Sequence[Bar], *, marks: Mapping[str, float]) -> str:
+    """Return bars from 0 to 1, each with its interval, and marks such as chance through all of them."""
+    drawn = ""
+    lines = "".join(
+        f'<s class="{escape(name)}" style="left:{_place(value)}"></s>'
+        for name, value in marks.items()
+    )
+    for bar in entries:
+        ends = ""
+        said = f"{100 * bar.value:.1f}"
+        if bar.low is not None:
+            ends = f'<u style="left:{_place(bar.low)};width:{_width(bar.low, bar.high)}"></u>'
+            said += f" ({100 * bar.low:.1f} to {100 * bar.high:.1f})"
+        inside = f'<i style="left:0;width:{_place(bar.value)}"></i>{lines}{ends}'
+        drawn += _row(bar.label, f'<div class="lane {escape(bar.kind)}">{inside}</div>', said)
+    legend = "".join(f"<li>{escape(name)}: {100 * value:.1f}</li>" for name, value in marks.items())
+    return _figure(title, drawn + _ticks((0, 0.2, 0.4, 0.6, 0.8, 1)), legend)
+
+
+def dots(title: str, rows: Mapping[str, Mapping[str, float]], kind: str) -> str:
+    """Return a row of dots from 0 to 1 for each entry of `rows`: a dot a speaker, whose name and share it tells."""
+    drawn = ""
+    for label, speakers in rows.items():
+        inside = "".join(
+            f'<em style="left:{_place(value)}" title="{escape(f"{who}: {100 * value:.1f}")}"></em>'
+            for who, value in speakers.items()
+        )
+        lowest = min(speakers, key=speakers.get)
+        said = f"lowest {lowest.partition(':')[2]}: {100 * speakers[lowest]:.1f}"
+        drawn += _row(label, f'<div class="lane {escape(kind)}">{inside}</div>', said)
+    return _figure(title, drawn + _ticks((0, 0.2, 0.4, 0.6, 0.8, 1)), "")
+
+
+def differences(title: str, entries: Iterable[tuple[str, float, float, float]]) -> str:
+    """Return for each (label, difference, low, high) a dot and its interval around nothing, on one scale."""
+    entries = list(entries)
+    most = max((abs(value) for _, *values in entries for value in values), default=0.0)
+    reach = max(0.05, math.ceil(20 * most) / 20)
+
+    def share(value: float) -> float:
+        return (value / reach + 1) / 2
+
+    drawn = ""
+    for label, found, low, high in entries:
+        ends = f'<u style="left:{_place(share(low))};width:{_width(share(low), share(high))}"></u>'
+        inside = f'<s style="left:50%"></s>{ends}<em style="left:{_place(share(found))}"></em>'
+        drawn += _row(
+            label,
+            f'<div class="lane audio">{inside}</div>',
+            f"{100 * found:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})",
+        )
+    ticks = [
+        (share(value), f"{100 * value:+.0f}") for value in (-reach, -reach / 2, 0, reach / 2, reach)
+    ]
+    return _figure(title, drawn + _axis(ticks), "")
+
+
+def _row(label: str, lane: str, said: str) -> str:
+    return f'<div class="row"><span>{escape(label)}</span>{lane}<b>{escape(said)}</b></div>'
+
+
+def _figure(title: str, content: str, legend: str) -> str:
+    return f'<figure class="shares"><figcaption>{escape(title)}</figcaption>{content}{f"<ul>{legend}</ul>" if legend else ""}</figure>'
+
+
+def _ticks(shares: Sequence[float]) -> str:
+    return _axis([(share, f"{100 * share:.0f}") for share in shares])
+
+
+def _axis(marks: Iterable[tuple[float, str]]) -> str:
+    drawn = ""
+    for share, said in marks:
+        kind = ' class="end"' if share > 0.97 else ""
+        drawn += f'<span{kind} style="left:{_place(share)}">{escape(said)}</span>'
+    return (
+        f'<div class="row"><span></span><div class="ticks" aria-hidden="true">{drawn}</div></div>'
+    )
+
+
+def _place(share: float) -> str:
+    return f"{100 * min(1.0, max(0.0, share)):.2f}%"
+
+
+def _width(low: float, high: float) -> str:
+    return f"{100 * (min(1.0, max(0.0, high)) - min(1.0, max(0.0, low))):.2f}%"

@@ -1,0 +1,354 @@
+"""What is odd in a set of records, found from its manifest: copies, conflicting labels, odd formats, short and damaged files.
+
+A finding is a dictionary: `kind`, a few words; `grade`; `text`, one line; and `clips`, the ids concerned, or `groups` of
+ids that belong together, with `labels` of each where these differ. The grades: a `defect` of the corpus, a `notice` of what
+the build had to do with clips that it wrote, a `fact` that is no fault.
+"""
+
+import contextlib
+import itertools
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipelines.core.domains import DOMAINS
+from pipelines.core.errors import InputError
+from pipelines.core.text import counted, printable
+from pipelines.corpora.clip import Defect, Reject
+
+GRADES = ("defect", "notice", "fact")
+
+ODD_SHARE = 0.05
+"""A format that at most this share of a set's clips have, or a single one, is odd among them."""
+UNEVEN_RATIO = 2.0
+"""Emotions or speakers of which one has this many times the clips of another are told as uneven."""
+
+Row = Mapping[str, Any]
+Finding = dict[str, Any]
+
+
+def examine(
+    manifest: Mapping[str, Any],
+    *,
+    beside: Mapping[str, Mapping[str, Any]] | None = None,
+    rejects: Sequence[Reject] = (),
+    defects: Sequence[Defect] = (),
+) -> list[Finding]:
+    """Return the findings of one set, defects first.
+
+    Args:
+        manifest: The set's manifest.
+        beside: The manifests of other sets by source (`NAME/DOMAIN`), in which copies and shared utterances are looked for;
+            the set itself may be among them.
+        rejects: Files of this domain that the corpus' loader could not take.
+        defects: Known defects of the published corpus that the loader met.
+    """
+    rows = manifest["clips"]
+    findings = [
+        _finding(defect.kind, "defect", defect.text, clips=defect.clips) for defect in defects
+    ]
+    findings += _copies(rows)
+    for source, other in sorted((beside or {}).items()):
+        if source == f"{manifest['corpus']}/{manifest['domain']}":
+            continue
+        findings += _copies_in(manifest, source, other)
+        findings += _shared_utterances(manifest, source, other)
+    findings += _formats(rows)
+    findings += _damage(rows)
+    findings += _taken_otherwise(rows)
+    findings += _uneven(rows)
+    findings += _quarantined(manifest, rejects)
+    return sorted(findings, key=lambda finding: GRADES.index(finding["grade"]))
+
+
+def manifests_in(out: Path) -> dict[str, dict[str, Any]]:
+    """Return the manifests of the sets in a folder of corpora by source (`NAME/DOMAIN`), sorted; what is damaged is no set."""
+    from pipelines.records import reader  # brings tensorflow, which `examine` does without
+
+    found = {}
+    for path in sorted(out.glob("*/*/manifest.json")):
+        if path.parent.name in DOMAINS:
+            with contextlib.suppress(InputError):
+                found[path.parent.relative_to(out).as_posix()] = reader.read_manifest(path.parent)
+    return found
+
+
+def names_of(finding: Finding) -> list[str]:
+    """Return the clips of a finding, or a line for each of its groups.
+
+    >>> names_of({"groups": [["a.jpg", "b.jpg"]], "labels": [["anger", "fear"]]})
+    ['a.jpg (anger) = b.jpg (fear)']
+    """
+    if "groups" not in finding:
+        return finding.get("clips", [])
+    if "labels" not in finding:
+        return [" = ".join(group) for group in finding["groups"]]
+    pairs = zip(finding["groups"], finding["labels"], strict=True)
+    return [
+        " = ".join(f"{id} ({label})" for id, label in zip(*pair, strict=True)) for pair in pairs
+    ]
+
+
+def line_of(finding: Finding) -> str:
+    """Return a finding in one line, with the first few of its clips or groups."""
+    names, most = [_shortened(name) for name in names_of(finding)], 3 if "groups" in finding else 5
+    if not names:
+        return finding["text"]
+    return f"{finding['text']}: {', '.join(names[:most])}" + (
+        f" and {len(names) - most} more" if len(names) > most else ""
+    )
+
+
+def _shortened(group: str, most: int = 5) -> str:
+    members = group.split(" = ")
+    return (
+        group
+        if len(members) <= most
+        else f"{' = '.join(members[:most])} and {len(members) - most} more"
+    )
+
+
+def _finding(kind: str, grade: str, text: str, **clips: Iterable) -> Finding:
+    """Return a finding; `clips` is `clips=ids` or `groups=lists of ids`."""
+    return {"kind": kind, "grade": grade, "text": text} | {
+        key: list(value) for key, value in clips.items()
+    }
+
+
+def _grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[list[Row]]:
+    """Return the groups of two and more rows that have one key, in the order of the rows; rows without a key are in none."""
+    groups = defaultdict(list)
+    for row in rows:
+        if key(row):
+            groups[key(row)].append(row)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _ids(groups: Iterable[Sequence[Row]]) -> list[list[str]]:
+    return [[row["id"] for row in group] for group in groups]
+
+
+def _are(count: int, noun: str) -> str:
+    return f"{counted(count, noun)} {'is' if count == 1 else 'are'}"
+
+
+def _copies(rows: Sequence[Row]) -> list[Finding]:
+    """Find copies within the set: by bytes, by what was decoded of them, and what their labels and splits say."""
+    by_bytes = _grouped(rows, lambda row: row.get("sha256"))
+    by_content = [
+        group
+        for group in _grouped(rows, lambda row: row.get("content"))
+        if len({row["sha256"] for row in group}) > 1
+        and len({row["utterance"] for row in group}) > 1  # a video and its sound apart
+    ]
+    findings = []
+    for kind, groups, what in (
+        ("byte copies", by_bytes, "byte-identical"),
+        ("same content", by_content, "the same once decoded, though not byte for byte"),
+    ):
+        if groups:
+            text = f"{counted(sum(map(len, groups)), 'file')} in {counted(len(groups), 'group')} are {what}"
+            findings.append(_finding(kind, "defect", text, groups=_ids(groups)))
+    wider = {group[0]["content"] for group in by_content}
+    copies = [group for group in by_bytes if group[0].get("content") not in wider] + by_content
+    for kind, field in (
+        ("conflicting labels", "emotion"),
+        ("copies of several speakers", "speaker"),
+    ):
+        if groups := [group for group in copies if len({row[field] for row in group} - {""}) > 1]:
+            labels = [[row[field] or "unknown" for row in group] for group in groups]
+            text = f"{counted(len(groups), 'group')} of copies with more than one {field}"
+            findings.append(_finding(kind, "defect", text, groups=_ids(groups), labels=labels))
+    for one, other in itertools.combinations(("train", "validation", "test"), 2):
+        if groups := [
+            group for group in copies if {one, other} <= {row.get("split") for row in group}
+        ]:
+            count = sum(row["split"] == other for group in groups for row in group)
+            text = f"{counted(count, 'file')} of the publisher's {other} split with a copy in {one}"
+            findings.append(_finding("copies across splits", "defect", text, groups=_ids(groups)))
+    return findings
+
+
+def _copies_in(manifest: Mapping[str, Any], source: str, other: Mapping[str, Any]) -> list[Finding]:
+    """Find clips that another set holds too; a file that is read in both domains of its corpus is no copy."""
+    same_corpus = manifest["corpus"] == other["corpus"]
+    known = defaultdict(list)
+    for row in other["clips"]:
+        for field in ("sha256", "content"):
+            if row.get(field):
+                known[row[field]].append(row["id"])
+    pairs = []
+    for row in manifest["clips"]:
+        copies = known.get(row.get("sha256")) or known.get(row.get("content")) or []
+        if copies and not (same_corpus and row["id"] in copies):
+            pairs.append([row["id"], f"{source}: {copies[0]}"])
+    if not pairs:
+        return []
+    return [
+        _finding(
+            "copies in another set",
+            "defect",
+            f"{_are(len(pairs), 'clip')} in {source} too",
+            groups=pairs,
+        )
+    ]
+
+
+def _shared_utterances(
+    manifest: Mapping[str, Any], source: str, other: Mapping[str, Any]
+) -> list[Finding]:
+    """Tell how much of the set the other domain of the same corpus holds too: what pairs of sight and sound are made of."""
+    if manifest["corpus"] != other["corpus"]:
+        return []
+    there = {row["utterance"] for row in other["clips"]}
+    utterances = {row["utterance"] for row in manifest["clips"]}
+    if not (shared := utterances & there):
+        return []
+    text = f"{len(shared)} of {counted(len(utterances), 'utterance')} are in {source} too"
+    return [_finding("utterances in both domains", "fact", text)]
+
+
+def _formats(rows: Sequence[Row]) -> list[Finding]:
+    """Find sound of another rate or more channels than nearly all of the set; of even numbers of several, tell these."""
+    formats = defaultdict(list)
+    for row in rows:
+        if row.get("rate_hz") and row.get("channels"):
+            formats[
+                PurePosixPath(row["id"]).suffix.lower(), row["rate_hz"], row["channels"]
+            ].append(row["id"])
+    counts = Counter()
+    for (_, rate_hz, channels), ids in formats.items():
+        counts[rate_hz, channels] += len(ids)
+    if len(counts) < 2:
+        return []
+    total, (usual, most) = counts.total(), counts.most_common(1)[0]
+    findings = []
+    for (suffix, *format), ids in sorted(formats.items()):
+        if tuple(format) != usual:
+            odd = len(ids) <= max(1, ODD_SHARE * total) < most
+            text = f"{_are(len(ids), f'{suffix} file'.strip())} of {_format(*format)} sound, where {most} of {total} have {_format(*usual)}"
+            findings.append(
+                _finding(
+                    "odd sound format" if odd else "sound formats",
+                    "defect" if odd else "fact",
+                    text,
+                    clips=ids,
+                )
+            )
+    return findings
+
+
+def _format(rate_hz: int, channels: int) -> str:
+    return (
+        f"{rate_hz / 1000:g} kHz {({1: 'mono', 2: 'stereo'}).get(channels, f'{channels}-channel')}"
+    )
+
+
+def _damage(rows: Sequence[Row]) -> list[Finding]:
+    findings = []
+    if broken := [row for row in rows if row.get("undecodable")]:
+        parts = sum(row["undecodable"] for row in broken)
+        text = f"{_are(len(broken), 'clip')} without parts that do not decode ({parts} in all)"
+        findings.append(
+            _finding("undecodable parts", "defect", text, clips=[row["id"] for row in broken])
+        )
+    if short := [row["id"] for row in rows if row.get("missing_seconds")]:
+        text = f"{_are(len(short), 'file')} cut off: shorter than the file itself says"
+        findings.append(_finding("truncated files", "defect", text, clips=short))
+    return findings
+
+
+def _taken_otherwise(rows: Sequence[Row]) -> list[Finding]:
+    """Tell of clips that were written, but not quite as they came."""
+    findings = []
+    files = _grouped(rows, lambda row: row["utterance"])
+    if again := sum(len(group) - 1 for group in files):
+        text = f"{_are(again, 'clip')} another file of an utterance that is there already; a side, a batch or a score uses one of them"
+        findings.append(
+            _finding("several files of an utterance", "notice", text, groups=_ids(files))
+        )
+    if padded := [row["id"] for row in rows if row.get("padded")]:
+        text = f"{_are(len(padded), 'clip')} shorter than one segment and padded with their floor"
+        findings.append(_finding("padded clips", "notice", text, clips=padded))
+    if fewer := [row["id"] for row in rows if row.get("looked_at", 0) > row["items"]]:
+        text = f"{counted(len(fewer), 'clip')} with fewer faces than frames looked at"
+        findings.append(_finding("frames without a face", "notice", text, clips=fewer))
+    return findings
+
+
+def _uneven(rows: Sequence[Row]) -> list[Finding]:
+    findings = []
+    for field in ("emotion", "speaker"):
+        counts = Counter(row[field] for row in rows if row[field]).most_common()
+        if len(counts) > 1 and counts[0][1] >= UNEVEN_RATIO * counts[-1][1]:
+            (most, highest), (least, lowest) = counts[0], counts[-1]
+            text = f"{field} {most} has {highest / lowest:.1f} times the clips of {least} ({highest} and {lowest})"
+            findings.append(_finding(f"uneven {field}s", "fact", text))
+    return findings
+
+
+def _quarantined(manifest: Mapping[str, Any], rejects: Sequence[Reject]) -> list[Finding]:
+    bad = manifest["quarantined"]
+    ids = sorted([reject.id for reject in rejects] + [row["path"] for row in bad])
+    if not ids:
+        return []
+    text = f"quarantined: {len(ids)} of {counted(len(ids) + len(manifest['clips']), 'file')}"
+    if again := sum(bool(row.get("retry")) for row in bad):
+        text += f"; {again} of them are read again by the next build: time, memory or the reading failed them, not the file"
+    return [_finding("quarantined", "fact", text, clips=ids)]
+
+
+def set_report(
+    manifest: Mapping[str, Any],
+    *,
+    rejects: Sequence[Reject] = (),
+    defects: Sequence[Defect] = (),
+    beside: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Return the report of one set.
+
+    Args:
+        manifest: The set's manifest.
+        rejects: Files of this domain that the corpus' loader could not take.
+        defects: Known defects of the published corpus that were met.
+        beside: The manifests of other sets by source (`NAME/DOMAIN`), in which copies and shared utterances are looked for.
+
+    Returns:
+        `found` (files), `written`, `seconds` (of the written clips), `speakers` and `emotions` (clips of each),
+        `quarantined` (path and reason), `findings` (of `examine`), and `notes`: those lines of them that a reader should know.
+    """
+    rows = manifest["clips"]
+    quarantined = [{"path": reject.id, "reason": reject.reason} for reject in rejects]
+    quarantined += [
+        {"path": row["path"], "reason": row["reason"]} for row in manifest["quarantined"]
+    ]
+    speakers = Counter(row["speaker"] or "unknown" for row in rows)
+    emotions = Counter(row["emotion"] for row in rows)
+    findings = examine(manifest, beside=beside, rejects=rejects, defects=defects)
+    return {
+        "found": len(rows) + len(quarantined),
+        "written": len(rows),
+        "seconds": math.fsum(row["seconds"] for row in rows),
+        "speakers": dict(sorted(speakers.items())),
+        "emotions": dict(sorted(emotions.items())),
+        "quarantined": sorted(quarantined, key=lambda row: row["path"]),
+        "findings": findings,
+        "notes": [line_of(finding) for finding in findings if finding["grade"] != "fact"],
+    }
+
+
+def set_table(source: str, report: Mapping[str, Any]) -> str:
+    """Return the report of a set as lines for people; what is quarantined is told elsewhere."""
+    lines = [
+        f"{source}: {report['written']} of {report['found']} clips written, {report['seconds']:.2f} s, {_people(report['speakers'])}",
+        "  " + ", ".join(f"{emotion} {count}" for emotion, count in report["emotions"].items()),
+        *(f"  note: {printable(note)}" for note in report["notes"]),
+    ]
+    return "\n".join(lines)
+
+
+def _people(speakers: Mapping[str, int]) -> str:
+    known = len(speakers) - ("unknown" in speakers)
+    return f"{known} speaker{'s' * (known != 1)}" if known else "speakers unknown"

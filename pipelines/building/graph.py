@@ -1,0 +1,199 @@
+"""Media files -> what records hold: the tf.data graph files -> (worker processes) -> log-Mel."""
+
+import dataclasses
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.domains import DOMAINS
+from pipelines.core.errors import InputError
+from pipelines.core.spec import Spec
+from pipelines.corpora.clip import STILL_SUFFIXES, Clip
+
+
+class Stalled(InputError):
+    """A decoder that cannot be stopped does not come back; the process must be left without waiting for it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How files are read."""
+
+    spec: Spec = Spec()
+    workers: int | None = None
+    """None: as many as there are processors for this process."""
+    detector: str | None = "viola-jones"
+    """None: each picture is a face already."""
+    audio_decoder: str = "av"
+    waveform: bool = False
+    """Keep the int16 sound."""
+
+
+def decoded(
+    tasks: Sequence[Mapping[str, Clip]], *, reading: Reading
+) -> Iterator[tuple[Mapping[str, Clip], dict[str, Any]]]:
+    """Read files, each in the domains that its task names.
+
+    Yields:
+        (task, result) in the order of the tasks. The result has the file's `sha256` and, for each domain, an error or what
+        was read: faces with their counts; the `log_mel` and, where asked for, the `pcm` of its sound, in blocks,
+        with the facts of the track.
+
+    Raises:
+        Stalled: tensorflow-io does not come back from a file.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    from pipelines.core.processes import processors
+    from pipelines.features import log_mel as log_mel_module
+    from pipelines.workers import pool as pool_module
+    from pipelines.workers.pool import Pool
+    from pipelines.workers.record_task import Task
+
+    if not tasks:
+        return
+    spec = reading.spec
+    processes = min(reading.workers or processors(), len(tasks))
+    measure = tf.function(
+        lambda waveform: log_mel_module.log_mel(waveform, spec=spec),
+        input_signature=[tf.TensorSpec([None], tf.float32)],
+    )
+    under_way: dict[int, tuple[dict[str, Any], Iterator[dict[str, Any]]]] = {}
+    turn, started = threading.Condition(), 0
+    in_graph = reading.audio_decoder == "tfio"
+    domains_of = [
+        tuple(domain for domain in task if not (in_graph and domain == "audio")) for task in tasks
+    ]
+    sounds = (
+        _sounds_in_graph(
+            [task["audio"].path for task in tasks if "audio" in task], measure, reading
+        )
+        if in_graph
+        else iter(())
+    )
+
+    def first_of(index):
+        nonlocal started
+        clip = next(iter(tasks[index].values()))
+        still = clip.path.suffix.lower() in STILL_SUFFIXES
+        with turn:  # in order, as the pool asks
+            turn.wait_for(lambda: started == index)
+            messages = pool.read(
+                Task(clip.path, domains_of[index], still=still, detector=reading.detector)
+            )
+            started += 1
+            turn.notify_all()
+        message = next(messages)
+        under_way[int(index)] = message, messages
+        return message.get("audio", {}).get("waveform", np.zeros(0, np.float32))
+
+    def first_and_log_mel(index):
+        waveform = tf.numpy_function(first_of, [index], tf.float32)
+        return index, measure(tf.ensure_shape(waveform, [None]))
+
+    with Pool(workers=processes, spec=spec, stall_seconds=pool_module.STALL_SECONDS) as pool:
+        # Two calls more than workers: none of them waits while the log-Mel of its file is taken.
+        dataset = tf.data.Dataset.range(len(tasks)).map(
+            first_and_log_mel, num_parallel_calls=processes + 2, deterministic=True
+        )
+        threads = tf.data.Options()
+        threads.threading.private_threadpool_size = (
+            processes + 4
+        )  # first_of() waits in them for its process
+        threads.autotune.enabled = False  # its thread would be waited for at the end, for seconds
+        # Under a name, so that it outlives the pool: it waits for its threads, which wait for the pool.
+        log_mels = dataset.prefetch(processes).with_options(threads).as_numpy_iterator()
+        drawer = ThreadPoolExecutor(
+            1
+        )  # next() of tensorflow's is deaf to Ctrl-C; waiting for a thread is not
+        while drawn := drawer.submit(next, log_mels, ()).result():
+            index, log_mel = drawn
+            result = _whole(*under_way.pop(int(index)), log_mel, measure, reading)
+            if in_graph and "audio" in tasks[index]:
+                result["audio"] = next(sounds)
+            yield tasks[index], result
+
+
+def _sounds_in_graph(paths: Sequence[Path], measure, reading: Reading) -> Iterator[dict[str, Any]]:
+    """Yield what tensorflow-io reads of each file: its log-Mel with the facts of the track, or an error."""
+    import tensorflow as tf
+
+    from pipelines.features import audio_tfio
+    from pipelines.workers.pool import STALL_SECONDS
+
+    def read(path):
+        track = audio_tfio.read_waveform(path, spec=reading.spec)
+        return track | {"log_mel": measure(track["waveform"])}
+
+    tracks = iter(
+        tf.data.Dataset.from_tensor_slices([str(path) for path in paths]).map(
+            read, num_parallel_calls=2, deterministic=True
+        )
+    )
+    for path in paths:
+        answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+        def advance(answers=answers):
+            try:
+                answers.put({name: value.numpy() for name, value in next(tracks).items()})
+            except tf.errors.OpError as error:
+                answers.put({"error": audio_tfio.reason(error)})
+            except Exception as error:  # told at once rather than as a hang
+                answers.put({"error": f"decoder failed ({type(error).__name__}: {error})"})
+
+        threading.Thread(target=advance, daemon=True).start()
+        try:
+            track = answers.get(timeout=STALL_SECONDS)
+        except queue.Empty as error:
+            raise Stalled(
+                f"{path}: tensorflow-io does not come back from it; take the file away, or {audio_tfio.REMEDY}"
+            ) from error
+        if "error" not in track:
+            waveform = track.pop("waveform")
+            facts = {name: value.item() for name, value in track.items() if name != "log_mel"}
+            track = facts | {
+                "log_mel": [track["log_mel"]],
+                "pcm": [_pcm(waveform)] if reading.waveform else [],
+            }
+        yield track
+
+
+def _pcm(waveform):
+    import numpy as np
+
+    return np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
+
+
+def _whole(
+    message: dict[str, Any], messages: Iterator[dict[str, Any]], log_mel, measure, reading: Reading
+) -> dict[str, Any]:
+    """Draw what is still to come of a file and return all that was read of it, the log-Mel in blocks: `log_mel` is the first."""
+    import numpy as np
+
+    spec, result = reading.spec, message
+    sound = result.get("audio", {})
+    blocks, pcm, rest = [log_mel], [], None
+    while "waveform" in sound:
+        waveform = sound.pop("waveform")
+        if reading.waveform:
+            pcm.append(_pcm(waveform))
+        if rest is not None:
+            waveform = np.concatenate([rest, waveform])
+            blocks.append(measure(waveform).numpy())
+        rest = waveform[len(blocks[-1]) * spec.hop_samples :]
+        message = next(messages, {})
+        sound = message.get("audio", {})
+        result["audio"] |= sound
+        result |= {
+            domain: entry
+            for domain, entry in message.items()
+            if domain in DOMAINS and "error" in entry
+        }
+    for _ in messages:  # the worker is free again
+        pass
+    result.get("audio", {}).update(log_mel=blocks, pcm=pcm)
+    return result

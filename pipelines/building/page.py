@@ -1,0 +1,501 @@
+"""What was found in a corpus, as one HTML page that needs nothing but itself.
+
+It is written from the sets: their manifests, reports and records.
+"""
+
+import dataclasses
+import mmap
+import os
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from pipelines.building.findings import names_of
+from pipelines.core import files
+from pipelines.core.domains import DOMAINS
+from pipelines.core.errors import InputError
+from pipelines.core.spec import Spec, spaced_indices
+from pipelines.core.text import counted
+from pipelines.html import spectrogram
+from pipelines.html.markup import (
+    bars,
+    data_uri,
+    document,
+    escape,
+    folded,
+    heat,
+    hertz,
+    histogram,
+    natural,
+    section,
+    table,
+    ticks,
+    tiles,
+    time_marks,
+    unfolding,
+)
+from pipelines.records import reader, schema
+
+LONGEST_SECONDS = 6.0
+"""What is shown of a spectrogram."""
+
+Row = Mapping[str, Any]
+
+
+class Spectrogram(NamedTuple):
+    """The picture of a log-Mel and where its axes have their marks, as shares of its width and height."""
+
+    row: Row
+    picture: str
+    """A data URI; as wide as there are frames, as high as there are Mel filters."""
+    hertz: tuple[tuple[int, float], ...]
+    """(frequency, share of the height from below)."""
+    seconds: tuple[tuple[float, float], ...]
+    """(time, share of the width from the left)."""
+
+
+def spread(rows: Sequence[Row], count: int) -> dict[str, list[Row]]:
+    """Return at most `count` clips of each emotion, evenly spread over its speakers; each emotion starts with another one."""
+    emotions = sorted({row["emotion"] for row in rows})
+    chosen = {}
+    for number, emotion in enumerate(emotions):
+        own = sorted(
+            (row for row in rows if row["emotion"] == emotion),
+            key=lambda row: (row["speaker"], row["id"]),
+        )
+        shift = number * len(own) // (len(emotions) * min(count, len(own)))
+        places = sorted((place + shift) % len(own) for place in spaced_indices(len(own), count))
+        chosen[emotion] = [own[place] for place in places]
+    return chosen
+
+
+def crops(
+    folder: Path, manifest: Mapping[str, Any], count: int
+) -> dict[str, list[tuple[Row, str]]]:
+    """Return for each emotion at most `count` clips, each with the middle one of its faces as a data URI."""
+    chosen = spread(manifest["clips"], count)
+    spec = reader.spec_of(manifest)
+    pictures = {
+        row["id"]: _middle_face(serialised, spec)
+        for row, serialised in _serialised(
+            folder, manifest, [row for rows in chosen.values() for row in rows]
+        )
+    }
+    return {
+        emotion: [(row, pictures[row["id"]]) for row in rows] for emotion, rows in chosen.items()
+    }
+
+
+def spectrograms(folder: Path, manifest: Mapping[str, Any]) -> list[Spectrogram]:
+    """Return the spectrogram of one clip of each emotion, sorted by emotion."""
+    chosen = [rows[0] for rows in spread(manifest["clips"], 1).values()]
+    spec = reader.spec_of(manifest)
+    drawn = [
+        _spectrogram_of(row, serialised, spec)
+        for row, serialised in _serialised(folder, manifest, chosen)
+    ]
+    return sorted(drawn, key=lambda one: one.row["emotion"])
+
+
+def _middle_face(serialised: bytes, spec: Spec) -> str:
+    faces = schema.parse(serialised, domain="visual", spec=spec)[
+        "inputs"
+    ].numpy()  # [n, face_size, face_size, 3]
+    face = cv2.cvtColor(faces[len(faces) // 2], cv2.COLOR_RGB2BGR)
+    return data_uri(cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, 88])[1], "image/jpeg")
+
+
+def _spectrogram_of(row: Row, serialised: bytes, spec: Spec) -> Spectrogram:
+    feature = schema.FEATURES["log_mel"]  # `parse` yields the segments that are made of it
+    stored = tf.io.parse_single_example(serialised, {"log_mel": feature})["log_mel"].numpy()
+    log_mel = np.frombuffer(stored, "<f4").reshape(-1, spec.mel_filters)  # [frames, mel_filters]
+    log_mel = log_mel[: round(LONGEST_SECONDS / spec.hop_seconds)]
+    length = len(log_mel) * spec.hop_seconds
+    return Spectrogram(
+        row, spectrogram.picture(log_mel), spectrogram.hertz_marks(spec), time_marks(length)
+    )
+
+
+def _serialised(
+    folder: Path, manifest: Mapping[str, Any], rows: Sequence[Row]
+) -> Iterator[tuple[Row, bytes]]:
+    """Yield (row, its first record) for some rows of the manifest, in its order, without reading what lies between them."""
+    wanted = {row["id"] for row in rows}
+    place = dict.fromkeys(
+        range(len(manifest["shards"])), 0
+    )  # the number of the next clip's record, in each shard
+    numbers: dict[int, dict[int, Row]] = {shard: {} for shard in place}
+    for row in manifest["clips"]:
+        if row["id"] in wanted:
+            numbers[row["shard"]][place[row["shard"]]] = row
+        place[row["shard"]] += row["records"]
+    for shard, at in numbers.items():
+        if at:
+            path = folder / manifest["shards"][shard]["file"]
+            with (
+                open(path, "rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            ):
+                yield from (
+                    (at[number], payload) for number, payload in _payloads(mapped, at.keys())
+                )
+
+
+def _payloads(mapped: mmap.mmap, numbers) -> Iterator[tuple[int, bytes]]:
+    """Yield (number, data) of some records of a shard: 8 bytes of length, 4 of checksum, the data, 4 of checksum."""
+    offset = 0
+    for number in range(max(numbers) + 1):
+        length = int.from_bytes(mapped[offset : offset + 8], "little")
+        if number in numbers:
+            yield number, mapped[offset + 12 : offset + 12 + length]
+        offset += 12 + length + 4
+
+
+FILE = "report.html"
+MOST_CROPS, CROPS_IN_LINE = 100, 11
+"""How many faces are shown at most, and of one emotion."""
+MANY_SPEAKERS, MOST_SPEAKERS, MOST_NAMES, MOST_QUARANTINED, MOST_ENDS = 24, 100, 40, 200, 5
+TITLES = {"visual": "faces", "audio": "voices"}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Set:
+    """A set as it is on disk."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    report: Mapping[str, Any]
+
+    @property
+    def domain(self) -> str:
+        return self.manifest["domain"]
+
+    @property
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        return self.manifest["clips"]
+
+
+def write(folder: Path) -> Path:
+    """Write the page of a corpus into its folder, `OUT/NAME`, unless this very page is there; return the file.
+
+    Raises:
+        InputError: There is no set in the folder, or its report or a record is damaged.
+        OSError: The page cannot be written.
+    """
+    page, path = corpus_page(folder).encode(), folder / FILE
+    if not path.is_file() or path.read_bytes() != page:
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_bytes(page)
+        os.replace(temporary, path)
+    return path
+
+
+def corpus_page(folder: Path) -> str:
+    """Return the page of a corpus from the sets in its folder, `OUT/NAME`; raises InputError where there is none."""
+    sets = [
+        _read(folder / domain)
+        for domain in DOMAINS
+        if (folder / domain / "manifest.json").is_file()
+    ]
+    if not sets:
+        raise InputError(
+            f"{folder}: no set of records in it; expected {' or '.join(DOMAINS)}; make one with python -m pipelines.build"
+        )
+    name = sets[0].manifest["corpus"]
+    parts = {
+        "Findings": _findings(sets),
+        "Counts": _counts(sets),
+        "Faces": _faces(sets),
+        "Spectrograms": _spectrograms(sets),
+        "Durations": _durations(sets),
+        "Quarantine": _quarantine(sets),
+        "Options": _options(sets),
+    }
+    made = {title: own for title, yielded in parts.items() if (own := list(yielded))}
+    sections = [section(title.lower(), title, *own) for title, own in made.items()]
+    links = "".join(f'<a href="#{title.lower()}">{title}</a>' for title in made)
+    header = (
+        f"<h1>{escape(name)}</h1>"
+        + "".join(map(_totals, sets))
+        + f'<nav aria-label="Sections">{links}</nav>'
+    )
+    footer = f"Made by python -m pipelines.build from the sets {', '.join(escape(f'{name}/{one.domain}') for one in sets)}."
+    return document(f"{name}: what is in the corpus", header, sections, footer)
+
+
+def _read(folder: Path) -> _Set:
+    report = files.read_json(folder / "report.json")
+    if not isinstance(report, dict):
+        raise InputError(f"{folder}: no whole report.json; build the set again")
+    return _Set(folder, reader.read_manifest(folder), report)
+
+
+def _totals(one: _Set) -> str:
+    report, rows = one.report, one.rows
+    speakers = {row["speaker"] for row in rows} - {""}
+    items = sum(row["items"] for row in rows)
+    figures = {
+        "clips written": f"{report['written']:,}",
+        "files found": f"{report['found']:,}",
+        "quarantined": f"{len(report['quarantined']):,}",
+        **({"length": _length(report["seconds"])} if report["seconds"] else {}),
+        "faces" if one.domain == "visual" else "segments": f"{items:,}",
+        "speakers": f"{len(speakers):,}" if speakers else "unknown",
+        "emotions": f"{len(report['emotions'])}",
+        "defects": f"{sum(finding['grade'] == 'defect' for finding in report.get('findings', []))}",
+    }
+    return f"<h2>{escape(one.domain)} ({TITLES[one.domain]})</h2>" + tiles(figures, one.domain)
+
+
+def _length(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def _name(speaker: str) -> str:
+    """Return a speaker without the name of the corpus, which stands above all."""
+    return speaker.partition(":")[2] or "unknown"
+
+
+def _counts(sets: Sequence[_Set]) -> Iterator[str]:
+    for caption, field in (
+        ("Clips of each emotion", "emotion"),
+        ("Clips of each side of the publisher's split", "split"),
+    ):
+        counts = {
+            one.domain: dict(
+                sorted(Counter(row[field] for row in one.rows if row.get(field)).items())
+            )
+            for one in sets
+        }
+        if any(counts.values()):
+            yield bars(caption, field, counts)
+    speakers = {
+        one.domain: _by_speaker(one.rows) for one in sets if any(row["speaker"] for row in one.rows)
+    }
+    if not speakers:
+        yield '<p class="soft">Nobody knows who the speakers are.</p>'
+        return
+    totals = {
+        domain: {speaker: own.total() for speaker, own in table.items()}
+        for domain, table in speakers.items()
+    }
+    yield bars(
+        "Clips of each speaker", "speaker", {domain: _first(own) for domain, own in totals.items()}
+    )
+    alike = len(speakers) == 2 and speakers["visual"] == speakers["audio"]
+    for domain, own in speakers.items():
+        if not (alike and domain == "audio"):
+            caption = f"Clips of each speaker and emotion, {'in each of both domains' if alike else domain}"
+            emotions = sorted({emotion for counts in own.values() for emotion in counts})
+            crossed = heat(caption, "speaker", _first(own), emotions, domain)
+            yield folded(caption, crossed) if len(own) > MANY_SPEAKERS else crossed
+    if (most := max(map(len, speakers.values()))) > MOST_SPEAKERS:
+        yield f'<p class="soft">The first {MOST_SPEAKERS} of {most} speakers.</p>'
+
+
+def _by_speaker(rows: Sequence[Mapping[str, Any]]) -> dict[str, Counter]:
+    found: dict[str, Counter] = defaultdict(Counter)
+    for row in rows:
+        found[_name(row["speaker"])][row["emotion"]] += 1
+    return dict(sorted(found.items(), key=lambda entry: natural(entry[0])))
+
+
+def _first(counts: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(list(counts.items())[:MOST_SPEAKERS])
+
+
+def _durations(sets: Sequence[_Set]) -> Iterator[str]:
+    for one in sets:
+        rows = sorted(
+            (row for row in one.rows if row["seconds"]), key=lambda row: (row["seconds"], row["id"])
+        )
+        if not rows:
+            continue
+        seconds = [row["seconds"] for row in rows]
+        middle = f"{counted(len(rows), 'clip')} from {seconds[0]:.2f} to {seconds[-1]:.2f} s, median {statistics.median(seconds):.2f} s"
+        yield f"<h3>{escape(one.domain)}</h3><p>{escape(middle)}</p>" + histogram(
+            seconds, "s", one.domain, f"Histogram of durations: {middle}"
+        )
+        ends = (
+            {"shortest": rows[:MOST_ENDS], "longest": rows[::-1][:MOST_ENDS]}
+            if len(rows) > 2 * MOST_ENDS
+            else {"": rows}
+        )
+        for which, chosen in ends.items():
+            cells = [
+                (row["id"], row["emotion"], _name(row["speaker"]), f"{row['seconds']:.2f}")
+                for row in chosen
+            ]
+            yield table(
+                f"The {which} clips".replace("  ", " "),
+                ("clip", "emotion", "speaker", "seconds"),
+                cells,
+                numbers=(3,),
+                paths=(0,),
+            )
+
+
+def _faces(sets: Sequence[_Set]) -> Iterator[str]:
+    for one in sets:
+        if one.domain != "visual" or not one.rows:
+            continue
+        yield from _found_rate(one)
+        emotions = len({row["emotion"] for row in one.rows})
+        yield f"<h3>A face of some clips, with its {'speaker' if any(row['speaker'] for row in one.rows) else 'name'}</h3>"
+        for emotion, own in crops(
+            one.folder, one.manifest, min(MOST_CROPS // emotions, CROPS_IN_LINE)
+        ).items():
+            items = "".join(_crop(row, picture) for row, picture in own)
+            yield f'<div class="crops"><h4>{escape(emotion)}</h4><ul>{items}</ul></div>'
+
+
+def _crop(row: Mapping[str, Any], picture: str) -> str:
+    name = escape(row["id"])
+    below = escape(_name(row["speaker"]) if row["speaker"] else row["id"].rpartition("/")[2])
+    alt = f"{escape(row['emotion'])}, face of {name}"
+    return f'<li><img src="{picture}" width="64" height="64" alt="{alt}" title="{name}"><span>{below}</span></li>'
+
+
+def _found_rate(one: _Set) -> Iterator[str]:
+    """Tell in how many of the frames that were looked at a face was found."""
+    if one.manifest.get("faces") == "as-is":
+        yield "<p>Each picture was taken as a face, as the build was told to: nothing was looked for.</p>"
+        return
+    faceless = sum(row["reason"].startswith("no face found") for row in one.report["quarantined"])
+    looked_at, found = (
+        sum(row.get("looked_at", 0) for row in one.rows),
+        sum(row["items"] for row in one.rows),
+    )
+    clips = len(one.rows) + faceless
+    figures = {
+        "clips with a face": f"{100 * len(one.rows) / clips:.1f} %",
+        "clips without any": f"{faceless:,}",
+        "frames with a face": f"{100 * found / looked_at:.1f} %" if looked_at else "unknown",
+        "frames looked at": f"{looked_at:,}",
+    }
+    yield (
+        tiles(figures, "visual")
+        + '<p class="soft">Frames are those of the clips that have a face.</p>'
+    )
+    fewest = sorted(
+        (row for row in one.rows if row.get("looked_at", 0) > row["items"]),
+        key=lambda row: (row["items"] / row["looked_at"], row["id"]),
+    )
+    if fewest:
+        cells = [
+            (row["id"], row["emotion"], f"{row['items']} of {row['looked_at']}")
+            for row in fewest[:MOST_ENDS]
+        ]
+        yield table(
+            "Clips with the fewest faces",
+            ("clip", "emotion", "frames with a face"),
+            cells,
+            numbers=(2,),
+            paths=(0,),
+        )
+
+
+def _spectrograms(sets: Sequence[_Set]) -> Iterator[str]:
+    for one in sets:
+        if one.domain != "audio" or not one.rows:
+            continue
+        yield (
+            f'<p class="soft">Log-Mel power of a clip of each emotion over time (s) and frequency (Hz), at most the first '
+            f"{LONGEST_SECONDS:g} s; bright is loud, black is {spectrogram.RANGE_DB:g} dB below the loudest.</p>"
+        )
+        figures = "".join(map(_spectrogram, spectrograms(one.folder, one.manifest)))
+        yield f'<div class="plots">{figures}</div>'
+
+
+def _spectrogram(drawn: Spectrogram) -> str:
+    row = drawn.row
+    label = f"Spectrogram of {row['id']}, {row['emotion']}, {row['seconds']:.2f} s"
+    return (
+        f'<figure><div class="plot">{hertz(drawn.hertz)}<img src="{drawn.picture}" alt="{escape(label)}">{ticks(drawn.seconds)}</div>'
+        f"<figcaption><b>{escape(row['emotion'])}</b> {escape(_name(row['speaker']))}, {row['seconds']:.2f} s<br>"
+        f"{escape(row['id'])}</figcaption></figure>"
+    )
+
+
+def _findings(sets: Sequence[_Set]) -> Iterator[str]:
+    """Tell each finding once: a defect of the published files concerns both domains alike."""
+    told: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
+    for one in sets:
+        for finding in one.report.get("findings", []):
+            if finding["kind"] != "quarantined":
+                told.setdefault(
+                    f"{finding['kind']} {finding['text']} {names_of(finding)[:1]}", (finding, [])
+                )[1].append(one.domain)
+    if not told:
+        yield "<p>Nothing odd was found.</p>"
+        return
+    grades = ("defect", "notice", "fact")
+    items = "".join(
+        _finding(*entry)
+        for entry in sorted(told.values(), key=lambda entry: grades.index(entry[0]["grade"]))
+    )
+    yield f'<ul class="findings">{items}</ul>'
+
+
+def _finding(finding: Mapping[str, Any], domains: Sequence[str]) -> str:
+    names, grade = names_of(finding), escape(finding["grade"])
+    list_of_names = (
+        unfolding(
+            counted(len(names), "group" if "groups" in finding else "file"), names, MOST_NAMES
+        )
+        if names
+        else ""
+    )
+    return (
+        f'<li class="{grade}"><b>{escape(finding["kind"])}</b> <span class="grade">{grade}</span> '
+        f'<span class="soft">{" and ".join(domains)}</span><p>{escape(finding["text"])}.</p>{list_of_names}</li>'
+    )
+
+
+def _quarantine(sets: Sequence[_Set]) -> Iterator[str]:
+    rows = [
+        (row["path"], one.domain, row["reason"])
+        for one in sets
+        for row in one.report["quarantined"]
+    ]
+    if not rows:
+        yield "<p>Every file that was found could be used.</p>"
+        return
+    reasons = Counter(reason for *_, reason in rows)
+    if len(rows) > len(reasons):
+        cells = [(reason, f"{count:,}") for reason, count in reasons.most_common(20)]
+        yield table("Reasons", ("reason", "files"), cells, numbers=(1,))
+    yield table(
+        "Files that were left out",
+        ("file", "domain", "reason"),
+        rows[:MOST_QUARANTINED],
+        paths=(0,),
+    )
+    if len(rows) > MOST_QUARANTINED:
+        yield f'<p class="soft">The first {MOST_QUARANTINED} of {len(rows):,}; all are in report.json.</p>'
+
+
+def _options(sets: Sequence[_Set]) -> Iterator[str]:
+    names = ("kind", "faces", "detector", "waveform", "schema")
+    options = {
+        name: [str(one.manifest.get(name, "")) for one in sets]
+        for name in names
+        if any(name in one.manifest for one in sets)
+    }
+    spec = {
+        name: [str(one.manifest["spec"].get(name, "")) for one in sets]
+        for name in sets[0].manifest["spec"]
+    }
+    columns = ("number", *(one.domain for one in sets))
+    yield table(
+        "Options and the numbers of the records",
+        columns,
+        [(name, *values) for name, values in (options | spec).items()],
+    )

@@ -1,0 +1,86 @@
+"""The ground of both packages: errors, labels, domains, numbers, files, text, the command line.
+
+A module of this package imports no other package of the project.
+"""
+
+from typing import TYPE_CHECKING
+
+from pipelines.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from pipelines.core.cli import Parser, name_pairs, names, natural_int, positive_int, run_main
+    from pipelines.core.domains import DOMAINS
+    from pipelines.core.errors import InputError, MediaError, raise_all
+    from pipelines.core.files import file_sha256, read_json, write_json
+    from pipelines.core.labels import EMOTIONS, canonical_emotion, in_order
+    from pipelines.core.processes import end_with_parent, processors
+    from pipelines.core.progress import Bar, bar
+    from pipelines.core.spec import MARKER, Spec, spaced_indices
+    from pipelines.core.tensorflow_loading import load_tensorflow
+    from pipelines.core.text import counted, numbered, printable, spelt, spent
+
+__all__ = [
+    "DOMAINS",
+    "EMOTIONS",
+    "MARKER",
+    "Bar",
+    "InputError",
+    "MediaError",
+    "Parser",
+    "Spec",
+    "bar",
+    "canonical_emotion",
+    "counted",
+    "end_with_parent",
+    "file_sha256",
+    "in_order",
+    "load_tensorflow",
+    "name_pairs",
+    "names",
+    "natural_int",
+    "numbered",
+    "positive_int",
+    "printable",
+    "processors",
+    "raise_all",
+    "read_json",
+    "run_main",
+    "spaced_indices",
+    "spelt",
+    "spent",
+    "write_json",
+]
+
+_MODULE_OF = {
+    "Bar": "progress",
+    "DOMAINS": "domains",
+    "EMOTIONS": "labels",
+    "InputError": "errors",
+    "MARKER": "spec",
+    "MediaError": "errors",
+    "Parser": "cli",
+    "Spec": "spec",
+    "bar": "progress",
+    "canonical_emotion": "labels",
+    "counted": "text",
+    "end_with_parent": "processes",
+    "file_sha256": "files",
+    "in_order": "labels",
+    "load_tensorflow": "tensorflow_loading",
+    "name_pairs": "cli",
+    "names": "cli",
+    "natural_int": "cli",
+    "numbered": "text",
+    "positive_int": "cli",
+    "printable": "text",
+    "processors": "processes",
+    "raise_all": "errors",
+    "read_json": "files",
+    "run_main": "cli",
+    "spaced_indices": "spec",
+    "spelt": "text",
+    "spent": "text",
+    "write_json": "files",
+}
+
+__getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

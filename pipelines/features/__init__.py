@@ -1,0 +1,50 @@
+"""Turn a signal into the stored feature: the only definition, used in build, training and the exported graph.
+
+May import `pipelines.core` and `pipelines.media`. The functions build TensorFlow graphs.
+"""
+
+from typing import TYPE_CHECKING
+
+from pipelines.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from pipelines.features.audio_tfio import REMEDY, check, read_waveform, reason
+    from pipelines.features.face import decode_face
+    from pipelines.features.log_mel import (
+        active_frames,
+        active_segments,
+        padded,
+        segment_starts,
+        segments,
+        with_deltas,
+    )
+
+__all__ = [
+    "REMEDY",
+    "active_frames",
+    "active_segments",
+    "check",
+    "decode_face",
+    "padded",
+    "read_waveform",
+    "reason",
+    "segment_starts",
+    "segments",
+    "with_deltas",
+]
+
+_MODULE_OF = {
+    "REMEDY": "audio_tfio",
+    "active_frames": "log_mel",
+    "active_segments": "log_mel",
+    "check": "audio_tfio",
+    "decode_face": "face",
+    "padded": "log_mel",
+    "read_waveform": "audio_tfio",
+    "reason": "audio_tfio",
+    "segment_starts": "log_mel",
+    "segments": "log_mel",
+    "with_deltas": "log_mel",
+}
+
+__getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

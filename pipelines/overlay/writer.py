@@ -1,0 +1,295 @@
+"""A video and what was said of it -> the video with boxes, names and bars drawn into it: H.264 with the sound as it was, in MP4.
+
+Pictures go from the decoder through the drawing to the encoder one by one, so that two hours take the memory of a minute.
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange
+
+from pipelines.core.errors import MediaError
+from pipelines.core.spec import Spec
+from pipelines.media.images import reason
+from pipelines.media.video import decoded_packet, opened_video, plane_of
+from pipelines.overlay.drawing import Bars, Boxes, Canvas
+from pipelines.overlay.soundtrack import Soundtrack
+from pipelines.workers.record_task import guarded
+
+ENCODING = {
+    "preset": "veryfast",
+    "crf": "20",
+    "x264-params": "mbtree=0",
+}  # which, of small pictures, gives other bytes in other processes
+ENCODER_THREADS = 4
+"""Fixed, as what they write depends on how many they are."""
+ASSUMED_RATE_HZ = 25
+"""Of a file that does not tell."""
+PICTURES_A_MESSAGE = 100
+MOST_WAITING_BYTES = 2**26
+"""What is held of the sound while no picture has come yet."""
+
+Facts = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlay:
+    """One video to draw into, for `pool.Pool` as `record_task.Task` is."""
+
+    path: Path
+    out: Path
+    """An MP4 file, which is replaced."""
+    captions: Mapping[str, Any]
+    """`{"faces": {number: {"seconds", "boxes", "texts"}}, "bars": [{"title", "seconds", "labels", "values"}]}`: times in seconds
+    after the first picture, rising; boxes of left, top, width and height in pixels of the upright picture."""
+    domains: tuple[str, ...] = ("overlay",)
+
+    def read(
+        self, spec: Spec = Spec(), *, progress: Callable[[], None] = lambda: None
+    ) -> Iterator[dict[str, Any]]:
+        """Write the video.
+
+        Yields:
+            Messages `{"more": True, "overlay": {"pictures", "seconds"}}`: how far it is. The last one has `more` unset and holds
+            `{"pictures", "seconds", "undecodable", "size", "sound"}`, sound being "copied", "transcoded" or "none", or
+            `{"error": reason}`, and then nothing was written.
+        """
+        drawing = draw(self.path, self.out, captions=self.captions, progress=progress)
+
+        def advance() -> dict[str, Any]:
+            try:
+                return {"message": next(drawing)}
+            except StopIteration as end:
+                return {"facts": end.value}
+
+        with contextlib.closing(drawing):
+            while "message" in (step := guarded(advance)):
+                yield {"more": True, "overlay": step["message"]}
+        yield {"more": False, "overlay": step.get("facts", step)}
+
+
+def draw(
+    path: Path,
+    out: Path,
+    *,
+    captions: Mapping[str, Any],
+    progress: Callable[[], None] = lambda: None,
+) -> Generator[Facts, None, Facts]:
+    """Write a video with captions under a temporary name, then rename it.
+
+    Every picture that decodes is drawn, at its own time. The sound is remuxed where MP4 takes its codec, else it becomes AAC.
+
+    Args:
+        path: A video.
+        out: Another file.
+        captions: See `Overlay.captions`.
+        progress: Called after every packet and every picture.
+
+    Yields and returns what the messages of `Overlay.read` hold.
+
+    Raises:
+        MediaError: It cannot be read, has no pictures (a sound file), or `out` cannot be written.
+    """
+    _check(path, out)
+    temporary = out.with_name(out.name + ".tmp")
+    try:
+        with opened_video(path) as (container, stream):
+            writer = _Writer(temporary, container, stream, captions)
+            try:
+                yield from _pictures(container, stream, writer, progress)
+                facts = writer.close()
+            finally:
+                writer.abandon()
+        os.replace(temporary, out)
+        return facts
+    except (OSError, av.FFmpegError) as error:
+        if isinstance(error, MemoryError):
+            raise
+        raise MediaError(f"{out} cannot be written ({reason(error)})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check(path: Path, out: Path) -> None:
+    try:
+        path.stat()
+    except OSError as error:
+        raise MediaError(f"cannot be read ({error.strerror})") from error
+    if out.exists() and out.samefile(path):
+        raise MediaError("the video would replace the clip that it is made of; name another file")
+
+
+def _pictures(
+    container, stream, writer: "_Writer", progress: Callable[[], None]
+) -> Iterator[Facts]:
+    """Give everything to the writer; yield how far it is."""
+    context, drawn = stream.codec_context, 0
+    for packet in _packets(container, writer.streams, writer):
+        progress()
+        if packet is not None and packet.stream is not stream:
+            writer.add_sound(packet)
+            continue
+        pictures = decoded_packet(context, packet)
+        writer.undecodable += pictures is None
+        for picture in pictures or ():
+            writer.add(picture)
+            drawn += 1
+            progress()
+            if drawn % PICTURES_A_MESSAGE == 0:
+                yield {"pictures": drawn, "seconds": writer.seconds}
+
+
+def _packets(container, streams, writer: "_Writer") -> Iterator[av.Packet | None]:
+    """Yield the packets of the streams that hold anything, then None."""
+    try:
+        yield from (packet for packet in container.demux(streams) if packet.size)
+    except av.FFmpegError:  # a truncated container: what came before it is good
+        writer.undecodable += 1
+    yield None
+
+
+class _Writer:
+    """The file that is written; it begins with the first picture, which tells how large the others are."""
+
+    def __init__(self, path: Path, container, stream, captions: Mapping[str, Any]):
+        self._path, self._stream, self._captions = path, stream, captions
+        self.streams = [stream, *container.streams.audio[:1]]
+        self._origin_seconds = Fraction(container.start_time or 0, av.time_base)
+        rate = stream.average_rate or stream.guessed_rate or Fraction(ASSUMED_RATE_HZ)
+        self._rate, self._step = rate, max(1, round(1 / (rate * stream.time_base)))
+        self._file = self._sound = self._video = None
+        self._waiting: list[av.Packet] = []
+        self._last = self._first = -1
+        self._count = 0
+        self.undecodable = 0
+
+    @property
+    def seconds(self) -> float:
+        """How long what is written is."""
+        return (
+            float((self._last - self._first + self._step) * self._stream.time_base)
+            if self._count
+            else 0.0
+        )
+
+    def add_sound(self, packet: av.Packet) -> None:
+        if self._sound:
+            self._sound.add(packet)
+            return
+        self._waiting.append(packet)
+        if sum(held.size for held in self._waiting) > MOST_WAITING_BYTES:
+            raise MediaError("video of which no picture could be decoded")
+
+    def add(self, picture: av.VideoFrame) -> None:
+        turns = round(picture.rotation / 90) % 4  # counter-clockwise
+        if self._file is None:
+            self._begin(picture, turns)
+        stamp = (
+            -1
+            if picture.pts is None
+            else picture.pts - round(self._origin_seconds / self._stream.time_base)
+        )
+        stamp = max(stamp, 0 if self._last < 0 else self._last + 1)
+        if picture.pts is None and self._last >= 0:
+            stamp = self._last + self._step
+        self._first = stamp if self._first < 0 else self._first
+        self._last, self._count = stamp, self._count + 1
+        drawn = self._drawn(picture, turns, float((stamp - self._first) * self._stream.time_base))
+        drawn.pts, drawn.time_base, drawn.duration = (
+            stamp,
+            self._stream.time_base,
+            picture.duration or self._step,
+        )
+        self._file.mux(self._video.encode(drawn))
+
+    def _begin(self, picture: av.VideoFrame, turns: int) -> None:
+        shown = (picture.height, picture.width) if turns % 2 else (picture.width, picture.height)
+        self._source_size = picture.width, picture.height
+        self._size = width, height = tuple(side + side % 2 for side in shown)
+        self._boxes, self._bars = (
+            Boxes(self._captions["faces"], height=height),
+            Bars(self._captions["bars"], size=self._size),
+        )
+        self._file = av.open(str(self._path), "w", format="mp4", options={"movflags": "+faststart"})
+        self._video = self._file.add_stream("libx264", rate=self._rate, options=ENCODING)
+        context, source = self._video.codec_context, self._stream.codec_context
+        context.width, context.height, context.pix_fmt = (
+            width,
+            height + self._bars.height,
+            "yuv420p",
+        )
+        context.time_base = self._video.time_base = self._stream.time_base
+        context.thread_count = ENCODER_THREADS
+        context.colorspace, context.color_primaries, context.color_trc = (
+            source.colorspace,
+            source.color_primaries,
+            source.color_trc,
+        )
+        context.color_range = ColorRange.MPEG
+        if ratio := source.sample_aspect_ratio:
+            context.sample_aspect_ratio = 1 / ratio if turns % 2 else ratio
+        if len(self.streams) > 1:
+            self._sound = Soundtrack(self._file, self.streams[1], self._origin_seconds)
+            for packet in self._waiting:
+                self._sound.add(packet)
+            self._waiting.clear()
+
+    def _drawn(self, picture: av.VideoFrame, turns: int, seconds: float) -> av.VideoFrame:
+        """Return the picture, upright, with what is said of it in and below it."""
+        kind = picture.format.name, picture.width, picture.height
+        if kind != ("yuv420p", *self._source_size) or picture.color_range == ColorRange.JPEG:
+            picture = picture.reformat(
+                *self._source_size, format="yuv420p", dst_color_range=ColorRange.MPEG
+            )
+        width, height = self._size
+        drawn = av.VideoFrame(width, height + self._bars.height, "yuv420p")
+        planes = [plane_of(plane) for plane in drawn.planes]
+        for place, (plane, source) in enumerate(zip(planes, picture.planes, strict=True)):
+            upright = np.rot90(plane_of(source), turns)
+            rows, columns = upright.shape
+            plane[:rows, :columns] = upright
+            if place == 0:  # an odd side is made even by its last line
+                plane[rows:height, :columns] = upright[-1]
+                plane[:height, columns:] = plane[:height, columns - 1 : columns]
+        edges = [height >> min(1, place) for place in range(3)]
+        self._boxes.draw(
+            Canvas([plane[:edge] for plane, edge in zip(planes, edges, strict=True)]), seconds
+        )
+        if self._bars.height:
+            self._bars.draw(
+                Canvas([plane[edge:] for plane, edge in zip(planes, edges, strict=True)]), seconds
+            )
+        return drawn
+
+    def close(self) -> Facts:
+        """Finish the file and return the facts."""
+        if self._file is None:
+            raise MediaError("video of which no picture could be decoded")
+        self._file.mux(self._video.encode(None))
+        if self._sound:
+            self._sound.close()
+        self._file.close()
+        self._file = None
+        sound = self._sound.kind if self._sound else "none"
+        undecodable = self.undecodable + (self._sound.undecodable if self._sound else 0)
+        size = [self._video.codec_context.width, self._video.codec_context.height]
+        return {
+            "pictures": self._count,
+            "seconds": self.seconds,
+            "undecodable": undecodable,
+            "size": size,
+            "sound": sound,
+        }
+
+    def abandon(self) -> None:
+        """Let go of a file that was not finished."""
+        if self._file is not None:
+            with contextlib.suppress(OSError, av.FFmpegError):
+                self._file.close()

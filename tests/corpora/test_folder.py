@@ -1,0 +1,123 @@
+"""The loader of any labelled media: class folders and CSV manifests, on empty files."""
+
+import functools
+
+import pytest
+
+from helpers.layouts import count, lay_files, reason
+from pipelines.core.errors import InputError
+from pipelines.corpora import find_clips
+
+
+@pytest.fixture
+def lay(tmp_path):
+    """A function that makes empty files in a folder and returns the folder."""
+    return functools.partial(lay_files, tmp_path)
+
+
+# Class folders
+
+
+def test_class_folders_with_the_publishers_split(lay):
+    media = lay(
+        "train/angry/a.jpg",
+        "val/Happy/deep/b.png",
+        "TESTING/fear/c.mp4",
+        "train/smug/d.jpg",
+        "e.jpg",
+    )
+    found = find_clips("folder", media, name="fer2013")
+    assert [(clip.id, clip.domain, clip.emotion, clip.split) for clip in found.clips] == [
+        ("TESTING/fear/c.mp4", "visual", "fear", "test"),
+        ("TESTING/fear/c.mp4", "audio", "fear", "test"),
+        ("train/angry/a.jpg", "visual", "anger", "train"),
+        ("val/Happy/deep/b.png", "visual", "happiness", "validation"),
+    ]
+    assert found.clips[2].utterance == "fer2013:train/angry/a" and found.clips[2].speaker == ""
+    assert [reject.id for reject in found.rejects] == ["e.jpg", "train/smug/d.jpg"]
+    assert found.rejects[0].reason.startswith("lies in no class folder")
+    assert found.rejects[1].reason.startswith(
+        "unknown emotion 'smug'; expected anger, boredom, calm"
+    )
+
+
+def test_class_folders_without_a_split(lay):
+    found = find_clips("folder", lay("joy/a.wav", "joy/a.mp4", "sad/a.wav"))
+    assert count(found, "utterance") == {"folder:joy/a": 3, "folder:sad/a": 1}
+    assert count(found, "split") == {"": 4}
+    lay("test/joy/b.wav")
+    with pytest.raises(
+        InputError, match="a split is expected for all .* 4 of 5 have none, such as joy/a.mp4"
+    ):
+        find_clips("folder", lay())
+
+
+# Manifests
+
+
+def test_manifest(lay):
+    media = lay("x/a.mp4", "x/b.wav", "c.jpg")
+    header = "Path;emotion;speaker;domain;utterance;sentence;take"
+    rows = ["x/a.mp4;Joy;ann;;u1;s;t", "", f"{media}/x/./b.wav;sad;;audio", "c.jpg;anger;;;;;"]
+    (media / "manifest.csv").write_text("\n".join([header, *rows]), encoding="utf-8-sig")
+    for place in (media, media / "manifest.csv"):
+        found = find_clips("folder", place, name="mine")
+        assert [
+            (clip.id, clip.domain, clip.emotion, clip.speaker, clip.utterance)
+            for clip in found.clips
+        ] == [
+            ("c.jpg", "visual", "anger", "", "mine:c"),
+            ("x/a.mp4", "visual", "happiness", "mine:ann", "mine:u1"),
+            ("x/a.mp4", "audio", "happiness", "mine:ann", "mine:u1"),
+            ("x/b.wav", "audio", "sadness", "", "mine:x/b"),
+        ]
+        assert (found.clips[1].sentence, found.clips[1].take, found.rejects) == ("s", "t", ())
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("gone.wav,joy,,", "file is missing: "),
+        ("b.wav,smug,,", "unknown emotion 'smug'; expected anger"),
+        ("b.wav,joy,dev,", "bad split 'dev'; expected train, validation or test"),
+        ("b.wav,joy,,visual", "bad domain 'visual'; expected audio for this file"),
+        ("../b.wav,joy,,", "path is outside the manifest's folder"),
+        ("/etc/b.wav,joy,,", "path is outside the manifest's folder"),
+        ("./a.wav,sad,,", "path is listed already, in line 2"),
+        ("notes.txt,joy,,", "is not media by its suffix"),
+        (",joy,,", "has no path"),
+        ("b.wav,joy,,,more", "has more fields than the header, such as 'more'"),
+    ],
+)
+def test_a_bad_row_costs_itself_alone(lay, row, said):
+    media = lay("a.wav", "b.wav", "notes.txt")
+    (media / "manifest.csv").write_text(
+        f"path,emotion,split,domain\na.wav,joy,,\n{row}\n", encoding="utf-8"
+    )
+    found = find_clips("folder", media)
+    assert [clip.id for clip in found.clips] == ["a.wav"]
+    assert reason(found).startswith(f"line 3 of manifest.csv: {said}")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "path,emotion,mood\na.wav,joy,x\n",
+            "must name the columns path and emotion, .*unknown column 'mood'",
+        ),
+        ("path\na.wav\n", "it has no column 'emotion'"),
+        ("path,emotion,path\n", "it has a column twice"),
+        ("", "it has no column 'path'"),
+        ("path\temotion\n", "found no row below the header"),
+        ('path,emotion\n"a.wav,joy\n', "is not valid CSV near line 2"),
+        ("path,emotion,split\na.wav,joy,train\nb.wav,joy,\n", "1 of 2 have none, such as b.wav"),
+        (b"path,emotion\n\xfc.wav,joy\n", "is expected to be UTF-8; byte 13 is not"),
+    ],
+)
+def test_a_bad_manifest_is_one_line(lay, text, said):
+    media = lay("a.wav", "b.wav")
+    (media / "manifest.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=said) as error:
+        find_clips("folder", media / "manifest.csv")
+    assert "\n" not in str(error.value)

@@ -1,0 +1,377 @@
+"""Predictions by an exported model alone: every kind of clip, alone and in folders, as lines, tables, pages and videos."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from helpers.media import film, noise, write_sound, write_still, write_video
+from kerasemo.inference import predictor
+from kerasemo.predict import main
+from kerasemo.serving.bundle import Bundle
+from pipelines.faces.crops import read_faces
+from pipelines.media import audio
+
+RATE_HZ = 44_100
+
+
+@pytest.fixture(scope="module")
+def model(exported) -> Bundle:
+    return Bundle.load(exported)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    """A clip of every kind."""
+    folder = tmp_path_factory.mktemp("clips")
+    heads = film(50)
+    voice = noise(2.0, RATE_HZ)
+    write_video(folder / "both.mp4", heads, sound=voice)
+    write_video(folder / "mute.mp4", heads)
+    write_video(folder / "silent.mp4", heads, sound=0 * voice)
+    write_video(
+        folder / "faceless.avi",
+        np.full((50, 96, 128, 3), 90, np.uint8),
+        codec="mpeg4",
+        sound=voice,
+        sound_codec="mp3",
+    )
+    write_video(folder / "two.mp4", np.concatenate([heads, film(50, seed=1)], axis=2), sound=voice)
+    write_sound(folder / "voice.wav", noise(1.5, 16_000, seed=3))
+    write_still(folder / "still.png", heads[10])
+    write_still(folder / "blank.jpg", np.full((96, 96, 3), 90, np.uint8))
+    (folder / "torn.mp4").write_bytes((folder / "both.mp4").read_bytes()[:2000])
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "notes.txt").write_text("not media, and no clip of a folder")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def said(model, clips) -> dict[str, dict]:
+    """What is said of each clip of the folder, by its name."""
+    found = predictor.predict(model, predictor.find_clips([clips]))
+    return {Path(one["path"]).name: one for one, _ in found}
+
+
+def test_every_clip_of_a_folder_is_answered_or_named(said):
+    assert list(said) == sorted(said) and "notes.txt" not in said
+    assert {name for name, one in said.items() if "error" in one} == {
+        "blank.jpg",
+        "empty.wav",
+        "torn.mp4",
+    }
+    assert said["blank.jpg"]["error"] == "no face found in the image"
+    assert said["empty.wav"]["error"] == "empty file (0 bytes)"
+
+
+def test_face_and_voice_are_those_of_the_build(model, clips, said):
+    """A clip of up to 4 s: the very faces and segments that a build would make, so the answer is what evaluate would score."""
+    one = said["both.mp4"]
+    crops = read_faces(clips / "both.mp4").faces
+    expected = model.ask("faces", faces=crops)["probabilities"].mean(axis=0)
+    np.testing.assert_allclose(list(one["visual"]["probabilities"].values()), expected, atol=1e-5)
+    waveform, _ = audio.read_waveform(clips / "both.mp4")
+    expected = model.ask("speech", waveform=waveform[None])["probabilities"][0]
+    np.testing.assert_allclose(list(one["audio"]["probabilities"].values()), expected, atol=1e-5)
+
+
+def test_the_answers_over_time(said, model):
+    one = said["both.mp4"]
+    assert (
+        one["visual"]["size"] == [320, 256]
+        and one["visual"]["seconds"] == pytest.approx(2.0)
+        and one["visual"]["looked_at"] == 16
+    )
+    times = [entry["seconds"] for entry in one["visual"]["timeline"]]
+    assert len(times) == 16 and times == sorted(times) and times[0] >= 0 and times[-1] < 2
+    starts = [entry["seconds"] for entry in one["audio"]["timeline"]]
+    assert starts[:3] == [0.0, 0.34, 0.68] and one["audio"]["timeline"][-1][
+        "to_seconds"
+    ] == pytest.approx(2.0, abs=0.1)
+    assert one["fused"]["timeline"] and set(one["fused"]["probabilities"]) == set(model.labels)
+    for domain in ("visual", "audio", "fused"):
+        for entry in (one[domain], *one[domain]["timeline"]):
+            best = max(entry["probabilities"], key=entry["probabilities"].get)
+            assert entry["emotion"] == best and entry["confidence"] == entry["probabilities"][best]
+
+
+@pytest.mark.parametrize(
+    ("name", "domain", "reason"),
+    [
+        ("mute.mp4", "audio", "no answer by the voice: no sound track"),
+        ("silent.mp4", "audio", "no answer by the voice: silent sound track"),
+        ("faceless.avi", "visual", "no answer by the face: no face found"),
+    ],
+)
+def test_what_is_missing_is_said(said, name, domain, reason):
+    one = said[name]
+    assert one[domain] is None and one["fused"] is None
+    assert one["warnings"][0].startswith(reason)
+
+
+def test_sound_and_stills_are_read_in_their_domain_alone(said):
+    assert (
+        said["voice.wav"]["visual"] is None
+        and said["voice.wav"]["audio"]["emotion"]
+        and said["voice.wav"]["warnings"] == []
+    )
+    assert (
+        said["still.png"]["audio"] is None
+        and len(said["still.png"]["visual"]["timeline"]) == 1
+        and said["still.png"]["warnings"] == []
+    )
+
+
+def test_two_persons_are_followed_apart(said):
+    two = said["two.mp4"]
+    assert [face["count"] for face in two["visual"]["faces"]] == [16, 16]
+    sides = {
+        face: {
+            entry["box"][0] < 320 for entry in two["visual"]["timeline"] if entry["face"] == face
+        }
+        for face in (1, 2)
+    }
+    assert sorted(map(tuple, sides.values())) == [(False,), (True,)]
+    assert "2 faces" in two["warnings"][0]
+
+
+def test_the_same_whatever_the_workers_and_the_company(model, clips, said):
+    for workers, names in ((1, ["two.mp4", "both.mp4", "voice.wav"]), (2, ["both.mp4"])):
+        reading = predictor.Reading(workers=workers)
+        for one, _ in predictor.predict(model, [clips / name for name in names], reading=reading):
+            whole = said[Path(one["path"]).name]
+            for domain in ("visual", "audio", "fused"):
+                if whole[domain]:
+                    np.testing.assert_allclose(
+                        list(one[domain]["probabilities"].values()),
+                        list(whole[domain]["probabilities"].values()),
+                        atol=1e-5,
+                    )
+
+
+def test_a_model_of_one_domain_says_what_it_was_not_trained_on(exported, clips, tmp_path):
+    from kerasemo.exporting.exporter import Options, export
+
+    export(Options(exported.parent / "run", tmp_path / "faces", "pretrain"))
+    found = predictor.predict(
+        Bundle.load(tmp_path / "faces"), [clips / "both.mp4", clips / "voice.wav"]
+    )
+    both, voice = (one for one, _ in found)
+    assert (
+        both["visual"]["emotion"]
+        and both["audio"] is None
+        and "the model was not trained on voices" in both["warnings"]
+    )
+    assert voice["error"] == "the model was trained on visual alone, and this is audio"
+
+
+def test_lines_table_report_and_video(exported, clips, tmp_path, command):
+    words = ["kerasemo.predict", "--model", exported, clips / "both.mp4"]
+    finished = command(
+        *words,
+        "--json",
+        "--report",
+        tmp_path / "page.html",
+        "--video",
+        tmp_path / "drawn.mp4",
+        check=0,
+    )
+    (line,) = finished.stdout.splitlines()
+    one = json.loads(line)
+    assert one["path"] == str(clips / "both.mp4") and one["fused"]["emotion"]
+    page = (tmp_path / "page.html").read_text()
+    assert (
+        "both.mp4" in page
+        and page.count("data:image/jpeg") == 8
+        and one["fused"]["emotion"] in page
+    )
+    assert not re.search(r'(src|href)="https?://', page)
+    with av.open(str(tmp_path / "drawn.mp4")) as drawn:
+        assert drawn.streams.audio and sum(1 for _ in drawn.decode(video=0)) == 50
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["drawn.mp4", "page.html"]
+
+
+def test_a_folder_is_printed_as_a_table_and_what_failed_is_named(exported, clips, tmp_path, capsys):
+    for name in ("both.mp4", "two.mp4", "voice.wav", "still.png", "empty.wav"):
+        (tmp_path / name).symlink_to(clips / name)
+    assert main(["--model", str(exported), str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    for name in ("both.mp4", "voice.wav", "still.png"):
+        assert name in printed.out
+    assert re.search(r"not predicted: .*empty\.wav: empty file \(0 bytes\)", printed.err)
+    assert re.search(r"two\.mp4: 2 faces: the answer is that of face \d", printed.err)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (
+            ["--model", "{model}", "{clips}/gone.mp4"],
+            1,
+            "gone.mp4: cannot be read (No such file or directory)",
+        ),
+        (["--model", "{model}", "{clips}/notes.txt"], 1, "not media by its suffix '.txt'"),
+        (
+            ["--model", "{model}", "{clips}/empty.wav"],
+            1,
+            "nothing could be predicted; the reasons stand above",
+        ),
+        (["--model", "gone", "{clips}/voice.wav"], 1, "gone: no such bundle"),
+        (["--model", "{model}", "{empty}"], 1, "no video, sound or picture in it"),
+        (
+            ["--model", "{model}", "{clips}", "--video", "x.mp4"],
+            1,
+            "--video draws into one video; received 10 clips",
+        ),
+        (
+            ["--model", "{model}", "{clips}/voice.wav", "--video", "x.mp4"],
+            1,
+            "--video draws into one video",
+        ),
+        (
+            ["--model", "{model}", "{clips}/both.mp4", "--video", "x.webm"],
+            1,
+            "expected a name that ends in .mp4",
+        ),
+        (
+            ["--model", "{model}", "{clips}/both.mp4", "--video", "{clips}/both.mp4"],
+            1,
+            "would be written over the clip of that name",
+        ),
+        (
+            ["--model", "{model}", "{clips}/both.mp4", "--report", "{clips}/both.mp4"],
+            1,
+            "expected a name that ends in .html",
+        ),
+        (
+            ["--model", "{model}", "{clips}/voice.wav", "--report", "{empty}/no/x.html"],
+            1,
+            "no such folder",
+        ),
+        (
+            ["--model", "{model}", "{clips}/voice.wav", "--report", "/dev/full"],
+            1,
+            "expected a name that ends in .html",
+        ),
+        (
+            ["--model", "{model}", "{clips}/voice.wav", "--detector", "third eye"],
+            1,
+            "detector 'third eye' is not known",
+        ),
+        (
+            ["--model", "{model}", "{clips}/voice.wav", "--faces-per-second", "0"],
+            2,
+            "expected a number above 0",
+        ),
+        (["{clips}/voice.wav"], 2, "--model"),
+    ],
+)
+def test_a_users_mistake_is_told_in_lines(exported, clips, tmp_path, capsys, words, status, told):
+    words = [word.format(model=exported, clips=clips, empty=tmp_path) for word in words]
+    try:
+        assert main(words) == status
+    except SystemExit as stopped:
+        assert stopped.code == status
+    printed = capsys.readouterr()
+    assert told in printed.err and "Traceback" not in printed.err and printed.out == ""
+
+
+def test_a_folder_is_no_place_for_a_page(exported, clips, tmp_path, capsys):
+    (tmp_path / "page.html").mkdir()
+    assert (
+        main(
+            [
+                "--model",
+                str(exported),
+                str(clips / "voice.wav"),
+                "--report",
+                str(tmp_path / "page.html"),
+            ]
+        )
+        == 1
+    )
+    assert "it is a folder or a device" in capsys.readouterr().err
+
+
+def test_what_the_model_refuses_costs_its_clip_alone(model, tmp_path):
+    """A float WAV of a peak of 20 is refused by the graph; silence inside a recording is not, which fills the second of its two parts."""
+    loud, gap, good = tmp_path / "1.wav", tmp_path / "2.wav", tmp_path / "3.wav"
+    write_sound(loud, 40 * noise(1.0, 16_000), codec="pcm_f32le", sample_format="flt")
+    write_sound(
+        gap, np.concatenate([noise(20.0, 16_000), np.zeros((1, 70 * 16_000), np.float32)], axis=1)
+    )
+    write_sound(good, noise(1.0, 16_000))
+    refused, quiet, fine = (one for one, _ in predictor.predict(model, [loud, gap, good]))
+    assert "expected samples in [-1, 1]" in refused["error"] and fine["audio"]["emotion"]
+    assert quiet["audio"]["seconds"] == 90.0 and quiet["audio"]["timeline"][-1][
+        "to_seconds"
+    ] == pytest.approx(90.0, abs=0.05)
+
+
+def test_names_that_are_not_utf_8_are_printed(exported, clips, tmp_path, capsys):
+    """Also where standard output takes nothing else, as JSON and as a table."""
+    shutil.copy(clips / "voice.wav", os.fsencode(tmp_path) + b"/b\xff\xfe.wav")
+    shutil.copy(clips / "voice.wav", tmp_path / "c.wav")
+    with contextlib.redirect_stdout(
+        io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
+    ) as strict:
+        assert main(["--model", str(exported), str(tmp_path), "--json"]) == 0
+    strict.seek(0)
+    odd, plain = map(json.loads, strict)
+    assert (
+        odd["path"].endswith("\udcfe.wav")
+        and odd["error"] == "a name that is not UTF-8; rename the file"
+    )
+    assert plain["path"].endswith("c.wav") and plain["audio"]["emotion"]
+    assert main(["--model", str(exported), str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert "c.wav" in re.sub(r"\s", "", out) and "not UTF-8" in err
+
+
+def test_an_only_clip_of_less_than_a_second_has_a_bar_too(
+    model, clips, tmp_path, monkeypatch, capsys
+):
+    """Read so slowly that something is told of it."""
+    from pipelines.core import progress
+
+    short = write_video(tmp_path / "short.mp4", film(10))
+    times = iter(range(0, 100_000, 20))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(times)))
+    assert main(["--model", str(model.folder), str(short)]) == 0
+    assert "short.mp4" in re.sub(r"\s", "", capsys.readouterr().out)
+
+
+def test_a_damaged_model_is_refused_before_anything_is_read(exported, clips, tmp_path, capsys):
+    shutil.copytree(exported, tmp_path / "toy")
+    (tmp_path / "toy" / "1" / "saved_model.pb").write_bytes(b"")
+    assert main(["--model", str(tmp_path / "toy"), str(clips / "voice.wav")]) == 1
+    assert "saved_model.pb: damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("most", "count"), [(2, 7), pytest.param(None, 20, marks=pytest.mark.endurance)]
+)
+def test_real_clips(exported, corpora, most, count):
+    """Real clips with video, some or all of each kind: one person, seen in nearly every frame, and a voice unless the track is silent."""
+    places = (
+        "ravdess/Actor_01/01-*.mp4",
+        "ravdess/Actor_01/02-*.mp4",
+        "crema-d/VideoFlash/*.flv",
+        "grid/*.mpg",
+    )
+    videos = [path for place in places for path in sorted(corpora.glob(place))[:most]]
+    found = [one for one, _ in predictor.predict(Bundle.load(exported), videos)]
+    assert len(found) == count and any(path.name.startswith("02-01") for path in videos)
+    for one in found:
+        assert len(one["visual"]["faces"]) == 1 and len(one["visual"]["timeline"]) >= 14, one[
+            "path"
+        ]
+        silent = Path(one["path"]).name.startswith("02-01")
+        assert (one["audio"] is None) == silent and (one["fused"] is None) == silent

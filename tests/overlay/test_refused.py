@@ -1,0 +1,83 @@
+"""What an overlay refuses, with the reason, and that a failure leaves nothing half written."""
+
+import pytest
+
+from helpers import media
+from pipelines.core.errors import MediaError
+from pipelines.overlay import drawing, writer
+from pipelines.overlay.writer import Overlay
+
+PLAIN = {"faces": {}, "bars": []}
+
+
+def failure(path, out, captions=PLAIN) -> str:
+    (last,) = list(Overlay(path, out, captions).read())
+    assert not last["more"]
+    return last["overlay"]["error"]
+
+
+def test_what_has_no_pictures_is_refused_with_the_reason(tmp_path):
+    out = tmp_path / "out.mp4"
+    sound = media.write_sound(tmp_path / "a.wav", media.noise(0.5, 16_000))
+    (tmp_path / "text.mp4").write_text("no film\n" * 99)
+    assert failure(sound, out) == "no video stream"
+    assert failure(tmp_path / "text.mp4", out).startswith("not a media file that can be opened")
+    assert failure(tmp_path / "missing.mp4", out) == "cannot be read (No such file or directory)"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "text.mp4"]
+
+
+def test_a_clip_is_never_its_own_overlay(tmp_path):
+    path = media.write_video(tmp_path / "a.mp4", media.numbered_pictures(5))
+    before = path.read_bytes()
+    (tmp_path / "link.mp4").symlink_to(path)
+    for out in (path, tmp_path / "link.mp4"):
+        assert "name another file" in failure(path, out)
+    assert path.read_bytes() == before
+
+
+def test_nothing_is_left_behind_and_nothing_replaced_by_a_failure(tmp_path, monkeypatch):
+    path, out = (
+        media.write_video(tmp_path / "a.mp4", media.numbered_pictures(30)),
+        tmp_path / "out.mp4",
+    )
+    out.write_text("old")
+    assert failure(path, tmp_path / "away" / "out.mp4").endswith(
+        "out.mp4 cannot be written (No such file or directory)"
+    )
+    drawn = []
+
+    def draw(*_):
+        drawn.append(1)
+        if len(drawn) > 7:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(drawing.Boxes, "draw", draw)
+    assert failure(path, out) == f"{out} cannot be written (No space left on device)"
+    assert out.read_text() == "old" and sorted(one.name for one in tmp_path.iterdir()) == [
+        "a.mp4",
+        "out.mp4",
+    ]
+    monkeypatch.undo()
+    monkeypatch.setattr(writer, "PICTURES_A_MESSAGE", 5)
+    messages = Overlay(path, out, PLAIN).read()
+    assert next(messages) == {
+        "more": True,
+        "overlay": {"pictures": 5, "seconds": pytest.approx(0.2)},
+    }
+    messages.close()  # who reads it is stopped
+    assert out.read_text() == "old" and sorted(one.name for one in tmp_path.iterdir()) == [
+        "a.mp4",
+        "out.mp4",
+    ]
+
+
+def test_a_file_whose_pictures_do_not_decode_is_refused(tmp_path, monkeypatch):
+    path = media.write_video(
+        tmp_path / "a.mp4", media.numbered_pictures(5), sound=media.noise(0.2, 44_100)
+    )
+    monkeypatch.setattr(writer, "decoded_packet", lambda context, packet: None)
+    assert failure(path, tmp_path / "out.mp4") == "video of which no picture could be decoded"
+    monkeypatch.setattr(writer, "MOST_WAITING_BYTES", 10)
+    with pytest.raises(MediaError, match="no picture could be decoded"):
+        list(writer.draw(path, tmp_path / "out.mp4", captions=PLAIN))
+    assert not (tmp_path / "out.mp4").exists()

@@ -1,0 +1,183 @@
+"""Everything that is wrong with a chain is told before its first step, all at once."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from helpers.synthetic_sets import write_experiment, write_set
+from kerasemo.config.loading import read_experiment
+from kerasemo.config.schema import Stage
+from kerasemo.training import chain
+from kerasemo.training.experiment import Options, train
+from pipelines.core import errors
+from pipelines.core.errors import InputError
+
+STAGES = {
+    "pretrain": {"kind": "supervised", "sources": ["enterface/visual"], "batch": 8, "epochs": 1},
+    "transfer": {
+        "kind": "supervised",
+        "sources": ["savee/audio"],
+        "start_from": "pretrain",
+        "batch": 8,
+        "epochs": 1,
+    },
+    "joint": {
+        "kind": "joint",
+        "sources": ["enterface/visual", "savee/audio"],
+        "start_from": "transfer",
+        "batch": 8,
+        "epochs": 1,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def records_folder(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("records")
+    write_set(out, "enterface/visual", speakers=4)
+    write_set(out, "savee/audio", speakers=4, seed=1)
+    return out
+
+
+def problems(folder: Path, records_folder: Path, stages: dict, **options) -> str:
+    """Return what is said of a chain up to `joint`; nothing has been trained by then."""
+    experiment = write_experiment(folder / "toy.toml", **stages)
+    with pytest.raises(InputError) as caught:
+        train(Options("joint", str(experiment), records_folder, folder / "run", **options))
+    assert not (folder / "run").exists()
+    return str(caught.value)
+
+
+def changed(**changes) -> dict:
+    return {name: table | changes.get(name, {}) for name, table in STAGES.items()}
+
+
+def test_every_source_without_records_is_named(records_folder, tmp_path):
+    stages = changed(pretrain={"sources": ["mine/visual"]}, transfer={"sources": ["yours/audio"]})
+    said = problems(tmp_path, records_folder, stages)
+    assert said.startswith("2 problems: (1) ")
+    assert (
+        "no records of mine/visual; make them with: python -m pipelines.build --corpus folder --name mine"
+        in said
+    )
+    assert (
+        "no records of yours/audio; make them with: python -m pipelines.build --corpus folder --name yours"
+        in said
+    )
+
+
+def test_batches_that_are_too_large_are_named_with_their_stages(records_folder, tmp_path):
+    said = problems(
+        tmp_path, records_folder, changed(pretrain={"batch": 200}, joint={"batch": 400})
+    )
+    items = "train side: enterface/visual: 45 faces or segments"
+    assert said.startswith(f"2 problems: (1) stage 'pretrain': {items}, fewer than a batch of 200")
+    assert (
+        f"(2) stage 'joint': {items}, too few for 200 pairs a step; make it smaller: --set STAGE.batch=N"
+        in said
+    )
+
+
+def test_batches_that_do_not_divide_over_the_devices_are_named(records_folder, tmp_path):
+    said = problems(tmp_path, records_folder, changed(transfer={"batch": 16}), replicas=8)
+    assert (
+        "stage 'joint': 4 pairs a step do not divide over 8 devices; set batch or --replicas"
+        in said
+        and "pretrain" not in said
+    )
+
+
+def test_layers_to_freeze_that_are_not_there_are_named_before_the_first_step(
+    records_folder, tmp_path
+):
+    said = problems(
+        tmp_path,
+        records_folder,
+        changed(pretrain={"freeze": ["stage"]}, joint={"freeze": ["nope"]}),
+    )
+    assert (
+        "stage 'joint': freeze: no layer's name begins with 'nope'" in said
+        and "pretrain" not in said
+    )
+
+
+def test_a_class_that_only_the_other_sides_have_is_named(records_folder, tmp_path):
+    """Speaker 1, who is tested in fold 0, is the only one who is surprised."""
+    shutil.copytree(records_folder / "savee", tmp_path / "records" / "savee")
+    write_set(tmp_path / "records", "enterface/visual", speakers=4, only_first=("surprise",))
+    said = problems(tmp_path, tmp_path / "records", STAGES)
+    words = "enterface/visual: no clip of surprise on the train side under speaker-independent, fold 0, though the corpus has some"
+    assert f"stage 'pretrain': {words}; take another fold or build more of the corpus" in said
+    assert f"stage 'joint': {words}" in said and said.startswith("2 problems")
+
+
+def test_a_damaged_shard_of_a_later_stage_is_found_before_the_first(records_folder, tmp_path):
+    shutil.copytree(records_folder, tmp_path / "records")
+    shard = tmp_path / "records" / "savee" / "audio" / "00000.tfrecord"
+    body = bytearray(shard.read_bytes())
+    body[1000] ^= 1
+    shard.write_bytes(body)
+    said = problems(tmp_path, tmp_path / "records", STAGES)
+    assert "stage 'transfer': " in said and "00000.tfrecord: damaged" in said
+
+
+def test_networks_and_orders_of_two_folds_are_drawn_apart(records_folder, tmp_path, monkeypatch):
+    """Else a draw that happens to be good would count in every fold."""
+    drawn: dict[str, list[int]] = {}
+
+    def keep(assignment, log):
+        drawn.setdefault(assignment.stage.name, []).append(assignment.seed)
+
+    monkeypatch.setattr(chain, "Training", keep)
+    experiment = read_experiment(str(write_experiment(tmp_path / "toy.toml", **STAGES)))
+    for fold in (0, 1, 0):
+        run = chain.Run(experiment, records_folder, tmp_path / str(fold), fold=fold)
+        chain.Chain(run, experiment.stages).check()
+    assert list(drawn) == list(STAGES)
+    assert all(first == again != other for first, other, again in drawn.values())
+    assert len({seed for seeds in drawn.values() for seed in seeds}) == 2 * len(STAGES)
+
+
+def test_stages_that_are_drawn_alike_begin_alike_in_every_fold(
+    records_folder, tmp_path, monkeypatch
+):
+    """And see the same examples, whatever their settings differ in."""
+    drawn: dict[tuple[str, int], int] = {}
+    monkeypatch.setattr(
+        chain,
+        "Training",
+        lambda work, log: drawn.update({(work.stage.name, work.key["fold"]): work.seed}),
+    )
+    alone = {name: STAGES["pretrain"][name] for name in ("kind", "sources")}
+    stages = {
+        "usual": alone,
+        "same": {**alone, "ema": 0.9, "drawn_as": "usual"},
+        "other": {**alone, "ema": 0.9},
+    }
+    experiment = read_experiment(str(write_experiment(tmp_path / "toy.toml", **stages)))
+    for fold in (0, 1):
+        for stage in experiment.stages:
+            own = chain.Chain(
+                chain.Run(experiment, records_folder, tmp_path / f"{stage.name}{fold}", fold=fold),
+                [stage],
+            )
+            own.check()
+        assert drawn["same", fold] == drawn["usual", fold] != drawn["other", fold]
+    assert drawn["usual", 0] != drawn["usual", 1]
+
+
+def test_problems_are_told_once_and_numbered_from_two_on():
+    errors.raise_all([])
+    with pytest.raises(InputError, match="^one$"):
+        errors.raise_all(["one", "one"])
+    with pytest.raises(InputError, match=r"^2 problems: \(1\) one; \(2\) two$"):
+        errors.raise_all(["one", "two", "one"])
+
+
+def test_as_many_devices_as_divide_the_steps_of_every_stage():
+    stages = [
+        Stage("a", "supervised", ("x/audio",), batch=8),
+        Stage("b", "joint", ("x/audio", "y/audio"), batch=12),
+    ]
+    assert [chain.most_replicas(devices, stages) for devices in (1, 2, 3, 4)] == [1, 2, 2, 2]

@@ -1,0 +1,293 @@
+"""What can befall a training: damaged checkpoints, a full disk, NaN, Ctrl-C, a second training in its folder."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.synthetic_sets import write_experiment, write_set
+from helpers.trainings import train_only
+from kerasemo.runs import checkpoints
+from kerasemo.training import experiment, loop, monitoring
+from pipelines.core.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGE = {
+    "kind": "supervised",
+    "sources": ["enterface/visual"],
+    "batch": 8,
+    "epochs": 5,
+    "learning_rate": 1e-2,
+}
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory) -> tuple[Path, Path]:
+    """Records and an experiment of one stage."""
+    folder = tmp_path_factory.mktemp("given")
+    write_set(folder / "records", "enterface/visual", speakers=5)
+    return folder / "records", write_experiment(folder / "toy.toml", pretrain=STAGE)
+
+
+def options(given, run: Path, **other) -> experiment.Options:
+    return experiment.Options(
+        "pretrain", str(given[1]), given[0], run, **{"checkpoint_seconds": 0.0} | other
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(given, tmp_path_factory) -> Path:
+    """The folder of a stage that was let be."""
+    run = tmp_path_factory.mktemp("whole")
+    train_only(options(given, run))
+    return run / "pretrain"
+
+
+def stopped_at(given, run: Path, step: int, error: BaseException, **other) -> None:
+    """Train, and stop with an error in the place of a step, from 1."""
+    made, count = loop.Loop.step, 0
+
+    def stop(*words):
+        nonlocal count
+        count += 1
+        if count == step:
+            raise error
+        return made(*words)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Loop, "step", stop)
+        with pytest.raises(type(error)):
+            experiment.train(options(given, run, **other))
+
+
+@pytest.fixture(scope="module")
+def stopped(given, tmp_path_factory) -> Path:
+    """The run folder of a stage that was stopped in its third epoch; not to be changed."""
+    run = tmp_path_factory.mktemp("stopped")
+    stopped_at(given, run, 15, RuntimeError("stop"))
+    return run
+
+
+@pytest.fixture
+def run(stopped, tmp_path) -> Path:
+    """A copy of that folder, to go on in."""
+    shutil.copytree(stopped, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def damage(path: Path) -> None:
+    body = bytearray(path.read_bytes())
+    body[-1] ^= 1
+    path.write_bytes(body)
+
+
+@pytest.mark.parametrize("damaged", [1, pytest.param(2, marks=pytest.mark.endurance), 3])
+def test_damaged_checkpoints_fall_back_to_the_one_before_and_say_so(given, whole, run, damaged):
+    states = checkpoints.Checkpoints(run / "pretrain" / "checkpoints").states()
+    assert len(states) == 3
+    for path in states[:damaged]:
+        damage(path)
+    log = []
+    train_only(options(given, run), log=log.append)
+    said = [line for line in log if "damaged" in line]
+    assert [path.name in line for path, line in zip(states, said, strict=False)] == [True] * damaged
+    assert any("goes on after epoch 2 of 5" in line for line in log) == (damaged < 3)
+    assert any("trained from the start" in line for line in log) == (damaged == 3)
+    for name in ("weights.safetensors", "metrics.json", "predictions.csv"):
+        assert (run / "pretrain" / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_best_weights_that_are_damaged_are_made_again(given, whole, run):
+    for path in (run / "pretrain" / "checkpoints").glob("best-*"):
+        damage(path)
+    log = []
+    train_only(options(given, run), log=log.append)
+    assert any("best-" in line and "damaged" in line for line in log)
+    assert (run / "pretrain" / "weights.safetensors").read_bytes() == (
+        whole / "weights.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize("writes", [3, pytest.param(8, marks=pytest.mark.endurance)])
+def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(
+    given, whole, tmp_path, monkeypatch, writes
+):
+    made, count = os.fsync, 0
+
+    def fsync(file):
+        nonlocal count
+        count += 1
+        if count > writes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        made(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(
+            InputError, match=r"No space left on device; .* make room, and the same command goes on"
+        ):
+            experiment.train(options(given, tmp_path))
+    for path in (tmp_path / "pretrain" / "checkpoints").glob("*.safetensors"):
+        checkpoints.load(path)
+    assert not list((tmp_path / "pretrain" / "checkpoints").glob("*.tmp"))
+    train_only(options(given, tmp_path))
+    assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (
+        whole / "weights.safetensors"
+    ).read_bytes()
+
+
+def test_a_loss_of_nan_names_step_and_term_and_keeps_the_weights_of_before(
+    given, tmp_path, monkeypatch
+):
+    """The images of one step are NaN from the second epoch on."""
+    made, count = loop.Loop.step, 0
+
+    def step(self, feed):
+        nonlocal count
+        count += 1
+        values = made(self, feed)
+        return values * np.array([1, np.nan], np.float32) if count == 9 else values
+
+    monkeypatch.setattr(loop.Loop, "step", step)
+    words = r"pretrain: epoch 2, step 3 of 6: cross_entropy_enterface_visual became NaN or infinite; the last good weights are .*best-00000001"
+    with pytest.raises(
+        InputError, match=words + r".*--set pretrain.learning_rate=0.001\) with another --run"
+    ):
+        experiment.train(options(given, tmp_path))
+    checkpoints.load(tmp_path / "pretrain" / "checkpoints" / "best-00000001.safetensors")
+
+
+def test_a_training_that_diverges_stops(given, tmp_path):
+    with pytest.raises(
+        InputError, match=r"pretrain: epoch \d+, step \d+ of 6: .* became NaN or infinite"
+    ):
+        experiment.train(
+            options(
+                given,
+                tmp_path,
+                settings=("pretrain.learning_rate=9", "pretrain.weight_decay=0.99"),
+                epochs=400,
+            )
+        )
+    for path in (tmp_path / "pretrain" / "checkpoints").glob("*.safetensors"):
+        assert all(np.isfinite(values).all() for values in checkpoints.load(path)[0].values()), path
+
+
+def command(given, run: Path, *words: str) -> list[str]:
+    paths = ["--experiment", str(given[1]), "--records", str(given[0]), "--run", str(run)]
+    return [sys.executable, "-m", "kerasemo.train", "--stage", "pretrain", *paths, *words]
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.endurance)]
+)
+def test_an_interrupt_saves_and_says_how_to_go_on(given, tmp_path, number):
+    """The default time between checkpoints, so that none but the interrupt's own is in the middle of an epoch."""
+    words = command(given, tmp_path, "--epochs", "4000")
+    process = subprocess.Popen(
+        words, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    while (
+        not list((tmp_path / "pretrain" / "checkpoints").glob("step-*")) and process.poll() is None
+    ):
+        time.sleep(0.02)
+    if number == signal.SIGINT:
+        second = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+        assert second.returncode == 1 and "another training is at work there" in second.stderr
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in stderr
+    epochs, steps = map(
+        int,
+        re.search(
+            r"interrupted; saved after (\d+) epochs and (\d+) steps; the same command goes on",
+            stderr,
+        ).groups(),
+    )
+    newest = checkpoints.Checkpoints(tmp_path / "pretrain" / "checkpoints").states()[0]
+    tensors, state = checkpoints.load(newest)
+    assert (len(state["history"]), len(tensors["position/values"])) == (epochs, steps)
+    assert newest.name == f"step-{6 * epochs + steps:08d}.safetensors"
+
+
+def test_a_state_of_another_training_is_not_taken(given, whole, run):
+    """Its file fits in shape, but was copied from elsewhere."""
+    newest = checkpoints.Checkpoints(run / "pretrain" / "checkpoints").states()[0]
+    tensors, state = checkpoints.load(newest)
+    checkpoints.save(newest, tensors, state | {"digest": "0" * 64})
+    log = []
+    train_only(options(given, run), log=log.append)
+    assert any(
+        f"{newest.name}: of another training; the state before it is taken" in line for line in log
+    )
+    assert json.loads((run / "pretrain" / "metrics.json").read_text()) == json.loads(
+        (whole / "metrics.json").read_text()
+    )
+
+
+def test_the_oldest_state_still_has_its_best_weights(given, whole, tmp_path, monkeypatch):
+    """A state an epoch, each the best of its time."""
+    monkeypatch.setattr(monitoring, "best_epoch", lambda history, watch: len(history) - 1)
+    stopped_at(given, tmp_path, 30, RuntimeError("stop"), checkpoint_seconds=1e9)
+    for path in checkpoints.Checkpoints(tmp_path / "pretrain" / "checkpoints").states()[:2]:
+        damage(path)
+    log = []
+    train_only(options(given, tmp_path), log=log.append)
+    assert any("goes on after epoch 2 of 5" in line for line in log), log
+
+
+def test_logs_that_were_removed_do_not_hinder_a_training(given, whole, run):
+    shutil.rmtree(run / "pretrain" / "logs")
+    log = []
+    train_only(options(given, run), log=log.append)
+    assert any(
+        "events are missing; TensorBoard shows what comes from here on" in line for line in log
+    )
+    assert (run / "pretrain" / "weights.safetensors").read_bytes() == (
+        whole / "weights.safetensors"
+    ).read_bytes()
+
+
+def test_another_precision_from_here_on_is_said(given, run):
+    log = []
+    train_only(options(given, run, precision="bfloat16"), log=log.append)
+    assert "pretrain: computed in float32 so far, in mixed_bfloat16 from here on" in log
+
+
+def test_a_training_with_other_settings_does_not_take_the_place_of_one_that_began_meanwhile(
+    given, whole, tmp_path
+):
+    """It found the folder empty when it looked."""
+    from kerasemo.config.loading import read_experiment
+    from kerasemo.training import chain
+
+    late = chain.Chain(
+        chain.Run(read_experiment(str(given[1])), given[0], tmp_path, seed=1),
+        read_experiment(str(given[1])).stages,
+    )
+    waiting = late.check()["pretrain"]
+    train_only(options(given, tmp_path))
+    with pytest.raises(
+        InputError,
+        match="a training with other settings was begun there meanwhile; name another --run",
+    ):
+        waiting.run()
+    assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (
+        whole / "weights.safetensors"
+    ).read_bytes()
+
+
+def test_a_profile_ends_with_its_stage(given, tmp_path):
+    """Its last step is never made; the next stage can be profiled."""
+    for folder in ("one", "other"):
+        train_only(options(given, tmp_path / folder, profile=(5, 1000), epochs=1))
+        assert list((tmp_path / folder / "pretrain" / "logs").rglob("*.xplane.pb"))

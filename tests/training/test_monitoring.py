@@ -1,0 +1,100 @@
+"""Which epoch is kept, what the bar says, what is profiled, and what a broken loss is told as."""
+
+import pytest
+import tensorflow as tf
+
+from kerasemo.config.schema import Stage
+from kerasemo.training import monitoring
+
+
+@pytest.mark.parametrize(
+    ("scores", "losses", "best"),
+    [
+        ((0.2, 0.5, 0.4, 0.6), (1, 1, 1, 1), 3),
+        ((0.2, 0.6, 0.4, 0.5), (1, 9, 0, 0), 1),
+        ((0.5, 0.5, 0.5), (0.9, 0.7, 0.8), 1),
+        ((0.5, 0.5), (0.7, 0.7), 0),
+    ],
+)
+def test_the_best_epoch_has_the_largest_score_then_the_lowest_loss_then_is_the_first(
+    scores, losses, best
+):
+    history = [
+        {"val_pair_auc": score, "val_loss": loss, "loss": 0.0}
+        for score, loss in zip(scores, losses, strict=True)
+    ]
+    assert monitoring.best_epoch(history, "val_pair_auc") == best
+
+
+class Bar:
+    """Remembers what a progress bar is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def start(self, total):
+        self.told.append(total)
+
+    def advance(self, note="", count=1):
+        self.told.append((count, note))
+
+
+STAGE = Stage("joint", "joint", ("a/visual", "b/visual"), epochs=3, batch=8)
+
+
+def test_the_bar_counts_the_images_that_are_left_and_says_where_it_stands(monkeypatch):
+    clock = iter([0.0, 10.0, 12.0, 13.0, 17.0])
+    monkeypatch.setattr(monitoring.time, "monotonic", lambda: next(clock))
+    bar = Bar()
+    shown = monitoring.StageBar(bar, STAGE, steps=5)
+    shown.start(4)
+    assert shown.advance({"loss": 1.5, "cross_entropy_a_visual": 0.25}, 1) == pytest.approx(8 / 2)
+    shown.validate("val_ua", 0.125)
+    assert shown.advance({"loss": 1.0}, 2) == pytest.approx(16 / 4), (
+        "the time of the validation is not the steps'"
+    )
+    assert bar.told == [
+        88,
+        (8, "epoch 1/3, step 5/5, loss 1.500, ce_a_visual 0.250"),
+        (16, "epoch 2/3, step 2/5, loss 1.000, validation ua 0.125"),
+    ]
+
+
+def test_the_error_of_a_loss_that_breaks_says_what_is_still_good(tmp_path):
+    error = monitoring.not_finite(STAGE, "epoch 1, step 2 of 5", ["loss", "contrastive"], tmp_path)
+    assert (
+        "joint: epoch 1, step 2 of 5: loss, contrastive became NaN or infinite; no epoch was finished"
+        in str(error)
+    )
+    for epoch in (2, 10):
+        (tmp_path / f"best-{epoch:08d}.safetensors").touch()
+    assert f"the last good weights are {tmp_path}/best-00000010.safetensors" in str(
+        monitoring.not_finite(STAGE, "", ["loss"], tmp_path)
+    )
+    assert "--set joint.learning_rate=0.0001" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("steps", "made"),
+    [((3, 4), range(1, 7)), ((3, 4), range(4, 7)), (None, range(1, 4)), ((9, 9), range(1, 4))],
+)
+def test_the_steps_that_are_asked_for_are_profiled(tmp_path, monkeypatch, steps, made):
+    """Also where the training goes on behind the first of them: then there is nothing to end."""
+    calls = []
+
+    def stop():
+        calls.append("stop")
+        if "start" not in calls:
+            raise tf.errors.UnavailableError(None, None, "no profiler is running")
+
+    monkeypatch.setattr(tf.profiler.experimental, "start", lambda folder: calls.append("start"))
+    monkeypatch.setattr(tf.profiler.experimental, "stop", stop)
+    for step in made:
+        with monitoring.profiled(tmp_path, steps, step):
+            calls.append(step)
+    expected = {
+        (1, 7): [1, 2, "start", 3, 4, "stop", 5, 6],
+        (4, 7): [4, "stop", 5, 6],
+        (1, 4): [1, 2, 3],
+    }
+    assert calls == expected[made.start, made.stop]

@@ -1,0 +1,206 @@
+"""Stages with other recipes from their training to what is served: trained, scored, evaluated and exported as one definition."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from helpers.synthetic_sets import write_experiment, write_set
+from kerasemo.config.loading import read_experiment
+from kerasemo.datasets import segmentation, sources
+from kerasemo.datasets.catalog import side_of
+from kerasemo.evaluation import bundle_scoring, evaluator, scoring
+from kerasemo.exporting import exporter
+from kerasemo.runs import lineage
+from kerasemo.serving.bundle import Bundle
+from kerasemo.training import chain
+from kerasemo.training.experiment import Options, train
+from pipelines.core.errors import InputError
+
+COMMON = {
+    "kind": "supervised",
+    "sources": ["savee/audio"],
+    "batch": 8,
+    "epochs": 2,
+    "steps": 6,
+    "learning_rate": 1e-2,
+}
+STAGES = {
+    "denser": {**COMMON, "test_hop_frames": 17, "augment": {"speed": 0.1, "noise": 0.1}},
+    "own": {
+        **COMMON,
+        "speaker_normalization": True,
+        "labelled": 1,
+        "balance": "classes",
+        "mixup": 0.5,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with `records` and a `run` in which both stages are trained."""
+    folder = tmp_path_factory.mktemp("recipes")
+    write_set(folder / "records", "savee/audio", speakers=4, takes=3, seed=1, waveform=True)
+    write_experiment(folder / "toy.toml", **STAGES)
+    for stage in STAGES:
+        train_stage(folder, stage)
+    return folder
+
+
+def train_stage(folder, stage, *settings, run="run"):
+    options = Options(
+        stage, str(folder / "toy.toml"), folder / "records", folder / run, settings=settings
+    )
+    return train(options)
+
+
+def metrics_of(folder, stage):
+    return json.loads((folder / "run" / stage / "metrics.json").read_text())
+
+
+def test_a_recipe_is_part_of_the_key(folder):
+    """With other settings the folder is another training's."""
+    held = metrics_of(folder, "denser")["key"]["stage"]
+    assert held["test_hop_frames"] == 17 and held["augment"]["noise"] == 0.1 and held["steps"] == 6
+    for setting, told in (
+        ("denser.mixup=0.1", "stage.mixup: 0.0 there, 0.1 asked"),
+        ("denser.steps=7", "stage.steps: 6 there, 7 asked"),
+    ):
+        with pytest.raises(InputError, match=told):
+            train_stage(folder, "denser", setting)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_who_evaluates_sees_what_the_training_scored(folder, stage):
+    """And that is what the network says of the segments as the stage asks for them, not as the records have them."""
+    result = metrics_of(folder, stage)
+    again = evaluator.evaluate(evaluator.Options(folder / "run", folder / "records", stage))[
+        "sources"
+    ]["savee/audio"]
+    own = result["sources"]["savee/audio"]
+    assert {name: again[name] for name in ("ua", "wa", "confusion", "calibration_error")} == {
+        name: own[name] for name in ("ua", "wa", "confusion", "calibration_error")
+    }
+    of = lineage.find(folder / "run", stage)
+    predict, _ = of.network()
+    sides = of.sides(folder / "records", asked=["savee/audio"], there=["savee/audio"])
+    recorded = side_of(sources.read_source(folder / "records", "savee/audio"), sides, "test")
+    asked = side_of(
+        segmentation.loader(folder / "records", result["key"]["stage"])("savee/audio"),
+        sides,
+        "test",
+    )
+    found, plain = (
+        scoring.score_side(predict, side, trained=result["trained_emotions"])[0]
+        for side in (asked, recorded)
+    )
+    assert (
+        found["calibration_error"]
+        == pytest.approx(own["calibration_error"], abs=1e-6)
+        != plain["calibration_error"]
+    )
+
+
+def test_results_by_the_speakers_own_statistics_are_stamped(folder):
+    assert (
+        metrics_of(folder, "own")["transductive"]
+        and not metrics_of(folder, "denser")["transductive"]
+    )
+    for stage, stamped in (("own", True), ("denser", False)):
+        found = evaluator.evaluate(evaluator.Options(folder / "run", folder / "records", stage))
+        assert found["sources"]["savee/audio"]["transductive"] is stamped
+
+
+def test_a_foreign_corpus_of_unknown_speakers_is_not_scored_by_their_statistics(folder, tmp_path):
+    shutil.copytree(folder / "records", tmp_path / "records")
+    write_set(
+        tmp_path / "records", "foreign/audio", speakers=3, published=("train", "validation", "test")
+    )
+    own, other = (
+        evaluator.evaluate(evaluator.Options(folder / "run", tmp_path / "records", stage))
+        for stage in ("own", "denser")
+    )
+    assert own["not_scored"] == {
+        "foreign/audio": "speaker_normalization needs every clip's speaker, and 18 have none"
+    }
+    assert set(own["sources"]) == {"savee/audio"} and set(other["sources"]) == {
+        "savee/audio",
+        "foreign/audio",
+    }
+
+
+def test_the_training_is_given_what_the_recipe_asks_for(folder):
+    """The steps, and a weight for each class, of the clips that are labelled."""
+    experiment = read_experiment(str(folder / "toy.toml"))
+    stage = experiment.stage("own")
+    said: list[str] = []
+    training = chain.Chain(
+        chain.Run(experiment, folder / "records", folder / "fresh"), [stage], log=said.append
+    ).check()["own"]
+    assert training._steps == 6 and "own: savee/audio: trained on 3 of 21 clips, 1 a class" in said
+    (weights,) = training._model_of(experiment.network).class_weights
+    assert np.count_nonzero(weights) == 3 and weights.sum() == pytest.approx(3, rel=0.2)
+    plain = dataclasses.replace(stage, balance="none")
+    training = chain.Chain(
+        chain.Run(experiment, folder / "records", folder / "fresh"), [plain]
+    ).check()["own"]
+    assert training._model_of(experiment.network).class_weights is None
+
+
+def test_the_stage_says_on_how_many_clips_it_was_trained(folder):
+    split = metrics_of(folder, "own")["split"]["savee/audio"]
+    assert (
+        split["train"] == 3
+        and split["train"] + split["train_not_labelled"]
+        == metrics_of(folder, "denser")["split"]["savee/audio"]["train"]
+    )
+
+
+def test_what_only_works_on_all_clips_of_a_speaker_is_not_exported(folder):
+    with pytest.raises(
+        InputError,
+        match="own: its sound is normalised by each speaker's own clips .*; train the stages without it",
+    ):
+        exporter.export(exporter.Options(folder / "run", folder / "none", "own"))
+    assert not (folder / "none").exists()
+
+
+def test_what_is_served_is_cut_as_what_was_scored(folder):
+    """The export has compared itself with the Keras model; here its answers to sound are the stage's own to the clips."""
+    exporter.export(exporter.Options(folder / "run", folder / "bundle", "denser"))
+    bundle = Bundle.load(folder / "bundle")
+    assert (
+        json.loads((folder / "bundle" / "1" / "assets" / "spec.json").read_text())[
+            "segment_hop_frames"
+        ]
+        == 17
+    )
+    assert "one every 17" in bundle.card
+    scored = bundle_scoring.evaluate(bundle, folder / "records")["sources"]["savee/audio"]
+    own = metrics_of(folder, "denser")["sources"]["savee/audio"]
+    assert scored["confusion"] == own["confusion"]
+    assert scored["calibration_error"] == pytest.approx(own["calibration_error"], abs=1e-5)
+
+    of = segmentation.read(folder / "records", "savee/audio")
+    said = {
+        line.split(",")[1]: line
+        for line in (folder / "run" / "denser" / "predictions.csv").read_text().splitlines()[1:]
+    }
+    header = (folder / "run" / "denser" / "predictions.csv").read_text().splitlines()[0].split(",")
+    asked = 0
+    for clip, waveform in zip(of.clip_of, of.waveforms, strict=True):
+        if (line := said.get(of.rows[clip]["id"])) is None:
+            continue
+        answer = bundle.ask("speech", waveform=(waveform / np.float32(32768))[None])[
+            "probabilities"
+        ][0]
+        expected = [float(line.split(",")[header.index(label)]) for label in bundle.labels]
+        np.testing.assert_allclose(answer, expected, atol=1e-4)
+        asked += 1
+        if asked == 1:
+            timeline = bundle.ask("timeline", waveform=(waveform / np.float32(32768))[None])
+            np.testing.assert_allclose(timeline["starts"][0], np.arange(5) * 0.17, atol=1e-6)
+    assert asked == len(said) > 0
