@@ -1,7 +1,6 @@
 """Where the corpora are, and media that tests synthesise."""
 
 import fcntl
-import functools
 import hashlib
 import json
 import os
@@ -13,7 +12,6 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
@@ -124,15 +122,6 @@ def exported(tmp_path_factory) -> Path:
     from bundles import make_bundle
 
     return Path(shared(tmp_path_factory, "exported", lambda folder: str(make_bundle(folder))))
-
-
-@pytest.fixture(scope="module")
-def answers_read_once():
-    """Files of answers that do not change are read once by all tests of a module."""
-    from kerasemo import answered
-
-    with patch.object(answered, "read", functools.cache(answered.read)):
-        yield
 
 
 @pytest.fixture(scope="session")
