@@ -1,11 +1,15 @@
-"""Scores what many would pick instead of this project: openSMILE's ComParE-2016 functionals and a linear SVM, on the very same folds.
+"""Score the baseline for voices: openSMILE's ComParE 2016 functionals and a linear SVM.
 
-    python -m research.opensmile_svm --records DIR [--out DIR] [--tables SOURCE:PROTOCOL ...] [--refit] [--json]
+    python -m research.opensmile_svm --records DIR [--out DIR] [--tables SOURCE:PROTOCOL ...]
+                                     [--refit] [--json]
 
-Of sets that keep the waveform (`pipelines.build --waveform`) 6 373 functionals a clip are taken once and kept below `--out`. Of every
-fold the training side is standardised and fitted, balanced by class; C has the best UA on the validation side, which `--refit` then
-adds to what is fitted (to a network it is not). The second row standardises each speaker by all of the speaker's clips, those of the
-test side too: transductive. A CSV beside the features has each clip's answer, for `python -m kerasemo.compare`.
+The folds and the splits are those of the networks. Records need the sound (`pipelines.build --waveform`).
+The 6 373 functionals of each clip are computed once and stored in `--out`. In each fold the script
+standardises the functionals by the training split, fits the SVM with balanced classes, and chooses C by
+the UA on the validation split. `--refit` then fits the training and the validation split; the networks do
+not do this. A second row standardises the functionals of each speaker by all clips of the speaker, also
+those of the test split: it is transductive. A CSV in `--out` holds the predictions, for
+`python -m kerasemo.compare`.
 """
 
 import argparse
@@ -16,14 +20,14 @@ import json
 import multiprocessing
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks import timing
 
-OURS = (
-    ["opensmile"] if importlib.util.find_spec("opensmile") else []
-)  # without it what is kept is scored
+# Without openSMILE the script scores functionals that are stored in --out.
+OPENSMILE = ["opensmile"] if importlib.util.find_spec("opensmile") else []
 TABLES = [
     "emodb/audio:speaker-independent",
     "emodb/audio:speaker-dependent",
@@ -35,7 +39,7 @@ SCORES = {"UA": "unweighted_accuracy", "WA": "weighted_accuracy", "macro-F1": "m
 
 
 def functionals(pcm: np.ndarray) -> np.ndarray:
-    """Return the ComParE-2016 functionals of int16 PCM at 16 kHz: float32 [6373]."""
+    """Return the ComParE 2016 functionals of int16 PCM at 16 kHz: float32 [6373]."""
     import opensmile
 
     smile = opensmile.Smile(
@@ -46,161 +50,168 @@ def functionals(pcm: np.ndarray) -> np.ndarray:
 
 
 def read_features(records_folder: Path, source: str, out: Path) -> tuple[list[dict], np.ndarray]:
-    """Return the manifest's rows of a set, and float32 [clips, functionals] in their order, taken once and kept below `out`."""
+    """Return the rows of a set's manifest and their functionals, float32 [clips, functionals].
+
+    The functionals are computed once and stored in the folder `out`.
+    """
     from kerasemo.datasets import sources
     from pipelines.records import reader
 
     folder = sources.set_folder(records_folder, source)
     manifest = reader.read_manifest(folder)
-    kept = out / f"{source.replace('/', '-')}-{sources.manifest_hash(folder)[:12]}.npy"
-    if not kept.exists():
+    path = out / f"{source.replace('/', '-')}-{sources.manifest_hash(folder)[:12]}.npy"
+    if not path.exists():
         parts = {row["id"]: [] for row in manifest["clips"]}
         for record in reader.read(folder, manifest):
             parts[record["id"].decode()].append(record["pcm"])
         sounds = [np.concatenate(parts[row["id"]]) for row in manifest["clips"]]
-        if not OURS or not all(map(len, sounds)):
+        if not OPENSMILE or not all(map(len, sounds)):
             sys.exit(
-                f"{folder}: needs a set that was built with --waveform, and opensmile: pip install -e '.[benchmarks]'"
+                f"{folder}: needs a set that was built with --waveform, and opensmile: "
+                "pip install -e '.[benchmarks]'"
             )
-        with multiprocessing.get_context("spawn").Pool(
-            2
-        ) as pool:  # without tensorflow, beside which openSMILE crashes
+        # New processes, because openSMILE crashes in a process that has imported TensorFlow.
+        with multiprocessing.get_context("spawn").Pool(2) as pool:
             features = np.stack(pool.map(functionals, sounds, chunksize=8))
         out.mkdir(parents=True, exist_ok=True)
-        np.save(kept, features)
-    return manifest["clips"], np.load(kept)
+        np.save(path, features)
+    return manifest["clips"], np.load(path)
 
 
-def standardised_by(groups: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Return the features, each group's with mean 0 and standard deviation 1 (a constant one: 0)."""
+def standardise_by_group(groups: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Return features with mean 0 and standard deviation 1 in each group (a constant feature: 0)."""
     from sklearn.preprocessing import StandardScaler
 
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    return np.concatenate([StandardScaler().fit_transform(features[own]) for own in members])[
-        np.argsort(np.concatenate(members))
-    ]
+    standardised = np.empty_like(features)
+    for group in np.unique(groups):
+        members = groups == group
+        standardised[members] = StandardScaler().fit_transform(features[members])
+    return standardised
 
 
-def answers_of_fold(
-    features: np.ndarray, labels: np.ndarray, clips: list, *, n_classes: int, refit: bool
+def predict_fold(
+    features: np.ndarray, labels: np.ndarray, splits: list, *, n_classes: int, refit: bool
 ) -> tuple[np.ndarray, float]:
-    """Return the answers about the test clips, int [clips], and the C that was the best on validation clips."""
+    """Return the predictions for the test clips of a fold, int [clips], and the chosen C.
+
+    Args:
+        features: float64 [clips, functionals].
+        labels: int [clips].
+        splits: The indices of the training, the validation and the test clips.
+        n_classes: The number of classes.
+        refit: Fit the training and the validation clips after C is chosen.
+    """
     from sklearn import preprocessing, svm
 
     from kerasemo.metrics import classification
 
-    def answers(cost: float, fitted: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    def predict(cost: float, fitted: np.ndarray, clips: np.ndarray) -> np.ndarray:
         scaled = preprocessing.StandardScaler().fit(features[fitted]).transform(features)
-        kernel = scaled @ scaled[fitted].T  # the linear one: [clips, fitted clips]
-        return (
-            svm.SVC(C=cost, kernel="precomputed", class_weight="balanced")
-            .fit(kernel[fitted], labels[fitted])
-            .predict(kernel[asked])
-        )
+        kernel = scaled @ scaled[fitted].T  # linear: [clips, fitted clips]
+        classifier = svm.SVC(C=cost, kernel="precomputed", class_weight="balanced")
+        return classifier.fit(kernel[fitted], labels[fitted]).predict(kernel[clips])
 
-    def validated(cost: float) -> float:
+    def validation_ua(cost: float) -> float:
+        predictions = predict(cost, train, validation)
         return classification.unweighted_accuracy(
-            labels[validation], answers(cost, train, validation), n_classes=n_classes
+            labels[validation], predictions, n_classes=n_classes
         )
 
-    train, validation, test = clips
-    cost = max(COSTS, key=validated)  # the first of equals
-    return answers(cost, np.concatenate([train, validation]) if refit else train, test), cost
+    train, validation, test = splits
+    cost = max(COSTS, key=validation_ua)  # the smallest C of equal ones
+    return predict(cost, np.concatenate([train, validation]) if refit else train, test), cost
 
 
-def measured(arguments: argparse.Namespace, source: str, protocol: str) -> list[dict]:
-    """Return the scores of both rows over the clips of all folds, and write what was answered."""
+def score_table(arguments: argparse.Namespace, source: str, protocol: str) -> list[dict[str, Any]]:
+    """Return the scores of both normalisations over the clips of all folds; write the predictions."""
     from kerasemo.analysis import prediction_tables
-    from kerasemo.datasets import splits
+    from kerasemo.datasets.splits import SIDES, fold_count, one_per_utterance, sides
     from kerasemo.metrics import classification, significance
     from pipelines.core.labels import EMOTIONS, in_order
     from pipelines.records import reader
 
     corpus = source.partition("/")[0]
-    sets = {
+    rows_by_source = {
         f"{corpus}/{path.name}": reader.read_manifest(path)["clips"]
         for path in reader.find_sets(arguments.records / corpus)
     }
-    folds = range(splits.fold_count(corpus, sets, protocol=protocol))
+    folds = range(fold_count(corpus, rows_by_source, protocol=protocol))
     rows, features = read_features(arguments.records, source, arguments.out)
-    chosen = {row["id"] for row in splits.one_per_utterance(rows)}
+    chosen = {row["id"] for row in one_per_utterance(rows)}
     features = features[[row["id"] in chosen for row in rows]].astype(np.float64)
     rows = [row for row in rows if row["id"] in chosen]
     index_of = {row["id"]: index for index, row in enumerate(rows)}
-    speakers, emotions = (
-        np.array([row["speaker"] for row in rows]),
-        in_order({row["emotion"] for row in rows}),
-    )
-    labels, fold_of = (
-        np.array([emotions.index(row["emotion"]) for row in rows]),
-        np.full(len(rows), -1),
-    )
-    found = []
-    for name, inputs in {"none": features, "speaker": standardised_by(speakers, features)}.items():
-        answers, costs = np.full(len(rows), -1), []
+    speakers = np.array([row["speaker"] for row in rows])
+    emotions = in_order({row["emotion"] for row in rows})
+    labels = np.array([emotions.index(row["emotion"]) for row in rows])
+    inputs_by_normalization = {
+        "none": features,
+        "speaker": standardise_by_group(speakers, features),
+    }
+    tables = []
+    for normalization, inputs in inputs_by_normalization.items():
+        predictions, fold_of, costs = np.full(len(rows), -1), np.full(len(rows), -1), []
         for fold in folds:
-            ids = splits.sides(sets, protocol=protocol, fold=fold).ids[source]
-            clips = [np.array([index_of[id] for id in ids[side]]) for side in splits.SIDES]
-            said, cost = answers_of_fold(
-                inputs, labels, clips, n_classes=len(emotions), refit=arguments.refit
+            ids = sides(rows_by_source, protocol=protocol, fold=fold).ids[source]
+            indices = [np.array([index_of[id] for id in ids[side]]) for side in SIDES]
+            test = indices[-1]
+            predictions[test], cost = predict_fold(
+                inputs, labels, indices, n_classes=len(emotions), refit=arguments.refit
             )
-            answers[clips[-1]], fold_of[clips[-1]], costs = said, fold, [*costs, cost]
+            fold_of[test] = fold
+            costs.append(cost)
         table = {
             "source": source,
             "protocol": protocol,
             "folds": len(folds),
             "clips": len(rows),
-            "normalization": name,
+            "normalization": normalization,
             "C": costs,
         }
         for score, function in SCORES.items():
             statistic = functools.partial(
                 getattr(classification, function), n_classes=len(emotions)
             )
-            ends = significance.interval(labels, answers, speakers, statistic=statistic, seed=0)
+            ends = significance.interval(labels, predictions, speakers, statistic=statistic, seed=0)
             table[score] = {
-                "value": statistic(labels, answers),
+                "value": statistic(labels, predictions),
                 "low": ends.low,
                 "high": ends.high,
                 "interval": ends.method,
             }
-        found.append(table)
-        said = np.array([EMOTIONS.index(emotion) for emotion in emotions])[
-            np.stack([labels, answers])
-        ]
+        tables.append(table)
+        emotion_indices = np.array([EMOTIONS.index(emotion) for emotion in emotions])
         pool = prediction_tables.of_answers(
-            list(zip(fold_of.tolist(), index_of, strict=True)), speakers.tolist(), said[0], said[1:]
+            list(zip(fold_of.tolist(), index_of, strict=True)),
+            speakers.tolist(),
+            emotion_indices[labels],
+            emotion_indices[predictions][None],
         )
-        name = f"{source.replace('/', '-')}-{protocol}-{name}{'-refitted' * arguments.refit}.csv"
-        kept = prediction_tables.Kept(
-            pool,
-            tuple(emotions),
-            "test",
-            protocol,
-            (f"normalisation: {NORMALIZATIONS[table['normalization']]}",),
-        )
+        stamp = f"normalisation: {NORMALIZATIONS[normalization]}"
+        kept = prediction_tables.Kept(pool, tuple(emotions), "test", protocol, (stamp,))
+        suffix = "-refitted" if arguments.refit else ""
+        name = f"{source.replace('/', '-')}-{protocol}-{normalization}{suffix}.csv"
         prediction_tables.write(arguments.out / name, {("openSMILE + SVM", source): kept})
-    return found
+    return tables
 
 
-def table_of(found: list[dict]) -> str:
-    lines = [
-        f"\n| source | protocol | folds | clips | normalisation | {' | '.join(SCORES)} | interval |",
-        f"|{'---|' * 9}",
-    ]
-    for table in found:
-        names = [str(table[name]) for name in ("source", "protocol", "folds", "clips")] + [
-            NORMALIZATIONS[table["normalization"]]
-        ]
-        shown = [
-            f"{100 * of['value']:.1f} ({100 * of['low']:.1f} to {100 * of['high']:.1f})"
-            for of in map(table.get, SCORES)
-        ]
-        lines.append(f"| {' | '.join([*names, *shown, table['UA']['interval']])} |")
+def markdown_table(tables: list[dict[str, Any]]) -> str:
+    """Return the scores as a Markdown table, in percent."""
+    header = ["source", "protocol", "folds", "clips", "normalisation", *SCORES, "interval"]
+    lines = [f"\n| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    for table in tables:
+        cells = [str(table[name]) for name in ("source", "protocol", "folds", "clips")]
+        cells.append(NORMALIZATIONS[table["normalization"]])
+        for name in SCORES:
+            value, low, high = (100 * table[name][key] for key in ("value", "low", "high"))
+            cells.append(f"{value:.1f} ({low:.1f} to {high:.1f})")
+        cells.append(table["UA"]["interval"])
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> int:
+    """Parse the command line, score the tables, print them, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/opensmile-svm"))
@@ -214,17 +225,18 @@ def main() -> int:
     parser.add_argument(
         "--refit",
         action="store_true",
-        help="once C is chosen, fit the training and the validation side",
+        help="after C is chosen, fit the training and the validation split",
     )
     parser.add_argument(
-        "--json", action="store_true", help="one JSON document on stdout instead of the table"
+        "--json", action="store_true", help="print one JSON document instead of the table"
     )
     with contextlib.redirect_stdout(sys.stderr if "--json" in sys.argv else sys.stdout):
-        arguments = timing.begin(parser, cores=2, packages=(*OURS, "scikit-learn"))
-    found = [
-        table for words in arguments.tables for table in measured(arguments, *words.split(":"))
-    ]
-    print(json.dumps(found, indent=1) if arguments.json else table_of(found))
+        arguments = timing.begin(parser, cores=2, packages=(*OPENSMILE, "scikit-learn"))
+    tables = []
+    for words in arguments.tables:
+        source, protocol = words.split(":")
+        tables += score_table(arguments, source, protocol)
+    print(json.dumps(tables, indent=1) if arguments.json else markdown_table(tables))
     return 0
 
 

@@ -1,7 +1,6 @@
 """Where the corpora are, and media that tests synthesise."""
 
 import fcntl
-import functools
 import hashlib
 import json
 import os
@@ -13,7 +12,6 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
@@ -95,15 +93,6 @@ def exported(tmp_path_factory) -> Path:
     from helpers.bundles import make_bundle
 
     return Path(shared(tmp_path_factory, "exported", lambda folder: str(make_bundle(folder))))
-
-
-@pytest.fixture(scope="module")
-def answers_read_once():
-    """Files of answers that do not change are read once by all tests of a module."""
-    from kerasemo.analysis import prediction_tables
-
-    with patch.object(prediction_tables, "read", functools.cache(prediction_tables.read)):
-        yield
 
 
 @pytest.fixture(scope="session")

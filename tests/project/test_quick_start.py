@@ -38,7 +38,9 @@ def test_every_verb_and_option_of_the_readme_is_one_that_exists(command):
         assert {word for word in words if word.startswith("--")} <= set(helps[verb])
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/results.md", "benchmarks/README.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/results.md", "benchmarks/README.md", "research/README.md"]
+)
 def test_links_lead_to_files_and_headings_that_are_there(name):
     links = re.findall(
         r"\]\(((?!https?:)[^)#\s]*)(?:#([^)\s]+))?\)", (ROOT / name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The experiment files behind published comparisons: their arms differ in what they are named after."""
+"""Stages that a published comparison compares differ only in the part that the comparison asks about."""
 
 import dataclasses
 from pathlib import Path
@@ -8,6 +8,16 @@ import pytest
 from kerasemo.config import loading
 
 RESEARCH = Path(__file__).resolve().parents[2] / "research" / "experiments"
+EQUAL_SETTINGS = (
+    "batch",
+    "learning_rate",
+    "weight_decay",
+    "label_smoothing",
+    "balance",
+    "warmup",
+    "ema",
+)
+"""Settings that all arms of `together` and of `together-faces` share."""
 NAMES = ["ablation-faces", "ablation-voices", "together", "together-faces", "transfer"]
 
 
@@ -21,59 +31,52 @@ def test_every_file_is_an_experiment():
     assert [read(name).name for name in NAMES] == NAMES
 
 
-def test_arms_that_are_compared_are_tuned_and_updated_alike():
-    """The arms of a number of labelled clips differ in what they start from; those of `together` and
-    `together-faces` in sources, kind, weight and what their domain takes; one from scratch is otherwise the stage of its name."""
+def test_arms_of_a_number_of_labels_differ_only_in_their_parent():
     transfer = read("transfer")
     for count in (2, 5, 10, 20, "all"):
         arms = [transfer.stage(f"{arm}-{count}") for arm in ("scratch", "faces", "speech", "both")]
         assert len({dataclasses.replace(arm, name="", start_from="") for arm in arms}) == 1
         assert [arm.start_from for arm in arms] == ["", "faces", "speech", "faces-speech"]
         assert arms[0].labelled == (0 if count == "all" else count)
-    for name in ("paper", "open"):
-        shipped = read(name)
-        for arm in (stage for stage in shipped.stages if stage.name.endswith("-scratch")):
-            other = shipped.stage(arm.name.removesuffix("-scratch"))
-            assert dataclasses.replace(arm, name=other.name, start_from=other.start_from) == other
-    for name, chain in (
-        ("together", ["first-ravdess"]),
-        ("together-faces", ["first-faces", "then-ravdess"]),
-    ):
-        together = read(name)
-        updates = {stage.name: stage.epochs * stage.steps for stage in together.stages}
-        singles = [updates[arm] for arm in updates if arm.startswith("single-")]
-        assert {
-            sum(updates[arm] for arm in (*chain, "then-emodb")),
-            updates["pooled"],
-            *singles,
-        } == {updates["joint"]}
-        assert dataclasses.replace(
-            together.stage("pooled"), name="joint", contrastive_weight=1.0, drawn_as=""
-        ) == together.stage("joint")
-        for arm in together.stages:
-            for key in (
-                "batch",
-                "learning_rate",
-                "weight_decay",
-                "label_smoothing",
-                "balance",
-                "warmup",
-                "ema",
-            ):
-                assert getattr(arm, key) == getattr(together.stage("joint"), key)
-            taken = {key: value for key, value in dataclasses.asdict(arm.augment).items() if value}
-            assert (
-                taken
-                and taken.items() <= dataclasses.asdict(together.stage("joint").augment).items()
-            )
-            voices = any(source.endswith("/audio") for source in arm.sources)
-            expected = (0.4, 8) if voices else (0.0, 0)
-            assert (arm.active_share, arm.train_hop_frames) == expected and (
-                arm.augment.time_mask > 0
-            ) == voices
 
 
-def test_what_comes_before_is_all_that_emodb_transfer_has_otherwise():
+@pytest.mark.parametrize("name", ["paper", "open"])
+def test_a_stage_from_scratch_differs_only_in_its_parent(name):
+    experiment = read(name)
+    from_scratch = [stage for stage in experiment.stages if stage.name.endswith("-scratch")]
+    assert from_scratch
+    for stage in from_scratch:
+        other = experiment.stage(stage.name.removesuffix("-scratch"))
+        assert dataclasses.replace(stage, name=other.name, start_from=other.start_from) == other
+
+
+@pytest.mark.parametrize(
+    ("name", "before_emodb"),
+    [("together", ["first-ravdess"]), ("together-faces", ["first-faces", "then-ravdess"])],
+)
+def test_arms_of_several_sets_have_equal_updates_and_settings(name, before_emodb):
+    experiment = read(name)
+    joint, pooled = experiment.stage("joint"), experiment.stage("pooled")
+    updates = {stage.name: stage.epochs * stage.steps for stage in experiment.stages}
+    for stage_name, count in updates.items():
+        if stage_name.startswith("single-"):
+            assert count == updates["joint"]
+    assert updates["pooled"] == updates["joint"]
+    assert sum(updates[stage] for stage in (*before_emodb, "then-emodb")) == updates["joint"]
+    with_loss = dataclasses.replace(pooled, name="joint", contrastive_weight=1.0, drawn_as="")
+    assert with_loss == joint
+    for stage in experiment.stages:
+        for key in EQUAL_SETTINGS:
+            assert getattr(stage, key) == getattr(joint, key)
+        changes = {key: value for key, value in dataclasses.asdict(stage.augment).items() if value}
+        assert changes and changes.items() <= dataclasses.asdict(joint.augment).items()
+        has_voices = any(source.endswith("/audio") for source in stage.sources)
+        expected = (0.4, 8) if has_voices else (0.0, 0)
+        assert (stage.active_share, stage.train_hop_frames) == expected
+        assert (stage.augment.time_mask > 0) == has_voices
+
+
+def test_emodb_transfer_differs_from_emodb_only_in_the_stages_before():
     before, alone = read("emodb-transfer"), read("emodb")
     faces, speech, both = before.stages
     assert before.network == alone.network
@@ -103,20 +106,20 @@ PARTS = {
     "balanced": ("balance",),
     "mixup": ("mixup",),
 }
-"""What each arm of an ablation has otherwise than the first."""
+"""The settings in which each arm of an ablation differs from the first arm."""
 
 
 @pytest.mark.parametrize(
     ("name", "row", "arms"), [("ablation-faces", "fer2013", 11), ("ablation-voices", "emodb", 3)]
 )
-def test_each_arm_of_an_ablation_has_one_part_of_the_recipe_otherwise(name, row, arms):
+def test_each_arm_of_an_ablation_differs_in_one_part(name, row, arms):
     usual, *others = read(name).stages
     assert (usual.name, len(others)) == ("usual", arms - 1)
     for arm in others:
         changed = {key for key, value in flat(arm).items() if value != flat(usual)[key]}
         assert changed == {"name", "drawn_as", *PARTS[arm.name]} and arm.drawn_as == "usual"
-    (of_row,) = read(row).stages
-    size = {
+    (published,) = read(row).stages
+    may_differ = {
         "name",
         "epochs",
         "steps",
@@ -126,10 +129,12 @@ def test_each_arm_of_an_ablation_has_one_part_of_the_recipe_otherwise(name, row,
         "active_share",
         "test_mirror",
     }
-    assert {key for key, value in flat(of_row).items() if value != flat(usual)[key]} <= size
+    assert {
+        key for key, value in flat(published).items() if value != flat(usual)[key]
+    } <= may_differ
 
 
 def flat(stage) -> dict:
-    """Return the settings of a stage, those of its changes among them."""
+    """Return the settings of a stage and of its random changes in one dictionary."""
     settings = dataclasses.asdict(stage)
     return settings.pop("augment") | settings
