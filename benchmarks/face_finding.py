@@ -28,7 +28,7 @@ def sides_of() -> dict:
     """Return for each side a function: luma of one frame -> list of boxes, the answer first."""
     import cv2
 
-    from pipelines.core.errors import InputError
+    from pipelines.core.errors import KerasemoError
     from pipelines.faces.detectors import detector
 
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
@@ -43,7 +43,7 @@ def sides_of() -> dict:
     sides = {"ours": one_box(detector("viola-jones")), "plain alt2": plain}
     try:
         sides["BlazeFace"] = one_box(detector("blazeface"))
-    except InputError as error:
+    except KerasemoError as error:
         print(f"not compared: BlazeFace ({error})")
     return sides
 

@@ -106,11 +106,11 @@ def main() -> int:
     arguments = timing.begin(parser, cores=2, packages=("tensorflow", "keras"))
     from kerasemo.config.schema import USUAL_CHANGES, Augment
     from kerasemo.training import devices
-    from pipelines.core.errors import InputError
+    from pipelines.core.errors import KerasemoError
 
     try:
         strategy = devices.strategy_for(2)
-    except InputError as error:
+    except KerasemoError as error:
         print(f"two replicas are left out: {error}")
         strategy = None
     faces, segments = random_sources()

@@ -60,7 +60,7 @@ def main() -> int:
     import numpy as np
     import tensorflow as tf
 
-    from pipelines.core.errors import InputError
+    from pipelines.core.errors import KerasemoError
     from pipelines.features import audio_tfio, log_mel
     from pipelines.media import audio
 
@@ -90,7 +90,7 @@ def main() -> int:
             ),
             input_signature=files,
         )
-    except InputError as error:
+    except KerasemoError as error:
         print(f"without tensorflow-io: {error}")
 
     def by_librosa(path: Path, features: str) -> np.ndarray:

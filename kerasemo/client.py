@@ -9,7 +9,7 @@ from typing import Any
 from kerasemo.serving.client import Client, ask
 from kerasemo.serving.transport import GRPC_PORT, ServingError, address
 from pipelines.core.cli import Parser, positive_int, run_main
-from pipelines.core.errors import InputError
+from pipelines.core.errors import KerasemoError
 from pipelines.core.text import printable
 
 __all__ = ["Client", "ServingError", "ask", "main"]
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         address(arguments.url)
-    except InputError as error:
+    except KerasemoError as error:
         parser.error(str(error))
 
     def tell(answer: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from kerasemo.runs.paths import check_records
 from kerasemo.studies.reproduction import Options, chosen, reproduce
 from kerasemo.training.experiment import PROTOCOLS
 from pipelines.core.cli import Parser, name_pairs, names, natural_int, positive_int, run_main
-from pipelines.core.errors import InputError
+from pipelines.core.errors import KerasemoError
 from pipelines.core.tensorflow_loading import load_tensorflow
 
 
@@ -173,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = Options(**arguments | {"settings": tuple(arguments["settings"]), "words": words})
     try:
         chosen(options)
-    except InputError as error:
+    except KerasemoError as error:
         parser.error(str(error))
 
     def work() -> int:

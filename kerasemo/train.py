@@ -11,7 +11,7 @@ from pathlib import Path
 from kerasemo.config.loading import read_experiment
 from kerasemo.training.experiment import PROTOCOLS, Options, check_given_records, train
 from pipelines.core.cli import Parser, natural_int, positive_int, run_main
-from pipelines.core.errors import InputError
+from pipelines.core.errors import KerasemoError
 from pipelines.core.tensorflow_loading import load_tensorflow
 
 
@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         experiment = read_experiment(options.experiment, options.settings)
         experiment.stage(options.stage)
-    except InputError as error:
+    except KerasemoError as error:
         parser.error(str(error))
 
     def work() -> int:

@@ -12,7 +12,7 @@ from kerasemo.studies import search_space
 from kerasemo.studies.tuning import SEARCHES, Options, tune
 from kerasemo.training.experiment import check_given_records
 from pipelines.core.cli import Parser, positive_int, run_main
-from pipelines.core.errors import InputError
+from pipelines.core.errors import KerasemoError
 from pipelines.core.tensorflow_loading import load_tensorflow
 
 
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         experiment = read_experiment(options.experiment, options.settings)
         search_space.entries(experiment, options.stage, options.over)
-    except InputError as error:
+    except KerasemoError as error:
         parser.error(str(error))
 
     def work() -> int:

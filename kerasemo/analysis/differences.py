@@ -10,7 +10,7 @@ import numpy as np
 from kerasemo.analysis import pooling
 from kerasemo.analysis.prediction_tables import Pool
 from kerasemo.metrics import significance
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, KerasemoError
 from pipelines.core.labels import EMOTIONS
 
 
@@ -140,7 +140,7 @@ def differences(
     try:
         one, other = merged(ones), merged(others)
         return {name: compare(one, other, emotions=emotions, name=name) for name in ("ua", "wa")}
-    except InputError as error:
+    except KerasemoError as error:
         return {"refused": str(error)}
 
 
@@ -152,7 +152,7 @@ def together(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found = {"stages": made[0]["stages"], "source": " + ".join(one["source"] for one in made)}
     try:
         return [found | {name: _on_mean([one[name] for one in made]) for name in ("ua", "wa")}]
-    except InputError as error:
+    except KerasemoError as error:
         return [found | {"refused": str(error)}]
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from kerasemo.config.schema import USUAL_CHANGES, Augment, Experiment, Network, Stage
 from pipelines.core.domains import DOMAINS
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, KerasemoError
 from pipelines.core.spec import Spec
-from pipelines.core.text import numbered
+from pipelines.core.text import number_problems
 
 PAIRS = ("balanced", "random")
 HEADS = ("masked", "corpus")
@@ -287,7 +287,7 @@ def read_experiment(name: str, settings: Sequence[str] = ()) -> Experiment:
     experiment = _experiment(path.stem, document, settings, problems)
     if problems:
         of_words = len(problems) == 1 and problems[0].startswith("--set ")
-        raise InputError(problems[0] if of_words else f"{path}: {numbered(problems)}")
+        raise InputError(problems[0] if of_words else f"{path}: {number_problems(problems)}")
     return experiment
 
 
@@ -318,7 +318,7 @@ def _experiment(
     for setting in settings:
         try:
             target, key, value = _parse_setting(setting, named)
-        except InputError as error:
+        except KerasemoError as error:
             problems.append(str(error))
         else:
             named[target][key] = value
@@ -418,7 +418,7 @@ def _record(kind: type, table: Mapping[str, Any], where: str, problems: list[str
         else:
             try:
                 values[key] = _typed(fields[key], value)
-            except InputError as error:
+            except KerasemoError as error:
                 problems.append(f"{where}: {key}: {error}")
     needed = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
     problems += [f"{where}: missing key {name!r}" for name in needed if name not in table]

@@ -6,7 +6,7 @@ from typing import Any
 
 from kerasemo.datasets import splits
 from kerasemo.datasets.sources import Side, Source, manifest_hash, read_source, set_folder
-from pipelines.core.errors import InputError, raise_all
+from pipelines.core.errors import InputError, KerasemoError, raise_all
 from pipelines.core.labels import in_order
 from pipelines.records import reader
 
@@ -26,7 +26,7 @@ def rows_by_source(records_folder: Path, sources: Sequence[str]) -> dict[str, li
     for source in sources:
         try:
             folders[source] = set_folder(records_folder, source)
-        except InputError as error:
+        except KerasemoError as error:
             problems.append(str(error))
     raise_all(problems)
     for corpus in sorted(corpora_of(sources)):

@@ -10,7 +10,7 @@ import numpy as np
 from kerasemo.metrics import fusion
 from pipelines.core.domains import DOMAINS
 from pipelines.core.spec import Spec
-from pipelines.core.text import counted
+from pipelines.core.text import pluralize
 
 WINDOW_SECONDS = 1.0
 """The voice's answer at a time is fused with the main face's over so long around it."""
@@ -228,7 +228,7 @@ class Prediction:
         for domain in DOMAINS:
             own = facts.get(domain, {})
             if lost := own.get("undecodable"):
-                yield f"{counted(lost, 'picture' if domain == 'visual' else 'packet')} did not decode"
+                yield f"{pluralize(lost, 'picture' if domain == 'visual' else 'packet')} did not decode"
             if (missing := own.get("missing_seconds", 0)) > 0:
                 yield f"the sound ends {missing:.2f} s before its header says"
         if (

@@ -12,7 +12,7 @@ import numpy as np
 from kerasemo.inference.clip_prediction import Prediction
 from kerasemo.metrics import fusion
 from kerasemo.serving.bundle import Bundle
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, KerasemoError
 from pipelines.core.processes import processors
 from pipelines.core.spec import Spec
 from pipelines.core.tensorflow_loading import load_tensorflow
@@ -237,7 +237,7 @@ class _Work:
         """Answer a part of a clip's sound; what the model refuses costs this clip's voice alone."""
         try:
             answers = self._bundle.ask("timeline", waveform=part["waveform"][None])
-        except InputError as error:
+        except KerasemoError as error:
             self._under_way[index].refuse("audio", str(error))
         else:
             self._under_way[index].add_sound(part, answers)

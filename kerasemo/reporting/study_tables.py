@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipelines.core.text import counted, spelt, spent
+from pipelines.core.text import format_duration, format_ranges, pluralize
 
 COLUMNS = (
     *(
@@ -43,8 +43,8 @@ def as_csv(document: Mapping[str, Any]) -> str:
     for row in document["rows"]:
         flat = {name: document[name] for name in ("experiment", "protocol", "side")} | dict(row)
         flat |= {
-            "folds": spelt(row["folds"]),
-            "seeds": spelt([own["seed"] for own in row["by_seed"]]),
+            "folds": format_ranges(row["folds"]),
+            "seeds": format_ranges([own["seed"] for own in row["by_seed"]]),
             "stamps": "; ".join(row["stamps"]),
         }
         for name, found in row["interval"].items():
@@ -248,8 +248,8 @@ def _all_classes(row: Mapping[str, Any]) -> tuple[str, str]:
 
 def facts(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield, as Markdown, how the tables came about."""
-    folds, seeds = spelt(document["folds"]), spelt(document["seeds"])
-    yield f"- {document['networks']} networks: folds {folds}, seeds {seeds}; trained in {spent(document['training_seconds'])}"
+    folds, seeds = format_ranges(document["folds"]), format_ranges(document["seeds"])
+    yield f"- {document['networks']} networks: folds {folds}, seeds {seeds}; trained in {format_duration(document['training_seconds'])}"
     yield f"- command: `{document['command']}`"
     yield f"- code: {document['code']}"
     if document["side"] == "test":
@@ -260,7 +260,7 @@ def facts(document: Mapping[str, Any]) -> Iterator[str]:
             else ""
         )
         for look in document["looks"]:
-            what = f"{', '.join(look['stages'])}; {look['protocol']}, folds {spelt(look['folds'])}, seeds {spelt(look['seeds'])}"
+            what = f"{', '.join(look['stages'])}; {look['protocol']}, folds {format_ranges(look['folds'])}, seeds {format_ranges(look['seeds'])}"
             asked = f"look {look['look']}, {look['date']}: {look['networks']} networks, {look['of_these']} of these"
             yield f"  - {asked}; {what}; code {look['code']}; `{look['command']}`"
     else:
@@ -282,7 +282,7 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
     if document["comparisons"]:
         made = sum("refused" not in one for one in document["comparisons"])
         yield "UA, WA: the mean over the speakers' own differences; pooled: the difference of the pooled scores. Without speakers: pooled."
-        yield f"p, Holm: corrected for the {counted(made, 'comparison')} of this table, each score by itself."
+        yield f"p, Holm: corrected for the {pluralize(made, 'comparison')} of this table, each score by itself."
     for row in document["rows"]:
         if row["level"] in CLIPS and row["different_clips"] < row["n"]:
             often = f"{row['different_clips']} clips, of which some are on this side of several folds: n counts each time"

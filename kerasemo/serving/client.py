@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasemo.serving.transport import GRPC_PORT, Rest, ServingError, address
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, KerasemoError
 from pipelines.core.text import printable
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ def ask(
                 answer = {"path": str(path)} | _ask_file(client, path)
             except OSError as error:
                 answer = {"path": str(path), "error": error.strerror or str(error)}
-            except InputError as error:
+            except KerasemoError as error:
                 if isinstance(error, ServingError) and not error.refused:
                     raise
                 answer = {"path": str(path), "error": str(error)}

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, KerasemoError
 from pipelines.core.processes import end_with_parent, processors
 from pipelines.core.tensorflow_loading import load_tensorflow
 
@@ -199,7 +199,7 @@ def _serve(connection: Connection, number: int, jobs: int) -> None:
     _take_share(number, jobs)
     try:
         made = connection.recv()(log=say)
-    except (InputError, OSError) as error:  # such as records that are no longer there
+    except (KerasemoError, OSError) as error:  # such as records that are no longer there
         connection.send(("stops", str(error)))
         return
     cells = {cell.digest: cell for cell in made.cells}
@@ -211,7 +211,7 @@ def _serve(connection: Connection, number: int, jobs: int) -> None:
         where = str(cells[digest])
         try:
             answer = ("ended", made.guarded(cells[digest], work))
-        except (InputError, OSError) as error:
+        except (KerasemoError, OSError) as error:
             answer = ("stops", str(error))
         except KeyboardInterrupt:
             return

@@ -15,7 +15,7 @@ from kerasemo.studies.sweep import Sweep
 from pipelines.core import files
 from pipelines.core.errors import InputError
 from pipelines.core.labels import in_order
-from pipelines.core.text import counted, spelt
+from pipelines.core.text import format_ranges, pluralize
 
 LISTENED = "emodb/audio"
 """The source whose listeners' rates are known."""
@@ -141,7 +141,7 @@ def _folds(sweep: Sweep, source: str, facts: Mapping[str, Any], side: str) -> in
 
 def protocol(sweep: Sweep, source: str, pool: Pool, *, foreign: bool) -> str:
     """Return in words how a source was split, and what of it the scores are of."""
-    networks = f"{counted(len(pool.seeds), 'network')} a clip"
+    networks = f"{pluralize(len(pool.seeds), 'network')} a clip"
     corpus = source.partition("/")[0]
     if sweep.held.sides(protocol=sweep.plan.protocol, fold=0).splits[corpus].publisher:
         return f"the corpus's own, {networks}"
@@ -151,7 +151,7 @@ def protocol(sweep: Sweep, source: str, pool: Pool, *, foreign: bool) -> str:
         sweep.fold_counts[source],
         len({row["speaker"] for row in sweep.held.rows[source]}),
     )
-    folds = f"fold{'s' * (len(pool.folds) > 1)} {spelt(pool.folds)} of {count}"
+    folds = f"fold{'s' * (len(pool.folds) > 1)} {format_ranges(pool.folds)} of {count}"
     if sweep.plan.protocol == "speaker-dependent":
         return f"{count} folds, all speakers in train and test ({folds}), {networks}"
     kind = (

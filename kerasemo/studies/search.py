@@ -26,7 +26,7 @@ from kerasemo.runs import run_folder
 from kerasemo.studies import search_space
 from kerasemo.training import chain
 from pipelines.core import files
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, KerasemoError
 from pipelines.core.text import printable
 
 ORACLES = {
@@ -219,7 +219,7 @@ class Search:
             result = work.run()[-1]
             score, failed = result["history"][result["best_epoch"] - 1][self.objective], None
             return {"score": score, "epoch": result["best_epoch"], "failed": failed}
-        except InputError as error:
+        except KerasemoError as error:
             if isinstance(error.__cause__, OSError):  # a full disk is no trial's fault
                 raise
             return {"score": None, "epoch": None, "failed": " ".join(str(error).split())}

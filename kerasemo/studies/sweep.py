@@ -24,8 +24,8 @@ from kerasemo.runs.lineage import Lineage
 from kerasemo.studies import executor
 from kerasemo.training.chain import Chain, Run
 from pipelines.core import files
-from pipelines.core.errors import InputError
-from pipelines.core.text import counted, spelt, spent
+from pipelines.core.errors import InputError, KerasemoError
+from pipelines.core.text import format_duration, format_ranges, pluralize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,10 +168,10 @@ class Sweep:
         done = {cell.digest for cell in self.cells if self.result(cell) is not None}
         there = [cell for cell in self.cells if {cell.digest, *cell.before} <= done]
         to_train = [cell for cell in self.cells if not {cell.digest, *cell.before} <= done]
-        what = f"{counted(len(self._stages), 'stage')}, folds {spelt(self.folds)}, seeds {spelt(self.plan.seeds)}"
+        what = f"{pluralize(len(self._stages), 'stage')}, folds {format_ranges(self.folds)}, seeds {format_ranges(self.plan.seeds)}"
         counts = f"{len(there)} are there, {len(to_train)} to train"
         self._log(
-            f"{counted(len(self.cells), 'network')} ({what}): {counts}, in {self.plan.run / STAGES}"
+            f"{pluralize(len(self.cells), 'network')} ({what}): {counts}, in {self.plan.run / STAGES}"
         )
 
         def begun(cell: Cell) -> None:
@@ -185,7 +185,7 @@ class Sweep:
                 if other.digest not in self.seconds and other.digest not in self.failed
             ]
             self._log(
-                f"{self._label(cell)}: {self._scored_line(cell)}, {spent(seconds)}; {self._left(left)}"
+                f"{self._label(cell)}: {self._scored_line(cell)}, {format_duration(seconds)}; {self._left(left)}"
             )
 
         def reused(cell: Cell, _: float) -> None:
@@ -285,7 +285,7 @@ class Sweep:
         """
         try:
             WORKS[work](self, cell)
-        except InputError as error:
+        except KerasemoError as error:
             if isinstance(error.__cause__, OSError) and not isinstance(
                 error.__cause__, FileNotFoundError
             ):
@@ -322,7 +322,7 @@ class Sweep:
         mean = {stage: sum(values) / len(values) for stage, values in by_stage.items()}
         usual, at_once = sum(self.seconds.values()) / len(self.seconds), self.plan.jobs
         expected = sum(mean.get(cell.stage.name, usual) for cell in cells) / at_once
-        return f"{3600 * at_once / usual:.1f} an hour, {len(cells)} left, about {spent(expected)}"
+        return f"{3600 * at_once / usual:.1f} an hour, {len(cells)} left, about {format_duration(expected)}"
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
         """Return what the `metrics.json` of a cell says, None where it is not finished."""
@@ -360,7 +360,7 @@ class Sweep:
         ]
         if not new:
             self._log(
-                f"test side: all {counted(len(asked), 'network')} were asked before; their answers are read again, which is no new look"
+                f"test side: all {pluralize(len(asked), 'network')} were asked before; their answers are read again, which is no new look"
             )
             return
         said = {
@@ -376,7 +376,7 @@ class Sweep:
             self.plan.run, keys=keys, records=self.held.manifests, said=said, words=words
         )
         self._log(
-            f"test side: look {number}, by {counted(len(new), 'network')} ({len(asked) - len(new)} were asked before)"
+            f"test side: look {number}, by {pluralize(len(new), 'network')} ({len(asked) - len(new)} were asked before)"
         )
         start, places = time.monotonic(), iter(range(1, len(new) + 1))
 
@@ -385,7 +385,7 @@ class Sweep:
             each = (time.monotonic() - start) / place
             label = f"[{place}/{len(new)}] {cell}"
             self._log(
-                f"{label}: asked about the test side; {60 / each:.1f} a minute, about {spent(each * (len(new) - place))} left"
+                f"{label}: asked about the test side; {60 / each:.1f} a minute, about {format_duration(each * (len(new) - place))} left"
             )
 
         self._do("test", new, lambda cell: None, ended, jobs=self.plan.jobs)

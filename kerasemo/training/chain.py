@@ -18,7 +18,7 @@ from kerasemo.runs import run_folder
 from kerasemo.training.devices import Choice, choose, replica_count, strategy_for, workers
 from kerasemo.training.stage_task import Assignment
 from kerasemo.training.trainer import Training
-from pipelines.core.errors import InputError, raise_all
+from pipelines.core.errors import InputError, KerasemoError, raise_all
 from pipelines.core.labels import EMOTIONS, in_order
 
 
@@ -143,7 +143,7 @@ class Chain:
                     problems.append(
                         f"stage {stage.name!r}: {uneven}; set batch{', accumulate' if parts else ''} or --replicas"
                     )
-            except InputError as error:
+            except KerasemoError as error:
                 problems.append(str(error))
         raise_all(problems)  # before records are read, which takes its time
         if not waiting:
@@ -157,7 +157,7 @@ class Chain:
         for stage in waiting:
             try:
                 trainings[stage.name] = self._training(stage, strategy, choice)
-            except InputError as error:
+            except KerasemoError as error:
                 problems.append(f"stage {stage.name!r}: {error}")
         raise_all(problems)
         return trainings

@@ -12,7 +12,7 @@ from kerasemo.datasets.batches import Plan, Share
 from kerasemo.datasets.sources import Side
 from kerasemo.evaluation import scoring
 from kerasemo.networks import inference
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, KerasemoError
 
 WHOLE = Share()
 
@@ -39,7 +39,7 @@ def planned(stage: Stage, sides: Sequence[Side], side: str, *, batch: int, seed:
         return sampling.pair_plan(
             sides, pairs=batch // 2, seed=seed, balanced=balanced, steps=steps
         )
-    except InputError as error:
+    except KerasemoError as error:
         raise InputError(f"{side} side: {error}") from error
 
 

@@ -24,7 +24,7 @@ from kerasemo.training.stage_task import Assignment, check_sides, prepared
 from kerasemo.training.tensorboard import Board
 from kerasemo.training.validation import Validation
 from pipelines.core import progress
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, KerasemoError
 
 STEPS_AT_ONCE = 10
 """Of so many steps the values are fetched together: a step does not wait for the one before."""
@@ -203,7 +203,7 @@ class Training:
                         monitoring.best_epoch(history, self._validation.watch) + 1
                     )
                 checkpoints.assign(self._state(), tensors, where=path)
-            except InputError as error:
+            except KerasemoError as error:
                 self._log(
                     f"{name}: {error.args[0].partition(';')[0]}; the state before it is taken"
                 )

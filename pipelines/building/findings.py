@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
-from pipelines.core.text import counted, printable
+from pipelines.core.text import pluralize, printable
 from pipelines.corpora.clip import Defect, Reject
 
 GRADES = ("defect", "notice", "fact")
@@ -131,7 +131,7 @@ def _ids(groups: Iterable[Sequence[Row]]) -> list[list[str]]:
 
 
 def _are(count: int, noun: str) -> str:
-    return f"{counted(count, noun)} {'is' if count == 1 else 'are'}"
+    return f"{pluralize(count, noun)} {'is' if count == 1 else 'are'}"
 
 
 def _copies(rows: Sequence[Row]) -> list[Finding]:
@@ -149,7 +149,7 @@ def _copies(rows: Sequence[Row]) -> list[Finding]:
         ("same content", by_content, "the same once decoded, though not byte for byte"),
     ):
         if groups:
-            text = f"{counted(sum(map(len, groups)), 'file')} in {counted(len(groups), 'group')} are {what}"
+            text = f"{pluralize(sum(map(len, groups)), 'file')} in {pluralize(len(groups), 'group')} are {what}"
             findings.append(_finding(kind, "defect", text, groups=_ids(groups)))
     wider = {group[0]["content"] for group in by_content}
     copies = [group for group in by_bytes if group[0].get("content") not in wider] + by_content
@@ -159,14 +159,16 @@ def _copies(rows: Sequence[Row]) -> list[Finding]:
     ):
         if groups := [group for group in copies if len({row[field] for row in group} - {""}) > 1]:
             labels = [[row[field] or "unknown" for row in group] for group in groups]
-            text = f"{counted(len(groups), 'group')} of copies with more than one {field}"
+            text = f"{pluralize(len(groups), 'group')} of copies with more than one {field}"
             findings.append(_finding(kind, "defect", text, groups=_ids(groups), labels=labels))
     for one, other in itertools.combinations(("train", "validation", "test"), 2):
         if groups := [
             group for group in copies if {one, other} <= {row.get("split") for row in group}
         ]:
             count = sum(row["split"] == other for group in groups for row in group)
-            text = f"{counted(count, 'file')} of the publisher's {other} split with a copy in {one}"
+            text = (
+                f"{pluralize(count, 'file')} of the publisher's {other} split with a copy in {one}"
+            )
             findings.append(_finding("copies across splits", "defect", text, groups=_ids(groups)))
     return findings
 
@@ -206,7 +208,7 @@ def _shared_utterances(
     utterances = {row["utterance"] for row in manifest["clips"]}
     if not (shared := utterances & there):
         return []
-    text = f"{len(shared)} of {counted(len(utterances), 'utterance')} are in {source} too"
+    text = f"{len(shared)} of {pluralize(len(utterances), 'utterance')} are in {source} too"
     return [_finding("utterances in both domains", "fact", text)]
 
 
@@ -273,7 +275,7 @@ def _taken_otherwise(rows: Sequence[Row]) -> list[Finding]:
         text = f"{_are(len(padded), 'clip')} shorter than one segment and padded with their floor"
         findings.append(_finding("padded clips", "notice", text, clips=padded))
     if fewer := [row["id"] for row in rows if row.get("looked_at", 0) > row["items"]]:
-        text = f"{counted(len(fewer), 'clip')} with fewer faces than frames looked at"
+        text = f"{pluralize(len(fewer), 'clip')} with fewer faces than frames looked at"
         findings.append(_finding("frames without a face", "notice", text, clips=fewer))
     return findings
 
@@ -294,7 +296,7 @@ def _quarantined(manifest: Mapping[str, Any], rejects: Sequence[Reject]) -> list
     ids = sorted([reject.id for reject in rejects] + [row["path"] for row in bad])
     if not ids:
         return []
-    text = f"quarantined: {len(ids)} of {counted(len(ids) + len(manifest['clips']), 'file')}"
+    text = f"quarantined: {len(ids)} of {pluralize(len(ids) + len(manifest['clips']), 'file')}"
     if again := sum(bool(row.get("retry")) for row in bad):
         text += f"; {again} of them are read again by the next build: time, memory or the reading failed them, not the file"
     return [_finding("quarantined", "fact", text, clips=ids)]

@@ -21,7 +21,7 @@ from pipelines.core import files
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
 from pipelines.core.spec import Spec, spaced_indices
-from pipelines.core.text import counted
+from pipelines.core.text import pluralize
 from pipelines.html import spectrogram
 from pipelines.html.markup import (
     bars,
@@ -319,7 +319,7 @@ def _durations(sets: Sequence[_Set]) -> Iterator[str]:
         if not rows:
             continue
         seconds = [row["seconds"] for row in rows]
-        middle = f"{counted(len(rows), 'clip')} from {seconds[0]:.2f} to {seconds[-1]:.2f} s, median {statistics.median(seconds):.2f} s"
+        middle = f"{pluralize(len(rows), 'clip')} from {seconds[0]:.2f} to {seconds[-1]:.2f} s, median {statistics.median(seconds):.2f} s"
         yield f"<h3>{escape(one.domain)}</h3><p>{escape(middle)}</p>" + histogram(
             seconds, "s", one.domain, f"Histogram of durations: {middle}"
         )
@@ -448,7 +448,7 @@ def _finding(finding: Mapping[str, Any], domains: Sequence[str]) -> str:
     names, grade = names_of(finding), escape(finding["grade"])
     list_of_names = (
         unfolding(
-            counted(len(names), "group" if "groups" in finding else "file"), names, MOST_NAMES
+            pluralize(len(names), "group" if "groups" in finding else "file"), names, MOST_NAMES
         )
         if names
         else ""

@@ -10,14 +10,20 @@ from pipelines.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from pipelines.core.cli import Parser, name_pairs, names, natural_int, positive_int, run_main
     from pipelines.core.domains import DOMAINS
-    from pipelines.core.errors import InputError, MediaError, raise_all
+    from pipelines.core.errors import InputError, KerasemoError, MediaError, raise_all
     from pipelines.core.files import file_sha256, read_json, write_json
     from pipelines.core.labels import EMOTIONS, canonical_emotion, in_order
     from pipelines.core.processes import end_with_parent, processors
     from pipelines.core.progress import Bar, bar
     from pipelines.core.spec import MARKER, Spec, spaced_indices
     from pipelines.core.tensorflow_loading import load_tensorflow
-    from pipelines.core.text import counted, numbered, printable, spelt, spent
+    from pipelines.core.text import (
+        format_duration,
+        format_ranges,
+        number_problems,
+        pluralize,
+        printable,
+    )
 
 __all__ = [
     "DOMAINS",
@@ -25,20 +31,23 @@ __all__ = [
     "MARKER",
     "Bar",
     "InputError",
+    "KerasemoError",
     "MediaError",
     "Parser",
     "Spec",
     "bar",
     "canonical_emotion",
-    "counted",
     "end_with_parent",
     "file_sha256",
+    "format_duration",
+    "format_ranges",
     "in_order",
     "load_tensorflow",
     "name_pairs",
     "names",
     "natural_int",
-    "numbered",
+    "number_problems",
+    "pluralize",
     "positive_int",
     "printable",
     "processors",
@@ -46,8 +55,6 @@ __all__ = [
     "read_json",
     "run_main",
     "spaced_indices",
-    "spelt",
-    "spent",
     "write_json",
 ]
 
@@ -56,21 +63,24 @@ _MODULE_OF = {
     "DOMAINS": "domains",
     "EMOTIONS": "labels",
     "InputError": "errors",
+    "KerasemoError": "errors",
     "MARKER": "spec",
     "MediaError": "errors",
     "Parser": "cli",
     "Spec": "spec",
     "bar": "progress",
     "canonical_emotion": "labels",
-    "counted": "text",
     "end_with_parent": "processes",
     "file_sha256": "files",
+    "format_duration": "text",
+    "format_ranges": "text",
     "in_order": "labels",
     "load_tensorflow": "tensorflow_loading",
     "name_pairs": "cli",
     "names": "cli",
     "natural_int": "cli",
-    "numbered": "text",
+    "number_problems": "text",
+    "pluralize": "text",
     "positive_int": "cli",
     "printable": "text",
     "processors": "processes",
@@ -78,8 +88,6 @@ _MODULE_OF = {
     "read_json": "files",
     "run_main": "cli",
     "spaced_indices": "spec",
-    "spelt": "text",
-    "spent": "text",
     "write_json": "files",
 }
 

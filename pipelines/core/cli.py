@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from pipelines.core.errors import InputError
+from pipelines.core import logs
+from pipelines.core.errors import KerasemoError
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,27 +23,30 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_main(work: Callable[[], int], *, prog: str, resumes: bool = True) -> int:
-    """Call `work` and return its exit status; a user's mistake becomes one line on stderr and status 1.
+    """Call `work` and return its exit status; show the log lines of the project meanwhile.
 
-    A full disk or a folder that cannot be written is the user's to mend as well, so OSError is told likewise. `resumes` says whether the
-    same command, after Ctrl-C, goes on from what is finished.
+    A user's mistake, a bad file or a full disk becomes one line on standard error and status 1.
+
+    Args:
+        work: The command's work, which returns an exit status.
+        prog: The command's name, for messages.
+        resumes: Whether the same command resumes after Ctrl-C.
     """
     _open_closed_streams()
     try:
-        return work()
-    except InputError as error:
+        with logs.shown_on_stderr():
+            return work()
+    except KerasemoError as error:
         message = str(error)
     except BrokenPipeError:
-        message = "standard output: closed by who reads it"
+        message = "standard output was closed by the reader"
     except OSError as error:
         message = f"{error.filename or 'input/output'}: {error.strerror or error}"
-    except UnicodeEncodeError as error:  # tensorflow and JSON take no other
-        message = f"{error.object!a}: a name that is not UTF-8; rename the file or folder"
+    except UnicodeEncodeError as error:  # TensorFlow and JSON accept no other name
+        message = f"{error.object!a}: the name is not UTF-8; rename the file or folder"
     except KeyboardInterrupt:
-        print(
-            f"{prog}: interrupted{'; the same command goes on from what is finished' if resumes else ''}",
-            file=sys.stderr,
-        )
+        hint = "; the same command resumes from what is finished" if resumes else ""
+        print(f"{prog}: interrupted{hint}", file=sys.stderr)
         return 130
     print(f"{prog}: error: {' '.join(message.split())}", file=sys.stderr)
     return 1

@@ -1,19 +1,41 @@
-"""The errors that users meet."""
+"""The errors that users meet. Each message is one line: what was expected, what came, the remedy."""
 
 from collections.abc import Sequence
 
-from pipelines.core.text import numbered
+from pipelines.core.text import number_problems
 
 
-def raise_all(problems: Sequence[str]) -> None:
-    """Raise one InputError that tells all problems, where there are any."""
+class KerasemoError(Exception):
+    """Base of every error that the project raises on purpose."""
+
+
+class InputError(KerasemoError, ValueError):
+    """A user's mistake: an argument, a setting, a folder that does not exist."""
+
+
+class DataError(KerasemoError, ValueError):
+    """A file that is damaged, incomplete, or of another format version."""
+
+
+class MediaError(DataError):
+    """A media file that cannot be used. The message is the reason that the quarantine gives."""
+
+
+class RunError(KerasemoError, RuntimeError):
+    """What a run could not do although its input is valid: a lost worker, a loss that is NaN."""
+
+
+class StorageError(RunError, OSError):
+    """A disk that is full, or a folder that cannot be written."""
+
+
+def raise_all(problems: Sequence[str], error: type[KerasemoError] = InputError) -> None:
+    """Raise one error that lists all problems, each once; return if there is none.
+
+    >>> raise_all([])
+    >>> raise_all(["no stage 'a'", "batch must be even", "no stage 'a'"])
+    Traceback (most recent call last):
+    pipelines.core.errors.InputError: 2 problems: (1) no stage 'a'; (2) batch must be even
+    """
     if problems:
-        raise InputError(numbered(list(dict.fromkeys(problems))))
-
-
-class InputError(ValueError):
-    """A user's mistake: the message is one line that says what was expected, what came and the remedy."""
-
-
-class MediaError(ValueError):
-    """A media file that cannot be used; the message is the reason that its quarantine row gives."""
+        raise error(number_problems(list(dict.fromkeys(problems))))

@@ -1,23 +1,62 @@
-"""JSON files that are written atomically, and hashes of files."""
+"""Files that are written atomically, JSON documents, and SHA-256 hashes."""
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 
-def write_json(path: Path, document: Any) -> None:
-    """Write a JSON document under a temporary name and rename it into place."""
+@contextlib.contextmanager
+def atomic_path(path: Path, *, sync: bool = False) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`, and rename it to `path` when the block ends.
+
+    After an error the temporary file is removed and `path` stays as it was.
+
+    Args:
+        path: The file to write.
+        sync: Have the system write the file to the disk before the renaming, so that a power
+            failure leaves either the old or the new file.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(
-        json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        if sync:
+            sync_file(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def sync_file(path: Path) -> None:
+    """Have the system write a file to the disk, so that a full disk raises OSError here."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8 atomically; line ends stay as they are."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON document atomically."""
+    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Return what `write_json` wrote, or None where there is nothing whole."""
+    """Return the JSON document in a file; None if the file is missing or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -28,3 +67,17 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def text_sha256(text: str) -> str:
+    """Return the SHA-256 of a text in UTF-8, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def json_sha256(document: Any) -> str:
+    """Return the SHA-256 of a JSON document with sorted keys, in hexadecimal.
+
+    >>> json_sha256({"b": 1, "a": 2}) == json_sha256({"a": 2, "b": 1})
+    True
+    """
+    return text_sha256(json.dumps(document, sort_keys=True))

@@ -3,10 +3,31 @@
 from collections.abc import Sequence
 
 
-def spent(seconds: float) -> str:
-    """Return a time in words.
+def pluralize(count: int, noun: str) -> str:
+    """Return a count with its noun.
 
-    >>> spent(12.3), spent(192), spent(7500)
+    >>> pluralize(1, "clip"), pluralize(30, "clip")
+    ('1 clip', '30 clips')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def number_problems(problems: Sequence[str]) -> str:
+    """Return several problems as one text, numbered if there are two or more.
+
+    >>> number_problems(["one"]), number_problems(["one", "two"])
+    ('one', '2 problems: (1) one; (2) two')
+    """
+    if len(problems) == 1:
+        return problems[0]
+    numbered = "; ".join(f"({number}) {text}" for number, text in enumerate(problems, start=1))
+    return f"{len(problems)} problems: {numbered}"
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration in its two largest units.
+
+    >>> format_duration(12.3), format_duration(192), format_duration(7500)
     ('12 s', '3 min 12 s', '2 h 5 min')
     """
     whole = round(seconds)
@@ -17,46 +38,28 @@ def spent(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def spelt(numbers: Sequence[int]) -> str:
-    """Return numbers as a text in which three or more in a row are one entry.
+def format_ranges(numbers: Sequence[int]) -> str:
+    """Return numbers in ascending order; three or more in a row become a range.
 
-    >>> spelt([0, 1, 2, 3, 8]), spelt([4, 5])
+    >>> format_ranges([0, 1, 2, 3, 8]), format_ranges([4, 5])
     ('0-3, 8', '4, 5')
     """
-    rows: list[list[int]] = []
+    runs: list[list[int]] = []
     for number in sorted(numbers):
-        if rows and number == rows[-1][-1] + 1:
-            rows[-1].append(number)
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
         else:
-            rows.append([number])
-    return ", ".join(
-        f"{row[0]}-{row[-1]}" if len(row) > 2 else ", ".join(map(str, row)) for row in rows
-    )
+            runs.append([number])
+    parts: list[str] = []
+    for run in runs:
+        parts += [f"{run[0]}-{run[-1]}"] if len(run) > 2 else map(str, run)
+    return ", ".join(parts)
 
 
 def printable(text: str) -> str:
-    r"""Return a text as one line that a terminal can show.
+    r"""Return a text as one line that a terminal can show; control characters are escaped.
 
     >>> print(printable("new\nline"))
     new\nline
     """
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a count with its noun.
-
-    >>> counted(1, "clip"), counted(30, "clip")
-    ('1 clip', '30 clips')
-    """
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
-def numbered(problems: Sequence[str]) -> str:
-    """Return what is wrong as one text: a problem as it is, several with their number.
-
-    >>> numbered(["one"]), numbered(["one", "two"])
-    ('one', '2 problems: (1) one; (2) two')
-    """
-    told = "; ".join(f"({number}) {problem}" for number, problem in enumerate(problems, start=1))
-    return problems[0] if len(problems) == 1 else f"{len(problems)} problems: {told}"

@@ -11,7 +11,7 @@ Computing 5(4), 2014, and the page of the database.
 import re
 from pathlib import Path, PurePosixPath
 
-from pipelines.core.text import counted
+from pipelines.core.text import pluralize
 from pipelines.corpora.clip import Defect, Found, Labels, NotUnderstood, take_files
 
 LAYOUT = "VideoFlash/AAAA_SSS_EEE_LL.flv and AudioWAV/AAAA_SSS_EEE_LL.wav, such as VideoFlash/1001_DFA_ANG_XX.flv"
@@ -55,12 +55,10 @@ def find_clips(media: Path, *, name: str) -> Found:
     if second and any(_is_below("audiowav", clip.id) for clip in clips):
         clips = [clip for clip in clips if clip.id not in second]
         rejects = [reject for reject in rejects if not _is_below("audiomp3", reject.id)]
-        text = (
-            f"{counted(len(second), 'file')} of AudioMP3 left out, as AudioWAV holds the same sound"
-        )
+        text = f"{pluralize(len(second), 'file')} of AudioMP3 left out, as AudioWAV holds the same sound"
         defects.append(Defect("sound held twice", text, tuple(sorted(second))))
     if single := sorted({clip.id for clip in clips if clip.id.rpartition(".")[0].endswith("_X")}):
-        text = f"{counted(len(single), 'file')} with a name that ends in a single X, taken as intensity XX"
+        text = f"{pluralize(len(single), 'file')} with a name that ends in a single X, taken as intensity XX"
         defects.append(Defect("odd names", text, tuple(single)))
     return Found(tuple(clips), tuple(rejects), tuple(defects))
 

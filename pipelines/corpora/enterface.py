@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from pipelines.core.domains import DOMAINS
 from pipelines.core.labels import canonical_emotion
-from pipelines.core.text import counted
+from pipelines.core.text import pluralize
 from pipelines.corpora.clip import (
     Defect,
     Found,
@@ -102,7 +102,7 @@ def _defects(ids: Iterable[str]) -> list[Defect]:
     defects = [
         Defect(
             "names of another subject",
-            f"{counted(len(files), 'file')} of folder subject {folder}, named s{other}_*, taken as subject {folder}",
+            f"{pluralize(len(files), 'file')} of folder subject {folder}, named s{other}_*, taken as subject {folder}",
             tuple(files),
         )
         for (folder, other), files in sorted(renamed.items())
@@ -130,5 +130,5 @@ def _defects(ids: Iterable[str]) -> list[Defect]:
         ),
     ):
         if files:
-            defects.append(Defect(kind, f"{counted(len(files), 'file')} {what}", tuple(files)))
+            defects.append(Defect(kind, f"{pluralize(len(files), 'file')} {what}", tuple(files)))
     return defects

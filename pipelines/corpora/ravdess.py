@@ -12,7 +12,7 @@ Source: S. Livingstone and F. Russo, "The Ryerson Audio-Visual Database of Emoti
 import re
 from pathlib import Path, PurePosixPath
 
-from pipelines.core.text import counted
+from pipelines.core.text import pluralize
 from pipelines.corpora.clip import Defect, Found, Labels, NotUnderstood, take_files
 
 LAYOUT = "Actor_NN/MM-VC-EE-II-SS-RR-AA.<wav|mp4>, such as Actor_01/03-01-05-01-02-01-01.wav"
@@ -76,7 +76,7 @@ def find_clips(media: Path, *, name: str, song: bool = False) -> Found:
 
     clips, rejects = take_files(media, taken, corpus=name)
     defects = [
-        Defect(kind, f"{counted(len(files), noun)} {what}", tuple(map(str, files)))
+        Defect(kind, f"{pluralize(len(files), noun)} {what}", tuple(map(str, files)))
         for kind, files, noun, what in (
             ("songs", songs, "song file", "left out, as song was not asked for"),
             ("files held twice", copies, "file", "left out, as copies of a file of the same name"),

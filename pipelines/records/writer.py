@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, KerasemoError
 from pipelines.core.files import file_sha256, write_json
 from pipelines.corpora.clip import Clip
 from pipelines.records.reader import check_shards, read_manifest
@@ -282,7 +282,7 @@ def _sides_in(folder: Path) -> dict[int, dict[str, Any]]:
                     {key: value for key, value in row.items() if key != "shard"}
                 )
         return sides
-    except (OSError, InputError, KeyError):  # none, damaged, or of another schema
+    except (OSError, KerasemoError, KeyError):  # none, damaged, or of another schema
         pass
     sides = {}
     for path in sorted(folder.glob("[0-9]*.json")) if folder.is_dir() else ():
@@ -335,7 +335,7 @@ def is_current(
     """
     try:
         manifest = check_shards(folder)
-    except InputError:  # none, damaged, or of another schema: built anew
+    except KerasemoError:  # none, damaged, or of another schema: built anew
         return False
     same = all(manifest.get(key) == value for key, value in options.items())
     return same and not _to_retry(manifest) and _same_media(manifest, clips, sha256_of)

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, KerasemoError
 from pipelines.core.spec import Spec
 from pipelines.workers.record_task import Readable, Task
 
@@ -175,7 +175,7 @@ class Pool:
         try:
             worker = worker or self._started()
             yield from worker.read(task, self._spec, self._stall_seconds)
-        except (EOFError, TimeoutError, InputError) as error:
+        except (EOFError, TimeoutError, KerasemoError) as error:
             failure = self._failure(worker, error)
             if worker is not None:
                 with self._lock:

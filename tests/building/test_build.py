@@ -316,10 +316,7 @@ def test_a_stopped_build_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
         time.sleep(0.1)
     assert not processes_with(mark)  # the workers end with the build
     stopped = stopped_build(12, signal.SIGINT, words)
-    assert (
-        stopped.returncode == 130
-        and "interrupted; the same command goes on from what is finished" in stopped.stderr
-    )
+    assert stopped.returncode == 130 and "interrupted; the same command resumes" in stopped.stderr
     assert (
         "Traceback" not in stopped.stderr
         and f"{out}/emodb/audio: 24 of 60 clips are there already, reused" in stopped.stderr

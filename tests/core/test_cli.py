@@ -36,7 +36,7 @@ def test_a_name_that_is_not_utf_8_is_one_line(capsys, tmp_path):
     assert (status, result) == (
         1,
         None,
-    ) and "a name that is not UTF-8; rename the file or folder" in err
+    ) and "the name is not UTF-8" in err
     assert "Traceback" not in err
 
 

@@ -191,6 +191,6 @@ def test_when_it_is_told_to_end_all_processes_save_and_end(given, alone, tmp_pat
     assert not any(map(alive, there)) and "Traceback" not in err
     if sign != signal.SIGKILL:
         assert (
-            "interrupted; the same command goes on from what is finished" in err
+            "interrupted; the same command resumes" in err
             and err.count("interrupted; saved after") == 2
         )
