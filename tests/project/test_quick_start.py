@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kerasemo.config.loading import read_experiment
+from kerasemo.config.loading import load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -109,7 +109,7 @@ def test_the_main_job_beats_twice_chance_on_speakers_it_never_saw(finished):
         ((source, score),) = stage["sources"].items()
         assert score["ua"] >= 2 * score["chance"], (stage["stage"], source, score["ua"])
         assert score["ua"] < 1, "the sample is too easy to tell anything"
-    assert set(result["sources"]) == {*read_experiment("sample").sources, "savee/fused"}
+    assert set(result["sources"]) == {*load_experiment("sample").sources, "savee/fused"}
     fused = result["sources"]["savee/fused"]
     assert (
         fused["clips"] == result["sources"]["savee/visual"]["clips"]
