@@ -43,7 +43,7 @@ def training(kind: str, sources, changes, *, steps: int, turns: int, folder: Pat
     import numpy as np
     import tensorflow as tf
 
-    from kerasemo.config.schema import Stage
+    from kerasemo.config.schema import StageConfig
     from kerasemo.datasets import batches as batches_module
     from kerasemo.datasets import sampling
     from kerasemo.datasets.sources import Side
@@ -72,7 +72,9 @@ def training(kind: str, sources, changes, *, steps: int, turns: int, folder: Pat
     batches, _ = batches_module.batches(sources, plan, changes=changes, share=loop.share)
     feed, kept = loop.feed(batches), next(iter(batches))
     board, open_bars, done = Board(folder, held=None), contextlib.ExitStack(), [0]
-    stage = Stage("fit", kind, tuple(source.name for source in sources), epochs=turns, batch=BATCH)
+    stage = StageConfig(
+        "fit", kind, tuple(source.name for source in sources), epochs=turns, batch=BATCH
+    )
     bar = StageBar(open_bars.enter_context(progress.bar("fit", unit="images")), stage, steps=steps)
     bar.start(0)
     bare_step = tf.function(model.step, jit_compile=choice.jit_compile)
@@ -104,7 +106,7 @@ def main() -> int:
         "--only", nargs="*", metavar="KIND", help="supervised, joint (default: both)"
     )
     arguments = timing.begin(parser, cores=2, packages=("tensorflow", "keras"))
-    from kerasemo.config.schema import USUAL_CHANGES, Augment
+    from kerasemo.config.schema import DEFAULT_AUGMENT, AugmentConfig
     from kerasemo.training import devices
     from pipelines.core.errors import KerasemoError
 
@@ -116,13 +118,13 @@ def main() -> int:
     faces, segments = random_sources()
     with tempfile.TemporaryDirectory() as folder:
         for title, kind, sources, changes in (
-            ("supervised", "supervised", [faces], Augment()),
-            ("supervised, with random changes", "supervised", [faces], USUAL_CHANGES),
+            ("supervised", "supervised", [faces], AugmentConfig()),
+            ("supervised, with random changes", "supervised", [faces], DEFAULT_AUGMENT),
             (
                 "joint, pairs over two sources, with random changes",
                 "joint",
                 [faces, segments],
-                USUAL_CHANGES,
+                DEFAULT_AUGMENT,
             ),
         ):
             if arguments.only and kind not in arguments.only:

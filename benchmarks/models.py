@@ -25,7 +25,7 @@ def write_bundle(folder: Path, *, seed: int = 0) -> Path:
     import keras
     import tensorflow as tf
 
-    from kerasemo.config.schema import Network
+    from kerasemo.config.schema import NetworkConfig
     from kerasemo.exporting.graph import Served
     from kerasemo.metrics.fusion import Fusion
     from kerasemo.networks.network import build_network
@@ -54,7 +54,7 @@ def write_bundle(folder: Path, *, seed: int = 0) -> Path:
             signature: {"inputs": own, "outputs": {}} for signature, own in inputs.items()
         },
         "fusion": dataclasses.asdict(Fusion()),
-        "training": {"network": dataclasses.asdict(Network())},
+        "training": {"network": dataclasses.asdict(NetworkConfig())},
         **{"synthetic": True, "versions": {}},
     }
     (version / DOCUMENT).write_text(json.dumps(document), encoding="utf-8")

@@ -28,7 +28,7 @@ def serve(name: str, threads: int, precision: str) -> None:
     import numpy as np
     import tensorflow as tf
 
-    from kerasemo.config.schema import Network
+    from kerasemo.config.schema import NetworkConfig
     from kerasemo.networks.network import build_network
     from kerasemo.training.loop import Loop
     from kerasemo.training.stage_models import MODELS
@@ -36,7 +36,9 @@ def serve(name: str, threads: int, precision: str) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     random = np.random.default_rng(0)
-    model = MODELS["supervised"](*build_network(Network(widths=widths)), sources=["faces/visual"])
+    model = MODELS["supervised"](
+        *build_network(NetworkConfig(widths=widths)), sources=["faces/visual"]
+    )
     model.compile(optimizer=keras.optimizers.AdamW(1e-3))
     model.optimizer.build(model.learnt_weights)
     given = {

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from kerasemo.config.schema import PROTOCOLS
 from kerasemo.runs.paths import check_records
 from kerasemo.studies.reproduction import Options, chosen, reproduce
-from kerasemo.training.experiment import PROTOCOLS
 from pipelines.core.cli import Parser, name_pairs, names, natural_int, positive_int, run_main
 from pipelines.core.errors import KerasemoError
 from pipelines.core.tensorflow_loading import load_tensorflow

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kerasemo.config.loading import read_experiment
-from kerasemo.training.experiment import PROTOCOLS, Options, check_given_records, train
+from kerasemo.config.loading import load_experiment
+from kerasemo.config.schema import PROTOCOLS
+from kerasemo.training.experiment import Options, check_given_records, train
 from pipelines.core.cli import Parser, natural_int, positive_int, run_main
 from pipelines.core.errors import KerasemoError
 from pipelines.core.tensorflow_loading import load_tensorflow
@@ -135,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     as_json = arguments.pop("json")
     options = Options(**arguments | {"settings": tuple(arguments["settings"])})
     try:
-        experiment = read_experiment(options.experiment, options.settings)
+        experiment = load_experiment(options.experiment, options.settings)
         experiment.stage(options.stage)
     except KerasemoError as error:
         parser.error(str(error))

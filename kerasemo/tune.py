@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasemo import train
-from kerasemo.config.loading import read_experiment
+from kerasemo.config.loading import load_experiment
 from kerasemo.studies import search_space
 from kerasemo.studies.tuning import SEARCHES, Options, tune
 from kerasemo.training.experiment import check_given_records
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     over = tuple(name for name in arguments["over"].split(",") if name)
     options = Options(**arguments | {"settings": tuple(arguments["settings"]), "over": over})
     try:
-        experiment = read_experiment(options.experiment, options.settings)
+        experiment = load_experiment(options.experiment, options.settings)
         search_space.entries(experiment, options.stage, options.over)
     except KerasemoError as error:
         parser.error(str(error))

@@ -8,26 +8,35 @@ from typing import TYPE_CHECKING
 from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from kerasemo.config.loading import read_experiment, shipped_experiments
-    from kerasemo.config.schema import USUAL_CHANGES, Augment, Experiment, Network, Stage
+    from kerasemo.config.loading import load_experiment, shipped_experiments
+    from kerasemo.config.schema import (
+        DEFAULT_AUGMENT,
+        PROTOCOLS,
+        AugmentConfig,
+        Experiment,
+        NetworkConfig,
+        StageConfig,
+    )
 
 __all__ = [
-    "USUAL_CHANGES",
-    "Augment",
+    "DEFAULT_AUGMENT",
+    "PROTOCOLS",
+    "AugmentConfig",
     "Experiment",
-    "Network",
-    "Stage",
-    "read_experiment",
+    "NetworkConfig",
+    "StageConfig",
+    "load_experiment",
     "shipped_experiments",
 ]
 
 _MODULE_OF = {
-    "Augment": "schema",
+    "AugmentConfig": "schema",
+    "DEFAULT_AUGMENT": "schema",
     "Experiment": "schema",
-    "Network": "schema",
-    "Stage": "schema",
-    "USUAL_CHANGES": "schema",
-    "read_experiment": "loading",
+    "NetworkConfig": "schema",
+    "PROTOCOLS": "schema",
+    "StageConfig": "schema",
+    "load_experiment": "loading",
     "shipped_experiments": "loading",
 }
 

@@ -1,195 +1,358 @@
-"""What an experiment consists of: frozen dataclasses of the network, the random changes and the stages."""
+"""The settings of an experiment: a network, random changes of training inputs, and a chain of stages.
+
+Each class is a frozen dataclass whose fields pydantic checks: type, range and choices stand in the
+field. Rules that join several fields stand in `problems`. Every default is the project's choice, not
+the paper's.
+"""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pipelines.core.errors import InputError
+import pydantic
+from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from pipelines.core.domains import DOMAINS
+from pipelines.core.errors import DataError, InputError
+from pipelines.core.spec import Spec
+
+MAX_COUNT = 1_000_000
+"""The largest number of epochs, of steps, and of examples a step."""
+
+RESERVED_NAMES = ("network", "data", "tune", "stages", "tables")
+"""Names that a stage cannot have: tables of a file, and folders of a run."""
+
+PROTOCOLS = ("speaker-independent", "speaker-dependent")
+"""How the clips of a corpus are split; see `kerasemo.datasets.splits`."""
+
+Int = Annotated[int, Strict()]
+Float = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Text = Annotated[str, Strict()]
+Bool = Annotated[bool, Strict()]
+
+Count = Annotated[Int, Field(ge=1, le=MAX_COUNT)]
+CountOrNone = Annotated[Int, Field(ge=0, le=MAX_COUNT)]
+"""A count whose 0 means "no limit" or "all"."""
+Fraction = Annotated[Float, Field(ge=0, lt=1)]
+Probability = Annotated[Float, Field(ge=0, le=1)]
+Strength = Annotated[Float, Field(ge=0, le=0.9)]
+Repeats = Annotated[Int, Field(ge=1, le=8)]
+HopFrames = Annotated[Int, Field(ge=0, le=Spec().segment_frames)]
+
+_CHECKED = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """The network's shape. The paper's own is not known; these are the project's choices."""
+def _from_json(kind: type, document: Mapping[str, Any]) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(document)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(
+            f"stored settings do not fit this version: {place}: {first['msg']}; "
+            "train or export again with this version"
+        ) from error
 
-    widths: tuple[int, ...] = (32, 64, 96, 128)
-    """Channels of each stage of convolutions; each stage halves height and width."""
-    convolutions: int = 2
-    """Convolutions a stage."""
-    blocks: str = "plain"
-    """`plain`, or `residual`: what comes into a stage, projected to its width, is added to what its convolutions make (He et al. 2016)."""
-    squeeze: int = 0
-    """How many times fewer the channels are that weigh a stage's channels (squeeze and excitation, Hu et al. 2018); 0: none do."""
-    pool: str = "average"
-    """What is left of the last stage: the mean of each channel over the whole map, `average`, or over each row of it, `rows`.
 
-    A row is a band of Mel filters, or a height in the face: `rows` tells them apart."""
-    groups: int = 8
-    """Groups of each GroupNorm."""
-    embedding: int = 256
-    dropout: float = 0.3
-    """Share of the features dropped before the head, in training."""
-    members: int = 1
-    """Networks of this shape that answer together, each with weights and a cross-entropy of its own: a deep ensemble
-    (Lakshminarayanan et al. 2017), but of one order of examples, and of the mean of logits where theirs is of probabilities. A
-    contrastive loss is of their embeddings together, and `clip_norm` of all gradients. Weights, memory and time grow with them."""
+@dataclass(frozen=True, config=_CHECKED)
+class NetworkConfig:
+    """The shape of the network."""
+
+    widths: Annotated[
+        tuple[Annotated[Int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=6)
+    ] = (
+        32,
+        64,
+        96,
+        128,
+    )
+    """Channels of each stage of convolutions. Each stage halves height and width."""
+    convolutions: Annotated[Int, Field(ge=1, le=16)] = 2
+    """Convolutions in each stage."""
+    blocks: Literal["plain", "residual"] = "plain"
+    """`residual` adds the input of a stage, projected to the stage's width, to the output of its
+    convolutions (He et al. 2016)."""
+    squeeze: Annotated[Int, Field(ge=0)] = 0
+    """Reduction ratio of squeeze-and-excitation (Hu et al. 2018); 0 leaves it out."""
+    pool: Literal["average", "rows"] = "average"
+    """What the last stage is reduced to: the mean of each channel over the map (`average`), or over
+    each row of the map (`rows`). A row is a band of Mel filters, or a height in the face."""
+    groups: Annotated[Int, Field(ge=1)] = 8
+    """Groups of each group normalisation. Every width is a multiple of this number."""
+    embedding: Annotated[Int, Field(ge=1, le=65536)] = 256
+    """Size of the embedding."""
+    dropout: Fraction = 0.3
+    """Fraction of features that training drops before the head."""
+    members: Annotated[Int, Field(ge=1, le=64)] = 1
+    """Networks of this shape that form an ensemble (Lakshminarayanan et al. 2017). Each member has
+    its own weights and cross-entropy and sees the same batches. A prediction is the mean of their
+    logits. Weights, memory and time grow with the number of members."""
+
+    def problems(self) -> list[str]:
+        """Return what does not fit together, a line each."""
+        lines = [
+            f"every width must be a multiple of groups ({self.groups}); received {width}"
+            for width in self.widths
+            if width % self.groups
+        ]
+        if self.squeeze > min(self.widths):
+            lines.append(
+                f"squeeze must be at most {min(self.widths)}, the smallest width; "
+                f"received {self.squeeze}"
+            )
+        return lines
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """Return the settings that `dataclasses.asdict` and JSON made a document of; what it lacks has its default.
+        """Return the settings in a JSON document of `dataclasses.asdict`; missing ones get defaults.
 
-        >>> Network.from_json({"widths": [8, 16], "groups": 4})
-        Network(widths=(8, 16), convolutions=2, blocks='plain', squeeze=0, pool='average', groups=4, embedding=256, dropout=0.3, members=1)
+        Raises:
+            DataError: The document has a setting that this version does not know or allow.
+
+        >>> NetworkConfig.from_json({"widths": [8, 16], "groups": 4}).widths
+        (8, 16)
         """
-        return cls(
-            **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in document.items()
-            }
-        )
+        return _from_json(cls, document)
 
 
-@dataclasses.dataclass(frozen=True)
-class Augment:
-    """How far random changes of the training inputs go, 0: not at all; see `kerasemo.datasets.augmentation`."""
+@dataclass(frozen=True, config=_CHECKED)
+class AugmentConfig:
+    """How strong the random changes of training inputs are; 0 leaves a change out.
 
-    flip: float = 0.0
-    """Of faces: the probability of a mirror image."""
-    shift: float = 0.0
-    """Share of the side, along both axes."""
-    scale: float = 0.0
-    """Share of the size, larger or smaller."""
-    rotation_degrees: float = 0.0
-    brightness: float = 0.0
-    """Share of the 255 grey levels, up or down."""
-    contrast: float = 0.0
-    """Share of each pixel's distance to the face's mean, more or less."""
-    erasing: float = 0.0
-    """Share of the side that a square is erased of."""
-    time_mask: float = 0.0
-    """Of segments: share of the frames that is masked in one stretch."""
-    frequency_mask: float = 0.0
-    """Share of the Mel bins that is masked in one stretch."""
-    time_shift: float = 0.0
-    """Share of the frames, earlier or later."""
-    frequency_warp: float = 0.0
-    """Share by which the Mel axis is stretched or pressed together, as another vocal tract would."""
-    gain_db: float = 0.0
-    """Louder or softer."""
-    time_masks: int = 1
-    """How many stretches of frames are masked."""
-    frequency_masks: int = 1
-    """How many stretches of Mel bins are masked."""
-    speed: float = 0.0
-    """Of sound whose records keep the waveform: share of the speed, faster or slower, pitch and all; see `kerasemo.datasets.waveform_variants`."""
-    noise: float = 0.0
-    """The amplitude of white noise as a share of the clip's own (both root mean square), at most: 0.1 is an SNR of 20 dB."""
-    variants: int = 2
-    """Of speed and noise: how many changed versions of each training clip are made, beside the clip as it is."""
+    `kerasemo.datasets.augmentation` applies them, `kerasemo.datasets.waveform_variants` those of
+    the waveform.
+    """
+
+    flip: Probability = 0.0
+    """Faces: probability of a mirror image."""
+    shift: Strength = 0.0
+    """Faces: largest shift, as a fraction of the side, along both axes."""
+    scale: Strength = 0.0
+    """Faces: largest change of the size, as a fraction, up or down."""
+    rotation_degrees: Annotated[Float, Field(ge=0, le=180)] = 0.0
+    """Faces: largest rotation, in degrees."""
+    brightness: Strength = 0.0
+    """Faces: largest change of brightness, as a fraction of the 255 grey levels, up or down."""
+    contrast: Strength = 0.0
+    """Faces: largest change of each pixel's distance from the mean of the face, as a fraction."""
+    erasing: Strength = 0.0
+    """Faces: largest side of an erased square, as a fraction of the side."""
+    time_mask: Strength = 0.0
+    """Segments: largest masked stretch of frames, as a fraction."""
+    frequency_mask: Strength = 0.0
+    """Segments: largest masked stretch of Mel bins, as a fraction."""
+    time_shift: Strength = 0.0
+    """Segments: largest shift in time, as a fraction of the frames."""
+    frequency_warp: Strength = 0.0
+    """Segments: largest stretch of the Mel axis, as a fraction, as a longer vocal tract would."""
+    gain_db: Annotated[Float, Field(ge=0, le=100)] = 0.0
+    """Segments: largest gain, in decibels, up or down."""
+    time_masks: Repeats = 1
+    """Segments: number of masked stretches of frames."""
+    frequency_masks: Repeats = 1
+    """Segments: number of masked stretches of Mel bins."""
+    speed: Annotated[Float, Field(ge=0, le=0.5)] = 0.0
+    """Waveforms: largest change of speed and pitch, as a fraction. The records must keep the waveform."""
+    noise: Annotated[Float, Field(ge=0, le=1)] = 0.0
+    """Waveforms: largest amplitude of white noise, as a fraction of the clip's own (root mean
+    square): 0.1 is a signal-to-noise ratio of 20 dB."""
+    variants: Repeats = 2
+    """Waveforms: changed versions of each training clip, next to the unchanged clip."""
 
 
-USUAL_CHANGES = Augment(
-    **{
-        "flip": 0.5,
-        "shift": 0.08,
-        "scale": 0.1,
-        "rotation_degrees": 10.0,
-        "brightness": 0.05,
-        "contrast": 0.2,
-        "erasing": 0.2,
-    },
-    **{
-        "time_mask": 0.3,
-        "frequency_mask": 0.25,
-        "time_shift": 0.1,
-        "frequency_warp": 0.1,
-        "gain_db": 6.0,
-    },
+DEFAULT_AUGMENT = AugmentConfig(
+    flip=0.5,
+    shift=0.08,
+    scale=0.1,
+    rotation_degrees=10.0,
+    brightness=0.05,
+    contrast=0.2,
+    erasing=0.2,
+    time_mask=0.3,
+    frequency_mask=0.25,
+    time_shift=0.1,
+    frequency_warp=0.1,
+    gain_db=6.0,
 )
-"""What `augment = true` means. For sound: what did best on validation clips among a few (benchmarks/README.md), but for what needs the
-waveform; for faces the project's choice: in a short training none of it was shown to help alone (docs/results.md)."""
+"""What `augment = true` means. Changes of the waveform are left out, because not all records keep it."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """One training in the chain. Rates, batches and epochs are the project's choices, not the paper's."""
+def _augment(value: Any) -> Any:
+    """Turn `true` and `false` of a file into strengths."""
+    if isinstance(value, bool):
+        return DEFAULT_AUGMENT if value else AugmentConfig()
+    return value
 
-    name: str
-    kind: str
-    sources: tuple[str, ...]
-    """`NAME/DOMAIN` of each set that is trained on."""
-    start_from: str = ""
-    """The stage whose weights this one starts from; empty: from scratch."""
-    drawn_as: str = ""
-    """The stage by whose name the network, the order and the random changes are drawn; empty: its own. Stages that are drawn alike
-    begin alike and see the same examples; what grows out of the smallest difference over thousands of steps is luck still."""
-    epochs: int = 20
-    batch: int = 64
-    """Examples a step; for contrastive and joint, pairs of two a step count as two examples."""
-    steps: int = 0
-    """Steps an epoch, round and round the training side (of pairs, its largest source); 0: every face or segment once."""
-    labelled: int = 0
-    """Labelled clips a class and source that are trained on; 0: all there are. See `kerasemo.training.stage_task`."""
-    labelled_by: str = "seed"
-    """What draws them: `seed`: one order for all folds, so that folds share most of them; `fold`: the seed and the fold of the chain."""
-    learning_rate: float = 1e-3
-    """The largest one, that of the start where nothing is warmed up."""
-    schedule: str = "cosine"
-    """`cosine`: the rate falls to nothing along a cosine; `constant`: it stays."""
-    warmup: float = 0.0
-    """Share of all steps in which the rate first rises to its largest, evenly, in [0, 1)."""
-    weight_decay: float = 1e-4
-    label_smoothing: float = 0.0
-    margin: float = 0.6
-    """Of the contrastive loss, on embeddings of unit length."""
-    contrastive_weight: float = 1.0
-    mixup: float = 0.0
-    """Of supervised and joint stages: alpha of the Beta distribution that two examples of a source are mixed by, inputs and targets
-    alike; 0: none are mixed. See `kerasemo.datasets.sampling.mixed`."""
-    balance: str = "none"
-    """Of supervised and joint stages: `classes`: in the cross-entropies an example weighs the more, the rarer its class is among the
-    training items of its source, one on average; `none`: all weigh the same."""
-    active_share: float = 0.0
-    """Share of its frames that a segment of sound must be active in, in training, scores and service; 0: pauses count as well.
 
-    See `pipelines.core.spec.Spec.active_share`."""
-    train_hop_frames: int = 0
-    """Frames from one segment of the training side to the next; 0: as the records are cut. With small ones, set `steps`."""
-    test_hop_frames: int = 0
-    """Frames from one segment to the next where sound is scored and served; 0: as the records are cut. See `kerasemo.datasets.segmentation`."""
-    test_mirror: bool = False
-    """Whether the answer about a face is the mean over it and its mirror image, in scores and in service; twice the work."""
-    speaker_normalization: bool = False
-    """Whether a speaker's log-Mels are normalised by the speaker's own statistics, over all clips of the set, those of the test side
-    too: transductive, which results are stamped with, and never exported. See `kerasemo.datasets.segmentation`."""
-    augment: Augment = Augment()
-    """In a file `true`, `false` or a table of some strengths, such as `{flip = 0.5}`."""
-    clip_norm: float = 0.0
-    """The largest norm of all gradients of a step together; larger ones are scaled down to it. 0: no limit."""
-    accumulate: int = 1
-    """Parts that a step's batch goes through the network in, one after the other: less memory, the same step."""
-    ema: float = 0.0
-    """Decay of the moving average of the weights that is validated and kept; 0: the weights themselves."""
-    freeze: tuple[str, ...] = ()
-    """Beginnings of the names of layers that are not trained, such as `stage1`; see `kerasemo.training.stage_models.freeze`."""
-    pairs: str = "balanced"
-    """Of contrastive and joint stages: `balanced`, half of the pairs show the same emotion, or `random`."""
-    hard_negatives: float = 0.0
-    """How hard the pairs of different emotions are in the last epoch, in [0, 1]; 0: as they are drawn. See `kerasemo.datasets.sampling`."""
-    heads: str = "masked"
-    """`masked`: one head, and a mask of its logits for each corpus; `corpus`: a head for each source of a joint stage."""
+@dataclass(frozen=True, config=_CHECKED)
+class StageConfig:
+    """One training in the chain."""
+
+    name: Text
+    """The stage's name: letters, digits and hyphens."""
+    kind: Literal["supervised", "contrastive", "joint"]
+    """The loss: a cross-entropy, a contrastive loss over pairs, or both."""
+    sources: Annotated[tuple[Text, ...], Field(min_length=1)]
+    """The sets to train on, each `NAME/DOMAIN`."""
+    start_from: Text = ""
+    """The earlier stage whose weights this stage starts from; empty: random weights."""
+    drawn_as: Text = ""
+    """The stage whose random streams this stage uses; empty: its own. Stages with the same streams
+    start from the same weights and see the same batches."""
+    epochs: Count = 20
+    """Passes over the training items, or blocks of `steps` steps."""
+    batch: Annotated[Int, Field(ge=2, le=MAX_COUNT, multiple_of=2)] = 64
+    """Examples in a step. In a contrastive or joint stage a pair counts as two examples."""
+    steps: CountOrNone = 0
+    """Steps in an epoch; 0: every face or segment once. The sampler starts again where items run
+    out; of pairs, where the largest source runs out."""
+    labelled: CountOrNone = 0
+    """Labelled clips of each class and source to train on; 0: all. See `kerasemo.datasets.subsets`."""
+    labelled_by: Literal["seed", "fold"] = "seed"
+    """What draws the labelled clips: the seed alone, so that folds share most clips, or seed and fold."""
+    learning_rate: Annotated[Float, Field(gt=0, lt=10)] = 1e-3
+    """The largest learning rate."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """`cosine`: the rate falls to 0 along a cosine; `constant`: the rate stays."""
+    warmup: Fraction = 0.0
+    """Fraction of all steps in which the rate rises linearly to its largest value."""
+    weight_decay: Fraction = 1e-4
+    """Weight decay of AdamW."""
+    label_smoothing: Fraction = 0.0
+    """Fraction of each target that is spread evenly over the classes of the corpus."""
+    margin: Annotated[Float, Field(gt=0, le=2)] = 0.6
+    """Margin of the contrastive loss; embeddings have unit length, so distances are at most 2."""
+    contrastive_weight: Annotated[Float, Field(ge=0, lt=1e6)] = 1.0
+    """Weight of the contrastive loss in a joint stage."""
+    mixup: Annotated[Float, Field(ge=0, le=10)] = 0.0
+    """Alpha of mixup within a source (Zhang et al. 2018); 0: no mixup. Not for contrastive stages."""
+    balance: Literal["none", "classes"] = "none"
+    """`classes`: weight the cross-entropy by the inverse frequency of the class in its source. Not
+    for contrastive stages."""
+    active_share: Probability = 0.0
+    """Smallest fraction of active frames of a segment, in training, scores and service; segments
+    with fewer are left out as pauses; 0: none is left out."""
+    train_hop_frames: HopFrames = 0
+    """Frames between the starts of two training segments; 0: as the records are cut."""
+    test_hop_frames: HopFrames = 0
+    """Frames between the starts of two segments in scores and service; 0: as the records are cut."""
+    test_mirror: Bool = False
+    """Predict a face as the mean over the face and its mirror image, in scores and service."""
+    speaker_normalization: Bool = False
+    """Normalise each log-Mel by the statistics of its speaker over all clips, test clips included:
+    transductive, stamped on results, never exported. For stages on audio alone."""
+    augment: Annotated[AugmentConfig, BeforeValidator(_augment)] = AugmentConfig()
+    """Random changes of training inputs: `true`, `false`, or a table of strengths."""
+    clip_norm: Annotated[Float, Field(ge=0, lt=1e6)] = 0.0
+    """Largest norm of all gradients of a step together; 0: no limit."""
+    accumulate: Count = 1
+    """Parts in which a batch passes the network one after the other: less memory, the same step."""
+    ema: Fraction = 0.0
+    """Decay of the moving average of the weights, which is then validated and kept; 0: no average."""
+    freeze: tuple[Annotated[Text, Field(min_length=1)], ...] = ()
+    """Beginnings of the names of layers that are not trained, such as `stage1`."""
+    pairs: Literal["balanced", "random"] = "balanced"
+    """Pairs of contrastive and joint stages: half of them of equal labels (`balanced`), or `random`."""
+    hard_negatives: Probability = 0.0
+    """Hardness of the negative pairs in the last epoch; 0: as sampled."""
+    heads: Literal["masked", "corpus"] = "masked"
+    """Heads of a joint stage: one head with a mask for each corpus, or a head for each source."""
+
+    @property
+    def pair_kinds(self) -> int:
+        """The number of combinations of two sources, at least 1."""
+        return max(1, len(self.sources) * (len(self.sources) - 1) // 2)
+
+    def problems(self) -> list[str]:
+        """Return what does not fit together within this stage, a line each."""
+        return [*self._problems_of_names(), *self._problems_of_kind(), *self._problems_of_batch()]
+
+    def _problems_of_names(self) -> list[str]:
+        lines = []
+        if self.name in RESERVED_NAMES or not self.name.replace("-", "").isalnum():
+            lines.append(
+                "the name must have letters, digits and hyphens alone, and not be "
+                f"{', '.join(RESERVED_NAMES[:-1])} or {RESERVED_NAMES[-1]}; received {self.name!r}"
+            )
+        for source in self.sources:
+            name, _, domain = source.partition("/")
+            if not name or domain not in DOMAINS:
+                expected = " or ".join(f"NAME/{domain}" for domain in DOMAINS)
+                lines.append(f"a source must be {expected}; received {source!r}")
+        if len(set(self.sources)) != len(self.sources):
+            lines.append(f"sources must differ; received {', '.join(self.sources)}")
+        return lines
+
+    def _problems_of_kind(self) -> list[str]:
+        lines = []
+        count = len(self.sources)
+        if self.kind == "supervised" and count != 1:
+            lines.append(f"a supervised stage has one source; received {count}")
+        if self.kind == "joint" and count < 2:
+            lines.append(f"a joint stage has two sources or more; received {count}")
+        unused = {
+            "supervised": (("pairs", "hard_negatives"), "a supervised stage has no pairs"),
+            "contrastive": (("mixup", "balance"), "a contrastive stage has no cross-entropy"),
+        }
+        keys, reason = unused.get(self.kind, ((), ""))
+        for key in keys:
+            value = getattr(self, key)
+            if value != _default(StageConfig, key):
+                lines.append(f"{key}: {reason}; received {value!r}")
+        if self.heads == "corpus" and self.kind != "joint":
+            lines.append("heads: 'corpus' is for joint stages; leave it at 'masked'")
+        if self.labelled_by != "seed" and not self.labelled:
+            lines.append(
+                "labelled_by needs `labelled` to be above 0; "
+                f"received labelled_by {self.labelled_by!r}, labelled 0"
+            )
+        if self.speaker_normalization and not all(map(_is_audio, self.sources)):
+            lines.append(
+                "speaker_normalization is for stages on audio alone; "
+                f"received sources {', '.join(self.sources)}"
+            )
+        return lines
+
+    def _problems_of_batch(self) -> list[str]:
+        """Check that a batch holds equally many pairs of every two sources, in each of its parts."""
+        unit = 2 * self.pair_kinds
+        if self.kind != "supervised" and self.batch % unit:
+            return [
+                f"batch must be a multiple of {unit}, for equally many pairs of every two of "
+                f"{len(self.sources)} sources; received {self.batch}"
+            ]
+        if self.kind == "supervised":
+            share, unit_name = self.batch, "examples"
+        else:
+            share, unit_name = self.batch // unit, "pairs of every two sources"
+        if share % self.accumulate:
+            return [
+                f"accumulate must divide the {share} {unit_name} of a step; "
+                f"received {self.accumulate}"
+            ]
+        return []
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """Return the settings that `dataclasses.asdict` and JSON made a document of; what it lacks has its default.
+        """Return the settings in a JSON document of `dataclasses.asdict`; missing ones get defaults.
 
-        >>> Stage.from_json({"name": "a", "kind": "supervised", "sources": ["x/audio"], "augment": {"flip": 0.5}}).augment.flip
+        Raises:
+            DataError: The document has a setting that this version does not know or allow.
+
+        >>> table = {"name": "a", "kind": "supervised", "sources": ["x/audio"], "augment": {"flip": 0.5}}
+        >>> StageConfig.from_json(table).augment.flip
         0.5
         """
-        values = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in document.items()
-        }
-        return cls(**values | {"augment": Augment(**document.get("augment", {}))})
+        return _from_json(cls, document)
+
+
+def _is_audio(source: str) -> bool:
+    return source.endswith("/audio")
+
+
+def _default(kind: type, key: str) -> Any:
+    return next(field.default for field in dataclasses.fields(kind) if field.name == key)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,24 +360,80 @@ class Experiment:
     """A network and the chain of stages that train it."""
 
     name: str
-    network: Network
-    stages: tuple[Stage, ...]
+    network: NetworkConfig
+    stages: tuple[StageConfig, ...]
 
-    def stage(self, name: str) -> Stage:
-        """Return the stage of a name; InputError names those there are."""
+    def stage(self, name: str) -> StageConfig:
+        """Return the stage with a name.
+
+        Raises:
+            InputError: The experiment has no such stage.
+        """
         for stage in self.stages:
             if stage.name == name:
                 return stage
-        raise InputError(
-            f"no stage {name!r} in experiment {self.name!r}; it has {', '.join(stage.name for stage in self.stages)}"
-        )
+        names = ", ".join(stage.name for stage in self.stages)
+        raise InputError(f"no stage {name!r} in experiment {self.name!r}; it has {names}")
 
-    def chain(self, name: str) -> tuple[Stage, ...]:
-        """Return the stages that lead to one, the first first, itself last."""
+    def chain(self, name: str) -> tuple[StageConfig, ...]:
+        """Return the stage with a name and the stages that it starts from, that stage last."""
         stage = self.stage(name)
         return (*(self.chain(stage.start_from) if stage.start_from else ()), stage)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Every source of the experiment, in the order in which the stages name them."""
+        """Every source of the experiment, in the order of the stages."""
         return tuple(dict.fromkeys(source for stage in self.stages for source in stage.sources))
+
+
+def chain_problems(stages: Sequence[StageConfig]) -> list[tuple[str, str]]:
+    """Return what does not fit together among the stages of a chain: (stage name, problem).
+
+    Args:
+        stages: In the order of the file.
+    """
+    lines: list[tuple[str, str]] = []
+    by_name: dict[str, StageConfig] = {}
+    with_own_streams = {stage.name for stage in stages if not stage.drawn_as}
+    for stage in stages:
+        if stage.name in by_name:
+            lines.append((stage.name, "the name is used twice; give each stage another name"))
+        if stage.start_from and stage.start_from not in by_name:
+            lines.append(
+                (
+                    stage.name,
+                    f"start_from must name an earlier stage; received {stage.start_from!r}",
+                )
+            )
+        if stage.drawn_as and stage.drawn_as not in with_own_streams:
+            lines.append(
+                (
+                    stage.name,
+                    "drawn_as must name a stage that has no drawn_as itself; "
+                    f"received {stage.drawn_as!r}",
+                )
+            )
+        parent = _last_on_audio(by_name.get(stage.start_from), by_name)
+        if parent and parent.speaker_normalization != stage.speaker_normalization:
+            lines.append(
+                (
+                    stage.name,
+                    "speaker_normalization must be that of the audio stages it starts from; "
+                    f"received {stage.speaker_normalization}, and "
+                    f"{parent.speaker_normalization} in {parent.name!r}",
+                )
+            )
+        by_name[stage.name] = stage
+    return lines
+
+
+def _last_on_audio(
+    stage: StageConfig | None, by_name: Mapping[str, StageConfig]
+) -> StageConfig | None:
+    """Return the stage itself or the nearest ancestor that trains on audio, None if there is none.
+
+    The first audio stage of a chain sets the input statistics, so all of them must read audio alike.
+    """
+    while stage is not None and not any(map(_is_audio, stage.sources)):
+        stage = by_name.get(stage.start_from)
+    return stage

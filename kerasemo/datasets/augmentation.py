@@ -12,21 +12,21 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kerasemo.config.schema import Augment
+from kerasemo.config.schema import AugmentConfig
 from kerasemo.networks.random import random_uniform
 from pipelines.core.domains import DOMAINS
 from pipelines.core.spec import Spec
 
 STREAM = 0x2545F491
 """Told apart from the seed of the dropout's mask by these bits."""
-MADE_BEFORE = {name: getattr(Augment(), name) for name in ("speed", "noise", "variants")}
+MADE_BEFORE = {name: getattr(AugmentConfig(), name) for name in ("speed", "noise", "variants")}
 """The strengths of changes of sound that are not made here, where there is none; see `kerasemo.datasets.waveform_variants`."""
 FLOOR_DB = float(10 * np.log10(Spec().power_floor))
 """The lowest value of a static log-Mel."""
 
 
 def augmented(
-    batch: dict[str, tf.Tensor], strengths: Augment, *, domains: Set[int]
+    batch: dict[str, tf.Tensor], strengths: AugmentConfig, *, domains: Set[int]
 ) -> dict[str, tf.Tensor]:
     """Return a batch of `kerasemo.training.stage_models` with its images changed; they keep their shape and type.
 
@@ -35,7 +35,7 @@ def augmented(
         strengths: How far each change goes; nothing is changed where all are 0.
         domains: The domains that can occur, indices of DOMAINS.
     """
-    if dataclasses.replace(strengths, **MADE_BEFORE) == Augment():
+    if dataclasses.replace(strengths, **MADE_BEFORE) == AugmentConfig():
         return batch
     images, (domain, seed) = (
         batch["image"],
@@ -110,7 +110,7 @@ def _stretches(drawn: list, share: float, size: int):
     )
 
 
-def changed_faces(faces, seed, strengths: Augment):
+def changed_faces(faces, seed, strengths: AugmentConfig):
     """Return faces flipped, moved, scaled, turned, brighter or darker, of other contrast, with a square erased.
 
     What comes in from beyond the edge repeats it. The square shows the mean of its face.
@@ -170,7 +170,7 @@ def changed_faces(faces, seed, strengths: Augment):
     return ops.cast(x + 0.5 if faces.dtype == tf.uint8 else x, faces.dtype)  # the cast cuts off
 
 
-def changed_segments(segments, seed, strengths: Augment):
+def changed_segments(segments, seed, strengths: AugmentConfig):
     """Return log-Mel segments moved in time, along the Mel axis, louder or softer, with stretches of frames and of Mel bins masked.
 
     The masks are those of SpecAugment (Park et al. 2019). Along the Mel axis a segment is stretched or pressed together from its lowest

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from kerasemo.config.schema import Augment
+from kerasemo.config.schema import AugmentConfig
 from kerasemo.datasets import augmentation
 from kerasemo.datasets.sources import Source
 
@@ -17,7 +17,7 @@ Plan = Callable[[int], dict[str, np.ndarray]]
 Where examples are mixed, `mix_item`, `mix_seed` and `mix_weight` (float32) as well; see `sampling.mixed`."""
 
 
-UNCHANGED = Augment()
+UNCHANGED = AugmentConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ def batches(
     first_epoch: int = 0,
     first_step: int = 0,
     epochs: int | None = None,
-    changes: Augment = UNCHANGED,
+    changes: AugmentConfig = UNCHANGED,
     share: Share = Share(),
 ) -> tuple[tf.data.Dataset, int]:
     """Return the batches of `kerasemo.training.stage_models` that a plan names, from a step on, and how many an epoch has.

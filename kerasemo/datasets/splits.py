@@ -17,6 +17,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from kerasemo.config.schema import PROTOCOLS
 from pipelines.core.errors import InputError
 from pipelines.corpora.clip import AUDIO_SUFFIXES
 
@@ -146,7 +147,6 @@ def digest(value: Any) -> str:
 
 
 SIDES = ("train", "validation", "test")
-PROTOCOLS = ("speaker-independent", "speaker-dependent")
 
 
 @dataclasses.dataclass(frozen=True)

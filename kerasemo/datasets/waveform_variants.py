@@ -12,7 +12,7 @@ import numpy as np
 import soxr
 import tensorflow as tf
 
-from kerasemo.config.schema import Augment
+from kerasemo.config.schema import AugmentConfig
 from kerasemo.datasets import segmentation
 from kerasemo.datasets.segmentation import Utterances
 from kerasemo.datasets.sources import Side, Source
@@ -32,7 +32,7 @@ class VariedSource(Source):
     """int64 [own items, versions]: the items that show each of its own otherwise."""
 
 
-def asked(changes: Augment) -> bool:
+def asked(changes: AugmentConfig) -> bool:
     """Tell whether changes need the waveform."""
     return bool(changes.speed or changes.noise)
 
@@ -40,7 +40,7 @@ def asked(changes: Augment) -> bool:
 def varied_side(
     side: Side,
     of: Utterances,
-    changes: Augment,
+    changes: AugmentConfig,
     *,
     seed: int,
     finish: Callable[[Utterances], Utterances] = lambda others: others,
@@ -107,7 +107,7 @@ def varied_side(
 
 def changed_waveform(
     waveform: np.ndarray,
-    changes: Augment,
+    changes: AugmentConfig,
     *,
     place: float,
     random: np.random.Generator,

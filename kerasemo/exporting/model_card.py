@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kerasemo.config.loading import read_experiment, shipped_experiments
-from kerasemo.config.schema import Network, Stage
+from kerasemo.config.loading import load_experiment, shipped_experiments
+from kerasemo.config.schema import NetworkConfig, StageConfig
 from kerasemo.serving.signatures import SIGNATURES
 from pipelines.core.text import printable
 
@@ -147,14 +147,14 @@ def as_shipped(training: Mapping[str, Any]) -> bool:
     """Tell whether a network and all its stages are those of the shipped experiment of that name, so that a command makes it again."""
     if training.get("experiment") not in shipped_experiments():
         return False
-    shipped = read_experiment(training["experiment"])
-    made = [Stage.from_json(stage["settings"]) for stage in training["stages"]]
+    shipped = load_experiment(training["experiment"])
+    made = [StageConfig.from_json(stage["settings"]) for stage in training["stages"]]
     named = [
         stage
         for stage in shipped.stages
         if stage.name in {one["stage"] for one in training["stages"]}
     ]
-    return (Network.from_json(training["network"]), made) == (shipped.network, named)
+    return (NetworkConfig.from_json(training["network"]), made) == (shipped.network, named)
 
 
 def _types(inputs: Mapping[str, Any]) -> str:

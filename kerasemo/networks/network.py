@@ -7,7 +7,7 @@ the project's choices (the paper's are not known); GroupNorm and LeakyReLU are w
 import keras
 from keras import layers
 
-from kerasemo.config.schema import Network
+from kerasemo.config.schema import NetworkConfig
 from kerasemo.networks.layers import DomainNormalization, ExampleDropout, GroupNormalization
 from pipelines.core.labels import EMOTIONS
 from pipelines.core.spec import Spec
@@ -16,7 +16,7 @@ LEAKY_SLOPE = 0.01
 
 
 def build_network(
-    config: Network = Network(), *, spec: Spec = Spec(), heads: int = 1
+    config: NetworkConfig = NetworkConfig(), *, spec: Spec = Spec(), heads: int = 1
 ) -> tuple[dict, dict]:
     """Return the inputs and outputs of the functional network, for `keras.Model` or one of `kerasemo.training.stage_models`.
 
@@ -67,7 +67,7 @@ def head_weights(model: keras.Model) -> list[keras.Variable]:
     return [weight for layer in heads for weight in layer.weights]
 
 
-def _member(x, seed, config: Network, *, heads: int, place: int):
+def _member(x, seed, config: NetworkConfig, *, heads: int, place: int):
     """Return the features and the logits that one member gives of normalised inputs."""
     ending = f"_member{place + 1}" if place else ""
     for stage, width in enumerate(config.widths, start=1):
@@ -95,7 +95,7 @@ def _member(x, seed, config: Network, *, heads: int, place: int):
     return features, logits
 
 
-def _stage(x, name: str, *, width: int, config: Network, ending: str):
+def _stage(x, name: str, *, width: int, config: NetworkConfig, ending: str):
     """Return what a stage of convolutions makes of float [batch, rows, columns, channels]: [batch, rows / 2, columns / 2, width]."""
     entered = x
     for convolution in range(1, config.convolutions + 1):

@@ -21,16 +21,17 @@ def from_preset(name: str | Path) -> Any:
     """
     import keras
 
-    from kerasemo.config.schema import Network, Stage
+    from kerasemo.config.schema import NetworkConfig, StageConfig
     from kerasemo.networks.network import build_network
     from kerasemo.runs import checkpoints
     from kerasemo.serving.bundle import Bundle
 
     bundle = Bundle.load(name)
     training = bundle.document["training"]
-    model = keras.Model(*build_network(Network.from_json(training["network"])))
+    model = keras.Model(*build_network(NetworkConfig.from_json(training["network"])))
     checkpoints.assign(model.weights, bundle.weights(), where=bundle.folder)
     model.mirror = any(
-        Stage.from_json(stage["settings"]).test_mirror for stage in training.get("stages", [])[-1:]
+        StageConfig.from_json(stage["settings"]).test_mirror
+        for stage in training.get("stages", [])[-1:]
     )
     return model

@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasemo.config.schema import Network, Stage
+from kerasemo.config.schema import NetworkConfig, StageConfig
 from kerasemo.networks.network import build_network
 from kerasemo.runs import checkpoints
 from pipelines.core import files
@@ -27,12 +27,13 @@ def load_network(folder: Path, result: Mapping[str, Any]) -> keras.Model:
     """Return the network of a finished stage, with its weights, for inference."""
     model = keras.Model(
         *build_network(
-            Network.from_json(result["key"]["network"]), heads=max(1, len(heads_of(result["key"])))
+            NetworkConfig.from_json(result["key"]["network"]),
+            heads=max(1, len(heads_of(result["key"]))),
         )
     )
     tensors, _ = checkpoints.load(folder / "weights.safetensors")
     checkpoints.assign(model.weights, tensors, where=folder)
-    model.mirror = Stage.from_json(result["key"]["stage"]).test_mirror
+    model.mirror = StageConfig.from_json(result["key"]["stage"]).test_mirror
     return model
 
 

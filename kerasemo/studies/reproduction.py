@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kerasemo.config.loading import read_experiment
-from kerasemo.config.schema import Experiment
-from kerasemo.training.experiment import PROTOCOLS
+from kerasemo.config.loading import load_experiment
+from kerasemo.config.schema import PROTOCOLS, Experiment
 from pipelines.core.errors import InputError
 
 
@@ -111,7 +110,7 @@ def reproduce(
 
 def chosen(options: Options) -> Experiment:
     """Return the experiment with the options' settings; InputError where it is none, or a stage is not in it."""
-    experiment = read_experiment(options.experiment, options.settings)
+    experiment = load_experiment(options.experiment, options.settings)
     compared = [name for pair in options.compare for side in pair for name in side.split("+")]
     for name in (*options.stages, *compared):
         experiment.stage(name)

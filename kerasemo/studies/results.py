@@ -7,7 +7,7 @@ from typing import Any
 
 from kerasemo.analysis import differences, pooling, prediction_tables, references
 from kerasemo.analysis.prediction_tables import Answers, Kept, Pool
-from kerasemo.config.schema import Stage
+from kerasemo.config.schema import StageConfig
 from kerasemo.datasets.catalog import Holdings, corpora_of
 from kerasemo.reporting import study_page, study_tables
 from kerasemo.runs import run_folder, test_set_log
@@ -123,7 +123,7 @@ def document(
     }
 
 
-def _said(sweep: Sweep, stage: Stage, side: str) -> Said:
+def _said(sweep: Sweep, stage: StageConfig, side: str) -> Said:
     cells = [
         cell
         for cell in sweep.cells
@@ -164,7 +164,7 @@ def protocol(sweep: Sweep, source: str, pool: Pool, *, foreign: bool) -> str:
 
 def _rows(
     sweep: Sweep,
-    stage: Stage,
+    stage: StageConfig,
     source: str,
     pool: Pool,
     facts: Sequence[Mapping[str, Any]],

@@ -20,8 +20,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from kerasemo.config.loading import read_experiment
-from kerasemo.config.schema import Experiment, Stage
+from kerasemo.config.loading import load_experiment
+from kerasemo.config.schema import Experiment, StageConfig
 from kerasemo.runs import run_folder
 from kerasemo.studies import search_space
 from kerasemo.training import chain
@@ -45,7 +45,7 @@ class Search:
     """Of ORACLES."""
     run: chain.Run
     """The run folder with the stages before; its experiment has the epochs that a trial has, with Hyperband at most."""
-    stage: Stage
+    stage: StageConfig
     entries: tuple[search_space.Entry, ...]
     trials: int
 
@@ -207,7 +207,7 @@ class Search:
         file = folder / "experiment.toml"
         write_text(file, search_space.toml(experiment))
         run = self._run_of(
-            folder, read_experiment(str(file))
+            folder, load_experiment(str(file))
         )  # what is trained is what the file says
         own = f"{self.stage.name}: "  # each trial would say the same of the stages before
         stages = run.experiment.chain(self.stage.name)

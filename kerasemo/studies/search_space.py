@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kerasemo.config.schema import USUAL_CHANGES, Augment, Experiment, Stage
+from kerasemo.config.schema import DEFAULT_AUGMENT, AugmentConfig, Experiment, StageConfig
 from pipelines.core.errors import InputError
 
 DIGITS = 3
@@ -59,8 +59,8 @@ def entries(experiment: Experiment, name: str, over: Sequence[str] = ()) -> tupl
     Raises:
         InputError: One of `over` does not apply.
 
-    >>> from kerasemo.config.loading import read_experiment
-    >>> [entry.name for entry in entries(read_experiment("sample"), "joint")]
+    >>> from kerasemo.config.loading import load_experiment
+    >>> [entry.name for entry in entries(load_experiment("sample"), "joint")]
     ['learning_rate', 'warmup', 'weight_decay', 'batch', 'label_smoothing', 'mixup', 'margin', 'contrastive_weight', 'augmentation']
     """
     stage = experiment.stage(name)
@@ -86,7 +86,7 @@ def entries(experiment: Experiment, name: str, over: Sequence[str] = ()) -> tupl
     return tuple(_resolved(entry, stage) for key, entry in apply.items() if key in over or not over)
 
 
-def _resolved(entry: Entry, stage: Stage) -> Entry:
+def _resolved(entry: Entry, stage: StageConfig) -> Entry:
     """Return an entry whose multiples of a stage's setting have become values."""
     if not entry.relative:
         return entry
@@ -143,20 +143,20 @@ def with_values(
     return dataclasses.replace(experiment, network=network, stages=stages)
 
 
-def _stronger(own: Augment, factor: float) -> Augment:
+def _stronger(own: AugmentConfig, factor: float) -> AugmentConfig:
     """Return the strengths of a stage's random changes, else of the usual ones, times a factor, no further than config allows."""
-    strengths = dataclasses.asdict(own if own != Augment() else USUAL_CHANGES)
+    strengths = dataclasses.asdict(own if own != AugmentConfig() else DEFAULT_AUGMENT)
     most = {"flip": max(0.5, own.flip), "rotation_degrees": 180.0, "gain_db": 100.0, "speed": 0.5}
     stronger = {
         key: _short(min(value * factor, most.get(key, 0.9)))
         for key, value in strengths.items()
         if type(value) is float
     }
-    return Augment(**strengths | stronger)  # numbers of masks and of variants stay
+    return AugmentConfig(**strengths | stronger)  # numbers of masks and of variants stay
 
 
 def toml(experiment: Experiment) -> str:
-    """Return an experiment as the text of a file that `loading.read_experiment` takes; what is as by default is left out."""
+    """Return an experiment as the text of a file that `loading.load_experiment` takes; what is as by default is left out."""
     lines = ["[network]", *_assignments(experiment.network)]
     for stage in experiment.stages:
         lines += ["", "[[stages]]", *_assignments(stage)]
@@ -172,6 +172,6 @@ def _assignments(record: Any) -> list[str]:
 
 def _literal(value: Any) -> str:
     """Return a value as TOML: of numbers, truth values, plain strings and lists of them JSON is a part of it."""
-    if isinstance(value, Augment):
+    if isinstance(value, AugmentConfig):
         return f"{{{', '.join(_assignments(value))}}}"
     return json.dumps(value, ensure_ascii=False)

@@ -16,7 +16,7 @@ from typing import Any
 import keras
 
 from kerasemo.analysis import prediction_tables
-from kerasemo.config.schema import Experiment, Stage
+from kerasemo.config.schema import Experiment, StageConfig
 from kerasemo.datasets.catalog import Holdings, corpora_of
 from kerasemo.evaluation import stage_predictions
 from kerasemo.runs import run_folder, test_set_log
@@ -51,7 +51,7 @@ class Plan:
 class Cell:
     """One network: a stage of one fold and seed."""
 
-    stage: Stage
+    stage: StageConfig
     fold: int
     """The first of the folds in which it is the same."""
     seed: int
@@ -139,7 +139,7 @@ class Sweep:
     def _folder_of(self, stage: str, digest: str) -> Path:
         return self.plan.run / STAGES / run_folder.folder_name(stage, digest)
 
-    def _chain(self, stages: Sequence[Stage], fold: int, seed: int, **options: Any) -> Chain:
+    def _chain(self, stages: Sequence[StageConfig], fold: int, seed: int, **options: Any) -> Chain:
         return Chain(
             self._run(fold, seed), stages, held=self.held, folder_of=self._folder_of, **options
         )

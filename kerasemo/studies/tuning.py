@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kerasemo.config.loading import read_experiment
+from kerasemo.config.loading import load_experiment
 from kerasemo.studies import search_space
 from kerasemo.training import experiment
 from kerasemo.training.experiment import records_folder
@@ -41,7 +41,7 @@ def tune(options: Options, *, log: Callable[[str], None] = lambda line: None) ->
     from kerasemo.training import chain, devices
 
     devices.check_one_machine("a search")
-    searched = read_experiment(options.experiment, options.settings)
+    searched = load_experiment(options.experiment, options.settings)
     if options.epochs:
         searched = search_space.with_values(searched, options.stage, {}, epochs=options.epochs)
     folder = options.run or Path("runs") / searched.name

@@ -10,13 +10,7 @@ from pipelines.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from kerasemo.training.chain import Chain, Run
     from kerasemo.training.devices import check_one_machine, choose, strategy_for
-    from kerasemo.training.experiment import (
-        PROTOCOLS,
-        Options,
-        check_given_records,
-        records_folder,
-        train,
-    )
+    from kerasemo.training.experiment import Options, check_given_records, records_folder, train
     from kerasemo.training.loop import Loop
     from kerasemo.training.monitoring import StageBar
     from kerasemo.training.stage_models import MODELS
@@ -24,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MODELS",
-    "PROTOCOLS",
     "Board",
     "Chain",
     "Loop",
@@ -45,7 +38,6 @@ _MODULE_OF = {
     "Loop": "loop",
     "MODELS": "stage_models",
     "Options": "experiment",
-    "PROTOCOLS": "experiment",
     "Run": "chain",
     "StageBar": "monitoring",
     "check_given_records": "experiment",

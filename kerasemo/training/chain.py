@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from kerasemo.config.schema import Experiment, Stage
+from kerasemo.config.schema import Experiment, StageConfig
 from kerasemo.datasets import splits
 from kerasemo.datasets.catalog import Holdings, side_of
 from kerasemo.datasets.sources import Source
@@ -50,15 +50,15 @@ class Run:
     """Whether copies of test clips inside a publisher's split stay in training; see `kerasemo.datasets.splits.gate`."""
 
 
-def per_step(stage: Stage) -> int:
+def per_step(stage: StageConfig) -> int:
     """Return how many examples, or pairs of examples, a step of a stage has: what is split over devices."""
     return stage.batch if stage.kind == "supervised" else stage.batch // 2
 
 
-def most_replicas(devices: int, stages: Sequence[Stage]) -> int:
+def most_replicas(devices: int, stages: Sequence[StageConfig]) -> int:
     """Return the largest number of devices, of those there are, that divides the steps of every stage.
 
-    >>> most_replicas(3, [Stage("a", "supervised", ("x/audio",), batch=64)])
+    >>> most_replicas(3, [StageConfig("a", "supervised", ("x/audio",), batch=64)])
     2
     """
     return next(
@@ -96,7 +96,7 @@ class Chain:
     def __init__(
         self,
         run: Run,
-        stages: Sequence[Stage],
+        stages: Sequence[StageConfig],
         *,
         log: Callable[[str], None] = lambda line: None,
         held: Holdings | None = None,
@@ -177,7 +177,7 @@ class Chain:
             results.append(trainings.pop(stage.name).run())
         return results
 
-    def result(self, stage: Stage) -> dict[str, Any] | None:
+    def result(self, stage: StageConfig) -> dict[str, Any] | None:
         """Return the result of a stage that is done with this very key, None when it must be trained or go on.
 
         Raises:
@@ -210,12 +210,12 @@ class Chain:
         """Return a source's arrays, read once."""
         return self._held.source(name)
 
-    def lineage(self, stage: Stage) -> list[Stage]:
+    def lineage(self, stage: StageConfig) -> list[StageConfig]:
         """Return a stage with those that it starts from, itself last."""
         parent = self._parent(stage)
         return [*(self.lineage(parent) if parent else ()), stage]
 
-    def folder(self, stage: Stage) -> Path:
+    def folder(self, stage: StageConfig) -> Path:
         """Return the folder of a stage."""
         if self._folder_of is not None:
             return self._folder_of(stage.name, run_folder.digest(self.key(stage)))
@@ -224,10 +224,10 @@ class Chain:
             self._run.folder if stage.name == last else self._run.parents or self._run.folder
         ) / stage.name
 
-    def _parent(self, stage: Stage) -> Stage | None:
+    def _parent(self, stage: StageConfig) -> StageConfig | None:
         return self._stages[stage.start_from] if stage.start_from else None
 
-    def _resolved(self, stage: Stage) -> Stage:
+    def _resolved(self, stage: StageConfig) -> StageConfig:
         """Return a stage with the epochs that it is to have: --epochs is for those that run, not for those that are done."""
         if self._run.epochs is None:
             return stage
@@ -239,7 +239,7 @@ class Chain:
             stage, epochs=done["epochs"] if done and not asked_for else self._run.epochs
         )
 
-    def key(self, stage: Stage) -> dict[str, Any]:
+    def key(self, stage: StageConfig) -> dict[str, Any]:
         """Return all that a stage's result depends on, as JSON gives it back.
 
         Its `fold` is the first of those in which the corpora of its lineage are split alike: of a publisher's split, which is the
@@ -263,10 +263,10 @@ class Chain:
         )
         return json.loads(json.dumps(document))
 
-    def _drawn_seed(self, stage: Stage, fold: int) -> int:
+    def _drawn_seed(self, stage: StageConfig, fold: int) -> int:
         return drawn_seed(self._run.seed, stage.drawn_as or stage.name, fold)
 
-    def _emotions(self, stage: Stage) -> list[str]:
+    def _emotions(self, stage: StageConfig) -> list[str]:
         """Return the emotions that the network has been trained on once a stage is done."""
         parent = self._parent(stage)
         emotions = set(self._emotions(parent)) if parent else set()
@@ -277,7 +277,7 @@ class Chain:
         return in_order(emotions)
 
     def _training(
-        self, stage: Stage, strategy: tf.distribute.Strategy | None, choice: Choice
+        self, stage: StageConfig, strategy: tf.distribute.Strategy | None, choice: Choice
     ) -> Training:
         parent, key = self._parent(stage), self.key(stage)
         assignment = Assignment(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from kerasemo.config.schema import Stage
+from kerasemo.config.schema import StageConfig
 from kerasemo.datasets import batches as batches_module
 from kerasemo.datasets import sampling
 from kerasemo.datasets.batches import Plan, Share
@@ -17,7 +17,7 @@ from pipelines.core.errors import InputError, KerasemoError
 WHOLE = Share()
 
 
-def planned(stage: Stage, sides: Sequence[Side], side: str, *, batch: int, seed: int) -> Plan:
+def planned(stage: StageConfig, sides: Sequence[Side], side: str, *, batch: int, seed: int) -> Plan:
     """Return the plan of one side of a stage; only that of the training side has the stage's steps and its way to pair.
 
     Args:
@@ -55,7 +55,7 @@ class Epochs:
         InputError: The sides do not suffice; see `planned`.
     """
 
-    def __init__(self, stage: Stage, sides: Sequence[Side], *, seed: int):
+    def __init__(self, stage: StageConfig, sides: Sequence[Side], *, seed: int):
         self._stage, self._sides, self._seed = stage, sides, seed
         self._plan = planned(stage, sides, "train", batch=stage.batch, seed=seed)
         self.steps = len(self._plan(0)["item"])

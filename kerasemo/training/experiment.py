@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasemo.config.loading import read_experiment
-from kerasemo.config.schema import Experiment
+from kerasemo.config.loading import load_experiment
+from kerasemo.config.schema import PROTOCOLS, Experiment
 from kerasemo.runs.paths import check_records
 from pipelines.core.errors import InputError
-
-PROTOCOLS = ("speaker-independent", "speaker-dependent")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +54,7 @@ def train(options: Options, *, log=lambda line: None) -> dict[str, Any]:
     from kerasemo.runs import lineage
     from kerasemo.training import chain
 
-    experiment = read_experiment(options.experiment, options.settings)
+    experiment = load_experiment(options.experiment, options.settings)
     stages = experiment.chain(options.stage)
     folder = options.run or Path("runs") / experiment.name
     records = records_folder(options, experiment, folder, log=log)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from kerasemo.config.schema import Stage
+from kerasemo.config.schema import StageConfig
 from pipelines.core import progress
 from pipelines.core.errors import InputError
 
@@ -34,7 +34,7 @@ class StageBar:
         steps: Of an epoch.
     """
 
-    def __init__(self, bar: progress.Bar, stage: Stage, *, steps: int):
+    def __init__(self, bar: progress.Bar, stage: StageConfig, *, steps: int):
         self._bar = bar
         self._stage = stage
         self._steps = steps
@@ -70,7 +70,9 @@ class StageBar:
         self._told = time.monotonic()
 
 
-def not_finite(stage: Stage, place: str, names: Sequence[str], checkpoints: Path) -> InputError:
+def not_finite(
+    stage: StageConfig, place: str, names: Sequence[str], checkpoints: Path
+) -> InputError:
     """Return the error of a training in which something became NaN or infinite."""
     kept = sorted(checkpoints.glob("best-*.safetensors"))
     last = f"the last good weights are {kept[-1]}" if kept else "no epoch was finished"

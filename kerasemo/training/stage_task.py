@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kerasemo.config.schema import Network, Stage
+from kerasemo.config.schema import NetworkConfig, StageConfig
 from kerasemo.datasets import segmentation, waveform_variants
 from kerasemo.datasets.segmentation import Cut
 from kerasemo.datasets.sources import Side, Source
@@ -23,8 +23,8 @@ from pipelines.core.labels import EMOTIONS, in_order
 class Assignment:
     """All that the training of one stage needs."""
 
-    stage: Stage
-    network: Network
+    stage: StageConfig
+    network: NetworkConfig
     folder: Path
     """`RUN/STAGE`."""
     key: Mapping[str, Any]

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasemo.config.schema import Network, Stage
+from kerasemo.config.schema import NetworkConfig, StageConfig
 from kerasemo.datasets import sampling
 from kerasemo.datasets.subsets import class_weights
 from kerasemo.evaluation import scoring
@@ -137,7 +137,7 @@ class Training:
     def _drawn(self, side: str, batch: int, seed: int) -> dict[str, np.ndarray]:
         return planned(self._stage, self._sides[side], side, batch=batch, seed=seed)(0)
 
-    def _model_of(self, network: Network) -> stage_models.StageModel:
+    def _model_of(self, network: NetworkConfig) -> stage_models.StageModel:
         stage = self._stage
         settings = {
             name: getattr(stage, name)
@@ -378,7 +378,9 @@ class Training:
         )
 
 
-def learning_rate(stage: Stage, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+def learning_rate(
+    stage: StageConfig, steps: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
     """Return a stage's schedule: a rise over the first `warmup` of its steps, then a cosine down to nothing, or the rate as it is.
 
     Step s of w that warm up has (1 + s (w - 1) / w) / w of the rate: the first one moves the weights, too.
@@ -387,8 +389,8 @@ def learning_rate(stage: Stage, steps: int) -> keras.optimizers.schedules.Learni
         stage: Its rate, schedule and warm-up.
         steps: All of them, those of every epoch.
 
-    >>> from kerasemo.config.loading import Stage
-    >>> rate = learning_rate(Stage("a", "supervised", ("x/audio",), learning_rate=0.5, schedule="constant", warmup=0.2), 10)
+    >>> from kerasemo.config.loading import StageConfig
+    >>> rate = learning_rate(StageConfig("a", "supervised", ("x/audio",), learning_rate=0.5, schedule="constant", warmup=0.2), 10)
     >>> [float(rate(step)) for step in (0, 1, 2, 9)]
     [0.25, 0.375, 0.5, 0.5]
     """

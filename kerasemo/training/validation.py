@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from keras import ops
 
-from kerasemo.config.schema import Stage
+from kerasemo.config.schema import StageConfig
 from kerasemo.datasets.sources import Side
 from kerasemo.evaluation import scoring
 from kerasemo.losses import classification
@@ -27,7 +27,7 @@ class Validation:
 
     def __init__(
         self,
-        stage: Stage,
+        stage: StageConfig,
         sides: Sequence[Side],
         *,
         drawn: Mapping[str, np.ndarray] | None,

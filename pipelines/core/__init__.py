@@ -10,7 +10,7 @@ from pipelines.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from pipelines.core.cli import Parser, name_pairs, names, natural_int, positive_int, run_main
     from pipelines.core.domains import DOMAINS
-    from pipelines.core.errors import InputError, KerasemoError, MediaError, raise_all
+    from pipelines.core.errors import DataError, InputError, KerasemoError, MediaError, raise_all
     from pipelines.core.files import file_sha256, read_json, write_json
     from pipelines.core.labels import EMOTIONS, canonical_emotion, in_order
     from pipelines.core.processes import end_with_parent, processors
@@ -30,6 +30,7 @@ __all__ = [
     "EMOTIONS",
     "MARKER",
     "Bar",
+    "DataError",
     "InputError",
     "KerasemoError",
     "MediaError",
@@ -61,6 +62,7 @@ __all__ = [
 _MODULE_OF = {
     "Bar": "progress",
     "DOMAINS": "domains",
+    "DataError": "errors",
     "EMOTIONS": "labels",
     "InputError": "errors",
     "KerasemoError": "errors",

@@ -10,10 +10,10 @@ from pipelines.core.errors import InputError
 
 
 def test_a_stage_that_is_not_there_is_refused_with_those_that_are():
-    for ask in (loading.read_experiment("sample").stage, loading.read_experiment("sample").chain):
+    for ask in (loading.load_experiment("sample").stage, loading.load_experiment("sample").chain):
         with pytest.raises(
             InputError,
-            match="no stage 'jiont' in experiment 'sample'; it has pretrain, finetune, .*, joint$",
+            match="no stage 'jiont' .*pretrain, .*joint$",
         ):
             ask("jiont")
 
@@ -21,19 +21,19 @@ def test_a_stage_that_is_not_there_is_refused_with_those_that_are():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["joint"], "--set joint: expected STAGE.KEY=VALUE, such as joint.margin=0.8"),
+        (["joint"], "--set joint: expected STAGE.KEY=VALUE"),
         (["joint.margin"], "--set joint.margin: expected STAGE.KEY=VALUE"),
         (["=1"], "--set =1: expected STAGE.KEY=VALUE"),
         (
             ["late.margin=1"],
-            "--set late.margin=1: no stage 'late'; expected one of first, joint, network",
+            "--set late.margin=1: no stage 'late'.*first, joint, network",
         ),
         (
             ["joint.name=other"],
-            "--set joint.name=other: name makes another chain; write an experiment file instead",
+            "--set joint.name=other: name .*experiment file",
         ),
-        (["joint.kind=supervised"], "kind makes another chain"),
-        (["joint.start_from=''"], "start_from makes another chain"),
+        (["joint.kind=supervised"], "kind .*experiment file"),
+        (["joint.start_from=''"], "start_from .*experiment file"),
         (
             ["joint.margn=1"],
             "mine.toml: stage 'joint': unknown key 'margn'; expected name, kind, .*margin.*; did you mean 'margin'\\?$",
@@ -43,37 +43,37 @@ def test_a_stage_that_is_not_there_is_refused_with_those_that_are():
             "--set jiont.margin=1: no stage 'jiont'; .*, network; did you mean 'joint'\\?$",
         ),
         (
-            ["joint.augment={'filp': 0.5}"],
+            ["joint.augment={filp = 0.5}"],
             "stage 'joint': augment: unknown key 'filp'; expected flip, .*; did you mean 'flip'\\?$",
         ),
         (
-            ["joint.augment={'flip': 'yes'}"],
-            "stage 'joint': augment: flip: expected float; received 'yes'",
+            ["joint.augment={flip = 'yes'}"],
+            "stage 'joint': augment: flip must be a number from 0 to 1; received 'yes'",
         ),
         (
             ["joint.augment=1"],
-            "stage 'joint': augment: expected true, false or a table of strengths; received 1",
+            "stage 'joint': augment must be true, false or a table.*received 1",
         ),
-        (["joint.freeze=stage1"], "freeze: expected a list of str; received 'stage1'"),
-        (["joint.freeze=[1]"], r"freeze: expected a list of str; received \[1\]"),
-        (["network.widths=[]"], r"widths: expected a list of int; received \[\]"),
+        (["joint.freeze=stage1"], "freeze must be a list of words.*received 'stage1'"),
+        (["joint.freeze=[1]"], "freeze must be a list of words.*received 1"),
+        (["network.widths=[]"], r"widths must be a list of at most 6 whole numbers.*received \[\]"),
         (
             ["joint.margin=wide"],
-            "mine.toml: stage 'joint': margin: expected float; received 'wide'",
+            "mine.toml: stage 'joint': margin must be a number above 0 and of at most 2; received 'wide'",
         ),
-        (["joint.margin=True"], "margin: expected float; received True"),
-        (["joint.margin=nan"], r"margin must be in \(0, 2\], .*; received nan"),
-        (["joint.epochs=2.0"], "epochs: expected int; received 2.0"),
-        (["joint.epochs=True"], "epochs: expected int; received True"),
-        (["joint.epochs="], "epochs: expected int; received ''"),
-        (["joint.sources=a/visual"], "sources: expected a list of str; received 'a/visual'"),
-        (["joint.sources=[]"], r"sources: expected a list of str; received \[\]"),
+        (["joint.margin=True"], "margin must be a number.*received 'True'"),
+        (["joint.margin=nan"], "margin must be a number.*received nan"),
+        (["joint.epochs=2.0"], "epochs must be a whole number.*received 2.0"),
+        (["joint.epochs=True"], "epochs must be a whole number.*received 'True'"),
+        (["joint.epochs="], "epochs must be a whole number.*received ''"),
+        (["joint.sources=a/visual"], "sources must be a list of words; received 'a/visual'"),
+        (["joint.sources=[]"], r"sources must be a list of words; received \[\]"),
         (
             ["network.widths=8"],
-            r"mine.toml: \[network\]: widths: expected a list of int; received 8",
+            r"mine.toml: \[network\]: widths must be a list .*received 8",
         ),
-        (["network.widths=[8, True]"], r"widths: expected a list of int; received \[8, True\]"),
-        (["network.widths=[8.0]"], r"widths: expected a list of int"),
+        (["network.widths=[8, true]"], "widths must be a list .*received True"),
+        (["network.widths=[8.0]"], "widths must be a list .*received 8.0"),
         (
             ["network.depth=8"],
             r"\[network\]: unknown key 'depth'; expected widths, convolutions, .*groups, embedding, dropout",
@@ -106,10 +106,10 @@ def instead(old: str, new: str, *, of: str = JOINT) -> str:
             r"expected network to be a table, \[network\]; received \[\{'widths'",
         ),
         (instead('name = "first"', ""), "stage None: missing key 'name'"),
-        (instead('name = "first"', "name = 1"), "stage 1: name: expected str; received 1"),
+        (instead('name = "first"', "name = 1"), "stage 1: name must be a word; received 1"),
         (
             instead('name = "first"', "name = ['a']"),
-            r"stage \['a'\]: name: expected str; received \['a'\]",
+            r"stage \['a'\]: name must be a word; received \['a'\]",
         ),
         (instead('kind = "joint"', ""), "stage 'joint': missing key 'kind'"),
         (
@@ -118,23 +118,26 @@ def instead(old: str, new: str, *, of: str = JOINT) -> str:
         ),
         (
             instead('name = "joint"', 'name = "first"'),
-            "stage 'first': names of stages are unique, letters, digits and hyphens",
+            "stage 'first': the name is used twice",
         ),
         (
             instead('name = "first"', 'name = "network"'),
-            "stage 'network': names of stages .* not network or data",
+            "stage 'network': the name must .*not be network",
         ),
-        (instead('name = "first"', 'name = "../first"'), "stage '../first': names of stages"),
-        (instead('name = "first"', 'name = "-"'), "stage '-': names of stages"),
+        (
+            instead('name = "first"', 'name = "../first"'),
+            "stage '../first': the name must have letters",
+        ),
+        (instead('name = "first"', 'name = "-"'), "stage '-': the name must have letters"),
         (
             instead('start_from = "first"', 'start_from = "pretrain"'),
-            "start_from must name a stage that stands before it; received 'pretrain'",
+            "start_from must name an earlier stage; received 'pretrain'",
         ),
         (
             instead('start_from = "first"', 'start_from = "joint"'),
-            "start_from must name a stage that stands before it; received 'joint'",
+            "start_from must name an earlier stage; received 'joint'",
         ),
-        (instead('"b/audio"]', '"b"]'), "a source is NAME/visual or NAME/audio; received 'b'"),
+        (instead('"b/audio"]', '"b"]'), "a source must be NAME/visual or NAME/audio; received 'b'"),
         (instead('"b/audio"]', '"b/video"]'), "received 'b/video'"),
         (instead('"b/audio"]', '"/audio"]'), "received '/audio'"),
         (instead('"b/audio"]', '"b/c/audio"]'), "received 'b/c/audio'"),
@@ -146,43 +149,55 @@ def instead(old: str, new: str, *, of: str = JOINT) -> str:
         ),
         (
             JOINT + "epochs = 0",
-            "stage 'joint': epochs must be at least 1 and at most 1000000; received 0",
+            "stage 'joint': epochs must be a whole number from 1 to 1000000; received 0",
         ),
-        (JOINT + "batch = 0", "batch must be an even number of at least 2; received 0"),
-        (JOINT + "batch = 7", "batch must be an even number of at least 2; received 7"),
+        (
+            JOINT + "batch = 0",
+            "batch must be a whole number from 2 to 1000000, a multiple of 2; received 0",
+        ),
+        (JOINT + "batch = 7", "batch must be a whole number .*a multiple of 2; received 7"),
         (
             instead('"b/audio"]', '"b/audio", "c/audio"]') + "batch = 64",
             "batch must be a multiple of 6, .* of 3 sources; received 64",
         ),
-        (JOINT + "learning_rate = 0", "learning_rate must be above 0 and below 10; received 0.0"),
-        (JOINT + "learning_rate = nan", "learning_rate must be above 0 and below 10; received nan"),
-        (JOINT + "weight_decay = -0.1", r"weight_decay must be in \[0, 1\); received -0.1"),
-        (JOINT + "label_smoothing = 1.0", r"label_smoothing must be in \[0, 1\); received 1.0"),
+        (
+            JOINT + "learning_rate = 0",
+            "learning_rate must be a number above 0 and below 10; received 0",
+        ),
+        (JOINT + "learning_rate = nan", "learning_rate must be a number .*received nan"),
+        (
+            JOINT + "weight_decay = -0.1",
+            "weight_decay must be a number of at least 0 and below 1; received -0.1",
+        ),
+        (JOINT + "label_smoothing = 1.0", "label_smoothing must be a number .*received 1.0"),
         (
             JOINT + "margin = 2.5",
-            r"margin must be in \(0, 2\], the largest distance of two unit vectors; received 2.5",
+            "margin must be a number above 0 and of at most 2; received 2.5",
         ),
-        (JOINT + "margin = 0", r"margin must be in \(0, 2\]"),
-        (JOINT + "contrastive_weight = -1", "contrastive_weight must be at least 0; received -1.0"),
-        (JOINT + "contrastive_weight = inf", "contrastive_weight must be at least 0; received inf"),
-        (JOINT + "clip_norm = -1", "clip_norm must be at least 0, .*; received -1.0"),
-        (JOINT + "clip_norm = inf", "clip_norm must be at least 0, .*; received inf"),
+        (JOINT + "margin = 0", "margin must be a number"),
+        (
+            JOINT + "contrastive_weight = -1",
+            "contrastive_weight must be a number of at least 0 .*received -1",
+        ),
+        (JOINT + "contrastive_weight = inf", "contrastive_weight must be a number .*received inf"),
+        (JOINT + "clip_norm = -1", "clip_norm must be a number of at least 0 .*received -1"),
+        (JOINT + "clip_norm = inf", "clip_norm must be a number .*received inf"),
         (
             JOINT + "steps = -1",
-            "steps must be at least 0, where 0 is every item once, .*; received -1",
+            "steps must be a whole number from 0 to 1000000; received -1",
         ),
-        (JOINT + "labelled = -1", "labelled must be at least 0, where 0 is all, .*; received -1"),
+        (JOINT + "labelled = -1", "labelled must be a whole number .*received -1"),
         (
             JOINT + 'labelled_by = "speaker"',
             "labelled_by must be one of seed, fold; received 'speaker'",
         ),
         (
             JOINT + 'drawn_as = "usual"',
-            "drawn_as must name a stage of the experiment that has no drawn_as itself; received 'usual'",
+            "drawn_as must name a stage .*received 'usual'",
         ),
         (
             JOINT + 'drawn_as = "joint"',
-            "stage 'joint': drawn_as must name a stage of .*; received 'joint'",
+            "stage 'joint': drawn_as must name a stage .*received 'joint'",
         ),
         (
             STAGE + 'drawn_as = "joint"' + JOINT.removeprefix(STAGE) + 'drawn_as = "first"',
@@ -190,41 +205,47 @@ def instead(old: str, new: str, *, of: str = JOINT) -> str:
         ),
         (
             JOINT + 'labelled_by = "fold"',
-            "labelled_by says how the clips of `labelled` are drawn, and that is 0; received 'fold'",
+            "labelled_by needs `labelled` .*received labelled_by 'fold'",
         ),
         (
             JOINT + 'schedule = "linear"',
             "schedule must be one of cosine, constant; received 'linear'",
         ),
-        (JOINT + "warmup = 1.0", r"warmup must be in \[0, 1\), a share of all steps; received 1.0"),
+        (JOINT + "warmup = 1.0", "warmup must be a number of at least 0 and below 1; received 1.0"),
         (
             JOINT + "mixup = -0.1",
-            r"mixup must be in \[0, 10\], where 0 mixes nothing; received -0.1",
+            "mixup must be a number from 0 to 10; received -0.1",
         ),
         (JOINT + 'balance = "even"', "balance must be one of none, classes; received 'even'"),
         (
             JOINT + "test_hop_frames = 65",
-            r"test_hop_frames must be in \[0, 64\], where 0 is as the records are cut; received 65",
+            "test_hop_frames must be a whole number from 0 to 64; received 65",
         ),
-        (STAGE + "speaker_normalization = 1", "speaker_normalization: expected bool; received 1"),
+        (
+            STAGE + "speaker_normalization = 1",
+            "speaker_normalization must be true or false; received 1",
+        ),
         (
             STAGE + "speaker_normalization = true",
-            "speaker_normalization is for stages on sound alone; received sources a/visual",
+            "speaker_normalization is for stages on audio alone; received sources a/visual",
         ),
         (
             JOINT + "speaker_normalization = true",
-            "stage 'joint': speaker_normalization is for stages on sound alone",
+            "stage 'joint': speaker_normalization is for stages on audio alone",
         ),
         (
             CONTRASTIVE + "mixup = 0.2",
-            "mixup is for supervised and joint stages, a contrastive one has no cross-entropy; received 0.2",
+            "mixup: a contrastive stage has no cross-entropy; received 0.2",
         ),
         (
             CONTRASTIVE + 'balance = "classes"',
-            "balance is for supervised and joint stages, .*; received 'classes'",
+            "balance: a contrastive stage .*received 'classes'",
         ),
-        (JOINT + "accumulate = 0", "accumulate must be at least 1; received 0"),
-        (JOINT + "accumulate = -2", "accumulate must be at least 1; received -2"),
+        (
+            JOINT + "accumulate = 0",
+            "accumulate must be a whole number from 1 to 1000000; received 0",
+        ),
+        (JOINT + "accumulate = -2", "accumulate must be a whole number .*received -2"),
         (
             STAGE + "batch = 10\naccumulate = 4",
             "stage 'first': accumulate must divide the 10 examples of a step; received 4",
@@ -237,56 +258,71 @@ def instead(old: str, new: str, *, of: str = JOINT) -> str:
             instead('"b/audio"]', '"b/audio", "c/audio"]') + "batch = 24\naccumulate = 3",
             "accumulate must divide the 4 pairs of every two sources of a step; received 3",
         ),
-        (JOINT + "ema = 1.0", r"ema must be in \[0, 1\), where 0 is no average; received 1.0"),
-        (JOINT + "ema = -0.5", r"ema must be in \[0, 1\)"),
+        (JOINT + "ema = 1.0", "ema must be a number of at least 0 and below 1; received 1.0"),
+        (JOINT + "ema = -0.5", "ema must be a number"),
         (
             JOINT + 'freeze = ["stage1", ""]',
-            "freeze must be beginnings of the names of layers, not empty; received .'stage1', ''.",
+            "freeze must be a list of words.*received ''",
         ),
         (JOINT + 'pairs = "even"', "pairs must be one of balanced, random; received 'even'"),
-        (JOINT + "hard_negatives = 1.5", r"hard_negatives must be in \[0, 1\]; received 1.5"),
+        (
+            JOINT + "hard_negatives = 1.5",
+            "hard_negatives must be a number from 0 to 1; received 1.5",
+        ),
         (JOINT + 'heads = "two"', "heads must be one of masked, corpus; received 'two'"),
         (
             STAGE + 'pairs = "random"',
-            "pairs is for contrastive and joint stages, a supervised one has no pairs; received 'random'",
+            "pairs: a supervised stage has no pairs; received 'random'",
         ),
         (
             STAGE + "hard_negatives = 0.5",
-            "hard_negatives is for contrastive and joint stages, .*; received 0.5",
+            "hard_negatives: a supervised stage .*received 0.5",
         ),
         (
             STAGE + 'heads = "corpus"',
-            "heads = 'corpus' is for joint stages, a head for each source; leave it at 'masked'",
+            "heads: 'corpus' is for joint stages",
         ),
         (
             instead('kind = "joint"', 'kind = "contrastive"') + 'heads = "corpus"',
-            "heads = 'corpus' is for joint stages",
+            "heads: 'corpus' is for joint stages",
         ),
-        ("[network]\ngroups = 0" + STAGE, r"\[network\]: groups must be at least 1; received 0"),
-        ("[network]\ngroups = -8" + STAGE, r"\[network\]: groups must be at least 1; received -8"),
+        (
+            "[network]\ngroups = 0" + STAGE,
+            r"\[network\]: groups must be a whole number of at least 1; received 0",
+        ),
+        ("[network]\ngroups = -8" + STAGE, r"\[network\]: groups must be .*received -8"),
         (
             "[network]\nwidths = [32, 20]" + STAGE,
             r"every width must be a multiple of groups \(8\); received 20",
         ),
         (
             "[network]\nwidths = [0]" + STAGE,
-            r"every width must be a multiple of groups \(8\); received 0",
+            "widths must be a list .*from 1 to 4096; received 0",
         ),
         (
             "[network]\nwidths = [8, 8, 8, 8, 8, 8, 8]" + STAGE,
-            r"\[network\]: expected 1 to 6 widths",
+            r"\[network\]: widths must be a list of at most 6",
         ),
         (
             "[network]\nconvolutions = 0" + STAGE,
-            "convolutions, embedding and members of at least 1",
+            "convolutions must be a whole number from 1 to 16; received 0",
         ),
-        ("[network]\nembedding = 0" + STAGE, "convolutions, embedding and members of at least 1"),
+        (
+            "[network]\nembedding = 0" + STAGE,
+            "embedding must be a whole number from 1 to 65536; received 0",
+        ),
         (
             "[network]\nmembers = 0" + STAGE,
-            "embedding and members of at least 1, .*; received 4 widths, 2, 256, 0, dropout 0.3",
+            "members must be a whole number from 1 to 64; received 0",
         ),
-        ("[network]\nmembers = 65" + STAGE, "members must be at most 64; received 65"),
-        ("[network]\ndropout = 1.0" + STAGE, r"dropout in \[0, 1\)"),
+        (
+            "[network]\nmembers = 65" + STAGE,
+            "members must be a whole number from 1 to 64; received 65",
+        ),
+        (
+            "[network]\ndropout = 1.0" + STAGE,
+            "dropout must be a number of at least 0 and below 1; received 1.0",
+        ),
     ],
 )
 def test_files_that_are_off_are_refused_in_one_line_that_names_them(tmp_path, text, message):
@@ -316,16 +352,16 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path):
     ] == [
         "unknown key 'stage'",
         "--set late.margin=1: no stage 'late'",
+        "[network]: dropout must be a number of at least 0 and below 1",
         "[network]: unknown key 'width'",
-        "stage 'first': learning_rate: expected float",
-        "stage 'joint': unknown key 'margn'",
+        "stage 'first': epochs must be a whole number from 1 to 1000000",
+        "stage 'first': batch must be a whole number from 2 to 1000000, a multiple of 2",
+        "stage 'first': learning_rate must be a number above 0 and below 10",
+        "stage 'joint': batch must be a whole number from 2 to 1000000, a multiple of 2",
+        "stage 'joint': margin must be a number above 0 and of at most 2",
+        "stage 'joint': augment: flip must be a number from 0 to 1",
         "stage 'joint': augment: unknown key 'shft'",
-        "stage 'joint': margin: expected float",
-        "[network]: expected 1 to 6 widths, convolutions, embedding and members of at least 1, dropout in [0, 1)",
-        "stage 'first': epochs must be at least 1 and at most 1000000",
-        "stage 'first': batch must be an even number of at least 2",
-        "stage 'joint': batch must be an even number of at least 2",
-        "stage 'joint': augment: flip must be in [0, 1]",
+        "stage 'joint': unknown key 'margn'",
     ]
 
 
@@ -334,12 +370,12 @@ def test_a_value_of_another_type_makes_no_second_problem(tmp_path):
     text = instead('"b/audio"]', '"b/audio", "c/audio"]') + "batch = 66"
     assert experiment(tmp_path, text).stage("joint").batch == 66
     with pytest.raises(
-        InputError, match="mine.toml: stage 'joint': batch: expected int; received 66.0$"
+        InputError, match="mine.toml: stage 'joint': batch must be a whole number .*received 66.0$"
     ):
         experiment(tmp_path, text + ".0")
     with pytest.raises(
         InputError,
-        match="2 problems: .*'joint': batch: expected int; received 66.0; .*'first': accumulate must divide",
+        match="2 problems: .*'first': accumulate must divide .*'joint': batch must be a whole number .*received 66.0",
     ):
         experiment(tmp_path, text + ".0", ["first.accumulate=5"])
     with pytest.raises(
@@ -353,11 +389,11 @@ def test_an_experiment_that_is_not_there_is_refused(tmp_path):
         InputError,
         match="no experiment 'papre'; expected emodb, .*, fer2013, open, .* or the path of a .toml file",
     ):
-        loading.read_experiment("papre")
+        loading.load_experiment("papre")
     with pytest.raises(
         InputError, match=r"none.toml: cannot be read as an experiment file \(.*No such file"
     ):
-        loading.read_experiment(str(tmp_path / "none.toml"))
+        loading.load_experiment(str(tmp_path / "none.toml"))
     (tmp_path / "latin.toml").write_bytes(b"# \xe9")
     with pytest.raises(InputError, match=r"latin.toml: cannot be read as an experiment file"):
-        loading.read_experiment(str(tmp_path / "latin.toml"))
+        loading.load_experiment(str(tmp_path / "latin.toml"))

@@ -150,7 +150,7 @@ def test_usage_errors_are_one_line_and_exit_2(command, words, expected):
         ),
         (["--stage", "joint", "--experiment", "closed"], "no experiment 'closed'; expected "),
         (["--stage", "joint", "--set", "joint.colour=1"], "unknown key 'colour'"),
-        (["--stage", "joint", "--set", "joint.margin=5"], "margin must be in (0, 2]"),
+        (["--stage", "joint", "--set", "joint.margin=5"], "margin must be a number above 0"),
         (["--stage", "joint", "--set", "margin"], "expected STAGE.KEY=VALUE"),
     ],
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasemo.config.schema import USUAL_CHANGES, Augment
+from kerasemo.config.schema import DEFAULT_AUGMENT, AugmentConfig
 from kerasemo.datasets import augmentation
 from pipelines.core.domains import DOMAINS
 
@@ -41,7 +41,7 @@ def a_batch(images, domain, seeds=SEEDS):
     }
 
 
-def changed_images(batch, strengths=USUAL_CHANGES):
+def changed_images(batch, strengths=DEFAULT_AUGMENT):
     return augmentation.augmented(batch, strengths, domains=set(batch["domain"].numpy().flat))[
         "image"
     ].numpy()
@@ -50,14 +50,14 @@ def changed_images(batch, strengths=USUAL_CHANGES):
 def faces_with(**strengths):
     faces = some_faces()
     return faces.numpy().astype(float), augmentation.changed_faces(
-        faces, SEEDS, Augment(**strengths)
+        faces, SEEDS, AugmentConfig(**strengths)
     ).numpy().astype(float)
 
 
 def segments_with(**strengths):
     segments = some_segments()
     return segments.numpy(), augmentation.changed_segments(
-        segments, SEEDS, Augment(**strengths)
+        segments, SEEDS, AugmentConfig(**strengths)
     ).numpy()
 
 
@@ -97,24 +97,24 @@ def test_a_batch_in_two_halves_is_the_whole_batch(kind):
 def test_what_is_not_an_image_is_not_touched(kind):
     batch = BATCHES[kind]()
     domains = set(batch["domain"].numpy())
-    changed = augmentation.augmented(batch, USUAL_CHANGES, domains=domains)
+    changed = augmentation.augmented(batch, DEFAULT_AUGMENT, domains=domains)
     assert (
         changed["image"].dtype == batch["image"].dtype
         and changed["image"].shape == batch["image"].shape
     )
     for name in batch.keys() - {"image"}:
         assert changed[name] is batch[name]
-    assert augmentation.augmented(batch, Augment(), domains=domains) is batch
+    assert augmentation.augmented(batch, AugmentConfig(), domains=domains) is batch
 
 
 def test_both_domains_in_one_batch_are_changed_as_each_alone():
     faces, segments = some_faces(6, 64, np.float32), some_segments(6)
     both = changed_images(a_batch(tf.concat([faces, segments], 0), [FACES] * 6 + [SEGMENTS] * 6))
     np.testing.assert_array_equal(
-        both[:6], augmentation.changed_faces(faces, SEEDS[:6], USUAL_CHANGES)
+        both[:6], augmentation.changed_faces(faces, SEEDS[:6], DEFAULT_AUGMENT)
     )
     np.testing.assert_array_equal(
-        both[6:], augmentation.changed_segments(segments, SEEDS[6:], USUAL_CHANGES)
+        both[6:], augmentation.changed_segments(segments, SEEDS[6:], DEFAULT_AUGMENT)
     )
 
 
@@ -153,14 +153,14 @@ def test_a_flip_is_the_mirror_image_of_about_half_of_the_faces():
     np.testing.assert_array_equal(changed, faces[:, :, ::-1])
     seeds = tf.range(1000)
     flipped = augmentation.changed_faces(
-        tf.repeat(some_faces(1, 8), 1000, axis=0), seeds, Augment(flip=0.5)
+        tf.repeat(some_faces(1, 8), 1000, axis=0), seeds, AugmentConfig(flip=0.5)
     ).numpy()
     assert 0.45 < (flipped[:, 0, 0, 0] == flipped[0, 0, 0, 0]).mean() < 0.55
 
 
 def test_geometry_equals_an_interpolation_by_hand():
     """Every change at once, by the bilinear formula in NumPy, from the same draws; the edges repeated."""
-    strengths = Augment(flip=0.5, shift=0.2, scale=0.3, rotation_degrees=40.0)
+    strengths = AugmentConfig(flip=0.5, shift=0.2, scale=0.3, rotation_degrees=40.0)
     faces = some_faces(dtype=np.float32)
     changed = augmentation.changed_faces(faces, SEEDS, strengths).numpy()
     faces, size = faces.numpy(), 32
@@ -193,7 +193,7 @@ def test_geometry_equals_an_interpolation_by_hand():
 
 def test_light_moves_every_pixel_of_a_face_alike():
     faces = tf.fill([12, 16, 16, 3], 128.0)
-    changed = augmentation.changed_faces(faces, SEEDS, Augment(brightness=0.2)).numpy()
+    changed = augmentation.changed_faces(faces, SEEDS, AugmentConfig(brightness=0.2)).numpy()
     moves = changed.reshape(12, -1) - 128
     assert (
         (moves.std(axis=1) < 1e-3).all() and moves.std() > 10 and np.abs(moves).max() <= 0.2 * 255
@@ -202,7 +202,7 @@ def test_light_moves_every_pixel_of_a_face_alike():
 
 def test_contrast_keeps_the_mean_and_scales_the_rest():
     faces = some_faces(dtype=np.float32) / 4 + 96  # far from 0 and 255
-    changed = augmentation.changed_faces(faces, SEEDS, Augment(contrast=0.5)).numpy()
+    changed = augmentation.changed_faces(faces, SEEDS, AugmentConfig(contrast=0.5)).numpy()
     faces = faces.numpy()
     np.testing.assert_allclose(changed.mean(axis=(1, 2)), faces.mean(axis=(1, 2)), atol=1e-2)
     ratios = changed.std(axis=(1, 2)) / faces.std(axis=(1, 2))
@@ -216,7 +216,7 @@ def test_contrast_keeps_the_mean_and_scales_the_rest():
 
 def test_an_erased_square_shows_the_mean_and_the_rest_stays():
     faces = some_faces(dtype=np.float32)
-    changed = augmentation.changed_faces(faces, SEEDS, Augment(erasing=0.6)).numpy()
+    changed = augmentation.changed_faces(faces, SEEDS, AugmentConfig(erasing=0.6)).numpy()
     faces, widest = faces.numpy(), []
     for face, shown in zip(faces, changed, strict=True):
         erased = np.abs(face - shown).max(axis=-1) > 1e-3
@@ -231,14 +231,14 @@ def test_an_erased_square_shows_the_mean_and_the_rest_stays():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_faces_stay_in_their_range(dtype):
-    strong = dataclasses.replace(USUAL_CHANGES, brightness=0.9, contrast=0.9)
+    strong = dataclasses.replace(DEFAULT_AUGMENT, brightness=0.9, contrast=0.9)
     changed = augmentation.changed_faces(some_faces(dtype=dtype), SEEDS, strong).numpy()
     assert changed.dtype == dtype and changed.min() == 0 and changed.max() == 255
     assert (changed == 0).mean() < 0.5 and (changed == 255).mean() < 0.5
 
 
 def test_whole_numbers_are_rounded_not_cut_off():
-    strengths = Augment(brightness=0.1)
+    strengths = AugmentConfig(brightness=0.1)
     exact = augmentation.changed_faces(some_faces(dtype=np.uint8), SEEDS, strengths).numpy()
     numbers = augmentation.changed_faces(
         tf.cast(some_faces(), tf.float32), SEEDS, strengths
@@ -261,7 +261,7 @@ def test_nothing_is_softer_than_the_floor():
     assert after[..., 0].min() == augmentation.FLOOR_DB == -100
     _, deltas = segments_with(time_mask=0.1)
     quiet = augmentation.changed_segments(
-        some_segments() - 200, SEEDS, Augment(gain_db=1.0)
+        some_segments() - 200, SEEDS, AugmentConfig(gain_db=1.0)
     ).numpy()
     assert deltas[..., 1:].min() >= 0 and quiet[..., 1:].min() < -150  # a derivative has no floor
 
@@ -325,7 +325,9 @@ def test_masks_of_one_kind_do_not_move_those_of_the_other():
 def test_changes_of_the_waveform_are_not_made_here():
     batch = BATCHES["segments"]()
     assert (
-        augmentation.augmented(batch, Augment(speed=0.1, noise=0.1, variants=3), domains={SEGMENTS})
+        augmentation.augmented(
+            batch, AugmentConfig(speed=0.1, noise=0.1, variants=3), domains={SEGMENTS}
+        )
         is batch
     )
 
@@ -355,7 +357,7 @@ def test_a_stretched_mel_axis_shows_each_bin_where_it_was_heard():
     """A segment whose bin f holds f in every channel shows f * w in row f, up to the highest bin; w differs from segment to segment."""
     ramp = np.broadcast_to(np.arange(64, dtype=np.float32)[None, :, None, None], (12, 64, 64, 3))
     after = augmentation.changed_segments(
-        tf.constant(ramp), SEEDS, Augment(frequency_warp=0.2)
+        tf.constant(ramp), SEEDS, AugmentConfig(frequency_warp=0.2)
     ).numpy()
     factors = after[:, 32, 0, 0] / 32
     assert factors.min() >= 0.8 and factors.max() <= 1.2 and np.ptp(factors) > 0.1

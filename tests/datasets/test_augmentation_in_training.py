@@ -5,7 +5,7 @@ import pytest
 
 from helpers.sources import random_source, whole
 from kerasemo.config import loading
-from kerasemo.config.schema import USUAL_CHANGES, Augment
+from kerasemo.config.schema import DEFAULT_AUGMENT, AugmentConfig
 from kerasemo.datasets import augmentation, batches, sampling
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
@@ -17,10 +17,10 @@ def test_batches_are_changed_in_training_and_the_source_is_not():
     plan = sampling.labelled_plan(whole(source), batch=8, seed=0)
     plain, changed, again = (
         list(batches.batches([source], plan, epochs=2, changes=changes)[0])
-        for changes in (Augment(), USUAL_CHANGES, USUAL_CHANGES)
+        for changes in (AugmentConfig(), DEFAULT_AUGMENT, DEFAULT_AUGMENT)
     )
     resumed = list(
-        batches.batches([source], plan, first_epoch=1, epochs=1, changes=USUAL_CHANGES)[0]
+        batches.batches([source], plan, first_epoch=1, epochs=1, changes=DEFAULT_AUGMENT)[0]
     )
     for one, other in zip(changed, again, strict=True):
         np.testing.assert_array_equal(one["image"], other["image"])
@@ -29,7 +29,7 @@ def test_batches_are_changed_in_training_and_the_source_is_not():
     for before, after in zip(plain, changed, strict=True):
         np.testing.assert_array_equal(
             after["image"],
-            augmentation.augmented(before, USUAL_CHANGES, domains={DOMAINS.index("visual")})[
+            augmentation.augmented(before, DEFAULT_AUGMENT, domains={DOMAINS.index("visual")})[
                 "image"
             ],
         )
@@ -43,46 +43,46 @@ STAGE = '[[stages]]\nname = "first"\nkind = "supervised"\nsources = ["a/visual"]
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("", Augment()),
-        ("augment = false", Augment()),
-        ("augment = true", USUAL_CHANGES),
-        ("augment = {flip = 0.5, gain_db = 3}", Augment(flip=0.5, gain_db=3.0)),
-        ("[stages.augment]\nshift = 0.1", Augment(shift=0.1)),
+        ("", AugmentConfig()),
+        ("augment = false", AugmentConfig()),
+        ("augment = true", DEFAULT_AUGMENT),
+        ("augment = {flip = 0.5, gain_db = 3}", AugmentConfig(flip=0.5, gain_db=3.0)),
+        ("[stages.augment]\nshift = 0.1", AugmentConfig(shift=0.1)),
     ],
 )
 def test_a_stage_says_what_is_changed(tmp_path, value, expected):
     (tmp_path / "mine.toml").write_text(STAGE + value)
-    assert loading.read_experiment(str(tmp_path / "mine.toml")).stage("first").augment == expected
+    assert loading.load_experiment(str(tmp_path / "mine.toml")).stage("first").augment == expected
 
 
 def test_a_setting_says_it_too():
     def read(value):
-        return loading.read_experiment("sample", [f"joint.augment={value}"]).stage("joint").augment
+        return loading.load_experiment("sample", [f"joint.augment={value}"]).stage("joint").augment
 
     assert (
-        read("True") == USUAL_CHANGES
-        and read("{'flip': 0.5}") == Augment(flip=0.5)
-        and read("False") == Augment()
+        read("true") == DEFAULT_AUGMENT
+        and read("{flip = 0.5}") == AugmentConfig(flip=0.5)
+        and read("false") == AugmentConfig()
     )
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("1", "stage 'joint': augment: expected true, false or a table of strengths; received 1"),
-        ("yes", "augment: expected true, false or a table of strengths; received 'yes'"),
-        ("{'flipp': 0.5}", "augment: unknown key 'flipp'; expected flip, shift, .*gain_db"),
-        ("{'flip': '0.5'}", "augment: flip: expected float; received '0.5'"),
-        ("{'flip': 1.5}", r"augment: flip must be in \[0, 1\]; received 1.5"),
-        ("{'scale': 1}", r"augment: scale must be in \[0, 0.9\]; received 1.0"),
-        ("{'speed': 0.6}", r"augment: speed must be in \[0, 0.5\]; received 0.6"),
-        ("{'noise': 1.5}", r"augment: noise must be in \[0, 1\]; received 1.5"),
-        ("{'time_masks': 0}", r"augment: time_masks must be in \[1, 8\]; received 0"),
-        ("{'frequency_masks': 2.0}", "augment: frequency_masks: expected int; received 2.0"),
-        ("{'variants': 9}", r"augment: variants must be in \[1, 8\]; received 9"),
-        ("{'gain_db': -1}", r"augment: gain_db must be in \[0, 100\]; received -1.0"),
+        ("1", "stage 'joint': augment must be true, false or a table.*received 1"),
+        ("yes", "augment must be true, false or a table.*received 'yes'"),
+        ("{flipp = 0.5}", "augment: unknown key 'flipp'; expected flip, shift, .*gain_db"),
+        ("{flip = '0.5'}", "augment: flip must be a number.*received '0.5'"),
+        ("{flip = 1.5}", "augment: flip must be a number from 0 to 1; received 1.5"),
+        ("{scale = 1}", "augment: scale must be a number from 0 to 0.9; received 1"),
+        ("{speed = 0.6}", "augment: speed must be a number from 0 to 0.5; received 0.6"),
+        ("{noise = 1.5}", "augment: noise must be a number from 0 to 1; received 1.5"),
+        ("{time_masks = 0}", "augment: time_masks must be a whole number from 1 to 8; received 0"),
+        ("{frequency_masks = 2.0}", "augment: frequency_masks must be a whole.*received 2.0"),
+        ("{variants = 9}", "augment: variants must be a whole number from 1 to 8; received 9"),
+        ("{gain_db = -1}", "augment: gain_db must be a number from 0 to 100; received -1"),
     ],
 )
 def test_strengths_that_are_off_are_refused(value, message):
     with pytest.raises(InputError, match=message):
-        loading.read_experiment("sample", [f"joint.augment={value}"])
+        loading.load_experiment("sample", [f"joint.augment={value}"])

@@ -10,7 +10,7 @@ import tensorflow as tf
 from helpers.sources import SIZE, random_source, whole
 from helpers.toy_sources import three_sources, two_sources
 from kerasemo.config import schema
-from kerasemo.config.schema import Network
+from kerasemo.config.schema import NetworkConfig
 from kerasemo.datasets import batches, sampling, subsets
 from kerasemo.networks.network import build_network
 from kerasemo.training import stage_models
@@ -93,7 +93,9 @@ def test_what_is_drawn_for_mixing_and_versions_is_of_streams_of_its_own():
 
 
 @pytest.mark.parametrize(
-    "changes", [schema.Augment(), schema.Augment(flip=0.5, gain_db=6.0)], ids=["plain", "changed"]
+    "changes",
+    [schema.AugmentConfig(), schema.AugmentConfig(flip=0.5, gain_db=6.0)],
+    ids=["plain", "changed"],
 )
 def test_images_are_mixed_after_each_has_been_changed_by_its_own_seed(changes):
     sources = [random_source("a/audio", ("anger", "fear", "calm") * 8, items=(2,))]
@@ -151,7 +153,7 @@ def measured(kind, count, *, mixing=True, balanced=True, smoothing=0.1, weight=0
     sides = [whole(source) for source in sources]
     keras.utils.set_random_seed(5)
     network = build_network(
-        Network(widths=(8,), convolutions=1, groups=4, embedding=8, dropout=0.0),
+        NetworkConfig(widths=(8,), convolutions=1, groups=4, embedding=8, dropout=0.0),
         spec=Spec(face_size=SIZE),
     )
     weights = subsets.class_weights(sides)

@@ -10,7 +10,7 @@ import pytest
 
 from helpers.sources import random_source, whole
 from helpers.synthetic_sets import write_set
-from kerasemo.config.schema import Augment, Network, Stage
+from kerasemo.config.schema import AugmentConfig, NetworkConfig, StageConfig
 from kerasemo.datasets import segmentation, sources, subsets
 from kerasemo.datasets.segmentation import Cut
 from kerasemo.datasets.waveform_variants import VariedSource
@@ -106,7 +106,7 @@ def folder(tmp_path_factory) -> Path:
 
 def an_assignment(folder: Path, source="sound/audio", **settings) -> Assignment:
     """The first speaker trains, the second validates, the third tests."""
-    stage = Stage("s", "supervised", (source,), **settings)
+    stage = StageConfig("s", "supervised", (source,), **settings)
     loaded = sources.read_source(folder, source)
     speakers = {
         name: [n for n, row in enumerate(loaded.rows) if row["speaker"].endswith(f":{who}")]
@@ -126,7 +126,13 @@ def an_assignment(folder: Path, source="sound/audio", **settings) -> Assignment:
         "choice": None,
     }
     return Assignment(
-        stage=stage, network=Network(), key=key, sides=sides, split=split, records=folder, **common
+        stage=stage,
+        network=NetworkConfig(),
+        key=key,
+        sides=sides,
+        split=split,
+        records=folder,
+        **common,
     )
 
 
@@ -201,7 +207,10 @@ def test_a_hop_is_for_the_sides_that_are_scored(folder):
 
 def test_faces_are_cut_by_nothing(folder):
     before, after, _ = prepared(
-        folder, source="faces/visual", test_hop_frames=17, augment=Augment(speed=0.1, flip=0.5)
+        folder,
+        source="faces/visual",
+        test_hop_frames=17,
+        augment=AugmentConfig(speed=0.1, flip=0.5),
     )
     assert all(after.sides[name][0] is before.sides[name][0] for name in before.sides)
 
@@ -221,7 +230,7 @@ def test_speakers_are_normalised_on_all_sides(folder):
 
 def test_versions_are_of_the_labelled_training_clips_alone(folder):
     before, after, _ = prepared(
-        folder, labelled=1, augment=Augment(noise=0.2, variants=3), test_hop_frames=17
+        folder, labelled=1, augment=AugmentConfig(noise=0.2, variants=3), test_hop_frames=17
     )
     (train,) = after.sides["train"]
     assert (
@@ -240,7 +249,7 @@ def test_versions_are_of_the_labelled_training_clips_alone(folder):
 
 def test_versions_are_normalised_by_the_statistics_of_the_speakers_own_clips(folder):
     _, after, _ = prepared(
-        folder, speaker_normalization=True, augment=Augment(noise=0.5, variants=1)
+        folder, speaker_normalization=True, augment=AugmentConfig(noise=0.5, variants=1)
     )
     source = after.sides["train"][0].source
     own, noisy = (source.inputs[items][..., 0] for items in (np.arange(18), source.versions[:, 0]))
@@ -252,11 +261,11 @@ def test_versions_are_normalised_by_the_statistics_of_the_speakers_own_clips(fol
 
 
 def test_versions_need_waveforms(folder):
-    for changes in (Augment(speed=0.1), Augment(noise=0.1)):
+    for changes in (AugmentConfig(speed=0.1), AugmentConfig(noise=0.1)):
         with pytest.raises(
             InputError,
             match="silent/audio: its records keep no waveforms, .* build them again with .*--waveform, or leave",
         ):
             prepared(folder, source="silent/audio", augment=changes)
-    _, after, _ = prepared(folder, source="silent/audio", augment=Augment(gain_db=3.0))
+    _, after, _ = prepared(folder, source="silent/audio", augment=AugmentConfig(gain_db=3.0))
     assert not isinstance(after.sides["train"][0].source, VariedSource)

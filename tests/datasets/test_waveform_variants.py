@@ -5,7 +5,7 @@ import pytest
 
 from helpers.sources import whole
 from helpers.synthetic_sets import write_set
-from kerasemo.config.schema import Augment
+from kerasemo.config.schema import AugmentConfig
 from kerasemo.datasets import segmentation, sources, waveform_variants
 from pipelines.core.spec import Spec
 from pipelines.features import log_mel
@@ -19,7 +19,7 @@ def tone(hz=440.0, seconds=1.0):
 
 def changed(waveform, *, place=0.0, seed=0, **strengths):
     return waveform_variants.changed_waveform(
-        waveform, Augment(**strengths), place=place, random=np.random.default_rng(seed)
+        waveform, AugmentConfig(**strengths), place=place, random=np.random.default_rng(seed)
     )
 
 
@@ -77,9 +77,9 @@ def test_a_short_clip_keeps_one_frame():
 
 def test_what_asks_for_waveforms():
     assert (
-        waveform_variants.asked(Augment(speed=0.1))
-        and waveform_variants.asked(Augment(noise=0.1))
-        and not waveform_variants.asked(Augment(variants=4))
+        waveform_variants.asked(AugmentConfig(speed=0.1))
+        and waveform_variants.asked(AugmentConfig(noise=0.1))
+        and not waveform_variants.asked(AugmentConfig(variants=4))
     )
 
 
@@ -94,7 +94,11 @@ def held(tmp_path_factory):
 def varied(held, *, seed=0, side=None, **strengths):
     source, of = held
     return waveform_variants.varied_side(
-        side or whole(source), of, Augment(**strengths), seed=seed, finish=lambda others: others
+        side or whole(source),
+        of,
+        AugmentConfig(**strengths),
+        seed=seed,
+        finish=lambda others: others,
     )
 
 
@@ -133,7 +137,7 @@ def test_versions_are_of_the_one_definition_of_log_mels(held):
     """What stands in a version is the log-Mel of the changed waveform, cut as any other."""
     source, of = held
     side = varied(held, speed=0.1, noise=0.1, variants=2, seed=7)
-    changes = Augment(speed=0.1, noise=0.1, variants=2)
+    changes = AugmentConfig(speed=0.1, noise=0.1, variants=2)
     waveform = of.waveforms[1].astype(np.float32) / 32768
     remade = waveform_variants.changed_waveform(
         waveform, changes, place=0.5, random=np.random.default_rng([7, 1, 1])

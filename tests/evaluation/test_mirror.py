@@ -13,7 +13,7 @@ from kerasemo.networks.network import build_network
 from pipelines.core.domains import DOMAINS
 from pipelines.core.labels import EMOTIONS
 
-NETWORK = schema.Network(widths=(8, 16), convolutions=1, groups=4, embedding=16)
+NETWORK = schema.NetworkConfig(widths=(8, 16), convolutions=1, groups=4, embedding=16)
 
 
 @pytest.fixture(scope="module")

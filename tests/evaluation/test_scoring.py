@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from helpers.sources import SIZE, random_source, whole
-from kerasemo.config.schema import Network
+from kerasemo.config.schema import NetworkConfig
 from kerasemo.datasets import sampling, sources
 from kerasemo.evaluation import scoring
 from kerasemo.metrics import classification
@@ -31,7 +31,7 @@ def network():
     keras.utils.set_random_seed(3)
     model = keras.Model(
         *build_network(
-            Network(widths=(8,), convolutions=1, groups=4, embedding=8, dropout=0.5),
+            NetworkConfig(widths=(8,), convolutions=1, groups=4, embedding=8, dropout=0.5),
             spec=Spec(face_size=SIZE),
         )
     )

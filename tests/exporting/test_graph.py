@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from helpers.media import noise
-from kerasemo.config.schema import Network
+from kerasemo.config.schema import NetworkConfig
 from kerasemo.exporting import graph
 from kerasemo.exporting.parity_cases import wav_file
 from kerasemo.metrics import classification
@@ -41,7 +41,7 @@ def network() -> keras.Model:
     """A small network of random weights, whose inputs it normalises as after a training."""
     keras.utils.set_random_seed(3)
     model = keras.Model(
-        *build_network(Network(widths=(8, 16), convolutions=1, groups=4, embedding=12))
+        *build_network(NetworkConfig(widths=(8, 16), convolutions=1, groups=4, embedding=12))
     )
     random = np.random.default_rng(0)
     model.get_layer("normalization").fit(
@@ -420,7 +420,7 @@ def test_the_range_is_just_what_the_extremes_reach():
 def ask_broken():
     """A function that asks a network whose weights have become NaN."""
     model = keras.Model(
-        *build_network(Network(widths=(8, 16), convolutions=1, groups=4, embedding=12))
+        *build_network(NetworkConfig(widths=(8, 16), convolutions=1, groups=4, embedding=12))
     )
     for name in ("features", "head"):
         model.get_layer(name).bias.assign(np.full(model.get_layer(name).bias.shape, np.nan))

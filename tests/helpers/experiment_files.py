@@ -27,4 +27,4 @@ CONTRASTIVE = JOINT.replace('kind = "joint"', 'kind = "contrastive"')
 def experiment(tmp_path: Path, text: str, settings=()):
     path = tmp_path / "mine.toml"
     path.write_text(text, encoding="utf-8")
-    return loading.read_experiment(str(path), settings)
+    return loading.load_experiment(str(path), settings)

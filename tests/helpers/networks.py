@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 
-from kerasemo.config.schema import Network
+from kerasemo.config.schema import NetworkConfig
 from kerasemo.networks.network import build_network
 from pipelines.core.spec import Spec
 
-TINY = Network(widths=(8,), convolutions=1, groups=4, embedding=8, dropout=0.5)
+TINY = NetworkConfig(widths=(8,), convolutions=1, groups=4, embedding=8, dropout=0.5)
 
 
 SMALL = Spec(face_size=16)

@@ -89,7 +89,7 @@ def prepare(strategy, kind: str, options: dict):
     from keras import ops
 
     from helpers.sources import SIZE, random_source, whole
-    from kerasemo.config.schema import Network
+    from kerasemo.config.schema import NetworkConfig
     from kerasemo.datasets import sampling, subsets
     from kerasemo.losses import classification
     from kerasemo.networks import inference
@@ -131,7 +131,7 @@ def prepare(strategy, kind: str, options: dict):
     keras.utils.set_random_seed(7)
     keras.config.set_dtype_policy("mixed_bfloat16" if "bfloat16" in options else "float32")
     with strategy.scope() if strategy else contextlib.nullcontext():
-        config = Network(
+        config = NetworkConfig(
             widths=(8,), convolutions=1, groups=4, embedding=8, dropout=options.get("dropout", 0.0)
         )
         network = build_network(
@@ -188,11 +188,11 @@ def train(strategy, kind: str, feature: str, *, fitted: bool = False) -> dict[st
     import tensorflow as tf
     from keras import callbacks
 
-    from kerasemo.config.schema import USUAL_CHANGES, Augment
+    from kerasemo.config.schema import DEFAULT_AUGMENT, AugmentConfig
     from kerasemo.datasets import batches as batches_module
 
     model, sources, drawn = prepare(strategy, kind, FEATURES[feature])
-    changes = USUAL_CHANGES if "changes" in FEATURES[feature] else Augment()
+    changes = DEFAULT_AUGMENT if "changes" in FEATURES[feature] else AugmentConfig()
     batches, _ = batches_module.batches(sources, lambda epoch: drawn, epochs=1, changes=changes)
     found = state(model, 0)
     if fitted:

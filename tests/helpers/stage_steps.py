@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from helpers.sources import SIZE, random_source, whole
-from kerasemo.config.schema import Network
+from kerasemo.config.schema import NetworkConfig
 from kerasemo.datasets import batches as batches_module
 from kerasemo.datasets import sampling
 from kerasemo.networks.network import build_network
@@ -31,7 +31,7 @@ def some_sources(count):
 
 def a_model(kind, sources, *, dropout=0.0, optimizer=None, heads=1, members=1, **options):
     keras.utils.set_random_seed(5)
-    config = Network(
+    config = NetworkConfig(
         widths=(8,), convolutions=1, groups=4, embedding=8, dropout=dropout, members=members
     )
     network = build_network(config, spec=Spec(face_size=SIZE), heads=heads)

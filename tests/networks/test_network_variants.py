@@ -87,7 +87,7 @@ def test_rows_of_the_last_map_are_told_apart(random):
     for pool, rows in (("average", 1), ("rows", 16)):
         keras.utils.set_random_seed(5)
         made = keras.Model(
-            *build_network(schema.Network(widths=(8, 8), groups=2, embedding=16, pool=pool))
+            *build_network(schema.NetworkConfig(widths=(8, 8), groups=2, embedding=16, pool=pool))
         )
         assert made.get_layer("features").kernel.shape == (rows * 8, 16)
         one, other = keras.ops.convert_to_numpy(made(inputs)["embedding"])
@@ -99,7 +99,7 @@ def test_a_residual_stage_without_convolutions_passes_its_projected_input_on(ran
     """With gamma 0 in the last normalisation nothing is left of the convolutions: max(x W, 0.01 x W) of the shortcut, normalised."""
     made = keras.Model(
         *build_network(
-            schema.Network(widths=(8,), groups=2, embedding=16, blocks="residual", squeeze=4)
+            schema.NetworkConfig(widths=(8,), groups=2, embedding=16, blocks="residual", squeeze=4)
         )
     )
     made.get_layer("stage1_conv2_norm").gamma.assign(np.zeros(8))
@@ -116,7 +116,7 @@ def test_squeezed_channels_are_weighed_by_their_means(random):
     """An excitation of sigmoid(bias), its kernels 0, halves every channel where the bias is 0."""
     inputs = pictures(random)
     made = keras.Model(
-        *build_network(schema.Network(widths=(8,), groups=2, embedding=16, squeeze=2))
+        *build_network(schema.NetworkConfig(widths=(8,), groups=2, embedding=16, squeeze=2))
     )
     for weight in made.get_layer("stage1_excite2").weights:
         weight.assign(np.zeros(weight.shape))

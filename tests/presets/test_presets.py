@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from kerasemo import presets
-from kerasemo.config.loading import read_experiment
-from kerasemo.config.schema import Network, Stage
+from kerasemo.config.loading import load_experiment
+from kerasemo.config.schema import NetworkConfig, StageConfig
 from kerasemo.exporting import model_card
 from kerasemo.networks.inference import predictor
 from kerasemo.serving import bundle, training_clips
@@ -87,9 +87,11 @@ def test_its_settings_are_those_of_the_experiment_that_its_card_names():
     """So the card's command makes it again: the same stage, network and seed."""
     model = Bundle.load(NAME)
     training = model.document["training"]
-    experiment = read_experiment(training["experiment"])
-    assert Stage.from_json(training["stages"][0]["settings"]) == experiment.stage(training["stage"])
-    assert Network.from_json(training["network"]) == experiment.network
+    experiment = load_experiment(training["experiment"])
+    assert StageConfig.from_json(training["stages"][0]["settings"]) == experiment.stage(
+        training["stage"]
+    )
+    assert NetworkConfig.from_json(training["network"]) == experiment.network
     words = "--stage speech --experiment emodb --protocol speaker-independent --fold 0 --seed 0"
     assert f"python -m kerasemo.train {words} --records" in model.card
     assert "CC0-1.0" in model.card and "fear" in model.card and "portray" in model.card

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kerasemo.config.loading import read_experiment
+from kerasemo.config.loading import load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -113,7 +113,7 @@ def check_scored_sources(result: dict) -> None:
     supervised = [stage for stage in result["stages"] if stage["kind"] == "supervised"]
     names = [stage["stage"] for stage in supervised]
     assert names == ["pretrain", "finetune", "transfer", "transfer-2"]
-    assert set(result["sources"]) == {*read_experiment("sample").sources, "savee/fused"}
+    assert set(result["sources"]) == {*load_experiment("sample").sources, "savee/fused"}
     fused = result["sources"]["savee/fused"]
     assert fused["clips"] == result["sources"]["savee/visual"]["clips"]
     assert fused["fusion"]["utterances"] >= 10

@@ -23,7 +23,7 @@ NAMES = ["ablation-faces", "ablation-voices", "together", "together-faces", "tra
 
 def read(name):
     path = RESEARCH / f"{name}.toml"
-    return loading.read_experiment(str(path) if path.is_file() else name)
+    return loading.load_experiment(str(path) if path.is_file() else name)
 
 
 def test_every_file_is_an_experiment():

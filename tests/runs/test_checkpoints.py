@@ -7,7 +7,7 @@ import pytest
 import safetensors.numpy
 from keras import ops
 
-from kerasemo.config.schema import Network
+from kerasemo.config.schema import NetworkConfig
 from kerasemo.networks.network import build_network
 from kerasemo.runs.checkpoints import ENTRY, Checkpoints, alone, arrays, assign, load, save
 from pipelines.core.errors import InputError
@@ -21,7 +21,8 @@ def a_training(*, widths=(8,), seed=1):
     keras.utils.set_random_seed(seed)
     model = keras.Model(
         *build_network(
-            Network(widths=widths, convolutions=1, groups=4, embedding=8), spec=Spec(face_size=16)
+            NetworkConfig(widths=widths, convolutions=1, groups=4, embedding=8),
+            spec=Spec(face_size=16),
         )
     )
     rate = keras.optimizers.schedules.CosineDecay(1e-3, 10)

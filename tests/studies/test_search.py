@@ -144,16 +144,16 @@ def test_the_best_settings_are_an_experiment_that_trains_to_the_same_score(
     random_search, records_folder, experiment, run
 ):
     _, result = random_search
-    best = loading.read_experiment(result["experiment"])
+    best = loading.load_experiment(result["experiment"])
     stage, settings = best.stage("joint"), result["best"]["settings"]
     assert {name: getattr(stage, name) for name in settings if name != "augmentation"} | {
         "augmentation": settings["augmentation"]
     } == settings
     assert settings["learning_rate"] != 1e-3
     assert stage.augment.shift == pytest.approx(
-        schema.USUAL_CHANGES.shift * settings["augmentation"], rel=1e-2
+        schema.DEFAULT_AUGMENT.shift * settings["augmentation"], rel=1e-2
     )
-    own = loading.read_experiment(str(experiment))
+    own = loading.load_experiment(str(experiment))
     assert (best.network, best.stage("pretrain"), best.stage("contrastive")) == (
         own.network,
         own.stages[0],
@@ -395,7 +395,7 @@ def test_a_killed_search_goes_on_and_ends_as_if_it_had_not_been(
 def test_every_end_of_the_space_is_an_experiment_that_is_read_back_as_it_was(
     experiment, tmp_path, name, end
 ):
-    own = loading.read_experiment(str(experiment) if name == "toy" else name)
+    own = loading.load_experiment(str(experiment) if name == "toy" else name)
     for stage in own.stages:
         entries = search_space.entries(own, stage.name)
         of_network = (
@@ -412,7 +412,7 @@ def test_every_end_of_the_space_is_an_experiment_that_is_read_back_as_it_was(
         made = search_space.with_values(own, stage.name, values, epochs=7)
         path = tmp_path / f"{own.name}.toml"
         path.write_text(search_space.toml(made), encoding="utf-8")
-        assert loading.read_experiment(str(path)) == made
+        assert loading.load_experiment(str(path)) == made
         assert (
             made.stage(stage.name).epochs == 7
             and made.stage(stage.name).learning_rate == values["learning_rate"]
@@ -420,9 +420,9 @@ def test_every_end_of_the_space_is_an_experiment_that_is_read_back_as_it_was(
 
 
 def test_stronger_changes_are_of_as_many_masks_and_versions():
-    own = loading.read_experiment(
+    own = loading.load_experiment(
         "sample",
-        ["joint.augment={'time_masks': 3, 'variants': 4, 'speed': 0.4, 'noise': 0.1, 'flip': 0.2}"],
+        ["joint.augment={time_masks = 3, variants = 4, speed = 0.4, noise = 0.1, flip = 0.2}"],
     )
     changed = (
         search_space.with_values(own, "joint", {"augmentation": 1.5}, epochs=1)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from helpers.synthetic_sets import write_experiment, write_set
-from kerasemo.config.loading import read_experiment
-from kerasemo.config.schema import Stage
+from kerasemo.config.loading import load_experiment
+from kerasemo.config.schema import StageConfig
 from kerasemo.training import chain
 from kerasemo.training.experiment import Options, train
 from pipelines.core import errors
@@ -130,7 +130,7 @@ def test_networks_and_orders_of_two_folds_are_drawn_apart(records_folder, tmp_pa
         drawn.setdefault(assignment.stage.name, []).append(assignment.seed)
 
     monkeypatch.setattr(chain, "Training", keep)
-    experiment = read_experiment(str(write_experiment(tmp_path / "toy.toml", **STAGES)))
+    experiment = load_experiment(str(write_experiment(tmp_path / "toy.toml", **STAGES)))
     for fold in (0, 1, 0):
         run = chain.Run(experiment, records_folder, tmp_path / str(fold), fold=fold)
         chain.Chain(run, experiment.stages).check()
@@ -155,7 +155,7 @@ def test_stages_that_are_drawn_alike_begin_alike_in_every_fold(
         "same": {**alone, "ema": 0.9, "drawn_as": "usual"},
         "other": {**alone, "ema": 0.9},
     }
-    experiment = read_experiment(str(write_experiment(tmp_path / "toy.toml", **stages)))
+    experiment = load_experiment(str(write_experiment(tmp_path / "toy.toml", **stages)))
     for fold in (0, 1):
         for stage in experiment.stages:
             own = chain.Chain(
@@ -177,7 +177,7 @@ def test_problems_are_told_once_and_numbered_from_two_on():
 
 def test_as_many_devices_as_divide_the_steps_of_every_stage():
     stages = [
-        Stage("a", "supervised", ("x/audio",), batch=8),
-        Stage("b", "joint", ("x/audio", "y/audio"), batch=12),
+        StageConfig("a", "supervised", ("x/audio",), batch=8),
+        StageConfig("b", "joint", ("x/audio", "y/audio"), batch=12),
     ]
     assert [chain.most_replicas(devices, stages) for devices in (1, 2, 3, 4)] == [1, 2, 2, 2]

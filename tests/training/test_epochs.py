@@ -7,7 +7,7 @@ import pytest
 
 from helpers.sources import random_source, whole
 from helpers.toy_sources import one_source, three_sources, two_sources
-from kerasemo.config.schema import Augment, Stage
+from kerasemo.config.schema import AugmentConfig, StageConfig
 from kerasemo.datasets import batches, sampling
 from kerasemo.datasets.sources import Side
 from kerasemo.datasets.waveform_variants import VariedSource
@@ -16,7 +16,7 @@ from pipelines.core.errors import InputError
 
 
 def a_stage(kind="supervised", **settings):
-    return Stage("s", kind, ("a/visual",), **{"batch": 8} | settings)
+    return StageConfig("s", kind, ("a/visual",), **{"batch": 8} | settings)
 
 
 def varied(source):
@@ -103,7 +103,9 @@ def test_only_the_training_side_has_the_steps_and_the_way_to_pair():
 def test_an_interrupted_training_sees_the_examples_that_it_would_have_seen(kind):
     """In versions, mixed and changed, of as many steps as are asked for."""
     sides = [varied(source) for source in (two_sources() if kind == "joint" else [one_source()])]
-    stage = a_stage(kind, batch=12, steps=4, mixup=0.5, augment=Augment(flip=0.5, time_shift=0.2))
+    stage = a_stage(
+        kind, batch=12, steps=4, mixup=0.5, augment=AugmentConfig(flip=0.5, time_shift=0.2)
+    )
     through = list(
         itertools.islice(Epochs(stage, sides, seed=3).batches(0, 0).as_numpy_iterator(), 12)
     )

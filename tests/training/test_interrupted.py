@@ -267,12 +267,12 @@ def test_a_training_with_other_settings_does_not_take_the_place_of_one_that_bega
     given, whole, tmp_path
 ):
     """It found the folder empty when it looked."""
-    from kerasemo.config.loading import read_experiment
+    from kerasemo.config.loading import load_experiment
     from kerasemo.training import chain
 
     late = chain.Chain(
-        chain.Run(read_experiment(str(given[1])), given[0], tmp_path, seed=1),
-        read_experiment(str(given[1])).stages,
+        chain.Run(load_experiment(str(given[1])), given[0], tmp_path, seed=1),
+        load_experiment(str(given[1])).stages,
     )
     waiting = late.check()["pretrain"]
     train_only(options(given, tmp_path))

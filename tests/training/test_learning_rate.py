@@ -2,13 +2,13 @@ import math
 
 import pytest
 
-from kerasemo.config.schema import Stage
+from kerasemo.config.schema import StageConfig
 from kerasemo.training.trainer import learning_rate
 
 
 def rates(steps=20, **settings):
     schedule = learning_rate(
-        Stage("a", "supervised", ("x/audio",), learning_rate=0.4, **settings), steps
+        StageConfig("a", "supervised", ("x/audio",), learning_rate=0.4, **settings), steps
     )
     return [float(schedule(step)) for step in range(steps)]
 

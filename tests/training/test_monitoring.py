@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from kerasemo.config.schema import Stage
+from kerasemo.config.schema import StageConfig
 from kerasemo.training import monitoring
 
 
@@ -39,7 +39,7 @@ class Bar:
         self.told.append((count, note))
 
 
-STAGE = Stage("joint", "joint", ("a/visual", "b/visual"), epochs=3, batch=8)
+STAGE = StageConfig("joint", "joint", ("a/visual", "b/visual"), epochs=3, batch=8)
 
 
 def test_the_bar_counts_the_images_that_are_left_and_says_where_it_stands(monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.synthetic_sets import write_experiment, write_set
-from kerasemo.config.loading import read_experiment
+from kerasemo.config.loading import load_experiment
 from kerasemo.datasets import segmentation, sources
 from kerasemo.datasets.catalog import side_of
 from kerasemo.evaluation import bundle_scoring, evaluator, scoring
@@ -134,7 +134,7 @@ def test_a_foreign_corpus_of_unknown_speakers_is_not_scored_by_their_statistics(
 
 def test_the_training_is_given_what_the_recipe_asks_for(folder):
     """The steps, and a weight for each class, of the clips that are labelled."""
-    experiment = read_experiment(str(folder / "toy.toml"))
+    experiment = load_experiment(str(folder / "toy.toml"))
     stage = experiment.stage("own")
     said: list[str] = []
     training = chain.Chain(

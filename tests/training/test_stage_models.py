@@ -8,7 +8,7 @@ from keras import ops
 
 from helpers.sources import SIZE
 from helpers.stage_steps import CORPORA, a_batch, a_model, a_plan, oracle, some_sources
-from kerasemo.config.schema import Network
+from kerasemo.config.schema import NetworkConfig
 from kerasemo.datasets import batches as batches_module
 from kerasemo.networks.network import build_network
 from kerasemo.training import stage_models
@@ -171,7 +171,8 @@ def test_a_stage_keeps_the_networks_weights_by_name(kind, count):
     model = a_model(kind, some_sources(count))
     network = keras.Model(
         *build_network(
-            Network(widths=(8,), convolutions=1, groups=4, embedding=8), spec=Spec(face_size=SIZE)
+            NetworkConfig(widths=(8,), convolutions=1, groups=4, embedding=8),
+            spec=Spec(face_size=SIZE),
         )
     )
     assert [weight.path for weight in model.weights] == [weight.path for weight in network.weights]

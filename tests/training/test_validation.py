@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from helpers.sources import SIZE, random_source, whole
-from kerasemo.config.schema import Network, Stage
+from kerasemo.config.schema import NetworkConfig, StageConfig
 from kerasemo.datasets import batches, sampling
 from kerasemo.datasets.sources import Side
 from kerasemo.evaluation import scoring
@@ -32,7 +32,7 @@ def validated(kind: str, sources, drawn_seed: int = 3):
     keras.utils.set_random_seed(4)
     names = tuple(source.name for source in sources)
     network = build_network(
-        Network(widths=(8,), convolutions=1, groups=4, embedding=8), spec=Spec(face_size=SIZE)
+        NetworkConfig(widths=(8,), convolutions=1, groups=4, embedding=8), spec=Spec(face_size=SIZE)
     )
     model = MODELS[kind](*network, sources=names, **SETTINGS)
     sides = [whole(source) for source in sources]
@@ -48,7 +48,7 @@ def validated(kind: str, sources, drawn_seed: int = 3):
         drawn = plan(0)
     (batch,) = batches.batches(sources, plan, epochs=1)[0]
     measured = {f"val_{name}": float(value) for name, value in model.measure(batch).items()}
-    stage = Stage("s", kind, names, **SETTINGS)
+    stage = StageConfig("s", kind, names, **SETTINGS)
     return (
         measured,
         Validation(stage, sides, drawn=drawn, emotions=EMOTIONS),
