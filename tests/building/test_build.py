@@ -47,7 +47,7 @@ def emodb_12(tmp_path_factory):
 def read(folder):
     return {
         (record["id"].decode(), int(record["part"])): record
-        for record in reader.read(folder, reader.read_manifest(folder))
+        for record in reader.read_inputs(folder, reader.read_manifest(folder))
     }
 
 

@@ -54,7 +54,7 @@ def test_the_sets_are_those_of_the_default(capsys, tmp_path, ops_load):
         folder = tmp_path / decoder / "folder/audio"
         read[decoder] = {
             record["id"].decode(): record
-            for record in reader.read(folder, reader.read_manifest(folder))
+            for record in reader.read_inputs(folder, reader.read_manifest(folder))
         }
     assert list(read["tfio"]) == ["joy/a.wav", "joy/b.wav", "joy/c.flac", "joy/d.mp3"]
     for id, ours in read["tfio"].items():
