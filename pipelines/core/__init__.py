@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         write_text,
     )
     from pipelines.core.labels import EMOTIONS, canonical_emotion, in_order
-    from pipelines.core.locks import lock_descriptor, locked
+    from pipelines.core.locks import lock_descriptor, locked, locked_folder
     from pipelines.core.logs import ContextLogger, handled_by, shown_on_stderr
     from pipelines.core.processes import end_with_parent, processors
     from pipelines.core.progress import Bar, bar
@@ -74,6 +74,7 @@ __all__ = [
     "load_tensorflow",
     "lock_descriptor",
     "locked",
+    "locked_folder",
     "name_pairs",
     "names",
     "natural_int",
@@ -122,6 +123,7 @@ _MODULE_OF = {
     "load_tensorflow": "tensorflow_loading",
     "lock_descriptor": "locks",
     "locked": "locks",
+    "locked_folder": "locks",
     "name_pairs": "cli",
     "names": "cli",
     "natural_int": "cli",
