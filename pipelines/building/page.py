@@ -18,6 +18,7 @@ from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import DataError, InputError
 from pipelines.core.spec import Spec, spaced_indices
 from pipelines.core.text import pluralize
+from pipelines.faces.crops import NO_FACE
 from pipelines.html import spectrogram
 from pipelines.html.markup import (
     bars,
@@ -325,7 +326,7 @@ def _found_rate(one: _Set) -> Iterator[str]:
     if one.manifest.get("faces") == "as-is":
         yield "<p>Each picture was taken as a face, as the build was told to: nothing was looked for.</p>"
         return
-    faceless = sum(row["reason"].startswith("no face found") for row in one.report["quarantined"])
+    faceless = sum(row["reason"].startswith(NO_FACE) for row in one.report["quarantined"])
     looked_at, found = (
         sum(row.get("looked_at", 0) for row in one.rows),
         sum(row["items"] for row in one.rows),

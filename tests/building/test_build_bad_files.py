@@ -165,7 +165,7 @@ def test_nothing_usable_is_status_1(capsys, tmp_path, kind, files):
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        ({"--media": "gone"}, 1, "media .*gone must be a folder that holds .*; there is none"),
+        ({"--media": "gone"}, 1, "media .*gone must be a folder that holds .*does not exist"),
         ({"--media": "empty"}, 1, "no visual or audio clip of emodb in .*empty: .*; found no file"),
         ({"--media": "media/wav/03a01La.wav"}, 1, "must be a folder .*; it is a file"),
         (

@@ -116,10 +116,8 @@ def test_a_file_that_it_does_not_come_back_from_is_named(tmp_path):
         check=False,
     )
     assert process.returncode == 1, process.stderr
-    assert (
-        f"error: {path}: tensorflow-io does not come back from it; take the file away, or leave out --audio-decoder tfio"
-        in process.stderr
-    )
+    assert f"error: {path}: tensorflow-io does not return" in process.stderr
+    assert "leave out --audio-decoder tfio" in process.stderr
 
 
 def test_where_it_is_not_installed_the_option_says_so(capsys, tmp_path):
