@@ -121,7 +121,7 @@ def sides_of(folder: Path, labels) -> dict[str, Callable]:
             label = tf.argmax(
                 tf.cast(tf.constant(EMOTIONS) == record["emotion"], tf.int32), output_type=tf.int32
             )
-            return record["inputs"], tf.repeat(label, tf.shape(record["inputs"])[0])
+            return record["faces"], tf.repeat(label, tf.shape(record["faces"])[0])
 
         files = sorted(str(path) for path in (folder / "bench" / "visual").glob("*.tfrecord"))
         dataset = tf.data.TFRecordDataset(files).map(

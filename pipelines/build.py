@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.building.builder import Options, build
-from pipelines.building.graph import Stalled
+from pipelines.building.graph import StalledError
 from pipelines.core.cli import Parser, positive_int, run_main
 from pipelines.core.domains import DOMAINS
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError, InputError
 from pipelines.core.spec import Spec
 from pipelines.core.tensorflow_loading import load_tensorflow
-from pipelines.core.text import printable
+from pipelines.core.text import pluralize
 from pipelines.corpora import LOADERS
 
 
@@ -152,30 +152,20 @@ def _build(options: Options, *, as_json: bool, prog: str) -> int:
 
     try:
         with progress.bar(options.name or options.kind, unit="files") as bar:
-            result = build(
-                options,
-                on_start=bar.start,
-                on_file=bar.advance,
-                tell=lambda line: print(line, file=sys.stderr),
-            )
-    except Stalled as error:
+            result = build(options, on_start=bar.start, on_file=bar.advance)
+    except StalledError as error:
         print(f"{prog}: error: {error}", file=sys.stderr, flush=True)
-        os._exit(1)  # an operation of tensorflow's that does not end would be waited for
+        os._exit(1)  # an ordinary exit would wait for the operation of TensorFlow that hangs
     nothing = [domain for domain, report in result["domains"].items() if not report["written"]]
     if as_json:
         print(json.dumps(result, ensure_ascii=False, indent=1))
     else:
         for domain, report in result["domains"].items():
             print(set_table(f"{result['corpus']}/{domain}", report))
-    for domain, report in result["domains"].items():
-        for row in report["quarantined"]:
-            print(
-                printable(f"quarantined: {row['path']} ({domain}): {row['reason']}"),
-                file=sys.stderr,
-            )
     if len(nothing) == len(result["domains"]):
-        raise InputError(
-            f"{options.media}: no clip could be used; the reasons are in {options.out / result['corpus']}/DOMAIN/report.json"
+        raise DataError(
+            f"{options.media}: no clip could be used; "
+            f"the reasons are in {options.out / result['corpus']}/DOMAIN/report.json"
         )
     return 0
 
@@ -189,16 +179,16 @@ def _verify(folder: Path, *, as_json: bool) -> int:
     sets = reader.find_sets(folder)
     if not sets:
         raise InputError(
-            f"{folder}: no set of records in it (no manifest.json); make one with python -m pipelines.build"
+            f"{folder}: no set of records in the folder (no manifest.json); "
+            "make a set with python -m pipelines.build"
         )
     counts = {str(path): reader.verify(path) for path in sets}
     if as_json:
         print(json.dumps(counts, indent=1))
     else:
         for path, count in counts.items():
-            print(
-                f"{path}: whole: {count['shards']} shards, {count['clips']} clips, {count['records']} records"
-            )
+            parts = (pluralize(count[f"{noun}s"], noun) for noun in ("shard", "clip", "record"))
+            print(f"{path}: whole: {', '.join(parts)}")
     return 0
 
 

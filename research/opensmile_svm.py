@@ -62,7 +62,7 @@ def read_features(records_folder: Path, source: str, out: Path) -> tuple[list[di
     path = out / f"{source.replace('/', '-')}-{sources.manifest_hash(folder)[:12]}.npy"
     if not path.exists():
         parts = {row["id"]: [] for row in manifest["clips"]}
-        for record in reader.read(folder, manifest):
+        for record in reader.read_features(folder, manifest):
             parts[record["id"].decode()].append(record["pcm"])
         sounds = [np.concatenate(parts[row["id"]]) for row in manifest["clips"]]
         if not OPENSMILE or not all(map(len, sounds)):

@@ -17,7 +17,7 @@ from pipelines.core.errors import InputError
 from pipelines.core.labels import EMOTIONS
 from pipelines.core.spec import Spec
 from pipelines.corpora import LOADERS
-from pipelines.records import reader
+from pipelines.records import item_count, reader
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,7 +104,8 @@ def read_source(records_folder: Path, source: str, *, spec: Spec = Spec()) -> So
     dtype = np.dtype(np.uint8 if manifest["domain"] == "visual" else np.float32)
 
     def blocks() -> Iterator[tuple[int, np.ndarray]]:
-        return ((clip, record["inputs"]) for clip, record in clip_records(folder, manifest))
+        records = clip_records(folder, manifest, with_inputs=True)
+        return ((clip, record["inputs"]) for clip, record in records)
 
     if fits_memory(math.prod(shape) * dtype.itemsize):
         inputs, clip_of, filled = np.empty(shape, dtype), np.empty(shape[0], np.int64), 0
@@ -141,12 +142,22 @@ def checked_manifest(folder: Path, *, spec: Spec = Spec()) -> tuple[dict[str, An
     )
 
 
-def clip_records(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield every record (see `reader.read`) with its clip, an index of the rows; InputError when they are not the manifest's."""
+def clip_records(
+    folder: Path, manifest: Mapping[str, Any], *, with_inputs: bool = False
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield every record with its clip, an index of the rows; InputError when they are not the manifest's.
+
+    Args:
+        folder: The set.
+        manifest: The set's manifest.
+        with_inputs: Yield what `reader.read_inputs` yields; else the stored features alone.
+    """
     index_of = {row["id"]: index for index, row in enumerate(manifest["clips"])}
     left = [row["items"] for row in manifest["clips"]]
-    for record in reader.read(folder, manifest):
-        clip, count = index_of.get(record["id"].decode()), len(record["inputs"])
+    spec = reader.spec_of(manifest)
+    for record in (reader.read_inputs if with_inputs else reader.read_features)(folder, manifest):
+        clip = index_of.get(record["id"].decode())
+        count = len(record["inputs"]) if with_inputs else item_count(record, spec)
         if clip is None or count > left[clip]:
             raise InputError(
                 f"{folder}: holds more of {record['id'].decode()} than its manifest says; build the set again"

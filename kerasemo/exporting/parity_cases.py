@@ -67,7 +67,7 @@ class Probes:
             manifest["clips"][index]["id"]
             for index in spaced_indices(len(manifest["clips"]), CLIPS)
         }
-        for record in reader.read(folder, manifest):
+        for record in reader.read_inputs(folder, manifest):
             if record["id"].decode() not in wanted or record["part"]:
                 continue
             if domain == "visual":

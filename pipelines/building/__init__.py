@@ -10,10 +10,15 @@ from pipelines.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from pipelines.building.builder import Options, build
     from pipelines.building.findings import set_table
-    from pipelines.building.graph import Stalled
+    from pipelines.building.graph import StalledError
 
-__all__ = ["Options", "Stalled", "build", "set_table"]
+__all__ = ["Options", "StalledError", "build", "set_table"]
 
-_MODULE_OF = {"Options": "builder", "Stalled": "graph", "build": "builder", "set_table": "findings"}
+_MODULE_OF = {
+    "Options": "builder",
+    "StalledError": "graph",
+    "build": "builder",
+    "set_table": "findings",
+}
 
 __getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

@@ -1,10 +1,10 @@
-"""Builds the sets of a corpus: what is to be read, what is kept of an earlier build, and what the records hold."""
+"""Build the sets of a corpus: which files to read, what to reuse of an earlier build, and what the records hold."""
 
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import itertools
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,14 @@ from typing import Any
 from pipelines.building.graph import Reading, decoded
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
+from pipelines.core.files import bytes_sha256
 from pipelines.core.spec import MARKER, Spec, spaced_indices
 from pipelines.core.tensorflow_loading import load_tensorflow
 from pipelines.core.text import printable
 from pipelines.corpora import find_clips
 from pipelines.corpora.clip import STILL_SUFFIXES, Clip, Found
+
+logger = logging.getLogger(__name__)
 
 CLIPS_PER_SHARD = 128
 STILLS_PER_SHARD = 4096
@@ -54,21 +57,24 @@ def build(
     *,
     on_start: Callable[[int], None] = lambda total: None,
     on_file: Callable[[], None] = lambda: None,
-    tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Build the sets of a corpus below `options.out`; finished work of an earlier call is kept.
+
+    The log says which sets and clips are reused, and names every file that is left out.
 
     Args:
         options: What to build.
         on_start: Called with the number of files to read.
         on_file: Called after every file.
-        tell: Called with a line about each set of which something is reused.
 
     Returns:
         `{"corpus", "domains": {domain: report}}`; see `findings.set_report`.
 
     Raises:
-        InputError: Nothing of the corpus was found.
+        InputError: Nothing of the corpus was found, or an option names what does not exist.
+        DataError: A list of clips is damaged.
+        RunError: Another build writes the same set, or a worker process cannot start.
+        StorageError: The disk is full, or `options.out` cannot be written.
     """
     extra = {"song": True} if options.song else {}
     found = find_clips(
@@ -84,20 +90,19 @@ def build(
             for domain, clips in clips_of.items()
         }
     for reject in found.rejects:
-        if not clips_of[reject.domain]:  # no report tells of it
-            tell(printable(f"quarantined: {reject.id} ({reject.domain}): {reject.reason}"))
+        if not clips_of[reject.domain]:  # no report holds it
+            _log_quarantined(reject.id, reject.domain, reject.reason)
     for domain in options.domains:
         if not clips_of[domain]:
             raise InputError(
                 f"{options.media}: no {domain} clip of {name}; it has {_domains_found(clips_of)}"
             )
-    load_tensorflow()  # only now: a wrong word is answered at once
+    load_tensorflow()  # only now, so that a wrong option is refused at once
     if options.faces == "detect" and clips_of["visual"]:
         from pipelines.faces import detectors
 
-        detectors.detector(
-            options.detector
-        )  # a wrong name, or a package that is missing, is told once
+        # A wrong name, or a package that is missing, is refused once, not for every file.
+        detectors.detector(options.detector)
     if options.audio_decoder == "tfio":
         from pipelines.features import audio_tfio
 
@@ -115,11 +120,11 @@ def build(
     with contextlib.ExitStack() as stack:
         writers, pending = {}, {}
         for domain, clips in clips_of.items():
-            if clips and (writer := _writer(domain, clips, options, sha256_of, tell)) is not None:
+            if clips and (writer := _writer(domain, clips, options, sha256_of)) is not None:
                 stack.callback(writer.close)
                 writers[domain], pending[domain] = writer, writer.resume(sha256_of)
                 if kept := len(clips) - len(pending[domain]):
-                    tell(f"{writer.folder}: {kept} of {len(clips)} clips are there already, reused")
+                    logger.info("%s: reusing %d of %d clips", writer.folder, kept, len(clips))
         tasks = _group_by_file(pending)
         detector = options.detector if options.faces == "detect" else None
         reading = Reading(
@@ -138,12 +143,15 @@ def build(
                     options.spec,
                 )
             on_file()
-        return {
-            "corpus": name,
-            "domains": _finished(
-                options.out, name, [d for d in DOMAINS if clips_of[d]], writers, found
-            ),
-        }
+        reports = _finished(options.out, name, [d for d in DOMAINS if clips_of[d]], writers, found)
+    for domain, report in reports.items():
+        for row in report["quarantined"]:
+            _log_quarantined(row["path"], domain, row["reason"])
+    return {"corpus": name, "domains": reports}
+
+
+def _log_quarantined(path: str, domain: str, reason: str) -> None:
+    logger.warning("%s", printable(f"quarantined: {path} ({domain}): {reason}"))
 
 
 def _writer(
@@ -151,15 +159,14 @@ def _writer(
     clips: Sequence[Clip],
     options: Options,
     sha256_of: Callable[[Clip], str],
-    tell: Callable[[str], None],
 ):
-    """Return the writer of a set, or None where the very set is there already."""
+    """Return the writer of a set, or None where the folder holds this very set."""
     from pipelines.records.writer import SetWriter, is_current
 
     name = options.name or options.kind
     folder, set_options = options.out / name / domain, _set_options(options, name, domain)
     if is_current(folder, clips=clips, options=set_options, sha256_of=sha256_of):
-        tell(f"{folder}: there already, nothing has changed, reused")
+        logger.info("%s: reusing the set, nothing has changed", folder)
         return None
     stills = all(clip.path.suffix.lower() in STILL_SUFFIXES for clip in clips)
     per_shard = STILLS_PER_SHARD if stills else CLIPS_PER_SHARD
@@ -191,7 +198,8 @@ def _finished(
         if domain in writers:
             writers[domain].finish(report)
         elif files.read_json(path := out / name / domain / "report.json") != report:
-            files.write_json(path, report)
+            with files.storage_errors(path):
+                files.write_json(path, report)
     page.write(out / name)
     return reports
 
@@ -269,11 +277,8 @@ def _write(writer, clip: Clip, result: Mapping[str, Any], sha256: str, spec: Spe
 
 
 def _digest(arrays: Sequence) -> str:
-    """Return a hash of what was read, by which two files of the same content are told."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:32]
+    """Return a hash of what was decoded. Two files of the same content have the same hash."""
+    return bytes_sha256(array.tobytes() for array in arrays)[:32]
 
 
 def _parts(

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipelines.core.domains import DOMAINS
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError, InputError
 from pipelines.core.text import pluralize, printable
 from pipelines.corpora.clip import Defect, Reject
 
@@ -70,7 +70,7 @@ def manifests_in(out: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted(out.glob("*/*/manifest.json")):
         if path.parent.name in DOMAINS:
-            with contextlib.suppress(InputError):
+            with contextlib.suppress(InputError, DataError):  # removed meanwhile, or damaged
                 found[path.parent.relative_to(out).as_posix()] = reader.read_manifest(path.parent)
     return found
 
@@ -353,4 +353,4 @@ def set_table(source: str, report: Mapping[str, Any]) -> str:
 
 def _people(speakers: Mapping[str, int]) -> str:
     known = len(speakers) - ("unknown" in speakers)
-    return f"{known} speaker{'s' * (known != 1)}" if known else "speakers unknown"
+    return pluralize(known, "speaker") if known else "speakers unknown"

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.domains import DOMAINS
-from pipelines.core.errors import InputError
+from pipelines.core.errors import RunError
 from pipelines.core.spec import Spec
 from pipelines.corpora.clip import STILL_SUFFIXES, Clip
 
 
-class Stalled(InputError):
-    """A decoder that cannot be stopped does not come back; the process must be left without waiting for it."""
+class StalledError(RunError):
+    """A decoder inside this process hangs. The process must end without waiting for the decoder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,8 @@ def decoded(
         with the facts of the track.
 
     Raises:
-        Stalled: tensorflow-io does not come back from a file.
+        StalledError: tensorflow-io does not return from a file.
+        WorkerError: The worker processes cannot start.
     """
     import numpy as np
     import tensorflow as tf
@@ -142,15 +143,16 @@ def _sounds_in_graph(paths: Sequence[Path], measure, reading: Reading) -> Iterat
                 answers.put({name: value.numpy() for name, value in next(tracks).items()})
             except tf.errors.OpError as error:
                 answers.put({"error": audio_tfio.reason(error)})
-            except Exception as error:  # told at once rather than as a hang
+            except Exception as error:  # else the wait below would take it for a hang
                 answers.put({"error": f"decoder failed ({type(error).__name__}: {error})"})
 
         threading.Thread(target=advance, daemon=True).start()
         try:
             track = answers.get(timeout=STALL_SECONDS)
         except queue.Empty as error:
-            raise Stalled(
-                f"{path}: tensorflow-io does not come back from it; take the file away, or {audio_tfio.REMEDY}"
+            raise StalledError(
+                f"{path}: tensorflow-io does not return from this file; "
+                f"remove the file, or {audio_tfio.REMEDY}"
             ) from error
         if "error" not in track:
             waveform = track.pop("waveform")

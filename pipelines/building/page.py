@@ -4,8 +4,6 @@ It is written from the sets: their manifests, reports and records.
 """
 
 import dataclasses
-import mmap
-import os
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,15 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import numpy as np
-import tensorflow as tf
 
 from pipelines.building.findings import names_of
 from pipelines.core import files
 from pipelines.core.domains import DOMAINS
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError, InputError
 from pipelines.core.spec import Spec, spaced_indices
 from pipelines.core.text import pluralize
+from pipelines.faces.crops import NO_FACE
 from pipelines.html import spectrogram
 from pipelines.html.markup import (
     bars,
@@ -40,7 +37,7 @@ from pipelines.html.markup import (
     time_marks,
     unfolding,
 )
-from pipelines.records import reader, schema
+from pipelines.records import reader
 
 LONGEST_SECONDS = 6.0
 """What is shown of a spectrogram."""
@@ -80,10 +77,9 @@ def crops(
 ) -> dict[str, list[tuple[Row, str]]]:
     """Return for each emotion at most `count` clips, each with the middle one of its faces as a data URI."""
     chosen = spread(manifest["clips"], count)
-    spec = reader.spec_of(manifest)
     pictures = {
-        row["id"]: _middle_face(serialised, spec)
-        for row, serialised in _serialised(
+        row["id"]: _middle_face(record)
+        for row, record in reader.read_first_records(
             folder, manifest, [row for rows in chosen.values() for row in rows]
         )
     }
@@ -97,64 +93,25 @@ def spectrograms(folder: Path, manifest: Mapping[str, Any]) -> list[Spectrogram]
     chosen = [rows[0] for rows in spread(manifest["clips"], 1).values()]
     spec = reader.spec_of(manifest)
     drawn = [
-        _spectrogram_of(row, serialised, spec)
-        for row, serialised in _serialised(folder, manifest, chosen)
+        _spectrogram_of(row, record, spec)
+        for row, record in reader.read_first_records(folder, manifest, chosen)
     ]
     return sorted(drawn, key=lambda one: one.row["emotion"])
 
 
-def _middle_face(serialised: bytes, spec: Spec) -> str:
-    faces = schema.parse(serialised, domain="visual", spec=spec)[
-        "inputs"
-    ].numpy()  # [n, face_size, face_size, 3]
+def _middle_face(record: Mapping[str, Any]) -> str:
+    faces = record["faces"]  # [n, face_size, face_size, 3]
     face = cv2.cvtColor(faces[len(faces) // 2], cv2.COLOR_RGB2BGR)
     return data_uri(cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, 88])[1], "image/jpeg")
 
 
-def _spectrogram_of(row: Row, serialised: bytes, spec: Spec) -> Spectrogram:
-    feature = schema.FEATURES["log_mel"]  # `parse` yields the segments that are made of it
-    stored = tf.io.parse_single_example(serialised, {"log_mel": feature})["log_mel"].numpy()
-    log_mel = np.frombuffer(stored, "<f4").reshape(-1, spec.mel_filters)  # [frames, mel_filters]
+def _spectrogram_of(row: Row, record: Mapping[str, Any], spec: Spec) -> Spectrogram:
+    log_mel = record["log_mel"]  # [frames, mel_filters]
     log_mel = log_mel[: round(LONGEST_SECONDS / spec.hop_seconds)]
     length = len(log_mel) * spec.hop_seconds
     return Spectrogram(
         row, spectrogram.picture(log_mel), spectrogram.hertz_marks(spec), time_marks(length)
     )
-
-
-def _serialised(
-    folder: Path, manifest: Mapping[str, Any], rows: Sequence[Row]
-) -> Iterator[tuple[Row, bytes]]:
-    """Yield (row, its first record) for some rows of the manifest, in its order, without reading what lies between them."""
-    wanted = {row["id"] for row in rows}
-    place = dict.fromkeys(
-        range(len(manifest["shards"])), 0
-    )  # the number of the next clip's record, in each shard
-    numbers: dict[int, dict[int, Row]] = {shard: {} for shard in place}
-    for row in manifest["clips"]:
-        if row["id"] in wanted:
-            numbers[row["shard"]][place[row["shard"]]] = row
-        place[row["shard"]] += row["records"]
-    for shard, at in numbers.items():
-        if at:
-            path = folder / manifest["shards"][shard]["file"]
-            with (
-                open(path, "rb") as file,
-                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-            ):
-                yield from (
-                    (at[number], payload) for number, payload in _payloads(mapped, at.keys())
-                )
-
-
-def _payloads(mapped: mmap.mmap, numbers) -> Iterator[tuple[int, bytes]]:
-    """Yield (number, data) of some records of a shard: 8 bytes of length, 4 of checksum, the data, 4 of checksum."""
-    offset = 0
-    for number in range(max(numbers) + 1):
-        length = int.from_bytes(mapped[offset : offset + 8], "little")
-        if number in numbers:
-            yield number, mapped[offset + 12 : offset + 12 + length]
-        offset += 12 + length + 4
 
 
 FILE = "report.html"
@@ -185,14 +142,14 @@ def write(folder: Path) -> Path:
     """Write the page of a corpus into its folder, `OUT/NAME`, unless this very page is there; return the file.
 
     Raises:
-        InputError: There is no set in the folder, or its report or a record is damaged.
-        OSError: The page cannot be written.
+        InputError: There is no set in the folder.
+        DataError: The report, the manifest or a record of a set is damaged.
+        StorageError: The page cannot be written.
     """
-    page, path = corpus_page(folder).encode(), folder / FILE
-    if not path.is_file() or path.read_bytes() != page:
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_bytes(page)
-        os.replace(temporary, path)
+    page, path = corpus_page(folder), folder / FILE
+    if not path.is_file() or path.read_bytes() != page.encode():
+        with files.storage_errors(path):
+            files.write_text(path, page)
     return path
 
 
@@ -205,7 +162,8 @@ def corpus_page(folder: Path) -> str:
     ]
     if not sets:
         raise InputError(
-            f"{folder}: no set of records in it; expected {' or '.join(DOMAINS)}; make one with python -m pipelines.build"
+            f"{folder}: no set of records in the folder, expected {' or '.join(DOMAINS)}; "
+            "make a set with python -m pipelines.build"
         )
     name = sets[0].manifest["corpus"]
     parts = {
@@ -232,7 +190,7 @@ def corpus_page(folder: Path) -> str:
 def _read(folder: Path) -> _Set:
     report = files.read_json(folder / "report.json")
     if not isinstance(report, dict):
-        raise InputError(f"{folder}: no whole report.json; build the set again")
+        raise DataError(f"{folder}: no whole report.json; build the set again")
     return _Set(folder, reader.read_manifest(folder), report)
 
 
@@ -368,7 +326,7 @@ def _found_rate(one: _Set) -> Iterator[str]:
     if one.manifest.get("faces") == "as-is":
         yield "<p>Each picture was taken as a face, as the build was told to: nothing was looked for.</p>"
         return
-    faceless = sum(row["reason"].startswith("no face found") for row in one.report["quarantined"])
+    faceless = sum(row["reason"].startswith(NO_FACE) for row in one.report["quarantined"])
     looked_at, found = (
         sum(row.get("looked_at", 0) for row in one.rows),
         sum(row["items"] for row in one.rows),

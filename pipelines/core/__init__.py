@@ -10,9 +10,30 @@ from pipelines.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from pipelines.core.cli import Parser, name_pairs, names, natural_int, positive_int, run_main
     from pipelines.core.domains import DOMAINS
-    from pipelines.core.errors import DataError, InputError, KerasemoError, MediaError, raise_all
-    from pipelines.core.files import file_sha256, read_json, write_json
+    from pipelines.core.errors import (
+        DataError,
+        InputError,
+        KerasemoError,
+        MediaError,
+        RunError,
+        StorageError,
+        raise_all,
+    )
+    from pipelines.core.files import (
+        atomic_path,
+        bytes_sha256,
+        file_sha256,
+        json_sha256,
+        read_json,
+        storage_errors,
+        sync_file,
+        text_sha256,
+        write_json,
+        write_text,
+    )
     from pipelines.core.labels import EMOTIONS, canonical_emotion, in_order
+    from pipelines.core.locks import lock_descriptor, locked, locked_folder
+    from pipelines.core.logs import ContextLogger, format_record, handled_by, shown_on_stderr
     from pipelines.core.processes import end_with_parent, processors
     from pipelines.core.progress import Bar, bar
     from pipelines.core.spec import MARKER, Spec, spaced_indices
@@ -30,20 +51,31 @@ __all__ = [
     "EMOTIONS",
     "MARKER",
     "Bar",
+    "ContextLogger",
     "DataError",
     "InputError",
     "KerasemoError",
     "MediaError",
     "Parser",
+    "RunError",
     "Spec",
+    "StorageError",
+    "atomic_path",
     "bar",
+    "bytes_sha256",
     "canonical_emotion",
     "end_with_parent",
     "file_sha256",
     "format_duration",
     "format_ranges",
+    "format_record",
+    "handled_by",
     "in_order",
+    "json_sha256",
     "load_tensorflow",
+    "lock_descriptor",
+    "locked",
+    "locked_folder",
     "name_pairs",
     "names",
     "natural_int",
@@ -55,12 +87,18 @@ __all__ = [
     "raise_all",
     "read_json",
     "run_main",
+    "shown_on_stderr",
     "spaced_indices",
+    "storage_errors",
+    "sync_file",
+    "text_sha256",
     "write_json",
+    "write_text",
 ]
 
 _MODULE_OF = {
     "Bar": "progress",
+    "ContextLogger": "logs",
     "DOMAINS": "domains",
     "DataError": "errors",
     "EMOTIONS": "labels",
@@ -69,15 +107,25 @@ _MODULE_OF = {
     "MARKER": "spec",
     "MediaError": "errors",
     "Parser": "cli",
+    "RunError": "errors",
     "Spec": "spec",
+    "StorageError": "errors",
+    "atomic_path": "files",
     "bar": "progress",
+    "bytes_sha256": "files",
     "canonical_emotion": "labels",
     "end_with_parent": "processes",
     "file_sha256": "files",
     "format_duration": "text",
     "format_ranges": "text",
+    "format_record": "logs",
+    "handled_by": "logs",
     "in_order": "labels",
+    "json_sha256": "files",
     "load_tensorflow": "tensorflow_loading",
+    "lock_descriptor": "locks",
+    "locked": "locks",
+    "locked_folder": "locks",
     "name_pairs": "cli",
     "names": "cli",
     "natural_int": "cli",
@@ -89,8 +137,13 @@ _MODULE_OF = {
     "raise_all": "errors",
     "read_json": "files",
     "run_main": "cli",
+    "shown_on_stderr": "logs",
     "spaced_indices": "spec",
+    "storage_errors": "files",
+    "sync_file": "files",
+    "text_sha256": "files",
     "write_json": "files",
+    "write_text": "files",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

@@ -4,9 +4,32 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from pipelines.core.errors import StorageError
+
+CHUNK_BYTES = 1 << 20
+"""How much of a file is read at a time for its hash."""
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Raise an OSError of the block as StorageError: a full disk, a folder that cannot be written.
+
+    Args:
+        path: What the block writes. The message names it when the error names no file.
+
+    Raises:
+        StorageError: The block raised OSError. The message is `FILE: REASON`.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{error.filename or path}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
@@ -63,15 +86,36 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def file_sha256(path: Path, *, progress: Callable[[], None] = lambda: None) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal.
+
+    Args:
+        path: The file.
+        progress: Called after every `CHUNK_BYTES` bytes.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            progress()
+    return digest.hexdigest()
+
+
+def bytes_sha256(parts: Iterable[bytes | memoryview]) -> str:
+    """Return the SHA-256 of parts joined in their order, in hexadecimal.
+
+    >>> bytes_sha256([b"a", b"bc"]) == bytes_sha256([b"abc"]) == text_sha256("abc")
+    True
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def text_sha256(text: str) -> str:
     """Return the SHA-256 of a text in UTF-8, in hexadecimal."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return bytes_sha256([text.encode()])
 
 
 def json_sha256(document: Any) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,3 +36,14 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
     with open(path, "w") as file:
         lock_descriptor(file.fileno(), wait=wait)
         yield
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path, *, wait: bool) -> Iterator[None]:
+    """Hold a folder that exists for this process until the block ends; see `lock_descriptor`."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        lock_descriptor(descriptor, wait=wait)
+        yield
+    finally:
+        os.close(descriptor)

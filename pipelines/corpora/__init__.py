@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
+from pipelines.core.text import pluralize
 from pipelines.corpora import cremad, emodb, enterface, folder, ravdess, savee
 from pipelines.corpora.clip import Found, media_files
 
@@ -35,7 +36,8 @@ def find_clips(
         options: what the loader of `kind` takes besides, such as `song=True` of `ravdess`.
 
     Raises:
-        InputError: a word is off, `media` is not there, or no clip is found in it.
+        InputError: an argument is invalid, `media` does not exist, or no clip is found below it.
+        DataError: the manifest of a `folder` corpus is damaged.
     """
     if kind not in LOADERS:
         raise InputError(
@@ -56,7 +58,7 @@ def find_clips(
     if not media.is_dir() and not (
         kind == "folder" and media.is_file() and media.suffix.lower() == ".csv"
     ):
-        came = "it is a file" if media.exists() else "there is none"
+        came = "it is a file" if media.exists() else "it does not exist"
         raise InputError(
             f"media {media} must be a folder that holds {layout}; {came}; name the unpacked corpus"
         )
@@ -83,16 +85,22 @@ def _contents(media: Path, found: Found) -> str:
     """Say in a few words what is in `media`, from which no clip came."""
     if found.clips:
         return (
-            f"{len(found.clips)} {found.clips[0].domain} clips, but none in the domains asked for"
+            f"{pluralize(len(found.clips), f'{found.clips[0].domain} clip')}, "
+            "but none in the requested domains"
         )
     if found.rejects:
         ids, first = {reject.id for reject in found.rejects}, found.rejects[0]
-        return f"{len(ids)} that cannot be taken, such as {first.id} ({first.reason})"
+        return (
+            f"{pluralize(len(ids), 'file')} that cannot be used, "
+            f"such as {first.id} ({first.reason})"
+        )
     if found.defects:
         return "; ".join(defect.text for defect in found.defects)
     if media.is_file():
         return "no row below the header"
     files = media_files(media)
     return (
-        f"{len(files)} files, none of them such media, such as {files[0]}" if files else "no file"
+        f"{pluralize(len(files), 'file')}, none of this layout, such as {files[0]}"
+        if files
+        else "no file"
     )

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from pipelines.core.domains import DOMAINS
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError
 from pipelines.core.labels import EMOTIONS, canonical_emotion
+from pipelines.core.text import pluralize
 from pipelines.corpora.clip import (
     Clip,
     Found,
@@ -60,7 +61,11 @@ def labels_of(file: PurePosixPath) -> Labels:
 
 
 def find_clips(media: Path, *, name: str) -> Found:
-    """Return the clips below `media`, a folder or a manifest; InputError where some have a split and others none."""
+    """Return the clips below `media`, a folder or a manifest.
+
+    Raises:
+        DataError: The manifest is damaged, or some clips have a split and others have none.
+    """
     manifest = media if media.is_file() else media / "manifest.csv"
     if manifest.is_file():
         clips, rejects = _read_manifest(manifest, corpus=name)
@@ -68,9 +73,10 @@ def find_clips(media: Path, *, name: str) -> Found:
         clips, rejects = take_files(media, labels_of, corpus=name, domains_of=domains_of)
     without = [clip.id for clip in clips if not clip.split]
     if 0 < len(without) < len(clips):
-        raise InputError(
-            f"a split is expected for all clips of {media} or for none; {len(without)} of {len(clips)} have none, "
-            f"such as {without[0]}; give each a split (train, validation, test) or take the splits out"
+        raise DataError(
+            f"{media}: all clips must have a split, or none; {len(without)} of "
+            f"{pluralize(len(clips), 'clip')} have none, such as {without[0]}; "
+            "give every clip a split (train, validation, test), or remove the splits"
         )
     return Found(tuple(clips), tuple(rejects))
 
@@ -128,12 +134,12 @@ def _rows(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 row = dict(zip(columns, fields, strict=False))
                 yield reader.line_num, dict.fromkeys(COLUMNS, "") | row | {"surplus": surplus}
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{manifest} is expected to be UTF-8; byte {error.start} is not; save it as UTF-8"
+        raise DataError(
+            f"{manifest} must be UTF-8, but byte {error.start} is not; save the file as UTF-8"
         ) from None
     except csv.Error as error:
-        raise InputError(
-            f"{manifest} is not valid CSV near line {reader.line_num}: {error}; mend that line"
+        raise DataError(
+            f"{manifest} is not valid CSV near line {reader.line_num}: {error}; correct that line"
         ) from None
 
 
@@ -144,9 +150,10 @@ def _check_columns(columns: list[str], manifest: Path):
         wrong = [f"unknown column {name!r}" for name in unknown] + [
             f"no column {name!r}" for name in missing
         ]
-        raise InputError(
+        raise DataError(
             f"the first line of {manifest} must name the columns path and emotion, and may name "
-            f"{', '.join(COLUMNS[2:])}; it has {', '.join(wrong) or 'a column twice'}; mend that line"
+            f"{', '.join(COLUMNS[2:])}; it has {', '.join(wrong) or 'a column twice'}; "
+            "correct that line"
         )
 
 

@@ -9,6 +9,7 @@ from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from pipelines.faces.crops import (
+        NO_FACE,
         crop_frame,
         read_faces,
         read_still_face,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pipelines.faces.tracking import track_face
 
 __all__ = [
+    "NO_FACE",
     "View",
     "crop_frame",
     "detect_face",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "NO_FACE": "crops",
     "View": "stream",
     "crop_frame": "crops",
     "detect_face": "detectors",

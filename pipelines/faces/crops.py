@@ -28,6 +28,8 @@ __all__ = [
 ]
 __all__ += ["read_faces", "read_still_face", "resize_face", "tracked_boxes"]
 
+NO_FACE = "no face found"
+"""How the reason begins for a clip that decodes and has no face; the page of a corpus counts these."""
 NEIGHBOURS_TRIED = 8
 """The most frames on either side that are tried in place of a frame without a face."""
 FOLLOWED_SPACING = 8
@@ -104,7 +106,7 @@ def read_still_face(
     box = detect(frame.luma, None) if detect else None
     if detect and box is None:
         raise MediaError(
-            "no face found in the image; if the images are faces already, use --faces as-is"
+            f"{NO_FACE} in the image; if the images are faces already, use --faces as-is"
         )
     return FacesFound(_face(frame, box, spec)[None], 1)
 
@@ -145,7 +147,7 @@ def read_faces(
                 _stand_ins(video, missing, video.count / (2 * len(targets)), spec, detect, progress)
             )
     if not found:
-        raise MediaError(f"no face found in {len(targets)} frames and those around them")
+        raise MediaError(f"{NO_FACE} in {len(targets)} frames and those around them")
     faces = np.stack([found[index] for index in targets if index in found])
     return FacesFound(faces, len(targets), video.seconds, video.undecodable + video.missing)
 

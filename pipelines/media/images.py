@@ -4,10 +4,11 @@ Videos are read by `pipelines.media.video`, sound by `pipelines.media.audio`.
 """
 
 import errno
-import hashlib
+import io
 import os
 import stat
 import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 
 from pipelines.core.errors import MediaError
+from pipelines.core.files import file_sha256
 
 av.logging.set_level(av.logging.PANIC)
 
@@ -46,15 +48,18 @@ class Frame:
 
 
 def content_hash(path: Path, *, progress: Callable[[], None] = lambda: None) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal; raises OSError, for a pipe or device too, which might never end."""
+    """Return the SHA-256 of a media file's bytes, in hexadecimal.
+
+    Args:
+        path: The file.
+        progress: Called after every chunk of the file.
+
+    Raises:
+        OSError: The file cannot be read, or is a pipe or a device, which might never end.
+    """
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-            progress()
-    return digest.hexdigest()
+    return file_sha256(path, progress=progress)
 
 
 def read_still(path: Path) -> np.ndarray:
@@ -88,59 +93,56 @@ def check_size(width: int, height: int) -> None:
 
 
 def still_size(encoded: bytes | memoryview) -> tuple[int, int] | None:
-    """Return width and height as the header of a JPEG, PNG, BMP or WebP file gives them, or None for anything else.
+    """Return the width and height that the header of a JPEG, PNG, BMP or WebP file gives.
 
-    Sources: JPEG ITU-T T.81 B.2.2; PNG ISO/IEC 15948 11.2.2; WebP RFC 9649 2.5 to 2.7; BMP's BITMAPCOREHEADER and BITMAPINFOHEADER.
+    Pillow reads the header alone. `Image.open` is avoided, because its guard against decompression
+    bombs has a limit of its own, which depends on a global setting.
+
+    Args:
+        encoded: The bytes of the file, or its beginning.
+
+    Returns:
+        None for anything else, and for a header that is damaged.
+
+    Raises:
+        MediaError: Pillow itself refuses a WebP file for its size, which is above `MOST_PIXELS`.
     """
-    start = bytes(encoded[:30])
-    try:
-        if start.startswith(b"\x89PNG\r\n\x1a\n") and start[12:16] == b"IHDR":
-            return struct.unpack(">II", start[16:24])
-        if start.startswith(b"BM"):
-            core = struct.unpack("<I", start[14:18]) == (12,)
-            width, height = (
-                struct.unpack("<HH", start[18:22]) if core else struct.unpack("<ii", start[18:26])
-            )
-            return abs(width), abs(height)  # negative: from the top down
-        if len(start) == 30 and start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-            return _webp_size(start)
-        return _jpeg_size(encoded) if start.startswith(b"\xff\xd8") else None
-    except (struct.error, IndexError):  # ends within its header
-        return None
+    from PIL import BmpImagePlugin, Image, JpegImagePlugin, WebPImagePlugin
 
-
-def _webp_size(start: bytes) -> tuple[int, int] | None:
-    if start[12:16] == b"VP8X":
-        return 1 + int.from_bytes(start[24:27], "little"), 1 + int.from_bytes(
-            start[27:30], "little"
-        )
-    if start[12:16] == b"VP8L":
-        bits = int.from_bytes(start[21:25], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    width, height = struct.unpack("<HH", start[26:30])
-    return (width & 0x3FFF, height & 0x3FFF) if start[12:16] == b"VP8 " else None
-
-
-def _jpeg_size(encoded: bytes | memoryview) -> tuple[int, int] | None:
-    position = 2
-    while True:
-        if encoded[position] != 0xFF:
-            position += 1  # as decoders do with what lies between two segments
+    for read_size in (
+        lambda file: JpegImagePlugin.JpegImageFile(file).size,
+        _png_size,
+        lambda file: BmpImagePlugin.BmpImageFile(file).size,
+        lambda file: WebPImagePlugin.WebPImageFile(file).size,
+    ):
+        try:
+            with warnings.catch_warnings(action="ignore"):  # Exif data may be damaged
+                return read_size(io.BytesIO(encoded))
+        except Image.DecompressionBombError as error:
+            raise MediaError(
+                f"pictures of more than {MOST_PIXELS} pixels (8192x8192); scale the file down"
+            ) from error
+        except (SyntaxError, OSError, ValueError, struct.error):  # another format, or damaged
             continue
-        marker = encoded[position + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame
-            height, width = struct.unpack(">HH", encoded[position + 5 : position + 9])
-            return width, height
-        if marker in (0xD9, 0xDA):  # the end or the data, and no size yet
-            return None
-        alone = marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8
-        position += (
-            1
-            if marker == 0xFF
-            else 2
-            if alone
-            else 2 + struct.unpack(">H", encoded[position + 2 : position + 4])[0]
-        )
+    return None
+
+
+def _png_size(file: io.BytesIO) -> tuple[int, int]:
+    """Return the size of a PNG file from its first chunk.
+
+    Pillow's `PngImageFile` reads all chunks before the picture, and refuses a file for damage in a
+    chunk that OpenCV skips, such as Exif data with a wrong checksum.
+    """
+    from PIL import PngImagePlugin
+
+    if file.read(8) != b"\x89PNG\r\n\x1a\n":
+        raise SyntaxError("not a PNG file")
+    stream = PngImagePlugin.PngStream(file)
+    name, *place = stream.read()
+    if name != b"IHDR":
+        raise SyntaxError("a PNG file without its header")
+    stream.call(name, *place)
+    return stream.im_size
 
 
 def open_media(path: Path):

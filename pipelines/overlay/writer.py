@@ -1,11 +1,10 @@
-"""A video and what was said of it -> the video with boxes, names and bars drawn into it: H.264 with the sound as it was, in MP4.
+"""A video and its captions -> the video with boxes, names and bars drawn into it: H.264 with the original sound, in MP4.
 
 Pictures go from the decoder through the drawing to the encoder one by one, so that two hours take the memory of a minute.
 """
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +14,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange
 
-from pipelines.core.errors import MediaError
+from pipelines.core.errors import InputError, MediaError, StorageError
+from pipelines.core.files import atomic_path
 from pipelines.core.spec import Spec
 from pipelines.media.images import reason
 from pipelines.media.video import decoded_packet, opened_video, plane_of
@@ -82,7 +82,7 @@ def draw(
     captions: Mapping[str, Any],
     progress: Callable[[], None] = lambda: None,
 ) -> Generator[Facts, None, Facts]:
-    """Write a video with captions under a temporary name, then rename it.
+    """Write a video with captions, atomically.
 
     Every picture that decodes is drawn, at its own time. The sound is remuxed where MP4 takes its codec, else it becomes AAC.
 
@@ -95,26 +95,26 @@ def draw(
     Yields and returns what the messages of `Overlay.read` hold.
 
     Raises:
-        MediaError: It cannot be read, has no pictures (a sound file), or `out` cannot be written.
+        MediaError: The video cannot be read, has no pictures (a sound file), or cannot be encoded.
+        InputError: `out` is the video itself.
+        StorageError: `out` cannot be written.
     """
     _check(path, out)
-    temporary = out.with_name(out.name + ".tmp")
     try:
-        with opened_video(path) as (container, stream):
+        with atomic_path(out) as temporary, opened_video(path) as (container, stream):
             writer = _Writer(temporary, container, stream, captions)
             try:
                 yield from _pictures(container, stream, writer, progress)
                 facts = writer.close()
             finally:
                 writer.abandon()
-        os.replace(temporary, out)
-        return facts
-    except (OSError, av.FFmpegError) as error:
+    except OSError as error:
+        raise StorageError(f"{out} cannot be written ({reason(error)})") from error
+    except av.FFmpegError as error:
         if isinstance(error, MemoryError):
             raise
-        raise MediaError(f"{out} cannot be written ({reason(error)})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise MediaError(f"the video cannot be encoded ({reason(error)})") from error
+    return facts
 
 
 def _check(path: Path, out: Path) -> None:
@@ -123,7 +123,7 @@ def _check(path: Path, out: Path) -> None:
     except OSError as error:
         raise MediaError(f"cannot be read ({error.strerror})") from error
     if out.exists() and out.samefile(path):
-        raise MediaError("the video would replace the clip that it is made of; name another file")
+        raise InputError("the video would replace the clip that it is made of; name another file")
 
 
 def _pictures(

@@ -11,22 +11,30 @@ if TYPE_CHECKING:
     from pipelines.records.reader import (
         check_shards,
         find_sets,
-        read,
+        read_features,
+        read_first_records,
+        read_inputs,
         read_manifest,
         spec_of,
         verify,
     )
-    from pipelines.records.schema import FEATURES, parse, serialise
+    from pipelines.records.schema import FEATURES, deserialise, item_count, parse, serialise
+    from pipelines.records.shards import iterate_tfrecord
     from pipelines.records.writer import SetWriter, is_current
 
 __all__ = [
     "FEATURES",
     "SetWriter",
     "check_shards",
+    "deserialise",
     "find_sets",
     "is_current",
+    "item_count",
+    "iterate_tfrecord",
     "parse",
-    "read",
+    "read_features",
+    "read_first_records",
+    "read_inputs",
     "read_manifest",
     "serialise",
     "spec_of",
@@ -37,10 +45,15 @@ _MODULE_OF = {
     "FEATURES": "schema",
     "SetWriter": "writer",
     "check_shards": "reader",
+    "deserialise": "schema",
     "find_sets": "reader",
     "is_current": "writer",
+    "item_count": "schema",
+    "iterate_tfrecord": "shards",
     "parse": "schema",
-    "read": "reader",
+    "read_features": "reader",
+    "read_first_records": "reader",
+    "read_inputs": "reader",
     "read_manifest": "reader",
     "serialise": "schema",
     "spec_of": "reader",

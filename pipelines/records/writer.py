@@ -1,8 +1,6 @@
-"""Writes sets of records: shard by shard, so that an interrupted build goes on, and into place only when a set is whole."""
+"""Write sets of records: shard by shard, so that an interrupted build resumes, and into place only when a set is whole."""
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import re
@@ -13,8 +11,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipelines.core.errors import InputError, KerasemoError
-from pipelines.core.files import file_sha256, write_json
+from pipelines.core.errors import DataError, InputError, RunError, StorageError
+from pipelines.core.files import file_sha256, storage_errors, sync_file, write_json
+from pipelines.core.locks import lock_descriptor
 from pipelines.corpora.clip import Clip
 from pipelines.records.reader import check_shards, read_manifest
 from pipelines.records.schema import NAMES, SCHEMA
@@ -58,11 +57,23 @@ class SetWriter:
             sha256_of: Gives the content hash of a clip's file as it is now.
 
         Raises:
-            InputError: Where the set should stand is something else, or another build is at work there.
+            InputError: The folder of the set holds something else, or is a file.
+            RunError: Another build writes the same set.
+            StorageError: The folder cannot be written.
         """
+        with storage_errors(self._building):
+            self._check_folder()
+            self._lock = _locked(self._building, self.folder)
+            self._take_over_shards(sha256_of)
+        self._left = [shard for shard in range(self._shards) if shard not in self._done]
+        self._begin()
+        return [clip for shard in self._left for clip in self._clips_of(shard)]
+
+    def _check_folder(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(
-                f"{self.folder}: expected a folder for the set; it is a file; name another --out"
+                f"{self.folder}: expected a folder for the set, but it is a file; "
+                "name another --out"
             )
         if (
             self.folder.is_dir()
@@ -70,12 +81,12 @@ class SetWriter:
             and not any(self.folder.glob("[0-9]*.tfrecord"))
         ):
             raise InputError(
-                f"{self.folder}: a folder that holds something else than a set of records; name another --out or --name"
+                f"{self.folder}: the folder holds something else than a set of records; "
+                "name another --out or --name"
             )
-        self._lock = _locked(
-            self._building,
-            f"{self.folder}: another build is at work there; wait for it, or name another --out",
-        )
+
+    def _take_over_shards(self, sha256_of: Callable[[Clip], str]) -> None:
+        """Move the whole shards of earlier builds into the folder, and remove all other files."""
         for place in (self._building, self.folder, self._before):
             sides = _sides_in(place)
             for shard in set(sides) - set(self._done):
@@ -87,9 +98,6 @@ class SetWriter:
         for leftover in sorted(self._building.iterdir()):
             if leftover.name not in kept:
                 leftover.unlink()
-        self._left = [shard for shard in range(self._shards) if shard not in self._done]
-        self._begin()
-        return [clip for shard in self._left for clip in self._clips_of(shard)]
 
     def _clips_of(self, shard: int) -> Sequence[Clip]:
         return self._clips[shard * self._per_shard : (shard + 1) * self._per_shard]
@@ -125,9 +133,13 @@ class SetWriter:
         self._records = 0
 
     def add(self, clip: Clip, records: Iterable[bytes], row: Mapping[str, Any]) -> None:
-        """Write the records of the next clip, with what the manifest says of it."""
+        """Write the records of the next clip, and the clip's row of the manifest.
+
+        Raises:
+            StorageError: The disk is full.
+        """
         count = 0
-        with _as_os_error(self._unfinished):
+        with _storage_errors(self._unfinished):
             if self._writer is None:
                 self._writer = tf.io.TFRecordWriter(str(self._unfinished))
             for record in records:
@@ -146,17 +158,17 @@ class SetWriter:
 
     def _next(self) -> None:
         if len(self._rows) + len(self._quarantined) == len(self._clips_of(self._left[0])):
-            self._finish_shard(self._left.pop(0))
+            with _storage_errors(self._unfinished):
+                self._finish_shard(self._left.pop(0))
 
     def _finish_shard(self, shard: int) -> None:
         if self._writer is None:
             self._unfinished.touch()
         else:
-            with _as_os_error(self._unfinished):
-                self._writer.close()
+            self._writer.close()
         self._writer = None
         path = self._building / _shard_name(shard)
-        _sync(self._unfinished)
+        sync_file(self._unfinished)
         os.replace(self._unfinished, path)
         facts = {
             "file": path.name,
@@ -175,11 +187,21 @@ class SetWriter:
         self._begin()
 
     def finish(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        """Write manifest and report, put the set in its place, and return the manifest."""
+        """Write manifest and report, put the set in its place, and return the manifest.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
         if self._left:
             raise RuntimeError(
                 f"{self.folder}: finish() before every clip was added or quarantined"
             )
+        with storage_errors(self.folder):
+            self._put_in_place(report)
+        self.close()
+        return self.manifest()
+
+    def _put_in_place(self, report: Mapping[str, Any]) -> None:
         write_json(self._building / "manifest.json", self.manifest())
         write_json(self._building / "report.json", report)
         for shard in range(self._shards):
@@ -189,8 +211,6 @@ class SetWriter:
             os.replace(self.folder, self._before)
         os.replace(self._building, self.folder)
         _dissolve(self._before, into=self.folder)
-        self.close()
-        return self.manifest()
 
     def manifest(self) -> dict[str, Any]:
         """Return what the manifest says once every shard is finished."""
@@ -209,50 +229,43 @@ class SetWriter:
         }
 
     def close(self) -> None:
-        """Let go of the folder; what is unfinished stays for the next call."""
+        """Unlock the folder; unfinished work stays for the next call."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
 
-def _locked(folder: Path, refusal: str) -> int:
-    """Make a folder and lock it against other processes until the descriptor that is returned is closed.
+def _locked(building: Path, folder: Path) -> int:
+    """Make the folder `building` and lock it against other processes until the returned descriptor is closed.
 
-    Where the file system knows no locks, the folder is held unlocked.
+    Raises:
+        RunError: Another process holds the lock.
     """
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
+        building.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(building, os.O_RDONLY)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_descriptor(descriptor, wait=False)
         except BlockingIOError as error:
-            os.close(lock)
-            raise InputError(refusal) from error
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                raise
+            os.close(descriptor)
+            raise RunError(
+                f"{folder}: another build is writing this set; wait until it ends, "
+                "or name another --out"
+            ) from error
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.stat(folder), os.fstat(lock)):
-                return lock
-        os.close(lock)  # the other build has just put this very folder in its place
-
-
-def _sync(path: Path) -> None:
-    """Have the system write a file out, so that a disk that fills is told here."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            if os.path.samestat(os.stat(building), os.fstat(descriptor)):
+                return descriptor
+        os.close(descriptor)  # the other build has just renamed this very folder
 
 
 @contextlib.contextmanager
-def _as_os_error(path: Path) -> Iterator[None]:
-    """Raise what tensorflow makes of a full disk as the OSError that it is."""
+def _storage_errors(path: Path) -> Iterator[None]:
+    """Raise StorageError for an error of the system, also where TensorFlow reports the error."""
     try:
-        yield
+        with storage_errors(path):
+            yield
     except tf.errors.OpError as error:
-        raise OSError(errno.EIO, error.message, str(path)) from error
+        raise StorageError(f"{path}: {error.message}") from error
 
 
 def _shard_name(shard: int) -> str:
@@ -282,7 +295,7 @@ def _sides_in(folder: Path) -> dict[int, dict[str, Any]]:
                     {key: value for key, value in row.items() if key != "shard"}
                 )
         return sides
-    except (OSError, KerasemoError, KeyError):  # none, damaged, or of another schema
+    except (OSError, InputError, DataError, KeyError):  # none, damaged, or of another schema
         pass
     sides = {}
     for path in sorted(folder.glob("[0-9]*.json")) if folder.is_dir() else ():
@@ -335,7 +348,7 @@ def is_current(
     """
     try:
         manifest = check_shards(folder)
-    except KerasemoError:  # none, damaged, or of another schema: built anew
+    except (InputError, DataError):  # none, damaged, or of another schema: build the set again
         return False
     same = all(manifest.get(key) == value for key, value in options.items())
     return same and not _to_retry(manifest) and _same_media(manifest, clips, sha256_of)

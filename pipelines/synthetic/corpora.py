@@ -1,12 +1,11 @@
 """Small synthetic corpora in the genuine layouts of eNTERFACE'05, SAVEE and EMO-DB."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import multiprocessing
-import os
 import signal
-import tempfile
 import wave
 import zlib
 from collections.abc import Callable, Sequence
@@ -14,8 +13,11 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.core.errors import InputError
+from pipelines.core import files
+from pipelines.core.errors import InputError, RunError
+from pipelines.core.locks import locked_folder
 from pipelines.core.processes import processors
+from pipelines.core.spec import MARKER
 from pipelines.corpora import emodb, enterface, savee
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from pipelines.synthetic.head import Person
     from pipelines.synthetic.speech import Voice
-from pipelines.core.spec import MARKER
 
 RECIPE = 1
 """To be raised with every change that gives other clips for the same seed."""
@@ -96,10 +97,12 @@ def write_samples(
     utterances: Sequence[Utterance] | None = None,
     on_clip: Callable[[Utterance], None] | None = None,
 ) -> dict[str, Path]:
-    """Write the sample corpora below `out`; files that an earlier call with the same seed has written are kept.
+    """Write the sample corpora below `out`, and keep files that an earlier call with the same seed wrote.
+
+    A second process that writes to the same folder waits for the first.
 
     Args:
-        out: A folder; made when there is none.
+        out: A folder, which is made if it does not exist.
         seed: Another seed gives other speakers and other clips.
         workers: Number of processes; None takes one for each processor, 1 writes in this process.
         utterances: Some of `plan_utterances()`; None takes all.
@@ -110,20 +113,24 @@ def write_samples(
 
     Raises:
         InputError: `out` holds something else, such as the samples of another seed.
-        OSError: `out` cannot be written.
+        RunError: A worker process died.
+        StorageError: `out` cannot be written.
     """
     out = Path(out)
     utterances = plan_utterances() if utterances is None else utterances
     workers = processors() if workers is None else workers
-    _claim_folder(out, seed=seed)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".unfinished-") as unfinished:
-        tasks = [(utterance, out, Path(unfinished), seed) for utterance in utterances]
+    with contextlib.ExitStack() as stack:
+        with files.storage_errors(out):
+            _make_folder(out)
+            stack.enter_context(locked_folder(out, wait=True))
+            _claim_folder(out, seed=seed)
         if workers == 1:
-            for utterance, *where in tasks:
-                _write_utterance(utterance, *where)
+            for utterance in utterances:
+                _write_utterance(utterance, out, seed)
                 if on_clip is not None:
                     on_clip(utterance)
         else:
+            tasks = [(utterance, out, seed) for utterance in utterances]
             _write_all(tasks, workers=workers, on_clip=on_clip)
     return {
         corpus: out / corpus
@@ -153,27 +160,29 @@ def _rng(seed: int, *names: str) -> "np.random.Generator":
     return np.random.default_rng([seed, zlib.crc32("/".join(names).encode())])
 
 
-def _claim_folder(out: Path, *, seed: int) -> None:
-    """Make the folder and its marker, or see that an earlier call with the same seed has made them."""
-    marker, wanted = out / MARKER, json.dumps({"recipe": RECIPE, "seed": seed})
+def _make_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise InputError(f"--out expects a folder; {out} is a file; name another")
+        raise InputError(f"--out expects a folder, but {out} is a file; name another folder")
     out.mkdir(parents=True, exist_ok=True)
+
+
+def _claim_folder(out: Path, *, seed: int) -> None:
+    """Write the marker of the folder, or check that an earlier call with the same seed wrote it."""
+    marker, expected = out / MARKER, json.dumps({"recipe": RECIPE, "seed": seed})
     if marker.exists():
-        found = marker.read_text("utf-8", errors="replace").strip()
-        if found != wanted:
+        content = marker.read_text("utf-8", errors="replace").strip()
+        if content != expected:
             raise InputError(
-                f"{marker} says {found or 'nothing'}, not {wanted}: other samples; name another --out or delete them"
+                f"{marker} holds {content or 'nothing'}, expected {expected}: the folder holds "
+                "other samples; name another --out or delete the folder"
             )
         return
     for corpus in WOMEN:
         if (out / corpus).exists():
             raise InputError(
-                f"{out / corpus} is there, but no {MARKER} says that samples made it; name another --out"
+                f"{out / corpus} exists, but no {MARKER} marks it as samples; name another --out"
             )
-    part = marker.with_name(f".{MARKER}.{os.getpid()}")
-    part.write_text(wanted + "\n", "utf-8")
-    os.replace(part, marker)
+    files.write_text(marker, expected + "\n")
 
 
 def _write_all(
@@ -189,10 +198,11 @@ def _write_all(
             future.result()
             if on_clip is not None:
                 on_clip(futures[future])
-    except BrokenProcessPool:
-        raise InputError(
-            "a worker process died, out of memory perhaps; the same command with fewer --workers goes on"
-        ) from None
+    except BrokenProcessPool as error:
+        raise RunError(
+            "a worker process died, perhaps because memory ran out; "
+            "the same command with fewer --workers resumes"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -204,8 +214,8 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)
 
 
-def _write_utterance(utterance: Utterance, out: Path, unfinished: Path, seed: int) -> None:
-    """Write the files of one utterance that are not there yet, each under another name until it is complete."""
+def _write_utterance(utterance: Utterance, out: Path, seed: int) -> None:
+    """Write the missing files of one utterance, each atomically."""
     missing = [file for file in utterance.files if not (out / file).exists()]
     if not missing:
         return
@@ -221,13 +231,14 @@ def _write_utterance(utterance: Utterance, out: Path, unfinished: Path, seed: in
     )
     pcm = (waveform * 32767).astype("<i2")
     for file in missing:
-        part = unfinished / file.replace("/", "-")
-        if file == utterance.audio:
-            _write_wav(part, pcm, rate_hz=channel.sample_rate_hz)
-        else:
-            _write_avi(part, utterance, pcm=pcm, loudness=loudness, seed=seed)
-        (out / file).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(part, out / file)
+        path = out / file
+        with files.storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with files.atomic_path(path) as temporary:
+                if file == utterance.audio:
+                    _write_wav(temporary, pcm, rate_hz=channel.sample_rate_hz)
+                else:
+                    _write_avi(temporary, utterance, pcm=pcm, loudness=loudness, seed=seed)
 
 
 def _write_wav(path: Path, pcm: "np.ndarray", *, rate_hz: int) -> None:

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from pipelines.workers.pool import STALL_SECONDS, Pool
+    from pipelines.workers.pool import STALL_SECONDS, Pool, WorkerError
     from pipelines.workers.record_task import Task, guarded
     from pipelines.workers.stream_task import Watch
 
-__all__ = ["STALL_SECONDS", "Pool", "Task", "Watch", "guarded"]
+__all__ = ["STALL_SECONDS", "Pool", "Task", "Watch", "WorkerError", "guarded"]
 
 _MODULE_OF = {
     "Pool": "pool",
     "STALL_SECONDS": "pool",
     "Task": "record_task",
     "Watch": "stream_task",
+    "WorkerError": "pool",
     "guarded": "record_task",
 }
 

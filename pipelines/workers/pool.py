@@ -1,7 +1,7 @@
-"""The pool of worker processes that decode media: a file that crashes or hangs its decoder costs itself alone.
+"""The pool of worker processes that decode media: a file that crashes or hangs its decoder fails alone.
 
-A worker is this package run as a program. It talks over its standard streams, never imports tensorflow, and is
-replaced when it dies or shows no progress for a while.
+A worker is this package run as a program. It talks over its standard streams, never imports
+TensorFlow, and is replaced when it dies or reports no progress for a while.
 """
 
 import contextlib
@@ -16,14 +16,29 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.core.errors import InputError, KerasemoError
+from pipelines.core.errors import RunError
 from pipelines.core.spec import Spec
 from pipelines.workers.record_task import Readable, Task
 
-__all__ = ["STALL_SECONDS", "Pool", "Task"]
+__all__ = ["STALL_SECONDS", "Pool", "Task", "WorkerError"]
 
 STALL_SECONDS = 120.0
 """A worker that decodes nothing for this long is taken to hang."""
+EXIT_SECONDS = 5.0
+"""How long the end of a process is waited for after its stream ended."""
+
+
+class WorkerError(RunError):
+    """A worker process cannot start, died, or reports no progress.
+
+    Attributes:
+        retry: Why a later call is to read the file again: `time` or `memory`; empty: the file is to
+            blame.
+    """
+
+    def __init__(self, message: str, *, retry: str = ""):
+        super().__init__(message)
+        self.retry = retry
 
 
 class _Worker:
@@ -42,40 +57,58 @@ class _Worker:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             process_group=0,  # Ctrl-C is for the build: a worker that it hit would look like a crash
         )
-        self._signs = select.poll()
-        self._signs.register(self._process.stdout, select.POLLIN)
+        self._heartbeats = select.poll()
+        self._heartbeats.register(self._process.stdout, select.POLLIN)
 
     def wait_until_ready(self) -> None:
-        """Wait for the first sign, once; raises InputError when there is none."""
+        """Wait for the first heartbeat, once.
+
+        Raises:
+            WorkerError: The process ended, or sent no heartbeat in time.
+        """
         if self._ready:
             return
         try:
             self._receive(STALL_SECONDS)
             self._ready = True
         except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(5.0)
+            self._wait_for_exit()
             self.close()
-            raise InputError(
-                f"a worker process cannot start (exit status {self.exit_status}); its own message stands above"
+            raise WorkerError(
+                f"a worker process cannot start (exit status {self._process.returncode}); "
+                "the message of the process stands above",
+                retry="time",
             ) from error
 
     def read(self, task: Readable, spec: Spec, stall_seconds: float) -> Iterator[dict[str, Any]]:
-        """Yield what `task.read` does; raises EOFError when the worker dies, TimeoutError when it was stopped for hanging."""
+        """Yield the messages of `task.read`.
+
+        Raises:
+            WorkerError: The process cannot start, died, or was stopped because it reported no
+                progress for `stall_seconds`.
+        """
         self.wait_until_ready()
         try:
             self._send((task, spec))
             more = True
             while more:
                 message = self._receive(stall_seconds)
-                if message is not None:  # None: a sign of progress
+                if message is not None:  # None: a heartbeat
                     more = message["more"]
                     yield message
-        except TimeoutError:
+        except TimeoutError as error:
             self.close()
-            raise
-        except (OSError, ValueError, pickle.UnpicklingError) as error:
-            raise EOFError from error
+            raise WorkerError(
+                f"decoder made no progress for {stall_seconds:.0f} s and was stopped", retry="time"
+            ) from error
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+            status = self._wait_for_exit()
+            self.close()
+            if status == -signal.SIGKILL:
+                raise WorkerError(
+                    "decoder was killed (by the system, when memory runs out)", retry="memory"
+                ) from error
+            raise WorkerError(f"decoder crashed (exit status {status})") from error
 
     def _send(self, message) -> None:
         self._process.stdin.write(framed(message))
@@ -88,7 +121,7 @@ class _Worker:
         received = bytearray(size)
         left, source = memoryview(received), self._process.stdout
         while left:
-            if not self._signs.poll(1000 * stall_seconds):
+            if not self._heartbeats.poll(1000 * stall_seconds):
                 raise TimeoutError
             count = source.readinto(left)
             if not count:
@@ -96,15 +129,14 @@ class _Worker:
             left = left[count:]
         return received
 
-    @property
-    def exit_status(self) -> int | None:
+    def _wait_for_exit(self) -> int | None:
+        """Return the exit status of a process whose stream ended; None if the process still runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(EXIT_SECONDS)
         return self._process.poll()
 
-    def wait(self) -> None:
-        self._process.wait()
-
     def close(self) -> None:
-        """End the process; who waits for its answer finds the end of the stream."""
+        """End the process; a thread that waits for its answer finds the end of the stream."""
         self._process.kill()
         self._process.wait()
 
@@ -153,16 +185,22 @@ class Pool:
     def _started(self) -> _Worker:
         with self._lock:
             if self._closed:
-                raise EOFError
-            worker = _Worker()
+                raise WorkerError("the pool is closed", retry="time")
+            try:
+                worker = _Worker()
+            except OSError as error:
+                raise WorkerError(
+                    f"a worker process cannot start ({error.strerror})", retry="time"
+                ) from error
             self._workers.add(worker)
             return worker
 
     def read(self, task: Readable) -> Iterator[dict[str, Any]]:
-        """Have one file decoded by a worker; a crash or a hang becomes the file's own error.
+        """Have one file decoded by a worker; a crash or a hang becomes the error of the file.
 
-        A worker is taken at once and held until the last message was drawn. Whoever has several under way must draw from
-        the earliest first, and call `read` in that order too: else all workers may wait for their turn.
+        A worker is taken at once and held until the last message was drawn. A caller that reads
+        several files at a time must draw from the earliest first, and call `read` in that order
+        too: else all workers may wait for their turn.
         """
         worker = None
         while not self._closed:
@@ -175,31 +213,19 @@ class Pool:
         try:
             worker = worker or self._started()
             yield from worker.read(task, self._spec, self._stall_seconds)
-        except (EOFError, TimeoutError, KerasemoError) as error:
-            failure = self._failure(worker, error)
+        except WorkerError as error:
             if worker is not None:
                 with self._lock:
                     self._workers.discard(worker)
                 worker.close()
                 worker = None
+            failure = self._failure(error)
             yield {"sha256": "", "more": False, **dict.fromkeys(task.domains, failure)}
         finally:
             self._idle.put(worker)
 
-    def _failure(self, worker: _Worker | None, error: Exception) -> dict[str, str]:
-        if isinstance(error, InputError):  # the worker, not the file
-            return {"error": str(error), "retry": "time"}
-        if isinstance(error, TimeoutError):
-            return {
-                "error": f"decoder made no progress for {self._stall_seconds:.0f} s and was stopped",
-                "retry": "time",
-            }
-        if worker is None or self._closed:
+    def _failure(self, error: WorkerError) -> dict[str, str]:
+        """Return the entry of a domain for an error; a pool that was closed ended its workers itself."""
+        if self._closed:
             return {"error": "the pool is closed", "retry": "time"}
-        worker.wait()
-        if worker.exit_status == -signal.SIGKILL:
-            return {
-                "error": "decoder was killed (by the system, when memory runs out)",
-                "retry": "memory",
-            }
-        return {"error": f"decoder crashed (exit status {worker.exit_status})"}
+        return {"error": str(error)} | ({"retry": error.retry} if error.retry else {})

@@ -11,6 +11,8 @@ from pipelines.core.spec import Spec
 
 MEMORY_BYTES = 3 << 29
 """What the reading of a file may allocate (1.5 GiB); one that wants more costs itself alone."""
+OPENCV_NO_MEMORY = -4
+"""The `code` of a `cv2.error` when an allocation failed: `cv2.Error.StsNoMem`."""
 CHANGED = {"error": "changed while it was read", "retry": "changed"}
 
 
@@ -130,14 +132,18 @@ def _sound(
 
 
 def guarded(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Call a decoder; what it raises becomes the file's own error."""
-    from pipelines.core import errors
+    """Call a decoder, and return an error that it raises as the entry of its file.
+
+    The message of an error of the project is the reason as it stands. Any other error of a decoder
+    fails this file alone.
+    """
+    from pipelines.core.errors import KerasemoError
 
     try:
         return read()
-    except errors.MediaError as error:
+    except KerasemoError as error:
         return {"error": str(error)}
-    except Exception as error:  # a decoder's own surprise costs this file alone
+    except Exception as error:
         return _failure(error)
 
 
@@ -150,7 +156,7 @@ def _failure(error: Exception) -> dict[str, str]:
     if (
         isinstance(error, MemoryError)
         or getattr(error, "errno", None) == errno.ENOMEM
-        or "Insufficient memory" in str(error)
+        or getattr(error, "code", None) == OPENCV_NO_MEMORY
     ):
         return {
             "error": f"takes more memory than the {MEMORY_BYTES / 2**30:.1f} GiB that it may",

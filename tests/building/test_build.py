@@ -47,7 +47,7 @@ def emodb_12(tmp_path_factory):
 def read(folder):
     return {
         (record["id"].decode(), int(record["part"])): record
-        for record in reader.read(folder, reader.read_manifest(folder))
+        for record in reader.read_inputs(folder, reader.read_manifest(folder))
     }
 
 
@@ -171,7 +171,7 @@ def test_nothing_is_done_twice_and_what_changed_is_done_anew(capsys, tmp_path):
         status, result, err = build_json(capsys, *words, *more)
         assert status == 0
         reused = before == (set_folder / "00000.tfrecord").stat().st_ino
-        assert (f"{set_folder}: there already, nothing has changed, reused\n" in err) == reused
+        assert (f"{set_folder}: reusing the set" in err) == reused
         return reused, result["domains"]["audio"]["written"]
 
     assert built() == (False, 4)
@@ -217,7 +217,7 @@ def test_a_file_that_crashes_its_decoder_is_not_tried_again(capsys, tmp_path, mo
         f"quarantined: wav/{EMODB_NAMES[1]} (audio): decoder crashed" in err
         and "Traceback" not in err
     )
-    assert "reused" in build_json(capsys, *words)[2]
+    assert "reusing the set" in build_json(capsys, *words)[2]
 
 
 def test_sound_over_a_minute_is_cut_into_parts_of_one_utterance(capsys, tmp_path):
@@ -319,7 +319,7 @@ def test_a_stopped_build_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     assert stopped.returncode == 130 and "interrupted; the same command resumes" in stopped.stderr
     assert (
         "Traceback" not in stopped.stderr
-        and f"{out}/emodb/audio: 24 of 60 clips are there already, reused" in stopped.stderr
+        and f"{out}/emodb/audio: reusing 24 of 60 clips\n" in stopped.stderr
     )
     assert not (out / "emodb/audio").exists()
     monkeypatch.setattr(builder, "CLIPS_PER_SHARD", 8)
@@ -360,7 +360,7 @@ def test_a_file_that_hung_is_tried_again_with_its_shard_alone(capsys, tmp_path, 
         result["domains"]["audio"]["written"],
         result["domains"]["audio"]["quarantined"],
     ) == (0, 9, [])
-    assert f"{tmp_path}/out/emodb/audio: 6 of 9 clips are there already, reused" in err
+    assert f"{tmp_path}/out/emodb/audio: reusing 6 of 9 clips\n" in err
     build_json(capsys, *words[:4], "--out", tmp_path / "whole")
     assert content(tmp_path / "out") == content(tmp_path / "whole")
-    assert "nothing has changed, reused" in build_json(capsys, *words)[2]
+    assert "reusing the set" in build_json(capsys, *words)[2]

@@ -165,7 +165,7 @@ def test_nothing_usable_is_status_1(capsys, tmp_path, kind, files):
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        ({"--media": "gone"}, 1, "media .*gone must be a folder that holds .*; there is none"),
+        ({"--media": "gone"}, 1, "media .*gone must be a folder that holds .*does not exist"),
         ({"--media": "empty"}, 1, "no visual or audio clip of emodb in .*empty: .*; found no file"),
         ({"--media": "media/wav/03a01La.wav"}, 1, "must be a folder .*; it is a file"),
         (
@@ -260,25 +260,15 @@ def test_verify(capsys, tmp_path):
     )
     shard = out / "two/audio/00000.tfrecord"
     shard.write_bytes(shard.read_bytes()[:-7])
-    for place, said in (
-        (
-            out,
-            f"{shard}: damaged: truncated record at byte 14590 (22262 bytes, expected 22269); build the set again",
-        ),
-        (
-            tmp_path / "gone",
-            f"{tmp_path}/gone: not a folder; expected a set of records or a folder of sets",
-        ),
-        (
-            tmp_path / "media",
-            f"{tmp_path}/media: no set of records in it (no manifest.json); make one with python -m pipelines.build",
-        ),
+    for place, words in (
+        (out, rf"{shard}: damaged: record 2 at byte 14590 .*22262 bytes, expected 22269"),
+        (tmp_path / "gone", "gone: not a folder"),
+        (tmp_path / "media", r"media: no set of records .*no manifest\.json"),
     ):
-        assert build_json(capsys, "--verify", place) == (
-            1,
-            None,
-            f"python -m pipelines.build: error: {said}\n",
-        )
+        status, result, err = build_json(capsys, "--verify", place)
+        assert (status, result) == (1, None)
+        (line,) = err.splitlines()
+        assert line.startswith("python -m pipelines.build: error: ") and re.search(words, line)
     assert (
         build_json(capsys, "--corpus", "emodb", "--media", folder, "--out", out, "--name", "two")[0]
         == 0
@@ -291,7 +281,7 @@ def test_names_beyond_ascii(capsys, tmp_path):
     status, _, _ = build_json(
         capsys, "--corpus", "folder", "--media", tmp_path / "mëdia", "--out", tmp_path / "öut"
     )
-    (record,) = reader.read(
+    (record,) = reader.read_features(
         tmp_path / "öut/folder/audio", reader.read_manifest(tmp_path / "öut/folder/audio")
     )
     assert (status, record["id"].decode()) == (0, "joy/Ünïcode 音.wav")

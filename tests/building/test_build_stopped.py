@@ -1,5 +1,6 @@
 """Ctrl-C is heeded while a decoder hangs, and what a loader rejects is named also where its domain has nothing."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import time
 
 from helpers import media
 from helpers.builds import build_json, emodb
+from pipelines.building import builder
 
 HANGING = "import time\nclass ResampleStream:\n    def __init__(self, *_, **__):\n        time.sleep(600)\n"
 
@@ -41,6 +43,22 @@ def test_ctrl_c_while_a_decoder_hangs(tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said
+
+
+def test_reuse_and_files_that_are_left_out_are_log_records(tmp_path, caplog):
+    folder = emodb(tmp_path / "media", 2)
+    (folder / "wav/03a01Na.wav").write_bytes(b"no sound")
+    options = builder.Options("emodb", folder, tmp_path / "out", workers=1)
+    with caplog.at_level(logging.INFO, logger="pipelines"):
+        builder.build(options)
+        (record,) = caplog.records
+        assert record.levelname == "WARNING" and record.name == "pipelines.building.builder"
+        assert "quarantined: wav/03a01Na.wav (audio): " in record.getMessage()
+        caplog.clear()
+        builder.build(options)
+    levels = {record.getMessage(): record.levelname for record in caplog.records}
+    assert levels[f"{tmp_path}/out/emodb/audio: reusing the set, nothing has changed"] == "INFO"
+    assert sorted(levels.values()) == ["INFO", "WARNING"]
 
 
 def test_what_is_rejected_in_a_domain_without_a_clip_is_named(capsys, tmp_path):

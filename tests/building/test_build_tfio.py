@@ -54,7 +54,7 @@ def test_the_sets_are_those_of_the_default(capsys, tmp_path, ops_load):
         folder = tmp_path / decoder / "folder/audio"
         read[decoder] = {
             record["id"].decode(): record
-            for record in reader.read(folder, reader.read_manifest(folder))
+            for record in reader.read_inputs(folder, reader.read_manifest(folder))
         }
     assert list(read["tfio"]) == ["joy/a.wav", "joy/b.wav", "joy/c.flac", "joy/d.mp3"]
     for id, ours in read["tfio"].items():
@@ -116,10 +116,8 @@ def test_a_file_that_it_does_not_come_back_from_is_named(tmp_path):
         check=False,
     )
     assert process.returncode == 1, process.stderr
-    assert (
-        f"error: {path}: tensorflow-io does not come back from it; take the file away, or leave out --audio-decoder tfio"
-        in process.stderr
-    )
+    assert f"error: {path}: tensorflow-io does not return" in process.stderr
+    assert "leave out --audio-decoder tfio" in process.stderr
 
 
 def test_where_it_is_not_installed_the_option_says_so(capsys, tmp_path):

@@ -125,8 +125,10 @@ def check(sources, tmp_path, *, count, seed):
             row["path"] for row in report["quarantined"]
         }
         if (reference := tmp_path / "reference/folder" / domain).exists():
-            same = {record["id"]: record["inputs"] for record in reader.read(folder, manifest)}
-            for record in reader.read(reference, reader.read_manifest(reference)):
+            same = {
+                record["id"]: record["inputs"] for record in reader.read_inputs(folder, manifest)
+            }
+            for record in reader.read_inputs(reference, reader.read_manifest(reference)):
                 np.testing.assert_array_equal(same[record["id"]], record["inputs"])
     assert len(accounted) == count + len(good)
     return result

@@ -19,7 +19,7 @@ from helpers.manifests import manifest, row
 from pipelines.building import page
 from pipelines.building.findings import set_report
 from pipelines.core import files
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError, InputError, StorageError
 from pipelines.core.labels import EMOTIONS
 from pipelines.core.spec import Spec
 from pipelines.corpora.clip import Clip, Defect
@@ -64,6 +64,8 @@ def write_set(
         with tf.io.TFRecordWriter(str(folder / shard["file"])) as writer:
             for record in serialised[2 * number : 2 * number + 2]:
                 writer.write(record)
+        path = folder / shard["file"]
+        shard |= {"bytes": path.stat().st_size, "sha256": files.file_sha256(path)}
     held |= {
         "schema": schema.SCHEMA,
         "kind": "folder",
@@ -270,8 +272,7 @@ def test_spectrograms_have_high_frequencies_above_and_true_axes(corpus):
 
 def test_a_log_mel_is_drawn_60_db_deep_and_6_seconds_long(tmp_path):
     log_mel = np.tile(np.linspace(-100, -20, 64, dtype=np.float32), (700, 1))
-    serialised = schema.serialise(Clip("a", Path(), "s", "audio", "", "fear", "a"), log_mel=log_mel)
-    picture = pixels(page._spectrogram_of(row("a"), serialised, Spec()).picture)
+    picture = pixels(page._spectrogram_of(row("a"), {"log_mel": log_mel}, Spec()).picture)
     assert picture.shape == (64, 600, 3)
     brightness = (
         picture[:, 0].astype(int).sum(axis=1)
@@ -370,14 +371,29 @@ def test_the_page_is_written_whole_once_and_nothing_else(corpus, monkeypatch):
 
 
 def test_without_a_whole_set_it_is_one_clear_line(tmp_path):
-    with pytest.raises(
-        InputError, match="no set of records in it; expected visual or audio; make one with"
-    ):
+    with pytest.raises(InputError, match="no set of records .* expected visual or audio"):
         page.corpus_page(tmp_path)
     write_set(tmp_path, "s/audio", rows_of("wav"))
     (tmp_path / "s/audio/report.json").write_text("{")
-    with pytest.raises(InputError, match=r"no whole report\.json; build the set again"):
+    with pytest.raises(DataError, match=r"no whole report\.json; build the set again"):
         page.corpus_page(tmp_path / "s")
+
+
+@pytest.mark.parametrize("damage", [lambda shard: shard[:9], lambda shard: b""])
+def test_a_shard_that_lost_its_end_is_named(corpus, tmp_path, damage):
+    shutil.copytree(corpus, tmp_path / "s")
+    shard = tmp_path / "s/visual/00000.tfrecord"
+    shard.write_bytes(damage(shard.read_bytes()))
+    with pytest.raises(DataError, match=r"visual/00000\.tfrecord: damaged"):
+        page.corpus_page(tmp_path / "s")
+
+
+def test_a_page_that_cannot_be_written_is_a_storage_error(corpus, tmp_path):
+    shutil.copytree(corpus, tmp_path / "s")
+    (tmp_path / "s" / page.FILE).unlink(missing_ok=True)
+    (tmp_path / "s" / f"{page.FILE}.tmp").mkdir()
+    with pytest.raises(StorageError, match=f"{page.FILE}.*: Is a directory"):
+        page.write(tmp_path / "s")
 
 
 LOOK = """<script>addEventListener("load", () => {

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from pipelines.core import files
+from pipelines.core.errors import StorageError
 
 
 def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
@@ -52,3 +53,32 @@ def test_hashes_are_those_of_the_bytes(tmp_path):
     document = {"b": [1.5, "x"], "a": None}
     expected = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
     assert files.json_sha256(document) == expected
+
+
+def test_progress_is_reported_for_every_chunk_of_a_file(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"abcde")
+    monkeypatch.setattr(files, "CHUNK_BYTES", 2)
+    calls = []
+    digest = files.file_sha256(tmp_path / "a", progress=lambda: calls.append(1))
+    assert digest == hashlib.sha256(b"abcde").hexdigest() and len(calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device"), "out: No space left on device"),
+        (OSError(13, "Permission denied", "out/a"), "out/a: Permission denied"),
+        (OSError("no number"), "out: no number"),
+    ],
+)
+def test_an_error_of_the_system_becomes_a_storage_error(error, words):
+    with pytest.raises(StorageError) as raised, files.storage_errors("out"):
+        raise error
+    assert str(raised.value) == words and raised.value.__cause__ is error
+
+
+def test_a_storage_error_and_an_error_of_another_kind_pass():
+    for error in (StorageError("out: full"), ValueError("odd")):
+        with pytest.raises(type(error)) as raised, files.storage_errors("out"):
+            raise error
+        assert raised.value is error

@@ -56,3 +56,12 @@ def test_other_errors_are_raised(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", broken)
     with pytest.raises(OSError, match="broken"), locks.locked(tmp_path / "lock", wait=False):
         pass
+
+
+def test_a_folder_is_locked_without_a_file_of_its_own(tmp_path):
+    with locks.locked_folder(tmp_path, wait=False):
+        with pytest.raises(BlockingIOError), locks.locked_folder(tmp_path, wait=False):
+            pass
+        assert not list(tmp_path.iterdir())
+    with locks.locked_folder(tmp_path, wait=False):
+        pass

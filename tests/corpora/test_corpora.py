@@ -21,7 +21,7 @@ def lay(tmp_path):
     ("words", "said"),
     [
         ({"kind": "iemocap"}, "corpus must be one of enterface, savee, .*; received 'iemocap'"),
-        ({"media": "gone"}, "must be a folder that holds wav/.*; there is none"),
+        ({"media": "gone"}, "must be a folder that holds wav/.*does not exist"),
         ({"media": "03a01Wa.wav"}, "must be a folder .*; it is a file"),
         ({"name": "a/b"}, "name must be letters, .*; received 'a/b'"),
         ({"name": ""}, "name must be letters"),
@@ -29,7 +29,7 @@ def lay(tmp_path):
         ({"domains": ()}, "domains must be some of visual, audio; received none"),
         (
             {"domains": ("visual",)},
-            "no visual clip of emodb .*found 1 audio clips, but none in the domains",
+            "no visual clip of emodb .*found 1 audio clip, but none in the requested domains",
         ),
         ({"song": True}, "corpus emodb has no option 'song'"),
         (
@@ -37,7 +37,7 @@ def lay(tmp_path):
             "no visual or audio clip of savee in .*such as 03a01Wa.wav .name is not SAVEE's",
         ),
         ({"media": "empty"}, "found no file; name the folder"),
-        ({"media": "papers"}, "found 1 files, none of them such media, such as readme.txt"),
+        ({"media": "papers"}, "found 1 file, none of this layout, such as readme.txt"),
     ],
 )
 def test_a_wrong_word_is_one_line(lay, words, said):

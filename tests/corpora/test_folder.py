@@ -5,7 +5,7 @@ import functools
 import pytest
 
 from helpers.layouts import count, lay_files, reason
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError, InputError
 from pipelines.corpora import find_clips
 
 
@@ -47,7 +47,7 @@ def test_class_folders_without_a_split(lay):
     assert count(found, "split") == {"": 4}
     lay("test/joy/b.wav")
     with pytest.raises(
-        InputError, match="a split is expected for all .* 4 of 5 have none, such as joy/a.mp4"
+        DataError, match="must have a split, or none; 4 of 5 clips have none, such as joy/a.mp4"
     ):
         find_clips("folder", lay())
 
@@ -109,15 +109,23 @@ def test_a_bad_row_costs_itself_alone(lay, row, said):
         ("path\na.wav\n", "it has no column 'emotion'"),
         ("path,emotion,path\n", "it has a column twice"),
         ("", "it has no column 'path'"),
-        ("path\temotion\n", "found no row below the header"),
         ('path,emotion\n"a.wav,joy\n', "is not valid CSV near line 2"),
-        ("path,emotion,split\na.wav,joy,train\nb.wav,joy,\n", "1 of 2 have none, such as b.wav"),
-        (b"path,emotion\n\xfc.wav,joy\n", "is expected to be UTF-8; byte 13 is not"),
+        (
+            "path,emotion,split\na.wav,joy,train\nb.wav,joy,\n",
+            "1 of 2 clips have none, such as b.wav",
+        ),
+        (b"path,emotion\n\xfc.wav,joy\n", "must be UTF-8, but byte 13 is not"),
     ],
 )
 def test_a_bad_manifest_is_one_line(lay, text, said):
     media = lay("a.wav", "b.wav")
     (media / "manifest.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(DataError, match=said) as error:
         find_clips("folder", media / "manifest.csv")
     assert "\n" not in str(error.value)
+
+
+def test_a_manifest_without_a_row_holds_no_clip(lay):
+    (lay() / "manifest.csv").write_text("path\temotion\n")
+    with pytest.raises(InputError, match="found no row below the header"):
+        find_clips("folder", lay() / "manifest.csv")

@@ -17,7 +17,7 @@ from helpers.toy_sources import write_set
 from kerasemo.datasets import array_cache, batches, sampling
 from kerasemo.datasets import sources as sources_module
 from kerasemo.datasets.sources import fits_memory, manifest_hash, read_source
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError, InputError
 from pipelines.records import reader
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,8 +34,8 @@ def kept(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def count_reads(monkeypatch) -> list:
     """Grows by one whenever records are read."""
-    reads, read = [], reader.read
-    monkeypatch.setattr(reader, "read", lambda *words: reads.append(1) or read(*words))
+    reads, read = [], reader.read_inputs
+    monkeypatch.setattr(reader, "read_inputs", lambda *words: reads.append(1) or read(*words))
     return reads
 
 
@@ -145,7 +145,7 @@ def test_a_damaged_shard_is_refused_although_there_is_a_map(tmp_path, kept):
     write_set(tmp_path, "visual")
     read_source(tmp_path, "toy/visual")
     flip_a_byte(tmp_path / "toy" / "visual" / "00001.tfrecord")
-    with pytest.raises(InputError, match="00001.tfrecord: .*build the set again"):
+    with pytest.raises(DataError, match="00001.tfrecord: .*build the set again"):
         read_source(tmp_path, "toy/visual")
 
 
@@ -185,13 +185,13 @@ from pipelines.records import reader
 out = pathlib.Path(sys.argv[1])
 array_cache.default_folder = lambda: out / "kept"
 sources.MOST_BYTES = 100
-read = reader.read
+read = reader.read_inputs
 def slowly(*words):
     print("reads", flush=True)
     for record in read(*words):
         time.sleep(0.3)
         yield record
-reader.read = slowly
+reader.read_inputs = slowly
 print(hashlib.sha256(sources.read_source(out, "toy/visual").inputs.tobytes()).hexdigest())
 """
 

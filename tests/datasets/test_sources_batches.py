@@ -14,7 +14,7 @@ from kerasemo.datasets import lazy_arrays, sampling
 from kerasemo.datasets.batches import Share
 from kerasemo.datasets.sources import Side, manifest_hash, read_source
 from pipelines.core.domains import DOMAINS
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError, InputError, KerasemoError
 from pipelines.core.labels import EMOTIONS
 
 # Sources and sides.
@@ -200,13 +200,13 @@ def test_a_damaged_shard_is_refused_by_its_name(tmp_path):
     body = bytearray(shard.read_bytes())
     body[len(body) // 2] ^= 1
     shard.write_bytes(body)
-    with pytest.raises(InputError, match=r"00001.tfrecord: .*build the set again"):
+    with pytest.raises(DataError, match=r"00001.tfrecord: .*build the set again"):
         read_source(tmp_path, "toy/visual")
     shard.write_bytes(body[:-1])
-    with pytest.raises(InputError, match=r"00001.tfrecord: .*\d+ bytes, expected \d+"):
+    with pytest.raises(DataError, match=r"00001.tfrecord: .*\d+ bytes, expected \d+"):
         read_source(tmp_path, "toy/visual")
     shard.unlink()
-    with pytest.raises(InputError, match=r"00001.tfrecord: missing"):
+    with pytest.raises(DataError, match=r"00001.tfrecord: missing"):
         read_source(tmp_path, "toy/visual")
 
 
@@ -276,7 +276,7 @@ def test_what_is_gathered_slice_by_slice_is_the_whole(tmp_path):
     ("field", "value", "said"),
     [
         ("hop_seconds", 0.02, "built to another spec .hop_seconds 0.02, expected 0.01."),
-        ("blur", 1, "another version's spec .blur."),
+        ("blur", 1, "another version .blur."),
     ],
 )
 def test_records_of_another_spec_are_refused(tmp_path, field, value, said):
@@ -287,5 +287,5 @@ def test_records_of_another_spec_are_refused(tmp_path, field, value, said):
     assert len(read_source(tmp_path, "a/audio").rows)
     document["spec"][field] = value
     manifest.write_text(json.dumps(document))
-    with pytest.raises(InputError, match=said + ".*build the set again"):
+    with pytest.raises(KerasemoError, match=said + ".*build the set again"):
         read_source(tmp_path, "a/audio")

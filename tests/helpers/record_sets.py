@@ -1,5 +1,6 @@
 """Small sets of records, written as a build would."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -38,19 +39,19 @@ def write_set(folder, every=None, *, sha256_of=sha256_of, upto=None, bad=(), ret
     """Write a set, or begin one: as a build would, which is stopped behind clip `upto`; return the clips that it read."""
     every = clips(10) if every is None else every
     writer = SetWriter(folder, clips=every, options=options(**more), clips_per_shard=4)
-    read = [clip for clip in writer.resume(sha256_of) if clip in every[:upto]]
-    for clip in read:
-        if clip.id in bad:
-            writer.quarantine(clip, "broken", sha256=sha256_of(clip), retry=retry)
-        else:
-            writer.add(
-                clip,
-                [schema.serialise(clip, faces=faces_of(clip))],
-                {"sha256": sha256_of(clip), "seconds": 1.5, "items": 3},
-            )
-    if upto is None:
-        writer.finish({"written": len(every) - len(bad)})
-    writer.close()
+    with contextlib.closing(writer):
+        read = [clip for clip in writer.resume(sha256_of) if clip in every[:upto]]
+        for clip in read:
+            if clip.id in bad:
+                writer.quarantine(clip, "broken", sha256=sha256_of(clip), retry=retry)
+            else:
+                writer.add(
+                    clip,
+                    [schema.serialise(clip, faces=faces_of(clip))],
+                    {"sha256": sha256_of(clip), "seconds": 1.5, "items": 3},
+                )
+        if upto is None:
+            writer.finish({"written": len(every) - len(bad)})
     return [clip.id for clip in read]
 
 

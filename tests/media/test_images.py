@@ -146,6 +146,27 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
             images.read_still(tmp_path / "a.png")
 
 
+def test_a_webp_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    """A lossless WebP whose header claims 16383x16383 pixels, the most that the format has."""
+    encoded = bytearray(dict(encodings())["lossless webp"])
+    assert encoded[12:16] == b"VP8L"
+    encoded[21:25] = struct.pack("<I", 16_382 | 16_382 << 14)
+    (tmp_path / "a.webp").write_bytes(encoded)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(MediaError):
+        images.read_still(tmp_path / "a.webp")
+
+
+@pytest.mark.filterwarnings("error")
+def test_damaged_exif_data_give_no_warning(tmp_path):
+    """Pillow warns of them; the picture is whole."""
+    jpeg = dict(encodings())["jpeg"]
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x1a\x01\x05\0"
+    segment = b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif
+    (tmp_path / "a.jpg").write_bytes(jpeg[:2] + segment + jpeg[2:])
+    assert images.read_still(tmp_path / "a.jpg").shape == (21, 37, 3)
+
+
 def test_the_largest_still(tmp_path):
     images.check_size(8192, 8192)
     with pytest.raises(MediaError):

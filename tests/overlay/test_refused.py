@@ -1,9 +1,10 @@
 """What an overlay refuses, with the reason, and that a failure leaves nothing half written."""
 
+import av
 import pytest
 
 from helpers import media
-from pipelines.core.errors import MediaError
+from pipelines.core.errors import InputError, MediaError, StorageError
 from pipelines.overlay import drawing, writer
 from pipelines.overlay.writer import Overlay
 
@@ -81,3 +82,19 @@ def test_a_file_whose_pictures_do_not_decode_is_refused(tmp_path, monkeypatch):
     with pytest.raises(MediaError, match="no picture could be decoded"):
         list(writer.draw(path, tmp_path / "out.mp4", captions=PLAIN))
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_each_refusal_has_its_class(tmp_path, monkeypatch):
+    path = media.write_video(tmp_path / "a.mp4", media.numbered_pictures(5))
+    with pytest.raises(InputError, match="name another file"):
+        list(writer.draw(path, path, captions=PLAIN))
+    with pytest.raises(StorageError, match="cannot be written"):
+        list(writer.draw(path, tmp_path / "away/out.mp4", captions=PLAIN))
+
+    def refuse(*_):
+        raise av.error.ArgumentError(22, "Invalid argument")
+
+    monkeypatch.setattr(drawing.Boxes, "draw", refuse)
+    with pytest.raises(MediaError, match="cannot be encoded .Invalid argument"):
+        list(writer.draw(path, tmp_path / "out.mp4", captions=PLAIN))
+    assert [one.name for one in tmp_path.iterdir()] == ["a.mp4"]

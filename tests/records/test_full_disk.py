@@ -70,7 +70,7 @@ def test_a_disk_that_fills_up(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(builder, "CLIPS_PER_SHARD", 8)
     words = ("--corpus", "emodb", "--media", folder, "--workers", 1, "--out")
     status, _, err = build_json(capsys, *words, out)
-    assert status == 0 and f"{out}/emodb/audio: 8 of 24 clips are there already, reused" in err
+    assert status == 0 and f"{out}/emodb/audio: reusing 8 of 24 clips\n" in err
     assert content(out / "emodb/audio")["00000.tfrecord"] == first["00000.tfrecord"]
     assert build_json(capsys, *words, tmp_path / "whole")[0] == 0
     assert content(out) == content(tmp_path / "whole")

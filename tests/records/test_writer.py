@@ -1,6 +1,7 @@
 """The writer of sets: what an interrupted build, or the set that is there, has of whole shards is not made again."""
 
 import dataclasses
+import errno
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from helpers.record_sets import clips, content, flip_a_bit, options, sha256_of, write_set
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, RunError, StorageError
 from pipelines.records import reader
 from pipelines.records.writer import SetWriter, is_current
 
@@ -78,7 +79,7 @@ def test_a_set_is_replaced_only_when_the_new_one_is_whole(tmp_path):
 
 def test_a_file_in_the_sets_place_is_left_alone(tmp_path):
     (tmp_path / "visual").write_text("a user's own")
-    with pytest.raises(InputError, match="expected a folder for the set; it is a file"):
+    with pytest.raises(InputError, match="expected a folder .*name another --out"):
         write_set(tmp_path / "visual")
     assert (tmp_path / "visual").read_text() == "a user's own"
 
@@ -99,8 +100,27 @@ def test_a_full_disk_is_an_error_of_the_system(tmp_path, monkeypatch):
             raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
     monkeypatch.setattr(tf.io, "TFRecordWriter", Full)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(StorageError, match="unfinished: No space left on device"):
         write_set(tmp_path / "visual")
+
+
+@pytest.mark.parametrize("name", ["sync_file", "write_json"])
+def test_a_disk_that_is_full_at_the_end_of_a_shard_is_a_storage_error(tmp_path, monkeypatch, name):
+    def refuse(path, *_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(f"pipelines.records.writer.{name}", refuse)
+    with pytest.raises(StorageError, match="building/.*: No space left on device"):
+        write_set(tmp_path / "visual")
+    monkeypatch.undo()
+    write_set(tmp_path / "visual")
+    assert reader.verify(tmp_path / "visual")["records"] == 10
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
+    (tmp_path / "file").write_text("a user's own")
+    with pytest.raises(StorageError, match="file.*: Not a directory"):
+        write_set(tmp_path / "file/visual")
 
 
 def test_only_the_shard_of_what_is_tried_again_is_written_again(tmp_path):
@@ -146,8 +166,8 @@ def test_one_build_at_a_time(tmp_path):
     writer = SetWriter(tmp_path / "visual", clips=clips(2), options=options(), clips_per_shard=4)
     writer.resume(sha256_of)
     with pytest.raises(
-        InputError,
-        match="visual: another build is at work there; wait for it, or name another --out",
+        RunError,
+        match="visual: another build .*wait .*--out",
     ):
         write_set(tmp_path / "visual")
     writer.close()
@@ -169,7 +189,7 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
         (folder / name).write_text("a user's own")
     with pytest.raises(
         InputError,
-        match="visual: a folder that holds something else than a set of records; name another --out or --name",
+        match="visual: .*something else than a set of records; name another --out or --name",
     ):
         write_set(folder)
     assert sorted(path.name for path in tmp_path.rglob("*")) == [

@@ -1,10 +1,13 @@
 """The sample corpora: genuine names, the same bytes from the same seed, faces that are found, voices that differ as emotions do."""
 
+import concurrent.futures
 import itertools
 import json
 import subprocess
 import sys
+import threading
 import wave
+from concurrent.futures.process import BrokenProcessPool
 
 import av
 import cv2
@@ -14,6 +17,8 @@ import pytest
 from pipelines import corpora as loaders
 from pipelines import sample
 from pipelines.core import spec
+from pipelines.core.errors import RunError, StorageError
+from pipelines.core.locks import locked_folder
 from pipelines.faces.detectors import detect_face
 from pipelines.synthetic import corpora, film, speech
 from pipelines.synthetic.film import EXPRESSIONS, SCENES, film_clip
@@ -105,12 +110,41 @@ def test_an_interrupted_file_is_not_taken_for_a_finished_one(tmp_path, few, monk
         path.write_bytes(b"RIFF")
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match="No space"):
         patch.setattr(corpora, "_write_wav", fail)
         corpora.write_samples(tmp_path, workers=1, utterances=few[2:])
     assert list(contents(tmp_path)) == [tmp_path.joinpath(spec.MARKER).relative_to(tmp_path)]
     corpora.write_samples(tmp_path, workers=1, utterances=few[2:])
     assert (tmp_path / few[2].audio).stat().st_size > 10_000
+
+
+def test_a_second_process_waits_for_the_first(tmp_path, few):
+    """An exclusive lock of the folder stands for the first process."""
+    with locked_folder(tmp_path, wait=False):
+        second = threading.Thread(
+            target=corpora.write_samples, args=(tmp_path,), kwargs={"workers": 1, "utterances": few}
+        )
+        second.start()
+        second.join(0.5)
+        assert second.is_alive() and not contents(tmp_path)
+    second.join(60)
+    assert len(contents(tmp_path)) == 1 + sum(len(utterance.files) for utterance in few)
+
+
+def test_a_worker_process_that_dies_is_a_run_error(tmp_path, few, monkeypatch):
+    class Broken:
+        def __init__(self, *_, **__):
+            pass
+
+        def submit(self, *_):
+            raise BrokenProcessPool
+
+        def shutdown(self, **_):
+            pass
+
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", Broken)
+    with pytest.raises(RunError, match="worker process died.*fewer --workers"):
+        corpora.write_samples(tmp_path, workers=2, utterances=few)
 
 
 def test_media_are_read_back_as_planned(written, few):

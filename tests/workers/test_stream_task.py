@@ -239,7 +239,8 @@ def test_long_sound_is_cut_as_the_builds_records_are(capsys, tmp_path):
     assert status == 0
     folder = tmp_path / "out/folder/audio"
     kept = sorted(
-        reader.read(folder, reader.read_manifest(folder)), key=lambda record: int(record["part"])
+        reader.read_features(folder, reader.read_manifest(folder)),
+        key=lambda record: int(record["part"]),
     )
     assert len(parts) == len(kept) == 3 and last["audio"]["seconds"] == 150
     for part, record in zip(parts, kept, strict=True):
