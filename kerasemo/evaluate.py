@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             result, show = (
                 bundle_scoring.evaluate(Bundle.load(arguments.model), arguments.records),
-                terminal.print_served,
+                terminal.print_model_evaluation,
             )
         if arguments.json:
             print(json.dumps(result, indent=1))

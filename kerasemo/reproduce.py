@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if as_json:
             print(json.dumps(result, indent=1))
         else:
-            terminal.show(result, options.out or Path(result["run"]) / "tables")
+            terminal.print_study(result, options.out or Path(result["run"]) / "tables")
         return 1 if result["failed"] else 0
 
     return run_main(work, prog=parser.prog)

@@ -113,7 +113,7 @@ def predict_fold(
 
     def validation_ua(cost: float) -> float:
         predictions = predict(cost, train, validation)
-        return classification.unweighted_accuracy(
+        return classification.unweighted_average_recall(
             labels[validation], predictions, n_classes=n_classes
         )
 
@@ -172,7 +172,9 @@ def score_table(arguments: argparse.Namespace, source: str, protocol: str) -> li
             statistic = functools.partial(
                 getattr(classification, function), n_classes=len(emotions)
             )
-            ends = significance.interval(labels, predictions, speakers, statistic=statistic, seed=0)
+            ends = significance.score_interval(
+                labels, predictions, speakers, statistic=statistic, seed=0
+            )
             table[score] = {
                 "value": statistic(labels, predictions),
                 "low": ends.low,
@@ -181,17 +183,17 @@ def score_table(arguments: argparse.Namespace, source: str, protocol: str) -> li
             }
         tables.append(table)
         emotion_indices = np.array([EMOTIONS.index(emotion) for emotion in emotions])
-        pool = prediction_tables.of_answers(
+        pool = prediction_tables.pooled_predictions(
             list(zip(fold_of.tolist(), index_of, strict=True)),
             speakers.tolist(),
             emotion_indices[labels],
             emotion_indices[predictions][None],
         )
         stamp = f"normalisation: {NORMALIZATIONS[normalization]}"
-        kept = prediction_tables.Kept(pool, tuple(emotions), "test", protocol, (stamp,))
+        kept = prediction_tables.PredictionTable(pool, tuple(emotions), "test", protocol, (stamp,))
         suffix = "-refitted" if arguments.refit else ""
         name = f"{source.replace('/', '-')}-{protocol}-{normalization}{suffix}.csv"
-        prediction_tables.write(arguments.out / name, {("openSMILE + SVM", source): kept})
+        prediction_tables.write_prediction_tables(arguments.out / name, {("openSMILE + SVM", source): kept})
     return tables
 
 

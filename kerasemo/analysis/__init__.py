@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from kerasemo.analysis.comparison import compare
-    from kerasemo.analysis.differences import corrected, together
-    from kerasemo.analysis.pooling import by_item, pool, score
-    from kerasemo.analysis.prediction_tables import Answers, Kept, Pool, of_answers, write
-    from kerasemo.analysis.references import listeners_score, of_source, read_rates
+    from kerasemo.analysis.comparison import compare_files
+    from kerasemo.analysis.differences import correct_for_number, mean_over_sources
+    from kerasemo.analysis.pooling import split_into_items, pool_folds, score_pool
+    from kerasemo.analysis.prediction_tables import (
+        Predictions,
+        PredictionTable,
+        PooledPredictions,
+        pooled_predictions,
+        write_prediction_tables,
+    )
+    from kerasemo.analysis.references import listener_scores, published_results, read_listener_rates
 
 __all__ = [
     "Answers",

@@ -11,7 +11,7 @@ from kerasemo.datasets import sources, splits
 from kerasemo.datasets.segmentation import loader
 from kerasemo.evaluation import fused_scoring, scoring
 from kerasemo.metrics import classification, verification
-from kerasemo.metrics.fusion import LEAST, Fusion
+from kerasemo.metrics.fusion import MIN_PROBABILITY, Fusion
 from kerasemo.networks import inference
 from kerasemo.runs import lineage
 from kerasemo.serving import training_clips
@@ -82,7 +82,7 @@ def evaluate(
             continue
         clips, clip_of, truth = scoring.side_items(side)
         masked, served = (
-            classification.clip_answers(values, clip_of)
+            classification.mean_probabilities(values, clip_of)
             for values in item_probabilities(bundle, side)
         )
         score = scoring.score_clips(
@@ -93,7 +93,7 @@ def evaluate(
         said[name] = fused_scoring.answers(utterances, truth, masked, served)
         emotions[name.partition("/")[0]] = side.source.emotions
         embedding = _asked(bundle, f"embed_{SIGNATURES[domain]}", side)["embedding"]
-        embedded[name] = verification.Clips(
+        embedded[name] = verification.EmbeddedClips(
             verification.clip_embeddings(embedding, clip_of), truth, utterances
         )
     for corpus, pair in fused_scoring.pairs_of(said).items():
@@ -136,7 +136,7 @@ def item_probabilities(bundle: "Bundle", side: sources.Side) -> tuple[np.ndarray
     if "faces_masked" in bundle.document["signatures"] and DOMAINS[side.source.domain] == "visual":
         masked[:, columns] = _asked(bundle, "faces_masked", side, mask=mask)["probabilities"]
     else:
-        masked[:, columns] = mask * np.maximum(served[:, columns], LEAST)
+        masked[:, columns] = mask * np.maximum(served[:, columns], MIN_PROBABILITY)
         masked /= masked.sum(axis=1, keepdims=True)
     return masked, served
 

@@ -106,7 +106,9 @@ def fit(pairs: Pairs, kind: str) -> Fusion:
             labels.append(face.labels[known])
     if not sum(map(len, labels)):
         return Fusion()
-    return fusion_module.fit(np.concatenate(visual), np.concatenate(audio), np.concatenate(labels))
+    return fusion_module.fit_fusion(
+        np.concatenate(visual), np.concatenate(audio), np.concatenate(labels)
+    )
 
 
 def score(

@@ -28,7 +28,7 @@ def clip_probabilities(
         clip_of: int [items], from 0 without a gap.
         emotions: Those that can be answered.
     """
-    return classification.clip_answers(
+    return classification.mean_probabilities(
         classification.masked_softmax(logits, emotion_mask(emotions)), clip_of
     )
 
@@ -66,7 +66,7 @@ def score_clips(
         trained: The emotions that the network was trained on.
 
     Returns:
-        `classification.evaluate` and `calibration_error` over the clips of the emotions that both have; `without_corpus`: UA, WA, macro-F1
+        `classification.classification_scores` and `calibration_error` over the clips of the emotions that both have; `without_corpus`: UA, WA, macro-F1
         and calibration error of the same clips as served; and, where the corpus has an emotion that was not trained, `all_classes`:
         UA and WA with that class's recall 0.
     """
@@ -80,7 +80,7 @@ def score_clips(
             probabilities[known][:, columns],
         )
         error = calibration.calibration_error(truth, probabilities)
-        return classification.evaluate(truth, probabilities, emotions=emotions) | {
+        return classification.classification_scores(truth, probabilities, emotions=emotions) | {
             "calibration_error": error
         }
 
@@ -94,8 +94,10 @@ def score_clips(
         answers = masked.argmax(axis=1)
         score["all_classes"] = {
             "emotions": in_order(corpus),
-            "ua": classification.unweighted_accuracy(labels, answers, n_classes=len(EMOTIONS)),
-            "wa": classification.weighted_accuracy(labels, answers, n_classes=len(EMOTIONS)),
+            "ua": classification.unweighted_average_recall(
+                labels, answers, n_classes=len(EMOTIONS)
+            ),
+            "wa": classification.accuracy(labels, answers, n_classes=len(EMOTIONS)),
         }
     return score
 
@@ -152,11 +154,11 @@ def score_outputs(
     return score, prediction_rows(side.source, clips, masked)
 
 
-def embedded_clips(outputs: Mapping[str, np.ndarray], side: Side) -> verification.Clips:
+def embedded_clips(outputs: Mapping[str, np.ndarray], side: Side) -> verification.EmbeddedClips:
     """Return the clips of a side as outputs of `forward` embed them, for `verification.score_pairs`."""
     clips, clip_of, labels = side_items(side)
     utterances = [side.source.rows[clip]["utterance"] for clip in clips]
-    return verification.Clips(
+    return verification.EmbeddedClips(
         verification.clip_embeddings(outputs["embedding"], clip_of), labels, utterances
     )
 
@@ -179,7 +181,7 @@ def score_embeddings(
         sides: What the plan's `source` indexes.
 
     Returns:
-        `classification.evaluate` of the nearest mean among the classes that the source has, and `pair_auc`.
+        `classification.classification_scores` of the nearest mean among the classes that the source has, and `pair_auc`.
     """
     embeddings = np.concatenate([_embed(predict, side) for side in train])
     labels = np.concatenate([side.labels for side in train])
@@ -192,7 +194,7 @@ def score_embeddings(
     distances = np.linalg.norm(clip_means[:, None] - means[None], axis=-1)  # [clips, classes]
     nearest = np.eye(len(classes))[distances.argmin(axis=1)]
     known = np.isin(truth, classes)
-    score = classification.evaluate(
+    score = classification.classification_scores(
         np.searchsorted(classes, truth[known]),
         nearest[known],
         emotions=[EMOTIONS[label] for label in classes],
@@ -210,7 +212,7 @@ def embedded_pair_auc(
 ) -> float:
     """Return `pair_auc` of the embeddings of the items of every side."""
     pairs = embedded_pairs(drawn, sides, embeddings)
-    return classification.area_under_curve(
+    return verification.area_under_curve(
         same_emotion(drawn, sides), -np.linalg.norm(pairs[:, 0] - pairs[:, 1], axis=-1)
     )
 

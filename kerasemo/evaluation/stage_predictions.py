@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasemo.analysis.prediction_tables import Answers
+from kerasemo.analysis.prediction_tables import Predictions
 from kerasemo.datasets import segmentation, sources, splits
 from kerasemo.datasets.catalog import Holdings, side_of
 from kerasemo.datasets.subsets import labelled_side
@@ -34,7 +34,7 @@ ITEMS = tuple(f"items_{emotion}" for emotion in EMOTIONS)
 
 def of_outputs(
     outputs: Mapping[str, np.ndarray], side: sources.Side, *, trained: Sequence[str]
-) -> Answers:
+) -> Predictions:
     """Return what outputs of `scoring.forward` answer to the clips of a side.
 
     Args:
@@ -51,7 +51,7 @@ def of_outputs(
 
 def of_nearest_means(
     embeddings: np.ndarray, side: sources.Side, *, means: Mapping[int, np.ndarray]
-) -> Answers:
+) -> Predictions:
     """Return as answers the nearest mean of a class, for a network that has no answers of its own; its probability is 1.
 
     Args:
@@ -78,7 +78,7 @@ def of_nearest_means(
 
 def _of_items(
     answers: np.ndarray, side: sources.Side, masked: np.ndarray, served: np.ndarray | None
-) -> Answers:
+) -> Predictions:
     clips, clip_of, labels = scoring.side_items(side)
     items = np.bincount(
         clip_of * len(EMOTIONS) + answers, minlength=len(clips) * len(EMOTIONS)
@@ -87,7 +87,7 @@ def _of_items(
     ids, speakers = (
         tuple(side.source.rows[clip][name] for clip in clips) for name in ("id", "speaker")
     )
-    return Answers(ids, speakers, labels, masked.argmax(axis=1), masked, without, items)
+    return Predictions(ids, speakers, labels, masked.argmax(axis=1), masked, without, items)
 
 
 def why_not_scored(result: Mapping[str, Any], source: str, seen: Sequence[bool]) -> str:
@@ -114,7 +114,7 @@ def why_not_scorable(side: sources.Side, trained: Sequence[str], *, name: str) -
 
 def ask(
     of: Lineage, held: Holdings, side: str, *, load: Callable[[str], sources.Source]
-) -> tuple[dict[str, Answers], dict[str, Any]]:
+) -> tuple[dict[str, Predictions], dict[str, Any]]:
     """Return what a stage answers to the clips of a side of every source, and what there is to know of it, ready for JSON.
 
     A corpus that no stage of the lineage was trained on is all test; its validation side is that of a split as if it had been.
@@ -208,7 +208,7 @@ def header(of: Lineage, held: Holdings) -> dict[str, Any]:
 
 
 def write(
-    folder: Path, side: str, answered: Mapping[str, Answers], document: Mapping[str, Any]
+    folder: Path, side: str, answered: Mapping[str, Predictions], document: Mapping[str, Any]
 ) -> None:
     """Write the answers to a side's clips, then the document that says that they are there, each under a temporary name first."""
     path = folder / f"{side}-predictions.csv"
@@ -219,7 +219,7 @@ def write(
         for source, own in answered.items():
             said = [
                 [EMOTIONS[label] if label >= 0 else "" for label in column]
-                for column in (own.labels, own.answers, own.without_corpus)
+                for column in (own.labels, own.predictions, own.open_predictions)
             ]
             for place, clip in enumerate(own.ids):
                 names = (source, clip, own.speakers[place], *(column[place] for column in said))
@@ -227,7 +227,7 @@ def write(
                     [
                         *names,
                         *(f"{share:.6f}" for share in own.probabilities[place]),
-                        *own.items[place],
+                        *own.item_counts[place],
                     ]
                 )
     os.replace(temporary, path)
@@ -238,7 +238,7 @@ def write(
 
 def read(
     folder: Path, side: str, expected: Mapping[str, Any]
-) -> tuple[dict[str, Answers], dict[str, Any]] | None:
+) -> tuple[dict[str, Predictions], dict[str, Any]] | None:
     """Return the kept answers to a side's clips and their document; None where there are none that `expected`, a header, holds of."""
     document = files.read_json(folder / f"{side}-scored.json")
     path = folder / f"{side}-predictions.csv"
@@ -259,12 +259,12 @@ def read(
     return {source: _parsed(rows) for source, rows in by_source.items()}, document
 
 
-def _parsed(rows: Sequence[Mapping[str, str]]) -> Answers:
+def _parsed(rows: Sequence[Mapping[str, str]]) -> Predictions:
     index = {emotion: place for place, emotion in enumerate(EMOTIONS)} | {"": -1}
     ids, speakers = (tuple(row[name] for row in rows) for name in ("id", "speaker"))
     labels, answers, without = (np.array([index[row[name]] for row in rows]) for name in NAMES[3:])
     probabilities = np.array([[float(row[emotion]) for emotion in EMOTIONS] for row in rows])
-    return Answers(
+    return Predictions(
         ids,
         speakers,
         labels,

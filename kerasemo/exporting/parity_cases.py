@@ -196,7 +196,7 @@ class Probes:
         self, waveforms: Sequence[np.ndarray], mask: np.ndarray | None = None
     ) -> np.ndarray:
         segments, clip_of = self._segments_of(waveforms)
-        return classification.clip_answers(self._answers(segments, "audio", mask), clip_of)
+        return classification.mean_probabilities(self._answers(segments, "audio", mask), clip_of)
 
     def _segments_of(self, waveforms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return the segments of some waveforms, as records hold them, and whose each is."""

@@ -10,26 +10,31 @@ from pipelines.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from kerasemo.metrics.calibration import calibration_error
     from kerasemo.metrics.classification import (
-        area_under_curve,
-        clip_answers,
+        accuracy,
+        class_balanced,
+        classification_scores,
         clip_means,
         confusion_matrix,
-        evaluate,
         macro_f1,
         masked_softmax,
-        unweighted_accuracy,
-        weighted_accuracy,
+        mean_probabilities,
+        unweighted_average_recall,
     )
-    from kerasemo.metrics.fusion import LEAST, Fusion, fit, fuse
+    from kerasemo.metrics.fusion import MIN_PROBABILITY, Fusion, fit_fusion, fuse
     from kerasemo.metrics.significance import (
         Statistic,
-        class_balanced,
-        holm,
-        interval,
-        paired_over,
-        per_speaker,
+        holm_correction,
+        mean_paired_difference,
+        score_interval,
+        scores_by_speaker,
     )
-    from kerasemo.metrics.verification import PAIRS_SEED, Clips, clip_embeddings, score_pairs
+    from kerasemo.metrics.verification import (
+        PAIRS_SEED,
+        EmbeddedClips,
+        area_under_curve,
+        clip_embeddings,
+        score_pairs,
+    )
 
 __all__ = [
     "LEAST",

@@ -45,7 +45,7 @@ class Options:
 def reproduce(
     options: Options, *, log: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
-    """Train what is not there yet, score it, write the tables, and return what `tables.json` says; see `results.document`.
+    """Train what is not there yet, score it, write the tables, and return what `tables.json` says; see `results.study_results`.
 
     Args:
         options: What is asked for.
@@ -79,7 +79,7 @@ def reproduce(
         [source for source in experiment.sources if source in there or source in needed],
     )
     if options.listeners is not None:
-        results.check_rates(held, options.listeners)  # not after hours of training
+        results.check_listener_rates(held, options.listeners)  # not after hours of training
     plan = sweep.Plan(
         experiment=experiment,
         run=run,
@@ -96,15 +96,15 @@ def reproduce(
     work.train()
     if options.final:
         work.look(options.words)
-    gathered = results.gather(work, "test" if options.final else "validation")
-    result = results.document(
+    predictions = results.collect_predictions(work, "test" if options.final else "validation")
+    result = results.study_results(
         work,
-        gathered,
+        predictions,
         compare=options.compare,
-        rates=options.listeners,
+        listener_rates=options.listeners,
         command=shlex.join(options.words),
     )
-    results.write(out, result, gathered.pools)
+    results.write_study(out, result, predictions.pools)
     return result
 
 

@@ -343,7 +343,7 @@ class Sweep:
 
     def said(
         self, cell: Cell, side: str
-    ) -> tuple[dict[str, prediction_tables.Answers], dict[str, Any]] | None:
+    ) -> tuple[dict[str, prediction_tables.Predictions], dict[str, Any]] | None:
         """Return the answers of a cell that are there, and what is to be known of them; see `stage_predictions.ask`."""
         if self.result(cell) is None:
             return None

@@ -58,7 +58,7 @@ def test_p_values_are_corrected_for_their_number(tmp_path, capsys):
     expected = np.minimum(np.maximum.accumulate([3 * p[0], 2 * p[1], p[2]]), 1)
     assert sorted(one["p_holm"] for one in found) == pytest.approx(expected)
     assert all(one["p_holm"] >= one["p"] for one in found) and min(p) < 0.1 and len(set(p)) == 3
-    assert significance.holm([]) == []
+    assert significance.holm_correction([]) == []
 
 
 def test_what_is_written_is_read_again(tmp_path, capsys):
@@ -68,7 +68,7 @@ def test_what_is_written_is_read_again(tmp_path, capsys):
 
     def pool(right):
         answers = np.where(draws.random((2, 80)) < right, labels, labels[draws.permutation(80)])
-        return prediction_tables.Pool(
+        return prediction_tables.PooledPredictions(
             folds=(0, 3),
             seeds=(0, 1),
             clips=tuple((3 * (i // 40), f'a "clip", {i % 40}') for i in range(80)),
@@ -91,15 +91,15 @@ def test_what_is_written_is_read_again(tmp_path, capsys):
         "protocol": "speaker-independent",
         "stamps": ("deduplicated: 3", "as published"),
     }
-    kept = {place: prediction_tables.Kept(own, FOUR, **facts) for place, own in pools.items()}
-    prediction_tables.write(tmp_path / "answers.csv", kept)
-    again = prediction_tables.read(tmp_path / "answers.csv")
+    kept = {place: prediction_tables.PredictionTable(own, FOUR, **facts) for place, own in pools.items()}
+    prediction_tables.write_prediction_tables(tmp_path / "answers.csv", kept)
+    again = prediction_tables.read_prediction_tables(tmp_path / "answers.csv")
     assert list(again) == list(pools)
     for place, one in kept.items():
         assert all(
             getattr(one, name) == getattr(again[place], name) for name in ("emotions", *facts)
         )
-        both = [pooling.score(own.pool, shared=FOUR, corpus=FOUR) for own in (one, again[place])]
+        both = [pooling.score_pool(own.pool, shared=FOUR, corpus=FOUR) for own in (one, again[place])]
         assert (
             both[0] == both[1]
             and both[0]["networks"] == 2
@@ -108,7 +108,7 @@ def test_what_is_written_is_read_again(tmp_path, capsys):
     found = as_json(
         capsys, f"{tmp_path / 'answers.csv'}:joint", f"{tmp_path / 'answers.csv'}:pooled"
     )
-    expected = differences_module.compare(
+    expected = differences_module.difference_of_stages(
         pools["joint", "emodb/audio"], pools["pooled", "emodb/audio"], emotions=FOUR
     )
     assert [(one["source"], one["ua"]["difference"]) for one in found["comparisons"]] == [

@@ -28,13 +28,13 @@ def test_rates_are_read_as_shares(tmp_path):
         rated(2, "03a01Fa.wav", "87,50"),
         rated(3, "09a01Tc.wav", "0"),
     )
-    assert references.read_rates(path) == {"03a01Ab": 0.65, "03a01Fa": 0.875, "09a01Tc": 0}
+    assert references.read_listener_rates(path) == {"03a01Ab": 0.65, "03a01Fa": 0.875, "09a01Tc": 0}
 
 
 def test_score_by_hand():
     """Anger: 1 and 1/2, mean 3/4; fear: 1/4. UA (3/4 + 1/4) / 2; WA (1 + 1/2 + 1/4) / 3. Clips that were not asked for do not count."""
     rates = {"a": 1.0, "b": 0.5, "c": 0.25, "not published": 0.1}
-    score = references.listeners_score(rates, {"c": "fear", "b": "anger", "a": "anger"})
+    score = references.listener_scores(rates, {"c": "fear", "b": "anger", "a": "anger"})
     assert score == {
         "clips": 3,
         "ua": 0.5,
@@ -68,7 +68,7 @@ def test_score_by_hand():
 )
 def test_malformed_lines_are_refused(tmp_path, line, message):
     with pytest.raises(InputError, match=f"erkennung.txt: {message}"):
-        references.read_rates(written(tmp_path, rated(1, "03a01Ab.wav", "65,00"), line))
+        references.read_listener_rates(written(tmp_path, rated(1, "03a01Ab.wav", "65,00"), line))
 
 
 def test_other_files_are_refused(tmp_path):
@@ -76,14 +76,14 @@ def test_other_files_are_refused(tmp_path):
         InputError,
         match="first line must be Nr. Satz erkannt natuerlich; received 'id,emotion'; give EMO-DB's",
     ):
-        references.read_rates(written(tmp_path, header="id,emotion"))
+        references.read_listener_rates(written(tmp_path, header="id,emotion"))
     with pytest.raises(
         InputError, match="cannot be read, or is empty .* give EMO-DB's erkennung.txt"
     ):
-        references.read_rates(tmp_path / "nowhere.txt")
+        references.read_listener_rates(tmp_path / "nowhere.txt")
     (tmp_path / "empty.txt").touch()
     with pytest.raises(InputError, match="cannot be read, or is empty"):
-        references.read_rates(tmp_path / "empty.txt")
+        references.read_listener_rates(tmp_path / "empty.txt")
 
 
 def test_clips_without_rates_are_refused():
@@ -92,21 +92,21 @@ def test_clips_without_rates_are_refused():
         InputError,
         match=r"every clip, at least one; none for \['b', 'c', 'd', 'e', 'f'\] and 2 more",
     ):
-        references.listeners_score({"a": 1.0}, emotions)
+        references.listener_scores({"a": 1.0}, emotions)
     with pytest.raises(InputError, match="at least one"):
-        references.listeners_score({"a": 1.0}, {})
+        references.listener_scores({"a": 1.0}, {})
 
 
 def test_the_listeners_of_emodb(corpora):
     """816 were recorded. The 535 that were published were chosen for rates of at least 80 % (Burkhardt et al. 2005); the published mean
     of theirs is 93.5 %."""
-    rates = references.read_rates(corpora / "emodb" / "erkennung.txt")
+    rates = references.read_listener_rates(corpora / "emodb" / "erkennung.txt")
     clips = {
         clip.path.stem: clip.emotion
         for clip in emodb.find_clips(corpora / "emodb", name="emodb").clips
     }
     assert len(rates) == 816 and len(clips) == 535
-    score = references.listeners_score(rates, clips)
+    score = references.listener_scores(rates, clips)
     assert score["clips"] == 535 and score["recalls"].keys() == set(clips.values())
     assert (
         score["wa"] == pytest.approx(0.935, abs=0.001) and min(rates[stem] for stem in clips) == 0.8

@@ -315,7 +315,7 @@ def test_evaluate_takes_a_model(model, records_folder, monkeypatch, capsys):
     ]
     assert evaluate.main(["--model", "toy", "--records", str(records_folder)]) == 0
     out = capsys.readouterr().out
-    terminal.print_served(result)
+    terminal.print_model_evaluation(result)
     assert (
         out == capsys.readouterr().out
         and "enterface/visual: 18 clips left out: the model was trained on these utterances" in out

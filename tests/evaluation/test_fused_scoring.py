@@ -80,7 +80,7 @@ def test_utterances_of_all_corpora_are_fitted_on_together():
     pairs = {"c": random_pair(random, 30), "d": random_pair(random, 20)}
     stacked = [np.concatenate([pair[place].masked for pair in pairs.values()]) for place in (0, 1)]
     labels = np.concatenate([pair[0].labels for pair in pairs.values()])
-    assert fused_scoring.fit(pairs, "masked") == fusion.fit(*stacked, labels)
+    assert fused_scoring.fit(pairs, "masked") == fusion.fit_fusion(*stacked, labels)
     assert fused_scoring.fit(pairs, "masked").utterances == 50
 
 
@@ -256,7 +256,7 @@ def test_the_row_is_fitted_on_the_validation_speaker_and_is_of_the_test_speaker(
         (EMOTIONS[:4], result["sources"]["savee/fused"]),
         (trained, result["sources"]["savee/fused"]["without_corpus"]),
     ):
-        own = fusion.fit(
+        own = fusion.fit_fusion(
             *clip_answers(run, records_folder, "transfer", "validation", emotions, trained)
         )
         assert row["fusion"]["utterances"] == own.utterances == 12

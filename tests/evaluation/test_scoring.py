@@ -10,7 +10,7 @@ from helpers.sources import SIZE, random_source, whole
 from kerasemo.config.schema import NetworkConfig
 from kerasemo.datasets import sampling, sources
 from kerasemo.evaluation import scoring
-from kerasemo.metrics import classification
+from kerasemo.metrics import verification
 from kerasemo.networks import inference
 from kerasemo.networks.network import build_network
 from pipelines.core.labels import EMOTIONS, in_order
@@ -184,7 +184,7 @@ def test_score_side_takes_its_own_clips_and_numbers_them_anew():
     """A side of clips 1, 3 and 4 of five; items of clip 3 in two places; the network is right but for clip 4."""
     source = numbered("a/audio", ("fear", "anger", "fear", "anger", "fear"), items=(2, 1, 1, 2, 1))
     side = sources.Side(source, source.items_of([1, 3, 4]))
-    assert side.items.tolist() == [2, 4, 5, 6]
+    assert side.item_counts.tolist() == [2, 4, 5, 6]
     rows = [{"fear": 0.5, "anger": 0.5}] * 7
     rows[2], rows[4], rows[5], rows[6] = (
         {"anger": p, "fear": 1 - p} for p in (0.9, 0.1, 0.95, 0.7)
@@ -301,7 +301,7 @@ def test_pair_auc_is_that_of_minus_the_distance():
     if drawn["source"].flat[0]:
         a, b = b, a
     distance = np.linalg.norm(embedding[a] - embedding[12 + b], axis=1)
-    expected = classification.area_under_curve(one.labels[a] == other.labels[b], -distance)
+    expected = verification.area_under_curve(one.labels[a] == other.labels[b], -distance)
     assert 0.55 < expected < 0.99
     assert scoring.pair_auc(planted(embedding=embedding), drawn, sides) == pytest.approx(expected)
 

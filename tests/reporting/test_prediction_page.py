@@ -250,7 +250,7 @@ def test_two_hours_are_a_page_of_less_than_a_megabyte():
 
 def test_the_same_predictions_give_the_same_page_written_whole(tmp_path, monkeypatch):
     results = [(clip(), {"pictures": pictures(), "spectrogram": heard()})]
-    prediction_page.write(tmp_path / "page.html", results, model=MODEL)
+    prediction_page.write_prediction_page(tmp_path / "page.html", results, model=MODEL)
     written = (tmp_path / "page.html").read_bytes()
     assert written == prediction_page.prediction_page(results, model=MODEL).encode() and [
         path.name for path in tmp_path.iterdir()
@@ -261,7 +261,7 @@ def test_the_same_predictions_give_the_same_page_written_whole(tmp_path, monkeyp
 
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="No space"):
-        prediction_page.write(tmp_path / "page.html", [], model=MODEL)
+        prediction_page.write_prediction_page(tmp_path / "page.html", [], model=MODEL)
     assert (tmp_path / "page.html").read_bytes() == written and [
         path.name for path in tmp_path.iterdir()
     ] == ["page.html"]

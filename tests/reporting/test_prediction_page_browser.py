@@ -29,7 +29,7 @@ def opened(tmp_path_factory):
         (clip("long.mp4", seconds=7200.0, looked_at=14_400), NOTHING),
         ({"path": "z" * 200, "sha256": "", "error": "empty file (0 bytes) " + "w" * 150}, NOTHING),
     ]
-    prediction_page.write(folder / "page.html", results, model=MODEL)
+    prediction_page.write_prediction_page(folder / "page.html", results, model=MODEL)
     with browser.Browser(tmp_path_factory.mktemp("profile"), size=(1200, 900)) as shown:
         shown.call("Page.enable")
         shown.call("Page.addScriptToEvaluateOnNewDocument", source=WATCH)

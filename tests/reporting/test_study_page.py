@@ -131,7 +131,7 @@ def document() -> dict:
             source: {
                 "chance": 0.5,
                 "emotions": ["anger", "fear"],
-                "published": [one._asdict() for one in references.of_source(source)],
+                "published": [one._asdict() for one in references.published_results(source)],
                 **(
                     {"listeners": {"clips": 40, "ua": 0.93, "wa": 0.94, "recalls": {}}}
                     if source == "emodb/audio"

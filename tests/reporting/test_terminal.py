@@ -149,7 +149,7 @@ def test_a_served_model_tells_what_it_was_trained_on(result, capsys):
         "not_scored": {"b/visual": "all"},
         "matching": matching,
     }
-    terminal.print_served(of_model | {"sources": sources})
+    terminal.print_model_evaluation(of_model | {"sources": sources})
     out = capsys.readouterr().out
     assert (
         "Model sample-joint on clips it was not trained on (trained on a/visual + b/visual)\n"
@@ -206,7 +206,7 @@ def test_the_first_stage_has_no_before(result, capsys):
 
 
 def test_a_contrastive_stage_is_told_by_its_area(result, capsys):
-    score = classification.evaluate([0, 1], np.eye(2), emotions=["anger", "fear"]) | {
+    score = classification.classification_scores([0, 1], np.eye(2), emotions=["anger", "fear"]) | {
         "pair_auc": 0.8125
     }
     terminal.print_evaluation(

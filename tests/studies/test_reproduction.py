@@ -15,7 +15,7 @@ from helpers.reproductions import CELLS, STAGES, begun, options, predictions, ro
 from helpers.synthetic_sets import write_experiment
 from kerasemo import reproduce
 from kerasemo.analysis import comparison, pooling, prediction_tables
-from kerasemo.analysis.prediction_tables import Answers
+from kerasemo.analysis.prediction_tables import Predictions
 from kerasemo.evaluation import evaluator
 from kerasemo.runs import lineage, test_set_log
 from kerasemo.studies import reproduction, results
@@ -149,11 +149,11 @@ def test_the_tables_are_there_in_every_form(toy_run):
 def test_the_answers_are_kept_and_score_the_same_again(toy_run):
     """Rows of clips alone: `answers.csv` has none of segments."""
     folder, document, _ = toy_run
-    kept = prediction_tables.read(folder / "tables" / "answers.csv")
+    kept = prediction_tables.read_prediction_tables(folder / "tables" / "answers.csv")
     rows = [own for own in document["rows"] if own["level"] in ("clip", "image")]
     assert list(kept) == [(own["stage"], own["source"]) for own in rows]
     for own, again in zip(
-        rows, comparison.compare([(folder / "tables" / "answers.csv", "")])["rows"], strict=True
+        rows, comparison.compare_files([(folder / "tables" / "answers.csv", "")])["rows"], strict=True
     ):
         for name in (
             "n",
@@ -395,10 +395,10 @@ def test_a_person_who_is_compared_by_face_and_by_voice_counts_once():
             tuple(map(str, range(8))),
             tuple(f"savee:{first + number // 4}" for number in range(8)),
         )
-        own = Answers(
+        own = Predictions(
             ids, speakers, np.zeros(8, int), said, np.eye(len(EMOTIONS))[said], said, eye[said]
         )
-        return pooling.pool({(0, 0): own}, folds=1)
+        return pooling.pool_folds({(0, 0): own}, folds=1)
 
     pools = {
         ("a", sources[0]): of([4, 2]),
