@@ -10,11 +10,11 @@ from pipelines.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from kerasemo.analysis.comparison import compare_files
     from kerasemo.analysis.differences import correct_for_number, mean_over_sources
-    from kerasemo.analysis.pooling import split_into_items, pool_folds, score_pool
+    from kerasemo.analysis.pooling import pool_folds, score_pool, split_into_items
     from kerasemo.analysis.prediction_tables import (
+        PooledPredictions,
         Predictions,
         PredictionTable,
-        PooledPredictions,
         pooled_predictions,
         write_prediction_tables,
     )

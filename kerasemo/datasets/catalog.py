@@ -4,7 +4,7 @@ A command makes one catalog and hands it to everything that needs records.
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -197,9 +197,7 @@ class RecordCatalog:
         self, splits: GatedSplits, source: str, split: str, segmentation: Segmentation = AS_RECORDED
     ) -> Subset:
         """Return the items of a source in one split; raise what `load` raises."""
-        return sources.split_subset(
-            self.load(source, segmentation), splits.clip_ids[source][split]
-        )
+        return sources.split_subset(self.load(source, segmentation), splits.clip_ids[source][split])
 
     def _manifest(self, source: str) -> dict[str, Any]:
         if source not in self._manifests:

@@ -51,9 +51,7 @@ class GatheredItems:
         items: int64: the items to take from each source.
     """
 
-    def __init__(
-        self, arrays: Sequence[np.ndarray | SegmentWindows], items: Sequence[np.ndarray]
-    ):
+    def __init__(self, arrays: Sequence[np.ndarray | SegmentWindows], items: Sequence[np.ndarray]):
         self._arrays = arrays
         self._source_of = np.repeat(np.arange(len(items)), [len(indices) for indices in items])
         self._items = np.concatenate(items)

@@ -160,12 +160,8 @@ def pass_gate(
         for row in sorted(rows, key=lambda row: row["id"])
     ]
     last_split = _last_split_of_copies(clips)
-    copied_utterances = {
-        clip.row["utterance"] for clip, last in last_split if clip.split != last
-    }
-    kept = [
-        clip for clip in clips if keep_copies or clip.row["utterance"] not in copied_utterances
-    ]
+    copied_utterances = {clip.row["utterance"] for clip, last in last_split if clip.split != last}
+    kept = [clip for clip in clips if keep_copies or clip.row["utterance"] not in copied_utterances]
     _check_leakage(kept, keep_copies=keep_copies)
     sources = sorted(rows_by_source)
     if keep_copies:
@@ -174,7 +170,10 @@ def pass_gate(
         }
         copies = [clip for clip in clips if clip.row["utterance"] in of_test]
         return GatedSplits(
-            corpus_splits, _clip_ids(kept, sources), _clip_ids([], sources), _clip_ids(copies, sources)
+            corpus_splits,
+            _clip_ids(kept, sources),
+            _clip_ids([], sources),
+            _clip_ids(copies, sources),
         )
     dropped = [clip for clip in clips if clip.row["utterance"] in copied_utterances]
     return GatedSplits(corpus_splits, _clip_ids(kept, sources), _clip_ids(dropped, sources))

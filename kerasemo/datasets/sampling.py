@@ -285,9 +285,7 @@ def _check_couple(one: Subset, other: Subset) -> None:
     names = one.source.name if one is other else f"{one.source.name} and {other.source.name}"
     if not shared:
         problem = "no emotion has two clips" if one is other else "they have no common emotion"
-        raise InputError(
-            f"{names}: {problem}, so no pair has equal emotions; pair other sources"
-        )
+        raise InputError(f"{names}: {problem}, so no pair has equal emotions; pair other sources")
     if len(set(one.labels) | set(other.labels)) < 2:
         raise InputError(
             f"{names}: {EMOTIONS[shared[0]]} is the only emotion, so no pair has different emotions; "

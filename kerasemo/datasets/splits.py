@@ -136,7 +136,13 @@ def split_corpus(
         split_by_utterance |= dict.fromkeys(validation, "validation")
         validation_by = "utterances"
     return CorpusSplit(
-        corpus, protocol, fold % folds, folds, has_publisher_split, validation_by, split_by_utterance
+        corpus,
+        protocol,
+        fold % folds,
+        folds,
+        has_publisher_split,
+        validation_by,
+        split_by_utterance,
     )
 
 

@@ -212,7 +212,9 @@ class FusedEvaluation:
             self._on_validation = self._predict_validation()
         return fit_on_utterances(match_utterances(self._on_validation).values(), kind)
 
-    def scores(self, scores_of_sources: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    def scores(
+        self, scores_of_sources: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
         """Return the score of each `CORPUS/fused`.
 
         Args:

@@ -123,9 +123,7 @@ def reason_unscored(
     if not trained_domains[DOMAINS.index(domain)]:
         return f"the network has not been trained on {domain} yet"
     if stage.config.kind == "contrastive" and source not in stage.trained_on:
-        return (
-            "a contrastive stage has no head; it is scored by pairs of the sources that it was trained on"
-        )
+        return "a contrastive stage has no head; it is scored by pairs of the sources that it was trained on"
     segmentation = Segmentation.for_scores(stage.config)
     return segmentation.reason_unreadable(source, catalog.rows(source))
 
@@ -139,7 +137,9 @@ def reason_without_clips(subset: Subset, trained_emotions: Sequence[str], *, spl
     return f"no clip of a trained emotion ({', '.join(trained_emotions)})"
 
 
-def predict_split(lineage: Lineage, catalog: RecordCatalog, split: str, *, sources: Sequence[str]) -> StagePredictions:
+def predict_split(
+    lineage: Lineage, catalog: RecordCatalog, split: str, *, sources: Sequence[str]
+) -> StagePredictions:
     """Return what a stage predicts for the clips of a split of every source.
 
     A corpus that no stage was trained on is all test. Its validation split is made as if a stage had been
@@ -202,9 +202,7 @@ def predict_split(lineage: Lineage, catalog: RecordCatalog, split: str, *, sourc
         "trained_on": lineage.trained_on,
         "not_scored": not_scored,
         "pairs": pairs,
-        "stamps": {
-            source: _stamps(splits, source, segmentation) for source in predictions
-        },
+        "stamps": {source: _stamps(splits, source, segmentation) for source in predictions},
     }
     return StagePredictions(predictions, facts)
 

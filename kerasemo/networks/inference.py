@@ -133,4 +133,3 @@ def normalization_layer(model: keras.Model) -> DomainNormalization:
 def trained_domains(model: keras.Model) -> np.ndarray:
     """Return bool [domains]: the domains whose input statistics a network has."""
     return keras.ops.convert_to_numpy(normalization_layer(model).fitted) > 0
-

@@ -114,9 +114,7 @@ class ExampleDropout(layers.Layer):
         """Return the arguments of the layer."""
         return super().get_config() | {"rate": self.rate, "stream": self.stream}
 
-    def call(
-        self, inputs: tuple[KerasTensor, KerasTensor], training: bool = False
-    ) -> KerasTensor:
+    def call(self, inputs: tuple[KerasTensor, KerasTensor], training: bool = False) -> KerasTensor:
         """Return the features, in training with some set to 0 and the others scaled up."""
         features, seed = inputs
         if not training or self.rate == 0:

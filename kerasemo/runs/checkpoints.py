@@ -54,9 +54,7 @@ def variable_arrays(variables: Sequence[keras.Variable]) -> dict[str, np.ndarray
     return arrays
 
 
-def assign_variables(
-    variables: Sequence[keras.Variable], arrays: Arrays, *, path: Path
-) -> None:
+def assign_variables(variables: Sequence[keras.Variable], arrays: Arrays, *, path: Path) -> None:
     """Give every variable the array of its path.
 
     Args:
@@ -96,7 +94,9 @@ def save_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, Any]) -> None
     except OSError as error:
         message = f"{path}: {error.strerror or error}; {len(body) / 2**20:.1f} MiB are needed"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            message += "; the former checkpoint is whole: free space, and run the same command again"
+            message += (
+                "; the former checkpoint is whole: free space, and run the same command again"
+            )
         raise StorageError(message) from error
 
 

@@ -103,9 +103,7 @@ def _stretch_mask(length: tf.Tensor, place: tf.Tensor, size: int) -> tf.Tensor:
     """Return float32 [examples, size]: 1 in a stretch of `length`, else 0; `place` in [0, 1) moves it."""
     start = place * (size - length)
     position = ops.arange(size, dtype="float32")
-    return ops.cast(
-        ops.logical_and(position >= start, position < start + length), "float32"
-    )
+    return ops.cast(ops.logical_and(position >= start, position < start + length), "float32")
 
 
 def _stretches_mask(draws: Sequence[tf.Tensor], largest: float, size: int) -> tf.Tensor:

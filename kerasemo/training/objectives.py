@@ -69,9 +69,7 @@ class LossTerm(abc.ABC):
         """
 
     @abc.abstractmethod
-    def of_validation(
-        self, config: StageConfig, validation: ValidationOutputs
-    ) -> dict[str, float]:
+    def of_validation(self, config: StageConfig, validation: ValidationOutputs) -> dict[str, float]:
         """Return the values of the validation split, by name."""
 
 
@@ -125,9 +123,7 @@ class CrossEntropyTerm(LossTerm):
             values[name] = loss(targets, masked, sample_weight=is_here * n_sources)
         return values
 
-    def of_validation(
-        self, config: StageConfig, validation: ValidationOutputs
-    ) -> dict[str, float]:
+    def of_validation(self, config: StageConfig, validation: ValidationOutputs) -> dict[str, float]:
         """Return the mean over the items of each source, without class weights."""
         return {
             self._name(subset.source.name): self._of_items(config, subset, outputs)
@@ -164,9 +160,7 @@ class ContrastiveTerm(LossTerm):
         loss = ContrastiveLoss(objective.config.margin)
         return {"contrastive": loss(_pair_equality(examples), embeddings)}
 
-    def of_validation(
-        self, config: StageConfig, validation: ValidationOutputs
-    ) -> dict[str, float]:
+    def of_validation(self, config: StageConfig, validation: ValidationOutputs) -> dict[str, float]:
         """Return the mean over the pairs."""
         if validation.pairs is None:
             raise ValueError("pairs must be given for the contrastive loss; received None")

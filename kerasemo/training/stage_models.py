@@ -68,6 +68,11 @@ class StageModel(keras.Model):
         }
 
     @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The running means, which Keras resets at the start of an epoch."""
+        return list(self._means.values())
+
+    @property
     def learnt_weights(self) -> list[keras.Variable]:
         """The weights that the stage trains."""
         return self.trainable_weights
@@ -135,8 +140,7 @@ class StageModel(keras.Model):
                 f"received {n_parts}"
             )
         parts = {
-            key: ops.reshape(value, (n_parts, -1, *value.shape[1:]))
-            for key, value in batch.items()
+            key: ops.reshape(value, (n_parts, -1, *value.shape[1:])) for key, value in batch.items()
         }
         zero_values = dict.fromkeys(("loss", *self.objective.names), tf.zeros([]))
         zero_gradients = [tf.zeros(weight.shape) for weight in weights]
