@@ -98,6 +98,10 @@ class RecordCatalog:
         self._manifest(source)
         return self._hashes[source]
 
+    def is_synthetic(self, source: str) -> bool:
+        """Return whether `pipelines.sample` synthesised a source; raise what `rows` raises."""
+        return bool(self._manifest(source).get("synthetic", False))
+
     def emotions(self, source: str) -> list[str]:
         """Return the emotions of a source's corpus in all its domains, in the order of EMOTIONS."""
         return in_order(

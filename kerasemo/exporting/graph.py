@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasemo.losses.classification import mask_logits
-from kerasemo.networks.inference import network_outputs
+from kerasemo.networks.inference import TrainedNetwork
 from kerasemo.serving.requests import LONGEST_SECONDS, MOST_PEAK, segment_range, segment_words
 from pipelines.core.domains import DOMAINS
 from pipelines.core.labels import EMOTIONS
@@ -97,7 +97,7 @@ class Served(tf.Module):
     """What is saved: the weights by their paths, and a function for each signature.
 
     Args:
-        network: Of `kerasemo.networks.network.build_network`, with one head.
+        network: A network with one head.
         labels: The emotions that it was trained on, which alone can be answered.
         domains: Those that it was trained on.
         answers: False for a network whose head was not trained: it embeds, and answers nothing.
@@ -106,7 +106,7 @@ class Served(tf.Module):
 
     def __init__(
         self,
-        network: keras.Model,
+        network: TrainedNetwork,
         *,
         labels: Sequence[str],
         domains: Sequence[str],
@@ -114,7 +114,7 @@ class Served(tf.Module):
         spec: Spec = Spec(),
     ):
         super().__init__()
-        self.weights = {variable.path: variable.value for variable in network.variables}
+        self.weights = {variable.path: variable.value for variable in network.model.variables}
         self._spec = spec
         self._labels = list(labels)
         self._columns = [EMOTIONS.index(label) for label in labels]
@@ -122,10 +122,7 @@ class Served(tf.Module):
         image = tf.TensorSpec([None, size, size, 3], tf.float32)
         sound = tf.TensorSpec([None, spec.mel_filters], tf.float32)
         shared = {
-            "outputs": tf.function(
-                lambda image, domain: network_outputs(network, image, domain),
-                [image, tf.TensorSpec([], tf.int32)],
-            ),
+            "outputs": tf.function(network.outputs, [image, tf.TensorSpec([], tf.int32)]),
             "log_mel": tf.function(
                 lambda waveform: log_mel.log_mel(waveform, spec=spec),
                 [tf.TensorSpec([None], tf.float32)],

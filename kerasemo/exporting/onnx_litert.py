@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from kerasemo.networks.inference import network_outputs
+from kerasemo.networks.inference import TrainedNetwork
 from kerasemo.serving.requests import MOST_PEAK, segment_range
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
@@ -28,13 +28,13 @@ Function = tuple[Callable[[tf.Tensor], dict[str, tf.Tensor]], tf.TensorSpec]
 
 
 def functions(
-    network: keras.Model, *, labels: Sequence[str], domains: Sequence[str], spec: Spec = Spec()
+    network: TrainedNetwork, *, labels: Sequence[str], domains: Sequence[str], spec: Spec = Spec()
 ) -> dict[str, Function]:
     """Return what is exported, by name: `faces`, `segments` and `speech`, for the domains that the network was trained on."""
     columns = [EMOTIONS.index(label) for label in labels]
 
     def probabilities(images: tf.Tensor, domain: str) -> tf.Tensor:
-        logits = network_outputs(network, images, DOMAINS.index(domain))["logits"]
+        logits = network.outputs(images, DOMAINS.index(domain))["logits"]
         return tf.nn.softmax(tf.gather(logits, columns, axis=-1))
 
     def told(answers: tf.Tensor, valid: tf.Tensor) -> dict[str, tf.Tensor]:

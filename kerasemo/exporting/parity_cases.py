@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from kerasemo.metrics import classification, verification
-from kerasemo.networks import inference
+from kerasemo.networks.inference import NetworkOutputs
 from kerasemo.serving.parity import Call
 from pipelines.core.domains import DOMAINS
 from pipelines.core.labels import EMOTIONS
@@ -29,11 +29,11 @@ Expected = dict[str, np.ndarray]
 Pair = tuple[Call, Expected]
 
 
-class Probes:
+class ParityCases:
     """What a network that is exported is asked, and its own answers.
 
     Args:
-        predict: Runs the Keras model; see `inference.predictor`.
+        predict: Runs the Keras model; see `inference.NetworkPredictor`.
         labels: The emotions that the export answers.
         folder: The records.
         sources: Those that the network was trained on; their clips are taken.
@@ -42,7 +42,7 @@ class Probes:
 
     def __init__(
         self,
-        predict: inference.Predict,
+        predict: Callable[[np.ndarray, int], NetworkOutputs],
         *,
         labels: Sequence[str],
         folder: Path,
@@ -54,7 +54,7 @@ class Probes:
         self._items: dict[str, list[np.ndarray]] = {domain: [] for domain in DOMAINS}
         self._masks: dict[str, np.ndarray] = {}
         self.waveforms: list[np.ndarray] = []
-        self.resynthesised = 0
+        self.n_resynthesized = 0
         """Of how many clips the sound was made anew from its log-Mel, because the records do not keep it."""
         for source in sources:
             self._take(folder / source, source.partition("/")[2])
@@ -80,7 +80,7 @@ class Probes:
                 self.waveforms.append(record["pcm"].astype(np.float32) / 32768)
             else:
                 self.waveforms.append(sound_of(record["inputs"]))
-                self.resynthesised += 1
+                self.n_resynthesized += 1
 
     def calls(self, signatures: Sequence[str]) -> list[Pair]:
         """Return what each of some signatures is asked, with the Keras model's answers."""
@@ -136,7 +136,7 @@ class Probes:
     def _answers(
         self, items: np.ndarray, domain: str, mask: np.ndarray | None = None
     ) -> np.ndarray:
-        logits = self._predict(items, DOMAINS.index(domain))["logits"][:, self._columns]
+        logits = self._predict(items, DOMAINS.index(domain)).logits[:, self._columns]
         return classification.masked_softmax(
             logits, np.ones(len(self._labels), bool) if mask is None else mask.astype(bool)
         )
@@ -189,7 +189,7 @@ class Probes:
         items = np.concatenate(self._items[domain])
         yield (
             (signature, {name: items}),
-            {"embedding": self._predict(items, DOMAINS.index(domain))["embedding"]},
+            {"embedding": self._predict(items, DOMAINS.index(domain)).embedding},
         )
 
     def _speech_answers(
@@ -253,7 +253,7 @@ class Probes:
     def _embedded_speech(self) -> Iterator[Pair]:
         for waveform in self.waveforms:
             segments, clip_of = self._segments_of([waveform])
-            embeddings = self._predict(segments, DOMAINS.index("audio"))["embedding"]
+            embeddings = self._predict(segments, DOMAINS.index("audio")).embedding
             yield (
                 ("embed_speech", {"waveform": waveform[None]}),
                 {"embedding": verification.clip_embeddings(embeddings, clip_of)},
