@@ -8,7 +8,6 @@ from pathlib import Path
 from kerasemo.exporting.exporter import FORMATS, ExportOptions, export_stage
 from kerasemo.runs.paths import check_run_folder
 from pipelines.core.cli import Parser, run_main
-from pipelines.core.logs import shown_on_stderr
 from pipelines.core.tensorflow_loading import load_tensorflow
 
 
@@ -65,8 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = ExportOptions(
             arguments.run, out, arguments.stage, arguments.records, arguments.format
         )
-        with shown_on_stderr():
-            result = export_stage(options)
+        result = export_stage(options)
         if arguments.json:
             print(json.dumps(result, indent=1))
         else:

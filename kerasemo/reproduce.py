@@ -15,7 +15,6 @@ from kerasemo.studies.reproduction import (
 )
 from pipelines.core.cli import Parser, name_pairs, names, natural_int, positive_int, run_main
 from pipelines.core.errors import KerasemoError
-from pipelines.core.logs import shown_on_stderr
 from pipelines.core.tensorflow_loading import load_tensorflow
 
 
@@ -188,8 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         load_tensorflow()
         from kerasemo.reporting import terminal
 
-        with shown_on_stderr():
-            result = reproduce(options)
+        result = reproduce(options)
         if as_json:
             print(json.dumps(result, indent=1))
         else:

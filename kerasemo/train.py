@@ -13,7 +13,6 @@ from kerasemo.config.schema import PROTOCOLS
 from kerasemo.training.experiment import TrainingOptions, check_records_option, train_experiment
 from pipelines.core.cli import Parser, natural_int, positive_int, run_main
 from pipelines.core.errors import KerasemoError
-from pipelines.core.logs import shown_on_stderr
 from pipelines.core.tensorflow_loading import load_tensorflow
 
 
@@ -147,8 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         check_records_option(options, experiment)
         load_tensorflow()
-        with shown_on_stderr():
-            result = train_experiment(options)
+        result = train_experiment(options)
         if as_json:
             print(json.dumps(result, indent=1))
         else:

@@ -13,7 +13,6 @@ from kerasemo.studies.tuning import SEARCHES, SearchOptions, search_settings
 from kerasemo.training.experiment import check_records_option
 from pipelines.core.cli import Parser, positive_int, run_main
 from pipelines.core.errors import KerasemoError
-from pipelines.core.logs import shown_on_stderr
 from pipelines.core.tensorflow_loading import load_tensorflow
 
 
@@ -106,8 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         check_records_option(options, experiment)
         load_tensorflow()
-        with shown_on_stderr():
-            result = search_settings(options)
+        result = search_settings(options)
         if as_json:
             print(json.dumps(result, indent=1))
         else:
