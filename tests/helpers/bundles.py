@@ -1,4 +1,4 @@
-"""A tiny trained run and its export, for tests of what goes on from there."""
+"""A tiny trained run and its export."""
 
 from pathlib import Path
 
@@ -35,19 +35,21 @@ STAGES = {
 
 def make_run(folder: Path, stage: str = "joint") -> Path:
     """Train a stage of a toy chain on faces and on sound, in `folder/run` on `folder/records`; return the run folder."""
-    from kerasemo.training.experiment import Options
+    from kerasemo.training.experiment import TrainingOptions
 
     if not (folder / "records").exists():
         write_set(folder / "records", "enterface/visual", speakers=5)
         write_set(folder / "records", "savee/audio", speakers=4, takes=3, seed=1)
     experiment = write_experiment(folder / "toy.toml", **STAGES)
-    train_only(Options(stage, str(experiment), records=folder / "records", run=folder / "run"))
+    train_only(
+        TrainingOptions(stage, str(experiment), records=folder / "records", run=folder / "run")
+    )
     return folder / "run"
 
 
 def make_bundle(folder: Path) -> Path:
     """Train a toy chain and export it; return the bundle's folder, which holds version 1."""
-    from kerasemo.exporting.exporter import Options, export
+    from kerasemo.exporting.exporter import ExportOptions, export_stage
 
-    export(Options(make_run(folder), folder / "toy"))
+    export_stage(ExportOptions(make_run(folder), folder / "toy"))
     return folder / "toy"

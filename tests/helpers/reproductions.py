@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from helpers.logs import logged_lines
 from helpers.synthetic_sets import write_experiment, write_set
-from kerasemo.studies import reproduction
+from kerasemo.studies.reproduction import ReproductionOptions, reproduce
 from pipelines.core.labels import EMOTIONS
 
 FAST = {"kind": "supervised", "batch": 8, "epochs": 2, "learning_rate": 1e-2}
@@ -19,7 +20,7 @@ STAGES = {
 }
 FOLDS = (0, 3)
 """Of emodb's six; of ravdess' three they are one and the same."""
-CELLS = [
+NETWORKS = [
     "pretrain, fold 0, seed 0",
     "transfer, fold 0, seed 0",
     "transfer-2, fold 0, seed 0",
@@ -28,7 +29,7 @@ CELLS = [
 
 
 class ToySweep(NamedTuple):
-    """What a finished reproduction was given, and what it made; the test side was not looked at."""
+    """What a finished reproduction was given, and what it made; no test clip was predicted."""
 
     given: tuple[Path, Path]
     """The records and the experiment."""
@@ -46,14 +47,15 @@ def make_sweep(folder: Path) -> dict[str, Any]:
         folder / "records", "ravdess/audio", speakers=3, emotions=EMOTIONS[:4], takes=3, seed=1
     )
     write_set(folder / "records", "emodb/audio", speakers=6, takes=2, seed=2)
-    given, log = (folder / "records", write_experiment(folder / "toy.toml", **STAGES)), []
-    document = reproduction.reproduce(options(given, folder / "run"), log=log.append)
+    given = (folder / "records", write_experiment(folder / "toy.toml", **STAGES))
+    with logged_lines() as lines:
+        document = reproduce(options(given, folder / "run"))
     assert json.loads(json.dumps(document)) == document  # so that nothing of it is lost on the way
     return {
         "given": list(map(str, given)),
         "run": str(folder / "run"),
         "document": document,
-        "log": log,
+        "log": lines,
     }
 
 
@@ -62,8 +64,8 @@ def sweep_of(made: Mapping[str, Any]) -> ToySweep:
     return ToySweep((records, experiment), (Path(made["run"]), made["document"], made["log"]))
 
 
-def options(given, run: Path, **other) -> reproduction.Options:
-    return reproduction.Options(
+def options(given, run: Path, **other) -> ReproductionOptions:
+    return ReproductionOptions(
         str(given[1]), given[0], run, **{"folds": FOLDS, "words": ("reproduce", "again")} | other
     )
 
@@ -87,7 +89,7 @@ def row(document: dict, stage: str, source: str, level: str = "clip") -> dict:
 
 
 def begun(log: list[str]) -> list[str]:
-    """Return the cells whose training was announced."""
+    """Return the networks whose training was announced."""
     return [
         line.partition("] ")[2].partition(": ")[0]
         for line in log
