@@ -93,10 +93,10 @@ def sides_of(folder: Path, labels) -> dict[str, Callable]:
 
     def ours(epochs: int):
         source = sources.read_source(folder, "bench/visual")
-        plan = sampling.labelled_plan(
-            sources.Side(source, np.arange(len(labels))), batch=BATCH, seed=0
+        plan = sampling.item_sampler(
+            sources.Subset(source, np.arange(len(labels))), batch=BATCH, seed=0
         )
-        return functools.partial(iter, batches_module.batches([source], plan, epochs=epochs)[0])
+        return functools.partial(iter, batches_module.BatchStream([source], plan, epochs=epochs)[0])
 
     def limit(epochs: int):
         faces, out, random = (

@@ -46,36 +46,38 @@ def training(kind: str, sources, changes, *, steps: int, turns: int, folder: Pat
     from kerasemo.config.schema import StageConfig
     from kerasemo.datasets import batches as batches_module
     from kerasemo.datasets import sampling
-    from kerasemo.datasets.sources import Side
+    from kerasemo.datasets.sources import Subset
     from kerasemo.networks.network import build_network
     from kerasemo.training import devices
-    from kerasemo.training.loop import Loop
-    from kerasemo.training.monitoring import StageBar
-    from kerasemo.training.stage_models import MODELS
-    from kerasemo.training.tensorboard import Board
+    from kerasemo.training.loop import StepLoop
+    from kerasemo.training.monitoring import StageProgress
+    from kerasemo.training.stage_models import STAGE_MODELS
+    from kerasemo.training.tensorboard import TensorBoardWriter
     from pipelines.core import progress
 
-    sides = [Side(source, np.arange(len(source.inputs))) for source in sources]
+    sides = [Subset(source, np.arange(len(source.inputs))) for source in sources]
     pairs = {"pairs": BATCH // 2, "seed": 0}
     plan = (
-        sampling.labelled_plan(sides[0], batch=BATCH, seed=0)
+        sampling.item_sampler(sides[0], batch=BATCH, seed=0)
         if kind == "supervised"
-        else sampling.pair_plan(sides, **pairs)
+        else sampling.pair_sampler(sides, **pairs)
     )
-    choice = devices.choose("auto", "auto", strategy)
+    choice = devices.choose_compute_settings("auto", "auto", strategy)
     print(choice.line)
     with strategy.scope() if strategy else contextlib.nullcontext():
-        model = MODELS[kind](*build_network(), sources=[source.name for source in sources])
+        model = STAGE_MODELS[kind](*build_network(), sources=[source.name for source in sources])
         model.compile(optimizer=keras.optimizers.AdamW(1e-3))
         model.optimizer.build(model.learnt_weights)
-    loop = Loop(model, strategy=strategy, jit_compile=choice.jit_compile)
-    batches, _ = batches_module.batches(sources, plan, changes=changes, share=loop.share)
+    loop = StepLoop(model, strategy=strategy, jit_compile=choice.jit_compile)
+    batches, _ = batches_module.BatchStream(sources, plan, changes=changes, share=loop.share)
     feed, kept = loop.feed(batches), next(iter(batches))
-    board, open_bars, done = Board(folder, held=None), contextlib.ExitStack(), [0]
+    board, open_bars, done = TensorBoardWriter(folder, held=None), contextlib.ExitStack(), [0]
     stage = StageConfig(
         "fit", kind, tuple(source.name for source in sources), epochs=turns, batch=BATCH
     )
-    bar = StageBar(open_bars.enter_context(progress.bar("fit", unit="images")), stage, steps=steps)
+    bar = StageProgress(
+        open_bars.enter_context(progress.bar("fit", unit="images")), stage, steps=steps
+    )
     bar.start(0)
     bare_step = tf.function(model.step, jit_compile=choice.jit_compile)
 
@@ -111,7 +113,7 @@ def main() -> int:
     from pipelines.core.errors import KerasemoError
 
     try:
-        strategy = devices.strategy_for(2)
+        strategy = devices.create_strategy(2)
     except KerasemoError as error:
         print(f"two replicas are left out: {error}")
         strategy = None

@@ -26,7 +26,7 @@ def write_bundle(folder: Path, *, seed: int = 0) -> Path:
     import tensorflow as tf
 
     from kerasemo.config.schema import NetworkConfig
-    from kerasemo.exporting.graph import Served
+    from kerasemo.exporting.graph import ServedModel
     from kerasemo.metrics.fusion import Fusion
     from kerasemo.networks.network import build_network
     from kerasemo.serving import training_clips
@@ -35,7 +35,7 @@ def write_bundle(folder: Path, *, seed: int = 0) -> Path:
     from pipelines.core.labels import EMOTIONS
 
     keras.utils.set_random_seed(seed)
-    served = Served(keras.Model(*build_network()), labels=EMOTIONS, domains=DOMAINS)
+    served = ServedModel(keras.Model(*build_network()), labels=EMOTIONS, domains=DOMAINS)
     version = folder / "1"
     tf.saved_model.save(served, str(version), signatures=served.signatures())
     inputs = {

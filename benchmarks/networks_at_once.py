@@ -30,13 +30,13 @@ def serve(name: str, threads: int, precision: str) -> None:
 
     from kerasemo.config.schema import NetworkConfig
     from kerasemo.networks.network import build_network
-    from kerasemo.training.loop import Loop
-    from kerasemo.training.stage_models import MODELS
+    from kerasemo.training.loop import StepLoop
+    from kerasemo.training.stage_models import STAGE_MODELS
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     random = np.random.default_rng(0)
-    model = MODELS["supervised"](
+    model = STAGE_MODELS["supervised"](
         *build_network(NetworkConfig(widths=widths)), sources=["faces/visual"]
     )
     model.compile(optimizer=keras.optimizers.AdamW(1e-3))
@@ -49,7 +49,7 @@ def serve(name: str, threads: int, precision: str) -> None:
         "mask": tf.ones((batch, 10)),
         "source": tf.zeros(batch, tf.int32),
     }
-    steps, feed = Loop(model, strategy=None, jit_compile=False), itertools.repeat(given)
+    steps, feed = StepLoop(model, strategy=None, jit_compile=False), itertools.repeat(given)
     for _ in range(3):
         steps.fetch([steps.step(feed)])
     print("ready", flush=True)

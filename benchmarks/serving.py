@@ -3,7 +3,7 @@
     python benchmarks/serving.py [--model BUNDLE] [--calls 100] [--rounds 5] [--only SIGNATURE...]
 
 Without `--model` a network of the default size with random weights is exported and asked: speed does not depend on the weights.
-The Keras model is that of `kerasemo.presets.from_preset`, run as the training's scores run it (`inference.predictor`), with the
+The Keras model is that of `kerasemo.presets.load_preset`, run as the training's scores run it (`inference.predictor`), with the
 inputs made as a build makes them: stills by OpenCV, sound by soundfile, log-Mels by `pipelines.features.log_mel` in a compiled function, the
 segments of all clips of a batch through the network at once. ONNX Runtime has the models of `--format onnx`, with as many threads.
 Items are faces, segments, or clips of 3 s. Nothing goes over a network: what TF Serving adds is not in these figures.
@@ -66,7 +66,7 @@ def keras_calls(folder: Path, labels: tuple[str, ...]) -> tuple[object, dict[str
     from pipelines.features import log_mel
     from pipelines.media import audio, images
 
-    network = presets.from_preset(folder)
+    network = presets.load_preset(folder)
     predict = inference.predictor(network)
     columns, every = [EMOTIONS.index(label) for label in labels], np.ones(len(labels), bool)
     segments_of = tf.function(
@@ -112,7 +112,7 @@ def onnx_calls(folder: Path, network, bundle, wanted: list[str]) -> dict[str, Ca
         return {}
     from kerasemo.exporting import onnx_litert
 
-    found = onnx_litert.functions(network, labels=bundle.labels, domains=bundle.domains)
+    found = onnx_litert.portable_functions(network, labels=bundle.labels, domains=bundle.domains)
     names = onnx_litert.write_onnx(
         folder, {name: found[name] for name in wanted if name in found}, labels=bundle.labels
     )

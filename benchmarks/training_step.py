@@ -112,10 +112,10 @@ def our_step(precision: str, jit_compile: bool, batch: dict):
     import tensorflow as tf
 
     from kerasemo.networks.network import build_network
-    from kerasemo.training.stage_models import MODELS
+    from kerasemo.training.stage_models import STAGE_MODELS
 
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
-    model = MODELS["supervised"](*build_network(), sources=["faces/visual"])
+    model = STAGE_MODELS["supervised"](*build_network(), sources=["faces/visual"])
     model.get_layer("normalization").fit("visual", batch["image"])
     model.compile(optimizer=keras.optimizers.AdamW(1e-3, weight_decay=1e-4))
     model.optimizer.build(model.learnt_weights)

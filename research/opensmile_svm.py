@@ -125,7 +125,8 @@ def predict_fold(
 def score_table(arguments: argparse.Namespace, source: str, protocol: str) -> list[dict[str, Any]]:
     """Return the scores of both normalisations over the clips of all folds; write the predictions."""
     from kerasemo.analysis import prediction_tables
-    from kerasemo.datasets.splits import SIDES, fold_count, one_per_utterance, sides
+    from kerasemo.datasets.splits import SPLITS, fold_count, one_per_utterance
+    from kerasemo.datasets.leakage_gate import split_sources
     from kerasemo.metrics import classification, significance
     from pipelines.core.labels import EMOTIONS, in_order
     from pipelines.records import reader
@@ -152,8 +153,8 @@ def score_table(arguments: argparse.Namespace, source: str, protocol: str) -> li
     for normalization, inputs in inputs_by_normalization.items():
         predictions, fold_of, costs = np.full(len(rows), -1), np.full(len(rows), -1), []
         for fold in folds:
-            ids = sides(rows_by_source, protocol=protocol, fold=fold).ids[source]
-            indices = [np.array([index_of[id] for id in ids[side]]) for side in SIDES]
+            ids = split_sources(rows_by_source, protocol=protocol, fold=fold).ids[source]
+            indices = [np.array([index_of[id] for id in ids[side]]) for side in SPLITS]
             test = indices[-1]
             predictions[test], cost = predict_fold(
                 inputs, labels, indices, n_classes=len(emotions), refit=arguments.refit
@@ -193,7 +194,9 @@ def score_table(arguments: argparse.Namespace, source: str, protocol: str) -> li
         kept = prediction_tables.PredictionTable(pool, tuple(emotions), "test", protocol, (stamp,))
         suffix = "-refitted" if arguments.refit else ""
         name = f"{source.replace('/', '-')}-{protocol}-{normalization}{suffix}.csv"
-        prediction_tables.write_prediction_tables(arguments.out / name, {("openSMILE + SVM", source): kept})
+        prediction_tables.write_prediction_tables(
+            arguments.out / name, {("openSMILE + SVM", source): kept}
+        )
     return tables
 
 

@@ -91,7 +91,9 @@ def test_what_is_written_is_read_again(tmp_path, capsys):
         "protocol": "speaker-independent",
         "stamps": ("deduplicated: 3", "as published"),
     }
-    kept = {place: prediction_tables.PredictionTable(own, FOUR, **facts) for place, own in pools.items()}
+    kept = {
+        place: prediction_tables.PredictionTable(own, FOUR, **facts) for place, own in pools.items()
+    }
     prediction_tables.write_prediction_tables(tmp_path / "answers.csv", kept)
     again = prediction_tables.read_prediction_tables(tmp_path / "answers.csv")
     assert list(again) == list(pools)
@@ -99,7 +101,9 @@ def test_what_is_written_is_read_again(tmp_path, capsys):
         assert all(
             getattr(one, name) == getattr(again[place], name) for name in ("emotions", *facts)
         )
-        both = [pooling.score_pool(own.pool, shared=FOUR, corpus=FOUR) for own in (one, again[place])]
+        both = [
+            pooling.score_pool(own.pool, shared=FOUR, corpus=FOUR) for own in (one, again[place])
+        ]
         assert (
             both[0] == both[1]
             and both[0]["networks"] == 2

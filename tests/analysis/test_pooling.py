@@ -54,7 +54,9 @@ def test_scores_are_those_of_all_clips_together_by_scikit_learn():
 
 def test_segments_are_scored_each_for_itself():
     given = cells(2, range(3))
-    found = pooling.score_pool(pooling.split_into_items(pooling.pool_folds(given, folds=3)), shared=THREE, corpus=THREE)
+    found = pooling.score_pool(
+        pooling.split_into_items(pooling.pool_folds(given, folds=3)), shared=THREE, corpus=THREE
+    )
     own = []
     for seed in range(2):
         labels = [
@@ -83,7 +85,9 @@ def test_an_untrained_class_is_recall_0_over_all_classes_and_left_out_of_the_oth
     given = {(0, fold): answers(0, fold, emotions=range(4), answered=range(3)) for fold in range(3)}
     for own in given.values():
         own.predictions[own.labels == 3] = 0  # it cannot be answered
-    found = pooling.score_pool(pooling.pool_folds(given, folds=3), shared=THREE, corpus=EMOTIONS[:4])
+    found = pooling.score_pool(
+        pooling.pool_folds(given, folds=3), shared=THREE, corpus=EMOTIONS[:4]
+    )
     labels, said = (
         np.concatenate([getattr(own, name) for own in given.values()])
         for name in ("labels", "answers")
@@ -109,7 +113,11 @@ def test_intervals_are_those_of_the_intervals_module_with_its_own_scores():
         ):
             slow = functools.partial(statistic, n_classes=len(EMOTIONS))
             expected = significance.score_interval(
-                pool.labels, pool.predictions, pool.speakers, statistic=slow, seed=pooling.INTERVAL_SEED
+                pool.labels,
+                pool.predictions,
+                pool.speakers,
+                statistic=slow,
+                seed=pooling.INTERVAL_SEED,
             )
             found = pooling.interval(pool, name)
             assert found["method"] == expected.method == method
@@ -152,9 +160,13 @@ def test_folds_that_come_again_are_rows_of_their_own_where_every_fold_comes_agai
     np.testing.assert_array_equal(
         pool.predictions[0], np.concatenate([again[0, fold].answers for fold in range(6)])
     )
-    pool = pooling.pool_folds({(0, fold): answers(fold // 6, fold % 6) for fold in range(12)}, folds=6)
+    pool = pooling.pool_folds(
+        {(0, fold): answers(fold // 6, fold % 6) for fold in range(12)}, folds=6
+    )
     assert pool.seeds == (0, 0) and pool.predictions.shape == (2, 240)
-    assert pooling.pool_folds({(0, fold): answers(0, fold % 6) for fold in (0, 4, 8)}, folds=6).folds == (
+    assert pooling.pool_folds(
+        {(0, fold): answers(0, fold % 6) for fold in (0, 4, 8)}, folds=6
+    ).folds == (
         0,
         2,
         4,
@@ -179,7 +191,9 @@ def test_a_clip_on_the_side_of_several_folds_is_counted_each_time_and_that_is_sa
         pooling.pool_folds({(0, 0): one, (0, 1): other}, folds=2), shared=THREE, corpus=THREE
     )
     assert (found["n"], found["different_clips"]) == (80, 70)
-    apart = pooling.score_pool(pooling.pool_folds(cells(1, (0, 1)), folds=2), shared=THREE, corpus=THREE)
+    apart = pooling.score_pool(
+        pooling.pool_folds(cells(1, (0, 1)), folds=2), shared=THREE, corpus=THREE
+    )
     assert apart["n"] == apart["different_clips"] == 80
 
 

@@ -72,6 +72,8 @@ def test_a_file_that_is_none_is_told_with_its_line(tmp_path, text, told):
 def test_headers_with_spaces_and_capitals_and_empty_columns_are_taken(tmp_path):
     text = "\ufeff\r\n ID , Speaker,EMOTION,answer,stage,network,seed,fold\r\n a , s, Happy , fear ,,,,\r\n"
     (tmp_path / "mine.csv").write_text(text, encoding="utf-8", newline="")
-    (((stage, source), kept),) = prediction_tables.read_prediction_tables(tmp_path / "mine.csv").items()
+    (((stage, source), kept),) = prediction_tables.read_prediction_tables(
+        tmp_path / "mine.csv"
+    ).items()
     assert (stage, source, kept.pool.clips, kept.pool.speakers) == ("mine", "", ((0, "a"),), ("s",))
     assert kept.emotions == ("fear", "happiness")

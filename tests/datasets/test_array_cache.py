@@ -62,8 +62,8 @@ def test_a_map_holds_what_the_memory_would(tmp_path, kept, count_reads, monkeypa
         assert (source.rows, source.emotions) == (expected.rows, expected.emotions)
     one, other = (
         list(
-            batches.batches(
-                [source], sampling.labelled_plan(whole(source), batch=4, seed=1), epochs=2
+            batches.BatchStream(
+                [source], sampling.item_sampler(whole(source), batch=4, seed=1), epochs=2
             )[0]
         )
         for source in (expected, sources[0])

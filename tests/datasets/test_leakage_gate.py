@@ -17,9 +17,13 @@ from helpers.corpora_rows import (
     stills,
 )
 from kerasemo.datasets import splits
+from kerasemo.datasets import leakage_gate
+from kerasemo.config import schema
 from pipelines.core.errors import InputError
 
-PUBLISHED = {name: {f"{name}/visual": stills(splits.SIDES, name=name)} for name in ("fer", "other")}
+PUBLISHED = {
+    name: {f"{name}/visual": stills(splits.SPLITS, name=name)} for name in ("fer", "other")
+}
 
 
 def built(*names, kinds=()):
@@ -84,17 +88,17 @@ def test_planted_copies_are_refused(name, by):
     """By `sha256` the file is the same, by `content` only what was read of it: a WAV and a FLAC of one sound."""
     names, place, leak, none = PLANTED[name]
     sets = built(*names)
-    assert splits.sides(sets, protocol=INDEPENDENT, fold=0)
+    assert leakage_gate.split_sources(sets, protocol=INDEPENDENT, fold=0)
     of(sets, *place)[by] = of(sets, *leak)[by]
     with pytest.raises(
         InputError,
         match=rf"^{by} '.*' is on two sides: .*\) and .*\); they are copies; remove one and build",
     ) as error:
-        splits.sides(sets, protocol=INDEPENDENT, fold=0)
+        leakage_gate.split_sources(sets, protocol=INDEPENDENT, fold=0)
     for source, id in (place, leak):
         assert f"{source} {id} (" in str(error.value)
     of(sets, *place)[by] = of(sets, *none)[by]
-    result = splits.sides(sets, protocol=INDEPENDENT, fold=0)
+    result = leakage_gate.split_sources(sets, protocol=INDEPENDENT, fold=0)
     assert not result.deduplicated and any(place[1] in ids for ids in result.ids[place[0]].values())
 
 
@@ -102,12 +106,12 @@ def test_planted_copies_are_refused(name, by):
 def test_a_planted_copy_in_a_corpus_that_is_only_scored_is_refused(by):
     sets = built("emodb", "half")
     of(sets, *HALF_TRAIN)[by] = of(sets, *EMODB_TRAIN)[by]
-    assert splits.sides(sets, protocol=INDEPENDENT, fold=0)
+    assert leakage_gate.split_sources(sets, protocol=INDEPENDENT, fold=0)
     with pytest.raises(
         InputError,
         match=rf"{by} .* is on two sides: emodb/audio {EMODB_TRAIN[1]} \(train\) and half/audio .* \(test\)",
     ):
-        splits.sides(sets, protocol=INDEPENDENT, fold=0, foreign=["half"])
+        leakage_gate.split_sources(sets, protocol=INDEPENDENT, fold=0, foreign=["half"])
 
 
 def test_a_planted_speaker_of_another_corpus_is_refused():
@@ -118,9 +122,9 @@ def test_a_planted_speaker_of_another_corpus_is_refused():
         InputError,
         match=r"speaker 'emodb:9' is on two sides: emodb/audio 9/.* \(train\) and half/audio 12/.* \(test\)",
     ):
-        splits.sides(sets, protocol=INDEPENDENT, fold=0)
+        leakage_gate.split_sources(sets, protocol=INDEPENDENT, fold=0)
     of(sets, *HALF_TRAIN)["speaker"] = "emodb:3"
-    assert splits.sides(sets, protocol=INDEPENDENT, fold=0)
+    assert leakage_gate.split_sources(sets, protocol=INDEPENDENT, fold=0)
 
 
 def test_a_planted_utterance_whose_sound_is_trained_on_and_whose_video_is_tested_is_refused():
@@ -136,9 +140,9 @@ def test_a_planted_utterance_whose_sound_is_trained_on_and_whose_video_is_tested
     with pytest.raises(
         InputError, match=rf"utterance 'emodb:9:anger:a01:0' is on two sides: {two}"
     ):
-        splits.sides(sets | videos, protocol=INDEPENDENT, fold=0)
+        leakage_gate.split_sources(sets | videos, protocol=INDEPENDENT, fold=0)
     tested["utterance"] = "emodb:3:anger:a01:0"  # which is tested
-    assert splits.sides(sets | videos, protocol=INDEPENDENT, fold=0)
+    assert leakage_gate.split_sources(sets | videos, protocol=INDEPENDENT, fold=0)
 
 
 def renamed(sets, old, new, *, speakers=None):
@@ -165,14 +169,16 @@ def test_the_speakers_of_a_corpus_under_two_names_are_the_same():
         InputError,
         match=r"speaker 'emodb:8' is on two sides: again/audio 8/.* \(test\) and emodb/audio 8/.* \(validation\)",
     ):
-        splits.sides(sets | again, protocol=INDEPENDENT, fold=0)
-    assert splits.sides(sets | renamed(sets, "emodb", "again"), protocol=INDEPENDENT, fold=0)
+        leakage_gate.split_sources(sets | again, protocol=INDEPENDENT, fold=0)
+    assert leakage_gate.split_sources(
+        sets | renamed(sets, "emodb", "again"), protocol=INDEPENDENT, fold=0
+    )
     for kind in ("", "folder"):  # of which nobody knows whether two names mean one person
         other = {
             source: [clip | {"kind": kind} for clip in rows]
             for source, rows in (sets | again).items()
         }
-        assert splits.sides(other, protocol=INDEPENDENT, fold=0)
+        assert leakage_gate.split_sources(other, protocol=INDEPENDENT, fold=0)
 
 
 def test_the_utterances_of_a_corpus_whose_domains_have_two_names_are_the_same():
@@ -183,8 +189,10 @@ def test_the_utterances_of_a_corpus_whose_domains_have_two_names_are_the_same():
         InputError,
         match=r"utterance 'savee:.*' is on two sides: savee/audio .*\.wav \(.*\) and video/visual .*\.avi",
     ):
-        splits.sides({"savee/audio": sets["savee/audio"]} | video, protocol=DEPENDENT, fold=0)
-    assert splits.sides(sets, protocol=DEPENDENT, fold=0)
+        leakage_gate.split_sources(
+            {"savee/audio": sets["savee/audio"]} | video, protocol=DEPENDENT, fold=0
+        )
+    assert leakage_gate.split_sources(sets, protocol=DEPENDENT, fold=0)
 
 
 @pytest.mark.parametrize("by", ["sha256", "content"])
@@ -192,7 +200,7 @@ def test_copies_across_the_domains_of_a_publishers_split_are_dropped_from_both(b
     """The sound of a training clip is a copy of the video of a test clip (a container without pictures is read as sound alone)."""
     visual = [
         row(f"{side}/{i}.mp4", "", "fear", utterance=f"c:{side}{i}", split=side)
-        for side in splits.SIDES
+        for side in splits.SPLITS
         for i in range(3)
     ]
     audio = [
@@ -200,7 +208,9 @@ def test_copies_across_the_domains_of_a_publishers_split_are_dropped_from_both(b
         for clip in visual
     ]
     visual[-1][by] = audio[0][by] = "one content"
-    result = splits.sides({"c/visual": visual, "c/audio": audio}, protocol=DEPENDENT, fold=0)
+    result = leakage_gate.split_sources(
+        {"c/visual": visual, "c/audio": audio}, protocol=DEPENDENT, fold=0
+    )
     assert result.dropped["c/audio"] == {"train": ("train/0.wav",), "validation": (), "test": ()}
     assert (
         result.dropped["c/visual"] == {"train": ("train/0.mp4",), "validation": (), "test": ()}
@@ -213,7 +223,9 @@ def test_a_publishers_file_is_a_copy_by_its_bytes_or_by_what_was_read():
     rows = {clip["id"]: clip for clip in built("fer")["fer/visual"]}
     rows["train/anger/0.jpg"]["sha256"] = rows["validation/anger/0.jpg"]["sha256"]
     rows["validation/anger/0.jpg"]["content"] = rows["test/anger/0.jpg"]["content"]
-    result = splits.sides({"fer/visual": list(rows.values())}, protocol=INDEPENDENT, fold=0)
+    result = leakage_gate.split_sources(
+        {"fer/visual": list(rows.values())}, protocol=INDEPENDENT, fold=0
+    )
     assert result.dropped["fer/visual"] == {
         "train": ("train/anger/0.jpg",),
         "validation": ("validation/anger/0.jpg",),
@@ -230,7 +242,7 @@ def test_what_passes_is_apart_however_copies_are_planted():
             "a", speakers="1234567", emotions=SEVEN[:2], sentences="xy", domains=("visual", "audio")
         )
         sets |= (
-            {"b/visual": stills(splits.SIDES, name="b", per_class=3)}
+            {"b/visual": stills(splits.SPLITS, name="b", per_class=3)}
             if trial % 2
             else corpus("b", speakers="1234567", emotions=SEVEN[:2], sentences="xy")
         )
@@ -247,9 +259,9 @@ def test_what_passes_is_apart_however_copies_are_planted():
                 draw.choice(("sha256", "content")),
             )
             one[by] = other[by]
-        protocol = draw.choice(splits.PROTOCOLS)
+        protocol = draw.choice(schema.PROTOCOLS)
         try:
-            result = splits.sides(sets, protocol=protocol, fold=trial % 5)
+            result = leakage_gate.split_sources(sets, protocol=protocol, fold=trial % 5)
         except InputError as error:
             assert "is on two sides" in str(error)
             outcomes["refused"] += 1
@@ -261,11 +273,11 @@ def test_what_passes_is_apart_however_copies_are_planted():
             "utterance",
             *(["speaker"] if protocol == INDEPENDENT else []),
         ):
-            values = {side: set() for side in splits.SIDES}
+            values = {side: set() for side in splits.SPLITS}
             for source, rows in sets.items():
                 if by == "speaker" and result.splits[source[0]].publisher:
                     continue
-                for side in splits.SIDES:
+                for side in splits.SPLITS:
                     values[side] |= {
                         clip[by] for clip in rows if clip["id"] in result.ids[source][side]
                     }
@@ -283,7 +295,7 @@ def test_copies_inside_a_publishers_split_are_dropped_and_counted():
 
     Dropped: train/anger/0 and validation/fear/0 (of test/anger/0), train/anger/1 (of validation/fear/1). Kept: both of train 8 and 9.
     """
-    rows = {clip["id"]: clip for clip in stills(splits.SIDES)}
+    rows = {clip["id"]: clip for clip in stills(splits.SPLITS)}
     for id, content in {
         "test/anger/0.jpg": "x",
         "train/anger/0.jpg": "x",
@@ -294,14 +306,16 @@ def test_copies_inside_a_publishers_split_are_dropped_and_counted():
         "train/anger/9.jpg": "z",
     }.items():
         rows[id]["sha256"] = content
-    result = splits.sides({"fer/visual": list(rows.values())}, protocol=INDEPENDENT, fold=0)
+    result = leakage_gate.split_sources(
+        {"fer/visual": list(rows.values())}, protocol=INDEPENDENT, fold=0
+    )
     assert result.dropped["fer/visual"] == {
         "train": ("train/anger/0.jpg", "train/anger/1.jpg"),
         "validation": ("validation/fear/0.jpg",),
         "test": (),
     }
     counts = result.report["sources"]["fer/visual"]
-    assert [counts[name] for name in (*splits.SIDES, "dropped_train", "dropped_validation")] == [
+    assert [counts[name] for name in (*splits.SPLITS, "dropped_train", "dropped_validation")] == [
         18,
         19,
         20,
@@ -325,9 +339,9 @@ def test_the_copies_of_fer_2013(fer2013_files):
         sum(count["test"] for count in sides_of.values() if count["train"] or count["validation"])
         == 314
     )
-    result = splits.sides({"fer2013/visual": rows}, protocol=INDEPENDENT, fold=0)
+    result = leakage_gate.split_sources({"fer2013/visual": rows}, protocol=INDEPENDENT, fold=0)
     counts = result.report["sources"]["fer2013/visual"]
-    assert [counts[name] for name in (*splits.SIDES, "dropped_train", "dropped_validation")] == [
+    assert [counts[name] for name in (*splits.SPLITS, "dropped_train", "dropped_validation")] == [
         28006,
         3543,
         3589,
@@ -339,7 +353,7 @@ def test_the_copies_of_fer_2013(fer2013_files):
     assert_apart(
         {
             side: {content_of[id] for id in result.ids["fer2013/visual"][side]}
-            for side in splits.SIDES
+            for side in splits.SPLITS
         }
     )
 
@@ -347,12 +361,14 @@ def test_the_copies_of_fer_2013(fer2013_files):
 def test_copies_of_a_video_are_dropped_from_both_domains():
     clips = [
         row(f"{side}/{i}.mp4", "", "fear", utterance=f"c:{side}{i}", split=side)
-        for side in splits.SIDES
+        for side in splits.SPLITS
         for i in range(2)
     ]
     sounds = [dict(clip, sha256="sound " + clip["id"]) for clip in clips]
     clips[0]["sha256"] = clips[-1]["sha256"]
-    result = splits.sides({"c/visual": clips, "c/audio": sounds}, protocol=DEPENDENT, fold=0)
+    result = leakage_gate.split_sources(
+        {"c/visual": clips, "c/audio": sounds}, protocol=DEPENDENT, fold=0
+    )
     assert (
         result.dropped["c/visual"]["train"]
         == result.dropped["c/audio"]["train"]
@@ -364,14 +380,16 @@ def test_copies_within_a_side_are_no_leak():
     """RAVDESS: two takes of actor 07 are byte-identical."""
     rows = corpus("r", speakers="12345", emotions=SEVEN, sentences="a", takes=2)["r/audio"]
     rows[0]["sha256"] = rows[1]["sha256"] = "twin takes"
-    for protocol in splits.PROTOCOLS:
-        assert not splits.sides({"r/audio": rows}, protocol=protocol, fold=0).deduplicated
+    for protocol in schema.PROTOCOLS:
+        assert not leakage_gate.split_sources(
+            {"r/audio": rows}, protocol=protocol, fold=0
+        ).deduplicated
 
 
 def test_gate_refuses_a_speaker_on_two_sides():
     sets = CORPORA["emodb"]
     split = splits.split_corpus("emodb", sets, protocol=INDEPENDENT, fold=0)
-    assert splits.gate({"emodb": split}, sets)
+    assert leakage_gate.pass_gate({"emodb": split}, sets)
     for speaker, side in (
         (3, "train"),
         (3, "validation"),
@@ -383,32 +401,34 @@ def test_gate_refuses_a_speaker_on_two_sides():
             InputError,
             match=rf"speaker 'emodb:{speaker}' is on two sides: emodb/audio {speaker}/.* and emodb/audio",
         ):
-            splits.gate({"emodb": wrong(split, f"emodb:{speaker}:anger:a01:0", side)}, sets)
+            leakage_gate.pass_gate(
+                {"emodb": wrong(split, f"emodb:{speaker}:anger:a01:0", side)}, sets
+            )
 
 
 def test_gate_refuses_a_test_speaker_where_train_and_validation_share_speakers():
     sets = CORPORA["savee"]
     split = splits.split_corpus("savee", sets, protocol=INDEPENDENT, fold=0)
-    assert split.validation_by == "utterances" and splits.gate({"savee": split}, sets)
+    assert split.validation_by == "utterances" and leakage_gate.pass_gate({"savee": split}, sets)
     with pytest.raises(InputError, match=r"speaker 'savee:DC' is on two sides"):
-        splits.gate({"savee": wrong(split, "savee:DC:fear:a:0", "validation")}, sets)
+        leakage_gate.pass_gate({"savee": wrong(split, "savee:DC:fear:a:0", "validation")}, sets)
 
 
 def test_gate_refuses_an_utterance_that_two_corpora_put_on_two_sides():
-    rows = stills(splits.SIDES)
+    rows = stills(splits.SPLITS)
     again = [
         dict(clip, id="again/" + clip["id"], sha256="another file of " + clip["id"])
         for clip in rows
     ]
     split = splits.split_corpus("fer", {"visual": rows}, protocol=INDEPENDENT, fold=0)
     sets = {"fer/visual": rows, "fer2/visual": again}
-    assert splits.gate({"fer": split, "fer2": split}, sets)
+    assert leakage_gate.pass_gate({"fer": split, "fer2": split}, sets)
     other = wrong(dataclasses.replace(split, corpus="fer2"), "fer:test/fear/3.jpg", "train")
     with pytest.raises(
         InputError,
         match=r"utterance 'fer:test/fear/3.jpg' is on two sides: fer/visual .*\(test\) and fer2/visual .*\(train\)",
     ):
-        splits.gate({"fer": split, "fer2": other}, sets)
+        leakage_gate.pass_gate({"fer": split, "fer2": other}, sets)
 
 
 def test_gate_refuses_an_utterance_that_was_not_split():
@@ -419,4 +439,4 @@ def test_gate_refuses_an_utterance_that_was_not_split():
     with pytest.raises(
         InputError, match="utterance 'savee:DC:anger:a:0' is not in the split of savee"
     ):
-        splits.gate({"savee": split}, sets)
+        leakage_gate.pass_gate({"savee": split}, sets)

@@ -22,11 +22,11 @@ def mixed_plan(sources, *, alpha=0.5, size=12, seed=2):
     sides = [whole(source) for source in sources]
     one = len(sources) == 1
     plan = (
-        sampling.labelled_plan(sides[0], batch=size, seed=seed)
+        sampling.item_sampler(sides[0], batch=size, seed=seed)
         if one
-        else sampling.pair_plan(sides, pairs=size // 2, seed=seed)
+        else sampling.pair_sampler(sides, pairs=size // 2, seed=seed)
     )
-    return plan, lambda epoch: sampling.mixed(plan(epoch), alpha=alpha, seed=seed, epoch=epoch)
+    return plan, lambda epoch: sampling.draw_mixup(plan(epoch), alpha=alpha, seed=seed, epoch=epoch)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_mixing_is_a_function_of_seed_and_epoch_alone():
     plan, _ = mixed_plan(two_sources())
 
     def mixed(**given):
-        return sampling.mixed(plan(0), alpha=0.5, **{"seed": 2, "epoch": 0} | given)
+        return sampling.draw_mixup(plan(0), alpha=0.5, **{"seed": 2, "epoch": 0} | given)
 
     for name in ("mix_item", "mix_weight"):
         np.testing.assert_array_equal(mixed()[name], mixed()[name])
@@ -77,7 +77,7 @@ def test_mixing_is_a_function_of_seed_and_epoch_alone():
 def test_shares_are_of_the_beta_distribution(alpha):
     """Of mean 1/2 and variance 1 / (4 (2 alpha + 1))."""
     drawn = {name: np.zeros((200, 50), np.int64) for name in ("item", "source", "seed")}
-    weight = sampling.mixed(drawn, alpha=alpha, seed=0, epoch=0)["mix_weight"]
+    weight = sampling.draw_mixup(drawn, alpha=alpha, seed=0, epoch=0)["mix_weight"]
     assert weight.dtype == np.float32 and weight.min() >= 0 and weight.max() <= 1
     assert weight.mean() == pytest.approx(0.5, abs=0.02) and weight.var() == pytest.approx(
         1 / (4 * (2 * alpha + 1)), rel=0.05
@@ -106,10 +106,10 @@ def test_images_are_mixed_after_each_has_been_changed_by_its_own_seed(changes):
         return {"item": drawn["mix_item"], "source": drawn["source"], "seed": drawn["mix_seed"]}
 
     found, one, two = (
-        list(batches.batches(sources, plan, epochs=1, changes=changes)[0])
+        list(batches.BatchStream(sources, plan, epochs=1, changes=changes)[0])
         for plan in (mixed, lambda epoch: drawn, other)
     )
-    plain = list(batches.batches(sources, mixed_plan(sources)[0], epochs=1, changes=changes)[0])
+    plain = list(batches.BatchStream(sources, mixed_plan(sources)[0], epochs=1, changes=changes)[0])
     for step, (batch, own, partner) in enumerate(zip(found, plain, two, strict=True)):
         share = drawn["mix_weight"][step][:, None, None, None]
         np.testing.assert_allclose(
@@ -124,7 +124,7 @@ def test_images_are_mixed_after_each_has_been_changed_by_its_own_seed(changes):
 def test_faces_are_mixed_in_numbers_between_the_grey_levels():
     _, mixed = mixed_plan([random_source("a/visual", ("anger", "fear") * 8, items=(2,))])
     source = random_source("a/visual", ("anger", "fear") * 8, items=(2,))
-    batch = next(iter(batches.batches([source], mixed, epochs=1)[0]))
+    batch = next(iter(batches.BatchStream([source], mixed, epochs=1)[0]))
     assert batch["image"].dtype == tf.float32
     assert (
         batch["image"].numpy().min() >= 0
@@ -158,14 +158,14 @@ def measured(kind, count, *, mixing=True, balanced=True, smoothing=0.1, weight=0
     )
     weights = subsets.class_weights(sides)
     settings = {"label_smoothing": smoothing, "margin": margin, "contrastive_weight": weight}
-    model = stage_models.MODELS[kind](
+    model = stage_models.STAGE_MODELS[kind](
         *network,
         sources=[source.name for source in sources],
         class_weights=weights if balanced else None,
         **settings,
     )
     plain, mixed = mixed_plan(sources, alpha=1.0)
-    batch = next(iter(batches.batches(sources, mixed if mixing else plain, epochs=1)[0]))
+    batch = next(iter(batches.BatchStream(sources, mixed if mixing else plain, epochs=1)[0]))
     found = {name: float(value) for name, value in model.measure(batch).items()}
 
     flat = {

@@ -12,10 +12,10 @@ from helpers.sources import random_source, whole
 from helpers.synthetic_sets import write_set
 from kerasemo.config.schema import AugmentConfig, NetworkConfig, StageConfig
 from kerasemo.datasets import segmentation, sources, subsets
-from kerasemo.datasets.segmentation import Cut
+from kerasemo.datasets.segmentation import Segmentation
 from kerasemo.datasets.waveform_variants import VariedSource
 from kerasemo.training import stage_task
-from kerasemo.training.stage_task import Assignment
+from kerasemo.training.stage_task import StageTask
 from pipelines.core.errors import InputError
 from pipelines.core.labels import EMOTIONS
 
@@ -81,7 +81,7 @@ def test_what_is_drawn_depends_on_seed_and_ids_alone():
 def test_every_class_weighs_the_same_in_sum_and_an_item_one_on_average():
     source = random_source("a/visual", ("anger", "fear", "fear", "fear", "calm"), items=(2,))
     other = random_source("b/audio", ("anger", "fear"), items=(1,))
-    weights = subsets.class_weights([whole(source), sources.Side(other, np.array([1]))])
+    weights = subsets.class_weights([whole(source), sources.Subset(other, np.array([1]))])
     assert weights.shape == (2, 10) and weights.dtype == np.float32
     each = weights[0][source.labels[source.clip_of]]
     assert each.mean() == pytest.approx(1) and set(np.flatnonzero(weights[0])) == {
@@ -104,7 +104,7 @@ def folder(tmp_path_factory) -> Path:
     return out
 
 
-def an_assignment(folder: Path, source="sound/audio", **settings) -> Assignment:
+def an_assignment(folder: Path, source="sound/audio", **settings) -> StageTask:
     """The first speaker trains, the second validates, the third tests."""
     stage = StageConfig("s", "supervised", (source,), **settings)
     loaded = sources.read_source(folder, source)
@@ -113,7 +113,7 @@ def an_assignment(folder: Path, source="sound/audio", **settings) -> Assignment:
         for name, who in SPEAKERS.items()
     }
     sides = {
-        name: [sources.Side(loaded, loaded.items_of(clips))] for name, clips in speakers.items()
+        name: [sources.Subset(loaded, loaded.items_of(clips))] for name, clips in speakers.items()
     }
     split = {source: {"train": 6, "validation": 6, "test": 6}}
     key = {"stage": dataclasses.asdict(stage), "seed": 0, "protocol": "p", "fold": 0}
@@ -125,7 +125,7 @@ def an_assignment(folder: Path, source="sound/audio", **settings) -> Assignment:
         "strategy": None,
         "choice": None,
     }
-    return Assignment(
+    return StageTask(
         stage=stage,
         network=NetworkConfig(),
         key=key,
@@ -146,7 +146,7 @@ def clips_of(side):
 def prepared(folder, **given):
     said = []
     before = an_assignment(folder, **given)
-    return before, stage_task.prepared(before, log=said.append), said
+    return before, stage_task.load_stage_data(before, log=said.append), said
 
 
 def test_a_stage_that_asks_for_nothing_gets_its_sides_as_they_are(folder):
@@ -177,7 +177,7 @@ def test_labelled_clips_are_of_one_order_for_all_folds_or_of_one_for_each(folder
     def of(fold, by):
         work = an_assignment(folder, labelled=1, labelled_by=by)
         return tuple(
-            clips_of(subsets.labelled_side(work.sides["train"][0], {**work.key, "fold": fold}))
+            clips_of(subsets.labelled_subset(work.sides["train"][0], {**work.key, "fold": fold}))
         )
 
     assert len({of(fold, "seed") for fold in range(8)}) == 1
@@ -241,7 +241,7 @@ def test_versions_are_of_the_labelled_training_clips_alone(folder):
     assert {train.source.rows[clip]["id"] for clip in train.source.clip_of} == set(
         clips_of(train)
     ) and len(clips_of(train)) == 3
-    labelled = subsets.labelled_side(before.sides["train"][0], before.key)
+    labelled = subsets.labelled_subset(before.sides["train"][0], before.key)
     np.testing.assert_allclose(train.inputs[0:9], labelled.inputs[0:9], atol=1e-3)
     for name in ("validation", "test"):
         assert not isinstance(after.sides[name][0].source, VariedSource)
@@ -253,7 +253,7 @@ def test_versions_are_normalised_by_the_statistics_of_the_speakers_own_clips(fol
     )
     source = after.sides["train"][0].source
     own, noisy = (source.inputs[items][..., 0] for items in (np.arange(18), source.versions[:, 0]))
-    normal = segmentation.read_cut(folder, "sound/audio", Cut(by_speaker=True))
+    normal = segmentation.read_cut(folder, "sound/audio", Segmentation(by_speaker=True))
     np.testing.assert_allclose(own, normal.inputs[0:18][..., 0], atol=1e-3)
     assert (
         noisy - own

@@ -9,8 +9,8 @@ import tensorflow as tf
 from helpers.synthetic_sets import write_set
 from helpers.toy_sources import write_set as write_odd_set
 from kerasemo.datasets import segmentation, sources
-from kerasemo.datasets.lazy_arrays import Windows
-from kerasemo.datasets.segmentation import Cut
+from kerasemo.datasets.lazy_arrays import SegmentWindows
+from kerasemo.datasets.segmentation import Segmentation
 from pipelines.core.errors import InputError
 from pipelines.core.spec import Spec
 from pipelines.features.log_mel import segments
@@ -26,7 +26,7 @@ def some_utterances(*frames, speakers=("s:1",), seed=0):
         random.normal(-60 + 5 * n, 3 + n, (count, 64)).astype(np.float32)
         for n, count in enumerate(frames)
     )
-    return segmentation.Utterances(
+    return segmentation.UtteranceAudio(
         "x/audio", rows, tuple(range(len(frames))), log_mels, (), frozenset(["anger"])
     )
 
@@ -37,7 +37,7 @@ def test_segments_are_those_of_the_one_definition(hop):
     frames = (3, 63, 64, 65, 97, 98, 99, 132, 200)
     of = some_utterances(*frames)
     spec = Spec(segment_hop_frames=hop)
-    source = segmentation.cut(of, spec=spec)
+    source = segmentation.cut_utterances(of, spec=spec)
     expected = [segments(tf.constant(log_mel), spec=spec).numpy() for log_mel in of.log_mels]
     np.testing.assert_array_equal(source.inputs[0 : len(source.inputs)], np.concatenate(expected))
     np.testing.assert_array_equal(
@@ -49,7 +49,7 @@ def test_segments_are_those_of_the_one_definition(hop):
 def test_windows_are_indexed_as_the_array_that_they_stand_for():
     random = np.random.default_rng(1)
     features, starts = random.normal(size=(4, 50, 3)).astype(np.float32), np.array([0, 3, 40, 41])
-    windows = Windows(features, starts, spec=Spec(segment_frames=9))
+    windows = SegmentWindows(features, starts, spec=Spec(segment_frames=9))
     whole = np.stack([features[:, start : start + 9] for start in starts])
     assert windows.shape == whole.shape and len(windows) == 4 and windows.dtype == np.float32
     for which in (
@@ -77,7 +77,7 @@ def test_at_the_hop_of_the_records_a_source_is_as_they_have_it(folder, source):
     """Also of a clip of two parts, each with deltas of its own."""
     recorded, cut = (
         sources.read_source(folder, source),
-        segmentation.cut(segmentation.read(folder, source)),
+        segmentation.cut_utterances(segmentation.read(folder, source)),
     )
     np.testing.assert_array_equal(cut.inputs[0 : len(cut.inputs)], recorded.inputs)
     np.testing.assert_array_equal(cut.clip_of, recorded.clip_of)
@@ -106,7 +106,7 @@ def test_deltas_are_scaled_as_the_log_mels_are():
     ratio = segmentation.SCALE_DB / (
         np.concatenate(of.log_mels).std(axis=0) + 1e-3
     )  # [mel_filters]
-    before, after = (segmentation.cut(one).inputs[0:2] for one in (of, normal))
+    before, after = (segmentation.cut_utterances(one).inputs[0:2] for one in (of, normal))
     np.testing.assert_allclose(
         after[..., 1:], before[..., 1:] * ratio[:, None, None], rtol=1e-3, atol=1e-3
     )
@@ -140,7 +140,7 @@ def test_pauses_are_those_of_the_recorded_sound_and_no_part_of_a_speakers_statis
     assert (segmentation.speaker_statistics(with_pause)[speaker][0] < alone[speaker][0] - 5).all()
     normal = segmentation.normalized_by_speaker(with_pause, both)
     recorded, made = (
-        segmentation.cut(of, spec=spec).inputs[:][..., 0] for of in (with_pause, normal)
+        segmentation.cut_utterances(of, spec=spec).inputs[:][..., 0] for of in (with_pause, normal)
     )
     mean, scale = both[speaker]
     expected = (recorded - mean[:, None]) / scale[
@@ -148,7 +148,9 @@ def test_pauses_are_those_of_the_recorded_sound_and_no_part_of_a_speakers_statis
     ] * segmentation.SCALE_DB + segmentation.MEAN_DB
     np.testing.assert_allclose(made, expected, atol=1e-2)  # the same segments
     assert len(made) < len(
-        segmentation.cut(with_pause, spec=dataclasses.replace(spec, active_share=0.0)).inputs
+        segmentation.cut_utterances(
+            with_pause, spec=dataclasses.replace(spec, active_share=0.0)
+        ).inputs
     )
 
 
@@ -163,7 +165,7 @@ def test_an_unknown_speaker_is_refused(folder):
         InputError,
         match="unknown/audio: speaker_normalization needs every clip's speaker; 18 have none; leave it out",
     ):
-        segmentation.read_cut(folder, "unknown/audio", Cut(by_speaker=True))
+        segmentation.read_cut(folder, "unknown/audio", Segmentation(by_speaker=True))
 
 
 def test_what_a_stage_is_scored_on_is_read_as_its_settings_ask(folder):
@@ -184,13 +186,13 @@ def test_what_a_stage_is_scored_on_is_read_as_its_settings_ask(folder):
 
 def test_another_manifest_is_read_anew(tmp_path):
     write_set(tmp_path, "a/audio", speakers=2)
-    before = segmentation.read_cut(tmp_path, "a/audio", Cut(17))
+    before = segmentation.read_cut(tmp_path, "a/audio", Segmentation(17))
     write_set(tmp_path / "other", "a/audio", speakers=3)
     for path in (tmp_path / "a" / "audio").iterdir():
         path.unlink()
     for path in (tmp_path / "other" / "a" / "audio").iterdir():
         path.rename(tmp_path / "a" / "audio" / path.name)
-    assert len(segmentation.read_cut(tmp_path, "a/audio", Cut(17)).rows) > len(before.rows)
+    assert len(segmentation.read_cut(tmp_path, "a/audio", Segmentation(17)).rows) > len(before.rows)
 
 
 def test_faces_and_stages_that_ask_for_nothing_are_not_transductive():
@@ -207,4 +209,4 @@ def test_what_is_too_long_for_the_memory_is_refused(monkeypatch):
         InputError,
         match="x/audio: 0.0 GiB of log-Mels, too much for the memory; leave out test_hop_frames, .* speed and noise",
     ):
-        segmentation.cut(some_utterances(70))
+        segmentation.cut_utterances(some_utterances(70))

@@ -11,8 +11,8 @@ from helpers.synthetic_sets import write_set as write_toy
 from helpers.toy_sources import one_source, two_sources, write_set
 from kerasemo.datasets import batches as batches_module
 from kerasemo.datasets import lazy_arrays, sampling
-from kerasemo.datasets.batches import Share
-from kerasemo.datasets.sources import Side, manifest_hash, read_source
+from kerasemo.datasets.batches import BatchShare
+from kerasemo.datasets.sources import Subset, manifest_hash, read_source
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import DataError, InputError, KerasemoError
 from pipelines.core.labels import EMOTIONS
@@ -26,7 +26,7 @@ def test_a_source_names_its_labels_mask_and_domain():
     assert source.labels.tolist() == [9, 0, 0] and source.labels.dtype == np.int32
     assert np.flatnonzero(source.mask).tolist() == [0, 9] and source.mask.dtype == np.float32
     assert source.items_of([0, 2]).tolist() == [0, 3] and source.items_of([]).tolist() == []
-    assert Side(source, np.array([3, 0])).labels.tolist() == [0, 9]
+    assert Subset(source, np.array([3, 0])).labels.tolist() == [0, 9]
 
 
 # Batches.
@@ -37,11 +37,11 @@ def test_a_batch_is_what_its_indices_name(kind):
     sources = two_sources() if kind == "pairs" else [one_source()]
     sides = [whole(source) for source in sources]
     plan = (
-        sampling.pair_plan(sides, pairs=6, seed=1)
+        sampling.pair_sampler(sides, pairs=6, seed=1)
         if kind == "pairs"
-        else sampling.labelled_plan(sides[0], batch=6, seed=1)
+        else sampling.item_sampler(sides[0], batch=6, seed=1)
     )
-    dataset, steps = batches_module.batches(sources, plan, epochs=1)
+    dataset, steps = batches_module.BatchStream(sources, plan, epochs=1)
     drawn = plan(0)
     shape = (6, 2) if kind == "pairs" else (6,)
     assert {name: tuple(spec.shape) for name, spec in dataset.element_spec.items()} == {
@@ -74,9 +74,9 @@ def test_a_batch_is_what_its_indices_name(kind):
 @pytest.mark.parametrize("step", [0, 1, 5])
 def test_an_interrupted_training_sees_the_batches_it_would_have_seen(step):
     sources = two_sources()
-    plan = sampling.pair_plan([whole(source) for source in sources], pairs=6, seed=1)
-    through, steps = batches_module.batches(sources, plan, epochs=4)
-    resumed, _ = batches_module.batches(sources, plan, first_epoch=2, first_step=step, epochs=2)
+    plan = sampling.pair_sampler([whole(source) for source in sources], pairs=6, seed=1)
+    through, steps = batches_module.BatchStream(sources, plan, epochs=4)
+    resumed, _ = batches_module.BatchStream(sources, plan, first_epoch=2, first_step=step, epochs=2)
     through, resumed = list(through.as_numpy_iterator()), list(resumed.as_numpy_iterator())
     assert len(through) == 4 * steps and len(resumed) == 2 * steps - step
     for one, other in zip(through[2 * steps + step :], resumed, strict=True):
@@ -89,10 +89,10 @@ def test_an_interrupted_training_sees_the_batches_it_would_have_seen(step):
 def test_shares_of_a_batch_are_its_parts_in_a_row():
     """Of two machines of two devices each, the second: the third and the fourth part of every batch, one after the other."""
     sources = two_sources()
-    plan = sampling.pair_plan([whole(source) for source in sources], pairs=8, seed=1)
-    every, steps = batches_module.batches(sources, plan, epochs=2)
-    second, same = batches_module.batches(
-        sources, plan, first_step=1, epochs=2, share=Share(2, 2, 4)
+    plan = sampling.pair_sampler([whole(source) for source in sources], pairs=8, seed=1)
+    every, steps = batches_module.BatchStream(sources, plan, epochs=2)
+    second, same = batches_module.BatchStream(
+        sources, plan, first_step=1, epochs=2, share=BatchShare(2, 2, 4)
     )
     assert same == steps and second.cardinality() == 2 * (2 * steps - 1)
     parts = list(second.as_numpy_iterator())
@@ -106,8 +106,8 @@ def test_shares_of_a_batch_are_its_parts_in_a_row():
 
 def test_batches_without_end_go_on_to_the_next_epoch():
     source = one_source()
-    plan = sampling.labelled_plan(whole(source), batch=16, seed=1)
-    dataset, steps = batches_module.batches([source], plan, first_epoch=3)
+    plan = sampling.item_sampler(whole(source), batch=16, seed=1)
+    dataset, steps = batches_module.BatchStream([source], plan, first_epoch=3)
     seeds = [batch["seed"] for batch in itertools.islice(dataset.as_numpy_iterator(), 2 * steps)]
     np.testing.assert_array_equal(
         np.stack(seeds), np.concatenate([plan(3)["seed"], plan(4)["seed"]])
@@ -116,8 +116,8 @@ def test_batches_without_end_go_on_to_the_next_epoch():
 
 def test_nothing_of_the_batches_is_tuned_by_a_thread_that_their_end_would_wait_for():
     source = one_source()
-    batches, _ = batches_module.batches(
-        [source], sampling.labelled_plan(whole(source), batch=16, seed=1)
+    batches, _ = batches_module.BatchStream(
+        [source], sampling.item_sampler(whole(source), batch=16, seed=1)
     )
     assert batches.options().autotune.enabled is False
 
@@ -127,8 +127,8 @@ def test_what_batches_are_made_of_is_there_as_long_as_they_are_and_no_longer(lef
     """TensorFlow's own graphs, which are never forgotten in full, do not keep it."""
     source = one_source()
     kept = weakref.ref(source)
-    dataset, _ = batches_module.batches(
-        [source], sampling.labelled_plan(whole(source), batch=16, seed=1)
+    dataset, _ = batches_module.BatchStream(
+        [source], sampling.item_sampler(whole(source), batch=16, seed=1)
     )
     iterator = iter(dataset)
     next(iterator)
@@ -150,8 +150,8 @@ def test_what_batches_are_made_of_is_there_as_long_as_they_are_and_no_longer(lef
 def test_a_dataset_can_be_gone_through_again():
     """As validation is, every epoch."""
     source = one_source()
-    dataset, steps = batches_module.batches(
-        [source], sampling.labelled_plan(whole(source), batch=16, seed=1), epochs=1
+    dataset, steps = batches_module.BatchStream(
+        [source], sampling.item_sampler(whole(source), batch=16, seed=1), epochs=1
     )
     one, other = (
         [batch["seed"].tolist() for batch in dataset.as_numpy_iterator()] for _ in range(2)
@@ -256,12 +256,12 @@ def test_what_is_gathered_slice_by_slice_is_the_whole(tmp_path):
         write_toy(tmp_path, name, seed=len(name))
     sources = [read_source(tmp_path, name) for name in ("a/visual", "b/visual")]
     sides = [
-        Side(source, np.random.default_rng(0).permutation(len(source.inputs))[:-1])
+        Subset(source, np.random.default_rng(0).permutation(len(source.inputs))[:-1])
         for source in sources
     ]
     for chosen in (sides[:1], sides):
         whole = np.concatenate([side.source.inputs[side.items] for side in chosen])
-        gathered = lazy_arrays.Gathered(chosen)
+        gathered = lazy_arrays.GatheredItems(chosen)
         assert gathered.shape == whole.shape and len(gathered) == len(whole)
         for part in (
             slice(0, 3),

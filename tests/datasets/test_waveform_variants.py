@@ -77,9 +77,9 @@ def test_a_short_clip_keeps_one_frame():
 
 def test_what_asks_for_waveforms():
     assert (
-        waveform_variants.asked(AugmentConfig(speed=0.1))
-        and waveform_variants.asked(AugmentConfig(noise=0.1))
-        and not waveform_variants.asked(AugmentConfig(variants=4))
+        waveform_variants.changes_waveform(AugmentConfig(speed=0.1))
+        and waveform_variants.changes_waveform(AugmentConfig(noise=0.1))
+        and not waveform_variants.changes_waveform(AugmentConfig(variants=4))
     )
 
 
@@ -93,7 +93,7 @@ def held(tmp_path_factory):
 
 def varied(held, *, seed=0, side=None, **strengths):
     source, of = held
-    return waveform_variants.varied_side(
+    return waveform_variants.with_variants(
         side or whole(source),
         of,
         AugmentConfig(**strengths),
@@ -162,6 +162,6 @@ def test_versions_are_a_function_of_the_seed(held):
 def test_clips_of_another_side_have_no_versions(held):
     source, _ = held
     items = source.items_of([0, 2, 5])
-    side = varied(held, speed=0.1, side=sources.Side(source, items))
+    side = varied(held, speed=0.1, side=sources.Subset(source, items))
     assert set(side.source.clip_of) == {0, 2, 5} and len(side.items) == len(items)
     np.testing.assert_allclose(side.source.inputs[side.items], source.inputs[items], atol=1e-3)

@@ -17,7 +17,7 @@ from kerasemo.evaluation import bundle_scoring, evaluator, fused_scoring
 from kerasemo.exporting import provenance
 from kerasemo.reporting import terminal
 from kerasemo.runs import lineage
-from kerasemo.training.experiment import Options
+from kerasemo.training.experiment import TrainingOptions
 from pipelines.core.errors import InputError
 from pipelines.core.labels import EMOTIONS
 
@@ -55,7 +55,7 @@ def records_folder(tmp_path_factory) -> Path:
 def run(records_folder, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     experiment = str(write_experiment(folder / "toy.toml", **STAGES))
-    train_only(Options("transfer", experiment, records_folder, folder))
+    train_only(TrainingOptions("transfer", experiment, records_folder, folder))
     return folder
 
 
@@ -101,9 +101,9 @@ class Model:
 @pytest.fixture(scope="module")
 def model(run, records_folder, tmp_path_factory):
     """A function that makes a bundle of the run."""
-    of = lineage.find(run, "transfer")
+    of = lineage.find_lineage(run, "transfer")
     predict, _ = of.network()
-    fusion = dataclasses.asdict(fused_scoring.fitted(run, "transfer", records_folder))
+    fusion = dataclasses.asdict(fused_scoring.fit_served_fusion(run, "transfer", records_folder))
 
     def make(**options):
         folder = tmp_path_factory.mktemp("bundle") / "1"
@@ -151,7 +151,7 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("masked", [True, False])
 def test_the_scores_are_those_of_the_run(model, of_run, records_folder, masked):
     """Left out are the clips of the three speakers that are not tested: 3 x 3 x 2, and of both domains of savee 3 x 3 x 3."""
-    result = bundle_scoring.evaluate(model(masked=masked), records_folder)
+    result = bundle_scoring.evaluate_bundle(model(masked=masked), records_folder)
     assert (
         sorted(result["sources"]) == sorted(of_run["sources"])
         and "savee/fused" in result["sources"]
@@ -180,7 +180,7 @@ def test_the_scores_are_those_of_the_run(model, of_run, records_folder, masked):
 
 def test_the_fused_row_is_of_the_models_own_fusion(model, of_run, records_folder):
     bundle = model()
-    found = bundle_scoring.evaluate(bundle, records_folder)["sources"]["savee/fused"]
+    found = bundle_scoring.evaluate_bundle(bundle, records_folder)["sources"]["savee/fused"]
     expected = of_run["sources"]["savee/fused"]
     assert (
         found["fusion"] == found["without_corpus"]["fusion"] == bundle.fusion
@@ -192,14 +192,14 @@ def test_the_fused_row_is_of_the_models_own_fusion(model, of_run, records_folder
             expected["without_corpus"][name], abs=1e-5
         )
     bundle.fusion = {"visual_weight": 1.0, "temperature": 1.0, "utterances": 0}
-    found = bundle_scoring.evaluate(bundle, records_folder)["sources"]
+    found = bundle_scoring.evaluate_bundle(bundle, records_folder)["sources"]
     assert_same(found["savee/fused"], found["savee/visual"])
 
 
 def test_faces_are_asked_with_the_mask_only_where_it_leaves_something_out(model, records_folder):
     """All three corpora lack one of the four labels; foreign has no face."""
     bundle = model()
-    bundle_scoring.evaluate(bundle, records_folder)
+    bundle_scoring.evaluate_bundle(bundle, records_folder)
     asked = [signature for signature, _ in bundle.asked]
     assert asked.count("faces") == asked.count("faces_masked") == asked.count("embed_faces") == 2
     assert asked.count("segments") == asked.count("embed_segments") == 2
@@ -221,10 +221,10 @@ def test_a_copy_under_other_names_is_left_out_by_its_content(model, records_fold
     path.write_text(json.dumps(manifest))
     bundle = model()
     clips = bundle.folder / "assets" / "training_clips.json"
-    score = bundle_scoring.evaluate(bundle, tmp_path)["sources"]["renamed/visual"]
+    score = bundle_scoring.evaluate_bundle(bundle, tmp_path)["sources"]["renamed/visual"]
     assert (score["clips"], score["left_out"], score["trained_speakers"]) == (8, 16, 1)
     clips.write_text(json.dumps(json.loads(clips.read_text()) | {"contents": ["what was read"]}))
-    score = bundle_scoring.evaluate(bundle, tmp_path)["sources"]["renamed/visual"]
+    score = bundle_scoring.evaluate_bundle(bundle, tmp_path)["sources"]["renamed/visual"]
     assert (score["clips"], score["left_out"], score["trained_speakers"]) == (7, 17, 1)
 
 
@@ -235,12 +235,12 @@ def test_of_a_publishers_split_the_test_side_is_scored(model, records_folder, tm
     for row in manifest["clips"]:
         row["split"] = "test" if row["speaker"] == "foreign:2" else "train"
     path.write_text(json.dumps(manifest))
-    score = bundle_scoring.evaluate(model(), tmp_path)["sources"]["foreign/audio"]
+    score = bundle_scoring.evaluate_bundle(model(), tmp_path)["sources"]["foreign/audio"]
     assert score["publisher_split"] and score["clips"] == 4 and score["left_out"] == 0
     for row in manifest["clips"]:
         row["split"] = "train"
     path.write_text(json.dumps(manifest))
-    result = bundle_scoring.evaluate(model(), tmp_path)
+    result = bundle_scoring.evaluate_bundle(model(), tmp_path)
     assert result["not_scored"] == {
         "foreign/audio": "0 of its 16 clips were trained on, and no other is on its test side"
     }
@@ -261,16 +261,16 @@ def test_what_is_not_scored_says_why(model, records_folder, tmp_path):
         "b/audio": f"no emotion in common with those trained on ({labels})",
         "enterface/visual": "24 of its 24 clips were trained on",
     }
-    assert bundle_scoring.evaluate(bundle, tmp_path)["not_scored"] == alone
+    assert bundle_scoring.evaluate_bundle(bundle, tmp_path)["not_scored"] == alone
     bundle.domains = ("audio",)
-    result = bundle_scoring.evaluate(bundle, tmp_path)
+    result = bundle_scoring.evaluate_bundle(bundle, tmp_path)
     assert (
         result["not_scored"]["c/visual"] == "the model has not been trained on visual"
         and not result["sources"]
     )
     bundle.domains = ("visual", "audio")
     bundle.document["signatures"] = {"embed_faces": {}, "embed_segments": {}}
-    reasons = bundle_scoring.evaluate(bundle, tmp_path)["not_scored"]
+    reasons = bundle_scoring.evaluate_bundle(bundle, tmp_path)["not_scored"]
     assert set(reasons.values()) == {"the model embeds faces and voices, and has no answers"}
 
 
@@ -289,7 +289,7 @@ def test_a_model_that_does_not_say_what_it_was_trained_on_is_refused(
     path = bundle.folder / "assets" / "training_clips.json"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(InputError, match=f"training_clips.json: {expected}"):
-        bundle_scoring.evaluate(bundle, records_folder)
+        bundle_scoring.evaluate_bundle(bundle, records_folder)
 
 
 # The verb.

@@ -9,11 +9,12 @@ import pytest
 from helpers.synthetic_sets import write_experiment, write_set
 from kerasemo import evaluate
 from kerasemo.datasets import catalog, sources, splits
+from kerasemo.datasets import leakage_gate
 from kerasemo.evaluation import evaluator, scoring
 from kerasemo.metrics import verification
 from kerasemo.networks import inference
 from kerasemo.runs import run_folder
-from kerasemo.training.experiment import Options, train
+from kerasemo.training.experiment import TrainingOptions, train_experiment
 from pipelines.core.labels import EMOTIONS
 
 BOTH = ["enterface/visual", "savee/visual"]
@@ -64,7 +65,9 @@ def experiment(tmp_path_factory) -> Path:
 def run(records_folder, experiment, tmp_path_factory) -> tuple[Path, dict]:
     """The run folder of a joint stage, and what the training returned."""
     folder = tmp_path_factory.mktemp("run")
-    return folder, train(Options("joint", str(experiment), records_folder, folder))
+    return folder, train_experiment(
+        TrainingOptions("joint", str(experiment), records_folder, folder)
+    )
 
 
 def test_the_joint_stage_is_better_at_matching_than_what_it_started_from(run):
@@ -98,15 +101,15 @@ def test_each_side_of_it_is_what_its_own_network_says_of_the_test_clips(run, rec
     rows = catalog.rows_by_source(
         records_folder, ["enterface/visual", "savee/visual", "savee/audio"]
     )
-    sides = splits.sides(rows, protocol="speaker-independent", fold=0)
+    sides = leakage_gate.split_sources(rows, protocol="speaker-independent", fold=0)
     for stage, network in (("joint", "after"), ("pretrain", "before")):
         predict = inference.predictor(
-            run_folder.load_network(folder / stage, run_folder.finished(folder / stage))
+            run_folder.load_network(folder / stage, run_folder.read_finished_stage(folder / stage))
         )
         embedded = {}
         for name in BOTH:
             side = catalog.side_of(sources.read_source(records_folder, name), sides, "test")
-            embedded[name] = scoring.embedded_clips(scoring.forward(predict, side), side)
+            embedded[name] = scoring.embedded_clips(scoring.predict_subset(predict, side), side)
             assert {
                 utterance.rpartition(":")[0].rpartition(":")[0]
                 for utterance in embedded[name].utterances
@@ -149,7 +152,9 @@ def test_a_stage_in_a_new_domain_has_nothing_before_there(
     """The visual network has not seen a sound: its couples are the visual ones. No utterance meets itself in the other domain."""
     folder, _ = run
     shutil.copytree(folder / "pretrain", tmp_path / "pretrain")
-    result = train(Options("transfer", str(experiment), records_folder, tmp_path))
+    result = train_experiment(
+        TrainingOptions("transfer", str(experiment), records_folder, tmp_path)
+    )
     found = result["matching"]
     assert (
         set(result["sources"]) == {*BOTH, "savee/audio", "savee/fused"}
@@ -171,7 +176,9 @@ def test_the_first_stage_has_no_before_and_a_contrastive_one_has(
         and set(first["after"]["couples"]) == set(PAIRS)
     )
     shutil.copytree(folder / "pretrain", tmp_path / "pretrain")
-    result = train(Options("contrastive", str(experiment), records_folder, tmp_path))
+    result = train_experiment(
+        TrainingOptions("contrastive", str(experiment), records_folder, tmp_path)
+    )
     assert (
         set(result["matching"]["after"]["couples"])
         == set(result["matching"]["before"]["couples"])

@@ -17,7 +17,7 @@ from kerasemo.metrics.fusion import Fusion
 from kerasemo.networks import inference
 from kerasemo.reporting import terminal
 from kerasemo.runs import run_folder
-from kerasemo.training.experiment import Options
+from kerasemo.training.experiment import TrainingOptions
 from pipelines.core.labels import EMOTIONS
 
 ANGER, BOREDOM, CALM = range(3)
@@ -200,7 +200,7 @@ def run(records_folder, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     experiment = str(write_experiment(folder / "toy.toml", **STAGES))
     for stage in ("transfer", "other"):
-        train_only(Options(stage, experiment, records_folder, folder))
+        train_only(TrainingOptions(stage, experiment, records_folder, folder))
     return folder
 
 
@@ -228,7 +228,7 @@ def test_every_corpus_of_faces_and_voices_has_a_fused_row(result):
 
 def clip_answers(run, records_folder, stage, side, emotions, trained):
     """utterance -> the mean softmax of its clip over some emotions, by domain; of savee, by the speaker alone."""
-    network = run_folder.load_network(run / stage, run_folder.finished(run / stage))
+    network = run_folder.load_network(run / stage, run_folder.read_finished_stage(run / stage))
     predict, mask, found = inference.predictor(network), np.isin(EMOTIONS, emotions), {}
     speaker = {"test": "savee:1", "validation": "savee:2"}[side]
     for domain in ("visual", "audio"):
@@ -251,7 +251,7 @@ def test_the_row_is_fitted_on_the_validation_speaker_and_is_of_the_test_speaker(
     result, run, records_folder
 ):
     """enterface's validation speaker has no voice, foreign and emodb were not trained on: savee's 12 utterances are what there is."""
-    trained = run_folder.finished(run / "transfer")["trained_emotions"]
+    trained = run_folder.read_finished_stage(run / "transfer")["trained_emotions"]
     for emotions, row in (
         (EMOTIONS[:4], result["sources"]["savee/fused"]),
         (trained, result["sources"]["savee/fused"]["without_corpus"]),
@@ -305,7 +305,7 @@ def test_a_chain_without_a_validation_utterance_of_both_says_that_it_is_not_fitt
         "savee/fused: face and voice together: weights 0.50 and 0.50, temperature 1.00, not fitted"
         in capsys.readouterr().out
     )
-    assert fused_scoring.fitted(run, "other", records_folder) == Fusion()
+    assert fused_scoring.fit_served_fusion(run, "other", records_folder) == Fusion()
 
 
 def test_a_stage_that_has_not_seen_a_domain_has_no_fused_row(run, records_folder):
@@ -320,7 +320,7 @@ def test_a_stage_that_has_not_seen_a_domain_has_no_fused_row(run, records_folder
 
 
 def test_what_is_exported_is_the_fusion_without_a_corpus(result, run, records_folder):
-    found = fused_scoring.fitted(run, "transfer", records_folder)
+    found = fused_scoring.fit_served_fusion(run, "transfer", records_folder)
     assert (
         dataclasses.asdict(found) == result["sources"]["savee/fused"]["without_corpus"]["fusion"]
         and found.utterances == 12

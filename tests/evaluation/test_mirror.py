@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kerasemo.config import schema
 from kerasemo.exporting import onnx_litert
-from kerasemo.exporting.graph import Served
+from kerasemo.exporting.graph import ServedModel
 from kerasemo.networks import inference
 from kerasemo.networks.network import build_network
 from pipelines.core.domains import DOMAINS
@@ -56,7 +56,7 @@ def test_what_is_served_is_what_is_scored(network, faces, tmp_path):
     """Saved and loaded anew, through the signature `faces`."""
     labels = ["anger", "fear", "neutral"]
     logits = asked(network, faces, "visual", mirror=True)["logits"]
-    served = Served(network, labels=labels, domains=["visual"])
+    served = ServedModel(network, labels=labels, domains=["visual"])
     tf.saved_model.save(served, str(tmp_path), signatures=served.signatures())
     answers = (
         tf.saved_model.load(str(tmp_path))
@@ -71,7 +71,7 @@ def test_what_is_served_is_what_is_scored(network, faces, tmp_path):
 def test_other_formats_get_it_without_what_they_do_not_have(network, faces):
     """ONNX has neither ReverseV2 nor, in a branch, what tf2onnx would make of it."""
     expected = asked(network, faces, "visual", mirror=True)["logits"]
-    given, _ = onnx_litert.functions(network, labels=EMOTIONS, domains=["visual"])["faces"]
+    given, _ = onnx_litert.portable_functions(network, labels=EMOTIONS, domains=["visual"])["faces"]
     graph = tf.function(given).get_concrete_function(tf.TensorSpec([None, 64, 64, 3], tf.uint8))
     assert not {operation.type for operation in graph.graph.get_operations()} & {
         "ReverseV2",

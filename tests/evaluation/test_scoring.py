@@ -183,7 +183,7 @@ def test_the_answer_with_the_corpus_is_over_the_shared_emotions_and_served_over_
 def test_score_side_takes_its_own_clips_and_numbers_them_anew():
     """A side of clips 1, 3 and 4 of five; items of clip 3 in two places; the network is right but for clip 4."""
     source = numbered("a/audio", ("fear", "anger", "fear", "anger", "fear"), items=(2, 1, 1, 2, 1))
-    side = sources.Side(source, source.items_of([1, 3, 4]))
+    side = sources.Subset(source, source.items_of([1, 3, 4]))
     assert side.item_counts.tolist() == [2, 4, 5, 6]
     rows = [{"fear": 0.5, "anger": 0.5}] * 7
     rows[2], rows[4], rows[5], rows[6] = (
@@ -204,7 +204,7 @@ def test_score_side_takes_its_own_clips_and_numbers_them_anew():
 def test_one_forward_pass_gives_the_scores_and_the_embedded_clips():
     """Clips 3 and 0 of four, with two items each: directions (1, 0) and (0, 1) for clip 0, (0, -1) twice for clip 3."""
     source = numbered("a/audio", ("fear", "fear", "fear", "anger"), items=(2,))
-    side, calls = sources.Side(source, source.items_of([3, 0])), []
+    side, calls = sources.Subset(source, source.items_of([3, 0])), []
     embedding = np.array([[1, 0], [0, 1], [9, 9], [9, 9], [9, 9], [9, 9], [0, -1], [0, -1]])
     outputs = {"logits": logits_of(*[{"anger": 1.0}] * 8), "embedding": embedding}
     answer = planted(**outputs)
@@ -213,7 +213,7 @@ def test_one_forward_pass_gives_the_scores_and_the_embedded_clips():
         calls.append((len(inputs), domain))
         return answer(inputs, domain)
 
-    found = scoring.forward(predict, side)
+    found = scoring.predict_subset(predict, side)
     clips = scoring.embedded_clips(found, side)
     np.testing.assert_allclose(clips.embeddings, [[0.5**0.5, 0.5**0.5], [0, -1]])
     assert clips.labels.tolist() == [FEAR, ANGER] and clips.utterances == ["a:0", "a:3"]
@@ -294,8 +294,8 @@ def test_pair_auc_is_that_of_minus_the_distance():
     embedding = (
         random.normal(size=(24, 3)) + np.concatenate([one.labels, other.labels])[:, None] / 4
     )
-    sides = [sources.Side(one, np.arange(1, 12)), whole(other)]
-    drawn = sampling.pair_plan(sides, pairs=2, seed=0)(0)
+    sides = [sources.Subset(one, np.arange(1, 12)), whole(other)]
+    drawn = sampling.pair_sampler(sides, pairs=2, seed=0)(0)
     a, b = drawn["item"].reshape(-1, 2).T
     assert (drawn["source"] == [0, 1]).all() or (drawn["source"] == [1, 0]).all()
     if drawn["source"].flat[0]:
@@ -317,7 +317,7 @@ def test_pair_auc_of_embeddings_that_are_right_or_wrong_throughout(apart, expect
         [1, apart], 6
     )
     sides = [whole(one), whole(other)]
-    drawn = sampling.pair_plan(sides, pairs=2, seed=0)(0)
+    drawn = sampling.pair_sampler(sides, pairs=2, seed=0)(0)
     assert scoring.pair_auc(planted(embedding=place[:, None]), drawn, sides) == expected
 
 

@@ -16,22 +16,15 @@ from helpers.bundles import make_run
 from helpers.synthetic_sets import write_experiment
 from kerasemo import export
 from kerasemo.exporting import exporter, model_card, provenance, tf_serving
-from kerasemo.runs import lineage, run_folder
+from kerasemo.datasets.catalog import RecordCatalog
+from kerasemo.runs.lineage import find_lineage
+from kerasemo.runs.run_folder import FinishedStage
 from kerasemo.serving import bundle, parity, runtimes
-from pipelines.core.errors import InputError
+from kerasemo.serving.signatures import SIGNATURES
+from pipelines.core.errors import DataError, InputError, RunError
 from pipelines.records import reader
 
-SAVED = {
-    "faces",
-    "face_bytes",
-    "faces_masked",
-    "embed_faces",
-    "speech",
-    "wav_bytes",
-    "speech_masked",
-    "embed_speech",
-}
-SAVED |= {"segments", "embed_segments", "timeline"}
+SAVED = set(SIGNATURES)
 
 
 def test_what_an_export_writes(exported):
@@ -52,12 +45,12 @@ def test_what_an_export_writes(exported):
 
 def test_training_clips_are_known_again_by_hash_alone(exported):
     held = json.loads((exported / "1" / "assets" / "training_clips.json").read_text())
-    of = lineage.find(exported.parent / "run", "joint")
-    sides = of.sides(exported.parent / "records", asked=of.trained_on, there=of.trained_on)
+    lineage = find_lineage(exported.parent / "run", "joint")
+    splits = lineage.split(RecordCatalog(exported.parent / "records"))
     expected = set()
-    for source in of.trained_on:
-        ids = {*sides.ids[source]["train"], *sides.ids[source]["validation"]}
-        tested = set(sides.ids[source]["test"])
+    for source in lineage.trained_on:
+        ids = {*splits.clip_ids[source]["train"], *splits.clip_ids[source]["validation"]}
+        tested = set(splits.clip_ids[source]["test"])
         for row in reader.read_manifest(exported.parent / "records" / source)["clips"]:
             utterance = hashlib.sha256(row["utterance"].encode()).hexdigest()
             if row["id"] in ids:
@@ -106,7 +99,7 @@ def test_the_next_version_is_taken_and_none_written_over(exported, tmp_path, mon
     monkeypatch.setattr(
         parity, "differences", lambda folder, calls, expected: {"faces": 0.0}
     )  # the fixture has proved it
-    result = exporter.export(exporter.Options(exported.parent / "run", out, "pretrain"))
+    result = exporter.export_stage(exporter.ExportOptions(exported.parent / "run", out, "pretrain"))
     assert result["version"] == 2 and bundle.versions(out) == [1, 2]
     assert all(path.read_bytes() == content for path, content in before.items())
     assert json.loads((out / "2" / "assets" / "bundle.json").read_text())["domains"] == ["visual"]
@@ -120,17 +113,19 @@ def test_answers_that_differ_are_no_export(exported, tmp_path, monkeypatch):
     """Planted: the graph takes another column for the first label. Nothing stays where the bundle would have been."""
     from kerasemo.exporting import graph
 
-    init = graph.Served.__init__
+    init = graph.ServedModel.__init__
 
     def planted(self, *arguments, **options):
         init(self, *arguments, **options)
         self._columns[0] = 9
 
-    monkeypatch.setattr(graph.Served, "__init__", planted)
+    monkeypatch.setattr(graph.ServedModel, "__init__", planted)
     with pytest.raises(
-        InputError, match="answers are not the Keras model's: .*faces by .*allowed 1e-05"
+        RunError, match="does not predict .*: .*faces by .*allowed 1e-05"
     ):
-        exporter.export(exporter.Options(exported.parent / "run", tmp_path / "wrong", "pretrain"))
+        exporter.export_stage(
+            exporter.ExportOptions(exported.parent / "run", tmp_path / "wrong", "pretrain")
+        )
     assert not (tmp_path / "wrong").exists()
 
 
@@ -168,26 +163,26 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(exported, tmp_path):
         and "File too large" in line
     )
     assert (
-        line.endswith("; free space there, or name another --out")
+        line.endswith("; free space, or name another --out")
         and "Traceback" not in finished.stderr
     )
     assert not out.exists()
 
 
 def test_a_network_that_answers_no_numbers_is_no_export(exported, tmp_path, monkeypatch):
-    load = run_folder.load_network
+    load_network = FinishedStage.load_network
 
-    def broken(folder, result):
-        network = load(folder, result)
-        network.get_layer("head").bias.assign(np.full(network.get_layer("head").bias.shape, np.nan))
+    def load_broken(stage):
+        network = load_network(stage)
+        bias = network.model.get_layer("head").bias
+        bias.assign(np.full(bias.shape, np.nan))
         return network
 
-    monkeypatch.setattr(run_folder, "load_network", broken)
-    with pytest.raises(
-        InputError,
-        match="stage 'pretrain': the Keras model's own logits are no numbers; .* train it again",
-    ):
-        exporter.export(exporter.Options(exported.parent / "run", tmp_path / "wrong", "pretrain"))
+    monkeypatch.setattr(FinishedStage, "load_network", load_broken)
+    with pytest.raises(DataError, match="stage 'pretrain': the logits .*NaN.*train"):
+        exporter.export_stage(
+            exporter.ExportOptions(exported.parent / "run", tmp_path / "wrong", "pretrain")
+        )
     assert not (tmp_path / "wrong").exists()
 
 
@@ -242,8 +237,8 @@ def test_calls_are_written_and_read_without_loss(tmp_path):
 def test_other_formats_answer_alike_and_say_what_is_not_valid(exported, tmp_path, format):
     pytest.importorskip("tf2onnx" if format == "onnx" else "ai_edge_litert")
     before = dict(os.environ)
-    result = exporter.export(
-        exporter.Options(exported.parent / "run", tmp_path / "model", format=format)
+    result = exporter.export_stage(
+        exporter.ExportOptions(exported.parent / "run", tmp_path / "model", format=format)
     )
     assert dict(os.environ) == before, (
         "a converter's settings must not reach what is started afterwards"
@@ -277,7 +272,7 @@ def test_other_formats_answer_alike_and_say_what_is_not_valid(exported, tmp_path
     with pytest.raises(InputError, match=f"is a bundle of {format}"):
         bundle.Bundle.load(tmp_path / "model")
     with pytest.raises(InputError, match=f"holds versions in the format {format}"):
-        exporter.export(exporter.Options(exported.parent / "run", tmp_path / "model"))
+        exporter.export_stage(exporter.ExportOptions(exported.parent / "run", tmp_path / "model"))
 
 
 def test_a_contrastive_stage_embeds_and_answers_nothing(exported, tmp_path, monkeypatch):
@@ -287,35 +282,37 @@ def test_a_contrastive_stage_embeds_and_answers_nothing(exported, tmp_path, monk
     monkeypatch.setattr(
         parity, "differences", lambda folder, calls, expected: {call[0]: 0.0 for call in calls}
     )
-    result = exporter.export(exporter.Options(run, tmp_path / "out", "contrastive"))
+    result = exporter.export_stage(exporter.ExportOptions(run, tmp_path / "out", "contrastive"))
     assert set(result["differences"]) == {"embed_faces", "embed_speech", "embed_segments"}
-    with pytest.raises(InputError, match="a contrastive stage answers nothing"):
-        exporter.export(exporter.Options(run, tmp_path / "onnx", "contrastive", format="onnx"))
+    with pytest.raises(InputError, match="a contrastive stage predicts no emotion"):
+        exporter.export_stage(
+            exporter.ExportOptions(run, tmp_path / "onnx", "contrastive", format="onnx")
+        )
 
 
 def test_what_cannot_be_exported_is_told_before_anything_is_written(exported, tmp_path):
     run, out = exported.parent / "run", tmp_path / "out"
     for options, told in (
-        (exporter.Options(tmp_path / "gone", out), "no such run folder"),
-        (exporter.Options(run, out, "gone"), "stage 'gone' is not finished there"),
-        (exporter.Options(run, out, records=tmp_path), "no records of enterface/visual"),
+        (exporter.ExportOptions(tmp_path / "gone", out), "no such run folder"),
+        (exporter.ExportOptions(run, out, "gone"), "stage 'gone' is not finished"),
+        (exporter.ExportOptions(run, out, records=tmp_path), "enterface/visual"),
         (
-            exporter.Options(run, out, records=tmp_path / "gone"),
-            "the records that the stage was trained on are not there",
+            exporter.ExportOptions(run, out, records=tmp_path / "gone"),
+            "records of the training",
         ),
     ):
         with pytest.raises(InputError, match=told):
-            exporter.export(options)
+            exporter.export_stage(options)
         assert not out.exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for place, told in (
-        ("other", "holds something else than a bundle"),
+        ("other", "other files than a bundle"),
         ("file", "a file; expected the folder of a bundle"),
     ):
         with pytest.raises(InputError, match=told):
-            exporter.export(exporter.Options(run, tmp_path / place))
+            exporter.export_stage(exporter.ExportOptions(run, tmp_path / place))
 
 
 def test_records_of_another_training_are_refused(exported, tmp_path):
@@ -323,17 +320,17 @@ def test_records_of_another_training_are_refused(exported, tmp_path):
     manifest = tmp_path / "records" / "savee" / "audio" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"seconds": 1.0', '"seconds": 1.5', 1))
     with pytest.raises(
-        InputError, match="savee/audio: not the records that stage 'transfer' was trained on"
+        DataError, match="savee/audio: not the records that stage 'transfer' was trained on"
     ):
-        exporter.export(
-            exporter.Options(
+        exporter.export_stage(
+            exporter.ExportOptions(
                 exported.parent / "run", tmp_path / "out", records=tmp_path / "records"
             )
         )
 
 
 def test_a_head_for_each_corpus_is_refused_with_the_remedy(exported, tmp_path):
-    from kerasemo.training.experiment import Options, train
+    from kerasemo.training.experiment import TrainingOptions, train_experiment
 
     stages = {
         "joint": {
@@ -345,20 +342,22 @@ def test_a_head_for_each_corpus_is_refused_with_the_remedy(exported, tmp_path):
         },
     }
     experiment = write_experiment(tmp_path / "heads.toml", **stages)
-    train(
-        Options("joint", str(experiment), records=exported.parent / "records", run=tmp_path / "run")
+    train_experiment(
+        TrainingOptions(
+            "joint", str(experiment), records=exported.parent / "records", run=tmp_path / "run"
+        )
     )
     with pytest.raises(InputError, match="a head for each of its sources.*joint.heads='masked'"):
-        exporter.export(exporter.Options(tmp_path / "run", tmp_path / "out"))
+        exporter.export_stage(exporter.ExportOptions(tmp_path / "run", tmp_path / "out"))
 
 
 def test_samples_mark_what_is_made_of_them(exported, tmp_path):
-    of = lineage.find(exported.parent / "run", "joint")
-    assert not provenance.is_synthetic(of, exported.parent / "records")
+    lineage = find_lineage(exported.parent / "run", "joint")
+    assert not provenance.is_synthetic(lineage, RecordCatalog(exported.parent / "records"))
     shutil.copytree(exported.parent / "records", tmp_path / "records")
     manifest = tmp_path / "records" / "savee" / "audio" / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"synthetic": True}))
-    assert provenance.is_synthetic(of, tmp_path / "records")
+    assert provenance.is_synthetic(lineage, RecordCatalog(tmp_path / "records"))
 
 
 def test_the_command_prints_what_it_did_and_how_to_serve_it(

@@ -2,50 +2,47 @@
 
 import json
 
-from kerasemo.exporting import model_card, provenance
-from kerasemo.runs import lineage
+from kerasemo.datasets.catalog import RecordCatalog
+from kerasemo.exporting.model_card import model_card
+from kerasemo.exporting.provenance import speakers_by_split
+from kerasemo.runs.lineage import find_lineage
 
 
-def test_the_card_names_few_speakers_of_published_corpora_alone(exported, monkeypatch):
-    """Of one's own corpora, and of sides that share speakers, it says how many."""
-    of, records, given = (
-        lineage.find(exported.parent / "run", "joint"),
-        exported.parent / "records",
-        provenance._manifest,
-    )
+def test_card_names_only_few_speakers_of_published_corpora(exported, monkeypatch):
+    """For a user's own corpora, and for splits that share speakers, it gives the number."""
+    lineage = find_lineage(exported.parent / "run", "joint")
+    catalog = RecordCatalog(exported.parent / "records")
     document = json.loads((exported / "1" / "assets" / "bundle.json").read_text())
-    said = document["training"]["speakers"]
-    assert said == provenance.speakers(of, records) and said.keys() == {
-        "enterface/visual",
-        "savee/audio",
-    }
-    sides = of.sides(records, asked=of.trained_on, there=lineage.sources_in(records))
-    for source, here in said.items():
-        manifest = json.loads((records / source / "manifest.json").read_text())
-        who = {clip["id"]: clip["speaker"] for clip in manifest["clips"]}
-        on = {side: {who[id] for id in ids} for side, ids in sides.ids[source].items()}
-        assert here["test"] == sorted(on["test"]) and {
-            who for side in ("train", "validation") for who in on[side]
-        }.isdisjoint(on["test"])
-        assert f"; test {len(on['test'])} ({', '.join(here['test'])})." in model_card.model_card(
-            document
-        )
-        assert [here[side] if isinstance(here[side], int) else len(here[side]) for side in on] == [
-            len(names) for names in on.values()
-        ]
-    assert isinstance(said["savee/audio"]["train"], int)  # who speak in the validation clips, too
+    stated = document["training"]["speakers"]
+    assert stated == speakers_by_split(lineage, catalog)
+    assert stated.keys() == {"enterface/visual", "savee/audio"}
+    splits = lineage.split(catalog)
+    for source, of_splits in stated.items():
+        speaker_of = {row["id"]: row["speaker"] for row in catalog.rows(source)}
+        speakers = {
+            split: {speaker_of[clip_id] for clip_id in ids}
+            for split, ids in splits.clip_ids[source].items()
+        }
+        assert of_splits["test"] == sorted(speakers["test"])
+        assert speakers["test"].isdisjoint(speakers["train"] | speakers["validation"])
+        sentence = f"; test {len(speakers['test'])} ({', '.join(of_splits['test'])})."
+        assert sentence in model_card(document)
+        for split, names in speakers.items():
+            stated_count = of_splits[split]
+            if not isinstance(stated_count, int):
+                stated_count = len(stated_count)
+            assert stated_count == len(names)
+    # The validation clips of savee have the speakers of its train clips.
+    assert isinstance(stated["savee/audio"]["train"], int)
+
+    published_rows = catalog.rows
     monkeypatch.setattr(
-        provenance, "_manifest", lambda *place: given(*place) | {"kind": "folder"}
-    )  # with --name savee
-    assert {n for own in provenance.speakers(of, records).values() for n in own.values()} <= {
-        1,
-        2,
-        3,
-        4,
-    }
-    counted = document | {
-        "training": document["training"] | {"speakers": provenance.speakers(of, records)}
-    }
-    assert "(savee:" not in model_card.model_card(
-        counted
-    ) and "Speakers of savee/audio: train " in model_card.model_card(counted)
+        catalog,
+        "rows",
+        lambda source: [row | {"kind": "folder"} for row in published_rows(source)],
+    )  # as if built with --corpus folder --name savee
+    counts = speakers_by_split(lineage, catalog)
+    assert {count for of_splits in counts.values() for count in of_splits.values()} <= {1, 2, 3, 4}
+    card = model_card(document | {"training": document["training"] | {"speakers": counts}})
+    assert "(savee:" not in card
+    assert "Speakers of savee/audio: train " in card

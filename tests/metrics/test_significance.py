@@ -298,7 +298,10 @@ REFUSED = {"statistic": WA, "seed": 0}
             {"groups": ["a"] * 3},
             r"speakers must name a speaker for each of 4 clips; received shape \(3,\)",
         ),
-        ({"groups": None}, r"speakers must name a speaker for each of 4 clips; received shape \(\)"),
+        (
+            {"groups": None},
+            r"speakers must name a speaker for each of 4 clips; received shape \(\)",
+        ),
         (
             {"groups": ["", *"abc"]},
             'speakers must name a speaker for every clip; received an empty name.* take unit="images"',
@@ -312,7 +315,10 @@ REFUSED = {"statistic": WA, "seed": 0}
             r"predictions must be \[clips\] or \[seeds, clips\], with at least one seed; received shape \(0, 4\)",
         ),
         ({"answers": np.zeros((1, 1, 4), int)}, r"received shape \(1, 1, 4\)"),
-        ({"answers": [[0, 1, 0, 1], [0, 1, 0, -1]]}, r"predictions must lie in \[0, .*; received -1"),
+        (
+            {"answers": [[0, 1, 0, 1], [0, 1, 0, -1]]},
+            r"predictions must lie in \[0, .*; received -1",
+        ),
     ],
 )
 def test_malformed_answers_are_refused(words, message):

@@ -360,8 +360,8 @@ def test_it_trains_in_jax_and_its_weights_load_here(tmp_path):
     )
     assert finished.returncode == 0, finished.stderr[-4000:]
     net = network()
-    tensors, _ = checkpoints.load(tmp_path / "weights.safetensors")
-    checkpoints.assign(net.weights, tensors, where=tmp_path)
+    tensors, _ = checkpoints.load_arrays(tmp_path / "weights.safetensors")
+    checkpoints.assign_variables(net.weights, tensors, where=tmp_path)
     for training in (False, True):
         held = dict(np.load(tmp_path / f"{training}.npz"))
         outputs = net({name: held[name] for name in ("image", "domain", "seed")}, training=training)

@@ -10,7 +10,6 @@ from kerasemo import presets
 from kerasemo.config.loading import load_experiment
 from kerasemo.config.schema import NetworkConfig, StageConfig
 from kerasemo.exporting import model_card
-from kerasemo.networks.inference import predictor
 from kerasemo.serving import bundle, training_clips
 from kerasemo.serving.bundle import Bundle
 from pipelines.core.labels import EMOTIONS
@@ -20,7 +19,7 @@ NAME = "emodb-speech"
 
 
 def test_the_shipped_preset_answers_by_its_name():
-    """A voiced sound of a second; the network that `from_preset` gives embeds as the graph does."""
+    """A voiced sound of a second; the network that `load_preset` returns embeds as the graph does."""
     model = Bundle.load(NAME)
     assert model.labels == (
         "anger",
@@ -42,9 +41,9 @@ def test_the_shipped_preset_answers_by_its_name():
     )
     segments = np.random.default_rng(1).normal(-40, 10, (3, 64, 64, 3)).astype(np.float32)
     segments[..., 1:] = 0
-    network = presets.from_preset(NAME)
-    assert network.count_params() <= 1_200_000
-    embedding = predictor(network)(segments, 1)["embedding"]
+    network = presets.load_preset(NAME)
+    assert network.model.count_params() <= 1_200_000
+    embedding = network.predictor()(segments, 1).embedding
     np.testing.assert_allclose(
         model.ask("embed_segments", segments=segments)["embedding"], embedding, atol=1e-5
     )

@@ -11,4 +11,7 @@ def test_a_card_is_markup():
         '<pre>&lt;b&gt;</pre><div class="wide"><table><thead><tr><th scope="col">a</th><th scope="col">b</th></tr></thead>'
         "<tbody><tr><td>1</td><td>2</td></tr></tbody></table></div>"
     )
-    assert html_of_markdown("") == "" and html_of_markdown("```\nnever closed") == "<pre>never closed</pre>"
+    assert (
+        html_of_markdown("") == ""
+        and html_of_markdown("```\nnever closed") == "<pre>never closed</pre>"
+    )

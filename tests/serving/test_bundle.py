@@ -287,7 +287,7 @@ def test_a_preset_gives_the_network_to_go_on_with(exported):
     from kerasemo.networks.inference import predictor
 
     faces = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
-    network = presets.from_preset(exported)
+    network = presets.load_preset(exported)
     embeddings = predictor(network)(faces, 0)["embedding"]
     np.testing.assert_allclose(
         Bundle.load(exported).ask("embed_faces", faces=faces)["embedding"], embeddings, atol=1e-6

@@ -95,7 +95,7 @@ def alone(given, tmp_path_factory) -> tuple[Path, dict]:
     """What one process makes, one network after the other: its folder and its document."""
     run = tmp_path_factory.mktemp("alone")
     return run, reproduction.reproduce(
-        reproduction.Options(
+        reproduction.ReproductionOptions(
             str(given[1]), given[0], run, folds=(0, 3), final=True, words=("reproduce",)
         )
     )

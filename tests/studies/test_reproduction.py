@@ -153,7 +153,9 @@ def test_the_answers_are_kept_and_score_the_same_again(toy_run):
     rows = [own for own in document["rows"] if own["level"] in ("clip", "image")]
     assert list(kept) == [(own["stage"], own["source"]) for own in rows]
     for own, again in zip(
-        rows, comparison.compare_files([(folder / "tables" / "answers.csv", "")])["rows"], strict=True
+        rows,
+        comparison.compare_files([(folder / "tables" / "answers.csv", "")])["rows"],
+        strict=True,
     ):
         for name in (
             "n",
@@ -231,7 +233,7 @@ def test_final_looks_once_and_writes_it_down_first(toy_given, toy_copy, monkeypa
     log, asked = [], []
     made = reproduction.reproduce(options(toy_given, toy_copy, final=True), log=log.append)
     assert [line for line in log if "look 1, by 4 networks (0 were asked before)" in line]
-    (look,) = test_set_log.read(toy_copy)
+    (look,) = test_set_log.read_test_set_log(toy_copy)
     assert (look["command"], look["stages"], look["folds"], look["seeds"]) == (
         "reproduce again",
         ["pretrain", "transfer", "transfer-2"],
@@ -269,13 +271,13 @@ def test_final_looks_once_and_writes_it_down_first(toy_given, toy_copy, monkeypa
         in log[-1]
         and not asked
     )
-    assert again["rows"] == made["rows"] and len(test_set_log.read(toy_copy)) == 1
+    assert again["rows"] == made["rows"] and len(test_set_log.read_test_set_log(toy_copy)) == 1
 
 
 def test_new_cells_are_a_new_look_and_an_interrupted_look_goes_on(toy_given, toy_copy, monkeypatch):
     from kerasemo.evaluation import stage_predictions
 
-    real, count = stage_predictions.write, 0
+    real, count = stage_predictions.write_stage_predictions, 0
 
     def stop_after_two(*words):
         nonlocal count
@@ -285,14 +287,14 @@ def test_new_cells_are_a_new_look_and_an_interrupted_look_goes_on(toy_given, toy
         real(*words)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage_predictions, "write", stop_after_two)
+        patch.setattr(stage_predictions, "write_stage_predictions", stop_after_two)
         with pytest.raises(KeyboardInterrupt):
             reproduction.reproduce(options(toy_given, toy_copy, final=True))
     log = []
     reproduction.reproduce(options(toy_given, toy_copy, final=True), log=log.append)
     assert (
         "test side: look 1, by 2 networks (2 were asked before)" in log
-        and len(test_set_log.read(toy_copy)) == 1
+        and len(test_set_log.read_test_set_log(toy_copy)) == 1
     )
     log = []
     document = reproduction.reproduce(
@@ -374,7 +376,7 @@ def test_a_stage_is_found_by_its_folder_with_those_before_it(toy_given, toy_run)
         for path in toy_run[0].glob("stages/transfer-2-*/stage.json")
         if json.loads(path.read_text())["key"]["fold"] == 3
     ]
-    of = lineage.find(toy_run[0] / "stages", name)
+    of = lineage.find_lineage(toy_run[0] / "stages", name)
     assert [stage["stage"] for stage in of.stages] == ["pretrain", "transfer", "transfer-2"]
     assert [stage["fold"] for stage in of.stages] == [0, 0, 3]
     assert of.sides(
@@ -474,7 +476,7 @@ def test_listeners_are_asked_about_the_clips_that_a_stage_of_the_source_answers(
     rates.write_text(
         "\n".join(["Nr. Satz erkannt natuerlich", *lines]) + "\n", encoding="iso-8859-1"
     )
-    experiment = reproduction.chosen(options(toy_given, tmp_path))
+    experiment = reproduction.load_reproduced_experiment(options(toy_given, tmp_path))
     rows = [{"id": clip, "emotion": "anger"} for clip in [*ids, "s9/extra.wav"]]
     held = SimpleNamespace(emotions={"emodb/audio": ["anger"]}, rows={"emodb/audio": rows})
     sweep = SimpleNamespace(

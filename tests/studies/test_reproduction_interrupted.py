@@ -14,18 +14,18 @@ import pytest
 from helpers.reproductions import FAST, STAGES, begun, options, row
 from helpers.synthetic_sets import write_experiment, write_set
 from kerasemo import reproduce
-from kerasemo.datasets.catalog import Holdings
+from kerasemo.datasets.catalog import RecordCatalog
 from kerasemo.runs import test_set_log
 from kerasemo.studies import reproduction
 from kerasemo.training import loop
-from kerasemo.training.trainer import Training
+from kerasemo.training.trainer import StageTrainer
 from pipelines.core.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_an_interrupted_cell_goes_on_to_the_same_bytes(toy_given, toy_run, tmp_path, monkeypatch):
-    made, count = loop.Loop.step, 0
+    made, count = loop.StepLoop.step, 0
 
     def stop(*words):
         nonlocal count
@@ -35,7 +35,7 @@ def test_an_interrupted_cell_goes_on_to_the_same_bytes(toy_given, toy_run, tmp_p
         return made(*words)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Loop, "step", stop)
+        patch.setattr(loop.StepLoop, "step", stop)
         with pytest.raises(KeyboardInterrupt):
             reproduction.reproduce(options(toy_given, tmp_path, stages=("transfer",)))
     log = []
@@ -49,14 +49,14 @@ def test_a_cell_that_fails_is_named_and_costs_itself_and_those_behind_it(
     toy_given, toy_copy, monkeypatch, capsys
 ):
     """Of five networks three are there; of the others one fails, and the last starts from it."""
-    real = Training.run
+    real = StageTrainer.run
 
     def fail(self):
         if self._stage.name == "transfer" and self._work.key["fold"] == 1:
             raise RuntimeError("the sky fell")
         return real(self)
 
-    monkeypatch.setattr(Training, "run", fail)
+    monkeypatch.setattr(StageTrainer, "run", fail)
     words = [
         "--experiment",
         toy_given[1],
@@ -171,18 +171,18 @@ def test_a_command_that_was_killed_goes_on(toy_given, toy_run, tmp_path):
 def test_looks_that_are_damaged_are_told_and_a_last_line_cut_off_is_left_out(tmp_path):
     given = {"keys": ["a"], "records": {"x/audio": "1"}, "said": {"stages": ["s"]}, "words": ["w"]}
     assert [
-        test_set_log.look(tmp_path, **given),
-        test_set_log.look(tmp_path, **given | {"keys": ["a", "b"]}),
-        test_set_log.look(tmp_path, **given),
+        test_set_log.log_test_evaluation(tmp_path, **given),
+        test_set_log.log_test_evaluation(tmp_path, **given | {"keys": ["a", "b"]}),
+        test_set_log.log_test_evaluation(tmp_path, **given),
     ] == [1, 2, 1]
     with open(tmp_path / test_set_log.NAME, "a") as file:
         file.write('{"date"')
-    assert len(test_set_log.read(tmp_path)) == 2
-    assert test_set_log.look(tmp_path, **given | {"records": {"x/audio": "2"}}) == 3
-    assert [look["look"] for look in test_set_log.read(tmp_path)] == [1, 2, 3]
+    assert len(test_set_log.read_test_set_log(tmp_path)) == 2
+    assert test_set_log.log_test_evaluation(tmp_path, **given | {"records": {"x/audio": "2"}}) == 3
+    assert [look["look"] for look in test_set_log.read_test_set_log(tmp_path)] == [1, 2, 3]
     (tmp_path / test_set_log.NAME).write_text("{\n{}\n")
     with pytest.raises(InputError, match="line 1 is damaged"):
-        test_set_log.read(tmp_path)
+        test_set_log.read_test_set_log(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_rates_of_listeners_are_looked_at_before_anything_is_trained(toy_given, 
 
 def test_records_that_are_built_anew_meanwhile_are_not_trained_on(toy_given, tmp_path):
     shutil.copytree(toy_given[0] / "emodb", tmp_path / "emodb")
-    held = Holdings(tmp_path, ["emodb/audio"])
+    held = RecordCatalog(tmp_path, ["emodb/audio"])
     shutil.rmtree(tmp_path / "emodb")
     write_set(tmp_path, "emodb/audio", speakers=5)
     with pytest.raises(InputError, match="emodb/audio: was built anew while this command ran"):

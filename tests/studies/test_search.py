@@ -19,9 +19,10 @@ from helpers.synthetic_sets import write_experiment, write_set
 from kerasemo import tune
 from kerasemo.config import loading, schema
 from kerasemo.datasets import splits
+from kerasemo.datasets import leakage_gate
 from kerasemo.runs import checkpoints
 from kerasemo.studies import search_space, tuning
-from kerasemo.training.experiment import Options, train
+from kerasemo.training.experiment import TrainingOptions, train_experiment
 from pipelines.core.errors import InputError
 from pipelines.records import reader
 
@@ -86,16 +87,16 @@ def stamps(folder: Path) -> dict[Path, int]:
 @pytest.fixture(scope="module")
 def random_search(records_folder, experiment, run):
     """Two trials of the joint stage: the options and the result."""
-    options = tuning.Options(
+    options = tuning.SearchOptions(
         "joint", str(experiment), records_folder, run, trials=2, compiler="none"
     )
-    return options, tuning.tune(options)
+    return options, tuning.search_settings(options)
 
 
 def test_a_search_is_judged_on_the_validation_side_alone(random_search, records_folder, run):
     _, result = random_search
     rows = {source: reader.read_manifest(records_folder / source)["clips"] for source in BOTH}
-    ids = splits.sides(rows, protocol="speaker-independent", fold=0).ids
+    ids = leakage_gate.split_sources(rows, protocol="speaker-independent", fold=0).ids
     validation = {(source, clip) for source in BOTH for clip in ids[source]["validation"]}
     assert (result["stage"], result["objective"]) == ("joint", "val_ua")
     assert [trial["score"] for trial in result["trials"]] == sorted(
@@ -167,8 +168,8 @@ def test_the_best_settings_are_an_experiment_that_trains_to_the_same_score(
         f"val_ua {result['best']['score']:.4f}",
     ):
         assert told in comment
-    train(
-        Options("joint", result["experiment"], records_folder, run, compiler="none")
+    train_experiment(
+        TrainingOptions("joint", result["experiment"], records_folder, run, compiler="none")
     )  # pretrain is reused: the same chain
     metrics = json.loads((run / "joint" / "metrics.json").read_text())
     assert metrics["history"][metrics["best_epoch"] - 1]["val_ua"] == result["best"]["score"]
@@ -177,8 +178,8 @@ def test_the_best_settings_are_an_experiment_that_trains_to_the_same_score(
 def test_the_same_command_trains_nothing_twice_and_more_trials_go_on(random_search, run):
     options, result = random_search
     before = stamps(run / "tune" / "joint")
-    assert before and tuning.tune(options) == result
-    longer = tuning.tune(tuning.Options(**vars(options) | {"trials": 3}))
+    assert before and tuning.search_settings(options) == result
+    longer = tuning.search_settings(tuning.SearchOptions(**vars(options) | {"trials": 3}))
     assert settings_of(longer)[:2] == settings_of(result)
     assert len({json.dumps(settings) for settings in settings_of(longer)}) == 3
     after = stamps(run / "tune" / "joint")
@@ -198,7 +199,7 @@ def test_the_same_command_trains_nothing_twice_and_more_trials_go_on(random_sear
 def test_another_search_is_refused_with_what_differs(random_search, change, expected):
     options, _ = random_search
     with pytest.raises(InputError, match=f"holds another search .*{expected}.*name another --run"):
-        tuning.tune(tuning.Options(**vars(options) | change))
+        tuning.search_settings(tuning.SearchOptions(**vars(options) | change))
 
 
 def test_hyperband_promotes_the_best_to_more_epochs(records_folder, experiment, run):
@@ -209,7 +210,9 @@ def test_hyperband_promotes_the_best_to_more_epochs(records_folder, experiment, 
         "over": ("width", "dropout"),
         "compiler": "none",
     }
-    result = tuning.tune(tuning.Options("pretrain", str(experiment), records_folder, run, **asked))
+    result = tuning.search_settings(
+        tuning.SearchOptions("pretrain", str(experiment), records_folder, run, **asked)
+    )
     trials = sorted(result["trials"], key=lambda trial: trial["trial"])
     assert [trial["epochs"] for trial in trials] == [1, 1, 1, 3]
     assert trials[3]["settings"] == max(trials[:3], key=lambda trial: trial["score"])["settings"]
@@ -223,7 +226,7 @@ def test_hyperband_promotes_the_best_to_more_epochs(records_folder, experiment, 
 
 
 def test_bayesian_search_of_a_contrastive_stage(records_folder, experiment, run):
-    options = tuning.Options(
+    options = tuning.SearchOptions(
         "contrastive",
         str(experiment),
         records_folder,
@@ -233,7 +236,7 @@ def test_bayesian_search_of_a_contrastive_stage(records_folder, experiment, run)
         over=("margin",),
         compiler="none",
     )
-    result = tuning.tune(options)
+    result = tuning.search_settings(options)
     assert result["objective"] == "val_pair_auc"
     margins = [settings["margin"] for settings in settings_of(result)]
     seed = int(hashlib.sha256(b"0 search").hexdigest()[:7], 16)
@@ -244,7 +247,7 @@ def test_bayesian_search_of_a_contrastive_stage(records_folder, experiment, run)
     assert margins[1] != pytest.approx(at_random[1], rel=1e-2) and 0.2 <= margins[1] <= 1.6
     log = []
     assert (
-        tuning.tune(options, log=log.append) == result
+        tuning.search_settings(options, log=log.append) == result
     )  # the Gaussian process proposes the same ones again
     assert log.count("  contrastive: done before, reused") == 2
 
@@ -255,8 +258,10 @@ def test_a_failed_trial_is_named_and_the_search_goes_on(
     """Of the batches 16, 32 and 64 the last is larger than the 36 training items."""
     settings = {"settings": ("pretrain.batch=32",), "over": ("batch",), "compiler": "none"}
     log = []
-    result = tuning.tune(
-        tuning.Options("pretrain", str(experiment), records_folder, tmp_path, trials=9, **settings),
+    result = tuning.search_settings(
+        tuning.SearchOptions(
+            "pretrain", str(experiment), records_folder, tmp_path, trials=9, **settings
+        ),
         log=log.append,
     )
     assert [trial["settings"]["batch"] for trial in result["trials"]][2:] == [64]
@@ -279,7 +284,7 @@ def test_a_search_whose_trials_all_fail_is_one_clear_error(records_folder, exper
         "pretrain.batch=2",
         "pretrain.epochs=8",
     )
-    options = tuning.Options(
+    options = tuning.SearchOptions(
         "pretrain",
         str(experiment),
         records_folder,
@@ -293,13 +298,13 @@ def test_a_search_whose_trials_all_fail_is_one_clear_error(records_folder, exper
         InputError,
         match="all 1 trials failed; the first: pretrain: epoch .* became NaN or infinite",
     ):
-        tuning.tune(options)
+        tuning.search_settings(options)
 
 
 def test_what_is_no_fault_of_a_trial_stops_the_search(records_folder, experiment, tmp_path):
     """Another process that trains the very trial; a full disk is told likewise."""
     folder = tmp_path / "tune" / "pretrain" / "trial-001" / "pretrain"
-    options = tuning.Options(
+    options = tuning.SearchOptions(
         "pretrain",
         str(experiment),
         records_folder,
@@ -310,7 +315,7 @@ def test_what_is_no_fault_of_a_trial_stops_the_search(records_folder, experiment
     )
     folder.mkdir(parents=True)
     with pytest.raises(InputError, match="trials without a whole search.json"):
-        tuning.tune(options)
+        tuning.search_settings(options)
     shutil.rmtree(tmp_path / "tune")
     log = []
 
@@ -318,13 +323,13 @@ def test_what_is_no_fault_of_a_trial_stops_the_search(records_folder, experiment
         log.append(line)
         if "trial 1 of 2" in line:
             folder.mkdir(parents=True)
-            locks.enter_context(checkpoints.alone(folder))
+            locks.enter_context(checkpoints.training_lock(folder))
 
     with (
         contextlib.ExitStack() as locks,
         pytest.raises(InputError, match="another training is at work there"),
     ):
-        tuning.tune(options, log=hold_first_trial)
+        tuning.search_settings(options, log=hold_first_trial)
     assert not any("failed" in line or "trial 2" in line for line in log)
 
 
@@ -337,8 +342,8 @@ def test_a_search_without_its_packages_says_what_to_install(
     else:
         monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(InputError, match=r"bayesian search: .*pip install 'kerasemo\[tune\]'"):
-        tuning.tune(
-            tuning.Options(
+        tuning.search_settings(
+            tuning.SearchOptions(
                 "joint", str(experiment), records_folder, tmp_path / "run", search="bayesian"
             )
         )
@@ -383,8 +388,10 @@ def test_a_killed_search_goes_on_and_ends_as_if_it_had_not_been(
     assert again.returncode == 0, again.stderr[-3000:]
     assert "goes on after" in again.stderr
     changed = {"trials": 2, "epochs": 12, "over": ("learning_rate", "width"), "compiler": "none"}
-    whole = tuning.tune(
-        tuning.Options("pretrain", str(experiment), records_folder, tmp_path / "whole", **changed)
+    whole = tuning.search_settings(
+        tuning.SearchOptions(
+            "pretrain", str(experiment), records_folder, tmp_path / "whole", **changed
+        )
     )
     for killed, trial in zip(json.loads(again.stdout)["trials"], whole["trials"], strict=True):
         assert killed | {"folder": ""} == trial | {"folder": ""}
@@ -397,7 +404,7 @@ def test_every_end_of_the_space_is_an_experiment_that_is_read_back_as_it_was(
 ):
     own = loading.load_experiment(str(experiment) if name == "toy" else name)
     for stage in own.stages:
-        entries = search_space.entries(own, stage.name)
+        entries = search_space.search_parameters(own, stage.name)
         of_network = (
             {"width", "dropout"} if stage.kind == "supervised" else {"width"}
         )  # pairs go without dropout in the space
@@ -409,9 +416,9 @@ def test_every_end_of_the_space_is_an_experiment_that_is_read_back_as_it_was(
             entry.name: entry.choices[at[0]] if entry.choices else getattr(entry, at[1])
             for entry in entries
         }
-        made = search_space.with_values(own, stage.name, values, epochs=7)
+        made = search_space.with_trial_values(own, stage.name, values, epochs=7)
         path = tmp_path / f"{own.name}.toml"
-        path.write_text(search_space.toml(made), encoding="utf-8")
+        path.write_text(search_space.experiment_toml(made), encoding="utf-8")
         assert loading.load_experiment(str(path)) == made
         assert (
             made.stage(stage.name).epochs == 7
@@ -425,7 +432,7 @@ def test_stronger_changes_are_of_as_many_masks_and_versions():
         ["joint.augment={time_masks = 3, variants = 4, speed = 0.4, noise = 0.1, flip = 0.2}"],
     )
     changed = (
-        search_space.with_values(own, "joint", {"augmentation": 1.5}, epochs=1)
+        search_space.with_trial_values(own, "joint", {"augmentation": 1.5}, epochs=1)
         .stage("joint")
         .augment
     )

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from kerasemo.config.schema import DEFAULT_AUGMENT, AugmentConfig
 from kerasemo.datasets import augmentation
+from kerasemo.training import augmentation
 from pipelines.core.domains import DOMAINS
 
 FACES, SEGMENTS = DOMAINS.index("visual"), DOMAINS.index("audio")
@@ -42,7 +43,7 @@ def a_batch(images, domain, seeds=SEEDS):
 
 
 def changed_images(batch, strengths=DEFAULT_AUGMENT):
-    return augmentation.augmented(batch, strengths, domains=set(batch["domain"].numpy().flat))[
+    return augmentation.augment_batch(batch, strengths, domains=set(batch["domain"].numpy().flat))[
         "image"
     ].numpy()
 
@@ -97,14 +98,14 @@ def test_a_batch_in_two_halves_is_the_whole_batch(kind):
 def test_what_is_not_an_image_is_not_touched(kind):
     batch = BATCHES[kind]()
     domains = set(batch["domain"].numpy())
-    changed = augmentation.augmented(batch, DEFAULT_AUGMENT, domains=domains)
+    changed = augmentation.augment_batch(batch, DEFAULT_AUGMENT, domains=domains)
     assert (
         changed["image"].dtype == batch["image"].dtype
         and changed["image"].shape == batch["image"].shape
     )
     for name in batch.keys() - {"image"}:
         assert changed[name] is batch[name]
-    assert augmentation.augmented(batch, AugmentConfig(), domains=domains) is batch
+    assert augmentation.augment_batch(batch, AugmentConfig(), domains=domains) is batch
 
 
 def test_both_domains_in_one_batch_are_changed_as_each_alone():
@@ -325,7 +326,7 @@ def test_masks_of_one_kind_do_not_move_those_of_the_other():
 def test_changes_of_the_waveform_are_not_made_here():
     batch = BATCHES["segments"]()
     assert (
-        augmentation.augmented(
+        augmentation.augment_batch(
             batch, AugmentConfig(speed=0.1, noise=0.1, variants=3), domains={SEGMENTS}
         )
         is batch

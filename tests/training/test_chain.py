@@ -9,7 +9,7 @@ from helpers.synthetic_sets import write_experiment, write_set
 from kerasemo.config.loading import load_experiment
 from kerasemo.config.schema import StageConfig
 from kerasemo.training import chain
-from kerasemo.training.experiment import Options, train
+from kerasemo.training.experiment import TrainingOptions, train_experiment
 from pipelines.core import errors
 from pipelines.core.errors import InputError
 
@@ -44,7 +44,9 @@ def problems(folder: Path, records_folder: Path, stages: dict, **options) -> str
     """Return what is said of a chain up to `joint`; nothing has been trained by then."""
     experiment = write_experiment(folder / "toy.toml", **stages)
     with pytest.raises(InputError) as caught:
-        train(Options("joint", str(experiment), records_folder, folder / "run", **options))
+        train_experiment(
+            TrainingOptions("joint", str(experiment), records_folder, folder / "run", **options)
+        )
     assert not (folder / "run").exists()
     return str(caught.value)
 
@@ -132,7 +134,7 @@ def test_networks_and_orders_of_two_folds_are_drawn_apart(records_folder, tmp_pa
     monkeypatch.setattr(chain, "Training", keep)
     experiment = load_experiment(str(write_experiment(tmp_path / "toy.toml", **STAGES)))
     for fold in (0, 1, 0):
-        run = chain.Run(experiment, records_folder, tmp_path / str(fold), fold=fold)
+        run = chain.RunSettings(experiment, records_folder, tmp_path / str(fold), fold=fold)
         chain.Chain(run, experiment.stages).check()
     assert list(drawn) == list(STAGES)
     assert all(first == again != other for first, other, again in drawn.values())
@@ -159,7 +161,9 @@ def test_stages_that_are_drawn_alike_begin_alike_in_every_fold(
     for fold in (0, 1):
         for stage in experiment.stages:
             own = chain.Chain(
-                chain.Run(experiment, records_folder, tmp_path / f"{stage.name}{fold}", fold=fold),
+                chain.RunSettings(
+                    experiment, records_folder, tmp_path / f"{stage.name}{fold}", fold=fold
+                ),
                 [stage],
             )
             own.check()
@@ -180,4 +184,9 @@ def test_as_many_devices_as_divide_the_steps_of_every_stage():
         StageConfig("a", "supervised", ("x/audio",), batch=8),
         StageConfig("b", "joint", ("x/audio", "y/audio"), batch=12),
     ]
-    assert [chain.most_replicas(devices, stages) for devices in (1, 2, 3, 4)] == [1, 2, 2, 2]
+    assert [chain.largest_replica_count(devices, stages) for devices in (1, 2, 3, 4)] == [
+        1,
+        2,
+        2,
+        2,
+    ]

@@ -11,8 +11,9 @@ from safetensors.numpy import load_file
 
 from helpers.synthetic_sets import write_experiment, write_set
 from kerasemo.datasets import splits
+from kerasemo.datasets import leakage_gate
 from kerasemo.evaluation import evaluator
-from kerasemo.training.experiment import Options, train
+from kerasemo.training.experiment import TrainingOptions, train_experiment
 from pipelines.core.errors import InputError
 from pipelines.core.labels import EMOTIONS
 from pipelines.records import reader
@@ -68,7 +69,9 @@ def run(records_folder, experiment, tmp_path_factory):
     """A finished joint stage: its run folder and what the training returned."""
     folder = tmp_path_factory.mktemp("run")
     log = []
-    result = train(Options("joint", str(experiment), records_folder, folder), log=log.append)
+    result = train_experiment(
+        TrainingOptions("joint", str(experiment), records_folder, folder), log=log.append
+    )
     return folder, result, log
 
 
@@ -175,12 +178,12 @@ def test_no_speaker_and_no_utterance_is_on_two_sides_over_all_domains(records_fo
         for source in ("enterface/visual", "savee/visual", "savee/audio")
     }
     for fold in range(6):
-        sides = splits.sides(rows, protocol="speaker-independent", fold=fold)
+        sides = leakage_gate.split_sources(rows, protocol="speaker-independent", fold=fold)
         for name in ("speaker", "utterance"):
-            held = {side: set() for side in splits.SIDES}
+            held = {side: set() for side in splits.SPLITS}
             for source, ids in sides.ids.items():
                 for row in rows[source]:
-                    for side in splits.SIDES:
+                    for side in splits.SPLITS:
                         if row["id"] in ids[side]:
                             held[side].add(row[name])
             assert (
@@ -197,7 +200,9 @@ def test_run_again_does_nothing_twice_and_says_so(run, records_folder, experimen
     folder, result, _ = run
     before = {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
     log = []
-    again = train(Options("joint", str(experiment), records_folder, folder), log=log.append)
+    again = train_experiment(
+        TrainingOptions("joint", str(experiment), records_folder, folder), log=log.append
+    )
     assert log == [f"{stage}: done before, reused" for stage in ("pretrain", "transfer", "joint")]
     assert again == result
     assert {
@@ -230,7 +235,9 @@ def test_another_key_is_refused_with_what_differs(
 ):
     folder, _, _ = run
     with pytest.raises(InputError) as error:
-        train(Options("joint", str(experiment), records_folder, folder, **change))
+        train_experiment(
+            TrainingOptions("joint", str(experiment), records_folder, folder, **change)
+        )
     assert expected in str(error.value)
     assert "name another --run" in str(error.value) or "fold" in change
 
@@ -239,7 +246,9 @@ def test_epochs_are_for_stages_that_run(run, records_folder, experiment, tmp_pat
     """A stage that is done with its own epochs is reused; the next one runs with --epochs."""
     folder, _, _ = run
     shutil.copytree(folder / "pretrain", tmp_path / "pretrain")
-    result = train(Options("transfer", str(experiment), records_folder, tmp_path, epochs=1))
+    result = train_experiment(
+        TrainingOptions("transfer", str(experiment), records_folder, tmp_path, epochs=1)
+    )
     assert [stage["epochs"] for stage in result["stages"]] == [20, 1]
 
 
@@ -248,7 +257,9 @@ def test_the_contrastive_stage_is_scored_by_pairs_and_by_class_means(
 ):
     folder, _, _ = run
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    result = train(Options("contrastive", str(experiment), records_folder, tmp_path))
+    result = train_experiment(
+        TrainingOptions("contrastive", str(experiment), records_folder, tmp_path)
+    )
     for source in ("enterface/visual", "savee/visual"):
         score = result["sources"][source]
         assert 0.5 < score["pair_auc"] <= 1
@@ -307,11 +318,13 @@ def test_evaluate_refuses_records_without_those_of_the_training(run, records_fol
 def test_a_domain_that_widens_a_corpus_makes_another_key(records_folder, experiment, tmp_path):
     """The mask of the logits has the emotions of all domains, so a stage of before is not the same."""
     shutil.copytree(records_folder / "enterface", tmp_path / "records" / "enterface")
-    options = Options("pretrain", str(experiment), tmp_path / "records", tmp_path / "run", epochs=1)
-    train(options)
+    options = TrainingOptions(
+        "pretrain", str(experiment), tmp_path / "records", tmp_path / "run", epochs=1
+    )
+    train_experiment(options)
     write_set(tmp_path / "records", "enterface/audio", speakers=6, emotions=EMOTIONS[:5], seed=9)
     with pytest.raises(InputError, match="emotions.enterface/visual"):
-        train(options)
+        train_experiment(options)
 
 
 def test_a_copy_in_a_corpus_that_is_only_scored_is_found_before_the_training(
@@ -334,7 +347,9 @@ def test_a_copy_in_a_corpus_that_is_only_scored_is_found_before_the_training(
     }
     experiment = write_experiment(tmp_path / "toy.toml", **stages)
     with pytest.raises(InputError, match="is on two sides"):
-        train(Options("pretrain", str(experiment), tmp_path / "records", tmp_path / "run"))
+        train_experiment(
+            TrainingOptions("pretrain", str(experiment), tmp_path / "records", tmp_path / "run")
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -348,7 +363,9 @@ def test_a_corpus_under_two_names_is_found_before_the_training(
     with pytest.raises(
         InputError, match="speaker 'enterface:2' is on two sides: enterface/visual .* and savee/"
     ):
-        train(Options("transfer", str(experiment), tmp_path / "records", tmp_path / "run"))
+        train_experiment(
+            TrainingOptions("transfer", str(experiment), tmp_path / "records", tmp_path / "run")
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -369,11 +386,13 @@ def test_a_damaged_shard_is_found_before_the_first_step(records_folder, experime
     body[1000] ^= 1
     shard.write_bytes(body)
     with pytest.raises(InputError, match=r"00000\.tfrecord: damaged"):
-        train(Options("pretrain", str(experiment), tmp_path / "records", tmp_path / "run"))
+        train_experiment(
+            TrainingOptions("pretrain", str(experiment), tmp_path / "records", tmp_path / "run")
+        )
 
 
 def test_speaker_dependent_protocol(records_folder, experiment, tmp_path):
-    options = Options(
+    options = TrainingOptions(
         "pretrain",
         str(experiment),
         records_folder,
@@ -382,7 +401,7 @@ def test_speaker_dependent_protocol(records_folder, experiment, tmp_path):
         fold=2,
         epochs=1,
     )
-    result = train(options)
+    result = train_experiment(options)
     assert (result["protocol"], result["fold"]) == ("speaker-dependent", 2)
     with open(tmp_path / "pretrain" / "predictions.csv", newline="") as file:
         assert len({row["speaker"] for row in csv.DictReader(file)}) > 1

@@ -16,7 +16,7 @@ from kerasemo.exporting import exporter
 from kerasemo.runs import lineage
 from kerasemo.serving.bundle import Bundle
 from kerasemo.training import chain
-from kerasemo.training.experiment import Options, train
+from kerasemo.training.experiment import TrainingOptions, train_experiment
 from pipelines.core.errors import InputError
 
 COMMON = {
@@ -51,10 +51,10 @@ def folder(tmp_path_factory):
 
 
 def train_stage(folder, stage, *settings, run="run"):
-    options = Options(
+    options = TrainingOptions(
         stage, str(folder / "toy.toml"), folder / "records", folder / run, settings=settings
     )
-    return train(options)
+    return train_experiment(options)
 
 
 def metrics_of(folder, stage):
@@ -84,7 +84,7 @@ def test_who_evaluates_sees_what_the_training_scored(folder, stage):
     assert {name: again[name] for name in ("ua", "wa", "confusion", "calibration_error")} == {
         name: own[name] for name in ("ua", "wa", "confusion", "calibration_error")
     }
-    of = lineage.find(folder / "run", stage)
+    of = lineage.find_lineage(folder / "run", stage)
     predict, _ = of.network()
     sides = of.sides(folder / "records", asked=["savee/audio"], there=["savee/audio"])
     recorded = side_of(sources.read_source(folder / "records", "savee/audio"), sides, "test")
@@ -138,14 +138,16 @@ def test_the_training_is_given_what_the_recipe_asks_for(folder):
     stage = experiment.stage("own")
     said: list[str] = []
     training = chain.Chain(
-        chain.Run(experiment, folder / "records", folder / "fresh"), [stage], log=said.append
+        chain.RunSettings(experiment, folder / "records", folder / "fresh"),
+        [stage],
+        log=said.append,
     ).check()["own"]
     assert training._steps == 6 and "own: savee/audio: trained on 3 of 21 clips, 1 a class" in said
     (weights,) = training._model_of(experiment.network).class_weights
     assert np.count_nonzero(weights) == 3 and weights.sum() == pytest.approx(3, rel=0.2)
     plain = dataclasses.replace(stage, balance="none")
     training = chain.Chain(
-        chain.Run(experiment, folder / "records", folder / "fresh"), [plain]
+        chain.RunSettings(experiment, folder / "records", folder / "fresh"), [plain]
     ).check()["own"]
     assert training._model_of(experiment.network).class_weights is None
 
@@ -164,13 +166,13 @@ def test_what_only_works_on_all_clips_of_a_speaker_is_not_exported(folder):
         InputError,
         match="own: its sound is normalised by each speaker's own clips .*; train the stages without it",
     ):
-        exporter.export(exporter.Options(folder / "run", folder / "none", "own"))
+        exporter.export_stage(exporter.ExportOptions(folder / "run", folder / "none", "own"))
     assert not (folder / "none").exists()
 
 
 def test_what_is_served_is_cut_as_what_was_scored(folder):
     """The export has compared itself with the Keras model; here its answers to sound are the stage's own to the clips."""
-    exporter.export(exporter.Options(folder / "run", folder / "bundle", "denser"))
+    exporter.export_stage(exporter.ExportOptions(folder / "run", folder / "bundle", "denser"))
     bundle = Bundle.load(folder / "bundle")
     assert (
         json.loads((folder / "bundle" / "1" / "assets" / "spec.json").read_text())[
@@ -179,7 +181,7 @@ def test_what_is_served_is_cut_as_what_was_scored(folder):
         == 17
     )
     assert "one every 17" in bundle.card
-    scored = bundle_scoring.evaluate(bundle, folder / "records")["sources"]["savee/audio"]
+    scored = bundle_scoring.evaluate_bundle(bundle, folder / "records")["sources"]["savee/audio"]
     own = metrics_of(folder, "denser")["sources"]["savee/audio"]
     assert scored["confusion"] == own["confusion"]
     assert scored["calibration_error"] == pytest.approx(own["calibration_error"], abs=1e-5)

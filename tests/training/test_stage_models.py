@@ -94,7 +94,7 @@ def test_no_warning_when_a_contrastive_stage_is_fitted(capfd):
         "contrastive", sources, optimizer=keras.optimizers.AdamW(1e-3, weight_decay=0.1)
     )
     head = ops.convert_to_numpy(model.get_layer("head").kernel)
-    dataset, _ = batches_module.batches(sources, a_plan("contrastive", sources))
+    dataset, _ = batches_module.BatchStream(sources, a_plan("contrastive", sources))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.fit(dataset, steps_per_epoch=2, epochs=2, shuffle=False, verbose=0)
@@ -148,7 +148,7 @@ def test_a_tiny_batch_is_learnt(kind, count):
     model = a_model(kind, sources, optimizer=keras.optimizers.Adam(0.01), margin=1.0)
     once = a_plan(kind, sources)
     batch = {name: value[:1] for name, value in once(0).items()}
-    dataset, steps = batches_module.batches(sources, lambda epoch: batch)
+    dataset, steps = batches_module.BatchStream(sources, lambda epoch: batch)
     assert steps == 1
     history = model.fit(dataset, steps_per_epoch=1, epochs=120, shuffle=False, verbose=0).history
     assert set(history) == {"loss", *model.term_names()} and len(history["loss"]) == 120
@@ -162,7 +162,7 @@ def test_terms_are_named_after_their_sources():
     assert a_model("supervised", sources[:1]).term_names() == names[:1]
     assert a_model("contrastive", sources).term_names() == ["contrastive"]
     assert a_model("joint", sources).term_names() == [*names, "contrastive"]
-    assert set(stage_models.MODELS) == {"supervised", "contrastive", "joint"}
+    assert set(stage_models.STAGE_MODELS) == {"supervised", "contrastive", "joint"}
 
 
 @pytest.mark.parametrize(("kind", "count"), [("supervised", 1), ("joint", 2)])
@@ -229,8 +229,8 @@ def test_layers_are_frozen_by_the_beginnings_of_their_names():
     sources = some_sources(2)
     model = a_model("joint", sources, optimizer=keras.optimizers.AdamW(1e-2, weight_decay=0.5))
     before = {weight.path: ops.convert_to_numpy(weight) for weight in model.weights}
-    stage_models.freeze(model, ["stage1", "feat"])
-    stage_models.freeze(model, [])
+    stage_models.freeze_layers(model, ["stage1", "feat"])
+    stage_models.freeze_layers(model, [])
     assert {weight.path for weight in model.learnt_weights} == {"head/kernel", "head/bias"}
     logs_of(model.step, a_batch("joint", sources))
     assert {
@@ -261,7 +261,7 @@ def test_layers_are_frozen_by_the_beginnings_of_their_names():
 )
 def test_layers_that_cannot_be_frozen_are_refused(kind, prefixes, message):
     with pytest.raises(InputError, match=message):
-        stage_models.freeze(a_model(kind, some_sources(2)), prefixes)
+        stage_models.freeze_layers(a_model(kind, some_sources(2)), prefixes)
 
 
 # A head for each source.

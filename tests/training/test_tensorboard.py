@@ -18,7 +18,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util import tensor_util
 
 from kerasemo.training import tensorboard
-from kerasemo.training.tensorboard import Board
+from kerasemo.training.tensorboard import TensorBoardWriter
 
 EMOTIONS = ("anger", "fear", "sadness")
 CONFUSION = np.array([[3, 1, 0], [0, 0, 0], [2, 0, 2]])
@@ -42,13 +42,13 @@ def events(folder: Path) -> dict[str, list]:
     return found
 
 
-def begin(folder: Path, held=None) -> Board:
-    shown = Board(folder, held=held)
+def begin(folder: Path, held=None) -> TensorBoardWriter:
+    shown = TensorBoardWriter(folder, held=held)
     shown.configuration({"stage": {"name": "joint", "margin": 0.6, "sources": ["a|b"]}})
     return shown
 
 
-def train(shown: Board, epoch: int, steps=range(STEPS)) -> None:
+def train(shown: TensorBoardWriter, epoch: int, steps=range(STEPS)) -> None:
     """Write what an epoch, from 0, has; its validation too when the last step is among those asked for."""
     for step in (epoch * STEPS + step for step in steps):
         shown.steps([(step, {"loss": 1 / (step + 1), "contrastive": step / 7})])
@@ -67,7 +67,7 @@ def train(shown: Board, epoch: int, steps=range(STEPS)) -> None:
         shown.histograms(epoch, {"head/kernel": np.arange(6.0).reshape(2, 3) * epoch})
 
 
-def end(shown: Board) -> None:
+def end(shown: TensorBoardWriter) -> None:
     shown.hparams({"batch": 8}, {"test_ua": 0.5})
     shown.close()
 
@@ -200,7 +200,7 @@ def test_boards_of_one_second_have_files_of_their_own_in_the_order_they_were_beg
     monkeypatch.setattr(tensorboard.os, "getpid", iter(range(100, 0, -1)).__next__)
     held = {}
     for step in range(12):
-        shown = Board(tmp_path, held=held)
+        shown = TensorBoardWriter(tmp_path, held=held)
         shown.steps([(step, {"loss": float(step)})])
         held = shown.flush()
         shown.close()
@@ -219,7 +219,7 @@ def test_a_file_that_was_lost_is_named_and_its_run_goes_on(tmp_path, damage):
         path.unlink()
     else:
         os.truncate(path, 50)
-    again = Board(tmp_path / "joint" / "logs", held=held)
+    again = TensorBoardWriter(tmp_path / "joint" / "logs", held=held)
     assert again.lost == [f"train/{path.name}"]
     train(again, 1)
     left = again.flush()
@@ -227,7 +227,7 @@ def test_a_file_that_was_lost_is_named_and_its_run_goes_on(tmp_path, damage):
         0 if damage == "missing" else 50
     ) and left.items() >= {(name, size) for name, size in held.items() if name not in again.lost}
     again.close()
-    Board(tmp_path / "joint" / "logs", held=left)
+    TensorBoardWriter(tmp_path / "joint" / "logs", held=left)
     assert (1, 0.5) in [
         (step, value)
         for tag, step, value in events(tmp_path / "joint" / "logs")["train"]
@@ -266,7 +266,7 @@ def test_what_was_flushed_survives_a_kill(tmp_path):
     assert (tmp_path / name).stat().st_size > size, (
         "some of what came later is there, perhaps half a record"
     )
-    shown = Board(tmp_path, held={name: size})
+    shown = TensorBoardWriter(tmp_path, held={name: size})
     shown.steps([(500, {"loss": 3.0})])
     shown.close()
     assert events(tmp_path)["steps"] == [("step_loss", step, 1.0) for step in range(500)] + [
@@ -278,7 +278,7 @@ def test_the_projector_has_a_label_a_vector_and_a_picture_for_each_clip(tmp_path
     embeddings = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     shown = np.stack([np.full((64, 64, 3), 50 * clip, np.uint8) for clip in range(5)])
     rows = [{"emotion": "fear", "speaker": f"savee:{clip}", "clip": "a\tb\nc"} for clip in range(5)]
-    Board(tmp_path, held=None).projector(embeddings, rows, shown)
+    TensorBoardWriter(tmp_path, held=None).projector(embeddings, rows, shown)
     folder = tmp_path / "results"
     np.testing.assert_allclose(
         np.loadtxt(folder / "tensors.tsv", delimiter="\t"), embeddings, rtol=1e-5
@@ -338,7 +338,7 @@ def test_the_matrix_is_dark_where_the_answers_are(tmp_path):
 
 
 def test_settings_and_results_are_a_finished_session_of_hparams(tmp_path):
-    shown = Board(tmp_path, held=None)
+    shown = TensorBoardWriter(tmp_path, held=None)
     shown.hparams(
         {"stage": "joint", "rate": 1e-3, "ema": True, "batch": 8}, {"test_ua_savee_visual": 0.5}
     )

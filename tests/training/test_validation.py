@@ -7,11 +7,11 @@ import pytest
 from helpers.sources import SIZE, random_source, whole
 from kerasemo.config.schema import NetworkConfig, StageConfig
 from kerasemo.datasets import batches, sampling
-from kerasemo.datasets.sources import Side
+from kerasemo.datasets.sources import Subset
 from kerasemo.evaluation import scoring
 from kerasemo.networks import inference
 from kerasemo.networks.network import build_network
-from kerasemo.training.stage_models import MODELS
+from kerasemo.training.stage_models import STAGE_MODELS
 from kerasemo.training.validation import Validation
 from pipelines.core.spec import Spec
 
@@ -34,19 +34,19 @@ def validated(kind: str, sources, drawn_seed: int = 3):
     network = build_network(
         NetworkConfig(widths=(8,), convolutions=1, groups=4, embedding=8), spec=Spec(face_size=SIZE)
     )
-    model = MODELS[kind](*network, sources=names, **SETTINGS)
+    model = STAGE_MODELS[kind](*network, sources=names, **SETTINGS)
     sides = [whole(source) for source in sources]
     if kind == "supervised":
         plan, drawn = (
-            sampling.labelled_plan(sides[0], batch=len(sides[0].items), seed=drawn_seed),
+            sampling.item_sampler(sides[0], batch=len(sides[0].items), seed=drawn_seed),
             None,
         )
     else:
-        plan = sampling.pair_plan(
+        plan = sampling.pair_sampler(
             sides, pairs=len(sides[0].items), seed=drawn_seed
         )  # every item of both sides once, in one step
         drawn = plan(0)
-    (batch,) = batches.batches(sources, plan, epochs=1)[0]
+    (batch,) = batches.BatchStream(sources, plan, epochs=1)[0]
     measured = {f"val_{name}": float(value) for name, value in model.measure(batch).items()}
     stage = StageConfig("s", kind, names, **SETTINGS)
     return (
@@ -86,14 +86,14 @@ def test_scores_are_those_of_each_source_by_clip(sources):
 def test_the_last_odd_items_count(sources):
     """23 of 24 items: no batch of any size but one and 23 divides them."""
     _, validation, predict, sides = validated("supervised", sources[:1])
-    less = Side(sides[0].source, sides[0].items[:-1])
+    less = Subset(sides[0].source, sides[0].items[:-1])
     all_but_one, _ = Validation(validation._stage, [less], drawn=None, emotions=EMOTIONS).scored(
         predict
     )
     whole_side, _ = validation.scored(predict)
     last, _ = Validation(
         validation._stage,
-        [Side(less.source, less.source.items_of([11])[-1:])],
+        [Subset(less.source, less.source.items_of([11])[-1:])],
         drawn=None,
         emotions=EMOTIONS,
     ).scored(predict)
