@@ -2,9 +2,8 @@
 
 import pytest
 
-from kerasemo.datasets import splits
 from kerasemo.config import schema
-from kerasemo.datasets import leakage_gate
+from kerasemo.datasets import leakage_gate, splits
 from pipelines.core.errors import InputError
 
 

@@ -16,9 +16,8 @@ from helpers.corpora_rows import (
     row,
     stills,
 )
-from kerasemo.datasets import splits
-from kerasemo.datasets import leakage_gate
 from kerasemo.config import schema
+from kerasemo.datasets import leakage_gate, splits
 from pipelines.core.errors import InputError
 
 PUBLISHED = {

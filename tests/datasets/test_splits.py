@@ -14,9 +14,8 @@ from helpers.corpora_rows import (
     row,
     stills,
 )
-from kerasemo.datasets import splits
 from kerasemo.config import schema
-from kerasemo.datasets import leakage_gate
+from kerasemo.datasets import leakage_gate, splits
 from pipelines.core.errors import InputError
 
 FOLDS = {"savee": 4, "emodb": 10, "ravdess": 6, "half": 6, "enterface": 6}

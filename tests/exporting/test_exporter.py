@@ -15,8 +15,8 @@ import tensorflow as tf
 from helpers.bundles import make_run
 from helpers.synthetic_sets import write_experiment
 from kerasemo import export
-from kerasemo.exporting import exporter, model_card, provenance, tf_serving
 from kerasemo.datasets.catalog import RecordCatalog
+from kerasemo.exporting import exporter, model_card, provenance, tf_serving
 from kerasemo.runs.lineage import find_lineage
 from kerasemo.runs.run_folder import FinishedStage
 from kerasemo.serving import bundle, parity, runtimes
@@ -120,9 +120,7 @@ def test_answers_that_differ_are_no_export(exported, tmp_path, monkeypatch):
         self._columns[0] = 9
 
     monkeypatch.setattr(graph.ServedModel, "__init__", planted)
-    with pytest.raises(
-        RunError, match="does not predict .*: .*faces by .*allowed 1e-05"
-    ):
+    with pytest.raises(RunError, match="does not predict .*: .*faces by .*allowed 1e-05"):
         exporter.export_stage(
             exporter.ExportOptions(exported.parent / "run", tmp_path / "wrong", "pretrain")
         )
@@ -163,8 +161,7 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(exported, tmp_path):
         and "File too large" in line
     )
     assert (
-        line.endswith("; free space, or name another --out")
-        and "Traceback" not in finished.stderr
+        line.endswith("; free space, or name another --out") and "Traceback" not in finished.stderr
     )
     assert not out.exists()
 

@@ -96,10 +96,14 @@ def test_every_signature_of_the_table_is_served_with_both_domains(model):
 
 
 def test_a_domain_that_was_not_trained_has_no_signature(network):
-    names = set(graph.ServedModel(TrainedNetwork(network), labels=LABELS, domains=["audio"]).signatures())
+    names = set(
+        graph.ServedModel(TrainedNetwork(network), labels=LABELS, domains=["audio"]).signatures()
+    )
     assert names == {name for name in ALL if "face" not in name}
     assert set(
-        graph.ServedModel(TrainedNetwork(network), labels=LABELS, domains=["visual"], has_head=False).signatures()
+        graph.ServedModel(
+            TrainedNetwork(network), labels=LABELS, domains=["visual"], has_head=False
+        ).signatures()
     ) == {"embed_faces", "serving_default"}
 
 
@@ -419,7 +423,9 @@ def ask_broken():
     )
     for name in ("features", "head"):
         model.get_layer(name).bias.assign(np.full(model.get_layer(name).bias.shape, np.nan))
-    signatures = graph.ServedModel(TrainedNetwork(model), labels=LABELS, domains=DOMAINS).signatures()
+    signatures = graph.ServedModel(
+        TrainedNetwork(model), labels=LABELS, domains=DOMAINS
+    ).signatures()
     return lambda signature, **given: signatures[signature](
         **{name: tf.constant(value) for name, value in given.items()}
     )
@@ -445,7 +451,7 @@ RIGHT = {
 def test_what_is_no_number_is_no_answer(ask_broken, signature):
     with pytest.raises(tf.errors.InvalidArgumentError) as refused:
         ask_broken(signature, **RIGHT[signature])
-    assert bundle.told(refused.value) .startswith("the network gives NaN")
+    assert bundle.told(refused.value).startswith("the network gives NaN")
 
 
 def test_the_weights_are_saved_by_their_paths(network, model, tmp_path):

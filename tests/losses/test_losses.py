@@ -178,7 +178,7 @@ def test_contrastive_equals_numpy(random):
     assert found.dtype == np.float32 and found.shape == (200,)
     np.testing.assert_allclose(found, oracle, rtol=1e-4, atol=1e-6)
     assert float(
-        contrastive.Contrastive(1.1)(same.astype(np.float32), embeddings)
+        contrastive.ContrastiveLoss(1.1)(same.astype(np.float32), embeddings)
     ) == pytest.approx(oracle.mean(), rel=1e-5)
 
 
@@ -213,10 +213,10 @@ def test_gradient_ends_at_the_margin():
 @pytest.mark.parametrize("margin", [0, -0.6, 2.1, float("nan")])
 def test_a_margin_that_no_pair_can_reach_is_refused(margin):
     with pytest.raises(ValueError, match=r"margin must be in \(0, 2\].* received"):
-        contrastive.Contrastive(margin)
+        contrastive.ContrastiveLoss(margin)
 
 
-@pytest.mark.parametrize("loss", [contrastive.Contrastive(0.8), classification.CrossEntropy()])
+@pytest.mark.parametrize("loss", [contrastive.ContrastiveLoss(0.8), classification.CrossEntropy()])
 def test_losses_are_rebuilt_from_their_configuration(loss):
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     assert type(again) is type(loss) and again.get_config() == loss.get_config()

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from keras import ops
 
+from helpers.finished_stages import write_finished_stage
 from helpers.networks import TINY, network, some_inputs
 from helpers.stage_steps import a_batch, a_model, oracle, some_sources
 from helpers.synthetic_sets import write_experiment, write_set
-from kerasemo.datasets.catalog import side_of
-from kerasemo.datasets.sources import read_source
-from kerasemo.evaluation import evaluator
+from kerasemo.datasets.catalog import RecordCatalog
+from kerasemo.evaluation.evaluator import evaluate_run
 from kerasemo.exporting import exporter
 from kerasemo.networks import layers
-from kerasemo.runs import checkpoints, lineage
+from kerasemo.runs import checkpoints
+from kerasemo.runs.lineage import find_lineage
 from kerasemo.serving.bundle import Bundle
 from kerasemo.training import experiment, stage_models, warm_start
 from pipelines.core.errors import InputError
@@ -170,9 +171,7 @@ def test_classes_that_are_new_get_fresh_rows_in_every_head(tmp_path):
     checkpoints.save_arrays(
         tmp_path / "weights.safetensors", checkpoints.variable_arrays(parent.weights), {}
     )
-    key = {"stage": {"heads": "masked", "sources": ["a/audio"]}, "emotions": {}}
-    document = {"key": key, "trained_emotions": ["anger", "fear"], "sources": {}, "scored": "test"}
-    (tmp_path / "metrics.json").write_text(json.dumps(document))
+    write_finished_stage(tmp_path, trained_emotions=["anger", "fear"])
     warm_start.assign_parent_weights(child, tmp_path)
     known = np.isin(EMOTIONS, ["anger", "fear"])
     for path, value in checkpoints.variable_arrays(child.weights).items():
@@ -222,19 +221,18 @@ def train_stage(folder, *settings):
 
 def test_they_are_trained_scored_and_served_as_one(folder):
     result = json.loads((folder / "run" / "speech" / "metrics.json").read_text())
-    again = evaluator.evaluate(evaluator.Options(folder / "run", folder / "records", "speech"))[
-        "sources"
-    ]["savee/audio"]
-    assert again["confusion"] == result["sources"]["savee/audio"]["confusion"]
-    with pytest.raises(InputError, match="network.members: 2 there, 1 asked"):
+    evaluation = evaluate_run(folder / "run", folder / "records", "speech")
+    scores = evaluation["sources"]["savee/audio"]
+    assert scores["confusion"] == result["sources"]["savee/audio"]["confusion"]
+    with pytest.raises(InputError, match="network.members: 2 .*, 1 requested"):
         train_stage(folder, "network.members=1")
 
-    of = lineage.find_lineage(folder / "run", "speech")
-    predict, _ = of.network()
-    sides = of.sides(folder / "records", asked=["savee/audio"], there=["savee/audio"])
-    asked = side_of(read_source(folder / "records", "savee/audio"), sides, "test")
-    outputs = predict(asked.inputs[:4], asked.source.domain)
-    assert outputs["embedding"].shape == (4, 16) and outputs["logits"].shape == (4, len(EMOTIONS))
+    lineage = find_lineage(folder / "run", "speech")
+    catalog = RecordCatalog(folder / "records")
+    subset = catalog.subset(lineage.split(catalog), "savee/audio", "test")
+    segments = subset.inputs[:4]
+    outputs = lineage.load_network().predictor()(segments, subset.source.domain)
+    assert outputs.embedding.shape == (4, 16) and outputs.logits.shape == (4, len(EMOTIONS))
 
     exporter.export_stage(exporter.ExportOptions(folder / "run", folder / "bundle", "speech"))
     bundle = Bundle.load(folder / "bundle")
@@ -242,12 +240,12 @@ def test_they_are_trained_scored_and_served_as_one(folder):
         r"2 networks of kerasemo, whose mean logits answer, \d[\d ]* weights in all, read 64x64x3 log-Mel",
         bundle.card,
     )
-    assert bundle.ask("embed_segments", segments=asked.inputs[:4].astype(np.float32))[
+    assert bundle.ask("embed_segments", segments=segments.astype(np.float32))[
         "embedding"
     ].shape == (4, 16)
     columns = [EMOTIONS.index(label) for label in bundle.labels]
-    expected = keras.activations.softmax(ops.convert_to_tensor(outputs["logits"][:, columns]))
-    served = bundle.ask("segments", segments=asked.inputs[:4].astype(np.float32))["probabilities"]
+    expected = keras.activations.softmax(ops.convert_to_tensor(outputs.logits[:, columns]))
+    served = bundle.ask("segments", segments=segments.astype(np.float32))["probabilities"]
     np.testing.assert_allclose(served, expected, atol=1e-5)
 
 

@@ -10,8 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from helpers.synthetic_sets import write_experiment, write_set
-from kerasemo.datasets import splits
-from kerasemo.datasets import leakage_gate
+from kerasemo.datasets import leakage_gate, splits
 from kerasemo.evaluation import evaluator
 from kerasemo.training.experiment import TrainingOptions, train_experiment
 from pipelines.core.errors import InputError
