@@ -16,7 +16,7 @@ from helpers.corpora_rows import (
 )
 from kerasemo.config import schema
 from kerasemo.datasets import leakage_gate, splits
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError, InputError
 
 FOLDS = {"savee": 4, "emodb": 10, "ravdess": 6, "half": 6, "enterface": 6}
 
@@ -27,7 +27,7 @@ def placed(result, sets, *, by):
     for source, rows in sets.items():
         value_of = {row["id"]: row[by] for row in rows}
         for side in splits.SPLITS:
-            values[side] |= {value_of[id] for id in result.ids[source][side]}
+            values[side] |= {value_of[id] for id in result.clip_ids[source][side]}
     return values
 
 
@@ -101,13 +101,13 @@ def test_savee_holds_out_one_in_five_of_each_emotion_from_every_speaker():
     """3 speakers x 15 sentences = 45 utterances of an emotion: the 3rd, 8th ... 43rd, so 9, 3 of each speaker; in both domains alike."""
     result = leakage_gate.split_sources(CORPORA["savee"], protocol=INDEPENDENT, fold=1)
     rows = {row["id"]: row for row in CORPORA["savee"]["savee/audio"]}
-    validation = [rows[id] for id in result.ids["savee/audio"]["validation"]]
+    validation = [rows[id] for id in result.clip_ids["savee/audio"]["validation"]]
     counts = collections.Counter((row["emotion"], row["speaker"]) for row in validation)
     assert len(counts) == 21 and set(counts.values()) == {3}
-    assert [id.replace(".wav", ".avi") for id in result.ids["savee/audio"]["validation"]] == list(
-        result.ids["savee/visual"]["validation"]
-    )
-    assert result.splits["savee"].validation_by == "utterances"
+    assert [
+        id.replace(".wav", ".avi") for id in result.clip_ids["savee/audio"]["validation"]
+    ] == list(result.clip_ids["savee/visual"]["validation"])
+    assert result.corpus_splits["savee"].validation_by == "utterances"
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3, 8])
@@ -117,7 +117,7 @@ def test_validation_by_utterances_leaves_training_something_of_each_emotion(grou
     sets["c/audio"] += corpus("c", speakers="ab", emotions=("fear",), sentences="ab")["c/audio"]
     result = leakage_gate.split_sources(sets, protocol=INDEPENDENT, fold=0)
     anger = {
-        side: [id for id in result.ids["c/audio"][side] if "anger" in id]
+        side: [id for id in result.clip_ids["c/audio"][side] if "anger" in id]
         for side in ("train", "validation")
     }
     assert (
@@ -125,7 +125,7 @@ def test_validation_by_utterances_leaves_training_something_of_each_emotion(grou
     )
     assert_apart(
         {
-            side: {id.rpartition("-")[0] for id in result.ids["c/audio"][side]}
+            side: {id.rpartition("-")[0] for id in result.clip_ids["c/audio"][side]}
             for side in splits.SPLITS
         }
     )
@@ -168,7 +168,9 @@ def test_sides_do_not_depend_on_the_order_of_rows_or_of_sets(name, protocol):
     ]
     result = leakage_gate.split_sources(dict(reversed(shuffled)), protocol=protocol, fold=1)
     assert result == expected and result.digest == expected.digest
-    assert list(result.splits[name].side_of) == sorted(result.splits[name].side_of)
+    assert list(result.corpus_splits[name].split_by_utterance) == sorted(
+        result.corpus_splits[name].split_by_utterance
+    )
     assert (
         leakage_gate.split_sources(CORPORA[name], protocol=protocol, fold=2).digest
         != expected.digest
@@ -187,10 +189,10 @@ def test_sides_are_those_of_this_version():
 def test_fold_is_taken_modulo_each_corpus_folds():
     sets = CORPORA["savee"] | CORPORA["emodb"]
     result = leakage_gate.split_sources(sets, protocol=INDEPENDENT, fold=5)
-    assert (result.splits["savee"].fold, result.splits["emodb"].fold) == (1, 5)
+    assert (result.corpus_splits["savee"].fold, result.corpus_splits["emodb"].fold) == (1, 5)
     assert (
-        result.ids["savee/audio"]
-        == leakage_gate.split_sources(CORPORA["savee"], protocol=INDEPENDENT, fold=1).ids[
+        result.clip_ids["savee/audio"]
+        == leakage_gate.split_sources(CORPORA["savee"], protocol=INDEPENDENT, fold=1).clip_ids[
             "savee/audio"
         ]
     )
@@ -240,7 +242,7 @@ def test_one_file_of_an_utterance_is_used_in_each_set():
     result = leakage_gate.split_sources(
         {"r/audio": audio, "r/visual": visual}, protocol=INDEPENDENT, fold=0, foreign=["r"]
     )
-    assert result.ids == {
+    assert result.clip_ids == {
         "r/audio": {"train": (), "validation": (), "test": ("01-y.mp4", "03-x.wav")},
         "r/visual": {"train": (), "validation": (), "test": ("01-x.mp4",)},
     }
@@ -251,9 +253,9 @@ def test_a_publishers_split_is_kept_under_every_protocol(protocol):
     rows = stills(splits.SPLITS)
     result = leakage_gate.split_sources({"fer/visual": rows}, protocol=protocol, fold=3)
     assert all(
-        id.startswith(side) for side in splits.SPLITS for id in result.ids["fer/visual"][side]
+        id.startswith(side) for side in splits.SPLITS for id in result.clip_ids["fer/visual"][side]
     )
-    split = result.splits["fer"]
+    split = result.corpus_splits["fer"]
     assert (split.fold, split.folds, split.publisher, split.validation_by) == (
         0,
         1,
@@ -262,7 +264,7 @@ def test_a_publishers_split_is_kept_under_every_protocol(protocol):
     )
     assert (
         splits.fold_count("fer", {"visual": rows}, protocol=protocol) == 1
-        and not result.deduplicated
+        and not result.report["deduplicated"]
     )
 
 
@@ -278,7 +280,7 @@ def test_a_publishers_split_without_validation_gets_one_from_train():
     result = leakage_gate.split_sources(
         {"fer/visual": stills(("train", "test"))}, protocol=INDEPENDENT, fold=0
     )
-    ids = result.ids["fer/visual"]
+    ids = result.clip_ids["fer/visual"]
     assert [len(ids[side]) for side in splits.SPLITS] == [16, 4, 20]
     assert (
         all(id.startswith("train") for id in ids["validation"])
@@ -295,8 +297,8 @@ def test_a_foreign_corpus_is_all_test_unless_its_publisher_split_it():
     result = leakage_gate.split_sources(
         sets, protocol=INDEPENDENT, fold=0, foreign=("cremad", "fer")
     )
-    assert [len(result.ids["cremad/visual"][side]) for side in splits.SPLITS] == [0, 0, 6]
-    assert [len(result.ids["fer/visual"][side]) for side in splits.SPLITS] == [20, 0, 20]
+    assert [len(result.clip_ids["cremad/visual"][side]) for side in splits.SPLITS] == [0, 0, 6]
+    assert [len(result.clip_ids["fer/visual"][side]) for side in splits.SPLITS] == [20, 0, 20]
     assert result.report["sources"]["cremad/visual"]["validation_by"] == "none"
 
 
@@ -305,7 +307,7 @@ def test_a_foreign_corpus_is_all_test_unless_its_publisher_split_it():
 def test_speaker_dependent_keeps_copies_together(fold, by):
     rows = corpus("c", speakers="ab", emotions=SEVEN, sentences="abc")["c/audio"]
     rows[0][by] = rows[-1][by] = rows[20][by] = "copied"
-    ids = leakage_gate.split_sources({"c/audio": rows}, protocol=DEPENDENT, fold=fold).ids[
+    ids = leakage_gate.split_sources({"c/audio": rows}, protocol=DEPENDENT, fold=fold).clip_ids[
         "c/audio"
     ]
     assert any(
@@ -320,70 +322,86 @@ def small(**changes):
 
 
 @pytest.mark.parametrize(
-    ("rows", "protocol", "message"),
+    ("rows", "protocol", "error_class", "message"),
     [
-        ({}, INDEPENDENT, "c: no clips to split; build the corpus first"),
-        ({"audio": []}, DEPENDENT, "c: no clips to split"),
+        ({}, INDEPENDENT, InputError, "c: no clips to split; build the corpus first"),
+        ({"audio": []}, DEPENDENT, InputError, "c: no clips to split"),
         (
             small(),
             "random",
+            InputError,
             "protocol must be one of speaker-independent, speaker-dependent; received 'random'",
         ),
         (
             small(speaker=""),
             INDEPENDENT,
-            "1 of 42 utterances have none; take --protocol speaker-dependent, or a CSV manifest",
+            InputError,
+            "1 of 42 utterances have none; use --protocol speaker-dependent, or .* CSV manifest",
         ),
         (
             corpus("c", speakers="a", emotions=SEVEN, sentences="ab"),
             INDEPENDENT,
-            "needs at least 2 speakers; received 'c:a' alone; take --pro",
+            InputError,
+            "needs at least 2 speakers; received only 'c:a'; use --pro",
         ),
         (
             corpus("c", speakers="ab", emotions=("fear",), sentences="xy", takes=9),
             DEPENDENT,
+            InputError,
             "needs at least 5 groups of takes; received 4",
         ),
         (
             corpus("c", speakers="ab", emotions=SEVEN, sentences="x"),
             INDEPENDENT,
+            InputError,
             "validation needs two groups of training utterances",
         ),
         (
             small(split="test"),
             INDEPENDENT,
-            "c: 41 of 42 clips have no split; give every clip its publisher's split, or none",
+            DataError,
+            "c: 41 of 42 clips have no split; give every clip the publisher's split, or none",
         ),
         (
             small(sha256=""),
             INDEPENDENT,
-            "d/surpriseb-0.wav has split '', sha256 ''; build the corpus again",
+            DataError,
+            "d/surpriseb-0.wav has split '' and sha256 ''; build the corpus again",
         ),
-        ({"visual": stills(("train", "dev"))}, INDEPENDENT, "dev/anger/0.jpg has split 'dev'"),
+        (
+            {"visual": stills(("train", "dev"))},
+            INDEPENDENT,
+            DataError,
+            "dev/anger/0.jpg has split 'dev'",
+        ),
         (
             {"visual": stills(("train", "validation"))},
             INDEPENDENT,
-            "must have train and test; it lacks test",
+            DataError,
+            "must have train and test; it has no test",
         ),
         (
             {"visual": stills(("test",))},
             INDEPENDENT,
-            "must have train and test; it lacks train and validation",
+            DataError,
+            "must have train and test; it has no train",
         ),
         (
             {**small(), "visual": small(speaker="c:a")["audio"]},
             INDEPENDENT,
+            DataError,
             "'c:d:surprise:b:0' has two values of speaker: 'c:d' .* 'c:a'",
         ),
         (
             {**small(), "visual": small(emotion="calm")["audio"]},
             DEPENDENT,
-            "two values of emotion: 'surprise' .* and 'calm' .* mend the labels",
+            DataError,
+            "two values of emotion: 'surprise' .* and 'calm' .*the labels",
         ),
     ],
 )
-def test_rows_that_cannot_be_split_are_refused(rows, protocol, message):
-    with pytest.raises(InputError, match=message) as error:
+def test_rows_that_cannot_be_split_are_refused(rows, protocol, error_class, message):
+    with pytest.raises(error_class, match=message) as error:
         splits.split_corpus("c", rows, protocol=protocol, fold=0)
     assert "\n" not in str(error.value)
 

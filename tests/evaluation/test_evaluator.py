@@ -8,7 +8,7 @@ import pytest
 
 from helpers.synthetic_sets import write_experiment, write_set
 from kerasemo import evaluate
-from kerasemo.datasets import catalog, leakage_gate, sources, splits
+from kerasemo.datasets import catalog, leakage_gate, sources
 from kerasemo.evaluation import evaluator, scoring
 from kerasemo.metrics import verification
 from kerasemo.networks import inference

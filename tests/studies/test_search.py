@@ -18,7 +18,7 @@ import pytest
 from helpers.synthetic_sets import write_experiment, write_set
 from kerasemo import tune
 from kerasemo.config import loading, schema
-from kerasemo.datasets import leakage_gate, splits
+from kerasemo.datasets import leakage_gate
 from kerasemo.runs import checkpoints
 from kerasemo.studies import search_space, tuning
 from kerasemo.training.experiment import TrainingOptions, train_experiment
