@@ -9,8 +9,7 @@ from helpers.sources import random_source, whole
 from helpers.toy_sources import one_source, three_sources, two_sources
 from kerasemo.config.schema import AugmentConfig, StageConfig
 from kerasemo.datasets import batches, sampling
-from kerasemo.datasets.sources import Subset
-from kerasemo.datasets.waveform_variants import VariedSource
+from kerasemo.datasets.sources import Source, Subset
 from kerasemo.training.epochs import TrainingBatches, stage_sampler
 from pipelines.core.errors import InputError
 
@@ -27,9 +26,7 @@ def varied(source):
     )
     versions = np.arange(count)[:, None] + [count, 2 * count]
     return Subset(
-        VariedSource(
-            source.name, source.rows, inputs, np.tile(source.clip_of, 3), versions=versions
-        ),
+        Source(source.name, source.rows, inputs, np.tile(source.clip_of, 3), variants=versions),
         np.arange(count),
     )
 
@@ -92,7 +89,7 @@ def test_only_the_training_side_has_the_steps_and_the_way_to_pair():
         validation["item"], sampling.pair_sampler(sides, pairs=6, seed=1)(0)["item"]
     )
     with pytest.raises(
-        InputError, match="^validation side: a/visual: .* fewer than a batch of 1000"
+        InputError, match="^validation split: a/visual: .* fewer than a batch of 1000"
     ):
         stage_sampler(a_stage(steps=3), sides, "validation", batch=1000, seed=1)
 
@@ -104,15 +101,10 @@ def test_an_interrupted_training_sees_the_examples_that_it_would_have_seen(kind)
     stage = a_stage(
         kind, batch=12, steps=4, mixup=0.5, augment=AugmentConfig(flip=0.5, time_shift=0.2)
     )
-    through = list(
-        itertools.islice(
-            TrainingBatches(stage, sides, seed=3).batches(0, 0).as_numpy_iterator(), 12
-        )
-    )
-    resumed = list(
-        itertools.islice(TrainingBatches(stage, sides, seed=3).batches(1, 2).as_numpy_iterator(), 6)
-    )
-    assert TrainingBatches(stage, sides, seed=3).steps == 4
+    batches = TrainingBatches(stage, sides, seed=3)
+    through = list(itertools.islice(batches.stream(0, 0), 12))
+    resumed = list(itertools.islice(TrainingBatches(stage, sides, seed=3).stream(1, 2), 6))
+    assert batches.steps == 4
     for one, other in zip(through[6:], resumed, strict=True):
         assert one.keys() == other.keys() >= {"mix_label", "mix_weight"}
         for name in one:
@@ -124,7 +116,7 @@ def test_shares_of_a_mixed_batch_are_its_parts():
     side = varied(one_source())
     epochs = TrainingBatches(a_stage(steps=3, mixup=0.5), [side], seed=3)
     every, second = (
-        epochs.batches(0, 0, share=share).as_numpy_iterator()
+        iter(epochs.stream(0, 0, share=share))
         for share in (batches.BatchShare(), batches.BatchShare(1, 1, 2))
     )
     for whole_batch, part in itertools.islice(zip(every, second), 3):
@@ -134,7 +126,7 @@ def test_shares_of_a_mixed_batch_are_its_parts():
 
 def test_an_item_is_shown_as_it_is_or_in_a_version_each_as_likely():
     side = varied(random_source("a/audio", ("anger", "fear") * 30, items=(2,)))
-    count, table = len(side.items), side.source.versions
+    count, table = len(side.items), side.source.variants
     plan = sampling.item_sampler(side, batch=12, seed=1)
     drawn = [
         sampling.draw_variants(plan(epoch), [table], seed=1, epoch=epoch) for epoch in range(10)
@@ -152,7 +144,7 @@ def test_an_item_is_shown_as_it_is_or_in_a_version_each_as_likely():
 def test_sources_without_versions_stay_beside_those_that_have_some():
     sides = [whole(two_sources()[0]), varied(two_sources()[1])]
     plain = sampling.pair_sampler(sides, pairs=6, seed=1)(0)
-    drawn = sampling.draw_variants(plain, [None, sides[1].source.versions], seed=1, epoch=0)
+    drawn = sampling.draw_variants(plain, [None, sides[1].source.variants], seed=1, epoch=0)
     first = drawn["source"] == 0
     np.testing.assert_array_equal(drawn["item"][first], plain["item"][first])
     assert (drawn["item"][~first] != plain["item"][~first]).mean() == pytest.approx(2 / 3, abs=0.1)

@@ -1,19 +1,19 @@
 import os
 import signal
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasemo.datasets import batches
+from kerasemo.datasets.batches import BatchShare
 from kerasemo.training import loop
 
 
 class Model:
     """What the loop asks of a model: a step that gives the mean of a batch, and its square."""
 
-    def term_names(self):
-        return ["square"]
+    objective = types.SimpleNamespace(names=["square"])
 
     def step(self, batch):
         mean = tf.reduce_mean(batch["value"])
@@ -22,10 +22,11 @@ class Model:
 
 def test_a_step_gives_the_values_in_the_order_of_their_names():
     made = loop.StepLoop(Model(), strategy=None, jit_compile=False)
-    feed = made.feed(tf.data.Dataset.from_tensor_slices({"value": [[1.0, 3.0], [5.0, 7.0]]}))
-    assert made.names == ("loss", "square")
-    assert [made.step(feed).numpy().tolist() for _ in range(2)] == [[2, 4], [6, 36]]
-    assert made.share == batches.BatchShare(0, 1, 1)
+    dataset = tf.data.Dataset.from_tensor_slices({"value": [[1.0, 3.0], [5.0, 7.0]]})
+    batches = made.iterate(types.SimpleNamespace(dataset=dataset))
+    assert made.value_names == ("loss", "square")
+    assert [made.step(batches).numpy().tolist() for _ in range(2)] == [[2, 4], [6, 36]]
+    assert made.share == BatchShare(0, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -44,9 +45,9 @@ def test_the_first_step_that_broke_and_its_terms(values, expected):
 def test_the_first_interrupt_is_noted_and_the_second_is_not_waited_for(number):
     before = signal.getsignal(number)
     with loop.InterruptionHandler() as interruption:
-        assert not interruption.asked
+        assert not interruption.is_requested
         os.kill(os.getpid(), number)
-        assert interruption.asked
+        assert interruption.is_requested
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
@@ -73,7 +74,7 @@ def test_place_in_a_cluster():
     assert loop.worker_position(Cluster("worker", 0, worker=["a:1"])) == (0, 1)
     made = loop.StepLoop.__new__(loop.StepLoop)
     made._strategy = Cluster("worker", 1, **tasks)
-    assert made.share == batches.BatchShare(4, 2, 6)
+    assert made.share == BatchShare(4, 2, 6)
 
 
 def test_the_precision_is_that_of_the_layers_made_within():

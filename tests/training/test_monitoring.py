@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from kerasemo.config.schema import StageConfig
+from kerasemo.runs.checkpoints import CheckpointFolder
 from kerasemo.training import monitoring
 
 
@@ -49,7 +50,7 @@ def test_the_bar_counts_the_images_that_are_left_and_says_where_it_stands(monkey
     shown = monitoring.StageProgress(bar, STAGE, steps=5)
     shown.start(4)
     assert shown.advance({"loss": 1.5, "cross_entropy_a_visual": 0.25}, 1) == pytest.approx(8 / 2)
-    shown.validate("val_ua", 0.125)
+    shown.set_validation("val_ua", 0.125)
     assert shown.advance({"loss": 1.0}, 2) == pytest.approx(16 / 4), (
         "the time of the validation is not the steps'"
     )
@@ -62,7 +63,7 @@ def test_the_bar_counts_the_images_that_are_left_and_says_where_it_stands(monkey
 
 def test_the_error_of_a_loss_that_breaks_says_what_is_still_good(tmp_path):
     error = monitoring.non_finite_error(
-        STAGE, "epoch 1, step 2 of 5", ["loss", "contrastive"], tmp_path
+        STAGE, "epoch 1, step 2 of 5", ["loss", "contrastive"], CheckpointFolder(tmp_path)
     )
     assert (
         "joint: epoch 1, step 2 of 5: loss, contrastive became NaN or infinite; no epoch was finished"
@@ -71,7 +72,7 @@ def test_the_error_of_a_loss_that_breaks_says_what_is_still_good(tmp_path):
     for epoch in (2, 10):
         (tmp_path / f"best-{epoch:08d}.safetensors").touch()
     assert f"the last good weights are {tmp_path}/best-00000010.safetensors" in str(
-        monitoring.non_finite_error(STAGE, "", ["loss"], tmp_path)
+        monitoring.non_finite_error(STAGE, "", ["loss"], CheckpointFolder(tmp_path))
     )
     assert "--set joint.learning_rate=0.0001" in str(error)
 
