@@ -35,6 +35,7 @@ class CheckpointError(DataError):
 
     def __init__(self, path: Path, problem: str):
         super().__init__(f"{path}: {problem}; remove its folder and train the stage again")
+        self.path = path
         self.problem = problem
 
 

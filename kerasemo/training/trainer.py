@@ -247,7 +247,9 @@ class StageTrainer:
             try:
                 state, policy = self._load_state(path)
             except CheckpointError as error:
-                self._log.warning("%s: %s; resuming from the state before", path, error.problem)
+                self._log.warning(
+                    "%s: %s; resuming from the state before", error.path, error.problem
+                )
                 continue
             if self._is_chief:
                 self._checkpoints.remove_after(self._global_step(state), state.epoch)

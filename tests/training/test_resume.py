@@ -89,6 +89,7 @@ def main(run: str, records: str, experiment: str, stage: str, kill_at: str) -> N
     from kerasemo.training import loop, tensorboard
     from kerasemo.training.experiment import TrainingOptions
     from pipelines.core import files
+    from pipelines.core.logs import shown_on_stderr
 
     moments = 0
 
@@ -111,9 +112,9 @@ def main(run: str, records: str, experiment: str, stage: str, kill_at: str) -> N
 
     for owner, name in (
         (loop.StepLoop, "step"),
-        (checkpoints, "save"),
+        (checkpoints, "save_arrays"),
         (tensorboard.TensorBoardWriter, "flush"),
-        (tensorboard.TensorBoardWriter, "epoch"),
+        (tensorboard.TensorBoardWriter, "write_epoch"),
         (os, "replace"),
         (os, "fsync"),
         (scoring, "write_predictions"),
@@ -121,7 +122,8 @@ def main(run: str, records: str, experiment: str, stage: str, kill_at: str) -> N
     ):
         killable(owner, name)
     options = TrainingOptions(stage, experiment, Path(records), Path(run), checkpoint_seconds=0.0)
-    train_only(options, log=lambda line: print(line, file=sys.stderr))
+    with shown_on_stderr():
+        train_only(options)
     (Path(run) / stage / "moments").write_text(str(moments))
 
 
