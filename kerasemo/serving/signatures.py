@@ -162,16 +162,3 @@ ITEM_SIGNATURES = {"visual": "faces", "audio": "segments"}
 """Domain -> the signature of single faces or segments. Its input has the same name."""
 EMBEDDING_SIGNATURES = {"visual": "embed_faces", "audio": "embed_segments"}
 """Domain -> the signature of the embeddings of single faces or segments."""
-
-
-def describe_inputs(name: str) -> str:
-    """Return dtype and shape of the inputs of a signature, for an error.
-
-    >>> describe_inputs("faces_masked")
-    'faces uint8 [n, 64, 64, 3], mask float32 [n, labels]'
-    """
-    texts = []
-    for tensor in SIGNATURES[name].inputs:
-        sizes = ", ".join("n" if size is None else str(size) for size in tensor.shape)
-        texts.append(f"{tensor.name} {tensor.dtype} [{sizes}]")
-    return ", ".join(texts)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from kerasemo.serving.signatures import SIGNATURES, describe_inputs
+from kerasemo.serving.signatures import SIGNATURES
 from pipelines.core.errors import InputError
 from pipelines.core.tensorflow_loading import load_tensorflow
 from pipelines.core.text import printable
@@ -197,7 +197,7 @@ def refusal(url: str, signature: str, text: str, *, refused: bool, missing: bool
         remedy = "it merges requests, and this one met another length of sound; ask again, or ask wav_bytes, which merge at any length"
     elif refused:
         remedy = (
-            f"it takes {describe_inputs(signature)}"
+            f"it takes {SIGNATURES[signature].input_text}"
             if signature in SIGNATURES
             else "metadata() tells what it takes"
         )

@@ -77,9 +77,7 @@ def test_other_files_are_refused(tmp_path):
         match="first line must be Nr. Satz erkannt natuerlich; received 'id,emotion'; give EMO-DB's",
     ):
         references.read_listener_rates(written(tmp_path, header="id,emotion"))
-    with pytest.raises(
-        InputError, match="cannot be read.* give EMO-DB's erkennung.txt"
-    ):
+    with pytest.raises(InputError, match="cannot be read.* give EMO-DB's erkennung.txt"):
         references.read_listener_rates(tmp_path / "nowhere.txt")
     (tmp_path / "empty.txt").touch()
     with pytest.raises((DataError, InputError), match="empty"):
