@@ -18,14 +18,12 @@ from kerasemo.metrics import classification, verification
 from kerasemo.metrics.fusion import MIN_PROBABILITY, Fusion
 from kerasemo.networks.inference import ITEMS_PER_CALL
 from kerasemo.serving import training_clips
+from kerasemo.serving.signatures import EMBEDDING_SIGNATURES, ITEM_SIGNATURES
 from pipelines.core.domains import DOMAINS
 from pipelines.core.labels import EMOTIONS
 
 if TYPE_CHECKING:
     from kerasemo.serving.bundle import Bundle
-
-SIGNATURES = {"visual": "faces", "audio": "segments"}
-"""The signature that predicts the items of a domain; also the name of its input."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,7 +95,7 @@ def evaluate_bundle(bundle: "Bundle", records: Path) -> dict[str, Any]:
             utterances, items.labels, probabilities
         )
         corpus_emotions[corpus_of(name)] = source.emotions
-        embedding = _ask(bundle, f"embed_{SIGNATURES[DOMAINS[source.domain]]}", subset)["embedding"]
+        embedding = _ask(bundle, EMBEDDING_SIGNATURES[DOMAINS[source.domain]], subset)["embedding"]
         embedded[name] = verification.EmbeddedClips(
             verification.clip_embeddings(embedding, items.clip_of), items.labels, utterances
         )
@@ -150,7 +148,7 @@ def item_probabilities(bundle: "Bundle", subset: Subset) -> ClipProbabilities:
     mask = subset.source.mask[columns]  # [labels]
     domain = DOMAINS[subset.source.domain]
     open_ = np.zeros((len(subset.items), len(EMOTIONS)))
-    open_[:, columns] = _ask(bundle, SIGNATURES[domain], subset)["probabilities"]
+    open_[:, columns] = _ask(bundle, ITEM_SIGNATURES[domain], subset)["probabilities"]
     if mask.all():
         return ClipProbabilities(open_, open_)
     with_corpus = np.zeros_like(open_)
@@ -174,7 +172,7 @@ def _ask(
         subset: The items.
         mask: float32 [labels]: 1 for an emotion that can occur.
     """
-    input_name = SIGNATURES[DOMAINS[subset.source.domain]]
+    input_name = ITEM_SIGNATURES[DOMAINS[subset.source.domain]]
     inputs, parts = subset.inputs, []
     for start in range(0, len(inputs), ITEMS_PER_CALL):
         arguments = {input_name: inputs[start : start + ITEMS_PER_CALL]}
@@ -215,7 +213,7 @@ def _reason_unscored(bundle: "Bundle", source: str) -> str:
     domain = source.partition("/")[2]
     if domain not in bundle.domains:
         return f"the model has not been trained on {domain}"
-    if SIGNATURES[domain] not in bundle.document["signatures"]:
+    if ITEM_SIGNATURES[domain] not in bundle.document["signatures"]:
         return "the model embeds faces and voices and predicts no emotion"
     return ""
 

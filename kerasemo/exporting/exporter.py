@@ -296,12 +296,12 @@ def _write_model(
 
     if format == "saved_model":
         return _write_saved_model(folder, network, labels, domains, has_head, spec)
-    functions = onnx_litert.functions(network, labels=labels, domains=domains, spec=spec)
+    functions = onnx_litert.portable_functions(network, labels=labels, domains=domains, spec=spec)
     if format == "onnx":
         names = onnx_litert.write_onnx(folder, functions, labels=labels)
     else:
         names = onnx_litert.write_litert(folder, functions, network.model)
-    return {name: _describe_function(functions[name][1], labels) for name in names}
+    return {name: functions[name].describe(len(labels)) for name in names}
 
 
 def _finite_predictor(network: "TrainedNetwork", stage: str) -> Callable[..., "NetworkOutputs"]:
@@ -334,9 +334,9 @@ def _write_saved_model(
     """Write the SavedModel, and return inputs and outputs of each signature."""
     import tensorflow as tf
 
-    from kerasemo.exporting.graph import Served
+    from kerasemo.exporting.graph import ServedModel
 
-    served = Served(network, labels=labels, domains=domains, answers=has_head, spec=spec)
+    served = ServedModel(network, labels=labels, domains=domains, has_head=has_head, spec=spec)
     signatures = served.signatures()
     tf.saved_model.save(served, str(folder), signatures=signatures)
 
@@ -351,13 +351,6 @@ def _write_saved_model(
         for name, function in signatures.items()
         if name != "serving_default"
     }
-
-
-def _describe_function(spec: Any, labels: Sequence[str]) -> dict[str, Any]:
-    """Return inputs and outputs of a function of one input, a `tf.TensorSpec`."""
-    batch = [None] if spec.shape.rank > 1 else []
-    outputs = {"probabilities": ["float32", [*batch, len(labels)]], "valid": ["bool", batch]}
-    return {"inputs": {spec.name: [spec.dtype.name, spec.shape.as_list()]}, "outputs": outputs}
 
 
 def _move_into_place(folder: Path, out: Path) -> int:
