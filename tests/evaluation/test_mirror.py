@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kerasemo.config.schema import NetworkConfig
 from kerasemo.exporting import onnx_litert
-from kerasemo.exporting.graph import Served
+from kerasemo.exporting.graph import ServedModel
 from kerasemo.networks.inference import TrainedNetwork
 from kerasemo.networks.network import build_network
 from pipelines.core.domains import DOMAINS
@@ -59,7 +59,7 @@ def test_served_probabilities_equal_the_scored_probabilities(model, faces, tmp_p
     labels = ["anger", "fear", "neutral"]
     logits = predict(model, faces, "visual", mirror=True).logits
     network = TrainedNetwork(model, test_mirror=True)
-    served = Served(network, labels=labels, domains=["visual"])
+    served = ServedModel(network, labels=labels, domains=["visual"])
     tf.saved_model.save(served, str(tmp_path), signatures=served.signatures())
     signature = tf.saved_model.load(str(tmp_path)).signatures["faces"]
     probabilities = signature(faces=tf.constant(faces))["probabilities"].numpy()
@@ -73,8 +73,8 @@ def test_other_formats_mirror_faces_without_operations_that_they_lack(model, fac
     """ONNX has no ReverseV2, and tf2onnx cannot convert it inside a branch."""
     expected = predict(model, faces, "visual", mirror=True).logits
     network = TrainedNetwork(model, test_mirror=True)
-    function, _ = onnx_litert.functions(network, labels=EMOTIONS, domains=["visual"])["faces"]
-    graph = tf.function(function).get_concrete_function(tf.TensorSpec([None, 64, 64, 3], tf.uint8))
+    functions = onnx_litert.portable_functions(network, labels=EMOTIONS, domains=["visual"])
+    graph = functions["faces"].to_tensorflow().get_concrete_function()
     operations = {operation.type for operation in graph.graph.get_operations()}
     assert not operations & {"ReverseV2", "If", "StatelessIf"}
     probabilities = graph(tf.constant(faces))["probabilities"]
