@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from kerasemo.runs.checkpoints import (
         CheckpointError,
         CheckpointFolder,
+        FolderInUseError,
         assign_variables,
         load_arrays,
         save_arrays,
@@ -41,6 +42,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointFolder",
     "FinishedStage",
+    "FolderInUseError",
     "Lineage",
     "StageKey",
     "assign_variables",
@@ -66,6 +68,7 @@ _MODULE_OF = {
     "CheckpointError": "checkpoints",
     "CheckpointFolder": "checkpoints",
     "FinishedStage": "run_folder",
+    "FolderInUseError": "checkpoints",
     "KEY_FILE": "run_folder",
     "Lineage": "lineage",
     "RESULT_FILE": "run_folder",

@@ -25,6 +25,10 @@ Arrays = Mapping[str, np.ndarray]
 """Path of a variable -> its value."""
 
 
+class FolderInUseError(RunError):
+    """A folder in which another command trains. No setting of the training is at fault."""
+
+
 class CheckpointError(DataError):
     """A file of weights that is missing, damaged, or of another network.
 
@@ -200,13 +204,13 @@ def training_lock(folder: Path) -> Iterator[None]:
     """Hold a folder for one training; the lock ends with the process.
 
     Raises:
-        RunError: Another training holds the folder.
+        FolderInUseError: Another training holds the folder.
     """
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locks.locked(folder / ".lock", wait=False))
         except BlockingIOError as error:
-            raise RunError(
+            raise FolderInUseError(
                 f"{folder}: another training works in this folder; wait for it, or name another --run"
             ) from error
         yield

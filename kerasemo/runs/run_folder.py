@@ -21,7 +21,7 @@ from kerasemo.networks.inference import TrainedNetwork
 from kerasemo.networks.network import build_network
 from kerasemo.runs import checkpoints
 from pipelines.core import files
-from pipelines.core.errors import DataError, RunError
+from pipelines.core.errors import DataError
 
 KEY_FILE = "stage.json"
 RESULT_FILE = "metrics.json"
@@ -210,11 +210,11 @@ def claim_folder(folder: Path, key: StageKey, facts: Mapping[str, Any]) -> None:
         facts: Further entries, such as the devices.
 
     Raises:
-        RunError: Another command began a training with another key in the folder meanwhile.
+        FolderInUseError: Another command began a training with another key in the folder meanwhile.
     """
     stored = read_stored_key(folder)
     if stored is not None and stored != key.to_json():
-        raise RunError(
+        raise checkpoints.FolderInUseError(
             f"{folder}: another command began a training with other settings in this folder; "
             "name another --run"
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from kerasemo.analysis import differences, pooling, prediction_tables, references
 from kerasemo.analysis.prediction_tables import PooledPredictions, PredictionTable
-from kerasemo.config.schema import StageConfig
+from kerasemo.config.schema import Experiment, StageConfig
 from kerasemo.datasets.catalog import RecordCatalog, corpora_of
 from kerasemo.datasets.sources import corpus_of
 from kerasemo.evaluation.stage_predictions import StagePredictions
@@ -126,7 +126,9 @@ def study_results(
         )
     ]
     comparisons = [
-        comparison for pair in compare for comparison in _comparisons(sweep, pair, pools, rows)
+        comparison
+        for pair in compare
+        for comparison in compare_stages(plan.sources, pair, pools, rows)
     ]
     is_test = predictions.split == "test"
     return {
@@ -151,7 +153,10 @@ def study_results(
         ],
         "comparisons": differences.correct_for_number(comparisons),
         "beside": {
-            source: _references(sweep, source, pools, listener_rates) for source in plan.sources
+            source: source_references(
+                sweep.catalog, plan.experiment, source, pools, listener_rates=listener_rates
+            )
+            for source in plan.sources
         },
         "failed": [
             {"cell": str(network), "reason": sweep.failures[network.digest]}
@@ -256,8 +261,8 @@ def _pair_scores(stage: str, facts: Sequence[Mapping[str, Any]]) -> list[dict[st
     return rows
 
 
-def _comparisons(
-    sweep: Sweep,
+def compare_stages(
+    sources: Sequence[str],
     pair: tuple[str, str],
     pools: Mapping[tuple[str, str], PooledPredictions],
     rows: Sequence[Mapping[str, Any]],
@@ -266,13 +271,19 @@ def _comparisons(
 
     A side is a stage, or several (`A+B`); then on each source the mean of those trained on it. A source
     is compared if both sides have predictions for it, and at least one was trained on it.
+
+    Args:
+        sources: The sources of the study.
+        pair: The two sides.
+        pools: The predictions by stage and source.
+        rows: The scores of the stages; see `study_results`.
     """
     emotions = {(row["stage"], row["source"]): row["emotions"] for row in rows}
     trained = {(row["stage"], row["source"]) for row in rows if row["trained_on"] == "this stage"}
     sides = [side.split("+") for side in pair]
     names = [" + ".join(side) for side in sides]
     comparisons = []
-    for source in sweep.plan.sources:
+    for source in sources:
         keys_of_sides = [
             [(stage, source) for stage in side if (stage, source) in trained] or [(side[0], source)]
             for side in sides
@@ -309,26 +320,39 @@ def check_listener_rates(catalog: RecordCatalog, sources: Sequence[str], path: P
     references.listener_scores(references.read_listener_rates(path), emotions)
 
 
-def _references(
-    sweep: Sweep,
+def source_references(
+    catalog: RecordCatalog,
+    experiment: Experiment,
     source: str,
     pools: Mapping[tuple[str, str], PooledPredictions],
-    listener_rates: Path | None,
+    *,
+    listener_rates: Path | None = None,
 ) -> dict[str, Any]:
-    """Return the figures to read the scores of a source against."""
-    corpus_emotions = sweep.catalog.emotions(source)
+    """Return the figures to read the scores of a source against.
+
+    Args:
+        catalog: The records.
+        experiment: The experiment, with the sources of each stage.
+        source: The source.
+        pools: The predictions by stage and source.
+        listener_rates: `erkennung.txt` of EMO-DB.
+
+    Raises:
+        DataError: The listener rates cannot be parsed.
+    """
+    corpus_emotions = catalog.emotions(source)
     result: dict[str, Any] = {"chance": 1 / len(corpus_emotions), "emotions": corpus_emotions}
     if listener_rates is not None and source == LISTENERS_SOURCE:
         # Stages that were not trained on the source predict all folds, so their clips do not count.
         clips = {
             clip
             for (stage, source_of_pool), pool in pools.items()
-            if source_of_pool == source and source in sweep.plan.experiment.stage(stage).sources
+            if source_of_pool == source and source in experiment.stage(stage).sources
             for _, clip in pool.clips
         }
         emotions = {
             PurePosixPath(row["id"]).stem: row["emotion"]
-            for row in sweep.catalog.rows(source)
+            for row in catalog.rows(source)
             if row["id"] in clips
         }
         if emotions:

@@ -24,6 +24,7 @@ from kerasemo.config.loading import load_experiment
 from kerasemo.config.schema import Experiment, StageConfig
 from kerasemo.datasets.catalog import RecordCatalog
 from kerasemo.runs import run_folder
+from kerasemo.runs.checkpoints import FolderInUseError
 from kerasemo.studies.search_space import (
     SearchParameter,
     experiment_toml,
@@ -227,6 +228,7 @@ class StageSearch:
 
         Raises:
             InputError: The folder of a trial holds another training.
+            FolderInUseError: Another command trains in the folder of a trial.
             StorageError: The disk is full.
         """
         log = ContextLogger(logger, self.stage.name)
@@ -287,7 +289,7 @@ class StageSearch:
             stage = chain.run_last().stage
             best_epoch = stage.best_epoch
             score = stage.history[best_epoch - 1][self.objective]
-        except StorageError:
+        except (StorageError, FolderInUseError):
             raise
         except KerasemoError as error:
             failure = " ".join(str(error).split())

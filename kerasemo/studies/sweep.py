@@ -27,6 +27,7 @@ from kerasemo.evaluation.stage_predictions import (
     write_stage_predictions,
 )
 from kerasemo.runs import run_folder, test_set_log
+from kerasemo.runs.checkpoints import FolderInUseError
 from kerasemo.runs.lineage import Lineage
 from kerasemo.runs.run_folder import FinishedStage
 from kerasemo.studies.executor import ParallelExecutor
@@ -311,10 +312,11 @@ class Sweep:
 
         Raises:
             StorageError, OSError: The disk is full, so that other networks would fail as well.
+            FolderInUseError: Another command trains in the run folder.
         """
         try:
             WORKS[work](self, network)
-        except StorageError:
+        except (StorageError, FolderInUseError):
             raise
         except KerasemoError as error:
             return " ".join(str(error).split())
