@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from kerasemo.datasets.batches import WHOLE_BATCH, Batch, BatchShare, BatchStream
     from kerasemo.datasets.catalog import RecordCatalog, corpora_of
     from kerasemo.datasets.lazy_arrays import GatheredItems
-    from kerasemo.datasets.leakage_gate import GatedSplits, copies_stamp
+    from kerasemo.datasets.leakage_gate import GatedSplits, copies_stamp, split_sources
     from kerasemo.datasets.sampling import (
         Draw,
         Sampler,
@@ -68,6 +68,7 @@ __all__ = [
     "read_source",
     "set_folder",
     "source_pairs",
+    "split_sources",
     "with_hard_negatives",
     "with_variants",
 ]
@@ -104,6 +105,7 @@ _MODULE_OF = {
     "read_source": "sources",
     "set_folder": "sources",
     "source_pairs": "sampling",
+    "split_sources": "leakage_gate",
     "with_hard_negatives": "sampling",
     "with_variants": "waveform_variants",
 }

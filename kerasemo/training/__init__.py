@@ -9,20 +9,34 @@ from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from kerasemo.training.chain import Chain, RunSettings
-    from kerasemo.training.devices import check_one_machine
+    from kerasemo.training.devices import (
+        check_one_machine,
+        choose_compute_settings,
+        create_strategy,
+    )
     from kerasemo.training.experiment import (
         TrainingOptions,
         check_records_option,
         prepare_records,
         train_experiment,
     )
+    from kerasemo.training.loop import StepLoop
+    from kerasemo.training.monitoring import StageProgress
+    from kerasemo.training.stage_models import STAGE_MODELS
+    from kerasemo.training.tensorboard import TensorBoardWriter
 
 __all__ = [
+    "STAGE_MODELS",
     "Chain",
     "RunSettings",
+    "StageProgress",
+    "StepLoop",
+    "TensorBoardWriter",
     "TrainingOptions",
     "check_one_machine",
     "check_records_option",
+    "choose_compute_settings",
+    "create_strategy",
     "prepare_records",
     "train_experiment",
 ]
@@ -30,9 +44,15 @@ __all__ = [
 _MODULE_OF = {
     "Chain": "chain",
     "RunSettings": "chain",
+    "STAGE_MODELS": "stage_models",
+    "StageProgress": "monitoring",
+    "StepLoop": "loop",
+    "TensorBoardWriter": "tensorboard",
     "TrainingOptions": "experiment",
     "check_one_machine": "devices",
     "check_records_option": "experiment",
+    "choose_compute_settings": "devices",
+    "create_strategy": "devices",
     "prepare_records": "experiment",
     "train_experiment": "experiment",
 }
