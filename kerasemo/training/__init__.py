@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         choose_compute_settings,
         create_strategy,
     )
+    from kerasemo.training.epochs import TrainingBatches
     from kerasemo.training.experiment import (
         TrainingOptions,
         check_records_option,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     )
     from kerasemo.training.loop import StepLoop
     from kerasemo.training.monitoring import StageProgress
-    from kerasemo.training.stage_models import STAGE_MODELS
+    from kerasemo.training.stage_models import STAGE_MODELS, build_stage_model
     from kerasemo.training.tensorboard import TensorBoardWriter
 
 __all__ = [
@@ -32,7 +33,9 @@ __all__ = [
     "StageProgress",
     "StepLoop",
     "TensorBoardWriter",
+    "TrainingBatches",
     "TrainingOptions",
+    "build_stage_model",
     "check_one_machine",
     "check_records_option",
     "choose_compute_settings",
@@ -48,7 +51,9 @@ _MODULE_OF = {
     "StageProgress": "monitoring",
     "StepLoop": "loop",
     "TensorBoardWriter": "tensorboard",
+    "TrainingBatches": "epochs",
     "TrainingOptions": "experiment",
+    "build_stage_model": "stage_models",
     "check_one_machine": "devices",
     "check_records_option": "experiment",
     "choose_compute_settings": "devices",
