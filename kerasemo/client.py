@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if answered and not arguments.json:
             from kerasemo.reporting import terminal
 
-            terminal.print_answers(answered)
+            terminal.print_file_predictions(answered)
         return 0 if answered else 1
 
     return run_main(work, prog=parser.prog, resumes=False)

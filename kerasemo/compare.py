@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kerasemo.analysis.comparison import compare
+from kerasemo.analysis.comparison import compare_files
 from pipelines.core.cli import Parser, name_pairs, names, run_main
 from pipelines.core.errors import InputError
 
@@ -84,13 +84,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> int:
-        result = compare(arguments.files, arguments.compare, sources=arguments.sources)
+        result = compare_files(arguments.files, arguments.compare, sources=arguments.sources)
         if arguments.json:
             print(json.dumps(result, indent=1))
         else:
             from kerasemo.reporting import terminal
 
-            terminal.show_comparison(result)
+            terminal.print_comparison(result)
         refused = ["refused" in one for one in result["comparisons"]]
         if refused and all(refused):
             raise InputError(f"nothing could be compared: {result['comparisons'][0]['refused']}")

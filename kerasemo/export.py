@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kerasemo.exporting.exporter import FORMATS, Options, export
-from kerasemo.runs.paths import check_run
+from kerasemo.exporting.exporter import FORMATS, ExportOptions, export_stage
+from kerasemo.runs.paths import check_run_folder
 from pipelines.core.cli import Parser, run_main
 from pipelines.core.tensorflow_loading import load_tensorflow
 
@@ -51,18 +51,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> int:
-        check_run(arguments.run)
+        check_run_folder(arguments.run)
         load_tensorflow()
         from kerasemo.reporting import terminal
-        from kerasemo.runs import lineage
+        from kerasemo.runs.lineage import find_lineage
 
         out = arguments.out
         if out is None:
-            stage = lineage.find(arguments.run, arguments.stage).result["stage"]
+            stage = find_lineage(arguments.run, arguments.stage).last.name
             ending = "" if arguments.format == FORMATS[0] else f"-{arguments.format}"
             out = Path("saved_models") / f"{arguments.run.resolve().name}-{stage}{ending}"
-        options = Options(arguments.run, out, arguments.stage, arguments.records, arguments.format)
-        result = export(options, log=lambda line: print(line, file=sys.stderr, flush=True))
+        options = ExportOptions(
+            arguments.run, out, arguments.stage, arguments.records, arguments.format
+        )
+        result = export_stage(options)
         if arguments.json:
             print(json.dumps(result, indent=1))
         else:

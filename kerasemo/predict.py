@@ -74,7 +74,7 @@ def run(options: Options) -> int:
             "document": bundle.document,
             "card": bundle.card,
         }
-        prediction_page.write(options.report, done[:MOST_SHOWN], model=model)
+        prediction_page.write_prediction_page(options.report, done[:MOST_SHOWN], model=model)
         rest = f" (the first {MOST_SHOWN} of {len(done)} clips)" if len(done) > MOST_SHOWN else ""
         print(f"report: {options.report}{rest}", file=sys.stderr)
     if options.video and good:

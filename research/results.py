@@ -78,9 +78,9 @@ def compare_predictions(
 
     No other code of this folder depends on how kerasemo scores and compares predictions.
     """
-    from kerasemo.analysis.comparison import compare
+    from kerasemo.analysis.comparison import compare_files
 
-    return compare(files, pairs)
+    return compare_files(files, pairs)
 
 
 def read_config(path: Path = FOLDER / "results.toml") -> dict[str, Any]:

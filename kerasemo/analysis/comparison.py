@@ -1,4 +1,4 @@
-"""Score prediction tables from files, and compare them."""
+"""Score the prediction tables of files, and compare their stages."""
 
 import dataclasses
 from collections import Counter
@@ -10,186 +10,208 @@ from pipelines.core.errors import InputError
 from pipelines.core.labels import EMOTIONS, in_order
 
 if TYPE_CHECKING:
-    from kerasemo.analysis.prediction_tables import Kept, Pool
+    from kerasemo.analysis.prediction_tables import PooledPredictions, PredictionTable
+
+    Tables = Mapping[tuple[str, str], PredictionTable]
 
 
-def compare(
+def compare_files(
     files: Sequence[tuple[Path, str]],
     pairs: Sequence[tuple[str, str]] = (),
     *,
     sources: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Score the answers of files, and compare stages, speaker by speaker, the seeds averaged first.
+    """Score the predictions of files and compare their stages, the seeds averaged first.
 
     Args:
-        files: CSV files, see `kerasemo.analysis.prediction_tables.read`, each with the stage to take of it; none: all of the file.
-        pairs: The names of two stages each, as the scores have them, or of several joined by +, whose mean is compared, every network
-            counting alike; none: the first stage of all with every other.
-        sources: Those to score, compare and correct for; none: all. A reproduction keeps what each stage answers to every source.
+        files: CSV files (see `prediction_tables.read_prediction_tables`), each with the stage to take
+            from it; empty: all stages.
+        pairs: Names of two stages each, as in the scores. `A+B` is the mean of stages A and B. Without
+            pairs, the first stage is compared with every other.
+        sources: The sources to score and compare; none: all.
 
     Returns:
-        `{"rows": [score], "comparisons": [{"stages", "source", "emotions", "ua", "wa"}], "not_scored": {}}`. A score is that of
-        `kerasemo.analysis.pooling.score` over the emotions that could be answered, with `stage`, `source`, `side`, `protocol` and `stamps`. A
-        comparison is that of `kerasemo.analysis.differences.compare`, corrected for their number, on each source that both have, and on the mean of
-        several; where one file names no source, on the only one of the other. One that cannot be made has `refused` in place of
-        `ua` and `wa`.
+        `{"rows": [score], "comparisons": [{"stages", "source", "emotions", "ua", "wa"}],
+        "not_scored": {}}`. A score is that of `pooling.score_pool` over the emotions that could be
+        predicted, with `stage`, `source`, `side`, `protocol` and `stamps`. A comparison is that of
+        `differences.difference_of_stages`, corrected for the number of comparisons, for each common
+        source and for the mean of several. If one file names no source, it is compared with the only
+        source of the other. A comparison that cannot be made has `refused` in place of `ua` and `wa`.
 
     Raises:
-        InputError: A file is not as expected, or has no such stage or source.
+        InputError: A file does not exist, or has no such stage or source.
+        DataError: A file is no prediction table.
     """
-    from kerasemo.analysis import differences, pooling
+    from kerasemo.analysis import differences
 
-    named = _of_sources(_named(files), sources)
-    rows = []
-    for (stage, source), kept in named.items():
-        there = in_order({*kept.emotions, *(EMOTIONS[label] for label in kept.pool.labels)})
-        place = {
-            "stage": stage,
-            "source": source,
-            "level": "clip",
-            "side": kept.side,
-            "protocol": kept.protocol,
-            "stamps": _stamps(kept),
-        }
-        rows.append(place | pooling.score(kept.pool, shared=kept.emotions, corpus=there))
-    comparisons = []
-    stages = list(dict.fromkeys(stage for stage, _ in named))
-    if unknown := [
-        name
-        for pair in pairs
-        for side in pair
-        for name in _parts(side, stages)
-        if name not in stages
-    ]:
+    tables = _of_sources(_read_tables(files), sources)
+    stages = list(dict.fromkeys(stage for stage, _ in tables))
+    named = [name for pair in pairs for side in pair for name in _stages_of_side(side, stages)]
+    unknown = [name for name in named if name not in stages]
+    if unknown:
         raise InputError(
-            f"--compare: no stage {unknown[0]!r} in these files; expected some of {', '.join(stages)}"
+            f"--compare: no stage {unknown[0]!r} in these files; "
+            f"expected some of {', '.join(stages)}"
         )
-    for first, other in pairs or [(stages[0], other) for other in stages[1:]]:
-        found = _compared(named, first, other)
-        comparisons += found + differences.together(found)
-    return {"rows": rows, "comparisons": differences.corrected(comparisons), "not_scored": {}}
+    comparisons = []
+    for first, second in pairs or [(stages[0], other) for other in stages[1:]]:
+        by_source = _compare_sides(tables, first, second)
+        comparisons += by_source + differences.mean_over_sources(by_source)
+    return {
+        "rows": [_score_table(key, table) for key, table in tables.items()],
+        "comparisons": differences.correct_for_number(comparisons),
+        "not_scored": {},
+    }
 
 
-def _parts(side: str, stages: Collection[str]) -> list[str]:
+def _score_table(key: tuple[str, str], table: "PredictionTable") -> dict[str, Any]:
+    from kerasemo.analysis import pooling
+
+    labels = {EMOTIONS[label] for label in table.pool.labels}
+    return {
+        "stage": key[0],
+        "source": key[1],
+        "level": "clip",
+        "side": table.split,
+        "protocol": table.protocol,
+        "stamps": _stamps(table),
+        **pooling.score_pool(
+            table.pool, shared=table.emotions, corpus=in_order({*table.emotions, *labels})
+        ),
+    }
+
+
+def _stages_of_side(side: str, stages: Collection[str]) -> list[str]:
     """Return the stages of one side of a pair.
 
-    >>> _parts("joint+more", ["joint", "more"]), _parts("a+b", ["a+b", "a"])
+    >>> _stages_of_side("joint+more", ["joint", "more"]), _stages_of_side("a+b", ["a+b", "a"])
     (['joint', 'more'], ['a+b'])
     """
     return [side] if side in stages else side.split("+")
 
 
-def _compared(
-    named: Mapping[tuple[str, str], "Kept"], first: str, other: str
-) -> list[dict[str, Any]]:
-    """Return the comparison of two sides on each source that all their stages have; one that is refused where there is none."""
-    stages = {stage for stage, _ in named}
-    sides = [_parts(side, stages) for side in (first, other)]
-    own, theirs = (
-        set.intersection(*({source for stage, source in named if stage == name} for name in side))
+def _compare_sides(tables: "Tables", first: str, second: str) -> list[dict[str, Any]]:
+    """Return the comparison of two sides for each source that all their stages have.
+
+    Without a common source the only comparison is `refused`.
+    """
+    stages = {stage for stage, _ in tables}
+    sides = [_stages_of_side(side, stages) for side in (first, second)]
+    sources_of_sides = [
+        set.intersection(*({source for stage, source in tables if stage == name} for name in side))
         for side in sides
-    )
-    found = []
-    for one, beside in _couples(own, theirs):
-        both = [
-            [named[stage, source] for stage in side]
-            for side, source in zip(sides, (one, beside), strict=True)
+    ]
+    comparisons = []
+    for sources in _matching_sources(*sources_of_sides):
+        tables_of_sides = [
+            [tables[stage, source] for stage in side]
+            for side, source in zip(sides, sources, strict=True)
         ]
-        shared = in_order(set.intersection(*(set(kept.emotions) for side in both for kept in side)))
-        entry = {"stages": [first, other], "source": one or beside, "emotions": shared}
-        found.append(entry | _differences(*both, emotions=shared))
-    if found:
-        return found
-    sources = " and ".join(", ".join(map(repr, sorted(of))) for of in (own, theirs))
-    reason = (
-        f"no source that both were asked about ({sources}); a column source says which each is of"
-    )
-    return [{"stages": [first, other], "source": "", "refused": reason}]
-
-
-def _named(files: Sequence[tuple[Path, str]]) -> dict[tuple[str, str], "Kept"]:
-    """Return what files hold by stage and source; of a stage that is in several files the name has that of the file, too."""
-    from kerasemo.analysis import prediction_tables
-
-    found: dict[Path, dict[tuple[str, str], Kept]] = {}
-    for path, stage in files:
-        own = prediction_tables.read(path)
-        if stage and stage not in {name for name, _ in own}:
-            there = ", ".join(dict.fromkeys(name for name, _ in own))
-            raise InputError(f"{path}: no stage {stage!r}; expected one of {there}")
-        found[path] = found.get(path, {}) | {
-            place: kept for place, kept in own.items() if stage in ("", place[0])
+        emotions = [set(table.emotions) for side in tables_of_sides for table in side]
+        shared = in_order(set.intersection(*emotions))
+        comparison = {
+            "stages": [first, second],
+            "source": sources[0] or sources[1],
+            "emotions": shared,
         }
-    files_of = Counter(stage for own in found.values() for stage in {stage for stage, _ in own})
+        comparisons.append(comparison | _differences(*tables_of_sides, emotions=shared))
+    if comparisons:
+        return comparisons
+    both = " and ".join(", ".join(map(repr, sorted(sources))) for sources in sources_of_sides)
+    reason = f"no common source ({both}); the column source names the source of each row"
+    return [{"stages": [first, second], "source": "", "refused": reason}]
+
+
+def _read_tables(files: Sequence[tuple[Path, str]]) -> "Tables":
+    """Return the tables of files by stage and source.
+
+    A stage that is in several files gets the name `FILE:STAGE`.
+    """
+    from kerasemo.analysis.prediction_tables import read_prediction_tables
+
+    tables_of_file: dict[Path, dict[tuple[str, str], PredictionTable]] = {}
+    for path, stage in files:
+        tables = read_prediction_tables(path)
+        names = list(dict.fromkeys(name for name, _ in tables))
+        if stage and stage not in names:
+            raise InputError(f"{path}: no stage {stage!r}; expected one of {', '.join(names)}")
+        chosen = {key: table for key, table in tables.items() if stage in ("", key[0])}
+        tables_of_file[path] = tables_of_file.get(path, {}) | chosen
+    n_files = Counter(
+        stage for tables in tables_of_file.values() for stage in {name for name, _ in tables}
+    )
     return {
-        (f"{path}:{stage}" if files_of[stage] > 1 else stage, source): kept
-        for path, own in found.items()
-        for (stage, source), kept in own.items()
+        (f"{path}:{stage}" if n_files[stage] > 1 else stage, source): table
+        for path, tables in tables_of_file.items()
+        for (stage, source), table in tables.items()
     }
 
 
-def _of_sources(
-    named: Mapping[tuple[str, str], "Kept"], sources: Sequence[str]
-) -> Mapping[tuple[str, str], "Kept"]:
-    """Return what is of some sources, all where none is named."""
-    there = {source for _, source in named}
-    if unknown := [source for source in sources if source not in there]:
+def _of_sources(tables: "Tables", sources: Sequence[str]) -> "Tables":
+    """Return the tables of some sources; all if none is named."""
+    known = {source for _, source in tables}
+    unknown = [source for source in sources if source not in known]
+    if unknown:
         raise InputError(
-            f"--sources: no source {unknown[0]!r} in these files; expected some of {', '.join(map(repr, sorted(there)))}"
+            f"--sources: no source {unknown[0]!r} in these files; "
+            f"expected some of {', '.join(map(repr, sorted(known)))}"
         )
-    return {
-        (stage, source): kept
-        for (stage, source), kept in named.items()
-        if not sources or source in sources
-    }
+    return {key: table for key, table in tables.items() if not sources or key[1] in sources}
 
 
-def _stamps(kept: "Kept") -> list[str]:
-    if kept.side == "validation":
-        return [
-            "the validation side, on which the epoch is chosen where there are several: then a little too high",
-            *kept.stamps,
-        ]
-    return list(kept.stamps)
+def _stamps(table: "PredictionTable") -> list[str]:
+    stamps = list(table.stamps)
+    if table.split == "validation":
+        stamps.insert(
+            0,
+            "the validation split, on which the epoch is chosen: a little too high where a stage has "
+            "several epochs",
+        )
+    return stamps
 
 
 def _differences(
-    ones: Sequence["Kept"], others: Sequence["Kept"], *, emotions: Sequence[str]
+    first: Sequence["PredictionTable"],
+    second: Sequence["PredictionTable"],
+    *,
+    emotions: Sequence[str],
 ) -> dict[str, Any]:
-    """Return `differences.differences`; refused where sides or protocols are known and differ. Where one file names no speakers, those of
-    the other count."""
+    """Return `differences.differences_of_metrics`; refused if splits or protocols are known and differ.
+
+    If one file names no speakers, those of the other file are used.
+    """
     from kerasemo.analysis import differences
 
-    every = [*ones, *others]
-    for name in ("side", "protocol"):
-        values = list(dict.fromkeys(filter(None, (getattr(kept, name) for kept in every))))
+    tables = [*first, *second]
+    for name in ("split", "protocol"):
+        values = list(dict.fromkeys(filter(None, (getattr(table, name) for table in tables))))
         if len(values) > 1:
-            return {
-                "refused": f"another {name}: {' and '.join(values)}; compare answers of the same"
-            }
-    known = next((kept.pool for kept in every if any(kept.pool.speakers)), every[0].pool)
-    return differences.differences(
-        *([_with_speakers(kept.pool, of=known) for kept in side] for side in (ones, others)),
-        emotions=emotions,
-    )
+            reason = f"different {name}s: {' and '.join(values)}; compare tables of the same {name}"
+            return {"refused": reason}
+    named = next((table.pool for table in tables if any(table.pool.speakers)), tables[0].pool)
+    pools = ([_with_speakers(table.pool, named) for table in side] for side in (first, second))
+    return differences.differences_of_metrics(*pools, emotions=emotions)
 
 
-def _with_speakers(pool: "Pool", *, of: "Pool") -> "Pool":
-    """Return a pool, with the speakers of another where it names none."""
+def _with_speakers(pool: "PooledPredictions", named: "PooledPredictions") -> "PooledPredictions":
+    """Return predictions with the speakers of `named`, unless they have speakers of their own."""
     if any(pool.speakers):
         return pool
-    speakers = {clip: who for (_, clip), who in zip(of.clips, of.speakers, strict=True)}
-    return dataclasses.replace(
-        pool, speakers=tuple(speakers.get(clip, "") for _, clip in pool.clips)
-    )
+    speaker_of = {
+        clip: speaker for (_, clip), speaker in zip(named.clips, named.speakers, strict=True)
+    }
+    speakers = tuple(speaker_of.get(clip, "") for _, clip in pool.clips)
+    return dataclasses.replace(pool, speakers=speakers)
 
 
-def _couples(one: set[str], other: set[str]) -> list[tuple[str, str]]:
-    """Return the sources of two stages that belong together.
+def _matching_sources(first: set[str], second: set[str]) -> list[tuple[str, str]]:
+    """Return the pairs of sources of two stages that can be compared.
 
-    >>> _couples({"emodb/audio", "ravdess/audio"}, {"emodb/audio"}), _couples({"emodb/audio"}, {""})
-    ([('emodb/audio', 'emodb/audio')], [('emodb/audio', '')])
+    >>> _matching_sources({"emodb/audio", "ravdess/audio"}, {"emodb/audio"})
+    [('emodb/audio', 'emodb/audio')]
+    >>> _matching_sources({"emodb/audio"}, {""})
+    [('emodb/audio', '')]
     """
-    if len(one) == len(other) == 1 and "" in one | other:
-        return [(*one, *other)]
-    return [(source, source) for source in sorted(one & other)]
+    if len(first) == len(second) == 1 and "" in first | second:
+        return [(*first, *second)]
+    return [(source, source) for source in sorted(first & second)]

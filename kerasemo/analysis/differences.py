@@ -1,4 +1,4 @@
-"""By how much one stage is better than another on the same clips: speaker by speaker, and pooled over the clips of all speakers."""
+"""How much better one stage is than another on the same clips: by speaker, and pooled over clips."""
 
 import dataclasses
 from collections import Counter
@@ -8,194 +8,256 @@ from typing import Any
 import numpy as np
 
 from kerasemo.analysis import pooling
-from kerasemo.analysis.prediction_tables import Pool
+from kerasemo.analysis.pooling import PAIRED_METRICS, STATISTICS
+from kerasemo.analysis.prediction_tables import PooledPredictions
 from kerasemo.metrics import significance
-from pipelines.core.errors import InputError, KerasemoError
+from kerasemo.metrics.classification import METRICS
+from pipelines.core.errors import InputError
 from pipelines.core.labels import EMOTIONS
 
 
-def merged(pools: Sequence[Pool]) -> Pool:
-    """Return what several stages answered to the same clips as one pool: every network is a row of it, so that scores are means over all.
+def merge_stages(pools: Sequence[PooledPredictions]) -> PooledPredictions:
+    """Merge the predictions of several stages for the same clips: each network becomes a row.
 
     Raises:
-        InputError: They were not asked about the same clips.
+        InputError: The stages predicted other clips.
     """
-    first, *others = (
-        pooling.at(own, sorted(range(len(own.clips)), key=lambda place: own.clips[place][::-1]))
-        for own in pools
-    )
-    for other in others:
-        _check_alike(first, other)
-    rows = {
-        name: np.concatenate([getattr(own, name) for own in (first, *others)])
-        for name in ("answers", "without_corpus", "items")
-    }
+    ordered = [_sorted_by_clip(pool) for pool in pools]
+    first = ordered[0]
+    for other in ordered[1:]:
+        _check_same_clips(first, other)
     return dataclasses.replace(
-        first, seeds=tuple(seed for own in (first, *others) for seed in own.seeds), **rows
+        first,
+        seeds=tuple(seed for pool in ordered for seed in pool.seeds),
+        **{
+            name: np.concatenate([getattr(pool, name) for pool in ordered])
+            for name in ("predictions", "open_predictions", "item_counts")
+        },
     )
 
 
-def compare(one: Pool, other: Pool, *, emotions: Sequence[str], name: str = "ua") -> dict[str, Any]:
+def _sorted_by_clip(pool: PooledPredictions) -> PooledPredictions:
+    """Return the clips sorted by id, then fold."""
+    return pool.at(sorted(range(len(pool.clips)), key=lambda index: pool.clips[index][::-1]))
+
+
+def difference_of_stages(
+    first: PooledPredictions,
+    second: PooledPredictions,
+    *,
+    emotions: Sequence[str],
+    metric: str = "ua",
+) -> dict[str, Any]:
     """Return how much better one stage is than another, the seeds averaged first.
 
     Args:
-        one: Its answers to the clips.
-        other: Those of the other to the same clips.
-        emotions: Those that both can answer.
-        name: `ua` or `wa`.
+        first: The predictions of the first stage.
+        second: The predictions of the second stage for the same clips.
+        emotions: The emotions that both can predict.
+        metric: One of `PAIRED_METRICS`.
 
     Returns:
-        What `significance.paired_over` says of every speaker's own difference, with these by `speakers`. Under `pooled` the same of the
-        difference of the pooled scores. Recalls add up over speakers, so each has a share of it, here times their number, whose sign is
-        flipped where the two stages' answers to that speaker's clips change places. The interval is of `spread`: of shares counted from
-        the difference itself, so that a gain which all speakers have alike has none, however many clips each has (the delta method of a
-        ratio). Where not all speakers are known both are of the images or clips, and pooled.
+        The fields of `significance.PairedDifference` for the mean of the speakers' own differences,
+        with `speakers`: the difference of each speaker. `pooled` has the same for the difference of
+        the pooled scores. A pooled score is a sum of shares of speakers, and the sign-flip test flips
+        the sign of a speaker's share. Its interval uses `spread`: shares that are counted from the
+        difference itself (the delta method of a ratio), so that a gain which all speakers have alike
+        has no spread, however many clips each has. If a speaker is unknown, both are over single
+        images or clips, and pooled.
 
     Raises:
-        InputError: There is a single speaker, or the two were not asked about the same clips.
+        InputError: There are fewer than two speakers or clips, or the stages predicted other clips.
     """
-    _check_alike(one, other)
-    one, other = pooling.of_emotions(one, emotions), pooling.of_emotions(other, emotions)
-    if len(one.labels) < 2:
+    _check_same_clips(first, second)
+    # Sorted, because both need one order.
+    first, second = (
+        _sorted_by_clip(pooling.with_emotions(pool, emotions)) for pool in (first, second)
+    )
+    if len(first.labels) < 2:
         raise InputError(
-            f"a paired comparison needs at least 2 clips that both can answer; there are {len(one.labels)}"
+            "a paired comparison needs at least 2 clips that both stages can predict; "
+            f"received {len(first.labels)}"
         )
-    one, other = merged([one]), merged([other])  # in one order
-    gains = np.subtract(*((own.answers == own.labels).mean(axis=0) for own in (one, other)))
-    values = (
-        significance.class_balanced(one.labels, gains) if name == "ua" else gains
-    )  # [clips]: their mean is the difference
-    if not all(one.speakers):
-        found = dataclasses.asdict(
-            significance.paired_over([dict(enumerate(values))], over=pooling.over(one))
-        ) | {"speakers": {}}
-        return found | {"pooled": found}
-    everyone = sorted(set(one.speakers))
-    if len(everyone) < 2:
+    gains = np.subtract(
+        *((pool.predictions == pool.labels).mean(axis=0) for pool in (first, second))
+    )
+    score = METRICS[metric]
+    values = score.clip_values(first.labels, gains)  # [clips]; their mean is the pooled difference
+    if not all(first.speakers):
+        unit = pooling.resampling_unit(first)
+        by_clip = significance.mean_paired_difference([dict(enumerate(values))], unit=unit)
+        document = dataclasses.asdict(by_clip) | {"speakers": {}}
+        return document | {"pooled": document}
+    speakers = sorted(set(first.speakers))
+    if len(speakers) < 2:
         raise InputError(
-            "a paired comparison needs at least 2 speakers, whose differences have a sign; there is 1"
+            "a paired comparison needs at least 2 speakers, whose differences have a sign; received 1"
         )
-    alone = [
-        significance.per_speaker(
-            own.labels, own.answers, own.speakers, statistic=pooling.STATISTICS[name]
+    scores = [
+        significance.scores_by_speaker(
+            pool.labels, pool.predictions, pool.speakers, statistic=STATISTICS[metric]
         )
-        for own in (one, other)
+        for pool in (first, second)
     ]
-    of = np.searchsorted(everyone, one.speakers)  # [clips]: the place of each clip's speaker
+    speaker_of = np.searchsorted(speakers, first.speakers)  # [clips]
 
-    def shares(values: np.ndarray) -> dict[str, float]:
-        return dict(
-            zip(
-                everyone,
-                (np.bincount(of, values) * len(everyone) / len(values)).tolist(),
-                strict=True,
-            )
-        )
+    def shares(clip_values: np.ndarray) -> dict[str, float]:
+        """Return each speaker's share of the mean of `clip_values` [clips], times the speakers."""
+        sums = np.bincount(speaker_of, clip_values)
+        return dict(zip(speakers, (sums * len(speakers) / len(values)).tolist(), strict=True))
 
-    if name == "ua":
-        classes = np.unique(one.labels, return_inverse=True)[1]
-        expected = (np.bincount(classes, gains) / np.bincount(classes))[
-            classes
-        ]  # [clips]: the gain of all clips of the class
-        spread = significance.class_balanced(one.labels, gains - expected)
-    else:
-        spread = gains - gains.mean()
-    over_all = paired([shares(values)], spread=[shares(spread)])
-    return paired([{who: alone[0][who] - alone[1][who] for who in everyone}]) | {"pooled": over_all}
+    spread = score.clip_values(first.labels, gains - score.expected_values(first.labels, gains))
+    pooled = paired_over_sources([shares(values)], spreads_by_source=[shares(spread)])
+    own = {speaker: scores[0][speaker] - scores[1][speaker] for speaker in speakers}
+    return paired_over_sources([own]) | {"pooled": pooled}
 
 
-def _check_alike(one: Pool, other: Pool) -> None:
-    """Raise an InputError where two pools are not of the same clips, with the same speakers and emotions."""
-    ids = [Counter(clip for _, clip in own.clips) for own in (one, other)]
-    for more, fewer, which in (
-        (ids[0] - ids[1], ids[1], "second"),
-        (ids[1] - ids[0], ids[0], "first"),
-    ):
-        if more:
-            counts = f"{sum(more.values())} of the clips, such as {min(more)!r}, were not asked of the {which}"
-            asked = f", which was asked about {min(fewer)!r} and others" if fewer else ""
+def _check_same_clips(first: PooledPredictions, second: PooledPredictions) -> None:
+    """Raise InputError unless both have the same clips with the same speakers and emotions."""
+    ids = [Counter(clip for _, clip in pool.clips) for pool in (first, second)]
+    for more, fewer, name in ((*ids, "second"), (*ids[::-1], "first")):
+        if extra := more - fewer:
+            rest = fewer - more
+            other = f", which has {min(rest)!r} and others" if rest else ""
             raise InputError(
-                f"the two were not asked about the same clips ({counts}{asked}); compare stages of the same folds and names"
+                f"the two stages predicted other clips: {sum(extra.values())} clips, for example "
+                f"{min(extra)!r}, are missing in the {name}{other}; compare stages of the same folds"
             )
-    facts = [
-        {
-            clip: (who, EMOTIONS[label])
-            for (_, clip), who, label in zip(own.clips, own.speakers, own.labels, strict=True)
-        }
-        for own in (one, other)
-    ]
-    for clip, said in facts[0].items():
-        if facts[1][clip] != said:
-            both = " and ".join(" as ".join(reversed(own)) for own in (said, facts[1][clip]))
+    facts = [_facts_by_clip(pool) for pool in (first, second)]
+    for clip, facts_of_first in facts[0].items():
+        if facts[1][clip] != facts_of_first:
+            both = " and ".join(
+                f"{emotion} by {speaker or 'an unknown speaker'}"
+                for speaker, emotion in (facts_of_first, facts[1][clip])
+            )
             raise InputError(
-                f"the two were not asked about the same clips: {clip!r} is {both}; speakers and emotions must be alike "
-                "(a file may name no speaker at all)"
+                f"the two stages predicted other clips: {clip!r} is {both}; speakers and emotions must "
+                "be equal (a file may leave out all speakers)"
             )
 
 
-def differences(
-    ones: Sequence[Pool], others: Sequence[Pool], *, emotions: Sequence[str]
+def _facts_by_clip(pool: PooledPredictions) -> dict[str, tuple[str, str]]:
+    return {
+        clip: (speaker, EMOTIONS[label])
+        for (_, clip), speaker, label in zip(pool.clips, pool.speakers, pool.labels, strict=True)
+    }
+
+
+def differences_of_metrics(
+    first: Sequence[PooledPredictions],
+    second: Sequence[PooledPredictions],
+    *,
+    emotions: Sequence[str],
 ) -> dict[str, Any]:
-    """Return what `compare` says of `ua` and of `wa`, of two stages or of the means of some; or why that is `refused`."""
+    """Return `difference_of_stages` for each of `PAIRED_METRICS`, or why it is `refused`.
+
+    Args:
+        first: The stages of the first side; several count as their mean.
+        second: The stages of the second side.
+        emotions: The emotions that all can predict.
+    """
     try:
-        one, other = merged(ones), merged(others)
-        return {name: compare(one, other, emotions=emotions, name=name) for name in ("ua", "wa")}
-    except KerasemoError as error:
+        merged = (merge_stages(first), merge_stages(second))
+        return {
+            name: difference_of_stages(*merged, emotions=emotions, metric=name)
+            for name in PAIRED_METRICS
+        }
+    except InputError as error:
         return {"refused": str(error)}
 
 
-def together(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the comparison of two stages on the mean of several sources, where there are several of speakers that were not refused."""
+def mean_over_sources(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the comparison of two stages on the mean of several sources.
+
+    Args:
+        comparisons: The comparisons of the two stages, one for each source.
+
+    Returns:
+        One comparison, or none if fewer than two sources with known speakers were compared.
+    """
     made = [one for one in comparisons if "refused" not in one and one["ua"]["speakers"]]
     if len(made) < 2:
         return []
-    found = {"stages": made[0]["stages"], "source": " + ".join(one["source"] for one in made)}
+    document = {
+        "stages": made[0]["stages"],
+        "source": " + ".join(comparison["source"] for comparison in made),
+    }
     try:
-        return [found | {name: _on_mean([one[name] for one in made]) for name in ("ua", "wa")}]
-    except KerasemoError as error:
-        return [found | {"refused": str(error)}]
+        for name in PAIRED_METRICS:
+            document[name] = _on_mean([comparison[name] for comparison in made])
+    except InputError as error:
+        document = {name: document[name] for name in ("stages", "source")}
+        document["refused"] = str(error)
+    return [document]
 
 
-def _on_mean(of_sources: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    over_all = [one["pooled"] for one in of_sources]
-    found = paired(
-        [one["speakers"] for one in over_all], spread=[one["spread"] for one in over_all]
-    )
-    return paired([one["speakers"] for one in of_sources]) | {"pooled": found}
+def _on_mean(by_source: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    pooled = [difference["pooled"] for difference in by_source]
+    return paired_over_sources([difference["speakers"] for difference in by_source]) | {
+        "pooled": paired_over_sources(
+            [difference["speakers"] for difference in pooled],
+            spreads_by_source=[difference["spread"] for difference in pooled],
+        )
+    }
 
 
-def paired(
-    of_sources: Sequence[Mapping[str, float]],
+def paired_over_sources(
+    differences_by_source: Sequence[Mapping[str, float]],
     *,
-    spread: Sequence[Mapping[str, float]] | None = None,
+    spreads_by_source: Sequence[Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
-    """Return what `significance.paired_over` says of the differences on each source, at least two speakers each, with every speaker's own,
-    and `spread`, if it is given: of one who is in several sources the mean. InputError where speakers of the same sources are fewer than
-    two."""
-    found = significance.paired_over(of_sources, spread=spread)
+    """Return `significance.mean_paired_difference` as a document with the values of each speaker.
+
+    Args:
+        differences_by_source: For each source, the difference for every speaker, at least two.
+        spreads_by_source: See `significance.mean_paired_difference`.
+
+    Returns:
+        The fields of `significance.PairedDifference`, `speakers`, and `spread` if it was given; a
+        speaker who is in several sources has the mean.
+
+    Raises:
+        InputError: A source, or a group of speakers of the same sources, has fewer than two speakers.
+    """
+    found = significance.mean_paired_difference(
+        differences_by_source, spreads_by_source=spreads_by_source
+    )
     if found is None:
         raise InputError(
-            "sources together need at least 2 speakers of each, or of the same several sources, whose differences have a spread"
+            "a comparison over several sources needs at least 2 speakers of each source, or of the "
+            "same several sources"
         )
-    values = {"speakers": of_sources} | ({"spread": spread} if spread else {})
-    return dataclasses.asdict(found) | {name: _means(own) for name, own in values.items()}
+    document = dataclasses.asdict(found) | {"speakers": _mean_by_speaker(differences_by_source)}
+    if spreads_by_source:
+        document["spread"] = _mean_by_speaker(spreads_by_source)
+    return document
 
 
-def _means(of_sources: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    names = dict.fromkeys(who for one in of_sources for who in one)
-    return {who: float(np.mean([one[who] for one in of_sources if who in one])) for who in names}
+def _mean_by_speaker(values_by_source: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    speakers = dict.fromkeys(speaker for source in values_by_source for speaker in source)
+    return {
+        speaker: float(
+            np.mean([source[speaker] for source in values_by_source if speaker in source])
+        )
+        for speaker in speakers
+    }
 
 
-def corrected(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return comparisons with `p_holm` beside each p, corrected for how many there are that were not `refused`: UA and WA apart, the
-    speakers' own and the pooled ones apart."""
-    found = [dict(one) for one in comparisons]
-    made = [one for one in found if "refused" not in one]
-    for name in ("ua", "wa"):
-        of_each = [[one[name]["p"] for one in made], [one[name]["pooled"]["p"] for one in made]]
-        for one, own, over_all in zip(made, *map(significance.holm, of_each), strict=True):
-            one[name] = one[name] | {
-                "p_holm": own,
-                "pooled": one[name]["pooled"] | {"p_holm": over_all},
+def correct_for_number(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return comparisons with `p_holm` next to each p, corrected for their number.
+
+    The scores are corrected apart, and so are the differences by speaker and the pooled ones. Refused
+    comparisons do not count.
+    """
+    corrected = [dict(comparison) for comparison in comparisons]
+    made = [comparison for comparison in corrected if "refused" not in comparison]
+    for name in PAIRED_METRICS:
+        by_speaker = significance.holm_correction([one[name]["p"] for one in made])
+        pooled = significance.holm_correction([one[name]["pooled"]["p"] for one in made])
+        for comparison, p_by_speaker, p_pooled in zip(made, by_speaker, pooled, strict=True):
+            difference = comparison[name]
+            comparison[name] = difference | {
+                "p_holm": p_by_speaker,
+                "pooled": difference["pooled"] | {"p_holm": p_pooled},
             }
-    return found
+    return corrected

@@ -1,8 +1,8 @@
-"""The scores of a stage on a source over all folds and seeds: pooled over the clips, never averaged over folds or speakers.
+"""Scores of a stage on a source over all folds and seeds, pooled over clips.
 
-A network answers the clips of its own fold; those of all folds together answer every clip once, and are scored as one. Where a network
-answers the clips of several folds (a corpus that no stage was trained on is all test in each, and one that its publisher split has one
-fold), each such network is scored by itself, as another seed is, and the score is the mean.
+The networks of all folds together predict every clip once, and are scored as one. If a network
+predicts the clips of several folds (a corpus that no stage was trained on is all test; a publisher's
+split has one fold), each network is scored by itself, like another seed, and the score is the mean.
 """
 
 import dataclasses
@@ -12,158 +12,154 @@ from typing import Any
 
 import numpy as np
 
-from kerasemo.analysis.prediction_tables import Answers, Pool
-from kerasemo.metrics import classification, significance
-from pipelines.core.errors import InputError
+from kerasemo.analysis.prediction_tables import NO_PREDICTION, PooledPredictions, Predictions
+from kerasemo.metrics import significance
+from kerasemo.metrics.classification import METRICS, confusion_matrix
+from pipelines.core.errors import RunError
 from pipelines.core.labels import EMOTIONS
 
-FIGURES = {
-    "ua": classification.unweighted_accuracy,
-    "wa": classification.weighted_accuracy,
-    "macro_f1": classification.macro_f1,
-}
+INTERVAL_SEED = 0
+"""The seed of the resamples of intervals."""
+
 STATISTICS = {
-    name: functools.partial(function, n_classes=len(EMOTIONS)) for name, function in FIGURES.items()
+    name: functools.partial(metric.score, n_classes=len(EMOTIONS), checked=False)
+    for name, metric in METRICS.items()
 }
-"""The scores, of labels and answers that are indices of EMOTIONS: a class without clips counts in none."""
+"""The scores of `METRICS` for labels and predictions that are indices of EMOTIONS."""
 
-SEED = 0
-"""Of the draws of intervals."""
+PAIRED_METRICS = tuple(name for name, metric in METRICS.items() if metric.mean_over)
+"""The scores that have an interval and can be compared speaker by speaker."""
 
 
-def pool(cells: Mapping[tuple[int, int], Answers], *, folds: int) -> Pool:
-    """Pool the answers of a stage to the clips of one source.
+def pool_folds(
+    predictions_by_network: Mapping[tuple[int, int], Predictions], *, folds: int
+) -> PooledPredictions:
+    """Pool the predictions of a stage for the clips of one source.
 
     Args:
-        cells: By (seed, fold), fold k of the experiment being fold k mod `folds` of the source.
-        folds: How many the source has; 1 where its clips are the same in each.
+        predictions_by_network: (seed, fold) -> predictions; fold k of the experiment is fold
+            k mod `folds` of the source.
+        folds: The number of folds of the source; 1 if its clips are the same in each fold.
 
     Returns:
-        The clips of the folds that every seed has. Networks of one seed and of one fold of the source are rows of their own, as far
-        as every fold has them.
+        The clips of the folds that every seed has. Networks of one seed and one fold of the source
+        become further rows, if every fold has them.
 
     Raises:
-        InputError: Networks were asked about different clips.
+        RunError: No fold is finished with every seed, or networks have other clips.
     """
-    by_seed: dict[int, list[dict[int, Answers]]] = {}
-    for (seed, fold), own in sorted(cells.items(), key=lambda cell: cell[0]):
-        rounds = by_seed.setdefault(seed, [])
-        free = next((one for one in rounds if fold % folds not in one), None)
-        if free is None:
-            rounds.append(free := {})
-        free[fold % folds] = own
-    common = sorted(set.intersection(*(set(rounds[0]) for rounds in by_seed.values())))
+    # Each row holds one network of each fold. Example: with folds=1 every network gets its own row.
+    rows_by_seed: dict[int, list[dict[int, Predictions]]] = {}
+    for (seed, fold), predictions in sorted(
+        predictions_by_network.items(), key=lambda entry: entry[0]
+    ):
+        rows = rows_by_seed.setdefault(seed, [])
+        source_fold = fold % folds
+        row = next((row for row in rows if source_fold not in row), None)
+        if row is None:
+            row = {}
+            rows.append(row)
+        row[source_fold] = predictions
+    common = sorted(set.intersection(*(set(rows[0]) for rows in rows_by_seed.values())))
     if not common:
-        raise InputError(
-            "no fold has been finished with every seed; run the same command again, or name fewer --seeds"
+        raise RunError(
+            "no fold is finished with every seed; run the same command again, or name fewer --seeds"
         )
-    rows = [
-        (seed, [one[fold] for fold in common])
-        for seed, rounds in by_seed.items()
-        for one in rounds
-        if set(common) <= set(one)
+    complete = [
+        (seed, [row[fold] for fold in common])
+        for seed, rows in rows_by_seed.items()
+        for row in rows
+        if set(common) <= set(row)
     ]
-    first = rows[0][1]
-    for seed, own in rows[1:]:
-        for fold, one, other in zip(common, first, own, strict=True):
-            if (
-                one.ids != other.ids
-                or (one.labels != other.labels).any()
-                or (one.items.sum(axis=1) != other.items.sum(axis=1)).any()
-            ):
-                raise InputError(
-                    f"fold {fold}: seeds {rows[0][0]} and {seed} were asked about different clips; name another --run"
+    first_seed, first = complete[0]
+    for seed, row in complete[1:]:
+        for fold, expected, predictions in zip(common, first, row, strict=True):
+            if not _same_clips(expected, predictions):
+                raise RunError(
+                    f"fold {fold}: seeds {first_seed} and {seed} predicted other clips; "
+                    "name another --run"
                 )
     stacked = {
-        name: np.stack([np.concatenate([getattr(one, name) for one in own]) for _, own in rows])
-        for name in ("answers", "without_corpus", "items")
+        name: np.stack(
+            [np.concatenate([getattr(part, name) for part in row]) for _, row in complete]
+        )
+        for name in ("predictions", "open_predictions", "item_counts")
     }
-    return Pool(
+    return PooledPredictions(
         folds=tuple(common),
-        seeds=tuple(seed for seed, _ in rows),
+        seeds=tuple(seed for seed, _ in complete),
         clips=tuple(
-            (fold, clip) for fold, one in zip(common, first, strict=True) for clip in one.ids
+            (fold, clip) for fold, part in zip(common, first, strict=True) for clip in part.ids
         ),
-        speakers=tuple(speaker for one in first for speaker in one.speakers),
-        labels=np.concatenate([one.labels for one in first]),
+        speakers=tuple(speaker for part in first for speaker in part.speakers),
+        labels=np.concatenate([part.labels for part in first]),
         **stacked,
     )
 
 
-def by_item(pool: Pool) -> Pool:
-    """Return a pool in which every face or segment stands for itself."""
-    counts = pool.items[0].sum(axis=1)  # [clips]
-    answers = np.stack(
-        [
-            np.repeat(np.tile(np.arange(len(EMOTIONS)), len(counts)), own.ravel())
-            for own in pool.items
-        ]
+def _same_clips(one: Predictions, other: Predictions) -> bool:
+    return (
+        one.ids == other.ids
+        and bool((one.labels == other.labels).all())
+        and bool((one.item_counts.sum(axis=1) == other.item_counts.sum(axis=1)).all())
     )
-    of = np.repeat(np.arange(len(counts)), counts)  # [items]: the clip of each
+
+
+def split_into_items(pool: PooledPredictions) -> PooledPredictions:
+    """Return predictions in which every face or segment is a clip of its own."""
+    counts = pool.item_counts[0].sum(axis=1)  # [clips]
+    classes = np.tile(np.arange(len(EMOTIONS)), len(counts))
+    predictions = np.stack([np.repeat(classes, of_row.ravel()) for of_row in pool.item_counts])
+    clip_of = np.repeat(np.arange(len(counts)), counts)  # [items]
     return dataclasses.replace(
         pool,
-        clips=tuple(pool.clips[clip] for clip in of),
-        speakers=tuple(pool.speakers[clip] for clip in of),
-        labels=pool.labels[of],
-        answers=answers,
-        without_corpus=np.full_like(answers, -1),
-        items=np.eye(len(EMOTIONS), dtype=int)[answers],
+        clips=tuple(pool.clips[clip] for clip in clip_of),
+        speakers=tuple(pool.speakers[clip] for clip in clip_of),
+        labels=pool.labels[clip_of],
+        predictions=predictions,
+        open_predictions=np.full_like(predictions, NO_PREDICTION),
+        item_counts=np.eye(len(EMOTIONS), dtype=int)[predictions],
     )
 
 
-def of_emotions(pool: Pool, emotions: Sequence[str]) -> Pool:
-    """Return the clips of some emotions alone."""
-    return at(
-        pool,
-        np.flatnonzero(np.isin(pool.labels, [EMOTIONS.index(emotion) for emotion in emotions])),
-    )
+def with_emotions(pool: PooledPredictions, emotions: Sequence[str]) -> PooledPredictions:
+    """Return the clips whose label is one of some emotions."""
+    classes = [EMOTIONS.index(emotion) for emotion in emotions]
+    return pool.at(np.flatnonzero(np.isin(pool.labels, classes)))
 
 
-def at(pool: Pool, places: Sequence[int]) -> Pool:
-    """Return the clips at some places alone, in their order."""
-    return dataclasses.replace(
-        pool,
-        clips=tuple(pool.clips[place] for place in places),
-        speakers=tuple(pool.speakers[place] for place in places),
-        labels=pool.labels[places],
-        **{name: getattr(pool, name)[:, places] for name in ("answers", "without_corpus", "items")},
-    )
-
-
-def score(
-    pool: Pool,
+def score_pool(
+    pool: PooledPredictions,
     *,
     shared: Sequence[str],
     corpus: Sequence[str],
-    with_intervals: Sequence[str] = ("ua", "wa"),
+    with_intervals: Sequence[str] = PAIRED_METRICS,
 ) -> dict[str, Any]:
-    """Return the scores of a pool, ready for JSON.
+    """Return the scores of pooled predictions, ready for JSON.
 
     Args:
-        pool: Of clips, or of faces or segments.
-        shared: The emotions that the corpus and the network both have, in order: those that can be answered.
-        corpus: All that the corpus has, in order.
-        with_intervals: The scores that get a 95 % interval: over speakers, or, where not all are known, over images or clips.
+        pool: The predictions of clips, or of items (see `split_into_items`).
+        shared: The emotions of both corpus and network, in order: those that can be predicted.
+        corpus: The emotions of the corpus, in order.
+        with_intervals: The scores that get a 95 % interval: over speakers, or over images or clips
+            where a speaker is unknown.
 
     Returns:
-        `n`, and `different_clips`, fewer where a clip is on the side of several folds; `ua`, `wa`, `macro_f1`, each the mean over the
-        rows; `by_seed` the same of each seed; `interval` of each `{"low", "high", "method"}`, None for a single speaker; `chance`,
-        `emotions`, `confusion` (summed over the rows), `recalls`, `by_speaker`; where all rows could answer without knowing the corpus,
-        `without_corpus`; where the corpus has an emotion that was not trained, `all_classes`: UA and WA of all clips with that class's
-        recall 0, and chance.
+        `n`; `different_clips`, fewer if a clip is in the split of several folds; `folds`, `networks`;
+        each score of `METRICS` as the mean over the rows; `by_seed`; `interval` of each score
+        `{"low", "high", "method"}`, None for a single speaker; `chance`, `emotions`, `confusion`
+        (summed over the rows), `recalls`, `by_speaker`. If all rows predict without knowing the
+        corpus, `without_corpus` has the same scores of these predictions. If the corpus has an
+        untrained emotion, `all_classes` has UA and WA of all clips, with recall 0 for that emotion.
     """
-    known = of_emotions(pool, shared)
-    rows = [
-        {name: statistic(known.labels, own) for name, statistic in STATISTICS.items()}
-        for own in known.answers
-    ]
-    seeds = sorted(set(known.seeds))
+    known = with_emotions(pool, shared)
+    rows = _scores_of_rows(known.labels, known.predictions)
     confusion = sum(
-        classification.confusion_matrix(known.labels, own, n_classes=len(EMOTIONS))
-        for own in known.answers
+        confusion_matrix(known.labels, of_row, n_classes=len(EMOTIONS))
+        for of_row in known.predictions
     )
     places = [EMOTIONS.index(emotion) for emotion in shared]
-    found = {
+    document = {
         "n": len(known.labels),
         "different_clips": len({clip for _, clip in known.clips}),
         "folds": list(pool.folds),
@@ -171,98 +167,82 @@ def score(
         **_means(rows),
         "by_seed": [
             {"seed": seed}
-            | _means([row for row, own in zip(rows, known.seeds, strict=True) if own == seed])
-            for seed in seeds
+            | _means([row for row, of in zip(rows, known.seeds, strict=True) if of == seed])
+            for seed in sorted(set(known.seeds))
         ],
-        "interval": {name: interval(known, name) for name in with_intervals},
+        "interval": {name: _interval(known, name) for name in with_intervals},
         "chance": 1 / len(shared),
         "emotions": list(shared),
         "confusion": confusion[np.ix_(places, places)].tolist(),
         "recalls": {
-            emotion: _share(confusion[place, place], confusion[place].sum())
+            emotion: _fraction(confusion[place, place], confusion[place].sum())
             for emotion, place in zip(shared, places, strict=True)
         },
-        "by_speaker": by_speaker(known),
+        "by_speaker": _by_speaker(known),
     }
-    if (known.without_corpus >= 0).all():
-        found["without_corpus"] = _means(
-            [
-                {name: statistic(known.labels, own) for name, statistic in STATISTICS.items()}
-                for own in known.without_corpus
-            ]
-        )
+    if (known.open_predictions != NO_PREDICTION).all():
+        document["without_corpus"] = _means(_scores_of_rows(known.labels, known.open_predictions))
     if set(corpus) - set(shared):
-        everything = [
-            {name: STATISTICS[name](pool.labels, own) for name in ("ua", "wa")}
-            for own in pool.answers
-        ]
-        found["all_classes"] = {
+        all_rows = _scores_of_rows(pool.labels, pool.predictions)
+        document["all_classes"] = {
             "n": len(pool.labels),
             "emotions": list(corpus),
             "chance": 1 / len(corpus),
-            **_means(everything),
+            **{name: _means(all_rows)[name] for name in PAIRED_METRICS},
         }
-    return found
+    return document
 
 
-def interval(pool: Pool, name: str) -> dict[str, Any] | None:
-    """Return the 95 % interval of one of STATISTICS over the speakers, or over the images or clips where not all speakers are known."""
-    found = significance.interval(
-        pool.labels, pool.answers, pool.speakers, statistic=quick(name), seed=SEED, over=over(pool)
+def resampling_unit(pool: PooledPredictions) -> str:
+    """Return what is resampled: `speakers` if all are known, else `images` or `clips`."""
+    if all(pool.speakers):
+        return "speakers"
+    has_single_items = (pool.item_counts.sum(axis=2) == 1).all()
+    return "images" if has_single_items else "clips"
+
+
+def _scores_of_rows(labels: np.ndarray, predictions: np.ndarray) -> list[dict[str, float]]:
+    """Return every score of each row of predictions [rows, clips]."""
+    return [
+        {name: statistic(labels, of_row) for name, statistic in STATISTICS.items()}
+        for of_row in predictions
+    ]
+
+
+def _interval(pool: PooledPredictions, name: str) -> dict[str, Any] | None:
+    interval = significance.score_interval(
+        pool.labels,
+        pool.predictions,
+        pool.speakers,
+        statistic=STATISTICS[name],
+        seed=INTERVAL_SEED,
+        unit=resampling_unit(pool),
     )
-    return None if found is None else dataclasses.asdict(found)
+    return None if interval is None else dataclasses.asdict(interval)
 
 
-def over(pool: Pool) -> str:
-    """Return what the clips of a pool are drawn by."""
-    return (
-        "speakers"
-        if all(pool.speakers)
-        else "images"
-        if (pool.items.sum(axis=2) == 1).all()
-        else "clips"
-    )
-
-
-def by_speaker(pool: Pool) -> dict[str, dict[str, Any]]:
-    """Return of each speaker, where they are known, the clips, UA and WA, each the mean over the rows."""
+def _by_speaker(pool: PooledPredictions) -> dict[str, dict[str, Any]]:
+    """Return the number of clips and the scores of each speaker, if all speakers are known."""
     if not all(pool.speakers):
         return {}
-    figures = {
-        name: significance.per_speaker(
-            pool.labels, pool.answers, pool.speakers, statistic=STATISTICS[name]
+    scores = {
+        name: significance.scores_by_speaker(
+            pool.labels, pool.predictions, pool.speakers, statistic=STATISTICS[name]
         )
-        for name in ("ua", "wa")
+        for name in PAIRED_METRICS
     }
-    counts = {speaker: pool.speakers.count(speaker) for speaker in figures["ua"]}
     return {
-        speaker: {"n": counts[speaker]} | {name: own[speaker] for name, own in figures.items()}
-        for speaker in figures["ua"]
+        speaker: {
+            "n": pool.speakers.count(speaker),
+            **{name: by_speaker[speaker] for name, by_speaker in scores.items()},
+        }
+        for speaker in scores[PAIRED_METRICS[0]]
     }
-
-
-def quick(name: str) -> significance.Statistic:
-    """Return one of STATISTICS without its checks, for thousands of draws of what is checked already."""
-    count = len(EMOTIONS)
-
-    def statistic(labels: np.ndarray, answers: np.ndarray) -> float:
-        if name == "wa":
-            return float(np.mean(labels == answers))
-        confusion = np.bincount(labels * count + answers, minlength=count * count).reshape(
-            count, count
-        )
-        clips, right = confusion.sum(axis=1), confusion.diagonal()
-        there = clips > 0
-        if name == "ua":
-            return float(np.mean(right[there] / clips[there]))
-        return float(np.mean(2 * right[there] / (clips + confusion.sum(axis=0))[there]))
-
-    return statistic
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def _share(part: int, whole: int) -> float | None:
+def _fraction(part: int, whole: int) -> float | None:
     return float(part / whole) if whole else None

@@ -1,13 +1,12 @@
-"""What networks answer to clips: of one network, or of several pooled over all folds; NumPy only.
+"""Predictions of clips: of one network, or of the networks of all folds and seeds, in memory and in CSV.
 
-`answers.csv` keeps pools: a row a clip and network, with COLUMNS. Whoever has the file can score and compare the answers again
-(`python -m kerasemo.compare`), without the records, the network or TensorFlow.
+`answers.csv` holds a row for each clip and network, with the columns COLUMNS. The file is enough to
+score and compare predictions again (`python -m kerasemo.compare`), without records or networks.
 """
 
 import csv
 import dataclasses
 import gzip
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError, InputError
+from pipelines.core.files import atomic_path
 from pipelines.core.labels import EMOTIONS, canonical_emotion, in_order
 
-NEEDED = ("id", "speaker", "emotion", "answer")
-"""The columns that a file of answers must have, in any order."""
+REQUIRED_COLUMNS = ("id", "speaker", "emotion", "answer")
+"""The columns that a CSV file must have, in any order."""
 
 COLUMNS = (
     "stage",
@@ -29,274 +29,331 @@ COLUMNS = (
     "network",
     "seed",
     "fold",
-    *NEEDED,
+    *REQUIRED_COLUMNS,
     "answer_without_corpus",
     "among",
     "stamps",
 )
-"""Those of `answers.csv`. `network` counts those that answered the same clips; `fold` is that of the source; `among` has the emotions
-that could be answered, with spaces between them."""
+"""The columns of `answers.csv`. `side` is the split, `network` counts the networks that predicted the
+same clips, `fold` is that of the source, `answer` is the prediction, `among` holds the emotions that
+could be predicted, separated by spaces."""
+
+NO_PREDICTION = -1
+"""The class of a clip that a network cannot predict without knowing its corpus."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Answers:
-    """What one network answers to the clips of one side of one source."""
+class Predictions:
+    """The predictions of one network for the clips of one split of one source."""
 
     ids: tuple[str, ...]
+    """The id of each clip."""
     speakers: tuple[str, ...]
-    """Of each clip; empty where none is known."""
+    """The speaker of each clip; empty where unknown."""
     labels: np.ndarray
     """int [clips], indices of EMOTIONS."""
-    answers: np.ndarray
-    """int [clips]: the most probable emotion, the first of equals."""
+    predictions: np.ndarray
+    """int [clips]: the most probable emotion of those that corpus and network share, the first of
+    equal ones."""
     probabilities: np.ndarray
-    """float [clips, 10], of the emotions alone that the corpus and the network both have."""
-    without_corpus: np.ndarray
-    """int [clips]: the answer among all that the network knows; -1 where it cannot answer without the corpus."""
-    items: np.ndarray
-    """int [clips, 10]: how many of the clip's faces or segments got each answer."""
+    """float [clips, 10], over the emotions that corpus and network share."""
+    open_predictions: np.ndarray
+    """int [clips]: the most probable of all emotions of the network; NO_PREDICTION where the network
+    needs the corpus."""
+    item_counts: np.ndarray
+    """int [clips, 10]: how many items of the clip have each prediction."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Pool:
-    """The clips of all folds, and what was answered to them."""
+class PooledPredictions:
+    """The predictions of several networks for the clips of all folds."""
 
     folds: tuple[int, ...]
-    """Those that are pooled, of the source's own."""
+    """The pooled folds of the source."""
     seeds: tuple[int, ...]
-    """Of each row of `answers`."""
+    """The seed of each row of `predictions`."""
     clips: tuple[tuple[int, str], ...]
     """(fold, id) of each clip."""
     speakers: tuple[str, ...]
+    """The speaker of each clip; empty where unknown."""
     labels: np.ndarray
     """int [clips], indices of EMOTIONS."""
-    answers: np.ndarray
-    """int [rows, clips]."""
-    without_corpus: np.ndarray
-    """int [rows, clips], or -1; see `Answers`."""
-    items: np.ndarray
-    """int [rows, clips, 10]: how many of a clip's faces or segments got each answer."""
+    predictions: np.ndarray
+    """int [rows, clips]; see `Predictions`."""
+    open_predictions: np.ndarray
+    """int [rows, clips]; see `Predictions`."""
+    item_counts: np.ndarray
+    """int [rows, clips, 10]; see `Predictions`."""
+
+    def at(self, indices: Sequence[int] | np.ndarray) -> "PooledPredictions":
+        """Return the clips at some indices, in that order."""
+        return dataclasses.replace(
+            self,
+            clips=tuple(self.clips[index] for index in indices),
+            speakers=tuple(self.speakers[index] for index in indices),
+            labels=self.labels[indices],
+            predictions=self.predictions[:, indices],
+            open_predictions=self.open_predictions[:, indices],
+            item_counts=self.item_counts[:, indices],
+        )
 
 
-def of_answers(
+def pooled_predictions(
     clips: Sequence[tuple[int, str]],
     speakers: Sequence[str],
     labels: np.ndarray,
-    answers: np.ndarray,
+    predictions: np.ndarray,
     *,
     seeds: Sequence[int] = (0,),
-    without_corpus: np.ndarray | None = None,
-) -> Pool:
-    """Return a pool of which nothing but the answers to clips is known; see `Pool`.
+    open_predictions: np.ndarray | None = None,
+) -> PooledPredictions:
+    """Return pooled predictions of clips whose items are not known; see `PooledPredictions`.
 
-    >>> of_answers([(0, "a.wav"), (3, "b.wav")], ["x:1", "x:2"], np.array([0, 5]), np.array([[0, 6]])).folds
+    >>> clips = [(0, "a.wav"), (3, "b.wav")]
+    >>> pooled_predictions(clips, ["x:1", "x:2"], np.array([0, 5]), np.array([[0, 6]])).folds
     (0, 3)
     """
-    return Pool(
+    if open_predictions is None:
+        open_predictions = np.full_like(predictions, NO_PREDICTION)
+    return PooledPredictions(
         folds=tuple(sorted({fold for fold, _ in clips})),
         seeds=tuple(seeds),
         clips=tuple(clips),
         speakers=tuple(speakers),
         labels=labels,
-        answers=answers,
-        without_corpus=np.full_like(answers, -1) if without_corpus is None else without_corpus,
-        items=np.zeros((*answers.shape, len(EMOTIONS)), int),
+        predictions=predictions,
+        open_predictions=open_predictions,
+        item_counts=np.zeros((*predictions.shape, len(EMOTIONS)), int),
     )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Kept:
-    """A pool and what is to be known of it."""
+class PredictionTable:
+    """Pooled predictions of one stage for one source, and how they were made."""
 
-    pool: Pool
+    pool: PooledPredictions
     emotions: tuple[str, ...]
-    """Those that could be answered."""
-    side: str = ""
-    """`validation`, `test`; empty where the file does not say."""
+    """The emotions that could be predicted."""
+    split: str = ""
+    """`validation`, `test`, or empty where the file does not say."""
     protocol: str = ""
-    """How the sides were made; empty where the file does not say."""
+    """How the splits were made; empty where the file does not say."""
     stamps: tuple[str, ...] = ()
-    """Such as `deduplicated: ...`, `transductive: ...`."""
+    """Remarks on the score, such as `deduplicated: ...`, `transductive: ...`."""
 
 
-def write(path: Path, kept: Mapping[tuple[str, str], Kept]) -> None:
-    """Write pools by (stage, source) as CSV, under a temporary name first."""
-    temporary = path.with_name(path.name + ".tmp")
-    names = (*EMOTIONS, "")  # -1 is the last
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
+def write_prediction_tables(path: Path, tables: Mapping[tuple[str, str], PredictionTable]) -> None:
+    """Write prediction tables by (stage, source) as one CSV file, atomically."""
+    names = (*EMOTIONS, "")  # the index NO_PREDICTION is the last
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for (stage, source), own in kept.items():
-            pool, among, stamps = own.pool, " ".join(own.emotions), "; ".join(own.stamps)
-            for network, seed in enumerate(pool.seeds):
-                place = (stage, source, own.side, own.protocol, network, seed)
-                columns = (
-                    pool.clips,
-                    pool.speakers,
-                    pool.labels,
-                    pool.answers[network],
-                    pool.without_corpus[network],
-                )
-                for (fold, clip), speaker, *said in zip(*columns, strict=True):
+        for (stage, source), table in tables.items():
+            pool, emotions, stamps = table.pool, " ".join(table.emotions), "; ".join(table.stamps)
+            for row, seed in enumerate(pool.seeds):
+                network = (stage, source, table.split, table.protocol, row, seed)
+                for clip, (fold, clip_id) in enumerate(pool.clips):
+                    classes = (
+                        pool.labels[clip],
+                        pool.predictions[row, clip],
+                        pool.open_predictions[row, clip],
+                    )
                     writer.writerow(
                         (
-                            *place,
+                            *network,
                             fold,
-                            clip,
-                            speaker,
-                            *(names[index] for index in said),
-                            among,
+                            clip_id,
+                            pool.speakers[clip],
+                            *(names[index] for index in classes),
+                            emotions,
                             stamps,
                         )
                     )
-    os.replace(temporary, path)
 
 
-def read(path: Path) -> dict[tuple[str, str], Kept]:
-    """Return the pools of a CSV, by (stage, source); a pool keeps no answers of faces or segments (`items` is 0).
+def read_prediction_tables(path: Path) -> dict[tuple[str, str], PredictionTable]:
+    """Read the prediction tables of a CSV file, by (stage, source); item counts are 0.
 
     Args:
-        path: With a row a clip, separated by commas, and the columns NEEDED, whoever made it. Emotions may be synonyms
-            (`pipelines.core.labels.SYNONYMS`); speakers may be empty, all of them. The others of COLUMNS may be missing or empty: then the
-            stage is the file's name (which may end in .gz), `network`, `seed` and `fold` are 0, and what could be answered is what is
-            in `emotion` or `answer`.
+        path: A CSV file, possibly compressed (`.gz`), with a row for each clip, commas as separators,
+            and REQUIRED_COLUMNS, whoever made it. Emotions may be synonyms
+            (`pipelines.core.labels.SYNONYMS`). Speakers may be empty, all of them. The other COLUMNS
+            may be missing or empty: then the stage is the name of the file, `network`, `seed` and
+            `fold` are 0, and the possible emotions are those of `emotion` and `answer`.
 
     Raises:
-        InputError: No such file, no CSV of such columns, an emotion that is none, a clip twice, or networks of one stage that
-            were not asked about the same clips.
+        InputError: The file does not exist.
+        DataError: The file is no such CSV, an emotion is unknown, a clip occurs twice, or networks of
+            one stage predict other clips.
     """
-    places: dict[tuple[str, str], dict[tuple[str, int], dict[tuple[int, str], _Row]]] = {}
+    stage_of_file = Path(path.name.removesuffix(".gz")).stem
+    networks: dict[tuple[str, str], dict[tuple[str, int], _ClipRows]] = {}
     facts: dict[tuple[str, str], tuple[str, ...]] = {}
-    for line, row in _rows(path):
-        place = (
-            row.get("stage") or Path(path.name.removesuffix(".gz")).stem,
-            row.get("source", ""),
-        )
-        said = tuple(row.get(name, "") for name in ("side", "protocol", "among", "stamps"))
-        if facts.setdefault(place, said) != said:
-            raise InputError(
-                f"{path}, line {line}: another side, protocol, among or stamps than in the rows before; keep what differs apart"
+    for line, row in _read_rows(path):
+        key = (row.get("stage") or stage_of_file, row.get("source", ""))
+        facts_of_row = tuple(row.get(name, "") for name in ("side", "protocol", "among", "stamps"))
+        if facts.setdefault(key, facts_of_row) != facts_of_row:
+            raise DataError(
+                f"{path}, line {line}: side, protocol, among and stamps must be those of the rows "
+                "before; write different tables into different files or stages"
             )
-        seed, fold = (_number(path, line, name, row.get(name) or "0") for name in ("seed", "fold"))
-        own = places.setdefault(place, {}).setdefault((row.get("network", ""), seed), {})
-        if (fold, row["id"]) in own:
-            raise InputError(
-                f"{path}, line {line}: clip {row['id']!r} for the second time; expected one answer of each network to a clip (columns "
-                "seed or network tell networks apart, fold the folds in which a clip is asked)"
+        seed, fold = (_parse_number(path, line, name, row.get(name)) for name in ("seed", "fold"))
+        clips = networks.setdefault(key, {}).setdefault((row.get("network", ""), seed), {})
+        if (fold, row["id"]) in clips:
+            raise DataError(
+                f"{path}, line {line}: duplicate clip {row['id']!r}; expected one row for each network "
+                "and clip; the columns seed or network distinguish networks, fold distinguishes folds"
             )
-        label, answer = (_index(path, line, name, row[name]) for name in ("emotion", "answer"))
-        without = (
-            _index(path, line, name, row[name]) if row.get(name := "answer_without_corpus") else -1
-        )
-        own[fold, row["id"]] = _Row(row["speaker"], label, answer, without, line)
-    return {place: _kept(path, place, networks, facts[place]) for place, networks in places.items()}
+        clips[fold, row["id"]] = _parse_clip_row(path, line, row)
+    return {key: _build_table(path, key, of_key, facts[key]) for key, of_key in networks.items()}
 
 
-class _Row(NamedTuple):
-    """What a row says of its clip."""
+class _ClipRow(NamedTuple):
+    """What a row of a file says about its clip."""
 
     speaker: str
     label: int
-    answer: int
-    without: int
+    prediction: int
+    open_prediction: int
     line: int
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Return the rows of a CSV, each with its line, without the spaces around cells."""
-    expected = f"expected a CSV in UTF-8 with the columns {', '.join(NEEDED)}, such as answers.csv beside the tables of kerasemo.reproduce"
+_ClipRows = dict[tuple[int, str], _ClipRow]
+"""(fold, id) -> row."""
+
+
+def _parse_clip_row(path: Path, line: int, row: Mapping[str, str]) -> _ClipRow:
+    open_name = "answer_without_corpus"
+    open_prediction = NO_PREDICTION
+    if row.get(open_name):
+        open_prediction = _parse_emotion(path, line, open_name, row[open_name])
+    return _ClipRow(
+        row["speaker"],
+        _parse_emotion(path, line, "emotion", row["emotion"]),
+        _parse_emotion(path, line, "answer", row["answer"]),
+        open_prediction,
+        line,
+    )
+
+
+def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Return the rows of a CSV file, each with its line number; spaces around cells are removed."""
+    expected = (
+        f"expected a CSV file in UTF-8 with the columns {', '.join(REQUIRED_COLUMNS)}, such as "
+        "answers.csv of kerasemo.reproduce"
+    )
+    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(
-            path, "rt", newline="", encoding="utf-8-sig"
-        ) as file:
+        with opened(path, "rt", newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
-            cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise InputError(
-            f"{path}: {'no such file' if isinstance(error, FileNotFoundError) else 'a folder'}; {expected}"
-        ) from error
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; {expected}") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: a folder, not a file; {expected}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: no text of a CSV ({error}); {expected}") from error
+        raise DataError(f"{path}: not a CSV file ({error}); {expected}") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: no whole gzip file ({error}); {expected}") from error
-    cells = [(line, row) for line, row in cells if any(row)]
-    if not cells:
-        raise InputError(f"{path}: the file is empty; {expected}")
-    columns = [name.lower() for name in cells.pop(0)[1]]
-    if missing := [name for name in NEEDED if name not in columns]:
-        other = next(
-            (
-                f"separated by {name}? "
-                for sign, name in ((";", "semicolons"), ("\t", "tabs"))
-                if sign in columns[0]
-            ),
-            "",
-        )
-        raise InputError(
-            f"{path}: no column {missing[0]!r} among {', '.join(columns)}; {other}{expected}"
-        )
-    if twice := [name for name in COLUMNS if columns.count(name) > 1]:
-        raise InputError(f"{path}: column {twice[0]!r} is there twice; rename what is not meant")
-    if not cells:
-        raise InputError(f"{path}: no row below the names of the columns; {expected}")
-    for line, row in cells:
-        if len(row) != len(columns):
-            raise InputError(
-                f"{path}, line {line}: {len(row)} cells, expected {len(columns)} as in the first line; is the file cut off?"
+        raise DataError(f"{path}: a damaged gzip file ({error}); {expected}") from error
+    rows = [(line, cells) for line, cells in rows if any(cells)]
+    if not rows:
+        raise DataError(f"{path}: the file is empty; {expected}")
+    columns = [name.lower() for name in rows.pop(0)[1]]
+    _check_columns(path, columns, expected)
+    if not rows:
+        raise DataError(f"{path}: no row below the column names; {expected}")
+    for line, cells in rows:
+        if len(cells) != len(columns):
+            raise DataError(
+                f"{path}, line {line}: {len(cells)} cells, expected {len(columns)} as in the first "
+                "line; is the file truncated?"
             )
-    return [(line, dict(zip(columns, row, strict=True))) for line, row in cells]
+    return [(line, dict(zip(columns, cells, strict=True))) for line, cells in rows]
 
 
-def _index(path: Path, line: int, column: str, name: str) -> int:
+def _check_columns(path: Path, columns: Sequence[str], expected: str) -> None:
+    missing = [name for name in REQUIRED_COLUMNS if name not in columns]
+    if missing:
+        separators = {";": "semicolons", "\t": "tabs"}
+        used = [word for sign, word in separators.items() if sign in columns[0]]
+        hint = f"is the separator {used[0]}? " if used else ""
+        raise DataError(
+            f"{path}: no column {missing[0]!r} among {', '.join(columns)}; {hint}{expected}"
+        )
+    duplicates = [name for name in COLUMNS if columns.count(name) > 1]
+    if duplicates:
+        raise DataError(f"{path}: duplicate column {duplicates[0]!r}; rename one of the two")
+
+
+def _parse_emotion(path: Path, line: int, column: str, name: str) -> int:
     emotion = canonical_emotion(name)
     if emotion is None:
-        raise InputError(
+        raise DataError(
             f"{path}, line {line}: {column} {name!r}; expected {', '.join(EMOTIONS)} or a synonym"
         )
     return EMOTIONS.index(emotion)
 
 
-def _number(path: Path, line: int, column: str, text: str) -> int:
+def _parse_number(path: Path, line: int, column: str, text: str | None) -> int:
+    if not text:
+        return 0
     if not text.isdecimal() or len(text) > 9:
-        raise InputError(
+        raise DataError(
             f"{path}, line {line}: {column} {text[:20]!r}; expected a whole number from 0"
         )
     return int(text)
 
 
-def _kept(
+def _build_table(
     path: Path,
-    place: tuple[str, str],
-    networks: Mapping[tuple[str, int], Mapping[tuple[int, str], _Row]],
+    key: tuple[str, str],
+    networks: Mapping[tuple[str, int], _ClipRows],
     facts: Sequence[str],
-) -> Kept:
-    """Return the pool of some networks, by (network, seed), the clips, (fold, id), in the order of the first."""
-    (first, clips), *others = networks.items()
-    for name, own in others:
-        if own.keys() != clips.keys() or any(
-            own[clip][:2] != row[:2] for clip, row in clips.items()
-        ):
-            of = " of ".join(filter(None, place))
-            raise InputError(
-                f"{path}: two networks ({of}; seeds {first[1]} and {name[1]}) were not asked about the same clips of the same folds, "
-                "speakers and emotions; keep each kind of network in a file, or a stage, of its own"
+) -> PredictionTable:
+    """Return the table of the networks of one stage and source; clips are in the order of the first."""
+    (first_network, first), *others = networks.items()
+    for network, rows in others:
+        same_clips = rows.keys() == first.keys()
+        # Speaker and label are the first two fields of a row.
+        if not same_clips or any(rows[clip][:2] != row[:2] for clip, row in first.items()):
+            name = " of ".join(filter(None, key))
+            raise DataError(
+                f"{path}: the networks of {name} with seeds {first_network[1]} and {network[1]} have "
+                "other clips, folds, speakers or emotions; write each kind of network into its own "
+                "file or stage"
             )
-    unnamed = [row.line for row in clips.values() if not row.speaker]
-    if 0 < len(unnamed) < len(clips):
-        raise InputError(
-            f"{path}, line {unnamed[0]}: no speaker, where other clips have one; name the speaker of every clip, or of none"
+    without_speaker = [row.line for row in first.values() if not row.speaker]
+    if 0 < len(without_speaker) < len(first):
+        raise DataError(
+            f"{path}, line {without_speaker[0]}: no speaker, although other clips have one; name the "
+            "speaker of every clip, or of none"
         )
-    answers, without = (
-        np.array([[getattr(own[clip], name) for clip in clips] for own in networks.values()])
-        for name in ("answer", "without")
+    split, protocol, among, stamps = facts
+    unknown = [name for name in among.split() if name not in EMOTIONS]
+    if unknown:
+        raise DataError(
+            f"{path}: among {unknown[0]!r}; expected some of {', '.join(EMOTIONS)}, separated by spaces"
+        )
+    rows_by_network = [[rows[clip] for clip in first] for rows in networks.values()]
+    predictions = np.array([[row.prediction for row in rows] for rows in rows_by_network])
+    open_predictions = np.array([[row.open_prediction for row in rows] for rows in rows_by_network])
+    labels = np.array([row.label for row in first.values()])
+    pool = pooled_predictions(
+        list(first),
+        [row.speaker for row in first.values()],
+        labels,
+        predictions,
+        seeds=[seed for _, seed in networks],
+        open_predictions=open_predictions,
     )
-    side, protocol, among, stamps = facts
-    if unknown := [name for name in among.split() if name not in EMOTIONS]:
-        raise InputError(
-            f"{path}: among {unknown[0]!r}; expected some of {', '.join(EMOTIONS)} with spaces between them"
-        )
-    labels = np.array([row.label for row in clips.values()])
-    speakers, seeds = [row.speaker for row in clips.values()], [seed for _, seed in networks]
-    pool = of_answers(list(clips), speakers, labels, answers, seeds=seeds, without_corpus=without)
-    emotions = in_order(among.split() or (EMOTIONS[index] for index in {*labels, *answers.flat}))
-    return Kept(pool, tuple(emotions), side, protocol, tuple(filter(None, stamps.split("; "))))
+    seen = {EMOTIONS[index] for index in {*labels, *predictions.flat}}
+    return PredictionTable(
+        pool,
+        tuple(in_order(among.split() or seen)),
+        split,
+        protocol,
+        tuple(filter(None, stamps.split("; "))),
+    )

@@ -8,19 +8,27 @@ from typing import TYPE_CHECKING
 from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from kerasemo.exporting.exporter import FORMATS, Options, export
-    from kerasemo.exporting.graph import Served
-    from kerasemo.exporting.onnx_litert import functions, write_onnx
+    from kerasemo.exporting.exporter import FORMATS, ExportOptions, export_stage
+    from kerasemo.exporting.graph import ServedModel
+    from kerasemo.exporting.onnx_litert import portable_functions, write_onnx
     from kerasemo.exporting.parity_cases import wav_file
 
-__all__ = ["FORMATS", "Options", "Served", "export", "functions", "wav_file", "write_onnx"]
+__all__ = [
+    "FORMATS",
+    "ExportOptions",
+    "ServedModel",
+    "export_stage",
+    "portable_functions",
+    "wav_file",
+    "write_onnx",
+]
 
 _MODULE_OF = {
+    "ExportOptions": "exporter",
     "FORMATS": "exporter",
-    "Options": "exporter",
-    "Served": "graph",
-    "export": "exporter",
-    "functions": "onnx_litert",
+    "ServedModel": "graph",
+    "export_stage": "exporter",
+    "portable_functions": "onnx_litert",
     "wav_file": "parity_cases",
     "write_onnx": "onnx_litert",
 }

@@ -87,12 +87,11 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield "| name | input | output |"
     yield "|---|---|---|"
     for name, signature in document["signatures"].items():
-        given, answered = (
-            SIGNATURES[name]
-            if document["format"] == "saved_model"
-            else (_types(signature["inputs"]), "probabilities, valid")
-        )
-        yield f"| `{name}` | {given} | {answered} |"
+        input_text, output_text = _types(signature["inputs"]), "probabilities, valid"
+        if document["format"] == "saved_model":
+            input_text = SIGNATURES[name].input_text
+            output_text = SIGNATURES[name].output_text
+        yield f"| `{name}` | {input_text} | {output_text} |"
     yield ""
     yield "## Limits"
     yield ""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError
 from pipelines.core.labels import EMOTIONS
 from pipelines.html.markup import escape, ticks, time_marks
 
@@ -95,9 +95,9 @@ class Timeline(NamedTuple):
 
 
 def number_of(label: str) -> int:
-    """Return which colour and shape an emotion has, the same on every page; raises InputError for what is none."""
+    """Return which colour and shape an emotion has, the same on every page; raises DataError for what is none."""
     if label not in EMOTIONS:
-        raise InputError(
+        raise DataError(
             f"label must be one of {', '.join(EMOTIONS)}; received {label!r}. Export the model again"
         )
     return EMOTIONS.index(label)

@@ -1,7 +1,6 @@
 """What the page of a prediction shows of one clip: answers, charts over time, key pictures, a spectrogram."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ import numpy as np
 
 from kerasemo.reporting import charts
 from kerasemo.reporting.charts import Timeline, chart, mark, named, number_of
-from kerasemo.reporting.markdown import rendered
+from kerasemo.reporting.markdown import html_of_markdown
+from pipelines.core import files
 from pipelines.html import spectrogram
 from pipelines.html.markup import (
     clock,
@@ -295,32 +295,28 @@ _LIMIT = (
 )
 
 
-def write(path: Path, results: Results, *, model: Mapping[str, Any]) -> None:
-    """Write the page of some predictions under a temporary name, then rename it.
+def write_prediction_page(path: Path, results: Results, *, model: Mapping[str, Any]) -> None:
+    """Write the page of predictions atomically.
 
     Args:
         path: The page.
-        results: For each clip what was said of it, or why nothing was, and `{"pictures", "spectrogram"}` to show beside:
-            pictures are `{"seconds", "jpeg", "size", "boxes"}` with boxes `[face, left, top, width, height]` in pixels, the
-            spectrogram is `{"log_mel", "seconds"}` with float32 [columns, mel_filters] in dB, or None.
+        results: For each clip its prediction, or why it has none, and `{"pictures", "spectrogram"}`:
+            pictures are `{"seconds", "jpeg", "size", "boxes"}` with boxes
+            `[face, left, top, width, height]` in pixels; the spectrogram is `{"log_mel", "seconds"}`
+            with float32 [columns, mel_filters] in dB, or None.
         model: `{"name", "labels", "document", "card"}` of the bundle; the card is Markdown.
 
     Raises:
-        InputError: A label of the model is no emotion.
-        OSError: The page cannot be written.
+        DataError: A label of the model is not an emotion.
+        StorageError: The page cannot be written.
     """
-    content = prediction_page(results, model=model).encode()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    page = prediction_page(results, model=model)
+    with files.storage_errors(path):
+        files.write_text(path, page)
 
 
 def prediction_page(results: Results, *, model: Mapping[str, Any]) -> str:
-    """Return the page that `write` writes."""
+    """Return the page of predictions; see `write_prediction_page`."""
     read = [
         (f"clip-{number}", *entry)
         for number, entry in enumerate(results, 1)
@@ -416,7 +412,7 @@ def _clip(
 
 
 def _model(model: Mapping[str, Any]) -> Iterator[str]:
-    yield f'<div class="card">{rendered(model["card"])}</div>'
+    yield f'<div class="card">{html_of_markdown(model["card"])}</div>'
     facts = [
         (name, value)
         for name, value in _flat(model["document"])

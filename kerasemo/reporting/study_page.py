@@ -1,14 +1,14 @@
-"""The document of `kerasemo.studies.results` as one HTML page that needs nothing but itself."""
+"""A study as one HTML page that loads nothing from outside, `page.html`."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from kerasemo.reporting import charts, study_tables
-from kerasemo.reporting.markdown import rendered
-from pipelines.html.markup import document as whole
-from pipelines.html.markup import escape, folded, framed, section, table
-
-Row = Mapping[str, Any]
+from kerasemo.reporting.columns import Row, percent
+from kerasemo.reporting.markdown import html_of_markdown
+from kerasemo.reporting.study_tables import Study, is_of_clips, is_own_source
+from kerasemo.reporting.text_tables import TextTable
+from pipelines.html import markup
+from pipelines.html.markup import escape
 
 STYLE = f"""{charts.STYLE}{charts.BAR_STYLE}
 .facts ul{{margin:.4rem 0;padding-left:1.2rem}}
@@ -19,240 +19,193 @@ STYLE = f"""{charts.STYLE}{charts.BAR_STYLE}
 """
 
 
-def page(document: Mapping[str, Any]) -> str:
-    """Return the page of all tables, with plots."""
-    title = f"{document['experiment']}: {document['side']} side, {document['protocol']}"
-    own = [row for row in document["rows"] if row["trained_on"] == "this stage"]
-    sources = {
-        source: [row for row in own if row["source"] == source] for source in document["beside"]
+def study_page(study: Study) -> str:
+    """Return the page of a study: all its tables, with charts."""
+    title = study_tables.study_title(study)
+    own_rows = [row for row in study["rows"] if is_own_source(row)]
+    rows_by_source = {
+        source: rows
+        for source in study["beside"]
+        if (rows := [row for row in own_rows if row["source"] == source])
     }
     sections = [
-        section(_name(source), source, *_source(document, source, rows))
-        for source, rows in sources.items()
-        if rows
+        markup.section(_anchor(source), source, *_source(study, source, rows))
+        for source, rows in rows_by_source.items()
     ]
-    sections.append(section("matrix", "Each stage on every source", *_matrix(document)))
-    if document["comparisons"]:
-        sections.append(section("compared", "Stages compared", *_compared(document)))
-    if document["pairs"]:
-        cells = map(study_tables.pair_cells, document["pairs"])
-        pairs = table(
-            "By their distance, the mean over the networks, in hundredths",
-            study_tables.PAIRS,
-            cells,
-            numbers=range(2, 6),
+    sections.append(markup.section("matrix", "Each stage on every source", *_matrix(study)))
+    if study["comparisons"]:
+        sections.append(markup.section("compared", "Stages compared", *_comparisons(study)))
+    if study["pairs"]:
+        pairs = study_tables.pair_table(study)
+        sections.append(
+            markup.section("pairs", "Do two clips show the same emotion?", pairs.html())
         )
-        sections.append(section("pairs", "Do two clips show the same emotion?", pairs))
-    if document["looks"]:
-        sections.append(section("looks", "Looks at the test side", _looks(document)))
-    sections.append(section("facts", "How this was made", *_made(document)))
-    return whole(
+    if study["looks"]:
+        sections.append(
+            markup.section("looks", "Evaluations of the test split", _test_evaluations(study))
+        )
+    sections.append(markup.section("facts", "How this was made", *_provenance(study)))
+    return markup.document(
         title,
-        _header(title, document, sources),
+        _header(title, study, list(rows_by_source)),
         sections,
         "Made by python -m kerasemo.reproduce.",
         style=STYLE,
     )
 
 
-def _name(source: str) -> str:
+def _anchor(source: str) -> str:
     return source.replace("/", "-")
 
 
-def _header(title: str, document: Mapping[str, Any], sources: Mapping[str, Sequence[Row]]) -> str:
-    facts = rendered(
-        "\n".join(
-            line.removesuffix(":")
-            for line in study_tables.facts(document)
-            if not line.startswith("  ")
-        )
+def _header(title: str, study: Study, sources: Sequence[str]) -> str:
+    provenance = html_of_markdown("\n".join(f"- {line}" for line in study_tables.provenance(study)))
+    links = {_anchor(source): source for source in sources}
+    links |= {"matrix": "Every source", "facts": "How this was made"}
+    anchors = "".join(f'<a href="#{name}">{escape(text)}</a>' for name, text in links.items())
+    failures = "".join(
+        f'<p class="failed">{escape(failure["cell"])} failed: {escape(failure["reason"])}</p>'
+        for failure in study["failed"]
     )
-    links = {_name(source): source for source, rows in sources.items() if rows} | {
-        "matrix": "Every source",
-        "facts": "How",
-    }
-    nav = "".join(f'<a href="#{name}">{escape(text)}</a>' for name, text in links.items())
-    failed = "".join(
-        f'<p class="failed">{escape(one["cell"])} failed: {escape(one["reason"])}</p>'
-        for one in document["failed"]
+    return (
+        f'{charts.shapes()}<h1>{escape(title)}</h1><div class="facts">{provenance}</div>{failures}'
+        f'<nav aria-label="Sections">{anchors}</nav>'
     )
-    return f'{charts.shapes()}<h1>{escape(title)}</h1><div class="facts">{facts}</div>{failed}<nav aria-label="Sections">{nav}</nav>'
 
 
-def _source(document: Mapping[str, Any], source: str, own: Sequence[Row]) -> Iterator[str]:
-    beside = document["beside"][source]
-    clips = [row for row in own if row["level"] in study_tables.CLIPS]
-    for row in clips:
+def _source(study: Study, source: str, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the charts and tables of one source."""
+    references = study["beside"][source]
+    domain = source.rpartition("/")[2]
+    clip_rows = [row for row in rows if is_of_clips(row)]
+    for row in clip_rows:
         if row["stamps"]:
-            yield f'<p class="stamp">{escape(row["stage"])}: {escape("; ".join(row["stamps"]))}</p>'
-    for name, words in (
-        ("ua", "UA, the mean recall of the classes"),
-        ("wa", "WA, the share of right answers"),
-    ):
-        marks = {"chance": beside["chance"]} if name == "ua" else {}
-        if heard := beside.get("listeners"):
-            marks["listeners"] = heard[name]
+            stamps = "; ".join(row["stamps"])
+            yield f'<p class="stamp">{escape(row["stage"])}: {escape(stamps)}</p>'
+    titles = {"ua": "UA, the mean recall of the classes", "wa": "WA, the fraction of correct clips"}
+    for name, title in titles.items():
+        marks = {"chance": references["chance"]} if name == "ua" else {}
+        if listeners := references.get("listeners"):
+            marks["listeners"] = listeners[name]
         yield charts.bars(
-            f"{words}: clips of all folds, in hundredths, with the 95 % interval",
-            [_bar(row, name) for row in clips],
+            f"{title}: clips of all folds, in percent, with the 95 % interval",
+            [_bar(row, name, domain) for row in clip_rows],
             marks=marks,
         )
-    columns, *rows = (
-        [cells[0], *cells[2:]]
-        for cells in (study_tables.SCORES, *map(study_tables.score_cells, own))
+    yield study_tables.score_table(f"Scores on {source}, in percent", rows).html()
+    yield study_tables.reference_table(study, source).html(
+        title="Published results, each with the protocol that its source states"
     )
-    yield table(f"Scores on {source}, in hundredths", columns, rows, numbers=range(2, len(columns)))
-    cells = study_tables.beside_cells(source, beside, own)
-    yield table(
-        "Beside others, each with the protocol it states",
-        ("who", "protocol", "UA", "WA", "note"),
-        cells,
-        numbers=(2, 3),
-    )
-    yield _recalls(clips)
-    if any(row["by_speaker"] for row in clips):
-        speakers = {
-            row["stage"]: {who: one["ua"] for who, one in row["by_speaker"].items()}
-            for row in clips
-            if row["by_speaker"]
+    yield _recalls(clip_rows)
+    rows_with_speakers = [row for row in clip_rows if row["by_speaker"]]
+    if rows_with_speakers:
+        scores = {
+            row["stage"]: {speaker: scores["ua"] for speaker, scores in row["by_speaker"].items()}
+            for row in rows_with_speakers
         }
-        yield charts.dots("UA of each speaker, in hundredths", speakers, source.rpartition("/")[2])
-        yield folded("The speakers as a table", _speakers(clips))
-    for row in clips:
-        yield _confusion(row)
+        yield charts.dots("UA of each speaker, in percent", scores, domain)
+        speakers = study_tables.speaker_table(rows_with_speakers)
+        yield markup.folded("The speakers as a table", speakers.html())
+    for row in clip_rows:
+        yield _confusion(row, domain)
 
 
-def _bar(row: Row, name: str) -> charts.Bar:
-    found = row["interval"].get(name) or {"low": None, "high": None}
-    return charts.Bar(
-        row["stage"], row[name], found["low"], found["high"], row["source"].rpartition("/")[2]
-    )
+def _bar(row: Row, metric: str, domain: str) -> charts.Bar:
+    interval = row["interval"].get(metric) or {"low": None, "high": None}
+    return charts.Bar(row["stage"], row[metric], interval["low"], interval["high"], domain)
 
 
-def _recalls(clips: Sequence[Row]) -> str:
-    emotions = list(dict.fromkeys(emotion for row in clips for emotion in row["emotions"]))
-    head = '<th scope="col">stage</th>' + "".join(
+def _emotion_headings(first: str, emotions: Sequence[str]) -> str:
+    return f'<th scope="col">{first}</th>' + "".join(
         f'<th scope="col" class="n">{charts.named(emotion)}</th>' for emotion in emotions
     )
-    rows = [
-        f'<th scope="row">{escape(row["stage"])}</th>'
-        + "".join(
-            f'<td class="n">{study_tables.hundredths(row["recalls"].get(emotion))}</td>'
-            for emotion in emotions
+
+
+def _recalls(rows: Sequence[Row]) -> str:
+    emotions = list(dict.fromkeys(emotion for row in rows for emotion in row["emotions"]))
+    table_rows = []
+    for row in rows:
+        recalls = "".join(
+            f'<td class="n">{percent(row["recalls"].get(emotion))}</td>' for emotion in emotions
         )
-        for row in clips
-    ]
-    return framed("Recall of each emotion, in hundredths", head, rows)
+        table_rows.append(f'<th scope="row">{escape(row["stage"])}</th>{recalls}')
+    headings = _emotion_headings("stage", emotions)
+    return markup.framed("Recall of each emotion, in percent", headings, table_rows)
 
 
-def _confusion(row: Row) -> str:
-    head = '<th scope="col">truth</th>' + "".join(
-        f'<th scope="col" class="n">{charts.named(emotion)}</th>' for emotion in row["emotions"]
-    )
-    rows = []
-    for place, (emotion, counts) in enumerate(zip(row["emotions"], row["confusion"], strict=True)):
-        most = max(1, sum(counts))
+def _confusion(row: Row, domain: str) -> str:
+    table_rows = []
+    for label, (emotion, counts) in enumerate(zip(row["emotions"], row["confusion"], strict=True)):
+        total = max(1, sum(counts))
         cells = "".join(
-            f'<td class="n heat{" right" * (place == column)}" style="--h:{count / most:.2f}">{count:,}</td>'
-            for column, count in enumerate(counts)
+            f'<td class="n heat{" right" * (label == prediction)}" '
+            f'style="--h:{count / total:.2f}">{count:,}</td>'
+            for prediction, count in enumerate(counts)
         )
-        rows.append(f'<th scope="row">{charts.named(emotion)}</th>{cells}')
-    caption = f"{row['stage']}: answers to the clips of each emotion, {row['networks']} network{'s' * (row['networks'] > 1)} added up"
-    return framed(caption, head, rows, row["source"].rpartition("/")[2])
-
-
-def _speakers(clips: Sequence[Row]) -> str:
-    rows = [
-        (
-            row["stage"],
-            who,
-            one["n"],
-            study_tables.hundredths(one["ua"]),
-            study_tables.hundredths(one["wa"]),
-        )
-        for row in clips
-        for who, one in row["by_speaker"].items()
-    ]
-    return table(
-        "Each speaker, in hundredths",
-        ("stage", "speaker", "clips", "UA", "WA"),
-        rows,
-        numbers=(2, 3, 4),
+        table_rows.append(f'<th scope="row">{charts.named(emotion)}</th>{cells}')
+    caption = (
+        f"{row['stage']}: predictions of clips (columns) for each label (rows), summed over "
+        f"{row['networks']} network{'s' * (row['networks'] > 1)}"
     )
+    headings = _emotion_headings("label", row["emotions"])
+    return markup.framed(caption, headings, table_rows, domain)
 
 
-def _matrix(document: Mapping[str, Any]) -> Iterator[str]:
-    columns, rows = study_tables.matrix(document)
-    caption = "UA by clip over the emotions that both have; behind a stroke over all classes of the corpus, an untrained one as recall 0"
-    head = "".join(
-        f'<th scope="col" class="{"n" * (place > 0)}">{escape(name)}</th>'
-        for place, name in enumerate(columns)
+def _matrix(study: Study) -> Iterator[str]:
+    matrix = study_tables.source_matrix(study)
+    headings = "".join(
+        f'<th scope="col" class="{"n" * matrix.is_number(name)}">{escape(name)}</th>'
+        for name in matrix.columns
     )
-    yield framed(caption, head, [_matrix_row(row) for row in rows])
-    others = [row for row in document["rows"] if row["trained_on"] != "this stage"]
+    caption = f"{matrix.title}. {study_tables.MATRIX_NOTE}"
+    yield markup.framed(caption, headings, map(_matrix_row, matrix.rows))
+    others = study_tables.other_sources_table(study)
     if others:
-        cells = [
-            (*study_tables.score_cells(row), row["trained_on"] or "no stage") for row in others
-        ]
-        columns = (*study_tables.SCORES, "trained on it")
-        yield folded(
-            "The scores on other sources",
-            table("In hundredths", columns, cells, numbers=range(3, len(study_tables.SCORES))),
-        )
+        yield markup.folded("The scores on other sources", others.html())
 
 
-def _matrix_row(row: Sequence[str]) -> str:
-    cells = (
-        f'<td class="n">{f"<b>{escape(cell[2:-2])}</b>" if cell.startswith("**") else escape(cell)}</td>'
-        for cell in row[1:]
-    )
-    return f'<th scope="row">{escape(row[0])}</th>{"".join(cells)}'
+def _matrix_row(cells: Sequence[str]) -> str:
+    first, *others = cells
+    numbers = "".join(f'<td class="n">{_bold(cell)}</td>' for cell in others)
+    return f'<th scope="row">{escape(first)}</th>{numbers}'
 
 
-def _compared(document: Mapping[str, Any]) -> Iterator[str]:
-    drawn = [
+def _bold(cell: str) -> str:
+    """Return the markup of a cell that may be bold in Markdown."""
+    return f"<b>{escape(cell.strip('*'))}</b>" if cell.startswith("**") else escape(cell)
+
+
+def _comparisons(study: Study) -> Iterator[str]:
+    differences = [
         (
-            f"{' − '.join(one['stages'])}, {one['source']}",
-            one["ua"]["difference"],
-            one["ua"]["low"],
-            one["ua"]["high"],
+            f"{' − '.join(comparison['stages'])}, {comparison['source']}",
+            comparison["ua"]["difference"],
+            comparison["ua"]["low"],
+            comparison["ua"]["high"],
         )
-        for one in document["comparisons"]
-        if "refused" not in one
+        for comparison in study["comparisons"]
+        if "refused" not in comparison
     ]
-    if drawn:
+    if differences:
         yield charts.differences(
-            "UA of the first less that of the second, by speaker where all are known, with its 95 % interval",
-            drawn,
+            "UA of the first stage minus UA of the second, in percentage points, with the 95 % "
+            "interval: the mean over speakers where all are known, else pooled",
+            differences,
         )
-    yield table(
-        "Paired as the last column says, the seeds averaged first",
-        study_tables.COMPARED,
-        study_tables.compared(document),
-        numbers=(3, 4, 5, 6),
-    )
+    yield study_tables.comparison_table(study["comparisons"]).html()
 
 
-def _looks(document: Mapping[str, Any]) -> str:
-    rows = [
-        (
-            look["look"],
-            look["date"],
-            look["networks"],
-            look["of_these"],
-            look["protocol"],
-            look["code"],
-            look["command"],
-        )
-        for look in document["looks"]
-    ]
-    columns = ("look", "date", "networks", "of these", "protocol", "code", "command")
-    return table("Every look of this run folder", columns, rows, numbers=(0, 2, 3), paths=(6,))
+def _test_evaluations(study: Study) -> str:
+    keys = ("look", "date", "networks", "of_these", "protocol", "code", "command")
+    titles = ("number", "date", "networks", "in this study", "protocol", "code", "command")
+    rows = [[str(look[key]) for key in keys] for look in study["looks"]]
+    text_columns = ("date", "protocol", "code", "command")
+    title = "Every evaluation of the test split in this run folder"
+    return TextTable(title, titles, rows, text_columns).html()
 
 
-def _made(document: Mapping[str, Any]) -> Iterator[str]:
-    yield f'<div class="facts"><ul>{"".join(f"<li>{escape(line)}</li>" for line in study_tables.notes(document))}</ul></div>'
-    yield folded(
-        "Versions",
-        table("What it was made with", ("name", "version"), document["versions"].items()),
-    )
+def _provenance(study: Study) -> Iterator[str]:
+    remarks = "".join(f"<li>{escape(line)}</li>" for line in study_tables.remarks(study))
+    yield f'<div class="facts"><ul>{remarks}</ul></div>'
+    versions = markup.table("Versions", ("name", "version"), study["versions"].items())
+    yield markup.folded("Versions", versions)

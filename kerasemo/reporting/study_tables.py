@@ -1,380 +1,322 @@
-"""The document of `kerasemo.studies.results` as text: Markdown, CSV, and the cells that tables are made of."""
+"""The tables of a study as text cells: scores, comparisons, recalls, confusions, and how they were made.
 
-import csv
-import io
+A study is the document that `kerasemo.studies.results` returns and `tables.json` holds.
+"""
+
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kerasemo.metrics.classification import METRICS
+from kerasemo.reporting.columns import (
+    STUDY,
+    Row,
+    cells,
+    columns_of,
+    csv_text,
+    percent,
+    percent_interval,
+)
+from kerasemo.reporting.text_tables import TextTable
 from pipelines.core.text import format_duration, format_ranges, pluralize
 
-COLUMNS = (
-    *(
-        "experiment",
-        "protocol",
-        "side",
-        "stage",
-        "kind",
-        "source",
-        "trained_on",
-        "level",
-        "n",
-        "networks",
-        "folds",
-        "seeds",
-    ),
-    *("ua", "ua_low", "ua_high", "wa", "wa_low", "wa_high", "interval", "macro_f1", "chance"),
-    *(
-        "ua_all_classes",
-        "wa_all_classes",
-        "chance_all_classes",
-        "ua_without_corpus",
-        "wa_without_corpus",
-        "stamps",
-    ),
-)
-"""Of `tables.csv`: shares, not hundredths."""
+Study = Mapping[str, Any]
+
+CLIP_LEVELS = ("clip", "image")
+"""The levels at which a row scores clips. A clip with a single item is an image."""
 
 
-def as_csv(document: Mapping[str, Any]) -> str:
-    """Return a line for each stage, source and level, with COLUMNS."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=COLUMNS, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    for row in document["rows"]:
-        flat = {name: document[name] for name in ("experiment", "protocol", "side")} | dict(row)
-        flat |= {
-            "folds": format_ranges(row["folds"]),
-            "seeds": format_ranges([own["seed"] for own in row["by_seed"]]),
-            "stamps": "; ".join(row["stamps"]),
-        }
-        for name, found in row["interval"].items():
-            if found is not None:
-                flat |= {
-                    f"{name}_low": found["low"],
-                    f"{name}_high": found["high"],
-                    "interval": found["method"],
-                }
-        for kind in ("all_classes", "without_corpus"):
-            flat |= {
-                f"{name}_{kind}": value
-                for name, value in row.get(kind, {}).items()
-                if name in ("ua", "wa", "chance")
-            }
-        writer.writerow(
-            {
-                name: f"{value:.6f}" if isinstance(value, float) else value
-                for name, value in flat.items()
-            }
-        )
-    return text.getvalue()
+def is_of_clips(row: Row) -> bool:
+    """Return whether a row scores clips, not their faces or segments."""
+    return row["level"] in CLIP_LEVELS
 
 
-def markdown(document: Mapping[str, Any]) -> str:
-    """Return all tables as Markdown."""
-    return "\n".join(_lines(document)) + "\n"
+def is_own_source(row: Row) -> bool:
+    """Return whether the stage of a row was trained on the source of the row."""
+    return row["trained_on"] == "this stage"
 
 
-def _lines(document: Mapping[str, Any]) -> Iterator[str]:
-    yield f"# {document['experiment']}: {document['side']} side, {document['protocol']}"
-    yield ""
-    yield from facts(document)
-    yield ""
-    yield "## Each stage on its own sources"
-    yield ""
-    own = [row for row in document["rows"] if row["trained_on"] == "this stage"]
-    yield from _table(SCORES, [*map(score_cells, own)])
-    yield ""
-    yield from (f"- {line}" for line in notes(document))
-    for source, beside in document["beside"].items():
-        yield from _beside(source, beside, [row for row in own if row["source"] == source])
-    yield "## Each stage on every source, UA by clip"
-    yield ""
-    yield "Over the emotions that both have; behind a stroke, over all classes of the corpus, an untrained one as recall 0. Bold: its own."
-    yield ""
-    yield from _table(*matrix(document))
-    yield ""
-    if others := [row for row in document["rows"] if row["trained_on"] != "this stage"]:
-        yield "## Each stage on every other source"
-        yield ""
-        cells = [
-            (*score_cells(row), *_all_classes(row), row["trained_on"] or "no stage")
-            for row in others
-        ]
-        yield from _table((*SCORES, "UA, all classes", "chance", "trained on it"), cells)
-        yield ""
-    if document["comparisons"]:
-        yield "## Stages compared, the seeds averaged first"
-        yield ""
-        yield from _table(COMPARED, [*compared(document)])
-        yield ""
-    if document["pairs"]:
-        yield "## Do two clips show the same emotion? By their distance, the mean over the networks"
-        yield ""
-        yield from _table(PAIRS, [*map(pair_cells, document["pairs"])])
-        yield ""
-    yield "## Recall of each emotion"
-    yield ""
-    emotions = list(
-        dict.fromkeys(emotion for row in document["rows"] for emotion in row["emotions"])
+def study_title(study: Study) -> str:
+    """Return the title of a study."""
+    return f"{study['experiment']}: {study['side']} split, {study['protocol']}"
+
+
+def study_csv(study: Study) -> str:
+    """Return `tables.csv`: a line for each stage, source and level, fractions from 0 to 1."""
+    facts = {name: study[name] for name in ("experiment", "protocol", "side")}
+    return csv_text(facts | dict(row) for row in study["rows"])
+
+
+def score_table(title: str, rows: Sequence[Row], *, table: str = STUDY) -> TextTable:
+    """Return the scores of rows in percent, with the columns of a table of `columns.COLUMNS`."""
+    columns = columns_of(table)
+    return TextTable(
+        title,
+        [column.title for column in columns],
+        [cells(columns, row) for row in rows],
+        [column.title for column in columns if not column.is_number],
     )
-    clips = [row for row in document["rows"] if row["level"] in CLIPS]
-    yield from _table(
+
+
+def other_sources_table(study: Study) -> TextTable | None:
+    """Return the scores on the sources that a stage was not trained on; None without such rows."""
+    rows = [row for row in study["rows"] if not is_own_source(row)]
+    if not rows:
+        return None
+    scores = score_table("Each stage on every other source, in percent", rows)
+    all_classes = [row.get("all_classes", row) for row in rows]
+    return TextTable(
+        scores.title,
+        [*scores.columns, "UA, all classes", "chance, all classes", "trained on it"],
+        [
+            [
+                *row_cells,
+                percent(scored["ua"]),
+                percent(scored["chance"]),
+                row["trained_on"] or "no stage",
+            ]
+            for row_cells, scored, row in zip(scores.rows, all_classes, rows, strict=True)
+        ],
+        [*scores.text_columns, "trained on it"],
+    )
+
+
+def reference_table(study: Study, source: str) -> TextTable:
+    """Return the clip scores of a source next to chance, human listeners and published results."""
+    references = study["beside"][source]
+    rows = [
+        (f"stage {row['stage']}", row["protocol"], row["ua"], row["wa"], "; ".join(row["stamps"]))
+        for row in study["rows"]
+        if row["source"] == source and is_own_source(row) and is_of_clips(row)
+    ]
+    guess = f"a guess among {len(references['emotions'])} classes"
+    rows.append(("chance", "", references["chance"], None, guess))
+    if listeners := references.get("listeners"):
+        note = "only clips that at least 80 % of the listeners recognised were published"
+        rows.append(("listeners", "the same clips", listeners["ua"], listeners["wa"], note))
+    rows += [
+        (result["who"], result["protocol"], result["ua"], result["wa"], result["note"])
+        for result in references["published"]
+    ]
+    return TextTable(
+        f"{source} and published results, in percent",
+        ("who", "protocol", "UA", "WA", "note"),
+        [(who, protocol, percent(ua), percent(wa), note) for who, protocol, ua, wa, note in rows],
+        ("who", "protocol", "note"),
+    )
+
+
+def source_matrix(study: Study) -> TextTable:
+    """Return the clip UA of each stage on every source, in percent; bold (`**`) on its own sources."""
+    rows = {(row["stage"], row["source"]): row for row in study["rows"] if is_of_clips(row)}
+    sources, stages = list(study["beside"]), list(dict.fromkeys(stage for stage, _ in rows))
+
+    def cell(row: Row | None) -> str:
+        if row is None:
+            return ""
+        text = percent(row["ua"])
+        if "all_classes" in row:
+            text += f" / {percent(row['all_classes']['ua'])}"
+        return f"**{text}**" if is_own_source(row) else text
+
+    def mean_of_own(stage: str) -> str:
+        scores = [
+            row["ua"] for (name, _), row in rows.items() if name == stage and is_own_source(row)
+        ]
+        return percent(sum(scores) / len(scores)) if scores else ""
+
+    return TextTable(
+        "Each stage on every source, UA of clips in percent",
+        ("stage", *sources, "mean of its own"),
+        [
+            (stage, *(cell(rows.get((stage, source))) for source in sources), mean_of_own(stage))
+            for stage in stages
+        ],
+        ("stage",),
+    )
+
+
+MATRIX_NOTE = (
+    "UA is over the emotions that stage and source share. After a slash: UA over all classes of the "
+    "source, where the recall of an untrained class is 0."
+)
+
+
+def comparison_table(comparisons: Sequence[Mapping[str, Any]]) -> TextTable:
+    """Return how much better the first stage of each comparison is, in percentage points.
+
+    With known speakers a comparison has two rows for each score, by speaker and pooled; else one.
+    """
+    rows: list[tuple[str, ...]] = []
+    for comparison in comparisons:
+        names = (" − ".join(comparison["stages"]), comparison["source"])
+        if "refused" in comparison:
+            rows.append((*names, "", "", "", "", "", comparison["refused"]))
+            continue
+        for name, metric in METRICS.items():
+            if name not in comparison:
+                continue
+            differences = {metric.title: comparison[name]}
+            if comparison[name]["speakers"]:
+                differences[f"{metric.title}, pooled"] = comparison[name]["pooled"]
+            rows += [
+                (
+                    *names,
+                    score,
+                    f"{100 * difference['difference']:+.1f}",
+                    percent_interval(difference),
+                    f"{difference['p']:.3g}",
+                    f"{difference['p_holm']:.3g}",
+                    difference["method"],
+                )
+                for score, difference in differences.items()
+            ]
+    return TextTable(
+        "Stages compared, after the mean over seeds",
+        ("stages", "source", "score", "difference", "95 %", "p", "p, Holm", "method"),
+        rows,
+        ("stages", "source", "score", "method"),
+    )
+
+
+def pair_table(study: Study) -> TextTable:
+    """Return how well the distance of two clips tells whether they show the same emotion."""
+    return TextTable(
+        "Do two clips show the same emotion? By their distance, mean over networks, in percent",
+        ("stage", "sources", "networks", "same", "AUC", "EER"),
+        [
+            (
+                pairs["stage"],
+                pairs["sources"],
+                str(pairs["networks"]),
+                *(percent(pairs[name]) for name in ("same", "auc", "eer")),
+            )
+            for pairs in study["pairs"]
+        ],
+        ("stage", "sources"),
+    )
+
+
+def recall_table(study: Study) -> TextTable:
+    """Return the recall of each emotion, in percent, of rows that score clips."""
+    emotions = list(dict.fromkeys(emotion for row in study["rows"] for emotion in row["emotions"]))
+    return TextTable(
+        "Recall of each emotion, in percent",
         ("stage", "source", *emotions),
         [
             (
                 row["stage"],
                 row["source"],
-                *(hundredths(row["recalls"].get(one)) for one in emotions),
+                *(percent(row["recalls"].get(emotion)) for emotion in emotions),
             )
-            for row in clips
+            for row in study["rows"]
+            if is_of_clips(row)
         ],
-    )
-    yield ""
-    yield "## Confusion (rows: truth; the networks' answers to clips, added up)"
-    yield ""
-    for row in own:
-        if row["level"] in CLIPS:
-            yield f"{row['stage']}, {row['source']}:"
-            yield ""
-            cells = [
-                (emotion, *map(str, counts))
-                for emotion, counts in zip(row["emotions"], row["confusion"], strict=True)
-            ]
-            yield from _table(("", *row["emotions"]), cells)
-            yield ""
-    yield "## By speaker"
-    yield ""
-    speakers = [
-        (
-            row["stage"],
-            row["source"],
-            who,
-            str(one["n"]),
-            hundredths(one["ua"]),
-            hundredths(one["wa"]),
-        )
-        for row in own
-        if row["level"] == "clip"
-        for who, one in row["by_speaker"].items()
-    ]
-    yield from _table(("stage", "source", "speaker", "clips", "UA", "WA"), speakers)
-
-
-SCORES = (
-    "stage",
-    "source",
-    "scored by",
-    "n",
-    "UA",
-    "95 %",
-    "WA",
-    "95 %",
-    "macro-F1",
-    "UA of each seed",
-    "UA, corpus unknown",
-    "chance",
-)
-CLIPS = ("clip", "image")
-"""The levels of which a row is of clips: one with a single item is an image."""
-PAIRS = ("stage", "sources", "networks", "same", "AUC", "EER")
-COMPARED = ("stages", "source", "score", "difference", "95 %", "p", "p, Holm", "how")
-
-
-def score_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the cells of a row below SCORES, in hundredths."""
-    seeds = ", ".join(hundredths(own["ua"]) for own in row["by_seed"])
-    figures = (
-        hundredths(row["ua"]),
-        ends(row["interval"].get("ua")),
-        hundredths(row["wa"]),
-        ends(row["interval"].get("wa")),
-    )
-    unknown = hundredths(row.get("without_corpus", {}).get("ua"))
-    return (
-        row["stage"],
-        row["source"],
-        row["level"],
-        str(row["n"]),
-        *figures,
-        hundredths(row["macro_f1"]),
-        seeds,
-        unknown,
-        hundredths(row["chance"]),
+        ("stage", "source"),
     )
 
 
-def pair_cells(one: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the cells of an entry of `pairs` below PAIRS, in hundredths."""
-    return (
-        one["stage"],
-        one["sources"],
-        str(one["networks"]),
-        *(hundredths(one[name]) for name in ("same", "auc", "eer")),
+def confusion_table(row: Row) -> TextTable:
+    """Return the confusion matrix of a row: a table row for each label, a column for each prediction."""
+    return TextTable(
+        f"{row['stage']}, {row['source']}",
+        ("", *row["emotions"]),
+        [
+            (emotion, *map(str, counts))
+            for emotion, counts in zip(row["emotions"], row["confusion"], strict=True)
+        ],
+        ("",),
     )
 
 
-def matrix(document: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the columns and rows of the table that has each stage's UA on every source, of clips."""
-    rows = {(row["stage"], row["source"]): row for row in document["rows"] if row["level"] in CLIPS}
-    sources, stages = list(document["beside"]), list(dict.fromkeys(stage for stage, _ in rows))
-
-    def cell(row: Mapping[str, Any] | None) -> str:
-        if row is None:
-            return ""
-        said = hundredths(row["ua"]) + (
-            f" / {hundredths(row['all_classes']['ua'])}" if "all_classes" in row else ""
-        )
-        return f"**{said}**" if row["trained_on"] == "this stage" else said
-
-    def mean(stage: str) -> str:
-        own = [
-            row["ua"]
-            for (name, _), row in rows.items()
-            if name == stage and row["trained_on"] == "this stage"
-        ]
-        return hundredths(sum(own) / len(own)) if own else ""
-
-    cells = [
-        (stage, *(cell(rows.get((stage, source))) for source in sources), mean(stage))
-        for stage in stages
-    ]
-    return ("stage", *sources, "mean of its own"), cells
-
-
-def _all_classes(row: Mapping[str, Any]) -> tuple[str, str]:
-    every = row.get("all_classes", row)
-    return hundredths(every["ua"]), hundredths(every["chance"])
-
-
-def facts(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield, as Markdown, how the tables came about."""
-    folds, seeds = format_ranges(document["folds"]), format_ranges(document["seeds"])
-    yield f"- {document['networks']} networks: folds {folds}, seeds {seeds}; trained in {format_duration(document['training_seconds'])}"
-    yield f"- command: `{document['command']}`"
-    yield f"- code: {document['code']}"
-    if document["side"] == "test":
-        now = max((look["look"] for look in document["looks"] if look["of_these"]), default=0)
-        yield f"- look {now} at the test side" + (
-            f"; there were {len(document['looks'])} in this run folder:"
-            if document["looks"]
-            else ""
-        )
-        for look in document["looks"]:
-            what = f"{', '.join(look['stages'])}; {look['protocol']}, folds {format_ranges(look['folds'])}, seeds {format_ranges(look['seeds'])}"
-            asked = f"look {look['look']}, {look['date']}: {look['networks']} networks, {look['of_these']} of these"
-            yield f"  - {asked}; {what}; code {look['code']}; `{look['command']}`"
-    else:
-        yield "- the test side was not looked at"
-        yield "- where a stage has several epochs, one was chosen on this side, and its figures are a little too high"
-    for one in document["failed"]:
-        yield f"- FAILED: {one['cell']}: {one['reason']}"
-
-
-def notes(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is to be known of the scores."""
-    methods = dict.fromkeys(
-        found["method"] for row in document["rows"] for found in row["interval"].values() if found
-    )
-    how = "; ".join(methods) or "none: of a single speaker nothing is known of others"
-    yield f"95 %: {how}. Clips of all folds are pooled; a score of several networks is their mean."
-    if any(method.startswith("t over") for method in methods):
-        yield "A t interval is that of the mean of the speakers' own scores, which is its middle, not the pooled score beside it."
-    if document["comparisons"]:
-        made = sum("refused" not in one for one in document["comparisons"])
-        yield "UA, WA: the mean over the speakers' own differences; pooled: the difference of the pooled scores. Without speakers: pooled."
-        yield f"p, Holm: corrected for the {pluralize(made, 'comparison')} of this table, each score by itself."
-    for row in document["rows"]:
-        if row["level"] in CLIPS and row["different_clips"] < row["n"]:
-            often = f"{row['different_clips']} clips, of which some are on this side of several folds: n counts each time"
-            yield f"{row['stage']}, {row['source']}: {often}"
-        if row["stamps"] and row["level"] in CLIPS:
-            yield f"{row['stage']}, {row['source']}: {'; '.join(row['stamps'])}"
-    for stage, sources in document["not_scored"].items():
-        for source, reason in sources.items():
-            yield f"{stage}, {source}: not scored: {reason}"
-
-
-def _beside(
-    source: str, beside: Mapping[str, Any], own: Sequence[Mapping[str, Any]]
-) -> Iterator[str]:
-    if not own:
-        return
-    yield ""
-    yield f"### {source} beside others"
-    yield ""
-    yield from _table(("who", "protocol", "UA", "WA", "note"), [*beside_cells(source, beside, own)])
-    yield ""
-
-
-def beside_cells(
-    source: str, beside: Mapping[str, Any], own: Sequence[Mapping[str, Any]]
-) -> Iterator[tuple[str, ...]]:
-    """Yield our own rows, chance, the listeners and what others reach, in hundredths."""
-    for row in own:
-        if row["level"] in CLIPS:
-            yield (
-                f"stage {row['stage']}",
-                row["protocol"],
-                hundredths(row["ua"]),
-                hundredths(row["wa"]),
-                "; ".join(row["stamps"]),
+def speaker_table(rows: Sequence[Row]) -> TextTable:
+    """Return UA and WA of each speaker, in percent."""
+    return TextTable(
+        "Each speaker, in percent",
+        ("stage", "source", "speaker", "clips", "UA", "WA"),
+        [
+            (
+                row["stage"],
+                row["source"],
+                speaker,
+                str(scores["n"]),
+                percent(scores["ua"]),
+                percent(scores["wa"]),
             )
-    yield (
-        "chance",
-        "",
-        hundredths(beside["chance"]),
-        "",
-        f"a guess among {len(beside['emotions'])} classes",
+            for row in rows
+            for speaker, scores in row["by_speaker"].items()
+        ],
+        ("stage", "source", "speaker"),
     )
-    if heard := beside.get("listeners"):
+
+
+def provenance(study: Study) -> Iterator[str]:
+    """Yield lines of Markdown that say how the study was made."""
+    folds, seeds = format_ranges(study["folds"]), format_ranges(study["seeds"])
+    duration = format_duration(study["training_seconds"])
+    yield f"{study['networks']} networks: folds {folds}, seeds {seeds}; trained in {duration}"
+    yield f"command: `{study['command']}`"
+    yield f"code: {study['code']}"
+    if study["side"] == "test":
+        last = max((look["look"] for look in study["looks"] if look["of_these"]), default=0)
+        yield f"test split: evaluation {last} of {len(study['looks'])} in this run folder"
+    else:
+        yield "the test split was not evaluated"
         yield (
-            "listeners",
-            "the same clips",
-            hundredths(heard["ua"]),
-            hundredths(heard["wa"]),
-            "clips were published if 80 % of them or more agreed",
+            "the best epoch of a stage was chosen on this validation split, so these scores are a "
+            "little too high"
         )
-    for row in beside["published"]:
-        yield row["who"], row["protocol"], hundredths(row["ua"]), hundredths(row["wa"]), row["note"]
+    for failure in study["failed"]:
+        yield f"FAILED: {failure['cell']}: {failure['reason']}"
 
 
-def compared(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Yield the rows of each comparison: for every score by speaker and pooled, or, without speakers, pooled."""
-    for one in document["comparisons"]:
-        stages = " − ".join(one["stages"])
-        if "refused" in one:
-            yield stages, one["source"], *[""] * 5, one["refused"]
-            continue
-        for name in ("ua", "wa"):
-            scores = {name.upper(): one[name]}
-            if one[name]["speakers"]:
-                scores[f"{name.upper()}, pooled"] = one[name]["pooled"]
-            for score, found in scores.items():
-                figures = (
-                    f"{100 * found['difference']:+.1f}",
-                    ends(found),
-                    f"{found['p']:.3g}",
-                    f"{found['p_holm']:.3g}",
-                )
-                yield stages, one["source"], score, *figures, found["method"]
+def test_evaluations(study: Study) -> Iterator[str]:
+    """Yield a line of Markdown for each evaluation of the test split in the run folder."""
+    for look in study["looks"]:
+        yield (
+            f"evaluation {look['look']}, {look['date']}: {look['networks']} networks, of which "
+            f"{look['of_these']} are in this study; {', '.join(look['stages'])}; {look['protocol']}, "
+            f"folds {format_ranges(look['folds'])}, seeds {format_ranges(look['seeds'])}; "
+            f"code {look['code']}; `{look['command']}`"
+        )
 
 
-def hundredths(share: float | None) -> str:
-    """Return a share in hundredths.
-
-    >>> hundredths(0.8264), hundredths(None)
-    ('82.6', '')
-    """
-    return "" if share is None else f"{100 * share:.1f}"
-
-
-def ends(found: Mapping[str, Any] | None) -> str:
-    """Return the ends of an interval in hundredths."""
-    return "" if found is None else f"{100 * found['low']:.1f} to {100 * found['high']:.1f}"
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(columns)} |"
-    yield f"|{'---|' * len(columns)}"
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"
+def remarks(study: Study) -> Iterator[str]:
+    """Yield what a reader must know to read the scores; `study` may be a result of `compare_files`."""
+    methods = dict.fromkeys(
+        interval["method"]
+        for row in study["rows"]
+        for interval in row["interval"].values()
+        if interval
+    )
+    how = "; ".join(methods) or "none, because one speaker tells nothing about other speakers"
+    yield (
+        f"95 % intervals: {how}. The clips of all folds are pooled. The score of several networks is "
+        "their mean."
+    )
+    if any(method.startswith("t over") for method in methods):
+        yield (
+            "A t interval is centred on the mean of the speakers' scores, not on the pooled score "
+            "next to it."
+        )
+    if study["comparisons"]:
+        count = sum("refused" not in comparison for comparison in study["comparisons"])
+        yield (
+            "UA and WA: the mean of the speakers' differences. Pooled: the difference of the pooled "
+            "scores. Without known speakers, UA and WA are pooled."
+        )
+        yield (
+            f"p, Holm: corrected for the {pluralize(count, 'comparison')} in this table, each score "
+            "apart."
+        )
+    for row in filter(is_of_clips, study["rows"]):
+        name = f"{row['stage']}, {row['source']}"
+        if row["different_clips"] < row["n"]:
+            yield (
+                f"{name}: {row['different_clips']} different clips; n counts a clip once for each "
+                "fold that has it in this split"
+            )
+        if row["stamps"]:
+            yield f"{name}: {'; '.join(row['stamps'])}"
+    for stage, reasons in study["not_scored"].items():
+        for source, reason in reasons.items():
+            yield f"{stage}, {source}: not scored: {reason}"

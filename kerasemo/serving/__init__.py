@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from kerasemo.serving.client import Client, ask
     from kerasemo.serving.parity import TOLERANCE, Call, Inputs, differences
     from kerasemo.serving.requests import LONGEST_SECONDS, MOST_PEAK, segment_range, segment_words
-    from kerasemo.serving.signatures import SIGNATURES
+    from kerasemo.serving.signatures import EMBEDDING_SIGNATURES, ITEM_SIGNATURES, SIGNATURES
     from kerasemo.serving.training_clips import Seen, document, read
     from kerasemo.serving.transport import GRPC_PORT, ServingError, address
 
 __all__ = [
+    "EMBEDDING_SIGNATURES",
     "GRPC_PORT",
+    "ITEM_SIGNATURES",
     "LONGEST_SECONDS",
     "MOST_PEAK",
     "SCHEMA",
@@ -53,7 +55,9 @@ _MODULE_OF = {
     "Bundle": "bundle",
     "Call": "parity",
     "Client": "client",
+    "EMBEDDING_SIGNATURES": "signatures",
     "GRPC_PORT": "transport",
+    "ITEM_SIGNATURES": "signatures",
     "Inputs": "parity",
     "LONGEST_SECONDS": "requests",
     "MOST_PEAK": "requests",

@@ -1,59 +1,164 @@
-"""The signatures of an exported model: inputs and outputs in words."""
+"""The signatures of an exported model: what each takes and returns.
+
+To add a signature, write an entry here and the method that computes it in `kerasemo.exporting.graph`.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 from pipelines.core.spec import Spec
 
-SIGNATURES = {
-    "faces": ("faces uint8 [n, 64, 64, 3], RGB crops of faces", "probabilities, labels, emotion"),
-    "face_bytes": (
+LABELS = "labels"
+"""A size of a shape: the number of labels of the model."""
+
+PROBABILITIES = ("probabilities", "labels", "emotion")
+EMBEDDING = ("embedding",)
+
+
+@dataclasses.dataclass(frozen=True)
+class SignatureInput:
+    """An input tensor of a signature."""
+
+    name: str
+    dtype: str
+    """The name of a TensorFlow dtype."""
+    shape: tuple[int | str | None, ...]
+    """None: any size; LABELS: the number of labels."""
+
+    def shape_for(self, n_labels: int) -> list[int | None]:
+        """Return the shape for a model with so many labels."""
+        return [n_labels if size == LABELS else size for size in self.shape]
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """A signature of a SavedModel."""
+
+    name: str
+    domain: str
+    """The domain that the network must be trained on."""
+    inputs: tuple[SignatureInput, ...]
+    outputs: tuple[str, ...]
+    """The names of the outputs."""
+    input_text: str
+    """What it takes, for the model card and for errors."""
+    output_text: str
+    """What it returns, for the model card."""
+
+    @property
+    def needs_head(self) -> bool:
+        """Whether the head of the network must be trained."""
+        return self.outputs != EMBEDDING
+
+
+_SPEC = Spec()
+_FACES = SignatureInput("faces", "uint8", (None, _SPEC.face_size, _SPEC.face_size, 3))
+_FACE_BYTES = SignatureInput("face_bytes", "string", (None,))
+_WAVEFORM = SignatureInput("waveform", "float32", (None, None))
+_WAV_BYTES = SignatureInput("wav_bytes", "string", (None,))
+_LENGTHS = SignatureInput("lengths", "int32", (None,))
+_MASK = SignatureInput("mask", "float32", (None, LABELS))
+_SEGMENTS = SignatureInput(
+    "segments", "float32", (None, _SPEC.mel_filters, _SPEC.segment_frames, 3)
+)
+
+_PROBABILITIES_TEXT = ", ".join(PROBABILITIES)
+
+_ALL: Sequence[Signature] = (
+    Signature(
+        "faces",
+        "visual",
+        (_FACES,),
+        PROBABILITIES,
+        "faces uint8 [n, 64, 64, 3], RGB crops of faces",
+        _PROBABILITIES_TEXT,
+    ),
+    Signature(
+        "face_bytes",
+        "visual",
+        (_FACE_BYTES,),
+        PROBABILITIES,
         "face_bytes [n], JPEG or PNG files of such crops, of any size",
-        "probabilities, labels, emotion",
+        _PROBABILITIES_TEXT,
     ),
-    "faces_masked": (
+    Signature(
+        "faces_masked",
+        "visual",
+        (_FACES, _MASK),
+        PROBABILITIES,
         "faces, and mask float32 [n, labels]: 1 for what can be answered",
-        "probabilities, labels, emotion",
+        _PROBABILITIES_TEXT,
     ),
-    "embed_faces": ("faces", "embedding float32 [n, size], of unit length"),
-    "speech": (
+    Signature(
+        "embed_faces",
+        "visual",
+        (_FACES,),
+        EMBEDDING,
+        "faces",
+        "embedding float32 [n, size], of unit length",
+    ),
+    Signature(
+        "speech",
+        "audio",
+        (_WAVEFORM,),
+        PROBABILITIES,
         "waveform float32 [batch, samples] in [-1, 1], 16 kHz, mono, 32 ms to 10 min",
-        "probabilities, labels, emotion",
+        _PROBABILITIES_TEXT,
     ),
-    "wav_bytes": (
+    Signature(
+        "wav_bytes",
+        "audio",
+        (_WAV_BYTES,),
+        PROBABILITIES,
         "wav_bytes [batch], WAV files, 16 kHz, mono, 16-bit",
-        "probabilities, labels, emotion",
+        _PROBABILITIES_TEXT,
     ),
-    "speech_masked": (
+    Signature(
+        "speech_masked",
+        "audio",
+        (_WAVEFORM, _LENGTHS, _MASK),
+        PROBABILITIES,
         "waveform, lengths int32 [batch] in samples, mask float32 [batch, labels]",
-        "probabilities, labels, emotion",
+        _PROBABILITIES_TEXT,
     ),
-    "embed_speech": ("waveform", "embedding float32 [batch, size], of unit length"),
-    "segments": (
+    Signature(
+        "embed_speech",
+        "audio",
+        (_WAVEFORM,),
+        EMBEDDING,
+        "waveform",
+        "embedding float32 [batch, size], of unit length",
+    ),
+    Signature(
+        "segments",
+        "audio",
+        (_SEGMENTS,),
+        PROBABILITIES,
         "segments float32 [n, 64, 64, 3]: log-Mel (dB), delta, delta-delta",
-        "probabilities, labels, emotion",
+        _PROBABILITIES_TEXT,
     ),
-    "embed_segments": ("segments", "embedding float32 [n, size], of unit length"),
-    "timeline": (
+    Signature(
+        "embed_segments",
+        "audio",
+        (_SEGMENTS,),
+        EMBEDDING,
+        "segments",
+        "embedding float32 [n, size], of unit length",
+    ),
+    Signature(
+        "timeline",
+        "audio",
+        (_WAVEFORM,),
+        ("probabilities", "starts", "weights"),
         "waveform float32 [batch, samples], at most 60 s",
         "probabilities [batch, segments, labels], starts in seconds, weights",
     ),
-}
-"""What each signature of a SavedModel takes, and what it gives."""
+)
 
-_SIZE = Spec().face_size
-_FACES = f"faces uint8 [n, {_SIZE}, {_SIZE}, 3]"
-_SEGMENTS = f"segments float32 [n, {Spec().mel_filters}, {Spec().segment_frames}, 3]"
-_WAVEFORM = f"waveform float32 [batch, samples] in [-1, 1] at {Spec().sample_rate_hz} Hz"
-_MASK = "mask float32 [n, labels] of 0 and 1"
-TAKES = {
-    "faces": _FACES,
-    "face_bytes": "face_bytes, whole JPEG or PNG files",
-    "faces_masked": f"{_FACES}, {_MASK}",
-    "embed_faces": _FACES,
-    "segments": _SEGMENTS,
-    "embed_segments": _SEGMENTS,
-    "speech": _WAVEFORM,
-    "speech_masked": f"{_WAVEFORM}, lengths int32 [batch], {_MASK}",
-    "embed_speech": _WAVEFORM,
-    "timeline": f"{_WAVEFORM}, of at most {Spec().part_seconds:g} s",
-    "wav_bytes": f"wav_bytes, whole WAV files of {Spec().sample_rate_hz} Hz, mono, 16-bit PCM",
-}
-"""What each signature is asked with, for those whom a server turned down."""
+SIGNATURES: Mapping[str, Signature] = {signature.name: signature for signature in _ALL}
+"""Every signature by its name, in the order of a bundle's document; the first is the default."""
+
+ITEM_SIGNATURES = {"visual": "faces", "audio": "segments"}
+"""Domain -> the signature of single faces or segments. Its input has the same name."""
+EMBEDDING_SIGNATURES = {"visual": "embed_faces", "audio": "embed_segments"}
+"""Domain -> the signature of the embeddings of single faces or segments."""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from kerasemo.serving.signatures import TAKES
+from kerasemo.serving.signatures import SIGNATURES
 from pipelines.core.errors import InputError
 from pipelines.core.tensorflow_loading import load_tensorflow
 from pipelines.core.text import printable
@@ -197,8 +197,8 @@ def refusal(url: str, signature: str, text: str, *, refused: bool, missing: bool
         remedy = "it merges requests, and this one met another length of sound; ask again, or ask wav_bytes, which merge at any length"
     elif refused:
         remedy = (
-            f"it takes {TAKES[signature]}"
-            if signature in TAKES
+            f"it takes {SIGNATURES[signature].input_text}"
+            if signature in SIGNATURES
             else "metadata() tells what it takes"
         )
     else:

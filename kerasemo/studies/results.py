@@ -1,15 +1,17 @@
-"""A sweep -> one document: a row for each stage, source and level, comparisons, chance, listeners, and what others reach."""
+"""The results of a study: pooled scores and comparisons of the predictions of a sweep, and their files."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kerasemo.analysis import differences, pooling, prediction_tables, references
-from kerasemo.analysis.prediction_tables import Answers, Kept, Pool
-from kerasemo.config.schema import StageConfig
-from kerasemo.datasets.catalog import Holdings, corpora_of
-from kerasemo.reporting import study_page, study_tables
+from kerasemo.analysis.prediction_tables import PooledPredictions, PredictionTable
+from kerasemo.config.schema import Experiment, StageConfig
+from kerasemo.datasets.catalog import RecordCatalog, corpora_of
+from kerasemo.datasets.sources import corpus_of
+from kerasemo.evaluation.stage_predictions import StagePredictions
+from kerasemo.reporting import study_markdown, study_page, study_tables
 from kerasemo.runs import run_folder, test_set_log
 from kerasemo.studies.sweep import Sweep
 from pipelines.core import files
@@ -17,341 +19,403 @@ from pipelines.core.errors import InputError
 from pipelines.core.labels import in_order
 from pipelines.core.text import format_ranges, pluralize
 
-LISTENED = "emodb/audio"
-"""The source whose listeners' rates are known."""
+LISTENERS_SOURCE = "emodb/audio"
+"""The source whose human listeners are known."""
 
-Said = Mapping[tuple[int, int], tuple[Mapping[str, Answers], Mapping[str, Any]]]
-"""(seed, fold) -> the answers of a stage's network by source, and what is to be known of them."""
+NetworkPredictions = Mapping[tuple[int, int], StagePredictions]
+"""(seed, fold) -> the predictions of a network."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Gathered:
-    """The answers of the networks of a sweep to the clips of one side."""
+class SplitPredictions:
+    """The predictions of all networks of a sweep for the clips of one split."""
 
-    side: str
+    split: str
     """`validation` or `test`."""
-    said: dict[str, Said]
-    """By stage."""
-    pools: dict[tuple[str, str], Pool]
-    """By stage and source, of all folds."""
-    left_out: dict[str, dict[str, str]]
-    """Stage -> source -> why there is no such pool."""
+    by_stage: dict[str, NetworkPredictions]
+    pools: dict[tuple[str, str], PooledPredictions]
+    """(stage, source) -> the predictions of all folds and seeds."""
+    not_scored: dict[str, dict[str, str]]
+    """Stage -> source -> the reason why the source has no predictions."""
+
+    def facts(self, stage: str) -> list[Mapping[str, Any]]:
+        """Return the facts about each network of a stage."""
+        return [predictions.facts for predictions in self.by_stage[stage].values()]
 
 
-def gather(sweep: Sweep, side: str) -> Gathered:
-    """Return what the networks of a sweep answered; InputError where those of one stage were asked about different clips."""
-    plan = sweep.plan
-    said = {
-        stage.name: _said(sweep, stage, side)
-        for stage in plan.experiment.stages
-        if stage.name in plan.stages
-    }
-    pools, left_out = {}, {}
-    for name, by_cell in said.items():
-        for source in sweep.held.sources:
-            if cells := {
-                cell: answers[source] for cell, (answers, _) in by_cell.items() if source in answers
-            }:
-                facts = next(facts for _, facts in by_cell.values())
-                pools[name, source] = pooling.pool(cells, folds=_folds(sweep, source, facts, side))
-            else:
-                left_out.setdefault(name, {})[source] = next(
-                    (
-                        facts["not_scored"][source]
-                        for _, facts in by_cell.values()
-                        if source in facts["not_scored"]
-                    ),
-                    "no network is finished",
-                )
-    return Gathered(side, said, pools, left_out)
-
-
-def document(
-    sweep: Sweep,
-    gathered: Gathered,
-    *,
-    compare: Sequence[tuple[str, str]] = (),
-    rates: Path | None = None,
-    command: str = "",
-) -> dict[str, Any]:
-    """Return all tables of a sweep, ready for JSON.
-
-    Args:
-        sweep: What has been run.
-        gathered: Its answers.
-        compare: Pairs of stages: by how much the first is better than the second.
-        rates: EMO-DB's `erkennung.txt`, for the listeners' row.
-        command: The words that made it.
+def collect_predictions(sweep: Sweep, split: str) -> SplitPredictions:
+    """Return what the networks of a sweep predict for a split.
 
     Raises:
-        InputError: A comparison cannot be made, the rates cannot be read.
+        RunError: No fold is finished with every seed, or networks of one stage have other clips.
     """
-    plan, side, pools = sweep.plan, gathered.side, gathered.pools
-    facts = {
-        name: [facts for _, facts in by_cell.values()] for name, by_cell in gathered.said.items()
-    }
+    stages = [stage for stage in sweep.plan.experiment.stages if stage.name in sweep.plan.stages]
+    by_stage = {stage.name: _predictions_of_stage(sweep, stage, split) for stage in stages}
+    pools, not_scored = {}, {}
+    for name, by_network in by_stage.items():
+        for source in sweep.plan.sources:
+            predictions = {
+                network: of_network.by_source[source]
+                for network, of_network in by_network.items()
+                if source in of_network.by_source
+            }
+            facts = [of_network.facts for of_network in by_network.values()]
+            if predictions:
+                folds = _fold_count(sweep, source, facts[0], split)
+                pools[name, source] = pooling.pool_folds(predictions, folds=folds)
+            else:
+                reasons = [
+                    of_network["not_scored"][source]
+                    for of_network in facts
+                    if source in of_network["not_scored"]
+                ]
+                not_scored.setdefault(name, {})[source] = (
+                    reasons[0] if reasons else "no network is finished"
+                )
+    return SplitPredictions(split, by_stage, pools, not_scored)
+
+
+def _predictions_of_stage(sweep: Sweep, stage: StageConfig, split: str) -> NetworkPredictions:
+    by_network = {}
+    for network in sweep.networks:
+        if network.stage.name == stage.name and network.digest not in sweep.failures:
+            predictions = sweep.predictions(network, split)
+            if predictions is not None:
+                by_network[network.seed, network.fold] = predictions
+    return by_network
+
+
+def _fold_count(sweep: Sweep, source: str, facts: Mapping[str, Any], split: str) -> int:
+    """Return the folds of a source for a stage: 1 where all of an untrained corpus is test."""
+    is_trained = corpora_of([source]) & corpora_of(facts["trained_on"])
+    return sweep.fold_counts[source] if is_trained or split != "test" else 1
+
+
+def study_results(
+    sweep: Sweep,
+    predictions: SplitPredictions,
+    *,
+    compare: Sequence[tuple[str, str]] = (),
+    listener_rates: Path | None = None,
+    command: str = "",
+) -> dict[str, Any]:
+    """Return all results of a sweep, ready for JSON: the content of `tables.json`.
+
+    Args:
+        sweep: The finished sweep.
+        predictions: Its predictions for one split.
+        compare: Pairs of stages: how much better the first is than the second. `A+B` is the mean of A
+            and B.
+        listener_rates: `erkennung.txt` of EMO-DB, for the listeners' scores.
+        command: The command that made the study.
+
+    Raises:
+        DataError: The listener rates cannot be parsed.
+    """
+    plan, pools = sweep.plan, predictions.pools
     rows = [
         row
         for (name, source), pool in pools.items()
-        for row in _rows(sweep, plan.experiment.stage(name), source, pool, facts[name], side)
+        for row in _score_rows(
+            sweep,
+            plan.experiment.stage(name),
+            source,
+            pool,
+            facts=predictions.facts(name),
+            split=predictions.split,
+        )
     ]
+    comparisons = [
+        comparison
+        for pair in compare
+        for comparison in compare_stages(plan.sources, pair, pools, rows)
+    ]
+    is_test = predictions.split == "test"
     return {
         "experiment": plan.experiment.name,
         "protocol": plan.protocol,
-        "side": side,
+        "side": predictions.split,
         "folds": list(sweep.folds),
         "seeds": list(plan.seeds),
         "command": command,
         "run": str(plan.run),
         "code": test_set_log.code_version(),
-        "versions": run_folder.versions(),
-        "networks": len(sweep.cells),
-        "training_seconds": _seconds(sweep),
-        "looks": _looks(sweep) if side == "test" else [],
+        "versions": run_folder.package_versions(),
+        "networks": len(sweep.networks),
+        "training_seconds": _training_seconds(sweep),
+        "looks": _test_evaluations(sweep) if is_test else [],
         "rows": rows,
-        "not_scored": gathered.left_out,
-        "pairs": [one for name, own in facts.items() for one in _pairs(name, own)],
-        "comparisons": differences.corrected(
-            [one for pair in compare for one in _compared(sweep, pair, pools, rows)]
-        ),
-        "beside": {source: _beside(sweep, source, pools, rates) for source in sweep.held.sources},
+        "not_scored": predictions.not_scored,
+        "pairs": [
+            scores
+            for name in predictions.by_stage
+            for scores in _pair_scores(name, predictions.facts(name))
+        ],
+        "comparisons": differences.correct_for_number(comparisons),
+        "beside": {
+            source: source_references(
+                sweep.catalog, plan.experiment, source, pools, listener_rates=listener_rates
+            )
+            for source in plan.sources
+        },
         "failed": [
-            {"cell": str(cell), "reason": sweep.failed[cell.digest]}
-            for cell in sweep.cells
-            if cell.digest in sweep.failed
+            {"cell": str(network), "reason": sweep.failures[network.digest]}
+            for network in sweep.networks
+            if network.digest in sweep.failures
         ],
     }
 
 
-def _said(sweep: Sweep, stage: StageConfig, side: str) -> Said:
-    cells = [
-        cell
-        for cell in sweep.cells
-        if cell.stage.name == stage.name and cell.digest not in sweep.failed
-    ]
-    found = {(cell.seed, cell.fold): sweep.said(cell, side) for cell in cells}
-    return {place: own for place, own in found.items() if own is not None}
+def protocol_text(sweep: Sweep, source: str, pool: PooledPredictions, *, is_foreign: bool) -> str:
+    """Return how a source was split, and which part of it is scored.
 
-
-def _folds(sweep: Sweep, source: str, facts: Mapping[str, Any], side: str) -> int:
-    """Return how many folds a source has for a stage: where it was not trained on the corpus, all of it is test."""
-    foreign = side == "test" and not corpora_of([source]) & corpora_of(facts["trained_on"])
-    return 1 if foreign else sweep.fold_counts[source]
-
-
-def protocol(sweep: Sweep, source: str, pool: Pool, *, foreign: bool) -> str:
-    """Return in words how a source was split, and what of it the scores are of."""
-    networks = f"{pluralize(len(pool.seeds), 'network')} a clip"
-    corpus = source.partition("/")[0]
-    if sweep.held.sides(protocol=sweep.plan.protocol, fold=0).splits[corpus].publisher:
-        return f"the corpus's own, {networks}"
-    if foreign:
-        return f"all of the corpus, which was not trained on, {networks}"
-    count, speakers = (
-        sweep.fold_counts[source],
-        len({row["speaker"] for row in sweep.held.rows[source]}),
+    Args:
+        sweep: The sweep.
+        source: The source.
+        pool: The pooled predictions.
+        is_foreign: Whether the stage was never trained on the corpus, so that all of it is test.
+    """
+    networks = f"{pluralize(len(pool.seeds), 'network')} per clip"
+    splits = sweep.catalog.split(
+        sweep.plan.sources,
+        protocol=sweep.plan.protocol,
+        fold=sweep.folds[0],
+        keep_copies=sweep.plan.keep_copies,
     )
-    folds = f"fold{'s' * (len(pool.folds) > 1)} {format_ranges(pool.folds)} of {count}"
+    if splits.corpus_splits[corpus_of(source)].publisher:
+        return f"the publisher's split, {networks}"
+    if is_foreign:
+        return f"the whole corpus, which was not trained on, {networks}"
+    n_folds = sweep.fold_counts[source]
+    n_speakers = len({row["speaker"] for row in sweep.catalog.rows(source)})
+    folds = f"fold{'s' * (len(pool.folds) > 1)} {format_ranges(pool.folds)} of {n_folds}"
     if sweep.plan.protocol == "speaker-dependent":
-        return f"{count} folds, all speakers in train and test ({folds}), {networks}"
+        return f"{n_folds} folds, all speakers in training and test ({folds}), {networks}"
     kind = (
         "leave-one-speaker-out"
-        if count == speakers
-        else f"{count} speaker-disjoint folds of {speakers} speakers"
+        if n_folds == n_speakers
+        else f"{n_folds} speaker-disjoint folds of {n_speakers} speakers"
     )
     return f"{kind} ({folds}), {networks}"
 
 
-def _rows(
+def _score_rows(
     sweep: Sweep,
     stage: StageConfig,
     source: str,
-    pool: Pool,
+    pool: PooledPredictions,
+    *,
     facts: Sequence[Mapping[str, Any]],
-    side: str,
+    split: str,
 ) -> list[dict[str, Any]]:
-    corpus = sweep.held.emotions[source]
-    trained = {emotion for own in facts for emotion in own["trained_emotions"]}
-    trained_on = {own for one in facts for own in one["trained_on"]}
-    place = {
+    """Return the scores of a stage on a source: of clips, and of faces or segments where a clip has several."""
+    corpus_emotions = sweep.catalog.emotions(source)
+    trained_emotions = {
+        emotion for of_network in facts for emotion in of_network["trained_emotions"]
+    }
+    trained_on = {name for of_network in facts for name in of_network["trained_on"]}
+    is_foreign = _fold_count(sweep, source, facts[0], split) != sweep.fold_counts[source]
+    stamps = (stamp for of_network in facts for stamp in of_network["stamps"].get(source, ()))
+    if source in stage.sources:
+        trained = "this stage"
+    else:
+        trained = "a stage before" if source in trained_on else ""
+    row = {
         "stage": stage.name,
         "kind": stage.kind,
         "source": source,
-        "protocol": protocol(
-            sweep,
-            source,
-            pool,
-            foreign=_folds(sweep, source, facts[0], side) != sweep.fold_counts[source],
-        ),
-        "trained_on": "this stage"
-        if source in stage.sources
-        else "a stage before"
-        if source in trained_on
-        else "",
-        "stamps": list(
-            dict.fromkeys(stamp for own in facts for stamp in own["stamps"].get(source, ()))
-        ),
+        "protocol": protocol_text(sweep, source, pool, is_foreign=is_foreign),
+        "trained_on": trained,
+        "stamps": list(dict.fromkeys(stamps)),
     }
-    scored = {"shared": in_order(set(corpus) & trained), "corpus": corpus}
-    singles = bool((pool.items[0].sum(axis=1) == 1).all())
-    visual = source.endswith("/visual")
-    rows = [
-        place | {"level": "image" if singles and visual else "clip"} | pooling.score(pool, **scored)
-    ]
-    if not singles:
-        known = (
-            ("ua",) if all(pool.speakers) else ()
-        )  # faces or segments of one clip are not independent
-        items = pooling.score(pooling.by_item(pool), **scored, with_intervals=known)
-        rows.append(place | {"level": "frame" if visual else "segment"} | items)
+    emotions = {
+        "shared": in_order(set(corpus_emotions) & trained_emotions),
+        "corpus": corpus_emotions,
+    }
+    has_single_items = bool((pool.item_counts[0].sum(axis=1) == 1).all())
+    is_visual = source.endswith("/visual")
+    level = "image" if has_single_items and is_visual else "clip"
+    rows = [row | {"level": level} | pooling.score_pool(pool, **emotions)]
+    if not has_single_items:
+        # Items of one clip are not independent, so without speakers there is nothing to resample.
+        with_intervals = ("ua",) if all(pool.speakers) else ()
+        items = pooling.split_into_items(pool)
+        scores = pooling.score_pool(items, **emotions, with_intervals=with_intervals)
+        rows.append(row | {"level": "frame" if is_visual else "segment"} | scores)
     return rows
 
 
-def _pairs(stage: str, facts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return how well a stage's networks tell whether two clips show the same emotion: the mean over the networks."""
-    found = []
-    for couple in dict.fromkeys(couple for own in facts for couple in own.get("pairs", {})):
-        scored = [
-            own["pairs"][couple]
-            for own in facts
-            if own.get("pairs", {}).get(couple, {}).get("auc") is not None
-        ]
-        if scored:
+def _pair_scores(stage: str, facts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return how well the distance of two clips tells equal emotions, the mean over the networks."""
+    rows = []
+    pairs_of_networks = [of_network.get("pairs", {}) for of_network in facts]
+    for couple in dict.fromkeys(couple for pairs in pairs_of_networks for couple in pairs):
+        scores = [pairs[couple] for pairs in pairs_of_networks if couple in pairs]
+        scores = [score for score in scores if score.get("auc") is not None]
+        if scores:
             means = {
-                name: sum(own[name] for own in scored) / len(scored)
+                name: sum(score[name] for score in scores) / len(scores)
                 for name in ("same", "auc", "eer")
             }
-            found.append({"stage": stage, "sources": couple, "networks": len(scored), **means})
-    return found
+            rows.append({"stage": stage, "sources": couple, "networks": len(scores), **means})
+    return rows
 
 
-def _compared(
-    sweep: Sweep, pair: tuple[str, str], pools: Mapping, rows: Sequence[Mapping[str, Any]]
+def compare_stages(
+    sources: Sequence[str],
+    pair: tuple[str, str],
+    pools: Mapping[tuple[str, str], PooledPredictions],
+    rows: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Return the comparison of two sides on every source that one of them at least was trained on and both were asked about, and of
-    all of these together, each counting alike. A side is a stage or several, A+B: on each source the mean of those trained on it."""
+    """Return the comparison of two sides on each source, and on the mean of the sources.
+
+    A side is a stage, or several (`A+B`); then on each source the mean of those trained on it. A source
+    is compared if both sides have predictions for it, and at least one was trained on it.
+
+    Args:
+        sources: The sources of the study.
+        pair: The two sides.
+        pools: The predictions by stage and source.
+        rows: The scores of the stages; see `study_results`.
+    """
     emotions = {(row["stage"], row["source"]): row["emotions"] for row in rows}
-    own = {(row["stage"], row["source"]) for row in rows if row["trained_on"] == "this stage"}
+    trained = {(row["stage"], row["source"]) for row in rows if row["trained_on"] == "this stage"}
     sides = [side.split("+") for side in pair]
-    named = [" + ".join(side) for side in sides]
-    found = []
-    for source in sweep.held.sources:
-        places = [
-            [(stage, source) for stage in side if (stage, source) in own] or [(side[0], source)]
+    names = [" + ".join(side) for side in sides]
+    comparisons = []
+    for source in sources:
+        keys_of_sides = [
+            [(stage, source) for stage in side if (stage, source) in trained] or [(side[0], source)]
             for side in sides
         ]
-        every = [place for side in places for place in side]
-        if own.isdisjoint(every) or not all(place in pools for place in every):
+        keys = [key for of_side in keys_of_sides for key in of_side]
+        if trained.isdisjoint(keys) or not all(key in pools for key in keys):
             continue
-        shared = in_order(set.intersection(*(set(emotions[place]) for place in every)))
-        entry = {"stages": named, "source": source, "emotions": shared}
-        found.append(
-            entry
-            | differences.differences(
-                *([pools[place] for place in side] for side in places), emotions=shared
-            )
+        shared = in_order(set.intersection(*(set(emotions[key]) for key in keys)))
+        pools_of_sides = ([pools[key] for key in of_side] for of_side in keys_of_sides)
+        comparisons.append(
+            {"stages": names, "source": source, "emotions": shared}
+            | differences.differences_of_metrics(*pools_of_sides, emotions=shared)
         )
-    found += differences.together(found)
-    return found or [
-        {
-            "stages": named,
-            "source": "",
-            "refused": "no source that both were asked about and one was trained on",
-        }
-    ]
+    comparisons += differences.mean_over_sources(comparisons)
+    reason = "no source has predictions of both sides and was trained on by one of them"
+    return comparisons or [{"stages": names, "source": "", "refused": reason}]
 
 
-def check_rates(held: Holdings, rates: Path) -> None:
-    """Raise an InputError where listeners' rates cannot be read or do not hold every clip, or there is nothing to print them beside."""
-    if LISTENED not in held.sources:
+def check_listener_rates(catalog: RecordCatalog, sources: Sequence[str], path: Path) -> None:
+    """Check that listener rates can be read and hold every clip of their source.
+
+    Raises:
+        InputError: The records have no such source, or the rates cannot be read.
+        DataError: The rates cannot be parsed, or lack a clip.
+    """
+    if LISTENERS_SOURCE not in sources:
         raise InputError(
-            f"--listeners is for {LISTENED}, and there is {', '.join(held.sources)}; leave it out"
+            f"--listeners needs records of {LISTENERS_SOURCE}; these are of {', '.join(sources)}; "
+            "leave the option out"
         )
-    emotions = {PurePosixPath(row["id"]).stem: row["emotion"] for row in held.rows[LISTENED]}
-    references.listeners_score(references.read_rates(rates), emotions)
-
-
-def _beside(sweep: Sweep, source: str, pools: Mapping, rates: Path | None) -> dict[str, Any]:
-    """Return what stands beside the scores on a source: chance, the listeners on the same clips, and what others reach."""
-    found: dict[str, Any] = {
-        "chance": 1 / len(sweep.held.emotions[source]),
-        "emotions": sweep.held.emotions[source],
+    emotions = {
+        PurePosixPath(row["id"]).stem: row["emotion"] for row in catalog.rows(LISTENERS_SOURCE)
     }
-    if rates is not None and source == LISTENED:
-        own = {
-            name
-            for name in sweep.plan.stages
-            if source in sweep.plan.experiment.stage(name).sources
-        }  # others are asked about all folds
+    references.listener_scores(references.read_listener_rates(path), emotions)
+
+
+def source_references(
+    catalog: RecordCatalog,
+    experiment: Experiment,
+    source: str,
+    pools: Mapping[tuple[str, str], PooledPredictions],
+    *,
+    listener_rates: Path | None = None,
+) -> dict[str, Any]:
+    """Return the figures to read the scores of a source against.
+
+    Args:
+        catalog: The records.
+        experiment: The experiment, with the sources of each stage.
+        source: The source.
+        pools: The predictions by stage and source.
+        listener_rates: `erkennung.txt` of EMO-DB.
+
+    Raises:
+        DataError: The listener rates cannot be parsed.
+    """
+    corpus_emotions = catalog.emotions(source)
+    result: dict[str, Any] = {"chance": 1 / len(corpus_emotions), "emotions": corpus_emotions}
+    if listener_rates is not None and source == LISTENERS_SOURCE:
+        # Stages that were not trained on the source predict all folds, so their clips do not count.
         clips = {
             clip
-            for (name, asked), pool in pools.items()
-            if asked == source and name in own
+            for (stage, source_of_pool), pool in pools.items()
+            if source_of_pool == source and source in experiment.stage(stage).sources
             for _, clip in pool.clips
         }
         emotions = {
             PurePosixPath(row["id"]).stem: row["emotion"]
-            for row in sweep.held.rows[source]
+            for row in catalog.rows(source)
             if row["id"] in clips
         }
         if emotions:
-            found["listeners"] = references.listeners_score(references.read_rates(rates), emotions)
-    found["published"] = [row._asdict() for row in references.of_source(source)]
-    return found
+            rates = references.read_listener_rates(listener_rates)
+            result["listeners"] = references.listener_scores(rates, emotions)
+    result["published"] = [row._asdict() for row in references.published_results(source)]
+    return result
 
 
-def _seconds(sweep: Sweep) -> float:
-    """Return how long the trainings took whose time is known: of an interrupted one, what it took from where it went on."""
-    times = [files.read_json(cell.folder / "time.json") or {} for cell in sweep.cells]
-    return round(sum(own.get("seconds", 0.0) for own in times), 1)
+def _training_seconds(sweep: Sweep) -> float:
+    """Return the training time of all networks; of an interrupted one, the time since it resumed."""
+    times = [files.read_json(network.folder / "time.json") or {} for network in sweep.networks]
+    return round(sum(time.get("seconds", 0.0) for time in times), 1)
 
 
-def _looks(sweep: Sweep) -> list[dict[str, Any]]:
-    """Return the looks of the run folder, each with how many of the sweep's networks it asked; the hashes stay in the file."""
-    own = {cell.digest for cell in sweep.cells}
+def _test_evaluations(sweep: Sweep) -> list[dict[str, Any]]:
+    """Return the entries of the test-set log, with the number of networks; keys stay in the file."""
+    digests = {network.digest for network in sweep.networks}
     return [
-        {key: value for key, value in look.items() if key not in ("keys", "records")}
-        | {"networks": len(look["keys"]), "of_these": len(own & set(look["keys"]))}
-        for look in test_set_log.read(sweep.plan.run)
+        {name: value for name, value in entry.items() if name not in ("keys", "records")}
+        | {"networks": len(entry["keys"]), "of_these": len(digests & set(entry["keys"]))}
+        for entry in test_set_log.read_test_set_log(sweep.plan.run)
     ]
 
 
-def write(out: Path, document: Mapping[str, Any], pools: Mapping[tuple[str, str], Pool]) -> None:
-    """Write the five files, each under a temporary name first.
+def write_study(
+    folder: Path, study: Mapping[str, Any], pools: Mapping[tuple[str, str], PooledPredictions]
+) -> None:
+    """Write `answers.csv`, `tables.json`, `tables.md`, `tables.csv` and `page.html`, each atomically.
 
     Args:
-        out: Their folder.
-        document: Of `kerasemo.studies.results`.
-        pools: The answers that it is of, by stage and source.
+        folder: Where to write; it is created.
+        study: The result of `study_results`.
+        pools: The predictions by stage and source.
+
+    Raises:
+        StorageError: A file cannot be written.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    prediction_tables.write(out / "answers.csv", _kept(document, pools))
-    files.write_json(out / "tables.json", document)
-    for name, made in (
-        ("tables.md", study_tables.markdown),
-        ("tables.csv", study_tables.as_csv),
-        ("page.html", study_page.page),
-    ):
-        temporary = out / f"{name}.tmp"
-        temporary.write_text(made(document), encoding="utf-8")
-        temporary.replace(out / name)
+    tables = dict(_tables_of_predictions(study, pools))
+    with files.storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        prediction_tables.write_prediction_tables(folder / "answers.csv", tables)
+        files.write_json(folder / "tables.json", study)
+        files.write_text(folder / "tables.md", study_markdown.study_markdown(study))
+        files.write_text(folder / "tables.csv", study_tables.study_csv(study))
+        files.write_text(folder / "page.html", study_page.study_page(study))
 
 
-def _kept(
-    document: Mapping[str, Any], pools: Mapping[tuple[str, str], Pool]
-) -> dict[tuple[str, str], Kept]:
-    rows = {
-        (row["stage"], row["source"]): row
-        for row in document["rows"]
-        if row["level"] in study_tables.CLIPS
+def _tables_of_predictions(
+    study: Mapping[str, Any], pools: Mapping[tuple[str, str], PooledPredictions]
+) -> Iterable[tuple[tuple[str, str], PredictionTable]]:
+    clip_rows = {
+        (row["stage"], row["source"]): row for row in study["rows"] if study_tables.is_of_clips(row)
     }
-    return {
-        place: Kept(
-            pool,
-            tuple(rows[place]["emotions"]),
-            document["side"],
-            document["protocol"],
-            tuple(rows[place]["stamps"]),
+    for key, pool in pools.items():
+        row = clip_rows[key]
+        yield (
+            key,
+            PredictionTable(
+                pool,
+                emotions=tuple(row["emotions"]),
+                split=study["side"],
+                protocol=study["protocol"],
+                stamps=tuple(row["stamps"]),
+            ),
         )
-        for place, pool in pools.items()
-    }

@@ -58,9 +58,21 @@ class _StandardErrorHandler(logging.Handler):
 
 @contextlib.contextmanager
 def shown_on_stderr(level: int = logging.INFO) -> Iterator[None]:
-    """Show the project's log lines on standard error until the block ends."""
-    with handled_by(_StandardErrorHandler(), level):
-        yield
+    """Show the project's log lines on standard error until the block ends.
+
+    Handlers of the root logger do not get the lines meanwhile: some packages install such a handler, and
+    a line would be shown twice.
+    """
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    propagated = [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.propagate = False
+    try:
+        with handled_by(_StandardErrorHandler(), level):
+            yield
+    finally:
+        for logger, former in zip(loggers, propagated, strict=True):
+            logger.propagate = former
 
 
 @contextlib.contextmanager

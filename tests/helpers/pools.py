@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kerasemo.analysis.prediction_tables import Answers
+from kerasemo.analysis.prediction_tables import Predictions
 from pipelines.core.labels import EMOTIONS
 
 THREE = EMOTIONS[:3]
@@ -10,7 +10,7 @@ THREE = EMOTIONS[:3]
 
 def answers(
     seed: int, fold: int, *, clips: int = 40, emotions=range(3), speakers: int = 2, answered=None
-) -> Answers:
+) -> Predictions:
     """Random answers to the clips of a fold, the same clips for every seed; the speakers are the fold's own."""
     of_fold, own = np.random.default_rng([fold]), np.random.default_rng([seed, fold, 1])
     labels, counts = of_fold.choice(list(emotions), clips), of_fold.integers(1, 5, clips)
@@ -23,7 +23,7 @@ def answers(
     )
     who = tuple(f"s:{speakers * fold + number % speakers}" for number in range(clips))
     ids = tuple(f"{fold}/{number}.wav" for number in range(clips))
-    return Answers(
+    return Predictions(
         ids,
         who,
         labels,
@@ -34,5 +34,5 @@ def answers(
     )
 
 
-def cells(seeds: int, folds) -> dict[tuple[int, int], Answers]:
+def cells(seeds: int, folds) -> dict[tuple[int, int], Predictions]:
     return {(seed, fold): answers(seed, fold) for seed in range(seeds) for fold in folds}

@@ -157,9 +157,9 @@ def test_the_same_whatever_the_workers_and_the_company(model, clips, said):
 
 
 def test_a_model_of_one_domain_says_what_it_was_not_trained_on(exported, clips, tmp_path):
-    from kerasemo.exporting.exporter import Options, export
+    from kerasemo.exporting.exporter import ExportOptions, export_stage
 
-    export(Options(exported.parent / "run", tmp_path / "faces", "pretrain"))
+    export_stage(ExportOptions(exported.parent / "run", tmp_path / "faces", "pretrain"))
     found = predictor.predict(
         Bundle.load(tmp_path / "faces"), [clips / "both.mp4", clips / "voice.wav"]
     )

@@ -94,7 +94,7 @@ def test_neither_the_order_of_clips_nor_that_of_classes_matters():
     ("labels", "probabilities", "options", "expected"),
     [
         ([0], [[1.0, 0.0]], {"bins": 0}, "bins must be at least 1; received 0"),
-        ([0, 1], [[1.0, 0.0]], {}, "answers must be as many as labels, 2; received 1"),
+        ([0, 1], [[1.0, 0.0]], {}, "predictions must be as many as labels, 2; received 1"),
         ([2], [[1.0, 0.0]], {}, r"labels must lie in \[0, 2\); received 2"),
         ([0.5], [[1.0, 0.0]], {}, "labels must be integers"),
         ([0], [[0.7, 0.7]], {}, "each row a sum of 1"),

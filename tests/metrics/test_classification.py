@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from kerasemo.metrics import classification
+from kerasemo.metrics import classification, verification
 
 LABELS = [0, 0, 0, 0, 1, 1, 3, 3]
 ANSWERS = [0, 0, 0, 1, 1, 2, 3, 0]
 SCORES = (
-    classification.unweighted_accuracy,
-    classification.weighted_accuracy,
+    classification.unweighted_average_recall,
+    classification.accuracy,
     classification.macro_f1,
 )
 
@@ -86,11 +86,11 @@ def test_scores_know_neither_the_order_of_clips_nor_of_classes(score, random):
 @pytest.mark.parametrize(
     ("labels", "answers", "n_classes", "message"),
     [
-        ([], [], 2, r"labels must hold .* at least one clip; received shape \(0,\)"),
-        ([[0]], [0], 2, r"labels must hold one class per clip .* received shape \(1, 1\)"),
-        ([0, 1], [0], 2, "answers must be as many as labels, 2; received 1"),
+        ([], [], 2, r"labels must be .* at least one clip; received shape \(0,\)"),
+        ([[0]], [0], 2, r"labels must be .clips.*received shape \(1, 1\)"),
+        ([0, 1], [0], 2, "predictions must be as many as labels, 2; received 1"),
         ([0, 2], [0, 1], 2, r"labels must lie in \[0, 2\); received 2"),
-        ([0, 1], [0, -1], 2, r"answers must lie in \[0, 2\); received -1"),
+        ([0, 1], [0, -1], 2, r"predictions must lie in \[0, 2\); received -1"),
         ([0.0, np.nan], [0, 1], 2, "labels must be integers.* received dtype float64"),
         ([True, False], [0, 1], 2, "labels must be integers.* received dtype bool"),
         ([0], [0], 0, "n_classes must be at least 1; received 0"),
@@ -104,7 +104,7 @@ def test_malformed_labels_are_refused(labels, answers, n_classes, message):
 
 def test_clip_answers_by_hand():
     """Clip 0 has items 1 and 3: ([0.2, 0.8] + [0.6, 0.4]) / 2; clip 1 has item 2; clip 2 has item 0."""
-    answers = classification.clip_answers(
+    answers = classification.mean_probabilities(
         [[1, 0], [0.2, 0.8], [0.5, 0.5], [0.6, 0.4]], [2, 0, 1, 0]
     )
     np.testing.assert_allclose(answers, [[0.4, 0.6], [0.5, 0.5], [1, 0]])
@@ -115,11 +115,11 @@ def test_clip_answers_equal_a_loop_in_any_order(random):
     probabilities = random.dirichlet(np.ones(5), size=len(clip_of)).astype(np.float32)
     loop = [probabilities[clip_of == clip].astype(np.float64).mean(axis=0) for clip in range(9)]
     np.testing.assert_allclose(
-        classification.clip_answers(probabilities, clip_of), loop, rtol=1e-12
+        classification.mean_probabilities(probabilities, clip_of), loop, rtol=1e-12
     )
     order = random.permutation(len(clip_of))
     np.testing.assert_allclose(
-        classification.clip_answers(probabilities[order], clip_of[order]), loop, rtol=1e-12
+        classification.mean_probabilities(probabilities[order], clip_of[order]), loop, rtol=1e-12
     )
 
 
@@ -135,7 +135,11 @@ def test_clip_answers_equal_a_loop_in_any_order(random):
         ([[0.5, np.nan]], [0], "probabilities must be finite; received NaN"),
         ([[2.0, -1.0]], [0], "probabilities must be softmax outputs.* received values from -1 "),
         ([[0.7, 0.7]], [0], "probabilities must be softmax outputs.* sums from 1.4 to 1.4"),
-        ([[0.5, 0.5]], [0, 1], r"clip_of must hold one integer per item, 1; received shape \(2,\)"),
+        (
+            [[0.5, 0.5]],
+            [0, 1],
+            r"clip_of must hold one integer for each of 1 items; received shape \(2,\)",
+        ),
         ([[0.5, 0.5]], [0.0], "clip_of must hold one integer .* dtype float64"),
         ([[0.5, 0.5]], [-1], "clip_of must count clips from 0; received -1"),
         (
@@ -147,7 +151,7 @@ def test_clip_answers_equal_a_loop_in_any_order(random):
 )
 def test_malformed_items_are_refused(probabilities, clip_of, message):
     with pytest.raises(ValueError, match=message):
-        classification.clip_answers(probabilities, clip_of)
+        classification.mean_probabilities(probabilities, clip_of)
 
 
 def test_masked_softmax_by_hand():
@@ -197,7 +201,7 @@ def test_malformed_logits_are_refused(logits, mask, message):
 
 def test_evaluate_gives_every_score_as_json():
     probabilities = np.eye(4, dtype=np.float32)[ANSWERS]
-    scores = classification.evaluate(
+    scores = classification.classification_scores(
         np.array(LABELS), probabilities, emotions=("anger", "fear", "calm", "sadness")
     )
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
@@ -216,9 +220,9 @@ def test_evaluate_gives_every_score_as_json():
 def test_evaluate_counts_a_class_that_is_never_allowed_as_recall_0():
     """Two classes answered right, the third masked out of the answers: UA = (1 + 1 + 0) / 3."""
     probabilities = classification.masked_softmax(10 * np.eye(3), [True, True, False])
-    assert classification.evaluate([0, 1, 2], probabilities, emotions="abc")["ua"] == pytest.approx(
-        2 / 3
-    )
+    assert classification.classification_scores([0, 1, 2], probabilities, emotions="abc")[
+        "ua"
+    ] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(
@@ -227,41 +231,41 @@ def test_evaluate_counts_a_class_that_is_never_allowed_as_recall_0():
         (
             [0],
             [[0.5, 0.5]],
-            r"probabilities must have a column per emotion, 3; received shape \(1, 2\)",
+            r"probabilities must have a column for each of 3 emotions; received shape \(1, 2\)",
         ),
-        ([0, 1], [[1.0, 0.0, 0.0]], "answers must be as many as labels, 2; received 1"),
+        ([0, 1], [[1.0, 0.0, 0.0]], "predictions must be as many as labels, 2; received 1"),
         ([0], [[1.0, 2.0, 3.0]], "probabilities must be softmax outputs"),
     ],
 )
 def test_evaluate_refuses_what_does_not_fit(labels, probabilities, message):
     with pytest.raises(ValueError, match=message):
-        classification.evaluate(labels, probabilities, emotions=("anger", "fear", "calm"))
+        classification.classification_scores(
+            labels, probabilities, emotions=("anger", "fear", "calm")
+        )
 
 
 def test_area_under_curve_by_hand():
     """Pairs of one emotion score 3 and 1, the others 2, 1 and 0: of six comparisons 3 wins thrice, 1 wins once and ties once: 4.5 / 6."""
-    assert (
-        classification.area_under_curve([True, False, False, True, False], [3, 2, 1, 1, 0]) == 0.75
-    )
-    assert classification.area_under_curve([True, False], [1, 1]) == 0.5
+    assert verification.area_under_curve([True, False, False, True, False], [3, 2, 1, 1, 0]) == 0.75
+    assert verification.area_under_curve([True, False], [1, 1]) == 0.5
 
 
 def test_area_under_curve_equals_sklearn_and_knows_only_the_order(random):
     same = random.random(500) < 0.3
     score = np.round(random.normal(size=500) + same, 1)  # many ties
-    area = classification.area_under_curve(same, score)
+    area = verification.area_under_curve(same, score)
     assert (
         area == pytest.approx(sklearn.metrics.roc_auc_score(same, score), rel=1e-12) and area > 0.6
     )
-    assert classification.area_under_curve(same, np.exp(score)) == pytest.approx(area, rel=1e-12)
-    assert classification.area_under_curve(~same, score) == pytest.approx(1 - area, rel=1e-12)
+    assert verification.area_under_curve(same, np.exp(score)) == pytest.approx(area, rel=1e-12)
+    assert verification.area_under_curve(~same, score) == pytest.approx(1 - area, rel=1e-12)
 
 
 @pytest.mark.parametrize(
     ("same", "score", "message"),
     [
         ([1, 0], [1.0, 2.0], r"same must be bool \[pairs\].* dtype int64"),
-        ([True, False], [1.0], r"score must be of the shape of same, \(2,\); received \(1,\)"),
+        ([True, False], [1.0], r"score must have the shape of same, \(2,\); received \(1,\)"),
         ([True, False], [1.0, np.nan], "score must be a number for every pair; received NaN"),
         (
             [True, True],
@@ -277,4 +281,4 @@ def test_area_under_curve_equals_sklearn_and_knows_only_the_order(random):
 )
 def test_malformed_pairs_are_refused(same, score, message):
     with pytest.raises(ValueError, match=message):
-        classification.area_under_curve(same, score)
+        verification.area_under_curve(same, score)

@@ -5,7 +5,7 @@ import pytest
 import sklearn.metrics
 
 from kerasemo.metrics import verification
-from kerasemo.metrics.verification import Clips
+from kerasemo.metrics.verification import EmbeddedClips
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def turned(degrees):
 def some_clips(random, name, *, clips=12, classes=3, lean=0.7):
     labels = random.integers(classes, size=clips)
     embeddings = unit(random.normal(size=(clips, 5)) + lean * 3 * np.eye(5)[labels])
-    return Clips(embeddings, labels, [f"{name}:{clip}" for clip in range(clips)])
+    return EmbeddedClips(embeddings, labels, [f"{name}:{clip}" for clip in range(clips)])
 
 
 # Equal-error rate.
@@ -93,7 +93,7 @@ def test_equal_error_rate_knows_only_the_order(random):
     ("same", "score", "message"),
     [
         ([1, 0], [1.0, 2.0], r"same must be bool \[pairs\].* dtype int64"),
-        ([True, False], [1.0], r"score must be of the shape of same, \(2,\); received \(1,\)"),
+        ([True, False], [1.0], r"score must have the shape of same, \(2,\); received \(1,\)"),
         ([True, False], [1.0, np.nan], "score must be a number for every pair; received NaN"),
         (
             [False, False],
@@ -115,17 +115,17 @@ def test_scatter_by_hand():
 
     The mean of (1, 1) and (7, 9) is (4, 5), 9 + 16 from either: between 25. Weighted by clips it were 3/4 6.25 + 1/4 56.25 = 18.75.
     """
-    found = verification.scatter([[0, 0], [7, 9], [0, 2], [3, 1]], [0, 3, 0, 0])
+    found = verification.class_scatter([[0, 0], [7, 9], [0, 2], [3, 1]], [0, 3, 0, 0])
     assert found == pytest.approx({"within": 4 / 3, "between": 25, "ratio": 75 / 4}, rel=1e-15)
 
 
 def test_scatter_of_points_and_of_classes_in_one_place():
-    assert verification.scatter([[1.0, 2.0], [3.0, 2.0]], [0, 1]) == {
+    assert verification.class_scatter([[1.0, 2.0], [3.0, 2.0]], [0, 1]) == {
         "within": 0.0,
         "between": 1.0,
         "ratio": None,
     }
-    assert verification.scatter([[-1.0], [1.0], [-2.0], [2.0]], [0, 0, 1, 1]) == {
+    assert verification.class_scatter([[-1.0], [1.0], [-2.0], [2.0]], [0, 0, 1, 1]) == {
         "within": 2.5,
         "between": 0.0,
         "ratio": 0.0,
@@ -148,8 +148,8 @@ def test_scatter_equals_a_loop_and_adds_up(random):
         sum(float(np.dot(a - b, a - b)) for a in means.values() for b in means.values()) / 2 / 9
     )  # of all two means
     expected = {"within": within, "between": between, "ratio": between / within}
-    assert verification.scatter(embeddings, labels) == pytest.approx(expected, rel=1e-12)
-    even = verification.scatter(embeddings, np.arange(60) % 3)
+    assert verification.class_scatter(embeddings, labels) == pytest.approx(expected, rel=1e-12)
+    even = verification.class_scatter(embeddings, np.arange(60) % 3)
     assert even["within"] + even["between"] == pytest.approx(
         embeddings.var(axis=0).sum(), rel=1e-12
     )
@@ -160,20 +160,20 @@ def test_scatter_knows_no_place_direction_order_or_names(random):
         random.normal(size=(40, 6)) + random.normal(size=6),
         random.integers(4, size=40),
     )
-    expected = verification.scatter(embeddings, labels)
+    expected = verification.class_scatter(embeddings, labels)
     rotation, _ = np.linalg.qr(random.normal(size=(6, 6)))
     order = random.permutation(40)
-    assert verification.scatter(embeddings @ rotation + 3, labels) == pytest.approx(
+    assert verification.class_scatter(embeddings @ rotation + 3, labels) == pytest.approx(
         expected, rel=1e-9
     )
-    assert verification.scatter(embeddings[order], 9 - labels[order]) == pytest.approx(
+    assert verification.class_scatter(embeddings[order], 9 - labels[order]) == pytest.approx(
         expected, rel=1e-9
     )
-    larger = verification.scatter(10 * embeddings, labels)
+    larger = verification.class_scatter(10 * embeddings, labels)
     assert larger["within"] == pytest.approx(100 * expected["within"]) and larger[
         "ratio"
     ] == pytest.approx(expected["ratio"])
-    copies = verification.scatter(
+    copies = verification.class_scatter(
         np.concatenate([embeddings, *[embeddings[labels == 0]] * 5]),
         [*labels, *[0] * 5 * sum(labels == 0)],
     )
@@ -200,18 +200,18 @@ def test_scatter_knows_no_place_direction_order_or_names(random):
         (
             [[1.0], [2.0]],
             [0],
-            r"labels must hold one integer per embedding, 2; received shape \(1,\)",
+            r"labels must hold one integer for each of 2 embeddings; received shape \(1,\)",
         ),
         (
             [[1.0], [2.0]],
             [0.0, 1.0],
-            "labels must hold one integer per embedding, 2; .* dtype float64",
+            "labels must hold one integer for each of 2 embeddings; .* dtype float64",
         ),
     ],
 )
 def test_malformed_embeddings_are_refused(embeddings, labels, message):
     with pytest.raises(ValueError, match=message):
-        verification.scatter(embeddings, labels)
+        verification.class_scatter(embeddings, labels)
 
 
 # Clips.
@@ -242,15 +242,15 @@ def test_a_clip_is_the_mean_of_its_items_at_unit_length():
             [[1.0, 1.0]],
             [0],
             ["a"],
-            "embeddings must be of unit length; received lengths from 1.41 to 1.41",
+            "embeddings must have unit length; received lengths from 1.41 to 1.41",
         ),
         ([[1.0, 0.0]], [0], ["a", "b"], "utterances must be as many as labels, 1; received 2"),
-        ([[1.0, 0.0]], [0, 1], ["a", "b"], "labels must hold one integer per embedding, 1"),
+        ([[1.0, 0.0]], [0, 1], ["a", "b"], "labels must hold one integer for each of 1 embeddings"),
     ],
 )
 def test_clips_that_do_not_fit_are_refused(embeddings, labels, utterances, message):
     with pytest.raises(ValueError, match=message):
-        Clips(np.array(embeddings), np.array(labels), utterances)
+        EmbeddedClips(np.array(embeddings), np.array(labels), utterances)
 
 
 # Pairs.
@@ -258,27 +258,27 @@ def test_clips_that_do_not_fit_are_refused(embeddings, labels, utterances, messa
 
 def test_pairs_are_all_but_those_of_one_utterance(random):
     one, other = some_clips(random, "a", clips=5), some_clips(random, "b", clips=3)
-    assert verification.pairs_of(one, other, seed=0).tolist() == [
+    assert verification.sample_pairs(one, other, seed=0).tolist() == [
         [i, j] for i in range(5) for j in range(3)
     ]
-    assert verification.pairs_of(one, one, seed=0).tolist() == [
+    assert verification.sample_pairs(one, one, seed=0).tolist() == [
         [i, j] for i in range(5) for j in range(i + 1, 5)
     ]
-    voices = Clips(
+    voices = EmbeddedClips(
         other.embeddings, other.labels, ["a:4", "a:0", "a:9"]
     )  # of clips 4 and 0 of the other domain
-    assert verification.pairs_of(one, voices, seed=0).tolist() == [
+    assert verification.sample_pairs(one, voices, seed=0).tolist() == [
         [i, j] for i in range(5) for j in range(3) if (i, j) not in ((4, 0), (0, 1))
     ]
-    takes = Clips(one.embeddings, one.labels, ["x", "y", "x", "z", "y"])
-    left = verification.pairs_of(takes, takes, seed=0).tolist()
+    takes = EmbeddedClips(one.embeddings, one.labels, ["x", "y", "x", "z", "y"])
+    left = verification.sample_pairs(takes, takes, seed=0).tolist()
     assert [
-        pair for pair in verification.pairs_of(one, one, seed=0).tolist() if pair not in left
+        pair for pair in verification.sample_pairs(one, one, seed=0).tolist() if pair not in left
     ] == [
         [0, 2],
         [1, 4],
     ]
-    assert verification.pairs_of(some_clips(random, "c", clips=1), other, seed=0).tolist() == [
+    assert verification.sample_pairs(some_clips(random, "c", clips=1), other, seed=0).tolist() == [
         [0, 0],
         [0, 1],
         [0, 2],
@@ -290,11 +290,11 @@ def test_too_many_pairs_are_drawn_evenly_without_repetition(random, within):
     """Of 780 pairs within 40 clips, or 40 x 30, 300: each of a hundred draws has others, and no clip is left out or favoured."""
     one = some_clips(random, "a", clips=40)
     other = one if within else some_clips(random, "b", clips=30)
-    every = {tuple(pair) for pair in verification.pairs_of(one, other, seed=0).tolist()}
+    every = {tuple(pair) for pair in verification.sample_pairs(one, other, seed=0).tolist()}
     assert len(every) == (780 if within else 1200)
     counts, clips = dict.fromkeys(every, 0), np.zeros(40)
     for seed in range(100):
-        drawn = verification.pairs_of(one, other, seed=seed, most_pairs=300)
+        drawn = verification.sample_pairs(one, other, seed=seed, max_pairs=300)
         assert len({tuple(pair) for pair in drawn.tolist()}) == 300
         for pair in drawn.tolist():
             counts[tuple(pair)] += 1
@@ -308,8 +308,8 @@ def test_too_many_pairs_are_drawn_evenly_without_repetition(random, within):
     assert abs(deviations).max() < 5 and 0.9 < deviations.std() < 1.1
     np.testing.assert_allclose(clips, clips.mean(), rtol=0.1)
     np.testing.assert_array_equal(
-        verification.pairs_of(one, other, seed=3, most_pairs=300),
-        verification.pairs_of(one, other, seed=3, most_pairs=300),
+        verification.sample_pairs(one, other, seed=3, max_pairs=300),
+        verification.sample_pairs(one, other, seed=3, max_pairs=300),
     )
 
 
@@ -320,8 +320,8 @@ def test_scores_of_pairs_by_hand():
     40, 100; of the others: 50, 60. Of six comparisons four are won: AUC 2/3. One of three same pairs is rejected where none of the
     others is accepted, and where both are: FRR 1/3 throughout FAR 0 to 1: EER 1/3.
     """
-    one = Clips(turned([0, 90]), np.array([0, 1]), ["x:0", "x:1"])
-    other = Clips(turned([30, 50, 100]), np.array([0, 1, 0]), ["x:2", "x:3", "x:1"])
+    one = EmbeddedClips(turned([0, 90]), np.array([0, 1]), ["x:0", "x:1"])
+    other = EmbeddedClips(turned([30, 50, 100]), np.array([0, 1, 0]), ["x:2", "x:3", "x:1"])
     found = verification.score_pairs({"x/visual": one, "x/audio": other}, seed=0)
     assert list(found["couples"]) == ["x/audio", "x/audio + x/visual", "x/visual"]
     across = found["couples"]["x/audio + x/visual"]
@@ -337,7 +337,7 @@ def test_scores_of_pairs_by_hand():
         "ratio": None,
     }
     assert list(found["scatter"]) == ["x/audio", "x/visual", "together"]
-    all_of_both = verification.scatter(turned([30, 50, 100, 0, 90]), [0, 1, 0, 0, 1])
+    all_of_both = verification.class_scatter(turned([30, 50, 100, 0, 90]), [0, 1, 0, 0, 1])
     assert found["scatter"]["together"] == {"clips": 5, **all_of_both}
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
@@ -366,11 +366,11 @@ def test_two_networks_are_asked_the_same_pairs(random):
     embedded = {
         name: some_clips(random, name, clips=30) for name in ("a/visual", "b/audio", "c/audio")
     }
-    whole = verification.score_pairs(embedded, seed=0, most_pairs=100)["couples"]
+    whole = verification.score_pairs(embedded, seed=0, max_pairs=100)["couples"]
     fewer = verification.score_pairs(
-        {name: embedded[name] for name in ("a/visual", "c/audio")}, seed=0, most_pairs=100
+        {name: embedded[name] for name in ("a/visual", "c/audio")}, seed=0, max_pairs=100
     )["couples"]
-    backwards = verification.score_pairs(dict(reversed(embedded.items())), seed=0, most_pairs=100)[
+    backwards = verification.score_pairs(dict(reversed(embedded.items())), seed=0, max_pairs=100)[
         "couples"
     ]
     assert backwards == whole and list(backwards) == list(whole)
@@ -378,21 +378,21 @@ def test_two_networks_are_asked_the_same_pairs(random):
         couple: whole[couple] for couple in ("a/visual", "a/visual + c/audio", "c/audio")
     }
     assert {score["pairs"] for score in whole.values()} == {100}
-    assert verification.score_pairs(embedded, seed=1, most_pairs=100)["couples"] != whole
+    assert verification.score_pairs(embedded, seed=1, max_pairs=100)["couples"] != whole
 
 
 def test_what_cannot_be_scored_is_none():
-    alone = Clips(turned([20]), np.array([2]), ["a:0"])
+    alone = EmbeddedClips(turned([20]), np.array([2]), ["a:0"])
     found = verification.score_pairs({"a/audio": alone}, seed=0)
     assert found["couples"] == {"a/audio": {"pairs": 0, "same": None, "auc": None, "eer": None}}
     assert found["scatter"] == {
         "a/audio": {"clips": 1, "within": None, "between": None, "ratio": None}
     }
     assert verification.score_pairs({}, seed=0) == {"couples": {}, "scatter": {}}
-    one_emotion = Clips(turned([20, 30]), np.array([2, 2]), ["b:0", "b:1"])
+    one_emotion = EmbeddedClips(turned([20, 30]), np.array([2, 2]), ["b:0", "b:1"])
     assert (
         verification.score_pairs({"b/audio": one_emotion}, seed=0)["couples"]["b/audio"]["same"]
         == 1.0
     )
-    with pytest.raises(ValueError, match="most_pairs must be at least 1; received 0"):
-        verification.score_pairs({"a/audio": alone}, seed=0, most_pairs=0)
+    with pytest.raises(ValueError, match="max_pairs must be at least 1; received 0"):
+        verification.score_pairs({"a/audio": alone}, seed=0, max_pairs=0)

@@ -80,7 +80,7 @@ def test_functionals_are_scored_over_the_clips_of_all_folds(functionals_set):
             [classes.index(row[name]) for row in rows] for name in ("emotion", "answer")
         )
         assert table["UA"]["value"] == pytest.approx(
-            classification.unweighted_accuracy(labels, predictions, n_classes=3)
+            classification.unweighted_average_recall(labels, predictions, n_classes=3)
         )
         assert {(row["speaker"], row["fold"]) for row in rows} == {
             (f"a:{fold + 1}", str(fold)) for fold in range(4)

@@ -284,15 +284,14 @@ def test_no_shipped_preset_was_made_of_samples():
 
 def test_a_preset_gives_the_network_to_go_on_with(exported):
     from kerasemo import presets
-    from kerasemo.networks.inference import predictor
 
     faces = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
-    network = presets.from_preset(exported)
-    embeddings = predictor(network)(faces, 0)["embedding"]
+    network = presets.load_preset(exported)
+    embeddings = network.predictor()(faces, 0).embedding
     np.testing.assert_allclose(
         Bundle.load(exported).ask("embed_faces", faces=faces)["embedding"], embeddings, atol=1e-6
     )
-    assert network.trainable_weights
+    assert network.model.trainable_weights
 
 
 def test_asking_needs_neither_keras_nor_the_network(exported):
