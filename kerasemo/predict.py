@@ -125,7 +125,7 @@ def _predicted(
     from pipelines.core import progress
 
     done: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    with progress.bar("predict", unit="clips" if len(clips) > 1 else "s of the clip") as bar:
+    with progress.progress_bar("predict", unit="clips" if len(clips) > 1 else "s of the clip") as bar:
         far = -1  # how many seconds of an only clip have been told; below 0, its length has not
 
         def on_seconds(path: Path, seconds: float, of: float) -> None:
@@ -187,7 +187,7 @@ def _draw(path: Path, out: Path, said: dict[str, Any]) -> None:
         raise InputError(f"{path}: no face in it to draw at, so {out} was not written")
     with (
         tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".drawing-") as unfinished,
-        progress.bar("draw", unit="s of video") as bar,
+        progress.progress_bar("draw", unit="s of video") as bar,
         Pool(workers=1) as pool,
     ):
         bar.start(math.ceil(said["visual"]["seconds"]))

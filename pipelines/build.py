@@ -151,7 +151,7 @@ def _build(options: Options, *, as_json: bool, prog: str) -> int:
     from pipelines.core import progress
 
     try:
-        with progress.bar(options.name or options.kind, unit="files") as bar:
+        with progress.progress_bar(options.name or options.kind, unit="files") as bar:
             result = build(options, on_start=bar.start, on_file=bar.advance)
     except StalledError as error:
         print(f"{prog}: error: {error}", file=sys.stderr, flush=True)

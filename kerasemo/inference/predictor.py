@@ -13,7 +13,7 @@ from kerasemo.inference.clip_prediction import Prediction
 from kerasemo.metrics import fusion
 from kerasemo.serving.bundle import Bundle
 from pipelines.core.errors import InputError, KerasemoError
-from pipelines.core.processes import processors
+from pipelines.core.processes import processor_count
 from pipelines.core.spec import Spec
 from pipelines.core.tensorflow_loading import load_tensorflow
 from pipelines.corpora.clip import STILL_SUFFIXES, domains_of, media_files
@@ -82,7 +82,7 @@ def predict(
         )
     work = _Work(bundle, clips, reading, spec, on_seconds)
     with Pool(
-        workers=min(reading.workers or processors(), max(1, len(clips))),
+        workers=min(reading.workers or processor_count(), max(1, len(clips))),
         spec=spec,
         stall_seconds=STALL_SECONDS,
     ) as pool:
@@ -115,7 +115,7 @@ class _Work:
 
     def run(self, pool: Pool) -> Iterator[Said]:
         """Yield the results in order."""
-        for _ in range(min(self._reading.workers or processors(), max(1, len(self._clips)))):
+        for _ in range(min(self._reading.workers or processor_count(), max(1, len(self._clips)))):
             threading.Thread(target=self._read, args=(pool,), daemon=True).start()
         load_tensorflow()  # while the first clips are read
         while self._given < len(self._clips):

@@ -290,7 +290,7 @@ def ask(
     from pipelines.core import progress
 
     answers = []
-    with progress.bar("ask", unit="files") as shown:
+    with progress.progress_bar("ask", unit="files") as shown:
         shown.start(len(paths))
         for path in paths:
             try:

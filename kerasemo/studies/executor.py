@@ -1,6 +1,6 @@
 """Networks of a sweep trained side by side, each in a process with its share of the machine.
 
-A small network does not use a whole machine: one thread for each of several trainings uses the processors
+A small network does not use a whole machine: one thread for each of several trainings uses the processor_count
 better than all threads for one training after the other (benchmarks/networks_at_once.py). With several
 GPUs each process has its own. A process that dies costs the network that it trained; the process is
 replaced, and the network resumes when the command runs again.
@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from pipelines.core.errors import KerasemoError, StorageError
 from pipelines.core.logs import handled_by
-from pipelines.core.processes import end_with_parent, processors
+from pipelines.core.processes import end_with_parent, processor_count
 from pipelines.core.tensorflow_loading import load_tensorflow
 
 logger = logging.getLogger(__name__)
@@ -290,7 +290,7 @@ def _take_share(number: int, n_processes: int) -> None:
     """Let this process compute with its share of the machine."""
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(max(1, processors() // n_processes))
+    tf.config.threading.set_intra_op_parallelism_threads(max(1, processor_count() // n_processes))
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         gpu = gpus[number % len(gpus)]

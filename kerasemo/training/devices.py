@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from pipelines.core.errors import InputError, RunError
-from pipelines.core.processes import processors
+from pipelines.core.processes import processor_count
 from pipelines.core.text import pluralize
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -230,7 +230,7 @@ def _describe_devices(strategy: tf.distribute.Strategy | None) -> str:
     n_threads = (
         tf.config.threading.get_intra_op_parallelism_threads()
         or (int(from_environment) if from_environment.isdecimal() else 0)
-        or processors()
+        or processor_count()
     )
     total = " in total" if n_devices > 1 and not machines else ""
     return f"{pluralize(n_devices, 'CPU device')}{machines} with {pluralize(n_threads, 'thread')}{total}"

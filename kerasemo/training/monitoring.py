@@ -37,7 +37,7 @@ class StageProgress:
         steps: Steps in an epoch.
     """
 
-    def __init__(self, bar: progress.Bar, config: StageConfig, *, steps: int):
+    def __init__(self, bar: progress.ProgressBar, config: StageConfig, *, steps: int):
         self._bar = bar
         self._config = config
         self._steps = steps

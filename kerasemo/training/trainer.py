@@ -126,7 +126,7 @@ class StageTrainer:
             if self._is_chief:
                 self._tensorboard = self._open_tensorboard(state)
             with (
-                progress.bar(task.name, unit="images") as bar,
+                progress.progress_bar(task.name, unit="images") as bar,
                 InterruptionHandler() as interruption,
                 monitoring.profile_ended(task.profiled_steps),
             ):

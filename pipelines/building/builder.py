@@ -13,7 +13,7 @@ from pipelines.building.graph import Reading, decoded
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
 from pipelines.core.files import bytes_sha256
-from pipelines.core.spec import MARKER, Spec, spaced_indices
+from pipelines.core.spec import SAMPLE_MARKER, Spec, spaced_indices
 from pipelines.core.tensorflow_loading import load_tensorflow
 from pipelines.core.text import printable
 from pipelines.corpora import find_clips
@@ -227,7 +227,7 @@ def _set_options(options: Options, name: str, domain: str) -> dict[str, Any]:
         else dataclasses.replace(options.spec, frames_per_clip=Spec.frames_per_clip)
     )
     from_samples = (
-        {"synthetic": True} if (options.media.absolute().parent / MARKER).is_file() else {}
+        {"synthetic": True} if (options.media.absolute().parent / SAMPLE_MARKER).is_file() else {}
     )
     return {
         "corpus": name,

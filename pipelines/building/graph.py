@@ -49,7 +49,7 @@ def decoded(
     import numpy as np
     import tensorflow as tf
 
-    from pipelines.core.processes import processors
+    from pipelines.core.processes import processor_count
     from pipelines.features import log_mel as log_mel_module
     from pipelines.workers import pool as pool_module
     from pipelines.workers.pool import Pool
@@ -58,7 +58,7 @@ def decoded(
     if not tasks:
         return
     spec = reading.spec
-    processes = min(reading.workers or processors(), len(tasks))
+    processes = min(reading.workers or processor_count(), len(tasks))
     measure = tf.function(
         lambda waveform: log_mel_module.log_mel(waveform, spec=spec),
         input_signature=[tf.TensorSpec([None], tf.float32)],

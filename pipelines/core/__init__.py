@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from pipelines.core.labels import EMOTIONS, canonical_emotion, in_order
     from pipelines.core.locks import lock_descriptor, locked, locked_folder
     from pipelines.core.logs import ContextLogger, format_record, handled_by, shown_on_stderr
-    from pipelines.core.processes import end_with_parent, processors
+    from pipelines.core.processes import end_with_parent, processor_count
     from pipelines.core.progress import Bar, bar
-    from pipelines.core.spec import MARKER, Spec, spaced_indices
+    from pipelines.core.spec import SAMPLE_MARKER, Spec, spaced_indices
     from pipelines.core.tensorflow_loading import load_tensorflow
     from pipelines.core.text import (
         format_duration,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DOMAINS",
     "EMOTIONS",
-    "MARKER",
+    "SAMPLE_MARKER",
     "Bar",
     "ContextLogger",
     "DataError",
@@ -104,7 +104,7 @@ _MODULE_OF = {
     "EMOTIONS": "labels",
     "InputError": "errors",
     "KerasemoError": "errors",
-    "MARKER": "spec",
+    "SAMPLE_MARKER": "spec",
     "MediaError": "errors",
     "Parser": "cli",
     "RunError": "errors",

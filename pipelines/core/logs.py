@@ -24,7 +24,7 @@ class ContextLogger(logging.LoggerAdapter):
         context: What the records are about.
     """
 
-    def __init__(self, logger: logging.Logger, context: str):
+    def __init__(self, logger: logging.Logger, context: str) -> None:
         super().__init__(logger, {"context": context})
 
     def process(
@@ -53,6 +53,7 @@ class _StandardErrorHandler(logging.Handler):
     """Write each record as a line to what `sys.stderr` is at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
         print(format_record(record), file=sys.stderr, flush=True)
 
 

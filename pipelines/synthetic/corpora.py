@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from pipelines.core import files
 from pipelines.core.errors import InputError, RunError
 from pipelines.core.locks import locked_folder
-from pipelines.core.processes import processors
-from pipelines.core.spec import MARKER
+from pipelines.core.processes import processor_count
+from pipelines.core.spec import SAMPLE_MARKER
 from pipelines.corpora import emodb, enterface, savee
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def write_samples(
     """
     out = Path(out)
     utterances = plan_utterances() if utterances is None else utterances
-    workers = processors() if workers is None else workers
+    workers = processor_count() if workers is None else workers
     with contextlib.ExitStack() as stack:
         with files.storage_errors(out):
             _make_folder(out)
@@ -168,7 +168,7 @@ def _make_folder(out: Path) -> None:
 
 def _claim_folder(out: Path, *, seed: int) -> None:
     """Write the marker of the folder, or check that an earlier call with the same seed wrote it."""
-    marker, expected = out / MARKER, json.dumps({"recipe": RECIPE, "seed": seed})
+    marker, expected = out / SAMPLE_MARKER, json.dumps({"recipe": RECIPE, "seed": seed})
     if marker.exists():
         content = marker.read_text("utf-8", errors="replace").strip()
         if content != expected:
@@ -180,7 +180,7 @@ def _claim_folder(out: Path, *, seed: int) -> None:
     for corpus in WOMEN:
         if (out / corpus).exists():
             raise InputError(
-                f"{out / corpus} exists, but no {MARKER} marks it as samples; name another --out"
+                f"{out / corpus} exists, but no {SAMPLE_MARKER} marks it as samples; name another --out"
             )
     files.write_text(marker, expected + "\n")
 

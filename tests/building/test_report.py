@@ -86,7 +86,7 @@ def clock(monkeypatch):
 
 
 def test_progress_without_a_terminal_is_a_line_now_and_then_with_rate_and_end(clock, capsys):
-    with progress.bar("emodb", unit="files") as bar:
+    with progress.progress_bar("emodb", unit="files") as bar:
         bar.start(40)
         for _ in range(40):
             clock.now += 1
@@ -96,7 +96,7 @@ def test_progress_without_a_terminal_is_a_line_now_and_then_with_rate_and_end(cl
 
 
 def test_short_work_shows_no_progress(clock, capsys):
-    with progress.bar("emodb", unit="files") as bar:
+    with progress.progress_bar("emodb", unit="files") as bar:
         bar.start(0)
         bar.start(3)
         for _ in range(3):
@@ -105,7 +105,7 @@ def test_short_work_shows_no_progress(clock, capsys):
 
 
 def test_steps_are_counted_in_blocks_and_what_is_noted_stands_between_rate_and_end(clock, capsys):
-    with progress.bar("joint", unit="images") as bar:
+    with progress.progress_bar("joint", unit="images") as bar:
         bar.start(640)
         for step in range(5):
             clock.now += 8
@@ -121,7 +121,7 @@ def test_a_long_note_takes_nothing_from_the_bar_of_a_terminal():
     """80 columns, of which the note alone needs more."""
     code = (
         "from pipelines.core import progress\n"
-        "with progress.bar('joint', unit='images') as bar:\n"
+        "with progress.progress_bar('joint', unit='images') as bar:\n"
         "    bar.start(64)\n    bar.advance('epoch 1/2, step 3/4, ' + 'contrastive 0.25, ' * 5, 32)\n"
     )
     ours, theirs = pty.openpty()
@@ -149,7 +149,7 @@ def test_a_long_note_takes_nothing_from_the_bar_of_a_terminal():
 
 def test_progress_on_a_terminal_is_taken_away_when_the_work_fails(monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with pytest.raises(ValueError, match="work"), progress.bar("emodb", unit="files") as bar:
+    with pytest.raises(ValueError, match="work"), progress.progress_bar("emodb", unit="files") as bar:
         bar.start(3)
         bar.advance("loss 0.5")
         assert bar._rich.finished is False
