@@ -106,7 +106,7 @@ def build(
     if options.audio_decoder == "tfio":
         from pipelines.features import audio_tfio
 
-        audio_tfio.check()
+        audio_tfio.check_tfio()
     from pipelines.media.images import content_hash
 
     hashes = functools.cache(content_hash)

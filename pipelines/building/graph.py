@@ -127,7 +127,7 @@ def _sounds_in_graph(paths: Sequence[Path], measure, reading: Reading) -> Iterat
     from pipelines.workers.pool import STALL_SECONDS
 
     def read(path):
-        track = audio_tfio.read_waveform(path, spec=reading.spec)
+        track = audio_tfio.read_waveform_tfio(path, spec=reading.spec)
         return track | {"log_mel": measure(track["waveform"])}
 
     tracks = iter(
@@ -142,7 +142,7 @@ def _sounds_in_graph(paths: Sequence[Path], measure, reading: Reading) -> Iterat
             try:
                 answers.put({name: value.numpy() for name, value in next(tracks).items()})
             except tf.errors.OpError as error:
-                answers.put({"error": audio_tfio.reason(error)})
+                answers.put({"error": audio_tfio.tfio_message(error)})
             except Exception as error:  # else the wait below would take it for a hang
                 answers.put({"error": f"decoder failed ({type(error).__name__}: {error})"})
 

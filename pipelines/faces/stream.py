@@ -19,7 +19,7 @@ from pipelines.faces.persons import UNSEEN_SECONDS, Persons, follow_faces
 from pipelines.faces.tracking import ANCHOR_STEP
 from pipelines.media import images
 from pipelines.media.images import Frame
-from pipelines.media.prefetch import Signs, read_ahead
+from pipelines.media.prefetch import ThreadProgress, read_ahead
 from pipelines.media.video import VideoReader
 
 ASSUMED_RATE_HZ = 25.0
@@ -94,7 +94,7 @@ def view_video(
     Raises:
         MediaError: The file cannot be decoded, or no face was found.
     """
-    signs, sender, size = Signs(progress), _Sender(), None
+    signs, sender, size = ThreadProgress(progress), _Sender(), None
     with VideoReader(path, progress=signs) as video:
         seconds = video.seconds or video.count / ASSUMED_RATE_HZ
         wanted = max(spec.frames_per_clip, math.ceil(round(seconds * view.faces_per_second, 6)))

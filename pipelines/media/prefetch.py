@@ -13,8 +13,8 @@ MAX_WAITING = 4
 class ThreadProgress:
     """Passes signs of progress on in one thread only: the thread that created the object.
 
-    Signs of other threads wait for `pass_on`. So the receiver, such as the pipe of a worker process, need
-    not be safe for several threads.
+    Signs of other threads wait for `pass_on`. The receiver, such as the pipe of a worker process,
+    does not have to be thread-safe.
 
     Args:
         progress: Called for each sign.

@@ -17,8 +17,8 @@ from av.video.reformatter import ColorRange
 from pipelines.core.errors import InputError, MediaError, StorageError
 from pipelines.core.files import atomic_path
 from pipelines.core.spec import Spec
-from pipelines.media.images import reason
-from pipelines.media.video import decoded_packet, opened_video, plane_of
+from pipelines.media.images import library_message
+from pipelines.media.video import decoded_packet, opened_video, plane_pixels
 from pipelines.overlay.drawing import Bars, Boxes, Canvas
 from pipelines.overlay.soundtrack import Soundtrack
 from pipelines.workers.record_task import guarded
@@ -109,11 +109,11 @@ def draw(
             finally:
                 writer.abandon()
     except OSError as error:
-        raise StorageError(f"{out} cannot be written ({reason(error)})") from error
+        raise StorageError(f"{out} cannot be written ({library_message(error)})") from error
     except av.FFmpegError as error:
         if isinstance(error, MemoryError):
             raise
-        raise MediaError(f"the video cannot be encoded ({reason(error)})") from error
+        raise MediaError(f"the video cannot be encoded ({library_message(error)})") from error
     return facts
 
 
@@ -250,9 +250,9 @@ class _Writer:
             )
         width, height = self._size
         drawn = av.VideoFrame(width, height + self._bars.height, "yuv420p")
-        planes = [plane_of(plane) for plane in drawn.planes]
+        planes = [plane_pixels(plane) for plane in drawn.planes]
         for place, (plane, source) in enumerate(zip(planes, picture.planes, strict=True)):
-            upright = np.rot90(plane_of(source), turns)
+            upright = np.rot90(plane_pixels(source), turns)
             rows, columns = upright.shape
             plane[:rows, :columns] = upright
             if place == 0:  # an odd side is made even by its last line

@@ -55,7 +55,7 @@ class Watch:
                     size and boxes are of the full picture, the JPEG may be smaller.
                 `audio`: `{"waveform": float32 [samples], "start_seconds"}`, a part of the sound.
             Last `{"more": False, "sha256"}` with the facts of each domain: `visual` as `stream.view_video` returns them,
-            `audio` as `audio.Track`; or `{"error": reason}`, which stands for what came before, with `retry` where another
+            `audio` as `audio.AudioTrack`; or `{"error": reason}`, which stands for what came before, with `retry` where another
             call may read it. An error of one domain leaves the other as it is.
         """
         before, last = begun(self.path, self.domains, progress=progress)
