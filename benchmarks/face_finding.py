@@ -29,7 +29,7 @@ def sides_of() -> dict:
     import cv2
 
     from pipelines.core.errors import KerasemoError
-    from pipelines.faces.detectors import detector
+    from pipelines.faces.detectors import load_detector
 
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
 
@@ -40,9 +40,9 @@ def sides_of() -> dict:
     def one_box(detect):
         return lambda luma: [box for box in [detect(luma, None)] if box]
 
-    sides = {"ours": one_box(detector("viola-jones")), "plain alt2": plain}
+    sides = {"ours": one_box(load_detector("viola-jones")), "plain alt2": plain}
     try:
-        sides["BlazeFace"] = one_box(detector("blazeface"))
+        sides["BlazeFace"] = one_box(load_detector("blazeface"))
     except KerasemoError as error:
         print(f"not compared: BlazeFace ({error})")
     return sides

@@ -59,7 +59,7 @@ def run(options: Options) -> int:
     if detector is not None:
         from pipelines.faces import detectors
 
-        detectors.detector(detector)  # a wrong name, or a package that is missing, is told once
+        detectors.load_detector(detector)  # a wrong name, or a package that is missing, is told once
     reading = predictor.Reading(
         options.faces_per_second, detector, options.workers, PICTURES if options.report else 0
     )
@@ -181,14 +181,14 @@ def _draw(path: Path, out: Path, said: dict[str, Any]) -> None:
     from kerasemo.inference.clip_prediction import captions
     from pipelines.core import progress
     from pipelines.overlay.writer import Overlay
-    from pipelines.workers.pool import Pool
+    from pipelines.workers.pool import WorkerPool
 
     if not said["visual"]:
         raise InputError(f"{path}: no face in it to draw at, so {out} was not written")
     with (
         tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".drawing-") as unfinished,
         progress.progress_bar("draw", unit="s of video") as bar,
-        Pool(workers=1) as pool,
+        WorkerPool(workers=1) as pool,
     ):
         bar.start(math.ceil(said["visual"]["seconds"]))
         far, drawn = 0, Path(unfinished) / out.name

@@ -34,7 +34,7 @@ PAIRED_METRICS = tuple(name for name, metric in METRICS.items() if metric.mean_o
 def pool_folds(
     predictions_by_network: Mapping[tuple[int, int], Predictions], *, folds: int
 ) -> PooledPredictions:
-    """Pool the predictions of a stage for the clips of one source.
+    """WorkerPool the predictions of a stage for the clips of one source.
 
     Args:
         predictions_by_network: (seed, fold) -> predictions; fold k of the experiment is fold

@@ -60,7 +60,7 @@ class Prediction:
         self._refused: dict[str, str] = {}
 
     def add_faces(self, block: Mapping[str, np.ndarray], probabilities: np.ndarray) -> None:
-        """Take the answers to the faces of a block of `pipelines.workers.stream_task.Watch`."""
+        """Take the answers to the faces of a block of `pipelines.workers.stream_task.StreamTask`."""
         rows = zip(
             block["seconds"].tolist(),
             block["face"].tolist(),
@@ -106,7 +106,7 @@ class Prediction:
         """Return what is said of the clip, and what a page shows beside it, once it has been read.
 
         Args:
-            last: The last message of `pipelines.workers.stream_task.Watch`: the facts of each domain, or why there is nothing of it.
+            last: The last message of `pipelines.workers.stream_task.StreamTask`: the facts of each domain, or why there is nothing of it.
         """
         facts = {domain: last.get(domain, {"error": "not read"}) for domain in self._asked}
         facts |= {

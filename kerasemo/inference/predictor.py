@@ -17,8 +17,8 @@ from pipelines.core.processes import processor_count
 from pipelines.core.spec import Spec
 from pipelines.core.tensorflow_loading import load_tensorflow
 from pipelines.corpora.clip import STILL_SUFFIXES, domains_of, media_files
-from pipelines.workers.pool import STALL_SECONDS, Pool
-from pipelines.workers.stream_task import Watch
+from pipelines.workers.pool import STALL_SECONDS, WorkerPool
+from pipelines.workers.stream_task import StreamTask
 
 FACES_AT_ONCE = 128
 """A batch of faces waits for no more."""
@@ -81,7 +81,7 @@ def predict(
             f"{bundle.folder}: a model that answers nothing (it was trained by a contrastive stage); export another stage"
         )
     work = _Work(bundle, clips, reading, spec, on_seconds)
-    with Pool(
+    with WorkerPool(
         workers=min(reading.workers or processor_count(), max(1, len(clips))),
         spec=spec,
         stall_seconds=STALL_SECONDS,
@@ -113,7 +113,7 @@ class _Work:
         self._given = 0
         self._turn, self._next = threading.Condition(), 0
 
-    def run(self, pool: Pool) -> Iterator[Said]:
+    def run(self, pool: WorkerPool) -> Iterator[Said]:
         """Yield the results in order."""
         for _ in range(min(self._reading.workers or processor_count(), max(1, len(self._clips)))):
             threading.Thread(target=self._read, args=(pool,), daemon=True).start()
@@ -129,7 +129,7 @@ class _Work:
                     self._turn.notify_all()
                 yield said
 
-    def _read(self, pool: Pool) -> None:
+    def _read(self, pool: WorkerPool) -> None:
         """Have clips read, one after the other, and pass on what comes of them."""
         try:
             while True:
@@ -149,11 +149,11 @@ class _Work:
         """Return the domains of a file that the model was trained on."""
         return tuple(domain for domain in domains_of(path) if domain in self._bundle.domains)
 
-    def _task(self, index: int) -> Watch:
+    def _task(self, index: int) -> StreamTask:
         path = self._clips[index]
         still = path.suffix.lower() in STILL_SUFFIXES
         asked = self._asked(path)
-        return Watch(
+        return StreamTask(
             path,
             still,
             self._reading.detector,

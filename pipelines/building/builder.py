@@ -102,7 +102,7 @@ def build(
         from pipelines.faces import detectors
 
         # A wrong name, or a package that is missing, is refused once, not for every file.
-        detectors.detector(options.detector)
+        detectors.load_detector(options.detector)
     if options.audio_decoder == "tfio":
         from pipelines.features import audio_tfio
 

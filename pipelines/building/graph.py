@@ -52,8 +52,8 @@ def decoded(
     from pipelines.core.processes import processor_count
     from pipelines.features import log_mel as log_mel_module
     from pipelines.workers import pool as pool_module
-    from pipelines.workers.pool import Pool
-    from pipelines.workers.record_task import Task
+    from pipelines.workers.pool import WorkerPool
+    from pipelines.workers.record_task import RecordTask
 
     if not tasks:
         return
@@ -84,7 +84,7 @@ def decoded(
         with turn:  # in order, as the pool asks
             turn.wait_for(lambda: started == index)
             messages = pool.read(
-                Task(clip.path, domains_of[index], still=still, detector=reading.detector)
+                RecordTask(clip.path, domains_of[index], still=still, detector=reading.detector)
             )
             started += 1
             turn.notify_all()
@@ -96,7 +96,7 @@ def decoded(
         waveform = tf.numpy_function(first_of, [index], tf.float32)
         return index, measure(tf.ensure_shape(waveform, [None]))
 
-    with Pool(workers=processes, spec=spec, stall_seconds=pool_module.STALL_SECONDS) as pool:
+    with WorkerPool(workers=processes, spec=spec, stall_seconds=pool_module.STALL_SECONDS) as pool:
         # Two calls more than workers: none of them waits while the log-Mel of its file is taken.
         dataset = tf.data.Dataset.range(len(tasks)).map(
             first_and_log_mel, num_parallel_calls=processes + 2, deterministic=True

@@ -21,7 +21,7 @@ from pipelines.media.images import library_message
 from pipelines.media.video import decoded_packet, opened_video, plane_pixels
 from pipelines.overlay.drawing import Bars, Boxes, Canvas
 from pipelines.overlay.soundtrack import Soundtrack
-from pipelines.workers.record_task import guarded
+from pipelines.workers.record_task import entry_or_error
 
 ENCODING = {
     "preset": "veryfast",
@@ -41,7 +41,7 @@ Facts = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Overlay:
-    """One video to draw into, for `pool.Pool` as `record_task.Task` is."""
+    """One video to draw into, for `pool.WorkerPool` as `record_task.RecordTask` is."""
 
     path: Path
     out: Path
@@ -70,7 +70,7 @@ class Overlay:
                 return {"facts": end.value}
 
         with contextlib.closing(drawing):
-            while "message" in (step := guarded(advance)):
+            while "message" in (step := entry_or_error(advance)):
                 yield {"more": True, "overlay": step["message"]}
         yield {"more": False, "overlay": step.get("facts", step)}
 

@@ -11,7 +11,7 @@ import pytest
 from helpers import media
 from pipelines.core.spec import Spec
 from pipelines.overlay.writer import Overlay
-from pipelines.workers.pool import Pool
+from pipelines.workers.pool import WorkerPool
 
 COUNT = 30
 BOX = (40, 30, 48, 40)
@@ -310,7 +310,7 @@ def test_the_same_clip_gives_the_same_bytes_and_a_worker_process_too(tmp_path):
     made(path, tmp_path / "one.mp4", CAPTIONS)
     task = Overlay(path, tmp_path / "other.mp4", CAPTIONS)
     assert pickle.loads(pickle.dumps(task)) == task
-    with Pool(workers=1, spec=Spec()) as pool:
+    with WorkerPool(workers=1, spec=Spec()) as pool:
         *_, last = pool.read(task)
     assert last["overlay"]["pictures"] == 12
     assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "other.mp4").read_bytes()
