@@ -59,7 +59,9 @@ def run(options: Options) -> int:
     if detector is not None:
         from pipelines.faces import detectors
 
-        detectors.load_detector(detector)  # a wrong name, or a package that is missing, is told once
+        detectors.load_detector(
+            detector
+        )  # a wrong name, or a package that is missing, is told once
     reading = predictor.Reading(
         options.faces_per_second, detector, options.workers, PICTURES if options.report else 0
     )
@@ -125,7 +127,9 @@ def _predicted(
     from pipelines.core import progress
 
     done: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    with progress.progress_bar("predict", unit="clips" if len(clips) > 1 else "s of the clip") as bar:
+    with progress.progress_bar(
+        "predict", unit="clips" if len(clips) > 1 else "s of the clip"
+    ) as bar:
         far = -1  # how many seconds of an only clip have been told; below 0, its length has not
 
         def on_seconds(path: Path, seconds: float, of: float) -> None:
@@ -180,7 +184,7 @@ def _draw(path: Path, out: Path, said: dict[str, Any]) -> None:
     """Write a clip's video with its answers drawn into it."""
     from kerasemo.inference.clip_prediction import captions
     from pipelines.core import progress
-    from pipelines.overlay.writer import Overlay
+    from pipelines.overlay.writer import OverlayTask
     from pipelines.workers.pool import WorkerPool
 
     if not said["visual"]:
@@ -192,7 +196,7 @@ def _draw(path: Path, out: Path, said: dict[str, Any]) -> None:
     ):
         bar.start(math.ceil(said["visual"]["seconds"]))
         far, drawn = 0, Path(unfinished) / out.name
-        for message in pool.read(Overlay(path, drawn, captions(said))):
+        for message in pool.read(OverlayTask(path, drawn, captions(said))):
             told = message.get("overlay", message)
             if "error" in told:
                 raise InputError(f"{path}: {out} was not written: {told['error']}")

@@ -15,11 +15,11 @@ from pipelines.html import spectrogram
 from pipelines.html.markup import (
     clock,
     data_uri,
-    document,
     escape,
     folded,
-    framed,
     hertz,
+    markup_table,
+    page,
     section,
     table,
     ticks,
@@ -88,7 +88,7 @@ def _answer(kind: str, found: Mapping[str, Any] | None) -> str:
     )
     head = '<th scope="col">emotion</th><th scope="col" class="n">probability</th><td></td>'
     said = f'<p class="said">{named(found["emotion"])} <small>{percent(found["confidence"])}</small></p>'
-    return f'<div class="{kind}">{title}{said}<p class="soft">{_of_what(kind, found)}</p>{framed("All probabilities", head, rows)}</div>'
+    return f'<div class="{kind}">{title}{said}<p class="soft">{_of_what(kind, found)}</p>{markup_table("All probabilities", head, rows)}</div>'
 
 
 def _lasting(seconds: float) -> str:
@@ -210,7 +210,7 @@ def _spectrogram(heard: Mapping[str, Any], total: float) -> str:
     return (
         f'<figure class="times"><figcaption>Log-Mel power of the voice over time and frequency (Hz); bright is loud, black is '
         f'{spectrogram.RANGE_DB:g} dB below the loudest</figcaption><div class="lanes">{hertz(spectrogram.hertz_marks())}'
-        f'<img src="{spectrogram.picture(heard["log_mel"])}" style="width:{width:.2f}%" alt="{escape(label)}">'
+        f'<img src="{spectrogram.spectrogram_uri(heard["log_mel"])}" style="width:{width:.2f}%" alt="{escape(label)}">'
         f"{ticks(time_marks(total))}</div></figure>"
     )
 
@@ -339,7 +339,7 @@ def prediction_page(results: Results, *, model: Mapping[str, Any]) -> str:
         )
     sections.append(section("model", "The model", *_model(model)))
     title = f"{_count(len(read), 'clip')} as {model['name']} sees and hears {'it' if len(read) == 1 else 'them'}"
-    return document(
+    return page(
         title,
         _header(title, read, left_out, model),
         sections,
@@ -381,7 +381,9 @@ def _summary(read: Sequence) -> str:
         for name, clip, _ in read
     ]
     return section(
-        "summary", "Summary", framed("The answer for each clip, and its probability", head, rows)
+        "summary",
+        "Summary",
+        markup_table("The answer for each clip, and its probability", head, rows),
     )
 
 

@@ -21,21 +21,21 @@ from pipelines.core.text import pluralize
 from pipelines.faces.crops import NO_FACE
 from pipelines.html import spectrogram
 from pipelines.html.markup import (
-    bars,
+    bar_table,
     data_uri,
-    document,
     escape,
     folded,
-    heat,
+    folded_list,
+    heat_table,
     hertz,
     histogram,
-    natural,
+    natural_key,
+    page,
     section,
     table,
     ticks,
     tiles,
     time_marks,
-    unfolding,
 )
 from pipelines.records import reader
 
@@ -110,7 +110,7 @@ def _spectrogram_of(row: Row, record: Mapping[str, Any], spec: Spec) -> Spectrog
     log_mel = log_mel[: round(LONGEST_SECONDS / spec.hop_seconds)]
     length = len(log_mel) * spec.hop_seconds
     return Spectrogram(
-        row, spectrogram.picture(log_mel), spectrogram.hertz_marks(spec), time_marks(length)
+        row, spectrogram.spectrogram_uri(log_mel), spectrogram.hertz_marks(spec), time_marks(length)
     )
 
 
@@ -184,7 +184,7 @@ def corpus_page(folder: Path) -> str:
         + f'<nav aria-label="Sections">{links}</nav>'
     )
     footer = f"Made by python -m pipelines.build from the sets {', '.join(escape(f'{name}/{one.domain}') for one in sets)}."
-    return document(f"{name}: what is in the corpus", header, sections, footer)
+    return page(f"{name}: what is in the corpus", header, sections, footer)
 
 
 def _read(folder: Path) -> _Set:
@@ -233,7 +233,7 @@ def _counts(sets: Sequence[_Set]) -> Iterator[str]:
             for one in sets
         }
         if any(counts.values()):
-            yield bars(caption, field, counts)
+            yield bar_table(caption, field, counts)
     speakers = {
         one.domain: _by_speaker(one.rows) for one in sets if any(row["speaker"] for row in one.rows)
     }
@@ -244,7 +244,7 @@ def _counts(sets: Sequence[_Set]) -> Iterator[str]:
         domain: {speaker: own.total() for speaker, own in table.items()}
         for domain, table in speakers.items()
     }
-    yield bars(
+    yield bar_table(
         "Clips of each speaker", "speaker", {domain: _first(own) for domain, own in totals.items()}
     )
     alike = len(speakers) == 2 and speakers["visual"] == speakers["audio"]
@@ -252,7 +252,7 @@ def _counts(sets: Sequence[_Set]) -> Iterator[str]:
         if not (alike and domain == "audio"):
             caption = f"Clips of each speaker and emotion, {'in each of both domains' if alike else domain}"
             emotions = sorted({emotion for counts in own.values() for emotion in counts})
-            crossed = heat(caption, "speaker", _first(own), emotions, domain)
+            crossed = heat_table(caption, "speaker", _first(own), emotions, domain)
             yield folded(caption, crossed) if len(own) > MANY_SPEAKERS else crossed
     if (most := max(map(len, speakers.values()))) > MOST_SPEAKERS:
         yield f'<p class="soft">The first {MOST_SPEAKERS} of {most} speakers.</p>'
@@ -262,7 +262,7 @@ def _by_speaker(rows: Sequence[Mapping[str, Any]]) -> dict[str, Counter]:
     found: dict[str, Counter] = defaultdict(Counter)
     for row in rows:
         found[_name(row["speaker"])][row["emotion"]] += 1
-    return dict(sorted(found.items(), key=lambda entry: natural(entry[0])))
+    return dict(sorted(found.items(), key=lambda entry: natural_key(entry[0])))
 
 
 def _first(counts: Mapping[str, Any]) -> dict[str, Any]:
@@ -405,7 +405,7 @@ def _findings(sets: Sequence[_Set]) -> Iterator[str]:
 def _finding(finding: Mapping[str, Any], domains: Sequence[str]) -> str:
     names, grade = names_of(finding), escape(finding["grade"])
     list_of_names = (
-        unfolding(
+        folded_list(
             pluralize(len(names), "group" if "groups" in finding else "file"), names, MOST_NAMES
         )
         if names

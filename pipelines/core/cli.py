@@ -1,4 +1,4 @@
-"""What every command shares: a parser with errors of one line, and a main function without tracebacks."""
+"""The parser with one-line errors and the main function without tracebacks of every command."""
 
 import argparse
 import os

@@ -1,4 +1,5 @@
 """The domains of clips."""
 
 DOMAINS = ("visual", "audio")
-"""Faces (`visual`) and log-Mel segments (`audio`). The network's input `domain` is an index of this tuple."""
+"""Faces (`visual`) and log-Mel segments (`audio`). The network's input `domain` is an index of this
+tuple."""

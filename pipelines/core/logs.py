@@ -61,8 +61,8 @@ class _StandardErrorHandler(logging.Handler):
 def shown_on_stderr(level: int = logging.INFO) -> Iterator[None]:
     """Show the project's log lines on standard error until the block ends.
 
-    Handlers of the root logger do not get the lines meanwhile: some packages install such a handler, and
-    a line would be shown twice.
+    Handlers of the root logger do not get the lines meanwhile: some packages install such a
+    handler, and a line would be shown twice.
     """
     loggers = [logging.getLogger(name) for name in LOGGERS]
     propagated = [logger.propagate for logger in loggers]
@@ -78,7 +78,7 @@ def shown_on_stderr(level: int = logging.INFO) -> Iterator[None]:
 
 @contextlib.contextmanager
 def handled_by(handler: logging.Handler, level: int = logging.INFO) -> Iterator[None]:
-    """Give the project's log records to a handler until the block ends; then restore the loggers."""
+    """Give the project's log records to a handler within the block."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -5,7 +5,7 @@ import math
 
 
 def spaced_indices(number: int, count: int) -> list[int]:
-    """Return the indices of at most `count` evenly spaced items of `number`, each the middle of its step.
+    """Return the indices of up to `count` evenly spaced items of `number`, from middles of steps.
 
     >>> spaced_indices(10, 2), spaced_indices(3, 16)
     ([2, 7], [0, 1, 2])
@@ -52,10 +52,11 @@ class Spec:
     segment_hop_frames: int = 34
     """The frames between the starts of two segments."""
     active_share: float = 0.0
-    """The smallest fraction of active frames in a segment; 0: every segment is used. In an utterance
-    without such a segment, the most active segments are used."""
+    """The smallest fraction of active frames in a segment; 0: every segment is used. In an
+    utterance without such a segment, the most active segments are used."""
     active_range_db: float = 30.0
-    """A frame is active if its mean over the Mel filters is at most so far below the loudest frame."""
+    """A frame is active if its mean over the Mel filters is at most so far below the loudest
+    frame."""
     part_seconds: float = 60.0
     """Longer audio is divided into parts of at most this length."""
     silence_peak: float = 1e-3
@@ -82,7 +83,7 @@ class Spec:
         return (self.segment_frames - 1) * self.hop_seconds + self.window_seconds
 
     def frame_count(self, samples: int) -> int:
-        """Return the number of log-Mel frames of `samples` samples; 0 for fewer samples than one FFT."""
+        """Return the number of log-Mel frames of `samples` samples; 0 for less than one FFT."""
         return max(0, 1 + (samples - self.fft_samples) // self.hop_samples)
 
     def part_edges(self, frames: int) -> list[int]:
@@ -100,7 +101,7 @@ class Spec:
         return [round(part * frames / parts) for part in range(parts + 1)]
 
     def samples_of(self, first: int, end: int) -> tuple[int, int]:
-        """Return the first sample and the end of the samples of the log-Mel frames from `first` up to `end`.
+        """Return the first and the end sample of the log-Mel frames from `first` up to `end`.
 
         >>> Spec().samples_of(0, 1), Spec().samples_of(10, 12)
         ((0, 512), (1600, 2272))
@@ -108,7 +109,7 @@ class Spec:
         return first * self.hop_samples, (end - 1) * self.hop_samples + self.fft_samples
 
     def segment_count(self, frames: int) -> int:
-        """Return the number of segments of `frames` frames; the last one is moved back to end with the clip.
+        """Return the number of segments of `frames` frames; the last segment ends with the clip.
 
         >>> [Spec().segment_count(n) for n in (10, 64, 65, 98, 99)]
         [1, 1, 2, 2, 3]

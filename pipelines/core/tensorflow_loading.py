@@ -28,5 +28,6 @@ def load_tensorflow() -> None:
         finally:
             os.dup2(standard_error, 2)
             os.close(standard_error)
-            # TensorFlow reads the variable once. A command that this process starts chooses for itself.
+            # TensorFlow reads the variable once. A command that this process starts chooses for
+            # itself.
             del os.environ["TF_CPP_MIN_LOG_LEVEL"]

@@ -64,7 +64,7 @@ def _crop(
 
 
 def resize_face(rgb: np.ndarray, *, spec: Spec = Spec()) -> np.ndarray:
-    """Resize a picture to [face_size, face_size, 3]: by area when it shrinks, bilinear when it grows."""
+    """Resize a picture to [face_size, face_size, 3], by area or, if it grows, bilinearly."""
     shrinks = min(rgb.shape[:2]) > spec.face_size
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(
@@ -147,7 +147,9 @@ def read_faces(
         if len(found) < len(targets):
             missing = [index for index in targets if index not in found]
             found.update(
-                _substitutes(video, missing, video.count / (2 * len(targets)), spec, detect, progress)
+                _substitutes(
+                    video, missing, video.count / (2 * len(targets)), spec, detect, progress
+                )
             )
     if not found:
         raise MediaError(f"{NO_FACE} in {len(targets)} frames and those around them")

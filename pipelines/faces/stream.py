@@ -113,9 +113,7 @@ def view_video(
             else set()
         )
         spacing_seconds = seconds / len(targets)
-        persons = PersonNumbers(
-            max_unseen_seconds=max(MAX_UNSEEN_SECONDS, 2.5 * spacing_seconds)
-        )
+        persons = PersonNumbers(max_unseen_seconds=max(MAX_UNSEEN_SECONDS, 2.5 * spacing_seconds))
         frames_without_face = 0  # since the last message
         with closing(read_ahead(video.frames(targets), thread_progress)) as frames:
             for number, frame, boxes in _boxes(

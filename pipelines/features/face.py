@@ -231,9 +231,7 @@ def tiff_orientation(tiff: tf.Tensor) -> tf.Tensor:
         return _number(tiff, position, size, is_big_endian=is_big_endian)
 
     directory = number(4, 4)
-    is_tiff = (
-        (size >= 8) & tf.equal(number(2, 2), 42) & (directory >= 0) & (directory < size)
-    )
+    is_tiff = (size >= 8) & tf.equal(number(2, 2), 42) & (directory >= 0) & (directory < size)
     count = tf.where(is_tiff, number(directory, 2), 0)
     entries = tf.where(is_tiff, directory, 0) + 2 + 12 * tf.range(count)  # [entries]
     tags, values = (number(entries + place, 2) for place in (0, 8))
@@ -364,7 +362,9 @@ def _neighbours(
     place = tf.cast((tf.range(side, dtype=tf.float64) + 0.5) * scale - 0.5, tf.float32)
     share = place - tf.floor(place)
     first = tf.cast(tf.floor(place), tf.int32)
-    weights = [tf.cast(tf.round(weight * FIXED_POINT_ONE), tf.int32) for weight in (1.0 - share, share)]
+    weights = [
+        tf.cast(tf.round(weight * FIXED_POINT_ONE), tf.int32) for weight in (1.0 - share, share)
+    ]
     return tf.maximum(first, 0), tf.minimum(first + 1, length - 1), tuple(weights)
 
 
@@ -391,7 +391,9 @@ def _mean_of_blocks(rgb: tf.Tensor, side: int) -> tf.Tensor:
 
 def _mean_of_areas(rgb: tf.Tensor, side: int) -> tf.Tensor:
     """Shrink by any factor: each target pixel is the mean of the area that it covers."""
-    lines = _weighted_sums(tf.transpose(tf.cast(rgb, tf.float32), [1, 0, 2]), side)  # [side, rows, 3]
+    lines = _weighted_sums(
+        tf.transpose(tf.cast(rgb, tf.float32), [1, 0, 2]), side
+    )  # [side, rows, 3]
     sums = _weighted_sums(tf.transpose(lines, [1, 0, 2]), side)  # [side, side, 3]
     return tf.cast(tf.clip_by_value(tf.round(sums), 0.0, 255.0), tf.uint8)
 
@@ -434,4 +436,6 @@ def _weighted_sums(lines: tf.Tensor, side: int) -> tf.Tensor:
 
     max_lines = tf.cast(tf.math.ceil(scale), tf.int32) + 2
     zeros = tf.zeros(tf.concat([[side], tf.shape(lines)[1:]], axis=0))
-    return tf.while_loop(lambda step, _: step < max_lines, add, (0, zeros), parallel_iterations=1)[1]
+    return tf.while_loop(lambda step, _: step < max_lines, add, (0, zeros), parallel_iterations=1)[
+        1
+    ]

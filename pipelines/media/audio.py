@@ -1,4 +1,4 @@
-"""Read waveforms from media files, block by block: soundfile decodes WAV and FLAC, PyAV everything else.
+"""Read waveforms from media files in blocks: WAV and FLAC by soundfile, other formats by PyAV.
 
 A waveform is the mean of the channels in float32, resampled as a whole by soxr with quality HQ, as
 `librosa.load` does.
@@ -28,14 +28,16 @@ MAX_CHANNELS = 64
 SAMPLES_PER_READ = 1 << 16
 """How many samples of each channel are read at a time."""
 MIN_MISSING_SECONDS = 0.05
-"""The shortest missing end that is reported: lossy codecs round the length of a track to their frames."""
+"""The shortest missing end that is reported: lossy codecs round the length of a track to their
+frames."""
 
 SOUNDFILE_TYPES = {
     **dict.fromkeys(("PCM_U8", "PCM_S8", "PCM_16", "ULAW", "ALAW"), "int16"),
     **dict.fromkeys(("PCM_24", "PCM_32"), "int32"),
     **dict.fromkeys(("FLOAT", "DOUBLE"), "float32"),
 }
-"""Coding of a file -> the dtype that soundfile reads; this module scales integers, three times as fast."""
+"""Coding of a file -> the dtype that soundfile reads; this module scales integers, three times as
+fast."""
 PYAV_TYPES = {
     "u8": np.uint8,
     "s16": np.int16,
@@ -46,7 +48,8 @@ PYAV_TYPES = {
 }
 """Sample format of PyAV -> dtype."""
 FORMATS_WITH_LENGTH = ("aiff", "au", "avi", "caf", "flac", "mov,mp4,m4a,3gp,3g2,mj2", "wv")
-"""Containers, by their names in PyAV, that state the length of their audio; others are estimated by libav."""
+"""Containers, by their names in PyAV, that state the length of their audio; others are estimated by
+libav."""
 STREAMED_SIZE = 0x7FFF_0000
 """A RIFF file that claims this size or more was written to a pipe, before its size was known."""
 
@@ -63,7 +66,8 @@ class AudioTrack:
     undecodable: int
     """Packets that could not be decoded. The audio after them starts too early by their length."""
     missing_seconds: float
-    """How much of the length in the file's header is missing, where it is known; 0.0 if nothing is."""
+    """How much of the length in the file's header is missing, where it is known; 0.0 if nothing
+    is."""
 
 
 @dataclasses.dataclass
@@ -121,8 +125,8 @@ def read_blocks(
 
     Args:
         path: An audio or video file.
-        spec: Gives the rate, the length of a block (`part_samples`), the smallest length and the level of
-            silence.
+        spec: Gives the rate, the length of a block (`part_samples`), the smallest length and the
+            level of silence.
         progress: Called whenever audio was decoded.
 
     Yields:
@@ -132,9 +136,9 @@ def read_blocks(
         The facts about the track, as the value of StopIteration.
 
     Raises:
-        MediaError: The file has no audio track, nothing can be decoded, samples are NaN or infinite, the
-            track is longer than `MAX_SECONDS`, or its rate is impossible or changes. At the end: the
-            track is silent, or shorter than one FFT.
+        MediaError: The file has no audio track, nothing can be decoded, samples are NaN or
+            infinite, the track is longer than `MAX_SECONDS`, or its rate is impossible or changes.
+            At the end: the track is silent, or shorter than one FFT.
     """
     facts = _DecodingFacts()
     seconds = yield from _resampled(_mono(path, facts, progress), facts, spec)
@@ -171,7 +175,7 @@ def resampled(mono: np.ndarray, *, rate_hz: int, channels: int, spec: Spec = Spe
 def _resampled(
     parts: Iterable[np.ndarray], facts: _DecodingFacts, spec: Spec
 ) -> Generator[np.ndarray, None, float]:
-    """Yield the blocks of `read_blocks` from parts at `facts.rate_hz`; return their length in seconds."""
+    """Yield the blocks of `read_blocks` from parts at `facts.rate_hz`; return their seconds."""
     n_samples, peak, n_yielded = 0, 0.0, 0
     resample, waiting = None, []
     for part in parts:
@@ -217,7 +221,7 @@ def _too_long_error() -> MediaError:
 
 
 def _resampler(rate_hz: int, spec: Spec) -> Callable[[np.ndarray, bool], np.ndarray]:
-    """Return a function of a part and of whether it is the last, which continues from call to call."""
+    """Return a function that resamples one part after another; its flag marks the last part."""
     if rate_hz == spec.sample_rate_hz:
         return lambda part, last: part
     return soxr.ResampleStream(
@@ -226,7 +230,7 @@ def _resampler(rate_hz: int, spec: Spec) -> Callable[[np.ndarray, bool], np.ndar
 
 
 def _missing_seconds(path: Path, seconds: float, claimed_seconds: float) -> float:
-    """Return how much of a track is missing, by its header or, for WAV, by the size in its header."""
+    """Return the missing seconds of a track, by its header or, for WAV, the size in its header."""
     size, start = path.stat().st_size, _first_bytes(path)
     claimed_size = int.from_bytes(start[4:8], "little") + 8
     is_wav = start[:4] == b"RIFF" and start[8:] == b"WAVE"
@@ -268,7 +272,9 @@ def _mono(path: Path, facts: _DecodingFacts, progress: Callable[[], None]) -> It
     facts.undecodable = max(facts.undecodable, int(is_damaged))
 
 
-def _decode_with_soundfile(file: soundfile.SoundFile, facts: _DecodingFacts) -> Iterator[np.ndarray]:
+def _decode_with_soundfile(
+    file: soundfile.SoundFile, facts: _DecodingFacts
+) -> Iterator[np.ndarray]:
     facts.claimed_seconds = file.frames / file.samplerate
     facts.check(file.samplerate, file.channels)
     facts.rate_hz, facts.channels = file.samplerate, file.channels
@@ -280,7 +286,9 @@ def _decode_with_soundfile(file: soundfile.SoundFile, facts: _DecodingFacts) -> 
         yield _mean_of_channels(samples.T)
 
 
-def _decode_with_pyav(path: Path, facts: _DecodingFacts, progress: Callable[[], None]) -> Iterator[np.ndarray]:
+def _decode_with_pyav(
+    path: Path, facts: _DecodingFacts, progress: Callable[[], None]
+) -> Iterator[np.ndarray]:
     with _open_audio(path) as container:
         if not container.streams.audio:
             raise MediaError("no sound track")
@@ -288,7 +296,8 @@ def _decode_with_pyav(path: Path, facts: _DecodingFacts, progress: Callable[[], 
         if stream.codec_context.name == "flac":
             # Without the check, a damaged frame would become noise.
             stream.codec_context.options = {"err_detect": "crccheck+explode"}
-        # An MP3 file states its length only in the frame of its encoder, which also gives the delay.
+        # An MP3 file states its length only in the frame of its encoder, which also gives the
+        # delay.
         is_mp3_with_length = container.format.name == "mp3" and stream.start_time
         if container.format.name in FORMATS_WITH_LENGTH or is_mp3_with_length:
             facts.claimed_seconds = float(
@@ -319,7 +328,7 @@ def _mean_of_frames(frames: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
 
 @functools.cache
 def _audio_codecs() -> str:
-    """Return the names of the decoders of audio; without others, opening a video decodes no picture."""
+    """Return the names of the audio decoders. With these alone, no picture of a video is decoded."""
     codecs = []
     for name in av.codecs_available:
         with contextlib.suppress(av.codec.codec.UnknownCodecError):  # an encoder
@@ -329,7 +338,8 @@ def _audio_codecs() -> str:
 
 def _open_audio(path: Path) -> Any:
     """Return a media file, opened for its audio; raise MediaError if it cannot be opened."""
-    # One packet: to learn whether the samples of a WAV file are AC-3 or DTS, PyAV would read megabytes.
+    # One packet: to learn whether the samples of a WAV file are AC-3 or DTS, PyAV would read
+    # megabytes.
     try:
         return av.open(
             str(path),
@@ -337,7 +347,9 @@ def _open_audio(path: Path) -> Any:
             options={"max_probe_packets": "1", "codec_whitelist": _audio_codecs()},
         )
     except (av.FFmpegError, ValueError) as error:
-        raise MediaError(f"not a media file that can be opened ({library_message(error)})") from error
+        raise MediaError(
+            f"not a media file that can be opened ({library_message(error)})"
+        ) from error
 
 
 def _decoded_frames(container: Any, stream: Any, facts: _DecodingFacts) -> Iterator[Any]:
@@ -353,7 +365,7 @@ def _decoded_frames(container: Any, stream: Any, facts: _DecodingFacts) -> Itera
 
 
 def _frame_channels(frame: Any, count: int) -> Sequence[np.ndarray]:
-    """Return the channels of a frame, each [samples], in its own dtype; they keep the frame alive."""
+    """Return the channels of a frame, [samples] each, in its dtype. They keep the frame alive."""
     name = frame.format.name
     dtype = PYAV_TYPES[name.removesuffix("p")]
     if name[-1] == "p" or count == 1:
@@ -362,7 +374,7 @@ def _frame_channels(frame: Any, count: int) -> Sequence[np.ndarray]:
 
 
 def _mean_of_channels(channels: Iterable[np.ndarray]) -> np.ndarray:
-    """Return the mean of channels of integers or floats, each [samples]: float32 [samples] in [-1, 1]."""
+    """Return the mean of integer or float channels [samples], as float32 [samples] in [-1, 1]."""
     first, *others = channels
     mean = first.astype(np.float32)
     for channel in others:

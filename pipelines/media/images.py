@@ -23,8 +23,8 @@ from pipelines.core.files import file_sha256
 av.logging.set_level(av.logging.PANIC)
 
 MAX_PIXELS = 2**26
-"""The largest picture, 8192x8192 pixels. The size in the header is checked before memory is allocated,
-because a header of a few bytes can claim any size."""
+"""The largest picture, 8192x8192 pixels. The size in the header is checked before memory is
+allocated, because a header of a few bytes can claim any size."""
 
 
 class Frame:
@@ -77,15 +77,15 @@ def read_still(path: Path) -> np.ndarray:
     """Return a still picture as uint8 [height, width, 3] RGB.
 
     Raises:
-        MediaError: The file is empty, is not JPEG, PNG, BMP or WebP, has more than `MAX_PIXELS` pixels,
-            or cannot be decoded.
+        MediaError: The file is empty, is not JPEG, PNG, BMP or WebP, has more than `MAX_PIXELS`
+            pixels, or cannot be decoded.
     """
     encoded = np.fromfile(path, dtype=np.uint8)
     size = still_size(encoded.data)
     if size is None:
         raise MediaError(
-            f"not an image that can be decoded ({encoded.size} bytes); expected a JPEG, PNG, BMP or "
-            "WebP file with its size"
+            f"not an image that can be decoded ({encoded.size} bytes); expected a JPEG, PNG, BMP "
+            "or WebP file with its size"
         )
     check_size(*size)
     try:
@@ -101,8 +101,8 @@ def check_size(width: int, height: int) -> None:
     """Raise MediaError for a picture of more than `MAX_PIXELS` pixels."""
     if width * height > MAX_PIXELS:
         raise MediaError(
-            f"pictures of {width}x{height} pixels, expected at most {MAX_PIXELS} (8192x8192); scale the "
-            "file down"
+            f"pictures of {width}x{height} pixels, expected at most {MAX_PIXELS} (8192x8192); "
+            "scale the file down"
         )
 
 
@@ -172,7 +172,9 @@ def open_media(path: Path) -> Any:
             str(path), metadata_errors="replace", options={"max_pixels": str(MAX_PIXELS)}
         )
     except (av.FFmpegError, ValueError) as error:
-        raise MediaError(f"not a media file that can be opened ({library_message(error)})") from error
+        raise MediaError(
+            f"not a media file that can be opened ({library_message(error)})"
+        ) from error
 
 
 def library_message(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Compute the next results in a thread while the present one is used, such as decoding and detection."""
+"""Compute the next results, such as decoded frames, in a thread while the current one is used."""
 
 import queue
 import threading
@@ -45,10 +45,10 @@ def read_ahead(
     *,
     max_waiting: int = MAX_WAITING,
 ) -> Iterator[Any]:
-    """Yield the items of a generator, while a thread computes the next ones and closes the generator.
+    """Yield the items of a generator while a thread computes the next ones, and close the generator.
 
-    Close the result (`contextlib.closing`) before the files that the generator reads. Closing waits until
-    the thread has ended.
+    Close the result (`contextlib.closing`) before the files that the generator reads. Closing waits
+    until the thread has ended.
 
     Args:
         items: The generator. Its errors are raised here.

@@ -54,9 +54,9 @@ class VideoReader:
     """The pictures of a file's first video stream, numbered from 0 in the order of presentation.
 
     Where each packet has its own timestamp, the number of a picture is the rank of its timestamp,
-    also when other pictures do not decode. Timestamps can be missing, repeated, impossible (B-frames
-    whose times rise from packet to packet) or different from those of the decoded pictures. The
-    reader then decodes from the start and counts the pictures.
+    also when other pictures do not decode. Timestamps can be missing, repeated, impossible
+    (B-frames whose times rise from packet to packet) or different from those of the decoded
+    pictures. The reader then decodes from the start and counts the pictures.
 
     Use the reader in a `with` statement, which closes the file.
 
@@ -87,8 +87,7 @@ class VideoReader:
             rate_hz = float(stream.average_rate or stream.guessed_rate or 0)
             promised = stream.frames
             is_reordered = (
-                stream.codec_context.has_b_frames
-                and stream.codec_context.name in REORDERING_CODECS
+                stream.codec_context.has_b_frames and stream.codec_context.name in REORDERING_CODECS
             )
             try:
                 for packet in container.demux(stream):
@@ -379,8 +378,7 @@ def upright_frame(picture: av.VideoFrame) -> Frame:
             lambda: np.rot90(picture.to_ndarray(format="rgb24"), quarter_turns),
         )
     is_exact = (
-        picture.format.name in EXACTLY_CUT_FORMATS
-        and picture.height % 2 == 0 == picture.width % 2
+        picture.format.name in EXACTLY_CUT_FORMATS and picture.height % 2 == 0 == picture.width % 2
     )
     return Frame(
         _luma(picture),
@@ -403,9 +401,7 @@ def _luma(picture: av.VideoFrame) -> np.ndarray:
     return picture.to_ndarray(format="gray")
 
 
-def _cut_to_rgb(
-    picture: av.VideoFrame, top: int, bottom: int, left: int, right: int
-) -> np.ndarray:
+def _cut_to_rgb(picture: av.VideoFrame, top: int, bottom: int, left: int, right: int) -> np.ndarray:
     """Convert a part of a picture to RGB.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The pool of worker processes that decode media: a file that crashes or hangs its decoder fails alone.
+"""A pool of worker processes that decode media, so that a crash or a hang fails one file only.
 
 A worker is this package run as a program. It talks over its standard streams, never imports
 TensorFlow, and is replaced when it dies or reports no progress for a while.
@@ -126,7 +126,7 @@ class _Worker:
         return received
 
     def _wait_for_exit(self) -> int | None:
-        """Return the exit status of a process whose stream ended; None if the process still runs."""
+        """Return the exit status of a process whose stream ended; None if it still runs."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(EXIT_SECONDS)
         return self._process.poll()

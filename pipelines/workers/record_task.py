@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from pipelines.core.spec import Spec
 
 MEMORY_BYTES = 3 << 29
-"""The memory that a worker can allocate for a file (1.5 GiB). A file that needs more fails alone."""
+"""The memory that a worker can allocate for a file (1.5 GiB). A file that needs more fails
+alone."""
 OPENCV_NO_MEMORY = -4
 """The `code` of a `cv2.error` when an allocation failed: `cv2.Error.StsNoMem`."""
 CHANGED_ERROR = {"error": "changed while it was read", "retry": "changed"}

@@ -99,9 +99,7 @@ class StreamTask:
             return (yield from view_still(self.path, spec=spec, view=view))
         return (yield from view_video(self.path, spec=spec, view=view, progress=progress))
 
-    def _sound(
-        self, spec: Spec, progress: Callable[[], None], *, delay_seconds: float
-    ) -> Messages:
+    def _sound(self, spec: Spec, progress: Callable[[], None], *, delay_seconds: float) -> Messages:
         from pipelines.core.errors import MediaError
 
         if self.still:

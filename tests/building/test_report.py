@@ -149,7 +149,10 @@ def test_a_long_note_takes_nothing_from_the_bar_of_a_terminal():
 
 def test_progress_on_a_terminal_is_taken_away_when_the_work_fails(monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with pytest.raises(ValueError, match="work"), progress.progress_bar("emodb", unit="files") as bar:
+    with (
+        pytest.raises(ValueError, match="work"),
+        progress.progress_bar("emodb", unit="files") as bar,
+    ):
         bar.start(3)
         bar.advance("loss 0.5")
         assert bar._rich.finished is False

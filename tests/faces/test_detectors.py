@@ -213,7 +213,9 @@ def test_boxes_of_which_the_smaller_lies_in_the_other_by_more_than_three_tenths_
 ):
     """Of 40 columns, 13 and 12 are shared at 27 and 28."""
     box = (left, 0, 40, 60)
-    assert detectors.is_covered(box, [(0, 0, 40, 40)]) == expected and not detectors.is_covered(box, [])
+    assert detectors.is_covered(box, [(0, 0, 40, 40)]) == expected and not detectors.is_covered(
+        box, []
+    )
 
 
 # By name
@@ -322,7 +324,8 @@ def test_blazeface_finds_real_faces(corpora, fresh):
         ((_, frame),) = VideoReader(path).frames([20])
         assert (
             detectors.overlap(
-                detectors.load_detector("blazeface")(frame.luma, None), detectors.detect_face(frame.luma)
+                detectors.load_detector("blazeface")(frame.luma, None),
+                detectors.detect_face(frame.luma),
             )
             > 0.5
         )

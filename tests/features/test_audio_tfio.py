@@ -142,8 +142,8 @@ def test_a_bad_file_costs_itself_alone(tmp_path):
             continue
         with pytest.raises(tf.errors.OpError) as raised:
             next(elements)
-        assert re.fullmatch(expected, audio_tfio.tfio_message(raised.value)), audio_tfio.tfio_message(
-            raised.value
+        assert re.fullmatch(expected, audio_tfio.tfio_message(raised.value)), (
+            audio_tfio.tfio_message(raised.value)
         )
 
 
@@ -153,4 +153,6 @@ def test_a_file_that_is_too_large_is_refused(tmp_path, monkeypatch):
     path = media.write_sound(tmp_path / "a.wav", media.noise(1, 16_000))
     with pytest.raises(tf.errors.OpError) as raised:
         audio_tfio.read_waveform_tfio(tf.constant(str(path)))
-    assert audio_tfio.tfio_message(raised.value) == "larger than 0 MiB: leave out --audio-decoder tfio"
+    assert (
+        audio_tfio.tfio_message(raised.value) == "larger than 0 MiB: leave out --audio-decoder tfio"
+    )

@@ -15,7 +15,9 @@ from pipelines.faces import crops
 from pipelines.features import face
 from pipelines.media import images
 
-resize = tf.function(face.resize_in_graph, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+resize = tf.function(
+    face.resize_in_graph, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)]
+)
 decoded = tf.function(face.decode_face, input_signature=[tf.TensorSpec([], tf.string)])
 
 

@@ -74,7 +74,9 @@ def test_a_part_in_colour_equals_the_whole_picture_there(
         np.testing.assert_array_equal(
             frame.cut(top, bottom, left, right), whole[top:bottom, left:right]
         )
-    assert bool(converted) == (pixels in video.EXACTLY_CUT_FORMATS and size[0] % 2 == size[1] % 2 == 0)
+    assert bool(converted) == (
+        pixels in video.EXACTLY_CUT_FORMATS and size[0] % 2 == size[1] % 2 == 0
+    )
     for box in ((20, 10, 40, 40), (-10, 20, 50, 60), (60, 40, 70, 50)):
         np.testing.assert_array_equal(crops.crop_frame(frame, box), crops.crop_face(whole, box))
 
