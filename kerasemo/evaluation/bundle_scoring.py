@@ -59,7 +59,7 @@ def evaluate_bundle(bundle: "Bundle", records: Path) -> dict[str, Any]:
     """
     catalog = RecordCatalog(records)
     segmentation = _segmentation(bundle)
-    known = training_clips.read(bundle.folder / "assets" / "training_clips.json")
+    known = training_clips.read_training_clips(bundle.folder / "assets" / "training_clips.json")
     labels = list(bundle.labels)
     scores, not_scored, embedded, utterances_of, corpus_emotions = {}, {}, {}, {}, {}
     for name in catalog.sources:
@@ -178,7 +178,7 @@ def _ask(
         arguments = {input_name: inputs[start : start + ITEMS_PER_CALL]}
         if mask is not None:
             arguments["mask"] = np.tile(mask, (len(arguments[input_name]), 1))
-        parts.append(bundle.ask(signature, **arguments))
+        parts.append(bundle.predict(signature, **arguments))
     return {
         name: np.concatenate([part[name] for part in parts])
         for name in parts[0]
@@ -190,21 +190,21 @@ def _has_publisher_split(rows: Sequence[Mapping[str, Any]]) -> bool:
     return bool(rows and rows[0]["split"])
 
 
-def select_unseen(source: Source, known: training_clips.Seen) -> UnseenClips:
+def select_unseen(source: Source, known: training_clips.TrainingClips) -> UnseenClips:
     """Return the clips of a source that are scored.
 
     Args:
         source: The source.
         known: What a model was trained on.
     """
-    unknown_rows = [row for row in source.rows if not known.clip(row)]
+    unknown_rows = [row for row in source.rows if not known.has_clip(row)]
     scored_rows = one_per_utterance([row for row in unknown_rows if row["split"] in ("", "test")])
     scored_ids = {row["id"] for row in scored_rows}
     clips = [clip for clip, row in enumerate(source.rows) if row["id"] in scored_ids]
     return UnseenClips(
         Subset(source, source.items_of(clips)),
         n_trained_clips=len(source.rows) - len(unknown_rows),
-        n_trained_speakers=sum(map(known.speaker, scored_rows)),
+        n_trained_speakers=sum(map(known.has_speaker, scored_rows)),
     )
 
 

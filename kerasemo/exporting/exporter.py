@@ -191,7 +191,7 @@ def _storage_errors(out: Path) -> Iterator[None]:
             yield
     except tf.errors.OpError as error:
         raise StorageError(
-            f"{out}: cannot be written ({bundle.told(error)}); free space, or name another --out"
+            f"{out}: cannot be written ({bundle.graph_message(error)}); free space, or name another --out"
         ) from error
 
 
@@ -262,7 +262,7 @@ def _write_version(
         first_call = {call[0]: call for call in reversed(calls)}
         tf_serving.write_warm_up(folder, [first_call[name] for name in signatures])
     bundle.write_checksums(folder)
-    differences = parity.differences(folder, calls, expected)
+    differences = parity.parity_differences(folder, calls, expected)
     too_large = [
         f"{name} by {difference:.1e}"
         for name, difference in differences.items()

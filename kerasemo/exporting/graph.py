@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from kerasemo.losses.classification import mask_logits
 from kerasemo.networks.inference import TrainedNetwork
-from kerasemo.serving.requests import LONGEST_SECONDS, MOST_PEAK, segment_range, segment_words
+from kerasemo.serving.requests import MAX_PEAK, MAX_SECONDS, segment_range, segment_range_text
 from kerasemo.serving.signatures import SIGNATURES
 from pipelines.core.domains import DOMAINS
 from pipelines.core.labels import EMOTIONS
@@ -375,7 +375,7 @@ class ServedModel(tf.Module):
         least, most = segment_range(self._spec)
         is_inside = tf.reduce_all((segments >= least) & (segments <= most))
         message = [
-            f"segments: expected {segment_words(self._spec)}; received",
+            f"segments: expected {segment_range_text(self._spec)}; received",
             tf.reduce_min(segments, [0, 1, 2]),
             "to",
             tf.reduce_max(segments, [0, 1, 2]),
@@ -413,7 +413,7 @@ class ServedModel(tf.Module):
     def _sound_checks(self, waveform: tf.Tensor, lengths: tf.Tensor) -> list[Check]:
         """Return the checks of waveforms [batch, samples]; the last is that they are not silent."""
         spec = self._spec
-        max_samples = round(LONGEST_SECONDS * spec.sample_rate_hz)
+        max_samples = round(MAX_SECONDS * spec.sample_rate_hz)
         peaks = tf.reduce_max(tf.abs(waveform), axis=-1)
         silence_db = 20 * np.log10(spec.silence_peak)
         too_short = (
@@ -421,7 +421,7 @@ class ServedModel(tf.Module):
             "received"
         )
         too_long = (
-            f"too long: expected at most {max_samples} samples ({LONGEST_SECONDS:g} s at "
+            f"too long: expected at most {max_samples} samples ({MAX_SECONDS:g} s at "
             f"{spec.sample_rate_hz} Hz); received"
         )
         too_loud = (
@@ -434,7 +434,7 @@ class ServedModel(tf.Module):
             (tf.reduce_all(lengths >= spec.fft_samples), [too_short, lengths]),
             (tf.reduce_all(lengths <= max_samples), [too_long, lengths]),
             is_finite(waveform),
-            (tf.reduce_all(peaks <= MOST_PEAK), [too_loud, peaks]),
+            (tf.reduce_all(peaks <= MAX_PEAK), [too_loud, peaks]),
             (tf.reduce_all(peaks >= spec.silence_peak), [silent, peaks]),
         ]
 

@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from kerasemo.networks.inference import TrainedNetwork
-from kerasemo.serving.requests import MOST_PEAK, segment_range
+from kerasemo.serving.requests import MAX_PEAK, segment_range
 from kerasemo.serving.signatures import ITEM_SIGNATURES, SIGNATURES
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
@@ -91,7 +91,7 @@ def portable_functions(
         peak = tf.reduce_max(tf.abs(waveform))
         is_valid = (
             tf.reduce_all(tf.math.is_finite(waveform))
-            & (peak <= MOST_PEAK)
+            & (peak <= MAX_PEAK)
             & (peak >= spec.silence_peak)
         )
         is_valid &= (n_samples >= spec.fft_samples) & (n_samples <= spec.part_samples)

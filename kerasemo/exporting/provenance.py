@@ -67,7 +67,7 @@ def training_clips(lineage: Lineage, catalog: RecordCatalog) -> dict[str, list[s
     """Return what identifies each clip of the train and validation splits of all stages.
 
     Returns:
-        See `training_clips.document` of `kerasemo.serving`.
+        See `training_clips.training_clips_document` of `kerasemo.serving`.
     """
     splits = lineage.split(catalog)
     rows: list[Mapping[str, Any]] = []
@@ -75,7 +75,7 @@ def training_clips(lineage: Lineage, catalog: RecordCatalog) -> dict[str, list[s
         clip_ids = splits.clip_ids[source]
         used = {*clip_ids["train"], *clip_ids["validation"]}
         rows += [row for row in catalog.rows(source) if row["id"] in used]
-    return training_clips_module.document(rows)
+    return training_clips_module.training_clips_document(rows)
 
 
 def is_synthetic(lineage: Lineage, catalog: RecordCatalog) -> bool:

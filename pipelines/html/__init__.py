@@ -1,4 +1,4 @@
-"""Parts of self-contained HTML pages, such as tables, charts and pictures of log-Mels.
+"""Parts of self-contained HTML pages: tables, charts, pictures of log-Mels. No script, no remote file.
 
 May import `pipelines.core`.
 """

@@ -200,7 +200,7 @@ def test_parity_check_refuses_nan_predictions_of_valid_inputs(tmp_path, valid):
     probabilities = np.full((*np.shape(valid), 3), np.nan, np.float32)
     expected = {"probabilities": probabilities, "valid": np.array(valid)}
     with pytest.raises(InputError, match="faces: .*probabilities"):
-        parity.differences(tmp_path, [("faces", {})], [expected])
+        parity.parity_differences(tmp_path, [("faces", {})], [expected])
 
 
 def test_any_folder_name_can_be_served(tmp_path):
@@ -226,7 +226,7 @@ def test_bundle_that_cannot_be_loaded_again_is_refused(exported, tmp_path):
     bundle.write_checksums(folder)
     call = ("faces", {"faces": np.zeros((1, 64, 64, 3), np.uint8)})
     with pytest.raises(InputError, match="cannot be loaded"):
-        parity.differences(folder, [call], [{}])
+        parity.parity_differences(folder, [call], [{}])
 
 
 def test_calls_of_the_parity_check_are_read_back_unchanged(tmp_path):
@@ -262,7 +262,7 @@ def portable(request, exported, tmp_path_factory):
 def predict_portable(portable):
     """A function that runs the model of that bundle."""
     format, out, _ = portable
-    return {"onnx": runtimes.onnx, "litert": runtimes.litert}[format](out / "1")
+    return {"onnx": runtimes.load_onnx, "litert": runtimes.load_litert}[format](out / "1")
 
 
 def test_other_formats_predict_what_the_keras_model_predicts(portable):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerasemo.inference.clip_prediction import Columns, Prediction
+from kerasemo.inference.clip_prediction import Prediction, SpectrogramColumns
 from kerasemo.metrics.fusion import Fusion
 
 LABELS = ("anger", "calm")

@@ -52,7 +52,7 @@ def refused(client, *said):
 def test_a_server_that_is_not_there(scheme):
     with Client(f"{scheme}://127.0.0.1:{closed_port()}", timeout_seconds=5) as client:
         error = refused(client, "not reachable", "start tensorflow_model_server", "mend the url")
-        assert not error.refused
+        assert not error.is_refused
         with pytest.raises(ServingError, match="status: not reachable"):
             client.status()
         with pytest.raises(ServingError, match="metadata: not reachable"):
@@ -169,7 +169,7 @@ def test_a_failure_is_one_line_that_names_the_url_the_signature_what_was_said_an
     reply, said = FAILURES[wrong]
     stub.replies[":predict"] = reply
     error = refused(Client(stub.url), *said)
-    assert error.refused == (isinstance(reply, tuple) and reply[0] == 400)
+    assert error.is_refused == (isinstance(reply, tuple) and reply[0] == 400)
 
 
 def test_an_unknown_signature_is_told_with_those_there_are(stub):

@@ -236,7 +236,7 @@ FILES = {
 
 @pytest.mark.parametrize("kind", FILES)
 def test_a_wav_file_goes_with_a_plain_head_and_its_own_samples(stub, kind):
-    (sent,) = requests.wavs([FILES[kind]])
+    (sent,) = requests.check_wavs([FILES[kind]])
     assert sent == wav()
     sound, rate_hz = tf.audio.decode_wav(sent)
     assert rate_hz == 16_000
