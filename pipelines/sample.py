@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.core.cli import Parser, natural_int, positive_int, run_main
-from pipelines.core.progress import bar
+from pipelines.core.progress import progress_bar
 from pipelines.synthetic.corpora import plan_utterances, write_samples
 
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def write() -> int:
         planned = plan_utterances()
-        with bar("sample", unit="clips") as shown:
+        with progress_bar("sample", unit="clips") as shown:
             shown.start(len(planned))
             folders = write_samples(
                 arguments.out,

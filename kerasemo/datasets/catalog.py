@@ -44,12 +44,15 @@ class RecordCatalog:
 
     Args:
         folder: The folder of the sets, `CORPUS/DOMAIN` each.
+        required: Sources that the folder must have.
 
     Raises:
-        InputError: The folder has no set.
+        InputError: The folder has no set, or lacks required sources. The message has the command
+            that builds each missing source.
+        DataError: The manifest of a required source is damaged.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, required: Iterable[str] = ()):
         self.folder = folder
         self.sources = tuple(
             f"{path.parent.name}/{path.name}"
@@ -57,16 +60,17 @@ class RecordCatalog:
             if path.parent.parent == folder
         )
         """Every source of the folder."""
-        if not self.sources:
-            raise InputError(
-                f"{folder}: no set CORPUS/DOMAIN of records in it; name the folder that was given as "
-                "--out to python -m pipelines.build"
-            )
         self._manifests: dict[str, dict[str, Any]] = {}
         self._hashes: dict[str, str] = {}
         self._splits: dict[tuple[Any, ...], GatedSplits] = {}
         self._fold_counts: dict[tuple[str, str], int] = {}
         self._arrays: OrderedDict[tuple[str, Segmentation], Source] = OrderedDict()
+        self.require(required)
+        if not self.sources:
+            raise InputError(
+                f"{folder}: no set CORPUS/DOMAIN of records in it; name the folder that was given as "
+                "--out to python -m pipelines.build"
+            )
 
     def require(self, source_names: Iterable[str]) -> None:
         """Check that the folder has these sources.

@@ -72,14 +72,13 @@ def reproduce(options: ReproductionOptions) -> dict[str, Any]:
     for option, folder in (("--run", run), ("--out", out)):
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: a file, expected a folder; name another {option}")
-    catalog = RecordCatalog(options.records)
     trained_on = {
         source for name in stages for stage in experiment.chain(name) for source in stage.sources
     }
+    catalog = RecordCatalog(options.records, required=sorted(trained_on))
     sources = tuple(
         source for source in experiment.sources if source in catalog.sources or source in trained_on
     )
-    catalog.require(sources)
     if options.listeners is not None:
         results.check_listener_rates(catalog, sources, options.listeners)
     plan = StudyPlan(

@@ -71,7 +71,12 @@ def search_settings(options: SearchOptions) -> dict[str, Any]:
     stage = experiment.stage(options.stage)
     search = StageSearch(options.search, settings, stage, parameters, options.trials)
     with search.open_oracle() as oracle:
-        catalog = RecordCatalog(prepare_records(options, experiment, folder))
+        catalog = RecordCatalog(
+            prepare_records(options, experiment, folder),
+            required=sorted(
+                {source for one in experiment.chain(options.stage) for source in one.sources}
+            ),
+        )
         search.claim_folder()
         ContextLogger(logger, options.stage).info(
             "%s search by %s over %s",

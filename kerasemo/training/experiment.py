@@ -64,7 +64,10 @@ def train_experiment(options: TrainingOptions) -> dict[str, Any]:
     experiment = load_experiment(options.experiment, options.settings)
     stages = experiment.chain(options.stage)
     folder = options.run or Path("runs") / experiment.name
-    catalog = RecordCatalog(prepare_records(options, experiment, folder))
+    trained_on = {source for stage in stages for source in stage.sources}
+    catalog = RecordCatalog(
+        prepare_records(options, experiment, folder), required=sorted(trained_on)
+    )
     settings = RunSettings(
         experiment,
         folder,
@@ -79,7 +82,6 @@ def train_experiment(options: TrainingOptions) -> dict[str, Any]:
         profiled_steps=options.profile,
     )
     chain = Chain(settings, stages, catalog)
-    trained_on = {source for stage in stages for source in stage.sources}
     existing = {source for source in experiment.sources if source in catalog.sources}
     # What is scored at the end must pass the gate before hours of training.
     catalog.split(

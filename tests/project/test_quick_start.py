@@ -131,7 +131,7 @@ def test_again_nothing_is_done_twice_and_it_says_so(short, command):
     words, folder, result, _ = short
     again = command(*words, "--run", folder, check=0)
     assert again.stderr.count("reus") == 6  # the corpora and five stages
-    assert "Stage joint on the test side of every source" in again.stdout
+    assert "Stage joint on the test split of every source" in again.stdout
     for source in result["sources"]:
         assert source in again.stdout
 
