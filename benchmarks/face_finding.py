@@ -8,7 +8,7 @@ installed. Clips: synthesised ones of 720x576, and those of CREMA-D, GRID and RA
 
 Each clip shows one speaker who sits still. Its reference is the median, side by side, of all boxes of all detectors in
 the frames as filmed; a box is false when its intersection over union with the reference is below 0.3. On the real clips
-the references were looked at once: each is the face. Found: the answer (the largest box) is not false. As alt2: share of
+the references were looked at once: each is the face. FoundClips: the answer (the largest box) is not false. As alt2: share of
 frames where the answer's intersection over union with that of the plain cascade is 0.8 or more.
 """
 

@@ -45,9 +45,10 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m kerasemo.compare",
         description="Score answers that are kept in files (answers.csv beside the tables of kerasemo.reproduce, or a CSV of your own with\n"
-        "the columns id, speaker, emotion, answer) and tell by how much one stage is better than another. Clips are matched\n"
-        "by their id; kerasemo's are paths below the corpus (wav/03a01Fa.wav), its speakers corpus:id (emodb:03). Columns that may be\n"
-        "there as well: stage, source, side, protocol, network, seed, fold.",
+        "the columns id, speaker, emotion, answer) and tell by how much one stage is better than "
+        "another. Clips are matched\nby their id; kerasemo's are paths below the corpus "
+        "(wav/03a01Fa.wav), its speakers corpus:id (emodb:03). Columns that may be\nthere as "
+        "well: stage, source, side, protocol, network, seed, fold.",
     )
     parser.add_argument(
         "files",

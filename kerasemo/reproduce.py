@@ -62,8 +62,8 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m kerasemo.reproduce",
         description="Train every fold and seed of an experiment, and write the scores in one table next to published figures.\n"
-        "The same command resumes. The scores are those of the validation split. Only --final predicts the test split,\n"
-        "and RUN/looks.jsonl logs every evaluation on test clips.",
+        "The same command resumes. The scores are those of the validation split. Only --final "
+        "predicts the test split,\nand RUN/looks.jsonl logs every evaluation on test clips.",
     )
     parser.add_argument(
         "--experiment",

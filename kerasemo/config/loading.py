@@ -172,7 +172,8 @@ def extend_stages(tables: Sequence[Mapping[str, Any]], problems: list[str]) -> l
         base = table.get("extends", "")
         if not isinstance(base, str) or (base and base not in by_name):
             problems.append(
-                f"stage {table.get('name')!r}: extends must name an earlier stage; received {base!r}"
+                f"stage {table.get('name')!r}: extends must name an earlier stage; received "
+                f"{base!r}"
             )
         elif base:
             inherited = by_name[base]

@@ -1,8 +1,8 @@
 """Arrays that are too large for the memory, each a memory-mapped file in the user's cache folder.
 
-A file is checked before it is used. It is written under another name and renamed when it is complete;
-its description is written last. One process at a time writes a file; another process waits and uses the
-file. All files of the cache can be deleted.
+A file is checked before it is used. It is written under another name and renamed when it is
+complete; its description is written last. One process at a time writes a file; another process
+waits and uses the file. All files of the cache can be deleted.
 """
 
 import hashlib

@@ -109,8 +109,8 @@ class BatchStream:
         share: The part of every batch, as batches of their own, one after the other.
 
     Attributes:
-        dataset: The batches as a `tf.data.Dataset`. The stream must stay referenced while the dataset is
-            used.
+        dataset: The batches as a `tf.data.Dataset`. The stream must stay referenced while the
+            dataset is used.
         steps: Steps in an epoch.
     """
 
@@ -135,7 +135,8 @@ class BatchStream:
         n_parts = len(self._reader.first_draw["item"])
         self.steps = n_parts // share.count
         self.dataset = self._build_dataset(sources, first_epoch, epochs, augment)
-        # Without a known number, replicas would ask each other at every step whether all have a batch.
+        # Without a known number, replicas would ask each other at every step whether all have a
+        # batch.
         n_batches = tf.data.INFINITE_CARDINALITY
         if epochs is not None:
             n_batches = n_parts * epochs - first_step * share.count
@@ -193,8 +194,9 @@ class BatchStream:
             partners = read_examples(draw["mix_item"], draw["source"], draw["mix_seed"])
             return mix_batches(batch, partners, draw["mix_weight"])
 
-        # An epoch is drawn in one call, while the epoch before it is used. (A dataset from a generator
-        # would make TensorFlow tell malloc to return memory at once, which slows every step.)
+        # An epoch is drawn in one call, while the epoch before it is used. (A dataset from a
+        # generator would make TensorFlow tell malloc to return memory at once, which slows every
+        # step.)
         dataset = tf.data.Dataset.range(
             first_epoch, 2**62 if epochs is None else first_epoch + epochs
         )
@@ -205,8 +207,8 @@ class BatchStream:
 def mix_batches(batch: Batch, partners: Batch, weight: tf.Tensor) -> Batch:
     """Return a batch whose images are mixed with those of another, (1 - w) x + w x'.
 
-    Log-Mels are mixed in dB, with their deltas, as is common practice; two sounds at the same time would
-    add up in power.
+    Log-Mels are mixed in dB, with their deltas, as is common practice; two sounds at the same time
+    would add up in power.
 
     Args:
         batch: The examples, augmented.
@@ -231,6 +233,7 @@ def mix_batches(batch: Batch, partners: Batch, weight: tf.Tensor) -> Batch:
 def _options() -> tf.data.Options:
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    # There is nothing to tune, and the end of an iterator would wait for the tuning thread for seconds.
+    # There is nothing to tune, and the end of an iterator would wait for the tuning thread for
+    # seconds.
     options.autotune.enabled = False
     return options

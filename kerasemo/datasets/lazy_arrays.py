@@ -11,8 +11,8 @@ class SegmentWindows:
     """Stands in for an array of segments, float32 [segments, mel_filters, segment_frames, 3].
 
     Args:
-        features: float32 [mel_filters, frames, 3]: the log-Mels with deltas of several utterances, one
-            after the other.
+        features: float32 [mel_filters, frames, 3]: the log-Mels with deltas of several utterances,
+            one after the other.
         starts: int64 [segments]: the first frame of each segment.
         spec: Gives the length of a segment.
 

@@ -259,6 +259,6 @@ def iterate_records(
     if any(missing_items):
         n_items = sum(row["items"] for row in manifest["clips"])
         raise DataError(
-            f"{folder}: {n_items - sum(missing_items)} faces or segments, its manifest says {n_items}; "
-            "build the set again"
+            f"{folder}: {n_items - sum(missing_items)} faces or segments, its manifest says "
+            f"{n_items}; build the set again"
         )

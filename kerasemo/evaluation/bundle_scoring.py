@@ -40,16 +40,17 @@ class UnseenClips:
 def evaluate_bundle(bundle: "Bundle", records: Path) -> dict[str, Any]:
     """Score an exported model on every set in the records, except the clips that it was trained on.
 
-    Of a corpus with a publisher's split the test split is scored, of every other corpus each utterance
-    (one file of it, as in the evaluation of a run). Clips whose file, content or utterance the model's
-    stages were trained on are left out and counted.
+    Of a corpus with a publisher's split the test split is scored, of every other corpus each
+    utterance (one file of it, as in the evaluation of a run). Clips whose file, content or
+    utterance the model's stages were trained on are left out and counted.
 
     Args:
         bundle: The model.
         records: The folder of the sets.
 
     Returns:
-        `{"model", "trained_on", "sources": {source: score}, "not_scored": {source: reason}, "matching"}`
+        `{"model", "trained_on", "sources": {source: score}, "not_scored": {source: reason},
+            "matching"}`
         as of `evaluator.evaluate_stage`; each score also has `left_out` and `trained_speakers`. The
         scores of `CORPUS/fused` use the model's own fusion.
 
@@ -138,8 +139,9 @@ def _segmentation(bundle: "Bundle") -> Segmentation:
 def item_probabilities(bundle: "Bundle", subset: Subset) -> ClipProbabilities:
     """Return the probabilities of each item of a subset, with and without its corpus's mask.
 
-    If the mask leaves out an emotion, faces are predicted again with the mask. Segments have no such
-    signature: their probabilities are p_c m_c / sum_k p_k m_k, which is the softmax of masked logits.
+    If the mask leaves out an emotion, faces are predicted again with the mask. Segments have no
+    such signature: their probabilities are p_c m_c / sum_k p_k m_k, which is the softmax of masked
+    logits.
 
     Returns:
         float64 [items, 10].

@@ -103,8 +103,8 @@ def match_utterances(
 def fit_on_utterances(matched: Iterable[FaceAndVoice], kind: Kind) -> Fusion:
     """Return the fusion that is fitted on the utterances of all corpora together.
 
-    Utterances of an emotion that cannot be predicted are left out. Without utterances the default fusion
-    is returned.
+    Utterances of an emotion that cannot be predicted are left out. Without utterances the default
+    fusion is returned.
     """
     visual, audio, labels = [], [], []
     for face, voice in matched:
@@ -267,10 +267,10 @@ def _with_both_domains(sources: Iterable[str], splits: GatedSplits) -> list[str]
 def fit_served_fusion(lineage: Lineage, catalog: RecordCatalog) -> Fusion:
     """Return the fusion that an exported model uses: the corpus is unknown, every trained emotion possible.
 
-    It is fitted on the validation utterances with a face and a voice, of the corpora that the stages were
-    trained on, and equals the `without_corpus` fusion of `kerasemo.evaluate`. A contrastive stage and a
-    stage with a head for each corpus have no open predictions; they get the default fusion, which says 0
-    utterances.
+    It is fitted on the validation utterances with a face and a voice, of the corpora that the
+    stages were trained on, and equals the `without_corpus` fusion of `kerasemo.evaluate`. A
+    contrastive stage and a stage with a head for each corpus have no open predictions; they get the
+    default fusion, which says 0 utterances.
 
     Args:
         lineage: The stage.

@@ -1,10 +1,10 @@
 """What a finished stage predicts for the clips of one split of every source, kept next to the stage.
 
 `SPLIT-predictions.csv` in the folder of a stage holds a row for each scored clip: its names, the
-prediction and the probabilities over the emotions that corpus and network share, the prediction without
-knowledge of the corpus, and how many faces or segments have each prediction. `SPLIT-scored.json`, written
-last, names the network, the records and the checksum of the rows. If these do not match, the clips are
-predicted again.
+prediction and the probabilities over the emotions that corpus and network share, the prediction
+without knowledge of the corpus, and how many faces or segments have each prediction.
+`SPLIT-scored.json`, written last, names the network, the records and the checksum of the rows. If
+these do not match, the clips are predicted again.
 """
 
 import csv
@@ -46,8 +46,9 @@ class StagePredictions:
 
     by_source: Mapping[str, Predictions]
     facts: Mapping[str, Any]
-    """What `SPLIT-scored.json` says: `trained_emotions`, `trained_on`, `stamps` (source -> remarks),
-    `not_scored` (source -> reason), and `pairs` (two sources -> scores of pairs of clips)."""
+    """What `SPLIT-scored.json` says: `trained_emotions`, `trained_on`, `stamps` (source ->
+    remarks), `not_scored` (source -> reason), and `pairs` (two sources -> scores of pairs of
+    clips)."""
 
 
 def predictions_of_outputs(
@@ -142,8 +143,8 @@ def predict_split(
 ) -> StagePredictions:
     """Return what a stage predicts for the clips of a split of every source.
 
-    A corpus that no stage was trained on is all test. Its validation split is made as if a stage had been
-    trained on it.
+    A corpus that no stage was trained on is all test. Its validation split is made as if a stage
+    had been trained on it.
 
     Args:
         lineage: The finished stage.

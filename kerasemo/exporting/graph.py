@@ -1,8 +1,8 @@
 """The network as a graph for a service: faces, stills and audio in, named probabilities out.
 
-Every signature uses the definitions that made the inputs of the training (`pipelines.features.log_mel`,
-`pipelines.features.face`) and one network. The graph itself checks its inputs, so that every client gets
-the same errors.
+Every signature uses the definitions that made the inputs of the training
+(`pipelines.features.log_mel`, `pipelines.features.face`) and one network. The graph itself checks
+its inputs, so that every client gets the same errors.
 """
 
 import dataclasses
@@ -33,7 +33,8 @@ def checks_shapes(
 ) -> tf.types.experimental.PolymorphicFunction:
     """Return a function of a signature that accepts any shape, and raises its own error for a wrong one.
 
-    A server does not check the shapes of a signature, and the optimiser of the graph relies on them.
+    A server does not check the shapes of a signature, and the optimiser of the graph relies on
+    them.
 
     Args:
         function: Computes the outputs for inputs of the right shapes.
@@ -57,8 +58,8 @@ def checks_shapes(
 def _with_shape(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
     """Return a tensor after a check of its shape; sizes that the spec leaves open may be any.
 
-    What uses the tensor is in a branch of its own: TensorFlow may try an operation that only waits for a
-    check before the check.
+    What uses the tensor is in a branch of its own: TensorFlow may try an operation that only waits
+    for a check before the check.
     """
     shape = spec.shape.as_list()
     sizes = ", ".join("n" if size is None else str(size) for size in shape)

@@ -1,7 +1,7 @@
 """The network for ONNX Runtime (faces, log-Mel segments) and LiteRT (these and waveforms).
 
-These runtimes have no errors. So each prediction comes with `valid`; if it is false, the probabilities
-are NaN.
+These runtimes have no errors. So each prediction comes with `valid`; if it is false, the
+probabilities are NaN.
 """
 
 import contextlib

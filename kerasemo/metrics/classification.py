@@ -1,8 +1,8 @@
 """Scores of classification: how many predictions of clips are correct.
 
-Conventions: `labels` and `predictions` are integers [clips] in [0, n_classes). A confusion matrix has
-the labels in its rows. Scores are fractions in [0, 1]. A mean over classes leaves out classes without
-clips; a prediction of another class still counts as wrong. All functions are pure and raise
+Conventions: `labels` and `predictions` are integers [clips] in [0, n_classes). A confusion matrix
+has the labels in its rows. Scores are fractions in [0, 1]. A mean over classes leaves out classes
+without clips; a prediction of another class still counts as wrong. All functions are pure and raise
 ValueError.
 """
 
@@ -48,7 +48,8 @@ def confusion_matrix(
         labels: int [clips].
         predictions: int [clips].
         n_classes: The number of classes.
-        checked: Validate the arguments first; False where many resamples of valid arrays are counted.
+        checked: Validate the arguments first; False where many resamples of valid arrays are
+            counted.
 
     >>> confusion_matrix([0, 0, 1], [0, 1, 1], n_classes=2).tolist()
     [[1, 1], [0, 1]]
@@ -239,8 +240,8 @@ def clip_means(values: ArrayLike, clip_of: ArrayLike) -> np.ndarray:
 def masked_softmax(logits: ArrayLike, mask: ArrayLike) -> np.ndarray:
     """Return the softmax over the classes that `mask` allows, exactly 0 elsewhere: float64 as logits.
 
-    p_c = m_c exp(z_c - z_max) / sum_k m_k exp(z_k - z_max), where z_max is the largest allowed logit,
-    so that no logit overflows.
+    p_c = m_c exp(z_c - z_max) / sum_k m_k exp(z_k - z_max), where z_max is the largest allowed
+    logit, so that no logit overflows.
 
     Args:
         logits: float [..., classes], finite where allowed.

@@ -18,8 +18,8 @@ BLOCK_ITEMS = 1024
 class DomainNormalization(layers.Layer):
     """Subtract the mean of an input's domain and divide by the scale, for each row (Mel bin) and channel.
 
-    The statistics are weights, so that training and service use the same. `fit` sets them, once for each
-    domain.
+    The statistics are weights, so that training and service use the same. `fit` sets them, once for
+    each domain.
 
     Input: image float32 [batch, 64, 64, 3] and domain int32 [batch], an index of
     `pipelines.core.domains.DOMAINS`.
@@ -91,8 +91,8 @@ class DomainNormalization(layers.Layer):
 class ExampleDropout(layers.Layer):
     """Dropout whose mask is a pure function of a seed that each example carries.
 
-    So the mask does not depend on how a batch is split over devices, and a resumed training draws the
-    same masks.
+    So the mask does not depend on how a batch is split over devices, and a resumed training draws
+    the same masks.
 
     Input: features float [batch, n] and seed int32 [batch]. Outside training the seed is not used.
 
@@ -128,10 +128,11 @@ class ExampleDropout(layers.Layer):
 class GroupNormalization(layers.Layer):
     """Compute what `keras.layers.GroupNormalization` computes, in half of its time on a CPU.
 
-    The weights are the same, `gamma` and `beta`. Mean and variance come from sums over each channel, in
-    float32 whatever the precision. Normalising, scaling and shifting are one multiplication and one
-    addition, and so are their gradients (Wu & He 2018, Eq. 1 to 6). The variance is the mean square minus
-    the squared mean, which float32 loses where the variance is a millionth of the squared mean.
+    The weights are the same, `gamma` and `beta`. Mean and variance come from sums over each
+    channel, in float32 whatever the precision. Normalising, scaling and shifting are one
+    multiplication and one addition, and so are their gradients (Wu & He 2018, Eq. 1 to 6). The
+    variance is the mean square minus the squared mean, which float32 loses where the variance is a
+    millionth of the squared mean.
 
     Input and output: float [batch, rows, columns, channels].
 

@@ -13,7 +13,8 @@ from pipelines.html.markup import escape, ticks, time_marks
 MOST_COLUMNS = 600
 """Longer timelines are averaged into so many equal parts."""
 GONE_SECONDS = 1.0
-"""Nothing is drawn between two answers that lie farther apart than this, and than is usual for their timeline."""
+"""Nothing is drawn between two answers that lie farther apart than this, and than is usual for
+their timeline."""
 WIDTH, BAND = 1200, 100
 """Of the drawing, and of the band of an emotion in it, in units of its own."""
 FULL = 90
@@ -91,14 +92,16 @@ class Timeline(NamedTuple):
     values: np.ndarray
     """float [n, labels]: probabilities."""
     reach: float = 0.0
-    """How many seconds the first and the last of a stretch stand for on their outer side; at least half a usual step."""
+    """How many seconds the first and the last of a stretch stand for on their outer side; at least
+    half a usual step."""
 
 
 def number_of(label: str) -> int:
     """Return which colour and shape an emotion has, the same on every page; raises DataError for what is none."""
     if label not in EMOTIONS:
         raise DataError(
-            f"label must be one of {', '.join(EMOTIONS)}; received {label!r}. Export the model again"
+            f"label must be one of {', '.join(EMOTIONS)}; received {label!r}. Export the model "
+            "again"
         )
     return EMOTIONS.index(label)
 
@@ -167,9 +170,11 @@ def chart(
     grid += "".join(f"M0 {BAND * (place + 1)}H{WIDTH}" for place in range(len(labels)))
     paths = "".join(_paths(labels, binned(timeline, total, MOST_COLUMNS), total))
     return (
-        f'<figure class="times"><figcaption>{title}</figcaption><div class="lanes"><ul aria-hidden="true">{names}</ul>'
-        f'<svg class="bands" viewBox="0 0 {WIDTH} {high}" preserveAspectRatio="none" role="img" aria-label="{escape(words)}" '
-        f'style="height:{1.5 * len(labels):g}rem"><path class="grid" d="{grid}"/>{paths}</svg>{ticks(marks)}</div></figure>'
+        f'<figure class="times"><figcaption>{title}</figcaption><div class="lanes"><ul '
+        f'aria-hidden="true">{names}</ul><svg class="bands" viewBox="0 0 {WIDTH} {high}" '
+        f'preserveAspectRatio="none" role="img" aria-label="{escape(words)}" '
+        f'style="height:{1.5 * len(labels):g}rem"><path class="grid" '
+        f'd="{grid}"/>{paths}</svg>{ticks(marks)}</div></figure>'
     )
 
 

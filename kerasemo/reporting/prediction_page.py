@@ -208,9 +208,9 @@ def _spectrogram(heard: Mapping[str, Any], total: float) -> str:
     width = 100 * min(1.0, heard["seconds"] / total)
     label = f"Spectrogram of {_lasting(heard['seconds'])} of sound, on the time axis of the charts"
     return (
-        f'<figure class="times"><figcaption>Log-Mel power of the voice over time and frequency (Hz); bright is loud, black is '
-        f'{spectrogram.RANGE_DB:g} dB below the loudest</figcaption><div class="lanes">{hertz(spectrogram.hertz_marks())}'
-        f'<img src="{spectrogram.spectrogram_uri(heard["log_mel"])}" style="width:{width:.2f}%" alt="{escape(label)}">'
+        '<figure class="times"><figcaption>Log-Mel power of the voice over time and frequency '
+        f"(Hz); bright is loud, black is {spectrogram.RANGE_DB:g} dB below the "
+        f'loudest</figcaption><div class="lanes">{hertz(spectrogram.hertz_marks())}<img src="{spectrogram.spectrogram_uri(heard["log_mel"])}" style="width:{width:.2f}%" alt="{escape(label)}">'
         f"{ticks(time_marks(total))}</div></figure>"
     )
 

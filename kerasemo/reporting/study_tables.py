@@ -136,8 +136,8 @@ def source_matrix(study: Study) -> TextTable:
 
 
 MATRIX_NOTE = (
-    "UA is over the emotions that stage and source share. After a slash: UA over all classes of the "
-    "source, where the recall of an untrained class is 0."
+    "UA is over the emotions that stage and source share. After a slash: UA over all classes of "
+    "the source, where the recall of an untrained class is 0."
 )
 
 
@@ -274,9 +274,9 @@ def test_evaluations(study: Study) -> Iterator[str]:
     for look in study["looks"]:
         yield (
             f"evaluation {look['look']}, {look['date']}: {look['networks']} networks, of which "
-            f"{look['of_these']} are in this study; {', '.join(look['stages'])}; {look['protocol']}, "
-            f"folds {format_ranges(look['folds'])}, seeds {format_ranges(look['seeds'])}; "
-            f"code {look['code']}; `{look['command']}`"
+            f"{look['of_these']} are in this study; {', '.join(look['stages'])}; "
+            f"{look['protocol']}, folds {format_ranges(look['folds'])}, seeds "
+            f"{format_ranges(look['seeds'])}; code {look['code']}; `{look['command']}`"
         )
 
 
@@ -290,8 +290,8 @@ def remarks(study: Study) -> Iterator[str]:
     )
     how = "; ".join(methods) or "none, because one speaker tells nothing about other speakers"
     yield (
-        f"95 % intervals: {how}. The clips of all folds are pooled. The score of several networks is "
-        "their mean."
+        f"95 % intervals: {how}. The clips of all folds are pooled. The score of several networks "
+        "is their mean."
     )
     if any(method.startswith("t over") for method in methods):
         yield (
@@ -301,12 +301,12 @@ def remarks(study: Study) -> Iterator[str]:
     if study["comparisons"]:
         count = sum("refused" not in comparison for comparison in study["comparisons"])
         yield (
-            "UA and WA: the mean of the speakers' differences. Pooled: the difference of the pooled "
-            "scores. Without known speakers, UA and WA are pooled."
+            "UA and WA: the mean of the speakers' differences. Pooled: the difference of the "
+            "pooled scores. Without known speakers, UA and WA are pooled."
         )
         yield (
-            f"p, Holm: corrected for the {pluralize(count, 'comparison')} in this table, each score "
-            "apart."
+            f"p, Holm: corrected for the {pluralize(count, 'comparison')} in this table, each "
+            "score apart."
         )
     for row in filter(is_of_clips, study["rows"]):
         name = f"{row['stage']}, {row['source']}"

@@ -136,9 +136,9 @@ def _checksum(arrays: Arrays, document: str) -> str:
 class CheckpointFolder:
     """The last states of a training, and its best weights, in one folder.
 
-    `step-00001234.safetensors` is the state after 1234 steps. `best-00000012.safetensors` has the weights
-    after epoch 12 (from 1), which was the best when it ended. Several files of each are kept, so that a
-    damaged file costs only the work since the file before it.
+    `step-00001234.safetensors` is the state after 1234 steps. `best-00000012.safetensors` has the
+    weights after epoch 12 (from 1), which was the best when it ended. Several files of each are
+    kept, so that a damaged file costs only the work since the file before it.
     """
 
     N_STATES = 3
@@ -211,6 +211,7 @@ def training_lock(folder: Path) -> Iterator[None]:
             stack.enter_context(locks.locked(folder / ".lock", wait=False))
         except BlockingIOError as error:
             raise FolderInUseError(
-                f"{folder}: another training works in this folder; wait for it, or name another --run"
+                f"{folder}: another training works in this folder; wait for it, or name another "
+                "--run"
             ) from error
         yield

@@ -1,8 +1,8 @@
 """What a run folder holds: for each stage its key, and its result when it is finished.
 
 `RUN/STAGE/` holds `stage.json` (the key: configuration, records, splits, parent; and versions),
-`checkpoints/`, `logs/` for TensorBoard, `weights.safetensors` (of the best epoch), `predictions.csv` and,
-written last, `metrics.json`.
+`checkpoints/`, `logs/` for TensorBoard, `weights.safetensors` (of the best epoch),
+`predictions.csv` and, written last, `metrics.json`.
 """
 
 import contextlib
@@ -180,7 +180,8 @@ def read_finished_stage(folder: Path) -> FinishedStage | None:
         raise DataError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path}: damaged ({error}); remove this file, and the same command scores the stage again"
+            f"{path}: damaged ({error}); remove this file, and the same command scores the stage "
+            "again"
         ) from error
 
 

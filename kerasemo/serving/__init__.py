@@ -1,6 +1,7 @@
 """Exported bundles and who asks them: signatures, requests, the client of TensorFlow Serving, the parity check.
 
-May import `pipelines.core`. Never imports Keras, OpenCV or PyAV. `python -m kerasemo.serving` is the parity check's process.
+May import `pipelines.core`. Never imports Keras, OpenCV or PyAV. `python -m kerasemo.serving` is
+the parity check's process.
 """
 
 from typing import TYPE_CHECKING

@@ -33,8 +33,8 @@ class Client:
 
     >>> client = Client("http://localhost:8501", timeout_seconds=5)
     >>> client.face_bytes([b"GIF89a"])  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    pipelines.core.errors.InputError: face_bytes 0 must be a JPEG or PNG file; received 6 bytes that begin b'GIF89a'; ...
+    Traceback (most recent call last): pipelines.core.errors.InputError: face_bytes 0 must be a JPEG
+    or PNG file; received 6 bytes that begin b'GIF89a'; ...
     """
 
     def __init__(

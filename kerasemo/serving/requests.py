@@ -30,10 +30,10 @@ def segment_range(spec: Spec = SPEC) -> tuple[np.ndarray, np.ndarray]:
 
     The units are dB, dB per frame and dB per frame squared.
 
-    A delta is a weighted sum of the levels x around a frame, with weights w whose sum is 0. The delta
-    is therefore no larger than the range of x times the sum of the positive w. The weights are those
-    of a line or a parabola through `delta_width` points (Savitzky and Golay 1964). At k frames from
-    the centre they are k / sum k^2, and 2 q / sum q^2 with q = k^2 - mean k^2.
+    A delta is a weighted sum of the levels x around a frame, with weights w whose sum is 0. The
+    delta is therefore no larger than the range of x times the sum of the positive w. The weights
+    are those of a line or a parabola through `delta_width` points (Savitzky and Golay 1964). At k
+    frames from the centre they are k / sum k^2, and 2 q / sum q^2 with q = k^2 - mean k^2.
 
     >>> [[f"{bound:.2f}" for bound in bounds] for bounds in segment_range()]
     [['-100.50', '-26.75', '-24.32'], ['60.00', '26.75', '24.32']]
@@ -246,8 +246,8 @@ def check_images(value: Any) -> np.ndarray:
         InputError: A file is not JPEG or PNG.
 
     >>> check_images([b"GIF89a"])  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    pipelines.core.errors.InputError: face_bytes 0 must be a JPEG or PNG file; received 6 bytes that begin b'GIF89a'; ...
+    Traceback (most recent call last): pipelines.core.errors.InputError: face_bytes 0 must be a JPEG
+    or PNG file; received 6 bytes that begin b'GIF89a'; ...
     """
     array = _encoded(value, "face_bytes")
     for number, data in enumerate(array):
@@ -270,8 +270,8 @@ def check_wavs(value: Any) -> np.ndarray:
             sound.
 
     >>> check_wavs([b"hello"])  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    pipelines.core.errors.InputError: wav_bytes 0 must be a WAV file, 16000 Hz, mono, 16-bit PCM; ...
+    Traceback (most recent call last): pipelines.core.errors.InputError: wav_bytes 0 must be a WAV
+    file, 16000 Hz, mono, 16-bit PCM; ...
     """
     array = _encoded(value, "wav_bytes")
     remedy = f"ffmpeg -i IN -ar {SPEC.sample_rate_hz} -ac 1 -c:a pcm_s16le OUT.wav"

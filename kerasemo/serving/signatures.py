@@ -1,6 +1,7 @@
 """The signatures of an exported model: what each takes and returns.
 
-To add a signature, write an entry here and the method that computes it in `kerasemo.exporting.graph`.
+To add a signature, write an entry here and the method that computes it in
+`kerasemo.exporting.graph`.
 """
 
 import dataclasses

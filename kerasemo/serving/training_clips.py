@@ -101,7 +101,7 @@ def read_training_clips(path: Path) -> TrainingClips:
 
 def name_hash(name: str) -> str:
     """Return the SHA-256 of a name in hexadecimal."""
-    return hashlib.sha256(name.encode()).hexname_hash()
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def _is_list_of_str(values: Any) -> bool:

@@ -1,9 +1,10 @@
 """Networks of a sweep trained side by side, each in a process with its share of the machine.
 
-A small network does not use a whole machine: one thread for each of several trainings uses the processor_count
-better than all threads for one training after the other (benchmarks/networks_at_once.py). With several
-GPUs each process has its own. A process that dies costs the network that it trained; the process is
-replaced, and the network resumes when the command runs again.
+A small network does not use a whole machine: one thread for each of several trainings uses the
+processor_count better than all threads for one training after the other
+(benchmarks/networks_at_once.py). With several GPUs each process has its own. A process that dies
+costs the network that it trained; the process is replaced, and the network resumes when the command
+runs again.
 """
 
 import contextlib
@@ -30,7 +31,8 @@ GRACE_SECONDS = 60.0
 """How long a process that was told to stop may take to save its state."""
 
 LINE, ENDED, STOPPED = "line", "ended", "stopped"
-"""The kinds of message from a process: a log line, the end of a work, an error that ends everything."""
+"""The kinds of message from a process: a log line, the end of a work, an error that ends
+everything."""
 
 STORAGE_ERROR, OTHER_ERROR = "storage", "other"
 """The kinds of error that end everything."""
@@ -76,8 +78,8 @@ class _TrainingProcess:
         status = self.process.exitcode
         if status == -signal.SIGKILL:
             return (
-                "its process was killed, as the system does when memory runs out: use fewer --jobs; the "
-                "same command resumes"
+                "its process was killed, as the system does when memory runs out: use fewer "
+                "--jobs; the same command resumes"
             )
         return f"its process ended with status {status}; the same command resumes"
 
@@ -86,8 +88,8 @@ class ParallelExecutor:
     """Processes that train networks of a sweep; use it in a `with` statement.
 
     Args:
-        create_sweep: Creates the sweep again in a process. The result has `networks` and `run_guarded`
-            of `kerasemo.studies.sweep.Sweep`.
+        create_sweep: Creates the sweep again in a process. The result has `networks` and
+            `run_guarded` of `kerasemo.studies.sweep.Sweep`.
         jobs: The number of processes.
     """
 
@@ -147,8 +149,8 @@ class ParallelExecutor:
             parents_of: Digest of each network -> the digests of those that it starts from.
             reason_to_skip: Returns why a network must be left out; empty if it need not.
             on_start: Called with the digest of each network whose work starts.
-            on_end: Called with the digest of each network whose work ended, why it failed (empty if it
-                did not), and the seconds that it took.
+            on_end: Called with the digest of each network whose work ended, why it failed (empty if
+                it did not), and the seconds that it took.
 
         Raises:
             StorageError: The disk is full; the other processes save their state.

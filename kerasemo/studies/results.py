@@ -104,8 +104,8 @@ def study_results(
     Args:
         sweep: The finished sweep.
         predictions: Its predictions for one split.
-        compare: Pairs of stages: how much better the first is than the second. `A+B` is the mean of A
-            and B.
+        compare: Pairs of stages: how much better the first is than the second. `A+B` is the mean of
+            A and B.
         listener_rates: `erkennung.txt` of EMO-DB, for the listeners' scores.
         command: The command that made the study.
 
@@ -269,8 +269,8 @@ def compare_stages(
 ) -> list[dict[str, Any]]:
     """Return the comparison of two sides on each source, and on the mean of the sources.
 
-    A side is a stage, or several (`A+B`); then on each source the mean of those trained on it. A source
-    is compared if both sides have predictions for it, and at least one was trained on it.
+    A side is a stage, or several (`A+B`); then on each source the mean of those trained on it. A
+    source is compared if both sides have predictions for it, and at least one was trained on it.
 
     Args:
         sources: The sources of the study.

@@ -49,8 +49,8 @@ SEARCH_SPACE = (
 )
 """The project's choice of what a search varies.
 
-`augmentation` multiplies the strengths of the stage's augmentation (the default strengths, if the stage
-has none). `width` multiplies the channels of every convolution.
+`augmentation` multiplies the strengths of the stage's augmentation (the default strengths, if the
+stage has none). `width` multiplies the channels of every convolution.
 """
 
 
@@ -87,7 +87,8 @@ def search_parameters(
                     f" ({stage_name!r} starts from {stage.start_from!r}, which fixes the network)"
                 )
             raise InputError(
-                f"--over {name}: a search over stage {stage_name!r} varies {', '.join(applicable)}{reason}"
+                f"--over {name}: a search over stage {stage_name!r} varies "
+                f"{', '.join(applicable)}{reason}"
             )
     return tuple(
         _to_absolute(parameter, stage)

@@ -1,9 +1,9 @@
 """Every fold and seed of the stages of an experiment.
 
 A `StudyNetwork` is one network; folds in which a stage has the same key share it.
-`RUN/stages/STAGE-DIGEST/` holds a stage by the digest of its key, so that a stage that does not depend on
-the fold is trained once. Finished networks are reused, interrupted ones resume. A network that fails
-leaves out only itself and those that start from it.
+`RUN/stages/STAGE-DIGEST/` holds a stage by the digest of its key, so that a stage that does not
+depend on the fold is trained once. Finished networks are reused, interrupted ones resume. A network
+that fails leaves out only itself and those that start from it.
 """
 
 import dataclasses
@@ -136,8 +136,8 @@ class Sweep:
         for fold in plan.folds:
             if fold >= n_folds:
                 raise InputError(
-                    f"--folds {fold}: these corpora have {n_folds} folds with protocol {plan.protocol}; "
-                    f"expected 0 to {n_folds - 1}"
+                    f"--folds {fold}: these corpora have {n_folds} folds with protocol "
+                    f"{plan.protocol}; expected 0 to {n_folds - 1}"
                 )
         return plan.folds
 
@@ -149,8 +149,8 @@ class Sweep:
         corpora = corpora_of(source for stage in self._stages for source in stage.sources)
         if not any(splits.corpus_splits[corpus].publisher for corpus in corpora):
             raise InputError(
-                "--keep-copies is for corpora that their publisher split, such as FER-2013; no stage is "
-                "of such a corpus: leave the option out"
+                "--keep-copies is for corpora that their publisher split, such as FER-2013; no "
+                "stage is of such a corpus: leave the option out"
             )
 
     def _plan_networks(self) -> list[StudyNetwork]:
@@ -424,8 +424,8 @@ class Sweep:
         ]
         if not new:
             logger.info(
-                "test split: all %s have predicted it before; their predictions are read again, which is "
-                "not a new evaluation",
+                "test split: all %s have predicted it before; their predictions are read again, "
+                "which is not a new evaluation",
                 pluralize(len(requested), "network"),
             )
             return

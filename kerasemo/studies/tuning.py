@@ -36,7 +36,8 @@ def search_settings(options: SearchOptions) -> dict[str, Any]:
         options: What to search.
 
     Returns:
-        `{"stage", "objective", "best": {"settings", "score"}, "trials": [...], "experiment": path}`; the
+        `{"stage", "objective", "best": {"settings", "score"}, "trials": [...], "experiment":
+            path}`; the
         best trial is the first.
 
     Raises:

@@ -1,10 +1,11 @@
 """Random changes of training images: pure functions of the seed that each example carries.
 
-So they do not depend on how a batch is split over devices, and a resumed training sees the same ones.
-The domain of an example decides what is changed. Labels and masks stay.
+So they do not depend on how a batch is split over devices, and a resumed training sees the same
+ones. The domain of an example decides what is changed. Labels and masks stay.
 
 To add a change, write it into `change_faces` or `change_segments`, and its strength into
-`kerasemo.config.AugmentConfig`. Changes of the waveform are in `kerasemo.datasets.waveform_variants`.
+`kerasemo.config.AugmentConfig`. Changes of the waveform are in
+`kerasemo.datasets.waveform_variants`.
 """
 
 import functools
@@ -171,13 +172,13 @@ def change_faces(faces: tf.Tensor, seed: tf.Tensor, strengths: AugmentConfig) ->
 def change_segments(segments: tf.Tensor, seed: tf.Tensor, strengths: AugmentConfig) -> tf.Tensor:
     """Return log-Mel segments that are moved in time and along the Mel axis, louder or softer, masked.
 
-    The masks are those of SpecAugment (Park et al. 2019). Along the Mel axis a segment is stretched or
-    compressed from its lowest bin, as by another vocal tract (Jaitly & Hinton 2013 do so to the
+    The masks are those of SpecAugment (Park et al. 2019). Along the Mel axis a segment is stretched
+    or compressed from its lowest bin, as by another vocal tract (Jaitly & Hinton 2013 do so to the
     spectrum); what comes in from above the highest bin repeats it.
 
-    A gain adds dB to the static channel; the deltas stay. What is masked, or comes in over the edge, does
-    not change with time: there the deltas are 0, and the static channel is the mean of the segment, or
-    the edge.
+    A gain adds dB to the static channel; the deltas stay. What is masked, or comes in over the
+    edge, does not change with time: there the deltas are 0, and the static channel is the mean of
+    the segment, or the edge.
 
     Args:
         segments: float32 [examples, mel_filters, frames, 3]: static in dB, delta, delta-delta.
@@ -189,7 +190,8 @@ def change_segments(segments: tf.Tensor, seed: tf.Tensor, strengths: AugmentConf
     """
     n_masks = strengths.time_masks + strengths.frequency_masks
     move, gain, *mask_draws, stretch = _draw_uniform(seed, 3 + 2 * n_masks)
-    # Draws of the first mask of each kind, then of the other time masks, then of the other Mel masks.
+    # Draws of the first mask of each kind, then of the other time masks, then of the other Mel
+    # masks.
     last_time_draw = 4 + 2 * (strengths.time_masks - 1)
     time_draws = mask_draws[:2] + mask_draws[4:last_time_draw]
     frequency_draws = mask_draws[2:4] + mask_draws[last_time_draw:]

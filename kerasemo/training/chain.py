@@ -88,8 +88,8 @@ class Chain:
         settings: What is trained, where, and how.
         stages: The stages, each after the stage that it starts from; the last is the requested one.
         catalog: The records.
-        folder_of: Returns the folder of a stage for its name and the digest of its key; None: the folder
-            is `RUN/STAGE`.
+        folder_of: Returns the folder of a stage for its name and the digest of its key; None: the
+            folder is `RUN/STAGE`.
 
     Raises:
         InputError: A source is missing, a corpus cannot be split, or the fold does not exist.
@@ -170,7 +170,8 @@ class Chain:
 
         Raises:
             InputError: The message lists every problem: folders that hold a stage with another key,
-                batches that do not divide over the devices or exceed the corpus, splits without clips.
+                batches that do not divide over the devices or exceed the corpus, splits without
+                clips.
             DataError: Records or results are damaged.
         """
         self._prepare(list(self._stages.values()))
@@ -222,7 +223,8 @@ class Chain:
         """Return the result of a stage if it is finished with this key; None if it must be trained.
 
         Raises:
-            InputError: The folder holds the stage with another key; the message has the differences.
+            InputError: The folder holds the stage with another key; the message has the
+                differences.
             DataError: The key or the result in the folder is damaged.
         """
         folder = self.folder(config)
@@ -233,8 +235,8 @@ class Chain:
         if differences:
             raise InputError(
                 f"{folder}: holds stage {config.name!r} trained with other settings "
-                f"({'; '.join(differences)}); use the same settings, name another --run, or remove the "
-                "folder"
+                f"({'; '.join(differences)}); use the same settings, name another --run, or "
+                "remove the folder"
             )
         stage = run_folder.read_finished_stage(folder)
         scored_split = self._settings.scored_split
@@ -244,8 +246,8 @@ class Chain:
             and stage.scored_split != scored_split
         ):
             raise InputError(
-                f"{folder}: scored on the {stage.scored_split} split, {scored_split} requested; name "
-                "another --run"
+                f"{folder}: scored on the {stage.scored_split} split, {scored_split} requested; "
+                "name another --run"
             )
         return stage
 

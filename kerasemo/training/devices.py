@@ -84,8 +84,8 @@ def create_strategy(replicas: int | None) -> tf.distribute.Strategy | None:
     """Return the strategy of a training; call it before TensorFlow computes anything.
 
     Args:
-        replicas: The number of devices; None: every GPU. Without a GPU, logical CPUs are the devices.
-            With several machines it must be None: each takes all its GPUs, or its CPU.
+        replicas: The number of devices; None: every GPU. Without a GPU, logical CPUs are the
+            devices. With several machines it must be None: each takes all its GPUs, or its CPU.
 
     Returns:
         None for one device, a MirroredStrategy for several devices of one machine, a
@@ -99,8 +99,8 @@ def create_strategy(replicas: int | None) -> tf.distribute.Strategy | None:
     if worker_count() > 1:
         if replicas is not None:
             raise InputError(
-                f"--replicas {replicas}: TF_CONFIG names {worker_count()} machines, and each takes all "
-                "its devices; leave the option out"
+                f"--replicas {replicas}: TF_CONFIG names {worker_count()} machines, and each "
+                "takes all its devices; leave the option out"
             )
         return _join_workers()
     n_devices = replica_count(replicas)
@@ -130,8 +130,9 @@ def _join_workers() -> tf.distribute.Strategy:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise RunError(
-            f"TF_CONFIG: the machines do not reach each other ({str(error).splitlines()[0][:200]}); "
-            "check the addresses, and start the same command on each machine"
+            "TF_CONFIG: the machines do not reach each other "
+            f"({str(error).splitlines()[0][:200]}); check the addresses, and start the same "
+            "command on each machine"
         ) from error
     finally:
         if in_main_thread:
@@ -142,7 +143,8 @@ def worker_count() -> int:
     """Return the number of machines of the cluster in TF_CONFIG; 1 without TF_CONFIG.
 
     Raises:
-        InputError: TF_CONFIG is not JSON, or has no `cluster` of workers, or no `task` in the cluster.
+        InputError: TF_CONFIG is not JSON, or has no `cluster` of workers, or no `task` in the
+            cluster.
     """
     text = os.environ.get("TF_CONFIG", "")
     if not text:
@@ -169,7 +171,8 @@ def check_one_machine(command: str) -> None:
     """
     if worker_count() > 1:
         raise InputError(
-            f"TF_CONFIG names {worker_count()} machines; {command} runs on one machine: unset TF_CONFIG"
+            f"TF_CONFIG names {worker_count()} machines; {command} runs on one machine: unset "
+            "TF_CONFIG"
         )
 
 

@@ -20,7 +20,8 @@ def stage_sampler(
 ) -> Sampler:
     """Return the sampler of a split of a stage.
 
-    Only the train split has the stage's steps and its way to pair; other splits have balanced pairs.
+    Only the train split has the stage's steps and its way to pair; other splits have balanced
+    pairs.
 
     Args:
         config: The settings of the stage.
@@ -30,8 +31,8 @@ def stage_sampler(
         seed: The seed of every draw.
 
     Raises:
-        InputError: The items do not suffice; see `kerasemo.datasets.sampling`. The message names the
-            split.
+        InputError: The items do not suffice; see `kerasemo.datasets.sampling`. The message names
+            the split.
     """
     is_training = split == "train"
     steps = config.steps if is_training else 0
@@ -103,8 +104,8 @@ class TrainingBatches:
         Args:
             epoch: The first epoch, from 0.
             step: The first step of that epoch, from 0.
-            hard_items: See `hard_items`; then the stream must not be used beyond the epoch. None: the
-                items that the sampler draws.
+            hard_items: See `hard_items`; then the stream must not be used beyond the epoch. None:
+                the items that the sampler draws.
             share: The part of every batch.
         """
         sources = [subset.source for subset in self._subsets]

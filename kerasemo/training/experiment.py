@@ -51,8 +51,8 @@ def train_experiment(options: TrainingOptions) -> dict[str, Any]:
         "run"}`; see `evaluator.evaluate_stage`.
 
     Raises:
-        InputError: A setting, a source or a folder is wrong; raised before the first step if it can be
-            known by then.
+        InputError: A setting, a source or a folder is wrong; raised before the first step if it can
+            be known by then.
         DataError: Records or results are damaged.
         RunError: A loss became NaN, a worker is lost, or the disk is full.
     """
@@ -175,6 +175,6 @@ def _run_module(module: str, *arguments: str) -> None:
     )
     if finished.returncode:
         raise RunError(
-            f"python -m {module} {' '.join(arguments)} ended with status {finished.returncode}; see its "
-            "message above"
+            f"python -m {module} {' '.join(arguments)} ended with status {finished.returncode}; "
+            "see its message above"
         )

@@ -1,6 +1,7 @@
 """The loop over the steps of a stage: one compiled call a step, on one device or over several replicas.
 
-`keras.Model.fit` cannot take its place: it starts with whole epochs only, and not on several machines.
+`keras.Model.fit` cannot take its place: it starts with whole epochs only, and not on several
+machines.
 """
 
 import contextlib
@@ -24,8 +25,8 @@ class StepLoop:
     """Makes the steps of a model one by one.
 
     Args:
-        model: A model of `kerasemo.training.stage_models` with its optimiser, built in the scope of the
-            strategy.
+        model: A model of `kerasemo.training.stage_models` with its optimiser, built in the scope of
+            the strategy.
         strategy: The devices that a batch is split over; None for one device.
         jit_compile: Whether XLA compiles the step.
 
@@ -125,8 +126,8 @@ class StepLoop:
             raise self._step_error(error) from error
         if mean_square != mean * mean:
             raise InputError(
-                f"{what} differs from that of the other workers; give all workers the same run folder, "
-                "records and command"
+                f"{what} differs from that of the other workers; give all workers the same run "
+                "folder, records and command"
             )
 
     def _step_error(self, error: tf.errors.OpError) -> Exception:
@@ -135,8 +136,8 @@ class StepLoop:
             return error
         reason = str(error.message).splitlines()[0][:200]
         return RunError(
-            f"a worker of the cluster stopped or cannot be reached ({reason}); start all workers again "
-            "with the same command"
+            f"a worker of the cluster stopped or cannot be reached ({reason}); start all workers "
+            "again with the same command"
         )
 
 

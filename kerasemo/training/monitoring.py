@@ -90,8 +90,9 @@ def non_finite_error(
     best_paths = checkpoints.best_paths()
     last = f"the last good weights are {best_paths[0]}" if best_paths else "no epoch was finished"
     return RunError(
-        f"{config.name}: {place}: {', '.join(names)} became NaN or infinite; {last}; lower the learning "
-        f"rate (--set {config.name}.learning_rate={config.learning_rate / 10:g}) with another --run"
+        f"{config.name}: {place}: {', '.join(names)} became NaN or infinite; {last}; lower the "
+        f"learning rate (--set {config.name}.learning_rate={config.learning_rate / 10:g}) with "
+        "another --run"
     )
 
 

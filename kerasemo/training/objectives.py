@@ -1,7 +1,7 @@
 """The terms of each kind of stage's loss, for training and for validation.
 
-To add a term, write its pure function into `kerasemo.losses`, a `LossTerm` here into `LOSS_TERMS`, and
-its weight into `StageConfig`.
+To add a term, write its pure function into `kerasemo.losses`, a `LossTerm` here into `LOSS_TERMS`,
+and its weight into `StageConfig`.
 """
 
 import abc
@@ -90,7 +90,8 @@ class CrossEntropyTerm(LossTerm):
     ) -> dict[str, KerasTensor]:
         """Return the mean over the examples of each source; with several members, the mean over members.
 
-        The validation has the cross-entropy of all members together, which is never more than that mean.
+        The validation has the cross-entropy of all members together, which is never more than that
+        mean.
         """
         member_logits = [
             logits for name, logits in outputs.items() if name.startswith("logits_member")
@@ -117,8 +118,8 @@ class CrossEntropyTerm(LossTerm):
         masked = mask_logits(logits, examples["mask"])
         loss, values = CrossEntropy(), {}
         for index, name in enumerate(self.names(objective.config)):
-            # Each source has 1 / n of the batch, so the mean over all examples with weight n for those
-            # of the source is the mean over these.
+            # Each source has 1 / n of the batch, so the mean over all examples with weight n for
+            # those of the source is the mean over these.
             is_here = ops.cast(ops.equal(examples["source"], index), "float32")
             values[name] = loss(targets, masked, sample_weight=is_here * n_sources)
         return values
@@ -207,9 +208,9 @@ class Objective:
 
     Args:
         config: The settings of the stage.
-        class_weights: float32 [sources, emotions]: the weight of an example of each class of each source
-            in the cross-entropy; None: all have the same. Each part of a mixed example has the weight of
-            its class.
+        class_weights: float32 [sources, emotions]: the weight of an example of each class of each
+            source in the cross-entropy; None: all have the same. Each part of a mixed example has
+            the weight of its class.
     """
 
     def __init__(self, config: StageConfig, class_weights: np.ndarray | None = None):
@@ -250,7 +251,8 @@ class Objective:
     def weighted_targets(self, examples: Examples, labels: KerasTensor) -> KerasTensor:
         """Return the targets of labels, [examples, emotions], times the weights of their classes.
 
-        The cross-entropy of targets w t is w times that of t, so a mixture needs only the sum of targets.
+        The cross-entropy of targets w t is w times that of t, so a mixture needs only the sum of
+        targets.
         """
         targets = smooth_targets(
             labels, examples["mask"], label_smoothing=self.config.label_smoothing

@@ -24,7 +24,8 @@ class StageResult:
 
     stage: FinishedStage
     outputs: Mapping[str, NetworkOutputs] = dataclasses.field(default_factory=dict)
-    """Source -> the outputs for the clips of `stage.scored_split`; empty if the stage was reused."""
+    """Source -> the outputs for the clips of `stage.scored_split`; empty if the stage was
+    reused."""
 
 
 def score_stage(

@@ -1,9 +1,9 @@
 """What TensorBoard shows of a stage. A resumed training writes the same events as an uninterrupted one.
 
-The `logs/` of a stage holds a run for each axis, so that a resumed writer can tell TensorBoard from which
-step on events come again: `train` and `validation` count epochs, `steps` and `speed` count steps,
-`results` is written once at the end, and the folder itself holds the configuration. Only the wall times
-and the run `speed` are not a function of the training.
+The `logs/` of a stage holds a run for each axis, so that a resumed writer can tell TensorBoard from
+which step on events come again: `train` and `validation` count epochs, `steps` and `speed` count
+steps, `results` is written once at the end, and the folder itself holds the configuration. Only the
+wall times and the run `speed` are not a function of the training.
 """
 
 import io
@@ -35,7 +35,8 @@ from tensorboard.util.tensor_util import make_tensor_proto
 from pipelines.core.errors import StorageError
 
 PREFIX = "events.out.tfevents."
-"""The beginning of the names of event files. Seconds since 1970 follow, by which TensorBoard orders files."""
+"""The beginning of the names of event files. Seconds since 1970 follow, by which TensorBoard orders
+files."""
 
 LARGEST_SPRITE = 8192
 """The largest side, in pixels, of a picture that the embedding projector takes."""
@@ -51,15 +52,17 @@ class TensorBoardWriter:
 
     Args:
         folder: `RUN/STAGE/logs`.
-        event_sizes: The sizes that `flush` returned for the checkpoint from which the training resumes.
-            Event files are cut to these sizes, and other event files are deleted. None: all event files
-            are deleted.
+        event_sizes: The sizes that `flush` returned for the checkpoint from which the training
+            resumes. Event files are cut to these sizes, and other event files are deleted. None:
+            all event files are deleted.
 
     Attributes:
-        lost_files: Event files that are missing or too short. The training resumes without their events.
+        lost_files: Event files that are missing or too short. The training resumes without their
+            events.
 
     Raises:
-        StorageError: Here and in every other method: the disk is full, or the folder cannot be written.
+        StorageError: Here and in every other method: the disk is full, or the folder cannot be
+            written.
     """
 
     def __init__(self, folder: Path, *, event_sizes: Mapping[str, int] | None):
@@ -145,7 +148,8 @@ class TensorBoardWriter:
 
         Args:
             embeddings: float [clips, n].
-            rows: The texts of each clip, all under the same names, such as emotion, corpus and speaker.
+            rows: The texts of each clip, all under the same names, such as emotion, corpus and
+                speaker.
             pictures: uint8 [clips, 64, 64, 3].
         """
         self._begin("results", 0)
@@ -209,7 +213,8 @@ class TensorBoardWriter:
     def _begin(self, run: str, step: int) -> None:
         """Open the event file of a run, unless it is open.
 
-        It starts with a START event: TensorBoard then forgets older events of this step and later steps.
+        It starts with a START event: TensorBoard then forgets older events of this step and later
+            steps.
         """
         if run in self._files:
             return
@@ -243,8 +248,8 @@ class TensorBoardWriter:
             file.raw.close()  # else Python would try to write the buffer again when the process ends
         self._files = {}
         return StorageError(
-            f"{folder}: {error.strerror or error}; the events cannot be written: free space, and run the "
-            "same command again, which resumes"
+            f"{folder}: {error.strerror or error}; the events cannot be written: free space, and "
+            "run the same command again, which resumes"
         )
 
 

@@ -37,7 +37,8 @@ from pipelines.core.logs import ContextLogger
 logger = logging.getLogger(__name__)
 
 STEPS_PER_FETCH = 10
-"""The values of so many steps are fetched together, so that a step need not wait for the one before."""
+"""The values of so many steps are fetched together, so that a step need not wait for the one
+before."""
 
 
 @dataclasses.dataclass
@@ -100,8 +101,8 @@ class StageTrainer:
         """Train, score and write the folder of the stage.
 
         Raises:
-            RunError: A loss became NaN or infinite, another training holds the folder, or a worker is
-                lost.
+            RunError: A loss became NaN or infinite, another training holds the folder, or a worker
+                is lost.
             StorageError: The disk is full, or the folder cannot be written.
             KeyboardInterrupt: The user asked to stop; the state is saved.
         """
@@ -141,8 +142,8 @@ class StageTrainer:
         stage = run_folder.read_finished_stage(task.folder)
         if stage is None:
             raise RunError(
-                f"{task.folder}: the chief has not written the result of the stage; give all workers the "
-                "same run folder"
+                f"{task.folder}: the chief has not written the result of the stage; give all "
+                "workers the same run folder"
             )
         return StageResult(stage)
 
@@ -166,8 +167,8 @@ class StageTrainer:
         for split, pairs in (("validation", validation_pairs), (task.scored_split, scored_pairs)):
             if len(set(scoring.pairs_are_equal(pairs, subsets[split]))) < 2:
                 raise InputError(
-                    f"{' + '.join(config.sources)}: too few clips in the {split} split for pairs of equal "
-                    "and of different emotions"
+                    f"{' + '.join(config.sources)}: too few clips in the {split} split for pairs "
+                    "of equal and of different emotions"
                 )
         return validation_pairs, scored_pairs
 
@@ -472,9 +473,9 @@ def learning_rate(
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """Return the learning-rate schedule of a stage.
 
-    The rate rises over the first fraction `warmup` of the steps; then it falls to 0 like a cosine, or
-    stays with the schedule `constant`. Step s of w warm-up steps has the fraction (1 + s (w - 1) / w) / w
-    of the rate, so that the first step changes the weights, too.
+    The rate rises over the first fraction `warmup` of the steps; then it falls to 0 like a cosine,
+    or stays with the schedule `constant`. Step s of w warm-up steps has the fraction (1 + s (w - 1)
+    / w) / w of the rate, so that the first step changes the weights, too.
 
     Args:
         config: Gives rate, schedule and warm-up.

@@ -45,8 +45,8 @@ class Validation:
         """Return the losses and scores of the validation split.
 
         Returns:
-            `val_...` -> loss or score, for the history; and source -> the scores of its clips, empty for
-            a contrastive stage.
+            `val_...` -> loss or score, for the history; and source -> the scores of its clips,
+            empty for a contrastive stage.
         """
         outputs = [scoring.predict_subset(predict, subset) for subset in self._subsets]
         logs = self._objective.validation_losses(

@@ -1,8 +1,9 @@
 """What is odd in a set of records, found from its manifest: copies, conflicting labels, odd formats, short and damaged files.
 
-A finding is a dictionary: `kind`, a few words; `grade`; `text`, one line; and `clips`, the ids concerned, or `groups` of
-ids that belong together, with `labels` of each where these differ. The grades: a `defect` of the corpus, a `notice` of what
-the build had to do with clips that it wrote, a `fact` that is no fault.
+A finding is a dictionary: `kind`, a few words; `grade`; `text`, one line; and `clips`, the ids
+concerned, or `groups` of ids that belong together, with `labels` of each where these differ. The
+grades: a `defect` of the corpus, a `notice` of what the build had to do with clips that it wrote, a
+`fact` that is no fault.
 """
 
 import contextlib
@@ -21,9 +22,9 @@ from pipelines.corpora.clip import Defect, Reject
 GRADES = ("defect", "notice", "fact")
 
 ODD_SHARE = 0.05
-"""A format that at most this share of a set's clips have, or a single one, is odd among them."""
+"""A format of a smaller share of a set's clips, or of a single clip, counts as odd."""
 UNEVEN_RATIO = 2.0
-"""Emotions or speakers of which one has this many times the clips of another are told as uneven."""
+"""Emotions or speakers are uneven if one has this many times the clips of another."""
 
 Row = Mapping[str, Any]
 Finding = dict[str, Any]
@@ -32,7 +33,7 @@ Finding = dict[str, Any]
 def examine(
     manifest: Mapping[str, Any],
     *,
-    beside: Mapping[str, Mapping[str, Any]] | None = None,
+    other_manifests: Mapping[str, Mapping[str, Any]] | None = None,
     rejects: Sequence[Reject] = (),
     defects: Sequence[Defect] = (),
 ) -> list[Finding]:
@@ -40,8 +41,8 @@ def examine(
 
     Args:
         manifest: The set's manifest.
-        beside: The manifests of other sets by source (`NAME/DOMAIN`), in which copies and shared utterances are looked for;
-            the set itself may be among them.
+        other_manifests: The manifests of other sets by source (`NAME/DOMAIN`), in which copies and
+            shared utterances are looked for; the set itself may be among them.
         rejects: Files of this domain that the corpus' loader could not take.
         defects: Known defects of the published corpus that the loader met.
     """
@@ -50,7 +51,7 @@ def examine(
         _finding(defect.kind, "defect", defect.text, clips=defect.clips) for defect in defects
     ]
     findings += _copies(rows)
-    for source, other in sorted((beside or {}).items()):
+    for source, other in sorted((other_manifests or {}).items()):
         if source == f"{manifest['corpus']}/{manifest['domain']}":
             continue
         findings += _copies_in(manifest, source, other)
@@ -307,7 +308,7 @@ def set_report(
     *,
     rejects: Sequence[Reject] = (),
     defects: Sequence[Defect] = (),
-    beside: Mapping[str, Mapping[str, Any]] | None = None,
+    other_manifests: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return the report of one set.
 
@@ -315,11 +316,14 @@ def set_report(
         manifest: The set's manifest.
         rejects: Files of this domain that the corpus' loader could not take.
         defects: Known defects of the published corpus that were met.
-        beside: The manifests of other sets by source (`NAME/DOMAIN`), in which copies and shared utterances are looked for.
+        other_manifests: The manifests of other sets by source (`NAME/DOMAIN`), in which copies and
+            shared utterances are looked for.
 
     Returns:
-        `found` (files), `written`, `seconds` (of the written clips), `speakers` and `emotions` (clips of each),
-        `quarantined` (path and reason), `findings` (of `examine`), and `notes`: those lines of them that a reader should know.
+        `found` (files), `written`, `seconds` (of the written clips), `speakers` and `emotions`
+            (clips of each),
+        `quarantined` (path and reason), `findings` (of `examine`), and `notes`: those lines of them
+            that a reader should know.
     """
     rows = manifest["clips"]
     quarantined = [{"path": reject.id, "reason": reject.reason} for reject in rejects]
@@ -328,7 +332,7 @@ def set_report(
     ]
     speakers = Counter(row["speaker"] or "unknown" for row in rows)
     emotions = Counter(row["emotion"] for row in rows)
-    findings = examine(manifest, beside=beside, rejects=rejects, defects=defects)
+    findings = examine(manifest, other_manifests=other_manifests, rejects=rejects, defects=defects)
     return {
         "found": len(rows) + len(quarantined),
         "written": len(rows),
@@ -344,7 +348,8 @@ def set_report(
 def set_table(source: str, report: Mapping[str, Any]) -> str:
     """Return the report of a set as lines for people; what is quarantined is told elsewhere."""
     lines = [
-        f"{source}: {report['written']} of {report['found']} clips written, {report['seconds']:.2f} s, {_people(report['speakers'])}",
+        f"{source}: {report['written']} of {report['found']} clips written, "
+        f"{report['seconds']:.2f} s, {_people(report['speakers'])}",
         "  " + ", ".join(f"{emotion} {count}" for emotion, count in report["emotions"].items()),
         *(f"  note: {printable(note)}" for note in report["notes"]),
     ]

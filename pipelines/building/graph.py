@@ -1,4 +1,4 @@
-"""Media files -> what records hold: the tf.data graph files -> (worker processes) -> log-Mel."""
+"""Decode media files with worker processes, and compute the log-Mel in a tf.data graph."""
 
 import dataclasses
 import queue
@@ -19,28 +19,33 @@ class StalledError(RunError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
-    """How files are read."""
+class DecodingOptions:
+    """How files are decoded.
+
+    Attributes:
+        spec: The spec of the features.
+        workers: The number of processes; None: the number of processors of this process.
+        detector: The name of a detector; None: each picture is a face.
+        audio_decoder: `av` or `tfio`.
+        waveform: Also return the sound as int16.
+    """
 
     spec: Spec = Spec()
     workers: int | None = None
-    """None: as many as there are processors for this process."""
     detector: str | None = "viola-jones"
-    """None: each picture is a face already."""
     audio_decoder: str = "av"
     waveform: bool = False
-    """Keep the int16 sound."""
 
 
-def decoded(
-    tasks: Sequence[Mapping[str, Clip]], *, reading: Reading
+def decode_files(
+    tasks: Sequence[Mapping[str, Clip]], *, decoding: DecodingOptions
 ) -> Iterator[tuple[Mapping[str, Clip], dict[str, Any]]]:
-    """Read files, each in the domains that its task names.
+    """Decode files, each in the domains of its task.
 
     Yields:
-        (task, result) in the order of the tasks. The result has the file's `sha256` and, for each domain, an error or what
-        was read: faces with their counts; the `log_mel` and, where asked for, the `pcm` of its sound, in blocks,
-        with the facts of the track.
+        Each task with its result, in order. The result has the `sha256` of the file and an entry
+        for each domain. The entry is an error, or the faces with their counts, or the `log_mel`
+        and, with `waveform`, the `pcm` of the sound in blocks, with the facts of the track.
 
     Raises:
         StalledError: tensorflow-io does not return from a file.
@@ -57,21 +62,21 @@ def decoded(
 
     if not tasks:
         return
-    spec = reading.spec
-    processes = min(reading.workers or processor_count(), len(tasks))
+    spec = decoding.spec
+    processes = min(decoding.workers or processor_count(), len(tasks))
     measure = tf.function(
         lambda waveform: log_mel_module.log_mel(waveform, spec=spec),
         input_signature=[tf.TensorSpec([None], tf.float32)],
     )
     under_way: dict[int, tuple[dict[str, Any], Iterator[dict[str, Any]]]] = {}
     turn, started = threading.Condition(), 0
-    in_graph = reading.audio_decoder == "tfio"
+    in_graph = decoding.audio_decoder == "tfio"
     domains_of = [
         tuple(domain for domain in task if not (in_graph and domain == "audio")) for task in tasks
     ]
     sounds = (
         _sounds_in_graph(
-            [task["audio"].path for task in tasks if "audio" in task], measure, reading
+            [task["audio"].path for task in tasks if "audio" in task], measure, decoding
         )
         if in_graph
         else iter(())
@@ -84,7 +89,7 @@ def decoded(
         with turn:  # in order, as the pool asks
             turn.wait_for(lambda: started == index)
             messages = pool.read(
-                RecordTask(clip.path, domains_of[index], still=still, detector=reading.detector)
+                RecordTask(clip.path, domains_of[index], still=still, detector=decoding.detector)
             )
             started += 1
             turn.notify_all()
@@ -106,20 +111,23 @@ def decoded(
             processes + 4
         )  # first_of() waits in them for its process
         threads.autotune.enabled = False  # its thread would be waited for at the end, for seconds
-        # Under a name, so that it outlives the pool: it waits for its threads, which wait for the pool.
+        # Under a name, so that it outlives the pool: it waits for its threads, which wait for the
+        # pool.
         log_mels = dataset.prefetch(processes).with_options(threads).as_numpy_iterator()
         drawer = ThreadPoolExecutor(
             1
         )  # next() of tensorflow's is deaf to Ctrl-C; waiting for a thread is not
         while drawn := drawer.submit(next, log_mels, ()).result():
             index, log_mel = drawn
-            result = _whole(*under_way.pop(int(index)), log_mel, measure, reading)
+            result = _whole(*under_way.pop(int(index)), log_mel, measure, decoding)
             if in_graph and "audio" in tasks[index]:
                 result["audio"] = next(sounds)
             yield tasks[index], result
 
 
-def _sounds_in_graph(paths: Sequence[Path], measure, reading: Reading) -> Iterator[dict[str, Any]]:
+def _sounds_in_graph(
+    paths: Sequence[Path], measure, decoding: DecodingOptions
+) -> Iterator[dict[str, Any]]:
     """Yield what tensorflow-io reads of each file: its log-Mel with the facts of the track, or an error."""
     import tensorflow as tf
 
@@ -127,7 +135,7 @@ def _sounds_in_graph(paths: Sequence[Path], measure, reading: Reading) -> Iterat
     from pipelines.workers.pool import STALL_SECONDS
 
     def read(path):
-        track = audio_tfio.read_waveform_tfio(path, spec=reading.spec)
+        track = audio_tfio.read_waveform_tfio(path, spec=decoding.spec)
         return track | {"log_mel": measure(track["waveform"])}
 
     tracks = iter(
@@ -159,7 +167,7 @@ def _sounds_in_graph(paths: Sequence[Path], measure, reading: Reading) -> Iterat
             facts = {name: value.item() for name, value in track.items() if name != "log_mel"}
             track = facts | {
                 "log_mel": [track["log_mel"]],
-                "pcm": [_pcm(waveform)] if reading.waveform else [],
+                "pcm": [_pcm(waveform)] if decoding.waveform else [],
             }
         yield track
 
@@ -171,17 +179,21 @@ def _pcm(waveform):
 
 
 def _whole(
-    message: dict[str, Any], messages: Iterator[dict[str, Any]], log_mel, measure, reading: Reading
+    message: dict[str, Any],
+    messages: Iterator[dict[str, Any]],
+    log_mel,
+    measure,
+    decoding: DecodingOptions,
 ) -> dict[str, Any]:
     """Draw what is still to come of a file and return all that was read of it, the log-Mel in blocks: `log_mel` is the first."""
     import numpy as np
 
-    spec, result = reading.spec, message
+    spec, result = decoding.spec, message
     sound = result.get("audio", {})
     blocks, pcm, rest = [log_mel], [], None
     while "waveform" in sound:
         waveform = sound.pop("waveform")
-        if reading.waveform:
+        if decoding.waveform:
             pcm.append(_pcm(waveform))
         if rest is not None:
             waveform = np.concatenate([rest, waveform])

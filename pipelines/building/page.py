@@ -138,7 +138,7 @@ class _Set:
         return self.manifest["clips"]
 
 
-def write(folder: Path) -> Path:
+def write_corpus_page(folder: Path) -> Path:
     """Write the page of a corpus into its folder, `OUT/NAME`, unless this very page is there; return the file.
 
     Raises:

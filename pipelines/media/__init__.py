@@ -1,6 +1,7 @@
 """Decode media files: still images, video frames in order, audio as blocks of one waveform.
 
-May import `pipelines.core`. Never imports TensorFlow, so that isolated decoder processes stay small.
+May import `pipelines.core`. Never imports TensorFlow, so that isolated decoder processes stay
+small.
 """
 
 from typing import TYPE_CHECKING

@@ -22,8 +22,9 @@ from pipelines.records.schema import NAMES, SCHEMA
 class SetWriter:
     """Writes one set, shard by shard, in a folder that takes its place only when it is whole.
 
-    A finished shard is renamed into place together with a list of what it holds. What an interrupted build, or the set
-    that stands there already, has of whole shards of the same media is taken over and not made again. One build at a
+    A finished shard is renamed into place together with a list of what it holds. What an
+    interrupted build, or the set that stands there already, has of whole shards of the same media
+    is taken over and not made again. One build at a
     time: the folder is locked until `close`.
     """
 

@@ -47,7 +47,8 @@ class Utterance:
     speaker: str
     emotion: str
     text: str
-    """Decides the sounds of the sentence; the same for all emotions, so that the words do not tell the emotion."""
+    """Decides the sounds of the sentence; the same for all emotions, so that the words do not tell
+    the emotion."""
     video: str | None = None
     audio: str | None = None
 
@@ -180,7 +181,8 @@ def _claim_folder(out: Path, *, seed: int) -> None:
     for corpus in WOMEN:
         if (out / corpus).exists():
             raise InputError(
-                f"{out / corpus} exists, but no {SAMPLE_MARKER} marks it as samples; name another --out"
+                f"{out / corpus} exists, but no {SAMPLE_MARKER} marks it as samples; name another "
+                "--out"
             )
     files.write_text(marker, expected + "\n")
 
@@ -280,7 +282,8 @@ def _write_avi(
             "yuv420p",
             1,
         )
-        # SAVEE's two files of an utterance have the same samples; eNTERFACE's sound is compressed to save room.
+        # SAVEE's two files of an utterance have the same samples; eNTERFACE's sound is compressed
+        # to save room.
         sound = container.add_stream(
             "pcm_s16le" if utterance.audio else "mp3", rate=rate_hz, layout="mono"
         )

@@ -1,6 +1,7 @@
 """Films the speakers of the sample corpora: heads that act an emotion and speak, in a room, with light and noise.
 
-The expressions follow the action units that Ekman and Friesen give for the basic emotions (Facial Action Coding System, 1978).
+The expressions follow the action units that Ekman and Friesen give for the basic emotions (Facial
+Action Coding System, 1978).
 """
 
 import dataclasses
@@ -68,7 +69,8 @@ ACTING = Acting()
 BOX_CENTRE_Y, BOX_SIDE = 0.11, 1.93
 """Where Viola-Jones puts its box, in head units: centre below the middle of the head, and side."""
 NOISE_MARGIN = 32
-"""The noise of a clip is one field, of which each frame shows another part; drawing it anew would be the slowest step."""
+"""The noise of a clip is one field, of which each frame shows another part; drawing it anew would
+be the slowest step."""
 
 
 def film_clip(

@@ -1,7 +1,8 @@
 """Draws one head of the sample corpora: who it is, what its features do, how the light falls.
 
-Everything is given in head units (x to the right, y down, 0 between eyes and nose, chin at y = 1) and drawn on a canvas that
-`pipelines.synthetic.film` moves over a room. Only what a crop of 64x64 pixels still shows is drawn.
+Everything is given in head units (x to the right, y down, 0 between eyes and nose, chin at y = 1)
+and drawn on a canvas that `pipelines.synthetic.film` moves over a room. Only what a crop of 64x64
+pixels still shows is drawn.
 """
 
 import dataclasses

@@ -1,8 +1,9 @@
 """Speaks for the sample corpora: source-filter speech whose pitch, loudness, rate and voice quality depend on an emotion.
 
-Pulses of the glottis and breath pass the resonances of a vocal tract that moves from vowel to vowel, with fricatives and pauses
-between; no language is meant. How the emotions change the voice follows Banse and Scherer, Journal of Personality and Social
-Psychology 70(3), 1996, and Juslin and Laukka, Psychological Bulletin 129(5), 2003.
+Pulses of the glottis and breath pass the resonances of a vocal tract that moves from vowel to
+vowel, with fricatives and pauses between; no language is meant. How the emotions change the voice
+follows Banse and Scherer, Journal of Personality and Social Psychology 70(3), 1996, and Juslin and
+Laukka, Psychological Bulletin 129(5), 2003.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Isolated decoder processes: a bad file stops its own task and no other.
 
-May import `pipelines.core`, `pipelines.media` and `pipelines.faces`. Never imports TensorFlow. `python -m pipelines.workers` is one
-worker; only the pool starts it.
+May import `pipelines.core`, `pipelines.media` and `pipelines.faces`. Never imports TensorFlow.
+`python -m pipelines.workers` is one worker; only the pool starts it.
 """
 
 from typing import TYPE_CHECKING

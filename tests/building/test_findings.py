@@ -114,7 +114,9 @@ def test_copies_in_another_corpus_and_in_the_other_domain():
     other = manifest(row("x.flac", content="2"), row("a.mp4"), source="t/audio")
     groups = {
         finding["text"]: finding["groups"]
-        for finding in examine(manifest(*rows), beside={"s/visual": sight, "t/audio": other})
+        for finding in examine(
+            manifest(*rows), other_manifests={"s/visual": sight, "t/audio": other}
+        )
         if finding["kind"] == "copies in another set"
     }
     assert groups == {
@@ -135,7 +137,7 @@ def test_utterances_of_both_domains_are_a_fact_and_of_several_files_a_notice():
     )
     findings = found(
         *rows,
-        beside={
+        other_manifests={
             "s/visual": sight,
             "t/visual": sight | {"corpus": "t", "clips": sight["clips"][1:]},
         },
@@ -259,7 +261,7 @@ def test_manifests_are_those_of_the_whole_sets_in_a_folder(tmp_path):
 
 def test_a_set_is_not_beside_itself():
     held = manifest(row("a"), row("b"))
-    assert examine(held, beside={"s/audio": held}) == []
+    assert examine(held, other_manifests={"s/audio": held}) == []
 
 
 def test_real_ravdess(corpora):

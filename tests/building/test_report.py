@@ -61,7 +61,8 @@ def test_counts_seconds_and_reasons():
 def test_notes_are_the_findings_with_a_few_of_their_clips():
     rows = [row(f"{n}", padded=n > 0, sha256=f"{n // 2}") for n in range(9)]
     report = set_report(
-        manifest(*rows, source="a/visual"), beside={"a/audio": manifest(*rows, source="a/audio")}
+        manifest(*rows, source="a/visual"),
+        other_manifests={"a/audio": manifest(*rows, source="a/audio")},
     )
     assert report["notes"] == [
         "8 files in 4 groups are byte-identical: 0 = 1, 2 = 3, 4 = 5 and 1 more",

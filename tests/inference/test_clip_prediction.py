@@ -22,8 +22,16 @@ SOUND = {
 FITTED = Fusion(visual_weight=0.5, temperature=1.0, utterances=9)
 
 
-def prediction(*, domains=("visual", "audio"), fusion_parameters=FITTED, shown=False) -> ClipPrediction:
-    return ClipPrediction(Path("a.mp4"), labels=LABELS, domains=domains, fusion_parameters=fusion_parameters, keep_spectrogram=shown)
+def prediction(
+    *, domains=("visual", "audio"), fusion_parameters=FITTED, shown=False
+) -> ClipPrediction:
+    return ClipPrediction(
+        Path("a.mp4"),
+        labels=LABELS,
+        domains=domains,
+        fusion_parameters=fusion_parameters,
+        keep_spectrogram=shown,
+    )
 
 
 def block(seconds, face, boxes) -> dict[str, np.ndarray]:
@@ -152,7 +160,10 @@ def test_what_was_lost_is_said_and_that_nothing_was_fitted():
 def test_probabilities_are_as_many_as_the_labels_and_sum_to_one():
     random = np.random.default_rng(0)
     one = ClipPrediction(
-        Path("a.mp4"), labels=("anger", "calm", "fear"), domains=("visual",), fusion_parameters=FITTED
+        Path("a.mp4"),
+        labels=("anger", "calm", "fear"),
+        domains=("visual",),
+        fusion_parameters=FITTED,
     )
     answers = random.dirichlet(np.ones(3), 50).astype(np.float32)
     one.add_faces(block(np.arange(50) / 4, np.ones(50, int), [[0, 0, 9, 9]] * 50), answers)
