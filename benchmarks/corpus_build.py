@@ -35,7 +35,7 @@ def main() -> int:
     )
     from clips import write_enterface
 
-    from pipelines.building.builder import build
+    from pipelines.building.builder import BuildOptions, build
     from pipelines.core.tensorflow_loading import load_tensorflow
 
     load_tensorflow()

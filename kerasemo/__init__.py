@@ -1,4 +1,4 @@
-"""Joint deep cross-domain transfer learning for emotion recognition: records -> network -> score -> SavedModel."""
+"""Joint deep cross-domain transfer learning for emotion recognition."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""`python -m kerasemo.tune`: search the settings of a stage with keras-tuner, by validation score."""
+"""The command `kerasemo.tune`: search the settings of a stage by validation score."""
 
 import json
 import sys
@@ -64,10 +64,12 @@ def print_search(result: Mapping[str, Any]) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kerasemo.tune",
-        description="Search the settings of a stage with keras-tuner. The stages before it are trained once. The score of a trial is that\n"
+        description="Search the settings of a stage with keras-tuner. The stages before it are "
+        "trained once. The score of a trial is that\n"
         "of its best epoch on the validation split; no test clip is used. The same command "
         "resumes an interrupted search.",
-        epilog="Hyperband chooses the epochs of a trial. It trains a promising trial again from the start with more epochs, because\n"
+        epilog="Hyperband chooses the epochs of a trial. It trains a promising trial again from "
+        "the start with more epochs, because\n"
         "the learning rate falls over all epochs of a trial. Width and dropout are settings of "
         "the network: a search varies\nthem only for a stage that starts from no other stage. "
         "--epochs N: the epochs of a trial; the most with hyperband.",

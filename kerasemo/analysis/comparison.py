@@ -177,7 +177,9 @@ def _differences(
     *,
     emotions: Sequence[str],
 ) -> dict[str, Any]:
-    """Return `differences.differences_of_metrics`; refused if splits or protocols are known and differ.
+    """Return `differences.differences_of_metrics`.
+
+    Refused if splits or protocols are known and differ.
 
     If one file names no speakers, those of the other file are used.
     """

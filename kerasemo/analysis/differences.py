@@ -1,4 +1,4 @@
-"""How much better one stage is than another on the same clips: by speaker, and pooled over clips."""
+"""Differences of two stages on the same clips, by speaker and pooled over clips."""
 
 import dataclasses
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Predictions of clips: of one network, or of the networks of all folds and seeds, in memory and in CSV.
+"""Tables of predictions of one network or of all folds and seeds, in memory and in CSV.
 
 `answers.csv` holds a row for each clip and network, with the columns COLUMNS. The file is enough to
 score and compare predictions again (`python -m kerasemo.compare`), without records or networks.
@@ -314,7 +314,10 @@ def _build_table(
     networks: Mapping[tuple[str, int], _ClipRows],
     facts: Sequence[str],
 ) -> PredictionTable:
-    """Return the table of the networks of one stage and source; clips are in the order of the first."""
+    """Return the table of the networks of one stage and source.
+
+    Clips are in the order of the first.
+    """
     (first_network, first), *others = networks.items()
     for network, rows in others:
         same_clips = rows.keys() == first.keys()

@@ -1,4 +1,7 @@
-"""Experiment files: TOML to the dataclasses of `kerasemo.config.schema`, with all mistakes at once."""
+"""Read experiment files: TOML to the dataclasses of `kerasemo.config.schema`.
+
+An error lists all mistakes of a file.
+"""
 
 import contextlib
 import dataclasses

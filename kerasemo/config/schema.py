@@ -1,4 +1,4 @@
-"""The settings of an experiment: a network, random changes of training inputs, and a chain of stages.
+"""The settings of an experiment: a network, random changes of inputs, and stages.
 
 Each class is a frozen dataclass whose fields pydantic checks: type, range and choices stand in the
 field. Rules that join several fields stand in `problems`. Every default is the project's choice,
@@ -105,7 +105,9 @@ class NetworkConfig:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """Return the settings in a JSON document of `dataclasses.asdict`; missing ones get defaults.
+        """Return the settings in a JSON document of `dataclasses.asdict`.
+
+        Missing ones get defaults.
 
         Raises:
             DataError: The document has a setting that this version does not know or allow.
@@ -323,7 +325,7 @@ class StageConfig:
         return lines
 
     def _problems_of_batch(self) -> list[str]:
-        """Check that a batch holds equally many pairs of every two sources, in each of its parts."""
+        """Check that each part of a batch has equally many pairs of every two sources."""
         unit = 2 * self.pair_kinds
         if self.kind != "supervised" and self.batch % unit:
             return [
@@ -343,12 +345,15 @@ class StageConfig:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """Return the settings in a JSON document of `dataclasses.asdict`; missing ones get defaults.
+        """Return the settings in a JSON document of `dataclasses.asdict`.
+
+        Missing ones get defaults.
 
         Raises:
             DataError: The document has a setting that this version does not know or allow.
 
-        >>> table = {"name": "a", "kind": "supervised", "sources": ["x/audio"], "augment": {"flip": 0.5}}
+        >>> table = {"name": "a", "kind": "supervised", "sources": ["x/audio"]}
+        >>> table["augment"] = {"flip": 0.5}
         >>> StageConfig.from_json(table).augment.flip
         0.5
         """

@@ -71,7 +71,10 @@ def memory_mapped_array(
 
 
 def _read_owners(path: Path, description: dict[str, Any]) -> list[list[int]] | None:
-    """Return (owner, length) of each block; None if the file is damaged or of another description."""
+    """Return (owner, length) of each block.
+
+    The result is None if the file is damaged or of another description.
+    """
     stored = files.read_json(path.with_suffix(".json"))
     if not isinstance(stored, dict) or not path.is_file():
         return None

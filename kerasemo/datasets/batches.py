@@ -19,14 +19,17 @@ Augment = Callable[[Batch], Batch]
 
 @dataclasses.dataclass(frozen=True)
 class BatchShare:
-    """The part of every batch that a process takes: `count` of `total` equal parts, from `first` on."""
+    """The part of every batch that a process takes: `count` of `total` parts, from `first`."""
 
     first: int = 0
     count: int = 1
     total: int = 1
 
     def parts_of(self, draw: Draw) -> dict[str, np.ndarray]:
-        """Return the parts as smaller steps: [steps, batch, ...] -> [steps * count, batch / total, ...]."""
+        """Return the parts as smaller steps.
+
+        The shape [steps, batch, ...] becomes [steps * count, batch / total, ...].
+        """
 
         def parts(values: np.ndarray) -> np.ndarray:
             steps, batch, *rest = values.shape
@@ -61,7 +64,7 @@ class _ExampleReader:
         *,
         first_epoch: int,
         n_skipped: int,
-    ):
+    ) -> None:
         self._sampler = sampler
         self._share = share
         self._first_epoch = first_epoch
@@ -124,7 +127,7 @@ class BatchStream:
         epochs: int | None = None,
         augment: Augment | None = None,
         share: BatchShare = WHOLE_BATCH,
-    ):
+    ) -> None:
         self._reader = _ExampleReader(
             sources,
             sampler,
@@ -164,7 +167,7 @@ class BatchStream:
 
         def draw_epoch(epoch: tf.Tensor) -> Batch:
             arrays = tf.numpy_function(
-                lambda number: draw_arrays()(number),
+                lambda number: draw_arrays()(number),  # noqa: PLW0108 (a weak reference)
                 [epoch],
                 [values.dtype for values in first_draw.values()],
             )
@@ -175,7 +178,9 @@ class BatchStream:
 
         def read_examples(item: tf.Tensor, source: tf.Tensor, seed: tf.Tensor) -> Batch:
             image, label = tf.numpy_function(
-                lambda *indices: read_arrays()(*indices), [item, source], [dtype, tf.int32]
+                lambda *indices: read_arrays()(*indices),  # noqa: PLW0108 (a weak reference)
+                [item, source],
+                [dtype, tf.int32],
             )
             batch = {
                 "image": tf.ensure_shape(image, image_shape),

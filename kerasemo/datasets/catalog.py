@@ -52,7 +52,7 @@ class RecordCatalog:
         DataError: The manifest of a required source is damaged.
     """
 
-    def __init__(self, folder: Path, *, required: Iterable[str] = ()):
+    def __init__(self, folder: Path, *, required: Iterable[str] = ()) -> None:
         self.folder = folder
         self.sources = tuple(
             f"{path.parent.name}/{path.name}"
@@ -243,7 +243,7 @@ class RecordCatalog:
             )
 
     def _forget_arrays(self) -> None:
-        """Drop the arrays that were not used for longest, until the others fit a quarter of the memory."""
+        """Drop the least recently used arrays until the rest fits a quarter of the memory."""
         while len(self._arrays) > 1 and self._array_bytes() > sources.memory_bytes() // 4:
             self._arrays.popitem(last=False)
 

@@ -74,7 +74,7 @@ class GatedSplits:
 
     @property
     def report(self) -> dict[str, Any]:
-        """The facts of every source, whether copies were dropped, and the digest, ready for JSON."""
+        """The facts of every source, the handling of copies, and the digest, for JSON."""
         return {
             "digest": self.digest,
             "deduplicated": any(map(self.is_deduplicated, self.dropped_ids)),
@@ -217,7 +217,7 @@ class _SplitClip(NamedTuple):
 
 
 def _last_split_of_copies(clips: Sequence[_SplitClip]) -> list[tuple[_SplitClip, str]]:
-    """Return the clips of publishers' splits, each with the last split that has a copy of the clip."""
+    """Return the clips of publishers' splits, each with the last split of its copies."""
     published = sorted(
         (clip for clip in clips if clip.corpus_split.publisher),
         key=lambda clip: SPLITS.index(clip.split),

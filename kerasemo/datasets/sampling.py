@@ -1,4 +1,4 @@
-"""Samplers: which items make which batch, drawn in NumPy from the seed and the number of the epoch alone.
+"""Draw the items of each batch in NumPy, from the seed and the number of the epoch alone.
 
 So example i of step s is a pure function of seed and step, however a batch is split over devices,
 and wherever a training resumes.
@@ -206,7 +206,9 @@ def with_hard_negatives(
 
 
 def hardness_at(epoch: int, epochs: int, hardest: float) -> float:
-    """Return the hardness of the negatives in an epoch: from half of `hardest` linearly to `hardest`.
+    """Return the hardness of the negatives in an epoch.
+
+    The hardness rises linearly from half of `hardest` to `hardest`.
 
     Learnable PINs raises the hardness; this schedule is the project's choice. Pairs drawn at random
     have hardness 0.5.
@@ -224,7 +226,9 @@ def hardness_at(epoch: int, epochs: int, hardest: float) -> float:
 
 
 def draw_mixup(draw: Draw, *, alpha: float, seed: int, epoch: int) -> dict[str, np.ndarray]:
-    """Return an epoch with a partner and a weight for each example (Zhang et al., mixup, ICLR 2018).
+    """Return an epoch with a partner and a weight for each example.
+
+    Source: Zhang et al., mixup, ICLR 2018.
 
     The partners of the examples of a step and a source are these examples in another order, so each
     example is mixed once into another (or into itself, which changes nothing). The partners are

@@ -214,7 +214,7 @@ def normalize_by_speaker(audio: UtteranceAudio, statistics: SpeakerStatistics) -
 def normalization(
     audio: UtteranceAudio, segmentation: Segmentation
 ) -> Callable[[UtteranceAudio], UtteranceAudio]:
-    """Return the function that normalises utterances, or changed versions of them, before they are cut.
+    """Return the function that normalises utterances, or changed versions, before cutting.
 
     Args:
         audio: All unchanged utterances of the set, which give the statistics.

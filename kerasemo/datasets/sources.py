@@ -87,7 +87,7 @@ class Subset:
 
     @property
     def clips(self) -> np.ndarray:
-        """int64: the clips that have an item here, in ascending order, indices of the source's rows."""
+        """int64: the clips with an item here, as ascending indices of the source's rows."""
         return np.unique(self.source.clip_of[self.items])
 
     @property

@@ -267,7 +267,7 @@ def one_per_utterance(rows: Sequence[Row]) -> list[Row]:
 
 
 def content_hashes(row: Row) -> list[tuple[str, str]]:
-    """Return what copies of a clip have in common: the hash of the file, and of its decoded content.
+    """Return the keys that copies of a clip share: the hashes of its file and its content.
 
     >>> content_hashes({"sha256": "f00d", "content": "beef"})
     [('sha256', 'f00d'), ('content', 'beef')]
@@ -313,7 +313,7 @@ def _natural_order(name: str) -> tuple[list[int | str], str]:
 
 
 def _row_by_utterance(corpus: str, rows: Sequence[Row]) -> dict[str, Row]:
-    """Return one row of each utterance, sorted by utterance, after all rows of an utterance agree."""
+    """Return one row of each utterance, sorted, if all rows of the utterance agree."""
     if not rows:
         raise InputError(
             f"{corpus}: no clips to split; build the corpus first (python -m pipelines.build)"

@@ -1,4 +1,4 @@
-"""Parts of the training split: the first N labelled clips of each class, and the weight of each class."""
+"""Parts of the training split: the first N labelled clips of each class, and class weights."""
 
 import hashlib
 import itertools
@@ -15,7 +15,7 @@ from pipelines.core.labels import EMOTIONS
 
 
 def labelled_subset(train: Subset, config: StageConfig, *, seed: int, fold: int) -> Subset:
-    """Return the training clips whose labels a stage uses: all, or `config.labelled` of each emotion.
+    """Return the training clips with labels: all, or `config.labelled` of each emotion.
 
     Args:
         train: The training clips of a source.

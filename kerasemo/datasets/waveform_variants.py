@@ -1,4 +1,4 @@
-"""Versions of training clips at other speeds and with noise, made once from the waveforms in the records.
+"""Versions of training clips at other speeds and with noise, made once from waveforms.
 
 A changed waveform needs a new log-Mel, which would cost too much at every step. So
 `augment.variants` changed versions of each training clip are kept next to it, and in every epoch an
@@ -39,7 +39,7 @@ def with_variants(
     normalize: Callable[[UtteranceAudio], UtteranceAudio] = lambda audio: audio,
     spec: Spec = Spec(),
 ) -> Subset:
-    """Return the training clips of an audio source with `strengths.variants` changed versions of each.
+    """Return the training clips of an audio source with changed versions of each.
 
     Args:
         subset: The training clips.

@@ -34,7 +34,9 @@ def evaluate_stage(
     sources: Sequence[str] | None = None,
     test_outputs: Mapping[str, "NetworkOutputs"] | None = None,
 ) -> dict[str, Any]:
-    """Score a stage on the test split of every source. A corpus that no stage was trained on is all test.
+    """Score a stage on the test split of every source.
+
+    A corpus that no stage was trained on is all test.
 
     Args:
         lineage: The stage.

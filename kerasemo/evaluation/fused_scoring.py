@@ -182,7 +182,7 @@ class FusedEvaluation:
         trained_domains: Sequence[bool],
         *,
         sources: Iterable[str],
-    ):
+    ) -> None:
         self._catalog = catalog
         self._splits = splits
         self._predict = predict
@@ -207,7 +207,7 @@ class FusedEvaluation:
             self._corpus_emotions[corpus_of(source.name)] = source.emotions
 
     def fit(self, kind: Kind) -> Fusion:
-        """Return the fusion that fits the validation utterances of the corpora that were trained on."""
+        """Return the fusion fitted to the validation utterances of the training corpora."""
         if self._on_validation is None:
             self._on_validation = self._predict_validation()
         return fit_on_utterances(match_utterances(self._on_validation).values(), kind)
@@ -265,7 +265,7 @@ def _with_both_domains(sources: Iterable[str], splits: GatedSplits) -> list[str]
 
 
 def fit_served_fusion(lineage: Lineage, catalog: RecordCatalog) -> Fusion:
-    """Return the fusion that an exported model uses: the corpus is unknown, every trained emotion possible.
+    """Return the fusion of an exported model, for which every trained emotion is possible.
 
     It is fitted on the validation utterances with a face and a voice, of the corpora that the
     stages were trained on, and equals the `without_corpus` fusion of `kerasemo.evaluate`. A

@@ -290,7 +290,7 @@ def _values_of_pairs(draw: Draw, values_of_sources: Sequence[np.ndarray]) -> np.
 def prediction_rows(
     source: Source, clips: np.ndarray, probabilities: np.ndarray
 ) -> list[dict[str, str]]:
-    """Return a row for each clip: its names, the prediction and the probability of every emotion."""
+    """Return a row for each clip: names, prediction, and probability of each emotion."""
     rows = []
     for clip, distribution in zip(clips, probabilities, strict=True):
         row = source.rows[clip]

@@ -1,4 +1,4 @@
-"""What a finished stage predicts for the clips of one split of every source, kept next to the stage.
+"""The predictions of a finished stage for a split of every source, stored with the stage.
 
 `SPLIT-predictions.csv` in the folder of a stage holds a row for each scored clip: its names, the
 prediction and the probabilities over the emotions that corpus and network share, the prediction
@@ -64,7 +64,9 @@ def predictions_of_outputs(
 def predictions_of_nearest_means(
     embeddings: np.ndarray, subset: Subset, *, means: Mapping[int, np.ndarray]
 ) -> Predictions:
-    """Return the nearest class mean as the prediction, with probability 1, for a network without a head.
+    """Return the nearest class mean as the prediction, for a network without a head.
+
+    The probability of the prediction is 1.
 
     Args:
         embeddings: float [items of the subset, n].
@@ -124,7 +126,10 @@ def reason_unscored(
     if not trained_domains[DOMAINS.index(domain)]:
         return f"the network has not been trained on {domain} yet"
     if stage.config.kind == "contrastive" and source not in stage.trained_on:
-        return "a contrastive stage has no head; it is scored by pairs of the sources that it was trained on"
+        return (
+            "a contrastive stage has no head; "
+            "it is scored by pairs of the sources that it was trained on"
+        )
     segmentation = Segmentation.for_scores(stage.config)
     return segmentation.reason_unreadable(source, catalog.rows(source))
 
@@ -238,7 +243,7 @@ def _stamps(splits: GatedSplits, source: str, segmentation: Segmentation) -> lis
 def prediction_header(
     stage: FinishedStage, catalog: RecordCatalog, sources: Sequence[str]
 ) -> dict[str, Any]:
-    """Return what kept predictions depend on: the key of the stage, and the records of every source."""
+    """Return the keys of stored predictions: the stage, and the records of every source."""
     records = {source: catalog.manifest_hash(source) for source in sources}
     return {"digest": stage.key.digest, "records": records}
 
@@ -289,7 +294,9 @@ def _write_rows(path: Path, by_source: Mapping[str, Predictions]) -> None:
 def read_stage_predictions(
     folder: Path, split: str, header: Mapping[str, Any]
 ) -> StagePredictions | None:
-    """Return the kept predictions of a split; None if there are none, or of another network or records.
+    """Return the kept predictions of a split.
+
+    The result is None if there are none, or of another network or records.
 
     Args:
         folder: The folder of the stage.

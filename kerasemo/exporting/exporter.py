@@ -1,4 +1,4 @@
-"""Export a trained stage as a bundle: SavedModel, ONNX or LiteRT, compared with the Keras model first."""
+"""Export a trained stage as a bundle, after a comparison with the Keras model."""
 
 import contextlib
 import dataclasses
@@ -48,7 +48,7 @@ class ExportOptions:
 
 
 def export_stage(options: ExportOptions) -> dict[str, Any]:
-    """Write the next version of a bundle, after a fresh process has predicted the same as the Keras model.
+    """Write the next version of a bundle, after a new process predicted as the Keras model.
 
     Nothing is overwritten: the version is made in another folder, and moved into place when it has
     passed the comparison.
@@ -115,7 +115,10 @@ def export_stage(options: ExportOptions) -> dict[str, Any]:
 
 
 def _check_can_be_served(lineage: "Lineage", format: str) -> None:
-    """Raise InputError if a stage cannot be served: a request has one clip, and does not name its corpus."""
+    """Raise InputError if a stage cannot be served.
+
+    A request has one clip and does not name its corpus.
+    """
     stage = lineage.last
     if stage.key.heads:
         raise InputError(
@@ -207,7 +210,7 @@ def _write_version(
     lineage: "Lineage",
     catalog: "RecordCatalog",
 ) -> dict[str, float]:
-    """Write a version, compare its predictions with those of the Keras model, and return the differences.
+    """Write a version, and return the differences of its predictions from the Keras model.
 
     Args:
         folder: Where to write.
@@ -310,7 +313,7 @@ def _write_model(
 
 
 def _finite_predictor(network: "TrainedNetwork", stage: str) -> Callable[..., "NetworkOutputs"]:
-    """Return a function that runs a network and raises DataError for outputs that are NaN or infinite."""
+    """Return a function that runs a network and raises DataError for infinite outputs or NaN."""
     import numpy as np
 
     predict = network.predictor()
@@ -359,7 +362,10 @@ def _write_saved_model(
 
 
 def _move_into_place(folder: Path, out: Path) -> int:
-    """Give a finished version the next free number, and return it; another export may do the same now."""
+    """Give a finished version the next free number, and return it.
+
+    Another export may do the same now.
+    """
     from kerasemo.serving import bundle
 
     while True:

@@ -31,7 +31,7 @@ Outputs = dict[str, tf.Tensor]
 def checks_shapes(
     function: Callable[..., Outputs], inputs: Mapping[str, tf.TensorSpec]
 ) -> tf.types.experimental.PolymorphicFunction:
-    """Return a function of a signature that accepts any shape, and raises its own error for a wrong one.
+    """Return a function of a signature that accepts any shape and refuses wrong ones itself.
 
     A server does not check the shapes of a signature, and the optimiser of the graph relies on
     them.
@@ -83,7 +83,10 @@ def _with_shape(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
 
 
 def with_checks(tensor: tf.Tensor, checks: Sequence[Check]) -> tf.Tensor:
-    """Return a tensor after checks, one after the other; the first that fails raises its message."""
+    """Return a tensor after checks, one after the other.
+
+    The first that fails raises its message.
+    """
     for condition, message in checks:
         with tf.control_dependencies([tf.debugging.Assert(condition, message, summarize=8)]):
             tensor = tf.identity(tensor)
@@ -440,7 +443,7 @@ class ServedModel(tf.Module):
         ]
 
     def _decode_wav(self, file: tf.Tensor) -> tf.Tensor:
-        """Return the waveform [samples] of a 16-bit mono WAV file at the spec's rate, after checks."""
+        """Return the waveform [samples] of a checked WAV file, 16 bits and mono."""
         head = tf.strings.substr(file, 0, tf.minimum(12, tf.strings.length(file)))
         is_wav = tf.strings.regex_full_match(head, r"(?s)RIFF\C{4}WAVE")
         message = [

@@ -151,7 +151,7 @@ def write_onnx(
 
 @contextlib.contextmanager
 def _environment_restored() -> Iterator[None]:
-    """Restore the environment after the block: tf2onnx sets TensorFlow's log level for child processes."""
+    """Restore the environment after the block, because tf2onnx sets TensorFlow's log level."""
     before = dict(os.environ)
     try:
         yield

@@ -85,7 +85,9 @@ def _first_item(inputs: Inputs) -> dict[str, np.ndarray | Sequence[bytes]]:
 
 
 def write_configuration(folder: Path, *, name: str) -> None:
-    """Write `serving/` into the folder of a bundle; files that exist stay, because a user may have changed them.
+    """Write `serving/` into the folder of a bundle.
+
+    Files that exist stay, because a user may have changed them.
 
     Args:
         folder: The folder of the bundle.

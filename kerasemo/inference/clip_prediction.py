@@ -226,7 +226,9 @@ class ClipPrediction:
             and set(facts) == set(DOMAINS)
             and not any("error" in entry for entry in facts.values())
         ):
-            yield "face and voice are weighted alike: the model's validation clips had none with both"
+            yield (
+                "face and voice are weighted alike: the model's validation clips had none with both"
+            )
 
     def _entry(self, probabilities: np.ndarray) -> dict[str, Any]:
         """Return the prediction of probabilities [labels] for the result."""

@@ -178,7 +178,7 @@ class _PredictionRun:
         )
 
     def _add_message(self, index: int, message: dict[str, Any]) -> None:
-        """Add a message of a clip, and predict when a batch of faces or a part of sound is there."""
+        """Add a message of a clip, and predict a full batch of faces or a part of sound."""
         path = self._clips[index]
         if index not in self._predictions:
             self._predictions[index] = ClipPrediction(

@@ -170,7 +170,9 @@ def _t_interval(
 def paired_difference(
     values_a: Mapping[str, float], values_b: Mapping[str, float], *, seed: int = 0
 ) -> PairedDifference | None:
-    """Return how much better model a is than model b, speaker by speaker; None for a single speaker.
+    """Return how much better model a is than model b, speaker by speaker.
+
+    The result is None for a single speaker.
 
     p is that of the sign-flip test (Fisher 1935), by `scipy.stats.permutation_test`: the fraction
     of all 2^n sign assignments of the n differences whose mean is as far from 0 as the observed
@@ -328,7 +330,10 @@ def _validated(labels: ArrayLike, predictions: ArrayLike) -> tuple[np.ndarray, n
 
 
 def _clips_by_speaker(speakers: Sequence[str] | None, n_clips: int) -> dict[str, np.ndarray]:
-    """Return the indices of each speaker's clips, int [clips of the speaker]; speakers are sorted."""
+    """Return the indices of each speaker's clips, int [clips of the speaker].
+
+    Speakers are sorted.
+    """
     names = np.asarray(speakers)
     if names.shape != (n_clips,):
         raise ValueError(

@@ -218,7 +218,7 @@ def score_pairs(
 def sample_pairs(
     first: EmbeddedClips, second: EmbeddedClips, *, seed: int, max_pairs: int = MAX_PAIRS
 ) -> np.ndarray:
-    """Return the pairs of two sources, or within one, that are scored: int64 [pairs, 2], clip indices.
+    """Return the scored pairs of two sources, or of one: int64 [pairs, 2], indices of clips.
 
     See `score_pairs`.
     """

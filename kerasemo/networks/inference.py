@@ -94,7 +94,7 @@ class NetworkPredictor:
             moment.
     """
 
-    def __init__(self, network: TrainedNetwork):
+    def __init__(self, network: TrainedNetwork) -> None:
         self.heads = network.heads
         signature = [
             tf.TensorSpec(network.model.get_layer("image").batch_shape),

@@ -1,4 +1,4 @@
-"""Layers of the network: input normalisation for each domain, seeded dropout, fast group normalisation."""
+"""Layers of the network: input normalisation, seeded dropout and fast group normalisation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ BLOCK_ITEMS = 1024
 
 @keras.saving.register_keras_serializable("kerasemo")
 class DomainNormalization(layers.Layer):
-    """Subtract the mean of an input's domain and divide by the scale, for each row (Mel bin) and channel.
+    """Subtract the mean of an input's domain and divide by its scale, per row and channel.
 
     The statistics are weights, so that training and service use the same. `fit` sets them, once for
     each domain.
@@ -101,7 +101,7 @@ class ExampleDropout(layers.Layer):
         stream: Layers of different streams draw different masks from one seed.
     """
 
-    def __init__(self, rate: float, *, stream: int = 0, **kwargs: Any):
+    def __init__(self, rate: float, *, stream: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
             raise ValueError(f"rate must be in [0, 1); received {rate!r}")
@@ -141,7 +141,7 @@ class GroupNormalization(layers.Layer):
         epsilon: Added to the variance.
     """
 
-    def __init__(self, groups: int, *, epsilon: float = 1e-5, **kwargs: Any):
+    def __init__(self, groups: int, *, epsilon: float = 1e-5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.groups = groups
         self.epsilon = epsilon
@@ -175,7 +175,7 @@ class GroupNormalization(layers.Layer):
 def _group_normalized(
     x: KerasTensor, gamma: KerasTensor, beta: KerasTensor, groups: int, epsilon: float
 ) -> KerasTensor:
-    """Return x, float32 [batch, pixels, channels], normalised over pixels and channels of each group."""
+    """Return x, float32 [batch, pixels, channels], normalised over each group."""
     _, pixels, channels = x.shape
     count = pixels * channels // groups
     group_of = np.arange(channels) // (channels // groups)  # [channels]

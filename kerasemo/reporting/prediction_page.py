@@ -1,4 +1,4 @@
-"""What the page of a prediction shows of one clip: answers, charts over time, key pictures, a spectrogram."""
+"""The page of a prediction: predictions, charts over time, key pictures, a spectrogram."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,7 +59,7 @@ Clip = Mapping[str, Any]
 
 
 def answers(clip: Clip) -> str:
-    """Return what the face, the voice and both say of a whole clip, each with all its probabilities."""
+    """Return the predictions of face, voice and both for a clip, with all probabilities."""
     return f'<div class="answers">{"".join(_answer(kind, clip[kind]) for kind in TITLES)}</div>'
 
 
@@ -69,10 +69,10 @@ def answer_text(found: Mapping[str, Any] | None) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share as whole hundredths.
+    r"""Return a share as whole hundredths.
 
     >>> percent(0.826)
-    '83\\xa0%'
+    '83\xa0%'
     """
     return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
@@ -120,7 +120,10 @@ def _of_what(kind: str, found: Mapping[str, Any]) -> str:
 
 
 def over_time(clip: Clip, labels: Sequence[str], heard: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield the charts of a clip: each face, the voice above its spectrogram, both; then the same as a table."""
+    """Yield the charts of a clip: each face, the voice above its spectrogram, both.
+
+    Then the same as a table.
+    """
     total = length(clip, heard)
     all_drawn = list(timelines(clip, labels))
     faces = [title for kind, title, _ in all_drawn if kind == "visual"]
@@ -144,7 +147,10 @@ def length(clip: Clip, heard: Mapping[str, Any] | None) -> float:
 
 
 def timelines(clip: Clip, labels: Sequence[str]) -> Iterator[tuple[str, str, Timeline]]:
-    """Yield (kind, title, timeline) of each face, the voice and both, where there are any; a still has no time."""
+    """Yield (kind, title, timeline) of each face, the voice and both, where there are any.
+
+    A still has no time.
+    """
     if clip["visual"] and clip["visual"]["seconds"]:
         faces = clip["visual"]["faces"]
         own: dict[int, list] = {face["face"]: [] for face in faces}

@@ -1,4 +1,4 @@
-"""The tables of a study as text cells: scores, comparisons, recalls, confusions, and how they were made.
+"""The tables of a study as text cells: scores, comparisons, recalls and confusions.
 
 A study is the document that `kerasemo.studies.results` returns and `tables.json` holds.
 """
@@ -106,7 +106,10 @@ def reference_table(study: Study, source: str) -> TextTable:
 
 
 def source_matrix(study: Study) -> TextTable:
-    """Return the clip UA of each stage on every source, in percent; bold (`**`) on its own sources."""
+    """Return the clip UA of each stage on every source, in percent.
+
+    Bold (`**`) on its own sources.
+    """
     rows = {(row["stage"], row["source"]): row for row in study["rows"] if is_of_clips(row)}
     sources, stages = list(study["beside"]), list(dict.fromkeys(stage for stage, _ in rows))
 
@@ -216,7 +219,7 @@ def recall_table(study: Study) -> TextTable:
 
 
 def confusion_table(row: Row) -> TextTable:
-    """Return the confusion matrix of a row: a table row for each label, a column for each prediction."""
+    """Return the confusion matrix of a row, with labels in rows and predictions in columns."""
     return TextTable(
         f"{row['stage']}, {row['source']}",
         ("", *row["emotions"]),
@@ -281,7 +284,10 @@ def test_evaluations(study: Study) -> Iterator[str]:
 
 
 def remarks(study: Study) -> Iterator[str]:
-    """Yield what a reader must know to read the scores; `study` may be a result of `compare_files`."""
+    """Yield what a reader must know to read the scores.
+
+    `study` may be a result of `compare_files`.
+    """
     methods = dict.fromkeys(
         interval["method"]
         for row in study["rows"]

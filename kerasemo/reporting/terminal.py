@@ -32,7 +32,7 @@ NO_VALUE = "–"
 
 
 def print_training(result: Mapping[str, Any]) -> None:
-    """Print the test scores of each stage on its own sources, then of the last stage on every source."""
+    """Print the test scores of each stage on its sources, then of the last on all sources."""
     console = _console()
     rows = [
         stage | score | {"source": source}
@@ -272,7 +272,7 @@ def _print_details(console: Console, result: Mapping[str, Any]) -> None:
 
 
 def _print_pairs(console: Console, result: Mapping[str, Any], *, sources: Collection[str]) -> None:
-    """Print how well distances tell equal emotions from different ones, before and after the stage."""
+    """Print how well distances separate equal from different emotions, before and after."""
     matching = result["matching"]
     before = (matching["before"] or {"couples": {}})["couples"]
     rows = []

@@ -1,4 +1,4 @@
-"""A finished stage with the stages that it started from, and the splits that they were trained with."""
+"""A finished stage with its parent stages, and the splits of their training."""
 
 import dataclasses
 from collections.abc import Collection, Sequence

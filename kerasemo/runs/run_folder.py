@@ -138,7 +138,10 @@ class FinishedStage:
 
     @classmethod
     def from_json(cls, folder: Path, document: Mapping[str, Any]) -> Self:
-        """Return the result in the content of `metrics.json`; raise what `StageKey.from_json` raises."""
+        """Return the result in the content of `metrics.json`.
+
+        Raise what `StageKey.from_json` raises.
+        """
         return cls(
             folder,
             StageKey.from_json(document["key"]),

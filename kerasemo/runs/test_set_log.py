@@ -1,4 +1,4 @@
-"""The test-set log of a run: `looks.jsonl` counts every evaluation on test clips, before it happens."""
+"""The test-set log of a run, `looks.jsonl`, with an entry before each evaluation on test clips."""
 
 import datetime
 import json

@@ -1,4 +1,4 @@
-"""Exported bundles and who asks them: signatures, requests, the client of TensorFlow Serving, the parity check.
+"""Run exported bundles: signatures, requests, a client of TensorFlow Serving, parity check.
 
 May import `pipelines.core`. Never imports Keras, OpenCV or PyAV. `python -m kerasemo.serving` is
 the parity check's process.

@@ -76,7 +76,7 @@ class Bundle:
 
     @classmethod
     def load(cls, name: str | Path) -> Self:
-        """Load a bundle by its folder or the folder of one version, or a shipped preset by its name.
+        """Load a bundle by its folder or one of its versions, or a shipped preset by its name.
 
         The method checks each file by its checksum. The first prediction imports TensorFlow.
 

@@ -114,7 +114,7 @@ class Client:
         return self.send("face_bytes", {"face_bytes": requests.check_images(files)})
 
     def segments(self, segments: Any) -> "dict[str, np.ndarray]":
-        """Predict the emotions of log-Mel segments, float32 [n, 64, 64, 3]: dB, delta, delta-delta."""
+        """Predict the emotions of log-Mel segments with deltas, float32 [n, 64, 64, 3]."""
         from kerasemo.serving import requests
 
         return self.send("segments", {"segments": requests.check_segments(segments)})
@@ -148,7 +148,7 @@ class Client:
         return self.send("wav_bytes", {"wav_bytes": requests.check_wavs(files)})
 
     def faces_masked(self, faces: Any, *, mask: Any) -> "dict[str, np.ndarray]":
-        """Predict as `faces` does, among the labels with 1 in each row of `mask`, float32 [n, k]."""
+        """Predict as `faces` does, among the labels with 1 in `mask`, float32 [n, k]."""
         from kerasemo.serving import requests
 
         faces = requests.check_faces(faces)
@@ -171,7 +171,10 @@ class Client:
         return self.send("speech_masked", {"waveform": waveform, "lengths": lengths, "mask": mask})
 
     def embed_faces(self, faces: Any) -> "dict[str, np.ndarray]":
-        """Return the embeddings of face crops, uint8 [n, 64, 64, 3]: float32 [n, d], unit length."""
+        """Return the embeddings of face crops, uint8 [n, 64, 64, 3].
+
+        The embeddings are float32 [n, d] of unit length.
+        """
         from kerasemo.serving import requests
 
         return self.send("embed_faces", {"faces": requests.check_faces(faces)})

@@ -42,7 +42,7 @@ class TrainingClips:
 
 
 def training_clips_document(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return the hashes of the clips of manifest rows for JSON: the values of `TrainingClips`, sorted.
+    """Return the hashes of the clips of manifest rows for JSON, sorted.
 
     >>> row = {"sha256": "f00d", "content": "beef", "utterance": "a:1:anger:1", "speaker": "a:1"}
     >>> document = training_clips_document([row, row | {"content": "cafe"}])

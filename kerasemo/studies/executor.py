@@ -47,7 +47,7 @@ class _TrainingProcess:
         create_sweep: See `ParallelExecutor`.
     """
 
-    def __init__(self, number: int, n_processes: int, create_sweep: Callable[[], Any]):
+    def __init__(self, number: int, n_processes: int, create_sweep: Callable[[], Any]) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, child_connection = context.Pipe()
         self.number = number
@@ -93,7 +93,7 @@ class ParallelExecutor:
         jobs: The number of processes.
     """
 
-    def __init__(self, create_sweep: Callable[[], Any], *, jobs: int):
+    def __init__(self, create_sweep: Callable[[], Any], *, jobs: int) -> None:
         self._create_sweep = create_sweep
         self._jobs = jobs
         self._processes: list[_TrainingProcess] = []
@@ -142,7 +142,7 @@ class ParallelExecutor:
         on_start: Callable[[str], None],
         on_end: Callable[[str, str, float], None],
     ) -> None:
-        """Do a work of `sweep.WORKS` with networks, each as soon as those that it starts from are done.
+        """Do a work of `sweep.WORKS` with networks, each as soon as its parents are complete.
 
         Args:
             work: The name of the work.
@@ -219,7 +219,7 @@ class _LineWriter(io.TextIOBase):
         send: Called with each line.
     """
 
-    def __init__(self, send: Callable[[str], None]):
+    def __init__(self, send: Callable[[str], None]) -> None:
         self._send = send
         self._unfinished = ""
 
@@ -238,12 +238,12 @@ class _LineHandler(logging.Handler):
         send: Called with each message.
     """
 
-    def __init__(self, send: Callable[[str], None]):
+    def __init__(self, send: Callable[[str], None]) -> None:
         super().__init__()
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand over the message of a record, without its context: the network stands before the line."""
+        """Return the message of a record without its context, because the network precedes it."""
         self._send(record.getMessage())
 
 

@@ -1,4 +1,4 @@
-"""A search over the settings of a stage: keras-tuner proposes trials, the validation split scores them.
+"""Search the settings of a stage: keras-tuner proposes trials, validation scores them.
 
 `RUN/tune/STAGE/` holds `search.json` (what is searched), a run folder `trial-001`, `trial-002`, ...
 for each trial with its `experiment.toml`, and `best.toml`. An interrupted search starts again from
@@ -300,7 +300,7 @@ class StageSearch:
         return Trial(number, epochs, values, folder, score, best_epoch, failure)
 
     def write_best(self, trials: Sequence[Trial]) -> Path:
-        """Write the experiment of the best trial, with a comment on the search, and return its file.
+        """Write the experiment of the best trial with a comment on the search; return its file.
 
         Args:
             trials: See `sort_trials`.

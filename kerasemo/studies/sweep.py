@@ -101,7 +101,7 @@ class Sweep:
         DataError: Something would be in two splits.
     """
 
-    def __init__(self, plan: StudyPlan, catalog: RecordCatalog):
+    def __init__(self, plan: StudyPlan, catalog: RecordCatalog) -> None:
         self.plan = plan
         self.catalog = catalog
         self.failures: dict[str, str] = {}
@@ -193,7 +193,7 @@ class Sweep:
         return self.plan.run / STAGES_FOLDER / run_folder.folder_name(stage, digest)
 
     def train(self) -> None:
-        """Train every network that is not finished, and predict the validation split of every source.
+        """Train every unfinished network, and predict the validation split of every source.
 
         Raises:
             StorageError: The disk is full, so that other networks would fail as well.
@@ -302,7 +302,7 @@ class Sweep:
         return ""
 
     def _is_trained(self, network: StudyNetwork) -> bool:
-        """Return whether a network is finished and, if requested, has its validation predictions."""
+        """Return whether a network is finished, with its validation predictions if requested."""
         if self.finished(network) is None:
             return False
         return not network.is_requested or self.predictions(network, "validation") is not None
@@ -331,7 +331,7 @@ class Sweep:
         return ""
 
     def train_network(self, network: StudyNetwork) -> None:
-        """Train a network unless it is finished, and predict the validation split if it is requested."""
+        """Train a network unless it is finished; predict the validation split if requested."""
         stages = self.plan.experiment.chain(network.stage.name)
         chain = self._chain(stages, network.fold, network.seed)
         start = time.monotonic()
@@ -352,7 +352,7 @@ class Sweep:
         return f"validation {', '.join(scores)} (epoch {stage.best_epoch}/{stage.config.epochs})"
 
     def _describe_remaining(self, networks: Sequence[StudyNetwork]) -> str:
-        """Return the rate and the time that the remaining networks need, by the times of their stages."""
+        """Return the rate and the remaining time, from the training times of the stages."""
         if not networks:
             return "none left"
         seconds_by_stage: dict[str, list[float]] = {}
@@ -385,7 +385,7 @@ class Sweep:
         return Lineage([self._require_finished(each) for each in networks])
 
     def predict(self, network: StudyNetwork, split: str) -> None:
-        """Predict a split of every source with a finished network, unless the predictions are kept."""
+        """Predict a split of every source with a finished network, unless this was done before."""
         lineage = self.lineage(network)
         header = prediction_header(lineage.last, self.catalog, self.plan.sources)
         if read_stage_predictions(network.folder, split, header) is None:

@@ -30,7 +30,9 @@ class SearchOptions(TrainingOptions):
 
 
 def search_settings(options: SearchOptions) -> dict[str, Any]:
-    """Search the settings of a stage. The stages before it are trained first, unless they are finished.
+    """Search the settings of a stage.
+
+    The stages before it are trained first, unless they are finished.
 
     Args:
         options: What to search.

@@ -101,7 +101,10 @@ def _symmetric(draw: tf.Tensor, strength: float) -> tf.Tensor:
 
 
 def _stretch_mask(length: tf.Tensor, place: tf.Tensor, size: int) -> tf.Tensor:
-    """Return float32 [examples, size]: 1 in a stretch of `length`, else 0; `place` in [0, 1) moves it."""
+    """Return float32 [examples, size]: 1 in a stretch of `length`, else 0.
+
+    `place` in [0, 1) moves it.
+    """
     start = place * (size - length)
     position = ops.arange(size, dtype="float32")
     return ops.cast(ops.logical_and(position >= start, position < start + length), "float32")
@@ -120,7 +123,7 @@ def _stretches_mask(draws: Sequence[tf.Tensor], largest: float, size: int) -> tf
 
 
 def change_faces(faces: tf.Tensor, seed: tf.Tensor, strengths: AugmentConfig) -> tf.Tensor:
-    """Return faces that are flipped, moved, scaled, rotated, of other brightness and contrast, partly erased.
+    """Return faces after random flips, moves, rotations, changes of light and erasing.
 
     What comes in over the edge repeats the edge. The erased square has the mean of its face.
 
@@ -170,7 +173,7 @@ def change_faces(faces: tf.Tensor, seed: tf.Tensor, strengths: AugmentConfig) ->
 
 
 def change_segments(segments: tf.Tensor, seed: tf.Tensor, strengths: AugmentConfig) -> tf.Tensor:
-    """Return log-Mel segments that are moved in time and along the Mel axis, louder or softer, masked.
+    """Return log-Mel segments after random moves, changes of level and masking.
 
     The masks are those of SpecAugment (Park et al. 2019). Along the Mel axis a segment is stretched
     or compressed from its lowest bin, as by another vocal tract (Jaitly & Hinton 2013 do so to the
@@ -222,7 +225,7 @@ def change_segments(segments: tf.Tensor, seed: tf.Tensor, strengths: AugmentConf
 
 
 def _stretch_rows(x: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Return float32 [examples, bins, n] whose row f is row factor * f of `x`, linearly interpolated.
+    """Return float32 [examples, bins, n]: row f is row factor * f of `x`, interpolated.
 
     Args:
         x: float32 [examples, bins, n].

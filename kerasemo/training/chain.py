@@ -1,4 +1,7 @@
-"""The stages of an experiment in a run folder: finished stages are reused, interrupted stages resume."""
+"""The stages of an experiment in a run folder.
+
+Finished stages are reused, and interrupted stages resume.
+"""
 
 import dataclasses
 import hashlib
@@ -69,7 +72,7 @@ def units_per_step(config: StageConfig) -> int:
 
 
 def largest_replica_count(n_devices: int, stages: Sequence[StageConfig]) -> int:
-    """Return the largest number of devices, up to `n_devices`, that divides the steps of every stage.
+    """Return the largest number of devices, up to `n_devices`, that divides all steps.
 
     >>> largest_replica_count(3, [StageConfig("a", "supervised", ("x/audio",), batch=64)])
     2
@@ -103,7 +106,7 @@ class Chain:
         catalog: RecordCatalog,
         *,
         folder_of: Callable[[str, str], Path] | None = None,
-    ):
+    ) -> None:
         self._settings = settings
         self._stages = {stage.name: stage for stage in stages}
         self._catalog = catalog
@@ -177,7 +180,10 @@ class Chain:
         self._prepare(list(self._stages.values()))
 
     def _prepare(self, stages: Sequence[StageConfig]) -> dict[str, StageTrainer]:
-        """Return the trainers of the stages that are not finished, by name; raise what `check` raises."""
+        """Return the trainers of the stages that are not finished, by name.
+
+        Raise what `check` raises.
+        """
         errors: list[Exception] = []
         waiting = []
         for config in stages:
@@ -302,7 +308,10 @@ class Chain:
         return self._stages[config.start_from] if config.start_from else None
 
     def _with_epochs(self, config: StageConfig) -> StageConfig:
-        """Return a stage with the requested epochs; a finished stage before the last keeps its own."""
+        """Return a stage with the requested epochs.
+
+        A finished stage before the last keeps its own.
+        """
         n_epochs = self._settings.epochs
         if n_epochs is None:
             return config
@@ -359,7 +368,7 @@ def _raise_errors(errors: Sequence[Exception]) -> None:
 
 
 def draw_seed(seed: int, stage: str, fold: int) -> int:
-    """Return the seed of a stage's fresh weights, of the order of its examples, and of random changes.
+    """Return the seeds of a stage's weights, of its order of examples, and of random changes.
 
     It differs between folds: with one seed, a lucky draw would count in every fold, and folds are
     compared speaker by speaker.

@@ -88,7 +88,7 @@ def create_strategy(replicas: int | None) -> tf.distribute.Strategy | None:
             devices. With several machines it must be None: each takes all its GPUs, or its CPU.
 
     Returns:
-        None for one device, a MirroredStrategy for several devices of one machine, a
+        The result is None for one device, a MirroredStrategy for several devices of one machine, a
         MultiWorkerMirroredStrategy for the machines of TF_CONFIG.
 
     Raises:
@@ -123,7 +123,10 @@ def create_strategy(replicas: int | None) -> tf.distribute.Strategy | None:
 
 
 def _join_workers() -> tf.distribute.Strategy:
-    """Return the strategy of the machines of TF_CONFIG once all are reached; Ctrl-C ends the wait."""
+    """Return the strategy of the machines of TF_CONFIG once all are reached.
+
+    Ctrl-C ends the wait.
+    """
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL) if in_main_thread else None
     try:
@@ -227,7 +230,8 @@ def _describe_devices(strategy: tf.distribute.Strategy | None) -> str:
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
-        return f"{pluralize(n_devices, 'GPU')}{machines} ({details.get('device_name', 'unknown model')})"
+        model = details.get("device_name", "unknown model")
+        return f"{pluralize(n_devices, 'GPU')}{machines} ({model})"
     # TensorFlow obeys this variable but does not report it.
     from_environment = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     n_threads = (
@@ -236,4 +240,5 @@ def _describe_devices(strategy: tf.distribute.Strategy | None) -> str:
         or processor_count()
     )
     total = " in total" if n_devices > 1 and not machines else ""
-    return f"{pluralize(n_devices, 'CPU device')}{machines} with {pluralize(n_threads, 'thread')}{total}"
+    threads = pluralize(n_threads, "thread")
+    return f"{pluralize(n_devices, 'CPU device')}{machines} with {threads}{total}"

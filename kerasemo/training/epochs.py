@@ -1,4 +1,4 @@
-"""The batches of a stage's epochs: the examples of every step, with hard pairs, variants and mixtures."""
+"""The batches of a stage's epochs, with hard pairs, variants and mixtures."""
 
 from collections.abc import Sequence
 
@@ -60,7 +60,7 @@ class TrainingBatches:
         InputError: The items do not suffice; see `stage_sampler`.
     """
 
-    def __init__(self, config: StageConfig, subsets: Sequence[Subset], *, seed: int):
+    def __init__(self, config: StageConfig, subsets: Sequence[Subset], *, seed: int) -> None:
         self._config = config
         self._subsets = subsets
         self._seed = seed
@@ -68,7 +68,7 @@ class TrainingBatches:
         self.steps = len(self._sampler(0)["item"])
 
     def hard_items(self, predict: NetworkPredictor, epoch: int) -> np.ndarray:
-        """Return the items of an epoch's pairs with hard negatives by the network's present embeddings.
+        """Return the items of an epoch's pairs, with hard negatives by the current embeddings.
 
         Args:
             predict: Runs the network.

@@ -125,7 +125,10 @@ def prepare_records(options: TrainingOptions, experiment: Experiment, folder: Pa
 
 
 def check_records_option(options: TrainingOptions, experiment: Experiment) -> None:
-    """Raise InputError if the records do not exist or must be named; call it before heavy imports."""
+    """Raise InputError if the records do not exist or must be named.
+
+    Call it before heavy imports.
+    """
     if options.records is not None:
         check_records_folder(options.records)
     elif options.experiment != "sample":

@@ -1,4 +1,4 @@
-"""The loop over the steps of a stage: one compiled call a step, on one device or over several replicas.
+"""The loop over the steps of a stage, on one device or several replicas.
 
 `keras.Model.fit` cannot take its place: it starts with whole epochs only, and not on several
 machines.
@@ -36,7 +36,7 @@ class StepLoop:
 
     def __init__(
         self, model: StageModel, *, strategy: tf.distribute.Strategy | None, jit_compile: bool
-    ):
+    ) -> None:
         self.value_names = ("loss", *model.objective.names)
         self._strategy = strategy
         self._stream: BatchStream | None = None
@@ -131,7 +131,7 @@ class StepLoop:
             )
 
     def _step_error(self, error: tf.errors.OpError) -> Exception:
-        """Return the error to raise for an error of a step: with several workers, one of them is gone."""
+        """Return the error to raise for an error of a step, such as the loss of a worker."""
         if self._strategy is None or worker_position(self._strategy)[1] == 1:
             return error
         reason = str(error.message).splitlines()[0][:200]
@@ -170,7 +170,9 @@ def first_non_finite(values: np.ndarray) -> tuple[int, list[int]] | None:
 
 
 class InterruptionHandler:
-    """Notes Ctrl-C and SIGTERM, so that the training can end after a step. The second one ends it at once.
+    """Notes Ctrl-C and SIGTERM, so that the training can end after a step.
+
+    The second one ends it at once.
 
     Attributes:
         is_requested: Whether the user has asked to stop.
@@ -211,7 +213,7 @@ class InterruptionHandler:
 
 @contextlib.contextmanager
 def dtype_policy(name: str) -> Iterator[None]:
-    """Give the layers that are made in the block a dtype policy of Keras, such as `mixed_bfloat16`."""
+    """Give the layers made in the block a dtype policy, such as `mixed_bfloat16`."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:

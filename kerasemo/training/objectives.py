@@ -88,7 +88,9 @@ class CrossEntropyTerm(LossTerm):
     def of_batch(
         self, objective: "Objective", examples: Examples, outputs: Mapping[str, KerasTensor]
     ) -> dict[str, KerasTensor]:
-        """Return the mean over the examples of each source; with several members, the mean over members.
+        """Return the mean over the examples of each source.
+
+        With several members, the mean over members.
 
         The validation has the cross-entropy of all members together, which is never more than that
         mean.
@@ -213,7 +215,7 @@ class Objective:
             the weight of its class.
     """
 
-    def __init__(self, config: StageConfig, class_weights: np.ndarray | None = None):
+    def __init__(self, config: StageConfig, class_weights: np.ndarray | None = None) -> None:
         self.config = config
         self._class_weights = (
             None if class_weights is None else np.asarray(class_weights, np.float32)
@@ -228,7 +230,10 @@ class Objective:
     def batch_losses(
         self, examples: Examples, outputs: Mapping[str, KerasTensor]
     ) -> dict[str, KerasTensor]:
-        """Return `loss` and the values of its terms for a training batch; see `LossTerm.of_batch`."""
+        """Return `loss` and the values of its terms for a training batch.
+
+        See `LossTerm.of_batch`.
+        """
         values: dict[str, KerasTensor] = {}
         for term in self._terms:
             values |= term.of_batch(self, examples, outputs)

@@ -59,7 +59,7 @@ class StageModel(keras.Model):
         *,
         class_weights: np.ndarray | None = None,
         name: str | None = None,
-    ):
+    ) -> None:
         super().__init__(inputs, outputs, name=name)
         self.objective = Objective(config, class_weights)
         self.clip_norm = config.clip_norm
@@ -79,7 +79,7 @@ class StageModel(keras.Model):
         return self.trainable_weights
 
     def compute_loss(self, batch: Batch, training: bool = True) -> Values:
-        """Return `loss` and the values of its terms for a batch, divided by the number of replicas."""
+        """Return `loss` and the values of its terms for a batch, divided by the replicas."""
         examples = self._examples(batch)
         inputs = {
             "image": ops.cast(examples["image"], "float32"),
@@ -126,7 +126,7 @@ class StageModel(keras.Model):
     def _accumulate_gradients(
         self, batch: Batch, weights: list[keras.Variable]
     ) -> tuple[Values, list[Any]]:
-        """Return values and gradients of a batch: the means over its equal parts, one after the other.
+        """Return values and gradients of a batch as the means over its equal parts.
 
         The share of a source in a part does not matter, because the weights of the losses are those
         of the whole batch.
@@ -203,7 +203,7 @@ class ContrastiveModel(PairModel):
 
 
 class JointModel(PairModel):
-    """A cross-entropy for every source and the contrastive loss over pairs across sources, together."""
+    """A cross-entropy for every source, plus the contrastive loss over pairs across sources."""
 
 
 STAGE_MODELS: Mapping[str, type[StageModel]] = {

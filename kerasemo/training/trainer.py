@@ -1,4 +1,7 @@
-"""Train one stage, from its parent's weights to its scores; an interrupted training resumes at the same step."""
+"""Train one stage, from its parent's weights to its scores.
+
+An interrupted training resumes at the same step.
+"""
 
 import contextlib
 import dataclasses
@@ -73,7 +76,7 @@ class StageTrainer:
         InputError: The clips do not suffice, or `freeze` fits no layer.
     """
 
-    def __init__(self, task: StageTask):
+    def __init__(self, task: StageTask) -> None:
         self._task = task
         self.compute = task.compute
         self._config = task.config
@@ -270,7 +273,7 @@ class StageTrainer:
         return TrainingState()
 
     def _load_state(self, path: Path) -> tuple[TrainingState, str]:
-        """Assign a saved state to model and optimiser, and return how far it is and its dtype policy.
+        """Assign a saved state to model and optimiser; return its position and dtype policy.
 
         Raises:
             CheckpointError: The state, or the best weights that it needs, are damaged or of another
@@ -358,7 +361,10 @@ class StageTrainer:
                 raise KeyboardInterrupt
 
     def _iterate_batches(self, state: TrainingState) -> Iterator[Any]:
-        """Return the batches from the state on; only of this epoch if its pairs depend on the weights."""
+        """Return the batches from the state on.
+
+        Only of this epoch if its pairs depend on the weights.
+        """
         if self._config.hard_negatives and state.hard_items is None:
             state.hard_items = self._batches.hard_items(self._predict, state.epoch)
         stream = self._batches.stream(

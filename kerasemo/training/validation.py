@@ -30,7 +30,7 @@ class Validation:
         *,
         pairs: Draw | None,
         trained_emotions: Sequence[str],
-    ):
+    ) -> None:
         self._config = config
         self._subsets = subsets
         self._pairs = pairs

@@ -1,4 +1,4 @@
-"""What the network of a stage gets before its first step: the parent's weights, the input statistics."""
+"""The state of a network before its first step: the parent's weights, input statistics."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -106,23 +106,10 @@ def build(
             for domain, clips in clips_of.items()
         }
     for reject in found.rejects:
-        if not clips_of[reject.domain]:  # no report holds it
+        if not clips_of[reject.domain]:  # no report has the file
             _log_quarantined(reject.id, reject.domain, reject.reason)
-    for domain in options.domains:
-        if not clips_of[domain]:
-            raise InputError(
-                f"{options.media}: no {domain} clip of {name}; it has {_domains_found(clips_of)}"
-            )
-    load_tensorflow()  # only now, so that a wrong option is refused at once
-    if options.faces == "detect" and clips_of["visual"]:
-        from pipelines.faces import detectors
-
-        # A wrong name, or a package that is missing, is refused once, not for every file.
-        detectors.load_detector(options.detector)
-    if options.audio_decoder == "tfio":
-        from pipelines.features import audio_tfio
-
-        audio_tfio.check_tfio()
+    _check_domains(options, name, clips_of)
+    _check_decoders(options, has_pictures=bool(clips_of["visual"]))
     from pipelines.media.images import content_hash
 
     hashes = functools.cache(content_hash)
@@ -164,6 +151,33 @@ def build(
         for row in report["quarantined"]:
             _log_quarantined(row["path"], domain, row["reason"])
     return {"corpus": name, "domains": reports}
+
+
+def _check_domains(
+    options: BuildOptions, name: str, clips_of: Mapping[str, Sequence[Clip]]
+) -> None:
+    """Raise InputError if a requested domain has no clip."""
+    for domain in options.domains:
+        if not clips_of[domain]:
+            existing = " and ".join(
+                f"{len(clips)} {other}" for other, clips in clips_of.items() if clips
+            )
+            raise InputError(
+                f"{options.media}: no {domain} clip of {name}; it has {existing or 'none at all'}"
+            )
+
+
+def _check_decoders(options: BuildOptions, *, has_pictures: bool) -> None:
+    """Raise InputError once for a detector or a decoder that cannot be used."""
+    load_tensorflow()  # slow, so the other options are checked before
+    if options.faces == "detect" and has_pictures:
+        from pipelines.faces import detectors
+
+        detectors.load_detector(options.detector)
+    if options.audio_decoder == "tfio":
+        from pipelines.features import audio_tfio
+
+        audio_tfio.check_tfio()
 
 
 def _log_quarantined(path: str, domain: str, reason: str) -> None:
@@ -225,13 +239,6 @@ def _finished(
                 files.write_json(path, report)
     page.write_corpus_page(out / name)
     return reports
-
-
-def _domains_found(clips_of: Mapping[str, Sequence[Clip]]) -> str:
-    return (
-        " and ".join(f"{len(clips)} {domain}" for domain, clips in clips_of.items() if clips)
-        or "none at all"
-    )
 
 
 def _set_options(options: BuildOptions, name: str, domain: str) -> dict[str, Any]:
@@ -326,7 +333,7 @@ def _parts(
 
 
 def _cut(blocks: Sequence["np.ndarray"], first: int, end: int) -> "np.ndarray":
-    """Return the items from `first` up to `end` of an array in blocks, without joining all blocks."""
+    """Return the items from `first` up to `end` of an array that is stored in blocks."""
     import numpy as np
 
     starts = itertools.accumulate((len(block) for block in blocks), initial=0)

@@ -1,4 +1,4 @@
-"""What is odd in a set of records, found from its manifest: copies, conflicting labels, odd formats, short and damaged files.
+"""Find defects of a set in its manifest: copies, conflicting labels, damaged files.
 
 A finding is a dictionary: `kind`, a few words; `grade`; `text`, one line; and `clips`, the ids
 concerned, or `groups` of ids that belong together, with `labels` of each where these differ. The
@@ -65,7 +65,10 @@ def examine(
 
 
 def manifests_in(out: Path) -> dict[str, dict[str, Any]]:
-    """Return the manifests of the sets in a folder of corpora by source (`NAME/DOMAIN`), sorted; what is damaged is no set."""
+    """Return the manifests of the sets in a folder by source (`NAME/DOMAIN`), sorted.
+
+    A damaged set is left out.
+    """
     from pipelines.records import reader  # brings tensorflow, which `examine` does without
 
     found = {}
@@ -119,7 +122,10 @@ def _finding(kind: str, grade: str, text: str, **clips: Iterable) -> Finding:
 
 
 def _grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[list[Row]]:
-    """Return the groups of two and more rows that have one key, in the order of the rows; rows without a key are in none."""
+    """Return the groups of two and more rows that have one key, in the order of the rows.
+
+    Rows without a key are in none.
+    """
     groups = defaultdict(list)
     for row in rows:
         if key(row):
@@ -136,7 +142,7 @@ def _are(count: int, noun: str) -> str:
 
 
 def _copies(rows: Sequence[Row]) -> list[Finding]:
-    """Find copies within the set: by bytes, by what was decoded of them, and what their labels and splits say."""
+    """Find copies within the set by bytes and by content, with their labels and splits."""
     by_bytes = _grouped(rows, lambda row: row.get("sha256"))
     by_content = [
         group
@@ -150,7 +156,8 @@ def _copies(rows: Sequence[Row]) -> list[Finding]:
         ("same content", by_content, "the same once decoded, though not byte for byte"),
     ):
         if groups:
-            text = f"{pluralize(sum(map(len, groups)), 'file')} in {pluralize(len(groups), 'group')} are {what}"
+            n_files, n_groups = sum(map(len, groups)), len(groups)
+            text = f"{pluralize(n_files, 'file')} in {pluralize(n_groups, 'group')} are {what}"
             findings.append(_finding(kind, "defect", text, groups=_ids(groups)))
     wider = {group[0]["content"] for group in by_content}
     copies = [group for group in by_bytes if group[0].get("content") not in wider] + by_content
@@ -175,7 +182,10 @@ def _copies(rows: Sequence[Row]) -> list[Finding]:
 
 
 def _copies_in(manifest: Mapping[str, Any], source: str, other: Mapping[str, Any]) -> list[Finding]:
-    """Find clips that another set holds too; a file that is read in both domains of its corpus is no copy."""
+    """Find clips that another set holds too.
+
+    A file that is read in both domains of its corpus is no copy.
+    """
     same_corpus = manifest["corpus"] == other["corpus"]
     known = defaultdict(list)
     for row in other["clips"]:
@@ -202,7 +212,7 @@ def _copies_in(manifest: Mapping[str, Any], source: str, other: Mapping[str, Any
 def _shared_utterances(
     manifest: Mapping[str, Any], source: str, other: Mapping[str, Any]
 ) -> list[Finding]:
-    """Tell how much of the set the other domain of the same corpus holds too: what pairs of sight and sound are made of."""
+    """Count the utterances that the set and the other domain of its corpus share."""
     if manifest["corpus"] != other["corpus"]:
         return []
     there = {row["utterance"] for row in other["clips"]}
@@ -214,7 +224,10 @@ def _shared_utterances(
 
 
 def _formats(rows: Sequence[Row]) -> list[Finding]:
-    """Find sound of another rate or more channels than nearly all of the set; of even numbers of several, tell these."""
+    """Find sound of another rate or more channels than nearly all of the set.
+
+    Of even numbers of several, tell these.
+    """
     formats = defaultdict(list)
     for row in rows:
         if row.get("rate_hz") and row.get("channels"):
@@ -231,7 +244,10 @@ def _formats(rows: Sequence[Row]) -> list[Finding]:
     for (suffix, *format), ids in sorted(formats.items()):
         if tuple(format) != usual:
             odd = len(ids) <= max(1, ODD_SHARE * total) < most
-            text = f"{_are(len(ids), f'{suffix} file'.strip())} of {_format(*format)} sound, where {most} of {total} have {_format(*usual)}"
+            text = (
+                f"{_are(len(ids), f'{suffix} file'.strip())} of {_format(*format)} sound, "
+                f"where {most} of {total} have {_format(*usual)}"
+            )
             findings.append(
                 _finding(
                     "odd sound format" if odd else "sound formats",
@@ -268,7 +284,10 @@ def _taken_otherwise(rows: Sequence[Row]) -> list[Finding]:
     findings = []
     files = _grouped(rows, lambda row: row["utterance"])
     if again := sum(len(group) - 1 for group in files):
-        text = f"{_are(again, 'clip')} another file of an utterance that is there already; a side, a batch or a score uses one of them"
+        text = (
+            f"{_are(again, 'clip')} another file of an utterance that is there already; "
+            "a split, a batch or a score uses one of them"
+        )
         findings.append(
             _finding("several files of an utterance", "notice", text, groups=_ids(files))
         )
@@ -287,7 +306,10 @@ def _uneven(rows: Sequence[Row]) -> list[Finding]:
         counts = Counter(row[field] for row in rows if row[field]).most_common()
         if len(counts) > 1 and counts[0][1] >= UNEVEN_RATIO * counts[-1][1]:
             (most, highest), (least, lowest) = counts[0], counts[-1]
-            text = f"{field} {most} has {highest / lowest:.1f} times the clips of {least} ({highest} and {lowest})"
+            text = (
+                f"{field} {most} has {highest / lowest:.1f} times the clips of {least} "
+                f"({highest} and {lowest})"
+            )
             findings.append(_finding(f"uneven {field}s", "fact", text))
     return findings
 
@@ -299,7 +321,10 @@ def _quarantined(manifest: Mapping[str, Any], rejects: Sequence[Reject]) -> list
         return []
     text = f"quarantined: {len(ids)} of {pluralize(len(ids) + len(manifest['clips']), 'file')}"
     if again := sum(bool(row.get("retry")) for row in bad):
-        text += f"; {again} of them are read again by the next build: time, memory or the reading failed them, not the file"
+        text += (
+            f"; {again} of them are read again by the next build: "
+            "time, memory or the reading failed them, not the file"
+        )
     return [_finding("quarantined", "fact", text, clips=ids)]
 
 

@@ -46,7 +46,7 @@ Row = Mapping[str, Any]
 
 
 class Spectrogram(NamedTuple):
-    """The picture of a log-Mel and where its axes have their marks, as shares of its width and height."""
+    """The picture of a log-Mel, and the marks of its axes as shares of width and height."""
 
     row: Row
     picture: str
@@ -58,7 +58,10 @@ class Spectrogram(NamedTuple):
 
 
 def spread(rows: Sequence[Row], count: int) -> dict[str, list[Row]]:
-    """Return at most `count` clips of each emotion, evenly spread over its speakers; each emotion starts with another one."""
+    """Return at most `count` clips of each emotion, evenly spread over its speakers.
+
+    Each emotion starts with another one.
+    """
     emotions = sorted({row["emotion"] for row in rows})
     chosen = {}
     for number, emotion in enumerate(emotions):
@@ -75,7 +78,7 @@ def spread(rows: Sequence[Row], count: int) -> dict[str, list[Row]]:
 def crops(
     folder: Path, manifest: Mapping[str, Any], count: int
 ) -> dict[str, list[tuple[Row, str]]]:
-    """Return for each emotion at most `count` clips, each with the middle one of its faces as a data URI."""
+    """Return up to `count` clips of each emotion, each with its middle face as a data URI."""
     chosen = spread(manifest["clips"], count)
     pictures = {
         row["id"]: _middle_face(record)
@@ -139,7 +142,9 @@ class _Set:
 
 
 def write_corpus_page(folder: Path) -> Path:
-    """Write the page of a corpus into its folder, `OUT/NAME`, unless this very page is there; return the file.
+    """Write the page of a corpus into its folder, `OUT/NAME`, unless this very page is there.
+
+    Return the file.
 
     Raises:
         InputError: There is no set in the folder.
@@ -154,7 +159,10 @@ def write_corpus_page(folder: Path) -> Path:
 
 
 def corpus_page(folder: Path) -> str:
-    """Return the page of a corpus from the sets in its folder, `OUT/NAME`; raises InputError where there is none."""
+    """Return the page of a corpus from the sets in its folder, `OUT/NAME`.
+
+    Raises InputError where there is none.
+    """
     sets = [
         _read(folder / domain)
         for domain in DOMAINS
@@ -183,7 +191,8 @@ def corpus_page(folder: Path) -> str:
         + "".join(map(_totals, sets))
         + f'<nav aria-label="Sections">{links}</nav>'
     )
-    footer = f"Made by python -m pipelines.build from the sets {', '.join(escape(f'{name}/{one.domain}') for one in sets)}."
+    names = ", ".join(escape(f"{name}/{one.domain}") for one in sets)
+    footer = f"Made by python -m pipelines.build from the sets {names}."
     return page(f"{name}: what is in the corpus", header, sections, footer)
 
 
@@ -250,7 +259,8 @@ def _counts(sets: Sequence[_Set]) -> Iterator[str]:
     alike = len(speakers) == 2 and speakers["visual"] == speakers["audio"]
     for domain, own in speakers.items():
         if not (alike and domain == "audio"):
-            caption = f"Clips of each speaker and emotion, {'in each of both domains' if alike else domain}"
+            scope = "in each of both domains" if alike else domain
+            caption = f"Clips of each speaker and emotion, {scope}"
             emotions = sorted({emotion for counts in own.values() for emotion in counts})
             crossed = heat_table(caption, "speaker", _first(own), emotions, domain)
             yield folded(caption, crossed) if len(own) > MANY_SPEAKERS else crossed
@@ -277,7 +287,10 @@ def _durations(sets: Sequence[_Set]) -> Iterator[str]:
         if not rows:
             continue
         seconds = [row["seconds"] for row in rows]
-        middle = f"{pluralize(len(rows), 'clip')} from {seconds[0]:.2f} to {seconds[-1]:.2f} s, median {statistics.median(seconds):.2f} s"
+        middle = (
+            f"{pluralize(len(rows), 'clip')} from {seconds[0]:.2f} to {seconds[-1]:.2f} s, "
+            f"median {statistics.median(seconds):.2f} s"
+        )
         yield f"<h3>{escape(one.domain)}</h3><p>{escape(middle)}</p>" + histogram(
             seconds, "s", one.domain, f"Histogram of durations: {middle}"
         )
@@ -306,7 +319,8 @@ def _faces(sets: Sequence[_Set]) -> Iterator[str]:
             continue
         yield from _found_rate(one)
         emotions = len({row["emotion"] for row in one.rows})
-        yield f"<h3>A face of some clips, with its {'speaker' if any(row['speaker'] for row in one.rows) else 'name'}</h3>"
+        title = "speaker" if any(row["speaker"] for row in one.rows) else "name"
+        yield f"<h3>A face of some clips, with its {title}</h3>"
         for emotion, own in crops(
             one.folder, one.manifest, min(MOST_CROPS // emotions, CROPS_IN_LINE)
         ).items():
@@ -318,13 +332,16 @@ def _crop(row: Mapping[str, Any], picture: str) -> str:
     name = escape(row["id"])
     below = escape(_name(row["speaker"]) if row["speaker"] else row["id"].rpartition("/")[2])
     alt = f"{escape(row['emotion'])}, face of {name}"
-    return f'<li><img src="{picture}" width="64" height="64" alt="{alt}" title="{name}"><span>{below}</span></li>'
+    return (
+        f'<li><img src="{picture}" width="64" height="64" alt="{alt}" title="{name}">'
+        f"<span>{below}</span></li>"
+    )
 
 
 def _found_rate(one: _Set) -> Iterator[str]:
     """Tell in how many of the frames that were looked at a face was found."""
     if one.manifest.get("faces") == "as-is":
-        yield "<p>Each picture was taken as a face, as the build was told to: nothing was looked for.</p>"
+        yield "<p>Each picture was used as a face (--faces as-is), without a search for faces.</p>"
         return
     faceless = sum(row["reason"].startswith(NO_FACE) for row in one.report["quarantined"])
     looked_at, found = (
@@ -365,8 +382,9 @@ def _spectrograms(sets: Sequence[_Set]) -> Iterator[str]:
         if one.domain != "audio" or not one.rows:
             continue
         yield (
-            f'<p class="soft">Log-Mel power of a clip of each emotion over time (s) and frequency (Hz), at most the first '
-            f"{LONGEST_SECONDS:g} s; bright is loud, black is {spectrogram.RANGE_DB:g} dB below the loudest.</p>"
+            '<p class="soft">Log-Mel power of a clip of each emotion over time (s) and frequency '
+            f"(Hz), at most the first {LONGEST_SECONDS:g} s; bright is loud, black is "
+            f"{spectrogram.RANGE_DB:g} dB below the loudest.</p>"
         )
         figures = "".join(map(_spectrogram, spectrograms(one.folder, one.manifest)))
         yield f'<div class="plots">{figures}</div>'
@@ -376,8 +394,10 @@ def _spectrogram(drawn: Spectrogram) -> str:
     row = drawn.row
     label = f"Spectrogram of {row['id']}, {row['emotion']}, {row['seconds']:.2f} s"
     return (
-        f'<figure><div class="plot">{hertz(drawn.hertz)}<img src="{drawn.picture}" alt="{escape(label)}">{ticks(drawn.seconds)}</div>'
-        f"<figcaption><b>{escape(row['emotion'])}</b> {escape(_name(row['speaker']))}, {row['seconds']:.2f} s<br>"
+        f'<figure><div class="plot">{hertz(drawn.hertz)}'
+        f'<img src="{drawn.picture}" alt="{escape(label)}">{ticks(drawn.seconds)}</div>'
+        f"<figcaption><b>{escape(row['emotion'])}</b> {escape(_name(row['speaker']))}, "
+        f"{row['seconds']:.2f} s<br>"
         f"{escape(row['id'])}</figcaption></figure>"
     )
 
@@ -413,7 +433,8 @@ def _finding(finding: Mapping[str, Any], domains: Sequence[str]) -> str:
     )
     return (
         f'<li class="{grade}"><b>{escape(finding["kind"])}</b> <span class="grade">{grade}</span> '
-        f'<span class="soft">{" and ".join(domains)}</span><p>{escape(finding["text"])}.</p>{list_of_names}</li>'
+        f'<span class="soft">{" and ".join(domains)}</span>'
+        f"<p>{escape(finding['text'])}.</p>{list_of_names}</li>"
     )
 
 
@@ -437,7 +458,10 @@ def _quarantine(sets: Sequence[_Set]) -> Iterator[str]:
         paths=(0,),
     )
     if len(rows) > MOST_QUARANTINED:
-        yield f'<p class="soft">The first {MOST_QUARANTINED} of {len(rows):,}; all are in report.json.</p>'
+        yield (
+            f'<p class="soft">The first {MOST_QUARANTINED} of {len(rows):,}; '
+            "all are in report.json.</p>"
+        )
 
 
 def _options(sets: Sequence[_Set]) -> Iterator[str]:

@@ -1,4 +1,7 @@
-"""The errors that users meet. A message names in one line the expected, the received, the remedy."""
+"""The errors that users meet.
+
+A message names in one line the expected, the received, the remedy.
+"""
 
 from collections.abc import Sequence
 

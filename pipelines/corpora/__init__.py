@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
@@ -28,7 +29,12 @@ LOADERS = {kind: module.find_clips for kind, module in _MODULES.items()}
 
 
 def find_clips(
-    kind: str, media: Path, *, name: str | None = None, domains: Sequence[str] = DOMAINS, **options
+    kind: str,
+    media: Path,
+    *,
+    name: str | None = None,
+    domains: Sequence[str] = DOMAINS,
+    **options: Any,
 ) -> FoundClips:
     """Return the clips of a corpus in some domains, sorted by id.
 

@@ -176,9 +176,10 @@ def read_names(
             id.encode()
             labels = labels_of(file)
         except UnicodeEncodeError:  # a record cannot hold such a name
-            id = id.encode(errors="backslashreplace").decode()
+            readable_id = id.encode(errors="backslashreplace").decode()
             rejects += [
-                Reject(id, domain, "name is not UTF-8; rename the file") for domain in domains
+                Reject(readable_id, domain, "name is not UTF-8; rename the file")
+                for domain in domains
             ]
         except LabelError as error:
             rejects += [Reject(id, domain, str(error)) for domain in domains]

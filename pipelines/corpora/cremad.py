@@ -1,4 +1,4 @@
-"""CREMA-D, crowd-sourced emotional multimodal actors: 91 actors, 12 sentences, 6 emotions, 7 442 clips.
+"""CREMA-D: crowd-sourced clips of 91 actors, 12 sentences, 6 emotions, 7 442 clips.
 
 Layout: `VideoFlash/AAAA_SSS_EEE_LL.flv` and `AudioWAV/AAAA_SSS_EEE_LL.wav`, such as
 `VideoFlash/1001_DFA_ANG_XX.flv`: actor, sentence, emotion (ANG DIS FEA HAP NEU SAD), intensity (LO,
@@ -14,7 +14,10 @@ from pathlib import Path, PurePosixPath
 from pipelines.core.text import pluralize
 from pipelines.corpora.clip import Defect, FoundClips, LabelError, Labels, read_names
 
-LAYOUT = "VideoFlash/AAAA_SSS_EEE_LL.flv and AudioWAV/AAAA_SSS_EEE_LL.wav, such as VideoFlash/1001_DFA_ANG_XX.flv"
+LAYOUT = (
+    "VideoFlash/AAAA_SSS_EEE_LL.flv and AudioWAV/AAAA_SSS_EEE_LL.wav, "
+    "such as VideoFlash/1001_DFA_ANG_XX.flv"
+)
 EMOTIONS = {
     "ANG": "anger",
     "DIS": "disgust",
@@ -57,10 +60,12 @@ def find_clips(media: Path, *, name: str) -> FoundClips:
     if second and any(_is_below("audiowav", clip.id) for clip in clips):
         clips = [clip for clip in clips if clip.id not in second]
         rejects = [reject for reject in rejects if not _is_below("audiomp3", reject.id)]
-        text = f"{pluralize(len(second), 'file')} of AudioMP3 left out, as AudioWAV holds the same sound"
+        files = pluralize(len(second), "file")
+        text = f"{files} of AudioMP3 left out, as AudioWAV holds the same sound"
         defects.append(Defect("sound held twice", text, tuple(sorted(second))))
     if single := sorted({clip.id for clip in clips if clip.id.rpartition(".")[0].endswith("_X")}):
-        text = f"{pluralize(len(single), 'file')} with a name that ends in a single X, taken as intensity XX"
+        files = pluralize(len(single), "file")
+        text = f"{files} with a name that ends in a single X, taken as intensity XX"
         defects.append(Defect("odd names", text, tuple(single)))
     return FoundClips(tuple(clips), tuple(rejects), tuple(defects))
 

@@ -1,4 +1,4 @@
-"""EMO-DB, the Berlin database of emotional speech: 10 speakers, 10 sentences, 7 emotions, audio only.
+"""EMO-DB, the Berlin database: 10 speakers, 10 sentences, 7 emotions, audio only.
 
 Layout: `wav/<speaker><text><emotion><version>.wav`, such as `wav/03a01Fa.wav`; the folder's name
 does not matter. The letter is the first of the German word: W Wut, L Langeweile, E Ekel, A Angst, F

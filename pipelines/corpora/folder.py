@@ -30,7 +30,10 @@ from pipelines.corpora.clip import (
     read_names,
 )
 
-LAYOUT = "CLASS/..., train|validation|test/CLASS/..., such as train/happy/1.jpg, or a manifest.csv (path, emotion, ...)"
+LAYOUT = (
+    "CLASS/..., train|validation|test/CLASS/..., such as train/happy/1.jpg, "
+    "or a manifest.csv (path, emotion, ...)"
+)
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -116,15 +119,18 @@ def _read_manifest(manifest: Path, *, corpus: str) -> tuple[list[Clip], list[Rej
 
 
 def _rows(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line number and fields of each row that is not blank; `surplus` is what the header has no column for."""
+    """Yield line number and fields of each row that is not blank.
+
+    `surplus` is what the header has no column for.
+    """
     try:
         text = manifest.read_text(encoding="utf-8-sig")
         delimiter = max(",;\t", key=text.partition("\n")[0].count)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         columns = [column.strip().lower() for column in next(reader, [])]
         _check_columns(columns, manifest)
-        for fields in reader:
-            fields = [field.strip() for field in fields]
+        for line in reader:
+            fields = [field.strip() for field in line]
             if any(fields):
                 surplus = "".join(fields[len(columns) :])
                 row = dict(zip(columns, fields, strict=False))
@@ -139,7 +145,7 @@ def _rows(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
         ) from None
 
 
-def _check_columns(columns: list[str], manifest: Path):
+def _check_columns(columns: list[str], manifest: Path) -> None:
     unknown = [column for column in columns if column not in COLUMNS]
     missing = [column for column in ("path", "emotion") if column not in columns]
     if unknown or missing or len(set(columns)) < len(columns):

@@ -1,4 +1,4 @@
-"""SAVEE, Surrey audio-visual expressed emotion: 4 speakers, 7 emotions, 480 utterances, each as wav and as avi.
+"""SAVEE: 4 speakers, 7 emotions, 480 utterances, each as wav and as avi.
 
 Layout: `AudioData/<speaker>/<emotion><NN>.wav` and `AudioVisualClip/<speaker>/<emotion><NN>.avi`,
 speaker DC, JE, JK or KL. The speaker is the folder that holds the file, so either half may be
@@ -12,7 +12,10 @@ from pathlib import Path, PurePosixPath
 
 from pipelines.corpora.clip import FoundClips, LabelError, Labels, read_names
 
-LAYOUT = "AudioData/<DC|JE|JK|KL>/<emotion><NN>.wav and AudioVisualClip/<...>/<emotion><NN>.avi, such as DC/sa01.wav"
+LAYOUT = (
+    "AudioData/<DC|JE|JK|KL>/<emotion><NN>.wav and AudioVisualClip/<...>/<emotion><NN>.avi, "
+    "such as DC/sa01.wav"
+)
 SPEAKERS = ("DC", "JE", "JK", "KL")
 EMOTIONS = {
     "a": "anger",

@@ -354,7 +354,7 @@ def load_finder(name: str) -> Finder:
         taken: Sequence[Box] = (),
         _near: Iterable[Box] = (),
         *,
-        whole: bool = True,  # noqa: ARG001 (a Finder has it)
+        whole: bool = True,
     ) -> list[Box]:
         found: list[Box] = []
         for box in find_all(luma):

@@ -1,4 +1,4 @@
-"""Turn a signal into the stored feature: the only definition, used in build, training and the exported graph.
+"""Compute the stored features of a signal, in one definition for build, training and export.
 
 May import `pipelines.core` and `pipelines.media`. The functions build TensorFlow graphs.
 """

@@ -1,4 +1,6 @@
-"""Parts of self-contained HTML pages: tables, charts, pictures of log-Mels. No script, no remote file.
+"""Parts of self-contained HTML pages: tables, charts, pictures of log-Mels.
+
+No script, no remote file.
 
 May import `pipelines.core`.
 """

@@ -328,7 +328,10 @@ def _mean_of_frames(frames: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
 
 @functools.cache
 def _audio_codecs() -> str:
-    """Return the names of the audio decoders. With these alone, no picture of a video is decoded."""
+    """Return the names of the audio decoders.
+
+    With these alone, no picture of a video is decoded.
+    """
     codecs = []
     for name in av.codecs_available:
         with contextlib.suppress(av.codec.codec.UnknownCodecError):  # an encoder

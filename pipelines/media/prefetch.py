@@ -45,7 +45,7 @@ def read_ahead(
     *,
     max_waiting: int = MAX_WAITING,
 ) -> Iterator[Any]:
-    """Yield the items of a generator while a thread computes the next ones, and close the generator.
+    """Yield the items of a generator while a thread computes the next ones.
 
     Close the result (`contextlib.closing`) before the files that the generator reads. Closing waits
     until the thread has ended.

@@ -77,7 +77,7 @@ def check_shard(path: Path, shard: Mapping[str, Any]) -> None:
 
 
 def first_damage(path: Path) -> str:
-    """Return a few words about where the damage of a shard begins, by the checksums of its records."""
+    """Return a text about the place where the damage of a shard begins."""
     count = 0
     try:
         for _ in tf.data.TFRecordDataset([str(path)]):

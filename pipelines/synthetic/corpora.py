@@ -54,6 +54,7 @@ class Utterance:
 
     @property
     def files(self) -> tuple[str, ...]:
+        """The files of the utterance."""
         return tuple(file for file in (self.video, self.audio) if file)
 
 
@@ -63,7 +64,8 @@ def plan_utterances() -> tuple[Utterance, ...]:
     for subject in SUBJECTS:
         for code, emotion in enterface.EMOTIONS.items():
             for sentence in "123":
-                video = f"enterface/subject {subject}/{emotion}/sentence {sentence}/s{subject}_{code}_{sentence}.avi"
+                folder = f"enterface/subject {subject}/{emotion}/sentence {sentence}"
+                video = f"{folder}/s{subject}_{code}_{sentence}.avi"
                 planned.append(Utterance("enterface", subject, emotion, sentence, video=video))
     for speaker in savee.SPEAKERS:
         for code, emotion in savee.EMOTIONS.items():
@@ -98,7 +100,7 @@ def write_samples(
     utterances: Sequence[Utterance] | None = None,
     on_clip: Callable[[Utterance], None] | None = None,
 ) -> dict[str, Path]:
-    """Write the sample corpora below `out`, and keep files that an earlier call with the same seed wrote.
+    """Write the sample corpora below `out`, and keep the files of an earlier call.
 
     A second process that writes to the same folder waits for the first.
 
@@ -254,7 +256,10 @@ def _write_wav(path: Path, pcm: "np.ndarray", *, rate_hz: int) -> None:
 def _write_avi(
     path: Path, utterance: Utterance, *, pcm: "np.ndarray", loudness: "np.ndarray", seed: int
 ) -> None:
-    """Film the utterance and write picture and sound; `pcm` is int16 [samples], `loudness` float [steps]."""
+    """Film the utterance and write picture and sound.
+
+    `pcm` is int16 [samples], `loudness` float [steps].
+    """
     import av
     import numpy as np
 

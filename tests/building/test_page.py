@@ -74,7 +74,7 @@ def write_set(
     } | more
     files.write_json(folder / "manifest.json", held)
     files.write_json(
-        folder / "report.json", set_report(held, other_manifests=beside, defects=defects)
+        folder / "report.json", set_report(held, other_manifests=other_manifests, defects=defects)
     )
     return held
 

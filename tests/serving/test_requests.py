@@ -143,12 +143,12 @@ def changed(array, index, value):
         (
             "wav_bytes",
             ([riff((b"fmt ", form(sample_bytes=4)), (b"data", SOUND))],),
-            "says 4 bytes a sample, 32000 a second, where 2",
+            "4 bytes per sample and 32000 per second, expected 2",
         ),
         (
             "wav_bytes",
             ([riff((b"fmt ", form(second_bytes=1)), (b"data", SOUND))],),
-            "says 2 bytes a sample, 1 a second, where 2",
+            "2 bytes per sample and 1 per second, expected 2",
         ),
         (
             "wav_bytes",

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from kerasemo.serving import training_clips
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError
 
 
 def row(number, **changes):
@@ -40,7 +40,7 @@ def test_a_clip_was_seen_by_its_file_or_its_content_or_its_utterance(known, same
 
 
 def test_every_training_clip_was_seen_and_no_other(known):
-    assert all(map(known.clip, TRAINED))
+    assert all(map(known.has_clip, TRAINED))
     assert not known.has_clip(row(9)) and not known.has_clip(row(9, speaker=TRAINED[0]["speaker"]))
     without = row(9)
     del without["content"]  # a set of another build
@@ -88,7 +88,7 @@ def test_the_document_holds_hashes_alone_sorted_each_once():
 )
 def test_what_is_no_such_document_is_refused(held):
     with pytest.raises(
-        InputError,
+        DataError,
         match="1/assets/x.json: expected lists of hashes, files, contents, utterances, speakers; .*export",
     ):
         training_clips.parse_training_clips(held, where="1/assets/x.json")
