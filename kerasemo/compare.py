@@ -28,12 +28,12 @@ def file_and_stage(text: str) -> tuple[Path, str]:
     )
 
 
-def pairs(text: str) -> tuple[tuple[str, str], ...]:
+def parse_pairs(text: str) -> tuple[tuple[str, str], ...]:
     """Parse pairs of stages such as joint:pooled (an argparse type).
 
     FILE:STAGE of two files is no name that can stand in one.
 
-    >>> pairs("joint:pooled,after:scratch")
+    >>> parse_pairs("joint:pooled,after:scratch")
     (('joint', 'pooled'), ('after', 'scratch'))
     """
     if (found := name_pairs(text)) is not None:
@@ -62,7 +62,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--compare",
-        type=pairs,
+        type=parse_pairs,
         default=(),
         metavar="A:B,...",
         help="the difference of stage A from B, or from the mean of B+C\n"

@@ -65,7 +65,7 @@ def run(options: PredictOptions) -> int:
     from kerasemo.serving.bundle import Bundle
 
     bundle = Bundle.load(options.model)
-    clips = predictor.find_clips(options.clips)
+    clips = predictor.expand_clips(options.clips)
     _check_outputs(options, clips)
     if bundle.document["synthetic"]:
         print(

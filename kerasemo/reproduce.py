@@ -45,10 +45,10 @@ def seeds(text: str) -> tuple[int, ...]:
     return tuple(sorted({natural_int(part) for part in text.removesuffix(",").split(",")}))
 
 
-def pairs(text: str) -> tuple[tuple[str, str], ...]:
+def parse_stage_pairs(text: str) -> tuple[tuple[str, str], ...]:
     """Parse pairs of stages such as joint:pooled; `A+B` is the mean of A and B (an argparse type).
 
-    >>> pairs("joint:pooled,joint:voice+face")
+    >>> parse_stage_pairs("joint:pooled,joint:voice+face")
     (('joint', 'pooled'), ('joint', 'voice+face'))
     """
     parsed = name_pairs(text)
@@ -125,7 +125,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--compare",
-        type=pairs,
+        type=parse_stage_pairs,
         default=(),
         metavar="A:B,...",
         help="the difference of stage A from B, by speaker (B+C: on each source\n"

@@ -162,12 +162,13 @@ class BatchStream:
         image_shape = (*shape, *self._reader.images[0].shape[1:])
         masks = np.stack([source.mask for source in sources])
         domains = np.array([source.domain for source in sources], np.int32)
+        # Weak references, which exist as long as the dataset.
         draw_arrays = weakref.WeakMethod(self._reader.draw)
         read_arrays = weakref.WeakMethod(self._reader.read)
 
         def draw_epoch(epoch: tf.Tensor) -> Batch:
             arrays = tf.numpy_function(
-                lambda number: draw_arrays()(number),  # noqa: PLW0108 (a weak reference)
+                lambda number: draw_arrays()(number),  # type: ignore[misc]  # noqa: PLW0108
                 [epoch],
                 [values.dtype for values in first_draw.values()],
             )
@@ -178,7 +179,7 @@ class BatchStream:
 
         def read_examples(item: tf.Tensor, source: tf.Tensor, seed: tf.Tensor) -> Batch:
             image, label = tf.numpy_function(
-                lambda *indices: read_arrays()(*indices),  # noqa: PLW0108 (a weak reference)
+                lambda *indices: read_arrays()(*indices),  # type: ignore[misc]  # noqa: PLW0108
                 [item, source],
                 [dtype, tf.int32],
             )

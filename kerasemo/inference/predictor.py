@@ -50,7 +50,7 @@ class ReadingOptions:
     pictures: int = 0
 
 
-def find_clips(names: Sequence[Path]) -> list[Path]:
+def expand_clips(names: Sequence[Path]) -> list[Path]:
     """Return the clips of files and folders, each once.
 
     A folder without media stands for itself, so that its result is an error.

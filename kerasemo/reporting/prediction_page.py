@@ -65,13 +65,13 @@ def answers(clip: Clip) -> str:
 
 def answer_text(found: Mapping[str, Any] | None) -> str:
     """Return an answer and its probability in words."""
-    return f"{found['emotion']} {percent(found['confidence'])}" if found else "none"
+    return f"{found['emotion']} {whole_percent(found['confidence'])}" if found else "none"
 
 
-def percent(share: float) -> str:
+def whole_percent(share: float) -> str:
     r"""Return a share as whole hundredths.
 
-    >>> percent(0.826)
+    >>> whole_percent(0.826)
     '83\xa0%'
     """
     return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
@@ -87,7 +87,7 @@ def _answer(kind: str, found: Mapping[str, Any] | None) -> str:
         for label, share in found["probabilities"].items()
     )
     head = '<th scope="col">emotion</th><th scope="col" class="n">probability</th><td></td>'
-    said = f'<p class="said">{named(found["emotion"])} <small>{percent(found["confidence"])}</small></p>'
+    said = f'<p class="said">{named(found["emotion"])} <small>{whole_percent(found["confidence"])}</small></p>'
     return f'<div class="{kind}">{title}{said}<p class="soft">{_of_what(kind, found)}</p>{markup_table("All probabilities", head, rows)}</div>'
 
 
@@ -206,7 +206,7 @@ def _by_row(labels: Sequence[str], timeline: Timeline, total: float, count: int)
     for row in np.unique(places):
         means = timeline.values[places == row].mean(axis=0)
         best = int(means.argmax())
-        said[int(row)] = f"{labels[best]} {percent(means[best])}"
+        said[int(row)] = f"{labels[best]} {whole_percent(means[best])}"
     return said
 
 

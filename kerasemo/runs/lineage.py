@@ -109,10 +109,12 @@ def find_lineage(run: Path, stage: str | None) -> Lineage:
                 f"{run}: stage {name!r} is not finished in this run folder; finished are "
                 f"{', '.join(sorted(finished)) or 'none'}"
             )
-        found = run_folder.read_finished_stage(run / name)
-        stages.insert(0, found)
-        name = found.config.start_from
-        by_key = run_folder.folder_name(name, found.key.parent)
+        finished_stage = run_folder.read_finished_stage(run / name)
+        if finished_stage is None:
+            raise DataError(f"{run / name}: removed while it was read; train the stage again")
+        stages.insert(0, finished_stage)
+        name = finished_stage.config.start_from
+        by_key = run_folder.folder_name(name, finished_stage.key.parent)
         if name and by_key in finished:
             name = by_key
     return Lineage(stages)

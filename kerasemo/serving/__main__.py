@@ -26,11 +26,11 @@ def main(argv: Sequence[str]) -> int:
     else:
         load = {"onnx": runtimes.load_onnx, "litert": runtimes.load_litert}
         predict = load[loaded.document["format"]](folder)
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for number, (signature, inputs) in enumerate(read_calls(calls_path)):
         outputs = predict(signature, **inputs)
         arrays |= {f"{number} {name}": value for name, value in outputs.items()}
-    np.savez(outputs_path, **arrays)
+    np.savez(outputs_path, **arrays)  # type: ignore[arg-type]  # names that are no options
     return 0
 
 

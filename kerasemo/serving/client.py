@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from kerasemo.serving.signatures import SIGNATURES
-from kerasemo.serving.transport import GRPC_PORT, RestTransport, ServingError, parse_url
+from kerasemo.serving.transport import (
+    GRPC_PORT,
+    GrpcTransport,
+    RestTransport,
+    ServingError,
+    parse_url,
+)
 from pipelines.core.errors import InputError, KerasemoError
 from pipelines.core.text import printable
 
@@ -61,15 +67,14 @@ class Client:
             raise InputError(f"timeout_seconds must be above 0; received {timeout_seconds!r}")
         self.url = url.rstrip("/")
         self._label_count: int | None = None
-        arguments = {
+        arguments: dict[str, Any] = {
             "host": host,
             "model": model,
             "version": version,
             "timeout_seconds": timeout_seconds,
         }
+        self._transport: RestTransport | GrpcTransport
         if scheme == "grpc":
-            from kerasemo.serving.transport import GrpcTransport
-
             self._transport = GrpcTransport(self.url, port=port or GRPC_PORT, **arguments)
         else:
             self._transport = RestTransport(self.url, **arguments)

@@ -92,7 +92,7 @@ def write_calls(path: Path, calls: Sequence[Call]) -> None:
                     f"{number} {signature} {name} {place}": np.frombuffer(content, np.uint8)
                     for place, content in enumerate(value)
                 }
-    np.savez(path, **arrays)
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # names that are no options
 
 
 def read_calls(path: Path) -> list[Call]:

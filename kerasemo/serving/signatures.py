@@ -32,7 +32,7 @@ class SignatureInput:
 
     def shape_for(self, n_labels: int) -> list[int | None]:
         """Return the shape for a model with `n_labels` labels."""
-        return [n_labels if size == LABELS else size for size in self.shape]
+        return [n_labels if isinstance(size, str) else size for size in self.shape]
 
 
 @dataclasses.dataclass(frozen=True)

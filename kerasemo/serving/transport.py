@@ -64,6 +64,7 @@ def parse_url(url: str) -> tuple[str, str, int | None]:
         or not url.isprintable()
         or " " in url
         or (scheme == "grpc" and split.path.strip("/"))
+        or host is None
     ):
         raise InputError(
             f"url must be http://HOST:8501 (REST) or grpc://HOST:{GRPC_PORT}; received {url!r}"

@@ -90,9 +90,12 @@ def _emotion(name: str) -> str:
 
 
 def _read_manifest(manifest: Path, *, corpus: str) -> tuple[list[Clip], list[Reject]]:
-    clips, rejects, lines = [], [], {}
+    clips: list[Clip] = []
+    rejects: list[Reject] = []
+    lines: dict[tuple[str, str], int] = {}
     for line, row in _rows(manifest):
-        id, domains = row["path"] or f"{manifest.name}:{line}", DOMAINS
+        id = row["path"] or f"{manifest.name}:{line}"
+        domains: tuple[str, ...] = DOMAINS
         try:
             if not row["path"]:
                 raise LabelError("has no path")

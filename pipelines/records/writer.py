@@ -47,7 +47,7 @@ class SetWriter:
         self._options = {"schema": SCHEMA, **options}
         self._per_shard = clips_per_shard
         self._done: dict[int, dict[str, Any]] = {}
-        self._writer = None
+        self._writer: tf.io.TFRecordWriter | None = None
         self._lock: int | None = None
 
     @property

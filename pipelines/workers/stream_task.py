@@ -171,8 +171,8 @@ def read_parts(
             block = next(blocks)
             first = block if first is None else first
             samples += block.size
-        except StopIteration as end:
-            track = end.value
+        except StopIteration as stop:
+            track = stop.value
     edges = spec.part_edges(spec.frame_count(samples))
     # The first block is never longer than a part, so a sound of one block has one part.
     blocks = (

@@ -22,7 +22,7 @@ from kerasemo.exporting import provenance
 from kerasemo.reporting import terminal
 from kerasemo.runs.lineage import find_lineage
 from kerasemo.training.experiment import TrainingOptions
-from pipelines.core.errors import DataError, InputError
+from pipelines.core.errors import DataError
 from pipelines.core.files import write_json
 from pipelines.core.labels import EMOTIONS
 

@@ -56,7 +56,7 @@ def clips(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def said(model, clips) -> dict[str, dict]:
     """What is said of each clip of the folder, by its name."""
-    found = predictor.predict(model, predictor.find_clips([clips]))
+    found = predictor.predict(model, predictor.expand_clips([clips]))
     return {Path(one["path"]).name: one for one, _ in found}
 
 
