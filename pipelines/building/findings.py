@@ -43,7 +43,7 @@ def examine(
         manifest: The set's manifest.
         other_manifests: The manifests of other sets by source (`NAME/DOMAIN`), in which copies and
             shared utterances are looked for; the set itself may be among them.
-        rejects: Files of this domain that the corpus' loader could not take.
+        rejects: Files of this domain that the corpus' loader could not read.
         defects: Known defects of the published corpus that the loader met.
     """
     rows = manifest["clips"]
@@ -58,7 +58,7 @@ def examine(
         findings += _shared_utterances(manifest, source, other)
     findings += _formats(rows)
     findings += _damage(rows)
-    findings += _taken_otherwise(rows)
+    findings += _changed_clips(rows)
     findings += _uneven(rows)
     findings += _quarantined(manifest, rejects)
     return sorted(findings, key=lambda finding: GRADES.index(finding["grade"]))
@@ -79,10 +79,10 @@ def manifests_in(out: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def names_of(finding: Finding) -> list[str]:
+def clip_names(finding: Finding) -> list[str]:
     """Return the clips of a finding, or a line for each of its groups.
 
-    >>> names_of({"groups": [["a.jpg", "b.jpg"]], "labels": [["anger", "fear"]]})
+    >>> clip_names({"groups": [["a.jpg", "b.jpg"]], "labels": [["anger", "fear"]]})
     ['a.jpg (anger) = b.jpg (fear)']
     """
     if "groups" not in finding:
@@ -95,22 +95,23 @@ def names_of(finding: Finding) -> list[str]:
     ]
 
 
-def line_of(finding: Finding) -> str:
-    """Return a finding in one line, with the first few of its clips or groups."""
-    names, most = [_shortened(name) for name in names_of(finding)], 3 if "groups" in finding else 5
+def finding_line(finding: Finding) -> str:
+    """Return a finding in one line, with the first of its clips or groups."""
+    names = [_shortened(name) for name in clip_names(finding)]
+    max_names = 3 if "groups" in finding else 5
     if not names:
         return finding["text"]
-    return f"{finding['text']}: {', '.join(names[:most])}" + (
-        f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{finding['text']}: {', '.join(names[:max_names])}" + (
+        f" and {len(names) - max_names} more" if len(names) > max_names else ""
     )
 
 
-def _shortened(group: str, most: int = 5) -> str:
+def _shortened(group: str, max_members: int = 5) -> str:
     members = group.split(" = ")
     return (
         group
-        if len(members) <= most
-        else f"{' = '.join(members[:most])} and {len(members) - most} more"
+        if len(members) <= max_members
+        else f"{' = '.join(members[:max_members])} and {len(members) - max_members} more"
     )
 
 
@@ -215,18 +216,18 @@ def _shared_utterances(
     """Count the utterances that the set and the other domain of its corpus share."""
     if manifest["corpus"] != other["corpus"]:
         return []
-    there = {row["utterance"] for row in other["clips"]}
+    other_utterances = {row["utterance"] for row in other["clips"]}
     utterances = {row["utterance"] for row in manifest["clips"]}
-    if not (shared := utterances & there):
+    if not (shared := utterances & other_utterances):
         return []
     text = f"{len(shared)} of {pluralize(len(utterances), 'utterance')} are in {source} too"
     return [_finding("utterances in both domains", "fact", text)]
 
 
 def _formats(rows: Sequence[Row]) -> list[Finding]:
-    """Find sound of another rate or more channels than nearly all of the set.
+    """Find sound with a rate or channels that few clips of the set have.
 
-    Of even numbers of several, tell these.
+    If several formats are common, the finding lists them.
     """
     formats = defaultdict(list)
     for row in rows:
@@ -279,8 +280,8 @@ def _damage(rows: Sequence[Row]) -> list[Finding]:
     return findings
 
 
-def _taken_otherwise(rows: Sequence[Row]) -> list[Finding]:
-    """Tell of clips that were written, but not quite as they came."""
+def _changed_clips(rows: Sequence[Row]) -> list[Finding]:
+    """Find clips that were written with a change, such as padding."""
     findings = []
     files = _grouped(rows, lambda row: row["utterance"])
     if again := sum(len(group) - 1 for group in files):
@@ -339,7 +340,7 @@ def set_report(
 
     Args:
         manifest: The set's manifest.
-        rejects: Files of this domain that the corpus' loader could not take.
+        rejects: Files of this domain that the corpus' loader could not read.
         defects: Known defects of the published corpus that were met.
         other_manifests: The manifests of other sets by source (`NAME/DOMAIN`), in which copies and
             shared utterances are looked for.
@@ -366,21 +367,21 @@ def set_report(
         "emotions": dict(sorted(emotions.items())),
         "quarantined": sorted(quarantined, key=lambda row: row["path"]),
         "findings": findings,
-        "notes": [line_of(finding) for finding in findings if finding["grade"] != "fact"],
+        "notes": [finding_line(finding) for finding in findings if finding["grade"] != "fact"],
     }
 
 
 def set_table(source: str, report: Mapping[str, Any]) -> str:
-    """Return the report of a set as lines for people; what is quarantined is told elsewhere."""
+    """Return the report of a set as text lines, without the quarantined files."""
     lines = [
         f"{source}: {report['written']} of {report['found']} clips written, "
-        f"{report['seconds']:.2f} s, {_people(report['speakers'])}",
+        f"{report['seconds']:.2f} s, {_speaker_count(report['speakers'])}",
         "  " + ", ".join(f"{emotion} {count}" for emotion, count in report["emotions"].items()),
         *(f"  note: {printable(note)}" for note in report["notes"]),
     ]
     return "\n".join(lines)
 
 
-def _people(speakers: Mapping[str, int]) -> str:
+def _speaker_count(speakers: Mapping[str, int]) -> str:
     known = len(speakers) - ("unknown" in speakers)
     return pluralize(known, "speaker") if known else "speakers unknown"

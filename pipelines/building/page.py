@@ -1,6 +1,6 @@
-"""What was found in a corpus, as one HTML page that needs nothing but itself.
+"""The report of a corpus as one self-contained HTML page.
 
-It is written from the sets: their manifests, reports and records.
+The page comes from the manifests, reports and records of the sets.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import cv2
 
-from pipelines.building.findings import names_of
+from pipelines.building.findings import clip_names
 from pipelines.core import files
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import DataError, InputError
@@ -39,8 +39,8 @@ from pipelines.html.markup import (
 )
 from pipelines.records import reader
 
-LONGEST_SECONDS = 6.0
-"""What is shown of a spectrogram."""
+MAX_SPECTROGRAM_SECONDS = 6.0
+"""The longest part of a clip in a spectrogram."""
 
 Row = Mapping[str, Any]
 
@@ -50,14 +50,14 @@ class Spectrogram(NamedTuple):
 
     row: Row
     picture: str
-    """A data URI; as wide as there are frames, as high as there are Mel filters."""
+    """A data URI with one pixel per frame and Mel filter."""
     hertz: tuple[tuple[int, float], ...]
-    """(frequency, share of the height from below)."""
+    """Frequencies, each with its share of the height from below."""
     seconds: tuple[tuple[float, float], ...]
-    """(time, share of the width from the left)."""
+    """Times, each with its share of the width from the left."""
 
 
-def spread(rows: Sequence[Row], count: int) -> dict[str, list[Row]]:
+def choose_clips(rows: Sequence[Row], count: int) -> dict[str, list[Row]]:
     """Return at most `count` clips of each emotion, evenly spread over its speakers.
 
     Each emotion starts with another one.
@@ -75,11 +75,11 @@ def spread(rows: Sequence[Row], count: int) -> dict[str, list[Row]]:
     return chosen
 
 
-def crops(
+def face_pictures(
     folder: Path, manifest: Mapping[str, Any], count: int
 ) -> dict[str, list[tuple[Row, str]]]:
     """Return up to `count` clips of each emotion, each with its middle face as a data URI."""
-    chosen = spread(manifest["clips"], count)
+    chosen = choose_clips(manifest["clips"], count)
     pictures = {
         row["id"]: _middle_face(record)
         for row, record in reader.read_first_records(
@@ -93,7 +93,7 @@ def crops(
 
 def spectrograms(folder: Path, manifest: Mapping[str, Any]) -> list[Spectrogram]:
     """Return the spectrogram of one clip of each emotion, sorted by emotion."""
-    chosen = [rows[0] for rows in spread(manifest["clips"], 1).values()]
+    chosen = [rows[0] for rows in choose_clips(manifest["clips"], 1).values()]
     spec = reader.spec_of(manifest)
     drawn = [
         _spectrogram_of(row, record, spec)
@@ -110,7 +110,7 @@ def _middle_face(record: Mapping[str, Any]) -> str:
 
 def _spectrogram_of(row: Row, record: Mapping[str, Any], spec: Spec) -> Spectrogram:
     log_mel = record["log_mel"]  # [frames, mel_filters]
-    log_mel = log_mel[: round(LONGEST_SECONDS / spec.hop_seconds)]
+    log_mel = log_mel[: round(MAX_SPECTROGRAM_SECONDS / spec.hop_seconds)]
     length = len(log_mel) * spec.hop_seconds
     return Spectrogram(
         row, spectrogram.spectrogram_uri(log_mel), spectrogram.hertz_marks(spec), time_marks(length)
@@ -118,15 +118,16 @@ def _spectrogram_of(row: Row, record: Mapping[str, Any], spec: Spec) -> Spectrog
 
 
 FILE = "report.html"
-MOST_CROPS, CROPS_IN_LINE = 100, 11
-"""How many faces are shown at most, and of one emotion."""
-MANY_SPEAKERS, MOST_SPEAKERS, MOST_NAMES, MOST_QUARANTINED, MOST_ENDS = 24, 100, 40, 200, 5
+MAX_FACES, MAX_FACES_PER_EMOTION = 100, 11
+FOLDED_SPEAKERS = 24
+"""A table of more speakers is folded."""
+MAX_SPEAKERS, MAX_NAMES, MAX_QUARANTINED, MAX_EXTREMES = 100, 40, 200, 5
 TITLES = {"visual": "faces", "audio": "voices"}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Set:
-    """A set as it is on disk."""
+    """The manifest and the report of a set on disk."""
 
     folder: Path
     manifest: Mapping[str, Any]
@@ -226,7 +227,7 @@ def _length(seconds: float) -> str:
 
 
 def _name(speaker: str) -> str:
-    """Return a speaker without the name of the corpus, which stands above all."""
+    """Return a speaker without the name of the corpus, which is the title of the page."""
     return speaker.partition(":")[2] or "unknown"
 
 
@@ -247,7 +248,7 @@ def _counts(sets: Sequence[_Set]) -> Iterator[str]:
         one.domain: _by_speaker(one.rows) for one in sets if any(row["speaker"] for row in one.rows)
     }
     if not speakers:
-        yield '<p class="soft">Nobody knows who the speakers are.</p>'
+        yield '<p class="soft">The speakers are unknown.</p>'
         return
     totals = {
         domain: {speaker: own.total() for speaker, own in table.items()}
@@ -263,9 +264,9 @@ def _counts(sets: Sequence[_Set]) -> Iterator[str]:
             caption = f"Clips of each speaker and emotion, {scope}"
             emotions = sorted({emotion for counts in own.values() for emotion in counts})
             crossed = heat_table(caption, "speaker", _first(own), emotions, domain)
-            yield folded(caption, crossed) if len(own) > MANY_SPEAKERS else crossed
-    if (most := max(map(len, speakers.values()))) > MOST_SPEAKERS:
-        yield f'<p class="soft">The first {MOST_SPEAKERS} of {most} speakers.</p>'
+            yield folded(caption, crossed) if len(own) > FOLDED_SPEAKERS else crossed
+    if (most := max(map(len, speakers.values()))) > MAX_SPEAKERS:
+        yield f'<p class="soft">The first {MAX_SPEAKERS} of {most} speakers.</p>'
 
 
 def _by_speaker(rows: Sequence[Mapping[str, Any]]) -> dict[str, Counter]:
@@ -276,7 +277,7 @@ def _by_speaker(rows: Sequence[Mapping[str, Any]]) -> dict[str, Counter]:
 
 
 def _first(counts: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(list(counts.items())[:MOST_SPEAKERS])
+    return dict(list(counts.items())[:MAX_SPEAKERS])
 
 
 def _durations(sets: Sequence[_Set]) -> Iterator[str]:
@@ -295,8 +296,8 @@ def _durations(sets: Sequence[_Set]) -> Iterator[str]:
             seconds, "s", one.domain, f"Histogram of durations: {middle}"
         )
         ends = (
-            {"shortest": rows[:MOST_ENDS], "longest": rows[::-1][:MOST_ENDS]}
-            if len(rows) > 2 * MOST_ENDS
+            {"shortest": rows[:MAX_EXTREMES], "longest": rows[::-1][:MAX_EXTREMES]}
+            if len(rows) > 2 * MAX_EXTREMES
             else {"": rows}
         )
         for which, chosen in ends.items():
@@ -321,8 +322,8 @@ def _faces(sets: Sequence[_Set]) -> Iterator[str]:
         emotions = len({row["emotion"] for row in one.rows})
         title = "speaker" if any(row["speaker"] for row in one.rows) else "name"
         yield f"<h3>A face of some clips, with its {title}</h3>"
-        for emotion, own in crops(
-            one.folder, one.manifest, min(MOST_CROPS // emotions, CROPS_IN_LINE)
+        for emotion, own in face_pictures(
+            one.folder, one.manifest, min(MAX_FACES // emotions, MAX_FACES_PER_EMOTION)
         ).items():
             items = "".join(_crop(row, picture) for row, picture in own)
             yield f'<div class="crops"><h4>{escape(emotion)}</h4><ul>{items}</ul></div>'
@@ -339,7 +340,7 @@ def _crop(row: Mapping[str, Any], picture: str) -> str:
 
 
 def _found_rate(one: _Set) -> Iterator[str]:
-    """Tell in how many of the frames that were looked at a face was found."""
+    """Yield the share of the searched frames with a face."""
     if one.manifest.get("faces") == "as-is":
         yield "<p>Each picture was used as a face (--faces as-is), without a search for faces.</p>"
         return
@@ -366,7 +367,7 @@ def _found_rate(one: _Set) -> Iterator[str]:
     if fewest:
         cells = [
             (row["id"], row["emotion"], f"{row['items']} of {row['looked_at']}")
-            for row in fewest[:MOST_ENDS]
+            for row in fewest[:MAX_EXTREMES]
         ]
         yield table(
             "Clips with the fewest faces",
@@ -383,7 +384,7 @@ def _spectrograms(sets: Sequence[_Set]) -> Iterator[str]:
             continue
         yield (
             '<p class="soft">Log-Mel power of a clip of each emotion over time (s) and frequency '
-            f"(Hz), at most the first {LONGEST_SECONDS:g} s; bright is loud, black is "
+            f"(Hz), at most the first {MAX_SPECTROGRAM_SECONDS:g} s; bright is loud, black is "
             f"{spectrogram.RANGE_DB:g} dB below the loudest.</p>"
         )
         figures = "".join(map(_spectrogram, spectrograms(one.folder, one.manifest)))
@@ -403,30 +404,30 @@ def _spectrogram(drawn: Spectrogram) -> str:
 
 
 def _findings(sets: Sequence[_Set]) -> Iterator[str]:
-    """Tell each finding once: a defect of the published files concerns both domains alike."""
-    told: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
+    """Yield each finding once, because a defect of published files is one of both domains."""
+    domains_of: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
     for one in sets:
         for finding in one.report.get("findings", []):
             if finding["kind"] != "quarantined":
-                told.setdefault(
-                    f"{finding['kind']} {finding['text']} {names_of(finding)[:1]}", (finding, [])
+                domains_of.setdefault(
+                    f"{finding['kind']} {finding['text']} {clip_names(finding)[:1]}", (finding, [])
                 )[1].append(one.domain)
-    if not told:
+    if not domains_of:
         yield "<p>Nothing odd was found.</p>"
         return
     grades = ("defect", "notice", "fact")
     items = "".join(
         _finding(*entry)
-        for entry in sorted(told.values(), key=lambda entry: grades.index(entry[0]["grade"]))
+        for entry in sorted(domains_of.values(), key=lambda entry: grades.index(entry[0]["grade"]))
     )
     yield f'<ul class="findings">{items}</ul>'
 
 
 def _finding(finding: Mapping[str, Any], domains: Sequence[str]) -> str:
-    names, grade = names_of(finding), escape(finding["grade"])
+    names, grade = clip_names(finding), escape(finding["grade"])
     list_of_names = (
         folded_list(
-            pluralize(len(names), "group" if "groups" in finding else "file"), names, MOST_NAMES
+            pluralize(len(names), "group" if "groups" in finding else "file"), names, MAX_NAMES
         )
         if names
         else ""
@@ -454,12 +455,12 @@ def _quarantine(sets: Sequence[_Set]) -> Iterator[str]:
     yield table(
         "Files that were left out",
         ("file", "domain", "reason"),
-        rows[:MOST_QUARANTINED],
+        rows[:MAX_QUARANTINED],
         paths=(0,),
     )
-    if len(rows) > MOST_QUARANTINED:
+    if len(rows) > MAX_QUARANTINED:
         yield (
-            f'<p class="soft">The first {MOST_QUARANTINED} of {len(rows):,}; '
+            f'<p class="soft">The first {MAX_QUARANTINED} of {len(rows):,}; '
             "all are in report.json.</p>"
         )
 

@@ -8,7 +8,7 @@ import av
 import pytest
 
 from helpers.manifests import manifest, row
-from pipelines.building.findings import examine, line_of, manifests_in
+from pipelines.building.findings import examine, finding_line, manifests_in
 from pipelines.corpora import find_clips, folder
 from pipelines.corpora.clip import Defect, Reject
 
@@ -50,7 +50,7 @@ def test_byte_copies():
         **{"kind": "byte copies", "grade": "defect"},
         **{"text": "3 files in 1 group are byte-identical", "groups": [["a", "c", "d"]]},
     }
-    assert line_of(finding) == "3 files in 1 group are byte-identical: a = c = d"
+    assert finding_line(finding) == "3 files in 1 group are byte-identical: a = c = d"
 
 
 def test_copies_that_only_decoding_shows():
@@ -83,7 +83,7 @@ def test_copies_with_conflicting_labels_and_speakers():
         == [["a", "b", "c"]]
     )
     assert (
-        line_of(findings["conflicting labels"])
+        finding_line(findings["conflicting labels"])
         == "1 group of copies with more than one emotion: a (anger) = b (fear) = c (anger)"
     )
     assert findings["copies of several speakers"]["labels"] == [["s:1", "s:1", "s:2"]]
@@ -223,7 +223,7 @@ def test_what_rows_tell(rows, kind, said):
     finding = only(found(*rows))
     assert finding["kind"] == kind
     with pytest.raises(ValueError, match=said):
-        raise ValueError(line_of(finding))
+        raise ValueError(finding_line(finding))
 
 
 def test_what_the_loader_met_and_what_is_quarantined():

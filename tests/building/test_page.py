@@ -239,7 +239,7 @@ def test_the_page_needs_nothing_but_itself_and_no_name_breaks_it(corpus):
 
 
 def test_crops_are_the_middle_faces_of_the_records(corpus):
-    crops = page.crops(corpus / "visual", reader.read_manifest(corpus / "visual"), 9)
+    crops = page.face_pictures(corpus / "visual", reader.read_manifest(corpus / "visual"), 9)
     assert {emotion: [clip["id"] for clip, _ in own] for emotion, own in crops.items()} == {
         "anger": ["1/anger.mp4", "2/anger.mp4"],
         "fear": ["1/fear.mp4", "2/fear.mp4"],
@@ -293,13 +293,13 @@ def test_clips_are_spread_over_emotions_and_speakers():
         for e in ("anger", "fear")
         for n in range(20)
     ]
-    chosen = page.spread(rows[::-1], 4)
+    chosen = page.choose_clips(rows[::-1], 4)
     assert {emotion: [clip["speaker"][2] for clip in own] for emotion, own in chosen.items()} == {
         "anger": list("bdfh"),
         "fear": list("aceg"),
     }
-    assert chosen == page.spread(rows, 4)
-    assert {emotion: len(own) for emotion, own in page.spread(rows, 500).items()} == {
+    assert chosen == page.choose_clips(rows, 4)
+    assert {emotion: len(own) for emotion, own in page.choose_clips(rows, 500).items()} == {
         "anger": 160,
         "fear": 160,
     }
@@ -310,8 +310,8 @@ def test_stills_that_are_faces_already_have_no_durations_and_no_rate(tmp_path):
     write_set(tmp_path, "s/visual", rows, faces="as-is")
     text = Page(page.corpus_page(tmp_path / "s")).text
     for said in (
-        "Each picture was taken as a face",
-        "Nobody knows who the speakers are.",
+        "Each picture was used as a face",
+        "The speakers are unknown.",
         "Nothing odd was found.",
         "Every file that was found",
     ):

@@ -98,7 +98,7 @@ class FakeBundle:
     def training_clips_path(self) -> Path:
         return self.folder / "assets" / "training_clips.json"
 
-    def ask(self, signature, *, mask=None, **inputs):
+    def predict(self, signature, *, mask=None, **inputs):
         assert signature in self.document["signatures"]
         ((name, items),) = inputs.items()
         self.called_signatures.append(signature)

@@ -173,7 +173,7 @@ def test_damage_is_found_before_anything_is_loaded(copy):
 @pytest.mark.parametrize(
     ("keeps", "told"),
     [
-        (lambda line: False, "expected a checksum and a name; received 'an empty file'"),
+        (lambda line: False, "expected a checksum and a name; received an empty file"),
         (
             lambda line: "variables" not in line,
             r"does not name variables/variables\.data-00000-of-00001",
