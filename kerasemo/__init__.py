@@ -1,4 +1,4 @@
-"""Joint deep cross-domain transfer learning for emotion recognition."""
+"""Joint deep cross-domain transfer learning for the recognition of emotions with Keras."""
 
 import os
 
