@@ -138,7 +138,7 @@ def time_training(title: str, config, sources, *, steps: int, rounds: int, strat
                 sources,
                 steps=steps,
                 folder=Path(folder) / name,
-                bar=stack.enter_context(progress.bar("fit", unit="images")),
+                bar=stack.enter_context(progress.progress_bar("fit", unit="images")),
                 strategy=devices,
             )
             for name, devices in strategies.items()

@@ -70,7 +70,7 @@ def write_bundle(folder: Path, *, seed: int = 0) -> Path:
         "versions": {},
     }
     (version / DOCUMENT).write_text(json.dumps(document), encoding="utf-8")
-    clips = json.dumps(training_clips.document([]))
+    clips = json.dumps(training_clips.training_clips_document([]))
     (version / "assets" / "training_clips.json").write_text(clips, encoding="utf-8")
     write_checksums(version)
     return folder

@@ -249,7 +249,7 @@ def main() -> int:
                 if key.endswith("_bytes"):
                     value = [file.read_bytes() for file in items]
                 functions = {
-                    "exported": lambda name=name, key=key, value=value: bundle.ask(
+                    "exported": lambda name=name, key=key, value=value: bundle.predict(
                         name, **{key: value}
                     ),
                     "Keras": lambda name=name, items=items: by_keras[name](items),

@@ -14,7 +14,8 @@ from pipelines.core.tensorflow_loading import load_tensorflow
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kerasemo.evaluate",
-        description="Score a trained stage on every source in the records, or an exported model on the clips that it was not "
+        description="Score a trained stage on every source in the records, "
+        "or an exported model on the clips that it was not "
         "trained on.",
     )
     what = parser.add_mutually_exclusive_group(required=True)

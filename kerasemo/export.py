@@ -1,4 +1,4 @@
-"""`python -m kerasemo.export`: a trained stage -> a bundle that TF Serving takes as it is, or ONNX or LiteRT models."""
+"""The command `kerasemo.export`: write a trained stage for TF Serving, ONNX or LiteRT."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""`python -m kerasemo.reproduce`: train every fold and seed of an experiment, and write one table."""
+"""The command `kerasemo.reproduce`: train all folds and seeds, and write one table."""
 
 import argparse
 import json
@@ -45,10 +45,10 @@ def seeds(text: str) -> tuple[int, ...]:
     return tuple(sorted({natural_int(part) for part in text.removesuffix(",").split(",")}))
 
 
-def pairs(text: str) -> tuple[tuple[str, str], ...]:
+def parse_stage_pairs(text: str) -> tuple[tuple[str, str], ...]:
     """Parse pairs of stages such as joint:pooled; `A+B` is the mean of A and B (an argparse type).
 
-    >>> pairs("joint:pooled,joint:voice+face")
+    >>> parse_stage_pairs("joint:pooled,joint:voice+face")
     (('joint', 'pooled'), ('joint', 'voice+face'))
     """
     parsed = name_pairs(text)
@@ -61,9 +61,10 @@ def pairs(text: str) -> tuple[tuple[str, str], ...]:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kerasemo.reproduce",
-        description="Train every fold and seed of an experiment, and write the scores in one table next to published figures.\n"
-        "The same command resumes. The scores are those of the validation split. Only --final predicts the test split,\n"
-        "and RUN/looks.jsonl logs every evaluation on test clips.",
+        description="Train every fold and seed of an experiment, and write the scores in one table "
+        "next to published figures.\n"
+        "The same command resumes. The scores are those of the validation split. Only --final "
+        "predicts the test split,\nand RUN/looks.jsonl logs every evaluation on test clips.",
     )
     parser.add_argument(
         "--experiment",
@@ -119,14 +120,16 @@ def _parser() -> Parser:
     parser.add_argument(
         "--keep-copies",
         action="store_true",
-        help="as published: keep copies of test clips in the training split of a publisher, and say so in the result",
+        help="as published: keep copies of test clips in the training split of a publisher, "
+        "and say so in the result",
     )
     parser.add_argument(
         "--compare",
-        type=pairs,
+        type=parse_stage_pairs,
         default=(),
         metavar="A:B,...",
-        help="how much better stage A is than B, by speaker (B+C: on each source\nthe mean of those trained on it)",
+        help="the difference of stage A from B, by speaker (B+C: on each source\n"
+        "the mean of those trained on it)",
     )
     parser.add_argument(
         "--listeners",

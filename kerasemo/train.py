@@ -110,7 +110,7 @@ def add_options(parser: Parser) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kerasemo.train",
-        description="Train a stage of an experiment, and first the stages before it that are not finished.",
+        description="Train a stage of an experiment, after its unfinished parent stages.",
     )
     add_options(parser)
     parser.add_argument(

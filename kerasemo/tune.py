@@ -1,4 +1,4 @@
-"""`python -m kerasemo.tune`: search the settings of a stage with keras-tuner, by validation score."""
+"""The command `kerasemo.tune`: search the settings of a stage by validation score."""
 
 import json
 import sys
@@ -50,11 +50,13 @@ def print_search(result: Mapping[str, Any]) -> None:
     for trial in result["trials"]:
         if trial["failed"]:
             print(
-                f"trial {trial['trial']} failed ({describe_values(trial['settings'])}): {trial['failed']}"
+                f"trial {trial['trial']} failed ({describe_values(trial['settings'])}): "
+                f"{trial['failed']}"
             )
     path = result["experiment"]
     print(
-        f"The best settings: {path} (python -m kerasemo.train --stage {result['stage']} --experiment {path} ...)"
+        f"The best settings: {path} (python -m kerasemo.train --stage {result['stage']} "
+        f"--experiment {path} ...)"
     )
     print(f"Compare the trials: tensorboard --logdir {Path(path).parent}")
 
@@ -62,11 +64,15 @@ def print_search(result: Mapping[str, Any]) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kerasemo.tune",
-        description="Search the settings of a stage with keras-tuner. The stages before it are trained once. The score of a trial is that\n"
-        "of its best epoch on the validation split; no test clip is used. The same command resumes an interrupted search.",
-        epilog="Hyperband chooses the epochs of a trial. It trains a promising trial again from the start with more epochs, because\n"
-        "the learning rate falls over all epochs of a trial. Width and dropout are settings of the network: a search varies\n"
-        "them only for a stage that starts from no other stage. --epochs N: the epochs of a trial; the most with hyperband.",
+        description="Search the settings of a stage with keras-tuner. The stages before it are "
+        "trained once. The score of a trial is that\n"
+        "of its best epoch on the validation split; no test clip is used. The same command "
+        "resumes an interrupted search.",
+        epilog="Hyperband chooses the epochs of a trial. It trains a promising trial again from "
+        "the start with more epochs, because\n"
+        "the learning rate falls over all epochs of a trial. Width and dropout are settings of "
+        "the network: a search varies\nthem only for a stage that starts from no other stage. "
+        "--epochs N: the epochs of a trial; the most with hyperband.",
     )
     train.add_options(parser)
     known = ", ".join(parameter.name for parameter in search_space.SEARCH_SPACE)

@@ -1,6 +1,7 @@
 """Prediction tables and what follows from them: pooled scores, comparisons, reference figures.
 
-May import `kerasemo.metrics`. Never imports TensorFlow or Keras, so that `kerasemo.compare` starts fast.
+May import `kerasemo.metrics`. Never imports TensorFlow or Keras, so that `kerasemo.compare` starts
+fast.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,7 @@
 """Records as arrays: catalog, splits with the leakage gate, sampling, segmentation, batches.
 
-May import `pipelines.records`, `pipelines.features`, `kerasemo.config` and `kerasemo.networks.random`.
+May import `pipelines.records`, `pipelines.features`, `kerasemo.config` and
+`kerasemo.networks.random`.
 """
 
 from typing import TYPE_CHECKING

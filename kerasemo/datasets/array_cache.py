@@ -1,8 +1,8 @@
 """Arrays that are too large for the memory, each a memory-mapped file in the user's cache folder.
 
-A file is checked before it is used. It is written under another name and renamed when it is complete;
-its description is written last. One process at a time writes a file; another process waits and uses the
-file. All files of the cache can be deleted.
+A file is checked before it is used. It is written under another name and renamed when it is
+complete; its description is written last. One process at a time writes a file; another process
+waits and uses the file. All files of the cache can be deleted.
 """
 
 import hashlib
@@ -71,7 +71,10 @@ def memory_mapped_array(
 
 
 def _read_owners(path: Path, description: dict[str, Any]) -> list[list[int]] | None:
-    """Return (owner, length) of each block; None if the file is damaged or of another description."""
+    """Return (owner, length) of each block.
+
+    The result is None if the file is damaged or of another description.
+    """
     stored = files.read_json(path.with_suffix(".json"))
     if not isinstance(stored, dict) or not path.is_file():
         return None

@@ -19,14 +19,17 @@ Augment = Callable[[Batch], Batch]
 
 @dataclasses.dataclass(frozen=True)
 class BatchShare:
-    """The part of every batch that a process takes: `count` of `total` equal parts, from `first` on."""
+    """The part of every batch that a process takes: `count` of `total` parts, from `first`."""
 
     first: int = 0
     count: int = 1
     total: int = 1
 
     def parts_of(self, draw: Draw) -> dict[str, np.ndarray]:
-        """Return the parts as smaller steps: [steps, batch, ...] -> [steps * count, batch / total, ...]."""
+        """Return the parts as smaller steps.
+
+        The shape [steps, batch, ...] becomes [steps * count, batch / total, ...].
+        """
 
         def parts(values: np.ndarray) -> np.ndarray:
             steps, batch, *rest = values.shape
@@ -61,7 +64,7 @@ class _ExampleReader:
         *,
         first_epoch: int,
         n_skipped: int,
-    ):
+    ) -> None:
         self._sampler = sampler
         self._share = share
         self._first_epoch = first_epoch
@@ -109,8 +112,8 @@ class BatchStream:
         share: The part of every batch, as batches of their own, one after the other.
 
     Attributes:
-        dataset: The batches as a `tf.data.Dataset`. The stream must stay referenced while the dataset is
-            used.
+        dataset: The batches as a `tf.data.Dataset`. The stream must stay referenced while the
+            dataset is used.
         steps: Steps in an epoch.
     """
 
@@ -124,7 +127,7 @@ class BatchStream:
         epochs: int | None = None,
         augment: Augment | None = None,
         share: BatchShare = WHOLE_BATCH,
-    ):
+    ) -> None:
         self._reader = _ExampleReader(
             sources,
             sampler,
@@ -135,7 +138,8 @@ class BatchStream:
         n_parts = len(self._reader.first_draw["item"])
         self.steps = n_parts // share.count
         self.dataset = self._build_dataset(sources, first_epoch, epochs, augment)
-        # Without a known number, replicas would ask each other at every step whether all have a batch.
+        # Without a known number, replicas would ask each other at every step whether all have a
+        # batch.
         n_batches = tf.data.INFINITE_CARDINALITY
         if epochs is not None:
             n_batches = n_parts * epochs - first_step * share.count
@@ -158,12 +162,13 @@ class BatchStream:
         image_shape = (*shape, *self._reader.images[0].shape[1:])
         masks = np.stack([source.mask for source in sources])
         domains = np.array([source.domain for source in sources], np.int32)
+        # Weak references, which exist as long as the dataset.
         draw_arrays = weakref.WeakMethod(self._reader.draw)
         read_arrays = weakref.WeakMethod(self._reader.read)
 
         def draw_epoch(epoch: tf.Tensor) -> Batch:
             arrays = tf.numpy_function(
-                lambda number: draw_arrays()(number),
+                lambda number: draw_arrays()(number),  # type: ignore[misc]  # noqa: PLW0108
                 [epoch],
                 [values.dtype for values in first_draw.values()],
             )
@@ -174,7 +179,9 @@ class BatchStream:
 
         def read_examples(item: tf.Tensor, source: tf.Tensor, seed: tf.Tensor) -> Batch:
             image, label = tf.numpy_function(
-                lambda *indices: read_arrays()(*indices), [item, source], [dtype, tf.int32]
+                lambda *indices: read_arrays()(*indices),  # type: ignore[misc]  # noqa: PLW0108
+                [item, source],
+                [dtype, tf.int32],
             )
             batch = {
                 "image": tf.ensure_shape(image, image_shape),
@@ -193,8 +200,9 @@ class BatchStream:
             partners = read_examples(draw["mix_item"], draw["source"], draw["mix_seed"])
             return mix_batches(batch, partners, draw["mix_weight"])
 
-        # An epoch is drawn in one call, while the epoch before it is used. (A dataset from a generator
-        # would make TensorFlow tell malloc to return memory at once, which slows every step.)
+        # An epoch is drawn in one call, while the epoch before it is used. (A dataset from a
+        # generator would make TensorFlow tell malloc to return memory at once, which slows every
+        # step.)
         dataset = tf.data.Dataset.range(
             first_epoch, 2**62 if epochs is None else first_epoch + epochs
         )
@@ -205,8 +213,8 @@ class BatchStream:
 def mix_batches(batch: Batch, partners: Batch, weight: tf.Tensor) -> Batch:
     """Return a batch whose images are mixed with those of another, (1 - w) x + w x'.
 
-    Log-Mels are mixed in dB, with their deltas, as is common practice; two sounds at the same time would
-    add up in power.
+    Log-Mels are mixed in dB, with their deltas, as is common practice; two sounds at the same time
+    would add up in power.
 
     Args:
         batch: The examples, augmented.
@@ -231,6 +239,7 @@ def mix_batches(batch: Batch, partners: Batch, weight: tf.Tensor) -> Batch:
 def _options() -> tf.data.Options:
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    # There is nothing to tune, and the end of an iterator would wait for the tuning thread for seconds.
+    # There is nothing to tune, and the end of an iterator would wait for the tuning thread for
+    # seconds.
     options.autotune.enabled = False
     return options

@@ -52,7 +52,7 @@ class RecordCatalog:
         DataError: The manifest of a required source is damaged.
     """
 
-    def __init__(self, folder: Path, *, required: Iterable[str] = ()):
+    def __init__(self, folder: Path, *, required: Iterable[str] = ()) -> None:
         self.folder = folder
         self.sources = tuple(
             f"{path.parent.name}/{path.name}"
@@ -68,8 +68,8 @@ class RecordCatalog:
         self.require(required)
         if not self.sources:
             raise InputError(
-                f"{folder}: no set CORPUS/DOMAIN of records in it; name the folder that was given as "
-                "--out to python -m pipelines.build"
+                f"{folder}: no set CORPUS/DOMAIN of records in it; name the folder that was given "
+                "as --out to python -m pipelines.build"
             )
 
     def require(self, source_names: Iterable[str]) -> None:
@@ -148,8 +148,8 @@ class RecordCatalog:
             source_names: The sources that are used together.
             protocol: One of `kerasemo.config.PROTOCOLS`.
             fold: From 0.
-            trained_on: A corpus none of whose sources is among these is all test. None: each corpus is
-                split.
+            trained_on: A corpus none of whose sources is among these is all test. None: each corpus
+                is split.
             keep_copies: See `leakage_gate.pass_gate`.
 
         Raises:
@@ -238,11 +238,12 @@ class RecordCatalog:
         known = self.manifest_hash(source)
         if sources.manifest_hash(sources.set_folder(self.folder, source)) != known:
             raise DataError(
-                f"{self.folder / source}: was built again while this command ran; run the command again"
+                f"{self.folder / source}: was built again while this command ran; run the command "
+                "again"
             )
 
     def _forget_arrays(self) -> None:
-        """Drop the arrays that were not used for longest, until the others fit a quarter of the memory."""
+        """Drop the least recently used arrays until the rest fits a quarter of the memory."""
         while len(self._arrays) > 1 and self._array_bytes() > sources.memory_bytes() // 4:
             self._arrays.popitem(last=False)
 

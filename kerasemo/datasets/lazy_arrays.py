@@ -11,8 +11,8 @@ class SegmentWindows:
     """Stands in for an array of segments, float32 [segments, mel_filters, segment_frames, 3].
 
     Args:
-        features: float32 [mel_filters, frames, 3]: the log-Mels with deltas of several utterances, one
-            after the other.
+        features: float32 [mel_filters, frames, 3]: the log-Mels with deltas of several utterances,
+            one after the other.
         starts: int64 [segments]: the first frame of each segment.
         spec: Gives the length of a segment.
 
@@ -22,7 +22,7 @@ class SegmentWindows:
     ((2, 2, 2, 1), [3.0, 4.0], (1, 2, 2, 2, 1))
     """
 
-    def __init__(self, features: np.ndarray, starts: np.ndarray, *, spec: Spec = Spec()):
+    def __init__(self, features: np.ndarray, starts: np.ndarray, *, spec: Spec = Spec()) -> None:
         self._features = np.ascontiguousarray(features)
         self._starts = starts
         self._n_frames = spec.segment_frames
@@ -51,7 +51,9 @@ class GatheredItems:
         items: int64: the items to take from each source.
     """
 
-    def __init__(self, arrays: Sequence[np.ndarray | SegmentWindows], items: Sequence[np.ndarray]):
+    def __init__(
+        self, arrays: Sequence[np.ndarray | SegmentWindows], items: Sequence[np.ndarray]
+    ) -> None:
         self._arrays = arrays
         self._source_of = np.repeat(np.arange(len(items)), [len(indices) for indices in items])
         self._items = np.concatenate(items)

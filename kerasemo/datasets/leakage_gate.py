@@ -1,6 +1,7 @@
 """The leakage gate: no speaker, utterance or content is in two splits, over all sources together.
 
-Give the gate every set of a corpus, not only the sets of one stage: a corpus is split over all of them.
+Give the gate every set of a corpus, not only the sets of one stage: a corpus is split over all of
+them.
 """
 
 import dataclasses
@@ -56,9 +57,9 @@ class GatedSplits:
         """Return how a source was split, ready for JSON.
 
         Returns:
-            `protocol`, `fold`, `folds`, `publisher`, `validation_by`, the number of clips in each split,
-            and how many copies were dropped from train and validation (`dropped_train`, ...) or stay
-            (`copies_train`, ...).
+            `protocol`, `fold`, `folds`, `publisher`, `validation_by`, the number of clips in each
+            split, and how many copies were dropped from train and validation (`dropped_train`, ...)
+            or stay (`copies_train`, ...).
         """
         corpus_split = self.corpus_splits[corpus_of(source)]
         names = ("protocol", "fold", "folds", "publisher", "validation_by")
@@ -73,7 +74,7 @@ class GatedSplits:
 
     @property
     def report(self) -> dict[str, Any]:
-        """The facts of every source, whether copies were dropped, and the digest, ready for JSON."""
+        """The facts of every source, the handling of copies, and the digest, for JSON."""
         return {
             "digest": self.digest,
             "deduplicated": any(map(self.is_deduplicated, self.dropped_ids)),
@@ -142,8 +143,9 @@ def pass_gate(
 ) -> GatedSplits:
     """Return the clips of each split, after no speaker, utterance or content is in two splits.
 
-    Within a publisher's split, utterances with a copy in a later split are dropped from every domain:
-    from train those with a copy in validation or test, from validation those with a copy in test.
+    Within a publisher's split, utterances with a copy in a later split are dropped from every
+    domain: from train those with a copy in validation or test, from validation those with a copy in
+    test.
 
     Args:
         corpus_splits: Corpus -> its split.
@@ -193,8 +195,8 @@ class _SplitClip(NamedTuple):
     def identity(self, name: str) -> str:
         """Return the value of `name` that must not be in two splits; empty if it is not known.
 
-        A published corpus that was built under two names has the same speakers in both, so the kind of
-        the corpus replaces its name.
+        A published corpus that was built under two names has the same speakers in both, so the kind
+        of the corpus replaces its name.
         """
         value, kind = self.row.get(name, ""), self.row.get("kind", "")
         prefix = f"{self.corpus_split.corpus}:"
@@ -215,7 +217,7 @@ class _SplitClip(NamedTuple):
 
 
 def _last_split_of_copies(clips: Sequence[_SplitClip]) -> list[tuple[_SplitClip, str]]:
-    """Return the clips of publishers' splits, each with the last split that has a copy of the clip."""
+    """Return the clips of publishers' splits, each with the last split of its copies."""
     published = sorted(
         (clip for clip in clips if clip.corpus_split.publisher),
         key=lambda clip: SPLITS.index(clip.split),

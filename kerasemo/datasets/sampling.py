@@ -1,10 +1,10 @@
-"""Samplers: which items make which batch, drawn in NumPy from the seed and the number of the epoch alone.
+"""Draw the items of each batch in NumPy, from the seed and the number of the epoch alone.
 
-So example i of step s is a pure function of seed and step, however a batch is split over devices, and
-wherever a training resumes.
+So example i of step s is a pure function of seed and step, however a batch is split over devices,
+and wherever a training resumes.
 
-A sampler is a function of the epoch that returns a `Draw`. To add a way to pair items, add a function to
-`PAIR_SAMPLERS` and its name to `StageConfig.pairs`.
+A sampler is a function of the epoch that returns a `Draw`. To add a way to pair items, add a
+function to `PAIR_SAMPLERS` and its name to `StageConfig.pairs`.
 """
 
 import itertools
@@ -17,8 +17,8 @@ from pipelines.core.errors import InputError
 from pipelines.core.labels import EMOTIONS
 
 Draw = Mapping[str, np.ndarray]
-"""The examples of an epoch: `item` int64 and `source` int32 [steps, batch] or [steps, pairs, 2], and
-`seed` int32 of the same shape. Mixed examples also have `mix_item`, `mix_seed` and `mix_weight`
+"""The examples of an epoch: `item` int64 and `source` int32 [steps, batch] or [steps, pairs, 2],
+and `seed` int32 of the same shape. Mixed examples also have `mix_item`, `mix_seed` and `mix_weight`
 (float32); see `draw_mixup`."""
 
 Sampler = Callable[[int], Draw]
@@ -41,8 +41,8 @@ def item_sampler(subset: Subset, *, batch: int, seed: int, steps: int = 0) -> Sa
         subset: The items.
         batch: Items in a step.
         seed: The seed of every draw.
-        steps: Steps in an epoch; one permutation follows the other until they are full. 0: as many as
-            one permutation fills; the rest of its items is dropped.
+        steps: Steps in an epoch; one permutation follows the other until they are full. 0: as many
+            as one permutation fills; the rest of its items is dropped.
 
     Raises:
         InputError: There are fewer items than a batch and `steps` is 0, or there are none.
@@ -84,28 +84,29 @@ def pair_sampler(
     """Return the sampler of a contrastive or joint stage: pairs across sources.
 
     Every two sources give the same number of pairs in a step. In an epoch each item of the largest
-    source is the first item of a pair once (the rest is dropped), or again and again with `steps`. A
-    partner comes from the other source, whose items are used in turn. Within a single source no clip is
-    paired with itself. An emotion that only one of two sources has makes pairs of different emotions.
+    source is the first item of a pair once (the rest is dropped), or again and again with `steps`.
+    A partner comes from the other source, whose items are used in turn. Within a single source no
+    clip is paired with itself. An emotion that only one of two sources has makes pairs of different
+    emotions.
 
     Args:
         subsets: The items of each source.
         pairs: Pairs in a step, a multiple of the number of pairs of sources.
         seed: The seed of every draw.
-        how: One of PAIR_SAMPLERS. `balanced`: half of the pairs of every two sources in a step (plus or
-            minus one) have equal emotions. `random`: partners of any emotion.
+        how: One of PAIR_SAMPLERS. `balanced`: half of the pairs of every two sources in a step
+            (plus or minus one) have equal emotions. `random`: partners of any emotion.
         steps: Steps in an epoch; 0: as many as the items of the largest source fill.
 
     Raises:
-        InputError: `pairs` is not such a multiple, there are too few items, or their emotions do not
-            make pairs of both kinds.
+        InputError: `pairs` is not such a multiple, there are too few items, or their emotions do
+            not make pairs of both kinds.
     """
     couples = source_pairs(len(subsets))
     per_couple, rest = divmod(pairs, len(couples))
     if rest or not per_couple:
         raise InputError(
-            f"{pairs} pairs in a step, expected a multiple of {len(couples)}; set batch to a multiple "
-            f"of {2 * len(couples)}"
+            f"{pairs} pairs in a step, expected a multiple of {len(couples)}; set batch to a "
+            f"multiple of {2 * len(couples)}"
         )
     for one, other in couples:
         _check_couple(subsets[one], subsets[other])
@@ -113,8 +114,8 @@ def pair_sampler(
     steps = steps or len(largest.items) // max(1, len(subsets) - 1) // per_couple
     if not steps:
         raise InputError(
-            f"{largest.source.name}: {len(largest.items)} faces or segments, too few for {pairs} pairs "
-            "in a step; make the batch smaller: --set STAGE.batch=N"
+            f"{largest.source.name}: {len(largest.items)} faces or segments, too few for {pairs} "
+            "pairs in a step; make the batch smaller: --set STAGE.batch=N"
         )
     draw_partners = PAIR_SAMPLERS[how]
 
@@ -163,16 +164,16 @@ def with_hard_negatives(
 ) -> dict[str, np.ndarray]:
     """Return the pairs of an epoch with harder partners in the pairs of different emotions.
 
-    `N_CANDIDATES` items of the same source, of another emotion than the first item, are sorted from the
-    farthest to the nearest; the one at the fraction `hardness` becomes the partner. (Nagrani et al.,
-    Learnable PINs, ECCV 2018, sort the negatives of a batch so.) Pairs of equal emotions, sources and
-    seeds stay.
+    `N_CANDIDATES` items of the same source, of another emotion than the first item, are sorted from
+    the farthest to the nearest; the one at the fraction `hardness` becomes the partner. (Nagrani et
+    al., Learnable PINs, ECCV 2018, sort the negatives of a batch so.) Pairs of equal emotions,
+    sources and seeds stay.
 
     Args:
         draw: The draw of a `pair_sampler`.
         subsets: The items of each source.
-        embeddings: For each source float32 [items of the source, n] of unit length. Only the rows of the
-            subset's items are used.
+        embeddings: For each source float32 [items of the source, n] of unit length. Only the rows
+            of the subset's items are used.
         hardness: In [0, 1]: 0 takes the farthest candidate, 0.5 the median, 1 the nearest.
         seed: The seed of the candidates.
         epoch: The epoch, from 0.
@@ -205,10 +206,12 @@ def with_hard_negatives(
 
 
 def hardness_at(epoch: int, epochs: int, hardest: float) -> float:
-    """Return the hardness of the negatives in an epoch: from half of `hardest` linearly to `hardest`.
+    """Return the hardness of the negatives in an epoch.
 
-    Learnable PINs raises the hardness; this schedule is the project's choice. Pairs drawn at random have
-    hardness 0.5.
+    The hardness rises linearly from half of `hardest` to `hardest`.
+
+    Learnable PINs raises the hardness; this schedule is the project's choice. Pairs drawn at random
+    have hardness 0.5.
 
     Args:
         epoch: From 0.
@@ -223,16 +226,18 @@ def hardness_at(epoch: int, epochs: int, hardest: float) -> float:
 
 
 def draw_mixup(draw: Draw, *, alpha: float, seed: int, epoch: int) -> dict[str, np.ndarray]:
-    """Return an epoch with a partner and a weight for each example (Zhang et al., mixup, ICLR 2018).
+    """Return an epoch with a partner and a weight for each example.
+
+    Source: Zhang et al., mixup, ICLR 2018.
 
     The partners of the examples of a step and a source are these examples in another order, so each
-    example is mixed once into another (or into itself, which changes nothing). The partners are drawn
-    before a batch is split over devices.
+    example is mixed once into another (or into itself, which changes nothing). The partners are
+    drawn before a batch is split over devices.
 
     Args:
         draw: The draw of a sampler.
-        alpha: Both parameters of the Beta distribution of the weights, above 0. Small values leave most
-            examples nearly unchanged.
+        alpha: Both parameters of the Beta distribution of the weights, above 0. Small values leave
+            most examples nearly unchanged.
         seed: The seed of every draw.
         epoch: The epoch, from 0.
 
@@ -288,8 +293,8 @@ def _check_couple(one: Subset, other: Subset) -> None:
         raise InputError(f"{names}: {problem}, so no pair has equal emotions; pair other sources")
     if len(set(one.labels) | set(other.labels)) < 2:
         raise InputError(
-            f"{names}: {EMOTIONS[shared[0]]} is the only emotion, so no pair has different emotions; "
-            "pair other sources"
+            f"{names}: {EMOTIONS[shared[0]]} is the only emotion, so no pair has different "
+            "emotions; pair other sources"
         )
 
 
@@ -402,8 +407,8 @@ def _choose_equal(
 ) -> np.ndarray:
     """Return bool [pairs]: which pairs have equal emotions; half of each step, plus or minus one.
 
-    A step with too few pairs that can be equal is made up for by later steps. If `per_step` is odd, the
-    larger half is in odd steps, or in even steps with `extra_in_even_steps`.
+    A step with too few pairs that can be equal is made up for by later steps. If `per_step` is odd,
+    the larger half is in odd steps, or in even steps with `extra_in_even_steps`.
     """
     is_equal = can_be_equal & ~can_differ
     is_free = can_be_equal & can_differ

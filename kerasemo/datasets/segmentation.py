@@ -1,8 +1,8 @@
 """Cut the audio of whole utterances into segments, as the settings of a stage ask for.
 
-Records hold segments of one definition (`pipelines.features.log_mel`). A stage may ask for another hop,
-may leave out pauses, and may first normalise the log-Mels of each speaker to the same mean and scale in
-each Mel bin.
+Records hold segments of one definition (`pipelines.features.log_mel`). A stage may ask for another
+hop, may leave out pauses, and may first normalise the log-Mels of each speaker to the same mean and
+scale in each Mel bin.
 """
 
 import dataclasses
@@ -172,8 +172,8 @@ SpeakerStatistics = Mapping[str, tuple[np.ndarray, np.ndarray]]
 def speaker_statistics(audio: UtteranceAudio, *, spec: Spec = Spec()) -> SpeakerStatistics:
     """Return the statistics of each speaker over all frames of all clips.
 
-    If the spec leaves out pauses, the statistics are over the active frames: the length of pauses says
-    nothing about a voice.
+    If the spec leaves out pauses, the statistics are over the active frames: the length of pauses
+    says nothing about a voice.
 
     Raises:
         DataError: A clip has no speaker.
@@ -214,7 +214,7 @@ def normalize_by_speaker(audio: UtteranceAudio, statistics: SpeakerStatistics) -
 def normalization(
     audio: UtteranceAudio, segmentation: Segmentation
 ) -> Callable[[UtteranceAudio], UtteranceAudio]:
-    """Return the function that normalises utterances, or changed versions of them, before they are cut.
+    """Return the function that normalises utterances, or changed versions, before cutting.
 
     Args:
         audio: All unchanged utterances of the set, which give the statistics.

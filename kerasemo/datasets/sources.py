@@ -87,7 +87,7 @@ class Subset:
 
     @property
     def clips(self) -> np.ndarray:
-        """int64: the clips that have an item here, in ascending order, indices of the source's rows."""
+        """int64: the clips with an item here, as ascending indices of the source's rows."""
         return np.unique(self.source.clip_of[self.items])
 
     @property
@@ -259,6 +259,6 @@ def iterate_records(
     if any(missing_items):
         n_items = sum(row["items"] for row in manifest["clips"])
         raise DataError(
-            f"{folder}: {n_items - sum(missing_items)} faces or segments, its manifest says {n_items}; "
-            "build the set again"
+            f"{folder}: {n_items - sum(missing_items)} faces or segments, its manifest says "
+            f"{n_items}; build the set again"
         )

@@ -1,11 +1,11 @@
 """The split (train, validation or test) of each utterance of a corpus.
 
-A corpus is split once, over the utterances of all its domains. Every set of the corpus and every stage
-uses that split. Nothing depends on the order of rows.
+A corpus is split once, over the utterances of all its domains. Every set of the corpus and every
+stage uses that split. Nothing depends on the order of rows.
 
 A row is a row of a manifest, with `id`, `speaker`, `emotion`, `utterance`, `sentence`, `split`, and
-`sha256` (of the clip's file). It may also have `content` (the hash of the decoded file) and `kind` (of
-the corpus).
+`sha256` (of the clip's file). It may also have `content` (the hash of the decoded file) and `kind`
+(of the corpus).
 """
 
 import dataclasses
@@ -25,7 +25,8 @@ SPLITS = ("train", "validation", "test")
 """The splits; an item of a later one must not be known from an earlier one."""
 
 N_UTTERANCE_FOLDS = 5
-"""Folds of utterances. One fold in five is also the validation that is taken from training utterances."""
+"""Folds of utterances. One fold in five is also the validation that is taken from training
+utterances."""
 
 N_SPEAKER_FOLDS = 6
 """Folds of speakers in a corpus with more than MAX_SPEAKERS_AS_FOLDS speakers."""
@@ -51,8 +52,8 @@ class CorpusSplit:
     publisher: bool
     """Whether the publisher of the corpus made the split."""
     validation_by: str
-    """What makes the validation split: `speakers` (other than those in train), `utterances` (of training
-    speakers), `publisher` or `none`."""
+    """What makes the validation split: `speakers` (other than those in train), `utterances` (of
+    training speakers), `publisher` or `none`."""
     split_by_utterance: Mapping[str, str]
 
     def split_of(self, row: Row) -> str:
@@ -89,18 +90,18 @@ def split_corpus(
 ) -> CorpusSplit:
     """Return the split of a corpus, over the utterances of all its domains.
 
-    A publisher's split is kept under every protocol. `speaker-independent`: each of up to 10 speakers is
-    the test split of one fold; more speakers make 6 blocks. `speaker-dependent`: 5 folds of utterances;
-    all takes of one speaker, sentence and emotion stay together, and so do copies. If no validation
-    split comes of that, training utterances are taken for validation.
+    A publisher's split is kept under every protocol. `speaker-independent`: each of up to 10
+    speakers is the test split of one fold; more speakers make 6 blocks. `speaker-dependent`: 5
+    folds of utterances; all takes of one speaker, sentence and emotion stay together, and so do
+    copies. If no validation split comes of that, training utterances are taken for validation.
 
     Args:
         corpus: The name of the corpus.
         rows_by_source: The rows of every set of the corpus.
         protocol: One of PROTOCOLS.
         fold: From 0; fold k is fold k mod K of a corpus with K folds.
-        is_foreign: Whether no stage trains on the corpus. Then all of it is test, unless its publisher
-            made a split.
+        is_foreign: Whether no stage trains on the corpus. Then all of it is test, unless its
+            publisher made a split.
 
     Raises:
         InputError: The protocol or the fold does not exist, or the corpus is too small for it.
@@ -266,7 +267,7 @@ def one_per_utterance(rows: Sequence[Row]) -> list[Row]:
 
 
 def content_hashes(row: Row) -> list[tuple[str, str]]:
-    """Return what copies of a clip have in common: the hash of the file, and of its decoded content.
+    """Return the keys that copies of a clip share: the hashes of its file and its content.
 
     >>> content_hashes({"sha256": "f00d", "content": "beef"})
     [('sha256', 'f00d'), ('content', 'beef')]
@@ -312,7 +313,7 @@ def _natural_order(name: str) -> tuple[list[int | str], str]:
 
 
 def _row_by_utterance(corpus: str, rows: Sequence[Row]) -> dict[str, Row]:
-    """Return one row of each utterance, sorted by utterance, after all rows of an utterance agree."""
+    """Return one row of each utterance, sorted, if all rows of the utterance agree."""
     if not rows:
         raise InputError(
             f"{corpus}: no clips to split; build the corpus first (python -m pipelines.build)"

@@ -1,4 +1,4 @@
-"""Parts of the training split: the first N labelled clips of each class, and the weight of each class."""
+"""Parts of the training split: the first N labelled clips of each class, and class weights."""
 
 import hashlib
 import itertools
@@ -15,7 +15,7 @@ from pipelines.core.labels import EMOTIONS
 
 
 def labelled_subset(train: Subset, config: StageConfig, *, seed: int, fold: int) -> Subset:
-    """Return the training clips whose labels a stage uses: all, or `config.labelled` of each emotion.
+    """Return the training clips with labels: all, or `config.labelled` of each emotion.
 
     Args:
         train: The training clips of a source.
@@ -36,9 +36,9 @@ def choose_labelled(
 ) -> np.ndarray:
     """Return which clips are used if only `count` clips of each emotion are labelled.
 
-    The clips of an emotion have one order, so that a smaller choice is part of a larger one: the first
-    clip of every speaker, then the second clip of every speaker, and so on. Hashes of the ids order the
-    clips of a speaker, and the speakers.
+    The clips of an emotion have one order, so that a smaller choice is part of a larger one: the
+    first clip of every speaker, then the second clip of every speaker, and so on. Hashes of the ids
+    order the clips of a speaker, and the speakers.
 
     Args:
         rows: Rows with `id`, `speaker` and `emotion`.
@@ -70,8 +70,8 @@ def choose_labelled(
 def class_weights(subsets: Sequence[Subset]) -> np.ndarray:
     """Return the weight of an example of each class of each source: float32 [sources, emotions].
 
-    With n items and K classes an item of a class with n_c items weighs n / (K n_c). The mean weight of an
-    item is 1, and every class has the same total weight. A class without items has weight 0.
+    With n items and K classes an item of a class with n_c items weighs n / (K n_c). The mean weight
+    of an item is 1, and every class has the same total weight. A class without items has weight 0.
 
     >>> import numpy as np
     >>> from kerasemo.datasets.sources import Source

@@ -1,9 +1,9 @@
-"""Versions of training clips at other speeds and with noise, made once from the waveforms in the records.
+"""Versions of training clips at other speeds and with noise, made once from waveforms.
 
-A changed waveform needs a new log-Mel, which would cost too much at every step. So `augment.variants`
-changed versions of each training clip are kept next to it, and in every epoch an example shows the clip
-or one of the versions, each with the same probability. Validation and test clips, class weights and the
-statistics of the inputs do not see the versions.
+A changed waveform needs a new log-Mel, which would cost too much at every step. So
+`augment.variants` changed versions of each training clip are kept next to it, and in every epoch an
+example shows the clip or one of the versions, each with the same probability. Validation and test
+clips, class weights and the statistics of the inputs do not see the versions.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ def with_variants(
     normalize: Callable[[UtteranceAudio], UtteranceAudio] = lambda audio: audio,
     spec: Spec = Spec(),
 ) -> Subset:
-    """Return the training clips of an audio source with `strengths.variants` changed versions of each.
+    """Return the training clips of an audio source with changed versions of each.
 
     Args:
         subset: The training clips.
@@ -50,7 +50,8 @@ def with_variants(
         spec: Gives hop and length of a segment.
 
     Returns:
-        The same segments of the same clips. The source also has the segments of the versions, and its
+        The same segments of the same clips. The source also has the segments of the versions, and
+            its
         `variants` name them.
 
     Raises:
@@ -61,8 +62,9 @@ def with_variants(
     records = [record for record, clip in enumerate(audio.clip_of) if clip in clips]
     if any(not len(audio.waveforms[record]) for record in records):
         raise DataError(
-            f"{audio.name}: the records have no waveforms, which speed and noise of augment change; "
-            "build them again with python -m pipelines.build --waveform, or leave out speed and noise"
+            f"{audio.name}: the records have no waveforms, which speed and noise of augment "
+            "change; build them again with python -m pipelines.build --waveform, or leave out "
+            "speed and noise"
         )
     n_variants = strengths.variants
     log_mel = tf.function(
@@ -110,8 +112,8 @@ def change_waveform(
 ) -> np.ndarray:
     """Return a waveform at another speed, with another pitch, and with white noise.
 
-    The speed is in [1 - speed, 1 + speed]. The range is divided into `strengths.variants` equal parts,
-    so that the versions of a clip cover it. The amplitude of the noise is between a tenth of
+    The speed is in [1 - speed, 1 + speed]. The range is divided into `strengths.variants` equal
+    parts, so that the versions of a clip cover it. The amplitude of the noise is between a tenth of
     `strengths.noise` and all of it, as a fraction of the waveform's own, evenly in dB.
 
     Args:

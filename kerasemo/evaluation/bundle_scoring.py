@@ -40,16 +40,17 @@ class UnseenClips:
 def evaluate_bundle(bundle: "Bundle", records: Path) -> dict[str, Any]:
     """Score an exported model on every set in the records, except the clips that it was trained on.
 
-    Of a corpus with a publisher's split the test split is scored, of every other corpus each utterance
-    (one file of it, as in the evaluation of a run). Clips whose file, content or utterance the model's
-    stages were trained on are left out and counted.
+    Of a corpus with a publisher's split the test split is scored, of every other corpus each
+    utterance (one file of it, as in the evaluation of a run). Clips whose file, content or
+    utterance the model's stages were trained on are left out and counted.
 
     Args:
         bundle: The model.
         records: The folder of the sets.
 
     Returns:
-        `{"model", "trained_on", "sources": {source: score}, "not_scored": {source: reason}, "matching"}`
+        `{"model", "trained_on", "sources": {source: score}, "not_scored": {source: reason},
+            "matching"}`
         as of `evaluator.evaluate_stage`; each score also has `left_out` and `trained_speakers`. The
         scores of `CORPUS/fused` use the model's own fusion.
 
@@ -59,7 +60,7 @@ def evaluate_bundle(bundle: "Bundle", records: Path) -> dict[str, Any]:
     """
     catalog = RecordCatalog(records)
     segmentation = _segmentation(bundle)
-    known = training_clips.read(bundle.folder / "assets" / "training_clips.json")
+    known = training_clips.read_training_clips(bundle.folder / "assets" / "training_clips.json")
     labels = list(bundle.labels)
     scores, not_scored, embedded, utterances_of, corpus_emotions = {}, {}, {}, {}, {}
     for name in catalog.sources:
@@ -138,8 +139,9 @@ def _segmentation(bundle: "Bundle") -> Segmentation:
 def item_probabilities(bundle: "Bundle", subset: Subset) -> ClipProbabilities:
     """Return the probabilities of each item of a subset, with and without its corpus's mask.
 
-    If the mask leaves out an emotion, faces are predicted again with the mask. Segments have no such
-    signature: their probabilities are p_c m_c / sum_k p_k m_k, which is the softmax of masked logits.
+    If the mask leaves out an emotion, faces are predicted again with the mask. Segments have no
+    such signature: their probabilities are p_c m_c / sum_k p_k m_k, which is the softmax of masked
+    logits.
 
     Returns:
         float64 [items, 10].
@@ -178,7 +180,7 @@ def _ask(
         arguments = {input_name: inputs[start : start + ITEMS_PER_CALL]}
         if mask is not None:
             arguments["mask"] = np.tile(mask, (len(arguments[input_name]), 1))
-        parts.append(bundle.ask(signature, **arguments))
+        parts.append(bundle.predict(signature, **arguments))
     return {
         name: np.concatenate([part[name] for part in parts])
         for name in parts[0]
@@ -190,21 +192,21 @@ def _has_publisher_split(rows: Sequence[Mapping[str, Any]]) -> bool:
     return bool(rows and rows[0]["split"])
 
 
-def select_unseen(source: Source, known: training_clips.Seen) -> UnseenClips:
+def select_unseen(source: Source, known: training_clips.TrainingClips) -> UnseenClips:
     """Return the clips of a source that are scored.
 
     Args:
         source: The source.
         known: What a model was trained on.
     """
-    unknown_rows = [row for row in source.rows if not known.clip(row)]
+    unknown_rows = [row for row in source.rows if not known.has_clip(row)]
     scored_rows = one_per_utterance([row for row in unknown_rows if row["split"] in ("", "test")])
     scored_ids = {row["id"] for row in scored_rows}
     clips = [clip for clip, row in enumerate(source.rows) if row["id"] in scored_ids]
     return UnseenClips(
         Subset(source, source.items_of(clips)),
         n_trained_clips=len(source.rows) - len(unknown_rows),
-        n_trained_speakers=sum(map(known.speaker, scored_rows)),
+        n_trained_speakers=sum(map(known.has_speaker, scored_rows)),
     )
 
 

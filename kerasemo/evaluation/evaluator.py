@@ -34,22 +34,26 @@ def evaluate_stage(
     sources: Sequence[str] | None = None,
     test_outputs: Mapping[str, "NetworkOutputs"] | None = None,
 ) -> dict[str, Any]:
-    """Score a stage on the test split of every source. A corpus that no stage was trained on is all test.
+    """Score a stage on the test split of every source.
+
+    A corpus that no stage was trained on is all test.
 
     Args:
         lineage: The stage.
         catalog: The records of the training, and possibly others.
         sources: The sources to score; None: all in the records.
-        test_outputs: The outputs of the stage's network for test splits, by source, where they are known.
+        test_outputs: The outputs of the stage's network for test splits, by source, where they are
+            known.
 
     Returns:
-        `{"stage", "protocol", "fold", "trained_on", "sources": {source: score},
-        "not_scored": {source: reason}, "matching"}`. A score is that of `scoring.score_clips`, or of
-        `scoring.score_embeddings` for a contrastive stage. A corpus whose faces and voices were both
-        scored also has a source `CORPUS/fused`: the test utterances that have both, fused as fitted on
-        validation utterances; see `fused_scoring.score_fused`. `matching` has the scores of the question
-        whether two clips show the same emotion, `{"stage_before", "after", "before"}`; see
-        `verification.score_pairs`. `after` is by the network of the stage on the scored sources, `before`
+        `{"stage", "protocol", "fold", "trained_on", "sources": {source: score}, "not_scored":
+        {source: reason}, "matching"}`. A score is that of `scoring.score_clips`, or of
+        `scoring.score_embeddings` for a contrastive stage. A corpus whose faces and voices were
+        both scored also has a source `CORPUS/fused`: the test utterances that have both, fused as
+        fitted on validation utterances; see `fused_scoring.score_fused`. `matching` has the scores
+        of the question whether two clips show the same emotion, `{"stage_before", "after",
+        "before"}`; see `verification.score_pairs`. `after` is by the network of the stage on the
+        scored sources, `before`
         by that of the stage that it started from on the domains which that network knew.
 
     Raises:
@@ -81,8 +85,8 @@ def evaluate_stage(
         )
         if not reason and stage.config.kind == "contrastive" and stage.scored_split != "test":
             reason = (
-                "a contrastive stage is scored when it is trained, and this stage was scored on the "
-                f"{stage.scored_split} split"
+                "a contrastive stage is scored when it is trained, and this stage was scored on "
+                f"the {stage.scored_split} split"
             )
         if reason:
             not_scored[source] = reason

@@ -103,8 +103,8 @@ def match_utterances(
 def fit_on_utterances(matched: Iterable[FaceAndVoice], kind: Kind) -> Fusion:
     """Return the fusion that is fitted on the utterances of all corpora together.
 
-    Utterances of an emotion that cannot be predicted are left out. Without utterances the default fusion
-    is returned.
+    Utterances of an emotion that cannot be predicted are left out. Without utterances the default
+    fusion is returned.
     """
     visual, audio, labels = [], [], []
     for face, voice in matched:
@@ -182,7 +182,7 @@ class FusedEvaluation:
         trained_domains: Sequence[bool],
         *,
         sources: Iterable[str],
-    ):
+    ) -> None:
         self._catalog = catalog
         self._splits = splits
         self._predict = predict
@@ -207,7 +207,7 @@ class FusedEvaluation:
             self._corpus_emotions[corpus_of(source.name)] = source.emotions
 
     def fit(self, kind: Kind) -> Fusion:
-        """Return the fusion that fits the validation utterances of the corpora that were trained on."""
+        """Return the fusion fitted to the validation utterances of the training corpora."""
         if self._on_validation is None:
             self._on_validation = self._predict_validation()
         return fit_on_utterances(match_utterances(self._on_validation).values(), kind)
@@ -265,12 +265,12 @@ def _with_both_domains(sources: Iterable[str], splits: GatedSplits) -> list[str]
 
 
 def fit_served_fusion(lineage: Lineage, catalog: RecordCatalog) -> Fusion:
-    """Return the fusion that an exported model uses: the corpus is unknown, every trained emotion possible.
+    """Return the fusion of an exported model, for which every trained emotion is possible.
 
-    It is fitted on the validation utterances with a face and a voice, of the corpora that the stages were
-    trained on, and equals the `without_corpus` fusion of `kerasemo.evaluate`. A contrastive stage and a
-    stage with a head for each corpus have no open predictions; they get the default fusion, which says 0
-    utterances.
+    It is fitted on the validation utterances with a face and a voice, of the corpora that the
+    stages were trained on, and equals the `without_corpus` fusion of `kerasemo.evaluate`. A
+    contrastive stage and a stage with a head for each corpus have no open predictions; they get the
+    default fusion, which says 0 utterances.
 
     Args:
         lineage: The stage.

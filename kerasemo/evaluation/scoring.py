@@ -36,8 +36,8 @@ class ClipProbabilities:
     with_corpus: np.ndarray
     """float64 [clips, 10], over the emotions that corpus and network share."""
     open: np.ndarray | None
-    """float64 [clips, 10], over all emotions of the network, as a service answers; None if the network
-    needs the corpus."""
+    """float64 [clips, 10], over all emotions of the network, as a service answers; None if the
+    network needs the corpus."""
 
 
 def emotion_mask(emotions: Collection[str]) -> np.ndarray:
@@ -107,9 +107,12 @@ def score_clips(
         trained_emotions: The emotions that the network was trained on.
 
     Returns:
-        `classification.classification_scores` and `calibration_error` of the clips whose emotion both
-        have. `without_corpus`: UA, WA, macro-F1 and calibration error of the open predictions of these
-        clips. If the corpus has an untrained emotion, `all_classes`: UA and WA of all clips, with recall
+        `classification.classification_scores` and `calibration_error` of the clips whose emotion
+            both
+        have. `without_corpus`: UA, WA, macro-F1 and calibration error of the open predictions of
+            these
+        clips. If the corpus has an untrained emotion, `all_classes`: UA and WA of all clips, with
+            recall
         0 for that emotion.
     """
     shared = in_order(set(corpus_emotions) & set(trained_emotions))
@@ -287,7 +290,7 @@ def _values_of_pairs(draw: Draw, values_of_sources: Sequence[np.ndarray]) -> np.
 def prediction_rows(
     source: Source, clips: np.ndarray, probabilities: np.ndarray
 ) -> list[dict[str, str]]:
-    """Return a row for each clip: its names, the prediction and the probability of every emotion."""
+    """Return a row for each clip: names, prediction, and probability of each emotion."""
     rows = []
     for clip, distribution in zip(clips, probabilities, strict=True):
         row = source.rows[clip]

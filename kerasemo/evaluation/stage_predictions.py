@@ -1,10 +1,10 @@
-"""What a finished stage predicts for the clips of one split of every source, kept next to the stage.
+"""The predictions of a finished stage for a split of every source, stored with the stage.
 
 `SPLIT-predictions.csv` in the folder of a stage holds a row for each scored clip: its names, the
-prediction and the probabilities over the emotions that corpus and network share, the prediction without
-knowledge of the corpus, and how many faces or segments have each prediction. `SPLIT-scored.json`, written
-last, names the network, the records and the checksum of the rows. If these do not match, the clips are
-predicted again.
+prediction and the probabilities over the emotions that corpus and network share, the prediction
+without knowledge of the corpus, and how many faces or segments have each prediction.
+`SPLIT-scored.json`, written last, names the network, the records and the checksum of the rows. If
+these do not match, the clips are predicted again.
 """
 
 import csv
@@ -46,8 +46,9 @@ class StagePredictions:
 
     by_source: Mapping[str, Predictions]
     facts: Mapping[str, Any]
-    """What `SPLIT-scored.json` says: `trained_emotions`, `trained_on`, `stamps` (source -> remarks),
-    `not_scored` (source -> reason), and `pairs` (two sources -> scores of pairs of clips)."""
+    """What `SPLIT-scored.json` says: `trained_emotions`, `trained_on`, `stamps` (source ->
+    remarks), `not_scored` (source -> reason), and `pairs` (two sources -> scores of pairs of
+    clips)."""
 
 
 def predictions_of_outputs(
@@ -63,7 +64,9 @@ def predictions_of_outputs(
 def predictions_of_nearest_means(
     embeddings: np.ndarray, subset: Subset, *, means: Mapping[int, np.ndarray]
 ) -> Predictions:
-    """Return the nearest class mean as the prediction, with probability 1, for a network without a head.
+    """Return the nearest class mean as the prediction, for a network without a head.
+
+    The probability of the prediction is 1.
 
     Args:
         embeddings: float [items of the subset, n].
@@ -123,7 +126,10 @@ def reason_unscored(
     if not trained_domains[DOMAINS.index(domain)]:
         return f"the network has not been trained on {domain} yet"
     if stage.config.kind == "contrastive" and source not in stage.trained_on:
-        return "a contrastive stage has no head; it is scored by pairs of the sources that it was trained on"
+        return (
+            "a contrastive stage has no head; "
+            "it is scored by pairs of the sources that it was trained on"
+        )
     segmentation = Segmentation.for_scores(stage.config)
     return segmentation.reason_unreadable(source, catalog.rows(source))
 
@@ -142,8 +148,8 @@ def predict_split(
 ) -> StagePredictions:
     """Return what a stage predicts for the clips of a split of every source.
 
-    A corpus that no stage was trained on is all test. Its validation split is made as if a stage had been
-    trained on it.
+    A corpus that no stage was trained on is all test. Its validation split is made as if a stage
+    had been trained on it.
 
     Args:
         lineage: The finished stage.
@@ -237,7 +243,7 @@ def _stamps(splits: GatedSplits, source: str, segmentation: Segmentation) -> lis
 def prediction_header(
     stage: FinishedStage, catalog: RecordCatalog, sources: Sequence[str]
 ) -> dict[str, Any]:
-    """Return what kept predictions depend on: the key of the stage, and the records of every source."""
+    """Return the keys of stored predictions: the stage, and the records of every source."""
     records = {source: catalog.manifest_hash(source) for source in sources}
     return {"digest": stage.key.digest, "records": records}
 
@@ -288,7 +294,9 @@ def _write_rows(path: Path, by_source: Mapping[str, Predictions]) -> None:
 def read_stage_predictions(
     folder: Path, split: str, header: Mapping[str, Any]
 ) -> StagePredictions | None:
-    """Return the kept predictions of a split; None if there are none, or of another network or records.
+    """Return the kept predictions of a split.
+
+    The result is None if there are none, or of another network or records.
 
     Args:
         folder: The folder of the stage.

@@ -1,4 +1,4 @@
-"""Export a trained stage: the served graph, ONNX and LiteRT models, the model card, the parity check.
+"""Export a trained stage as SavedModel, ONNX or LiteRT, with a model card and a check.
 
 May import `kerasemo.evaluation`, `kerasemo.serving` and what these import.
 """

@@ -1,4 +1,4 @@
-"""Export a trained stage as a bundle: SavedModel, ONNX or LiteRT, compared with the Keras model first."""
+"""Export a trained stage as a bundle, after a comparison with the Keras model."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 FORMATS = ("saved_model", "onnx", "litert")
 
 UNFINISHED = ".unfinished-"
-"""The beginning of the name of the folder, in the folder of a bundle, in which a version is made."""
+"""The beginning of the name of the folder, in the folder of a bundle, in which a version is
+made."""
 
 ABANDONED_SECONDS = 24 * 3600
 """An unfinished folder that is older belongs to an export that was killed."""
@@ -47,20 +48,22 @@ class ExportOptions:
 
 
 def export_stage(options: ExportOptions) -> dict[str, Any]:
-    """Write the next version of a bundle, after a fresh process has predicted the same as the Keras model.
+    """Write the next version of a bundle, after a new process predicted as the Keras model.
 
-    Nothing is overwritten: the version is made in another folder, and moved into place when it has passed
-    the comparison.
+    Nothing is overwritten: the version is made in another folder, and moved into place when it has
+    passed the comparison.
 
     Args:
         options: What to export.
 
     Returns:
-        `{"out", "version", "format", "labels", "domains", "differences": {signature: largest difference},
+        `{"out", "version", "format", "labels", "domains", "differences": {signature: largest
+            difference},
         "synthetic", "fusion"}`.
 
     Raises:
-        InputError: The stage does not exist or cannot be served, or the folder holds something else.
+        InputError: The stage does not exist or cannot be served, or the folder holds something
+            else.
         DataError: The records are not those of the training, or the weights are damaged.
         RunError: The exported model does not predict what the Keras model predicts.
         StorageError: The disk is full, or the folder cannot be written.
@@ -112,23 +115,27 @@ def export_stage(options: ExportOptions) -> dict[str, Any]:
 
 
 def _check_can_be_served(lineage: "Lineage", format: str) -> None:
-    """Raise InputError if a stage cannot be served: a request has one clip, and does not name its corpus."""
+    """Raise InputError if a stage cannot be served.
+
+    A request has one clip and does not name its corpus.
+    """
     stage = lineage.last
     if stage.key.heads:
         raise InputError(
-            f"{stage.folder}: has a head for each of its sources, and a request does not name its source; "
-            f"train the stage with --set \"{stage.name}.heads='masked'\" in another --run"
+            f"{stage.folder}: has a head for each of its sources, and a request does not name its "
+            f"source; train the stage with --set \"{stage.name}.heads='masked'\" in another --run"
         )
     for each in lineage.stages:
         if each.config.speaker_normalization:
             raise InputError(
-                f"{each.folder}: normalises audio by all clips of its speaker (speaker_normalization), and "
-                "a request has one clip; train the stages without the setting in another --run"
+                f"{each.folder}: normalises audio by all clips of its speaker "
+                "(speaker_normalization), and a request has one clip; train the stages without "
+                "the setting in another --run"
             )
     if stage.config.kind == "contrastive" and format != "saved_model":
         raise InputError(
-            f"{stage.folder}: a contrastive stage predicts no emotion; export it as saved_model, for "
-            "embeddings"
+            f"{stage.folder}: a contrastive stage predicts no emotion; export it as saved_model, "
+            "for embeddings"
         )
 
 
@@ -145,8 +152,8 @@ def _check_folder(out: Path, format: str) -> None:
         stored = bundle.read_document(out / str(versions[-1]))["format"]
         if stored != format:
             raise InputError(
-                f"{out}: holds versions in the format {stored}; a bundle has one format; name another "
-                "--out"
+                f"{out}: holds versions in the format {stored}; a bundle has one format; name "
+                "another --out"
             )
     elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise InputError(f"{out}: holds other files than a bundle; name another --out")
@@ -156,8 +163,8 @@ def _check_folder(out: Path, format: str) -> None:
 def _unfinished_folder(out: Path) -> Iterator[Path]:
     """Yield a new folder for a version; remove it afterwards unless it was moved into place.
 
-    The temporary folder above it lets nobody else in. The folder itself has the mode of any new folder,
-    which a server needs.
+    The temporary folder above it lets nobody else in. The folder itself has the mode of any new
+    folder, which a server needs.
     """
     is_new = not out.exists()
     with files.storage_errors(out):
@@ -191,7 +198,8 @@ def _storage_errors(out: Path) -> Iterator[None]:
             yield
     except tf.errors.OpError as error:
         raise StorageError(
-            f"{out}: cannot be written ({bundle.told(error)}); free space, or name another --out"
+            f"{out}: cannot be written ({bundle.graph_message(error)}); free space, or name "
+            "another --out"
         ) from error
 
 
@@ -202,7 +210,7 @@ def _write_version(
     lineage: "Lineage",
     catalog: "RecordCatalog",
 ) -> dict[str, float]:
-    """Write a version, compare its predictions with those of the Keras model, and return the differences.
+    """Write a version, and return the differences of its predictions from the Keras model.
 
     Args:
         folder: Where to write.
@@ -262,7 +270,7 @@ def _write_version(
         first_call = {call[0]: call for call in reversed(calls)}
         tf_serving.write_warm_up(folder, [first_call[name] for name in signatures])
     bundle.write_checksums(folder)
-    differences = parity.differences(folder, calls, expected)
+    differences = parity.parity_differences(folder, calls, expected)
     too_large = [
         f"{name} by {difference:.1e}"
         for name, difference in differences.items()
@@ -305,7 +313,7 @@ def _write_model(
 
 
 def _finite_predictor(network: "TrainedNetwork", stage: str) -> Callable[..., "NetworkOutputs"]:
-    """Return a function that runs a network and raises DataError for outputs that are NaN or infinite."""
+    """Return a function that runs a network and raises DataError for infinite outputs or NaN."""
     import numpy as np
 
     predict = network.predictor()
@@ -315,8 +323,8 @@ def _finite_predictor(network: "TrainedNetwork", stage: str) -> Callable[..., "N
         for name, values in (("logits", outputs.logits), ("embedding", outputs.embedding)):
             if not np.isfinite(values).all():
                 raise DataError(
-                    f"stage {stage!r}: the {name} of the Keras model are NaN or infinite; its weights are "
-                    "damaged: train the stage again"
+                    f"stage {stage!r}: the {name} of the Keras model are NaN or infinite; its "
+                    "weights are damaged: train the stage again"
                 )
         return outputs
 
@@ -354,7 +362,10 @@ def _write_saved_model(
 
 
 def _move_into_place(folder: Path, out: Path) -> int:
-    """Give a finished version the next free number, and return it; another export may do the same now."""
+    """Give a finished version the next free number, and return it.
+
+    Another export may do the same now.
+    """
     from kerasemo.serving import bundle
 
     while True:

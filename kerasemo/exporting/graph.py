@@ -1,8 +1,8 @@
 """The network as a graph for a service: faces, stills and audio in, named probabilities out.
 
-Every signature uses the definitions that made the inputs of the training (`pipelines.features.log_mel`,
-`pipelines.features.face`) and one network. The graph itself checks its inputs, so that every client gets
-the same errors.
+Every signature uses the definitions that made the inputs of the training
+(`pipelines.features.log_mel`, `pipelines.features.face`) and one network. The graph itself checks
+its inputs, so that every client gets the same errors.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from kerasemo.losses.classification import mask_logits
 from kerasemo.networks.inference import TrainedNetwork
-from kerasemo.serving.requests import LONGEST_SECONDS, MOST_PEAK, segment_range, segment_words
+from kerasemo.serving.requests import MAX_PEAK, MAX_SECONDS, segment_range, segment_range_text
 from kerasemo.serving.signatures import SIGNATURES
 from pipelines.core.domains import DOMAINS
 from pipelines.core.labels import EMOTIONS
@@ -31,9 +31,10 @@ Outputs = dict[str, tf.Tensor]
 def checks_shapes(
     function: Callable[..., Outputs], inputs: Mapping[str, tf.TensorSpec]
 ) -> tf.types.experimental.PolymorphicFunction:
-    """Return a function of a signature that accepts any shape, and raises its own error for a wrong one.
+    """Return a function of a signature that accepts any shape and refuses wrong ones itself.
 
-    A server does not check the shapes of a signature, and the optimiser of the graph relies on them.
+    A server does not check the shapes of a signature, and the optimiser of the graph relies on
+    them.
 
     Args:
         function: Computes the outputs for inputs of the right shapes.
@@ -57,8 +58,8 @@ def checks_shapes(
 def _with_shape(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
     """Return a tensor after a check of its shape; sizes that the spec leaves open may be any.
 
-    What uses the tensor is in a branch of its own: TensorFlow may try an operation that only waits for a
-    check before the check.
+    What uses the tensor is in a branch of its own: TensorFlow may try an operation that only waits
+    for a check before the check.
     """
     shape = spec.shape.as_list()
     sizes = ", ".join("n" if size is None else str(size) for size in shape)
@@ -82,7 +83,10 @@ def _with_shape(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
 
 
 def with_checks(tensor: tf.Tensor, checks: Sequence[Check]) -> tf.Tensor:
-    """Return a tensor after checks, one after the other; the first that fails raises its message."""
+    """Return a tensor after checks, one after the other.
+
+    The first that fails raises its message.
+    """
     for condition, message in checks:
         with tf.control_dependencies([tf.debugging.Assert(condition, message, summarize=8)]):
             tensor = tf.identity(tensor)
@@ -375,7 +379,7 @@ class ServedModel(tf.Module):
         least, most = segment_range(self._spec)
         is_inside = tf.reduce_all((segments >= least) & (segments <= most))
         message = [
-            f"segments: expected {segment_words(self._spec)}; received",
+            f"segments: expected {segment_range_text(self._spec)}; received",
             tf.reduce_min(segments, [0, 1, 2]),
             "to",
             tf.reduce_max(segments, [0, 1, 2]),
@@ -413,7 +417,7 @@ class ServedModel(tf.Module):
     def _sound_checks(self, waveform: tf.Tensor, lengths: tf.Tensor) -> list[Check]:
         """Return the checks of waveforms [batch, samples]; the last is that they are not silent."""
         spec = self._spec
-        max_samples = round(LONGEST_SECONDS * spec.sample_rate_hz)
+        max_samples = round(MAX_SECONDS * spec.sample_rate_hz)
         peaks = tf.reduce_max(tf.abs(waveform), axis=-1)
         silence_db = 20 * np.log10(spec.silence_peak)
         too_short = (
@@ -421,7 +425,7 @@ class ServedModel(tf.Module):
             "received"
         )
         too_long = (
-            f"too long: expected at most {max_samples} samples ({LONGEST_SECONDS:g} s at "
+            f"too long: expected at most {max_samples} samples ({MAX_SECONDS:g} s at "
             f"{spec.sample_rate_hz} Hz); received"
         )
         too_loud = (
@@ -434,12 +438,12 @@ class ServedModel(tf.Module):
             (tf.reduce_all(lengths >= spec.fft_samples), [too_short, lengths]),
             (tf.reduce_all(lengths <= max_samples), [too_long, lengths]),
             is_finite(waveform),
-            (tf.reduce_all(peaks <= MOST_PEAK), [too_loud, peaks]),
+            (tf.reduce_all(peaks <= MAX_PEAK), [too_loud, peaks]),
             (tf.reduce_all(peaks >= spec.silence_peak), [silent, peaks]),
         ]
 
     def _decode_wav(self, file: tf.Tensor) -> tf.Tensor:
-        """Return the waveform [samples] of a 16-bit mono WAV file at the spec's rate, after checks."""
+        """Return the waveform [samples] of a checked WAV file, 16 bits and mono."""
         head = tf.strings.substr(file, 0, tf.minimum(12, tf.strings.length(file)))
         is_wav = tf.strings.regex_full_match(head, r"(?s)RIFF\C{4}WAVE")
         message = [

@@ -1,7 +1,7 @@
 """The network for ONNX Runtime (faces, log-Mel segments) and LiteRT (these and waveforms).
 
-These runtimes have no errors. So each prediction comes with `valid`; if it is false, the probabilities
-are NaN.
+These runtimes have no errors. So each prediction comes with `valid`; if it is false, the
+probabilities are NaN.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from kerasemo.networks.inference import TrainedNetwork
-from kerasemo.serving.requests import MOST_PEAK, segment_range
+from kerasemo.serving.requests import MAX_PEAK, segment_range
 from kerasemo.serving.signatures import ITEM_SIGNATURES, SIGNATURES
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
@@ -91,7 +91,7 @@ def portable_functions(
         peak = tf.reduce_max(tf.abs(waveform))
         is_valid = (
             tf.reduce_all(tf.math.is_finite(waveform))
-            & (peak <= MOST_PEAK)
+            & (peak <= MAX_PEAK)
             & (peak >= spec.silence_peak)
         )
         is_valid &= (n_samples >= spec.fft_samples) & (n_samples <= spec.part_samples)
@@ -151,7 +151,7 @@ def write_onnx(
 
 @contextlib.contextmanager
 def _environment_restored() -> Iterator[None]:
-    """Restore the environment after the block: tf2onnx sets TensorFlow's log level for child processes."""
+    """Restore the environment after the block, because tf2onnx sets TensorFlow's log level."""
     before = dict(os.environ)
     try:
         yield

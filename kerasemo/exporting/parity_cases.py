@@ -92,7 +92,10 @@ class ParityCases:
                 self.n_resynthesized += 1
 
     def calls(self, signatures: Sequence[str]) -> list[CallAndExpected]:
-        """Return the calls of signatures of a SavedModel; each signature has a method of its name."""
+        """Return the calls of signatures of a SavedModel.
+
+        Each signature has a method of its name.
+        """
         return [
             call for signature in signatures for call in getattr(self, f"_calls_of_{signature}")()
         ]
@@ -155,7 +158,10 @@ class ParityCases:
             yield ("faces", {"faces": faces}), self._named(self._probabilities(faces, "visual"))
 
     def _calls_of_face_bytes(self) -> Iterator[CallAndExpected]:
-        """Yield faces as stills of several sizes; the Keras model gets them as a build reads them."""
+        """Yield faces as stills of several sizes.
+
+        The Keras model gets them as a build reads them.
+        """
         from pipelines.faces import crops
         from pipelines.media import images
 
@@ -203,7 +209,7 @@ class ParityCases:
         return classification.mean_probabilities(probabilities, clip_of)
 
     def _cut_segments(self, waveforms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the segments of waveforms, as records hold them, and the waveform of each segment."""
+        """Return the segments of waveforms as in records, and the waveform of each segment."""
         of_waveforms = []
         for waveform in waveforms:
             static = log_mel.log_mel(tf.constant(waveform), spec=self._spec)
@@ -269,7 +275,7 @@ class ParityCases:
 
 
 def resynthesize(segments: np.ndarray, *, spec: Spec = Spec()) -> np.ndarray:
-    """Return a waveform whose log-Mel is close to that of a clip, by the algorithm of Griffin and Lim.
+    """Return a waveform with a log-Mel close to that of a clip (Griffin and Lim).
 
     Args:
         segments: float32 [segments, mel_filters, segment_frames, 3], overlapping.

@@ -51,14 +51,15 @@ def find_training_records(lineage: Lineage, folder: Path | None) -> RecordCatalo
         folder = Path(recorded)
     if not folder.is_dir():
         raise InputError(
-            f"{folder}: the records of the training are not in this folder; name them with --records DIR"
+            f"{folder}: the records of the training are not in this folder; name them with "
+            "--records DIR"
         )
     for stage in lineage.stages:
         for source, digest in stage.key.records.items():
             if manifest_hash(set_folder(folder, source)) != digest:
                 raise DataError(
-                    f"{folder / source}: not the records that stage {stage.name!r} was trained on; name "
-                    "these with --records DIR, or train again"
+                    f"{folder / source}: not the records that stage {stage.name!r} was trained "
+                    "on; name these with --records DIR, or train again"
                 )
     return RecordCatalog(folder)
 
@@ -67,7 +68,7 @@ def training_clips(lineage: Lineage, catalog: RecordCatalog) -> dict[str, list[s
     """Return what identifies each clip of the train and validation splits of all stages.
 
     Returns:
-        See `training_clips.document` of `kerasemo.serving`.
+        See `training_clips.training_clips_document` of `kerasemo.serving`.
     """
     splits = lineage.split(catalog)
     rows: list[Mapping[str, Any]] = []
@@ -75,7 +76,7 @@ def training_clips(lineage: Lineage, catalog: RecordCatalog) -> dict[str, list[s
         clip_ids = splits.clip_ids[source]
         used = {*clip_ids["train"], *clip_ids["validation"]}
         rows += [row for row in catalog.rows(source) if row["id"] in used]
-    return training_clips_module.document(rows)
+    return training_clips_module.training_clips_document(rows)
 
 
 def is_synthetic(lineage: Lineage, catalog: RecordCatalog) -> bool:
@@ -89,8 +90,8 @@ def speakers_by_split(
     """Return the speakers of each split of each source whose speakers are known.
 
     Returns:
-        Source -> split -> the number of speakers. If they are few, of a published corpus, and in no other
-        split, their names, such as `emodb:03`.
+        Source -> split -> the number of speakers. If they are few, of a published corpus, and in no
+        other split, their names, such as `emodb:03`.
     """
     splits = lineage.split(catalog)
     by_source: dict[str, dict[str, list[str] | int]] = {}

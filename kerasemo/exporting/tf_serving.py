@@ -15,8 +15,8 @@ WARM_UP = "assets.extra/tf_serving_warmup_requests"
 """Where TF Serving reads warm-up requests."""
 
 MODELS = """\
-# tensorflow_model_server --model_config_file=models.config: serves the newest two versions, so that clients can
-# return to the older one.
+# tensorflow_model_server --model_config_file=models.config: serves the newest two versions, so that
+# clients can return to the older one.
 model_config_list {{
   config {{
     name: "kerasemo"
@@ -29,11 +29,12 @@ model_config_list {{
 
 BATCHING = """\
 # tensorflow_model_server --enable_batching --batching_parameters_file=batching.config
-# The server merges requests of one signature that arrive at the same time. They succeed or fail together. So:
-# - Let clients check their inputs first, as kerasemo.client does: a wrong request makes the merged requests fail, too.
-# - Use faces, face_bytes, segments and wav_bytes, which always merge. Waveforms of unequal length do not merge: all fail
-#   ("different shapes and padding is turned off"). Repeat the request, or send wav_bytes.
-# - Leave padding off: padding would count as silence, and the prediction would be wrong.
+# The server merges requests of one signature that arrive at the same time. They succeed or fail
+# together. So: - Let clients check their inputs first, as kerasemo.client does: a wrong request
+# makes the merged requests fail, too. - Use faces, face_bytes, segments and wav_bytes, which always
+# merge. Waveforms of unequal length do not merge: all fail   ("different shapes and padding is
+# turned off"). Repeat the request, or send wav_bytes. - Leave padding off: padding would count as
+# silence, and the prediction would be wrong.
 max_batch_size { value: 32 }
 batch_timeout_micros { value: 2000 }
 max_enqueued_batches { value: 64 }
@@ -84,7 +85,9 @@ def _first_item(inputs: Inputs) -> dict[str, np.ndarray | Sequence[bytes]]:
 
 
 def write_configuration(folder: Path, *, name: str) -> None:
-    """Write `serving/` into the folder of a bundle; files that exist stay, because a user may have changed them.
+    """Write `serving/` into the folder of a bundle.
+
+    Files that exist stay, because a user may have changed them.
 
     Args:
         folder: The folder of the bundle.

@@ -1,4 +1,4 @@
-"""The losses of the method, in `keras.ops` alone: one pure function and one `keras.losses.Loss` a term.
+"""The losses of the method in `keras.ops`: a pure function and a Keras loss for each term.
 
 Imports no other package of the project, and no backend.
 """

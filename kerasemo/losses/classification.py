@@ -1,4 +1,4 @@
-"""Masked cross-entropy: pure functions with one value for each example, and the `keras.losses.Loss`."""
+"""Masked cross-entropy: a value for each example, and the `keras.losses.Loss`."""
 
 import keras
 from keras import KerasTensor, ops

@@ -1,4 +1,4 @@
-"""Contrastive loss of pairs: a pure function with one value for each pair, and the `keras.losses.Loss`."""
+"""Contrastive loss: a value for each pair, and the `keras.losses.Loss`."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ class ContrastiveLoss(keras.losses.Loss):
         name: The name of the loss.
     """
 
-    def __init__(self, margin: float = 0.6, name: str = "contrastive", **kwargs: Any):
+    def __init__(self, margin: float = 0.6, name: str = "contrastive", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         if not 0 < margin <= 2:
             raise ValueError(

@@ -43,8 +43,8 @@ class TrainedNetwork:
     heads: tuple[str, ...] = ()
     """The source of each head; empty for a single head."""
     test_mirror: bool = False
-    """Whether the logits of a face are the mean over the face and its mirror image: the geometric mean
-    of both predictions, whatever mask follows."""
+    """Whether the logits of a face are the mean over the face and its mirror image: the geometric
+    mean of both predictions, whatever mask follows."""
 
     def outputs(self, image: tf.Tensor, domain: tf.Tensor | int) -> dict[str, tf.Tensor]:
         """Return `logits` and `embedding` of inputs of one domain; also within a graph.
@@ -90,10 +90,11 @@ class NetworkPredictor:
     """Runs a network on any number of items, `ITEMS_PER_CALL` at a time.
 
     Args:
-        network: The network. Its weights may change later; every call uses the weights of that moment.
+        network: The network. Its weights may change later; every call uses the weights of that
+            moment.
     """
 
-    def __init__(self, network: TrainedNetwork):
+    def __init__(self, network: TrainedNetwork) -> None:
         self.heads = network.heads
         signature = [
             tf.TensorSpec(network.model.get_layer("image").batch_shape),

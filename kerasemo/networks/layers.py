@@ -1,4 +1,4 @@
-"""Layers of the network: input normalisation for each domain, seeded dropout, fast group normalisation."""
+"""Layers of the network: input normalisation, seeded dropout and fast group normalisation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,10 +16,10 @@ BLOCK_ITEMS = 1024
 
 @keras.saving.register_keras_serializable("kerasemo")
 class DomainNormalization(layers.Layer):
-    """Subtract the mean of an input's domain and divide by the scale, for each row (Mel bin) and channel.
+    """Subtract the mean of an input's domain and divide by its scale, per row and channel.
 
-    The statistics are weights, so that training and service use the same. `fit` sets them, once for each
-    domain.
+    The statistics are weights, so that training and service use the same. `fit` sets them, once for
+    each domain.
 
     Input: image float32 [batch, 64, 64, 3] and domain int32 [batch], an index of
     `pipelines.core.domains.DOMAINS`.
@@ -91,8 +91,8 @@ class DomainNormalization(layers.Layer):
 class ExampleDropout(layers.Layer):
     """Dropout whose mask is a pure function of a seed that each example carries.
 
-    So the mask does not depend on how a batch is split over devices, and a resumed training draws the
-    same masks.
+    So the mask does not depend on how a batch is split over devices, and a resumed training draws
+    the same masks.
 
     Input: features float [batch, n] and seed int32 [batch]. Outside training the seed is not used.
 
@@ -101,7 +101,7 @@ class ExampleDropout(layers.Layer):
         stream: Layers of different streams draw different masks from one seed.
     """
 
-    def __init__(self, rate: float, *, stream: int = 0, **kwargs: Any):
+    def __init__(self, rate: float, *, stream: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
             raise ValueError(f"rate must be in [0, 1); received {rate!r}")
@@ -128,10 +128,11 @@ class ExampleDropout(layers.Layer):
 class GroupNormalization(layers.Layer):
     """Compute what `keras.layers.GroupNormalization` computes, in half of its time on a CPU.
 
-    The weights are the same, `gamma` and `beta`. Mean and variance come from sums over each channel, in
-    float32 whatever the precision. Normalising, scaling and shifting are one multiplication and one
-    addition, and so are their gradients (Wu & He 2018, Eq. 1 to 6). The variance is the mean square minus
-    the squared mean, which float32 loses where the variance is a millionth of the squared mean.
+    The weights are the same, `gamma` and `beta`. Mean and variance come from sums over each
+    channel, in float32 whatever the precision. Normalising, scaling and shifting are one
+    multiplication and one addition, and so are their gradients (Wu & He 2018, Eq. 1 to 6). The
+    variance is the mean square minus the squared mean, which float32 loses where the variance is a
+    millionth of the squared mean.
 
     Input and output: float [batch, rows, columns, channels].
 
@@ -140,7 +141,7 @@ class GroupNormalization(layers.Layer):
         epsilon: Added to the variance.
     """
 
-    def __init__(self, groups: int, *, epsilon: float = 1e-5, **kwargs: Any):
+    def __init__(self, groups: int, *, epsilon: float = 1e-5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.groups = groups
         self.epsilon = epsilon
@@ -174,7 +175,7 @@ class GroupNormalization(layers.Layer):
 def _group_normalized(
     x: KerasTensor, gamma: KerasTensor, beta: KerasTensor, groups: int, epsilon: float
 ) -> KerasTensor:
-    """Return x, float32 [batch, pixels, channels], normalised over pixels and channels of each group."""
+    """Return x, float32 [batch, pixels, channels], normalised over each group."""
     _, pixels, channels = x.shape
     count = pixels * channels // groups
     group_of = np.arange(channels) // (channels // groups)  # [channels]

@@ -1,11 +1,11 @@
 """The network: one small convolutional network that reads faces and log-Mel segments alike.
 
-It uses only `keras.layers` and `keras.ops`, so that it trains on any backend of Keras. Depth, widths,
-embedding and dropout are the project's choices (the paper's are not known). The paper cites
+It uses only `keras.layers` and `keras.ops`, so that it trains on any backend of Keras. Depth,
+widths, embedding and dropout are the project's choices (the paper's are not known). The paper cites
 GroupNorm and LeakyReLU.
 
-To add a block of convolutions, add a function to `BLOCKS` and its name to `NetworkConfig.blocks`; to add
-a pooling, add a function to `POOLINGS` and its name to `NetworkConfig.pool`.
+To add a block of convolutions, add a function to `BLOCKS` and its name to `NetworkConfig.blocks`;
+to add a pooling, add a function to `POOLINGS` and its name to `NetworkConfig.pool`.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,8 +27,8 @@ def build_network(
 ) -> tuple[dict[str, KerasTensor], dict[str, KerasTensor]]:
     """Return inputs and outputs of the functional network, for `keras.Model` or a stage model.
 
-    In mixed precision only the convolutions compute in half precision: the input would lose digits, and
-    after the pooling there is little to gain.
+    In mixed precision only the convolutions compute in half precision: the input would lose digits,
+    and after the pooling there is little to gain.
 
     Args:
         config: The shape of the network.
@@ -37,12 +37,13 @@ def build_network(
 
     Returns:
         Inputs: `image` float32 [batch, 64, 64, 3] (faces as 0..255, segments in dB), `domain` int32
-        [batch] (an index of DOMAINS) and `seed` int32 [batch] (of the dropout mask; anything outside
-        training). Outputs: `embedding` float32 [batch, embedding] of unit length, and `logits` float32
-        [batch, 10], one for each of EMOTIONS. With several heads `logits` is [batch, heads, 10]; their
-        kernels are one, [embedding, heads * 10]. With several members `embedding` is
-        [batch, members * embedding], `logits` is the mean over members, and `logits_member1`,
-        `logits_member2` and so on are the logits of each member. The names of the layers of all members
+        [batch] (an index of DOMAINS) and `seed` int32 [batch] (of the dropout mask; anything
+        outside training). Outputs: `embedding` float32 [batch, embedding] of unit length, and
+        `logits` float32 [batch, 10], one for each of EMOTIONS. With several heads `logits` is
+        [batch, heads, 10]; their kernels are one, [embedding, heads * 10]. With several members
+        `embedding` is [batch, members * embedding], `logits` is the mean over members, and
+        `logits_member1`, `logits_member2` and so on are the logits of each member. The names of the
+        layers of all members
         but the first end in their number, such as `head_member2`.
 
     >>> inputs, outputs = build_network()
@@ -175,9 +176,9 @@ BLOCKS: Mapping[str, Callable[..., KerasTensor]] = {
     "plain": _plain_block,
     "residual": _residual_block,
 }
-"""How a stage ends after its convolutions, by the values of `NetworkConfig.blocks`. A function gets the
-output of the convolutions, the input of the stage, its name, its width, the groups of the normalisation
-and the suffix of the member."""
+"""How a stage ends after its convolutions, by the values of `NetworkConfig.blocks`. A function gets
+the output of the convolutions, the input of the stage, its name, its width, the groups of the
+normalisation and the suffix of the member."""
 
 
 def _convolve(

@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of seeds, without state: replicas and resumed runs draw the same."""
+"""Random numbers as a pure function of seeds, equal for replicas and resumed runs."""
 
 from keras import KerasTensor, ops
 

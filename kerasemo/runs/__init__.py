@@ -1,4 +1,4 @@
-"""What a run folder holds: finished stages, their keys, checkpoints and lineage, and the log of test-set evaluations.
+"""The contents of a run folder: finished stages, checkpoints, lineage and test-set log.
 
 May import `kerasemo.config`, `kerasemo.networks` and `kerasemo.datasets`.
 """

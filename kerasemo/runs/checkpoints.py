@@ -1,4 +1,4 @@
-"""Weights and the state of a training on disk: safetensors keyed by variable path, atomic, with a checksum.
+"""Weights and training states on disk: safetensors by variable path, atomic, with checksum.
 
 Nothing is executed when a file is loaded; the architecture comes from the configuration.
 """
@@ -37,7 +37,7 @@ class CheckpointError(DataError):
         problem: What is wrong with the file.
     """
 
-    def __init__(self, path: Path, problem: str):
+    def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path}: {problem}; remove its folder and train the stage again")
         self.path = path
         self.problem = problem
@@ -114,7 +114,8 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         with safe_open(path, framework="np") as file:
             header = (file.metadata() or {}).get(HEADER_ENTRY, "")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            names = file.keys()  # the file is no mapping
+            arrays = {name: file.get_tensor(name) for name in names}
     except FileNotFoundError as error:
         raise CheckpointError(path, "no such file") from error
     except SafetensorError as error:
@@ -136,16 +137,16 @@ def _checksum(arrays: Arrays, document: str) -> str:
 class CheckpointFolder:
     """The last states of a training, and its best weights, in one folder.
 
-    `step-00001234.safetensors` is the state after 1234 steps. `best-00000012.safetensors` has the weights
-    after epoch 12 (from 1), which was the best when it ended. Several files of each are kept, so that a
-    damaged file costs only the work since the file before it.
+    `step-00001234.safetensors` is the state after 1234 steps. `best-00000012.safetensors` has the
+    weights after epoch 12 (from 1), which was the best when it ended. Several files of each are
+    kept, so that a damaged file costs only the work since the file before it.
     """
 
     N_STATES = 3
     N_BEST = N_STATES + 1
     """Each state may refer to another best epoch, and one more is being written."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def save_state(self, step: int, arrays: Arrays, metadata: Mapping[str, Any]) -> None:
@@ -183,7 +184,7 @@ class CheckpointFolder:
         return load_arrays(self._path("best", epoch))[0]
 
     def remove_after(self, step: int, epoch: int) -> None:
-        """Remove the states after a step and the weights after an epoch, where the training resumes."""
+        """Remove the states and weights after the step and the epoch where the training resumes."""
         for path in self.state_paths():
             if path > self._path("step", step):
                 path.unlink()
@@ -211,6 +212,7 @@ def training_lock(folder: Path) -> Iterator[None]:
             stack.enter_context(locks.locked(folder / ".lock", wait=False))
         except BlockingIOError as error:
             raise FolderInUseError(
-                f"{folder}: another training works in this folder; wait for it, or name another --run"
+                f"{folder}: another training works in this folder; wait for it, or name another "
+                "--run"
             ) from error
         yield

@@ -1,4 +1,4 @@
-"""A finished stage with the stages that it started from, and the splits that they were trained with."""
+"""A finished stage with its parent stages, and the splits of their training."""
 
 import dataclasses
 from collections.abc import Collection, Sequence
@@ -38,8 +38,8 @@ class Lineage:
         Args:
             catalog: The records of the training.
             sources: The sources, besides those that the stages were trained on.
-            foreign_is_test: Whether a corpus that no stage was trained on is all test; else the corpus is
-                split as if a stage had been trained on it.
+            foreign_is_test: Whether a corpus that no stage was trained on is all test; else the
+                corpus is split as if a stage had been trained on it.
 
         Raises:
             InputError: Records that a stage was trained on are missing.
@@ -48,9 +48,9 @@ class Lineage:
         missing = [source for source in self.trained_on if source not in catalog.sources]
         if missing:
             raise InputError(
-                f"{catalog.folder}: {', '.join(missing)} are missing, which stage {self.last.name!r} was "
-                "trained on, so nothing shows that no test clip was trained on; name the records of the "
-                "training"
+                f"{catalog.folder}: {', '.join(missing)} are missing, which stage "
+                f"{self.last.name!r} was trained on, so nothing shows that no test clip was "
+                "trained on; name the records of the training"
             )
         key = self.last.key
         splits = catalog.split(
@@ -64,9 +64,9 @@ class Lineage:
             for source, digest in stage.key.sides.items():
                 if splits.digests.get(source, digest) != digest:
                     raise DataError(
-                        f"{catalog.folder / source}: stage {stage.name!r} was trained on another split of "
-                        "these records, so a test clip may have been trained on; name the records of the "
-                        "training, or train again"
+                        f"{catalog.folder / source}: stage {stage.name!r} was trained on another "
+                        "split of these records, so a test clip may have been trained on; name "
+                        "the records of the training, or train again"
                     )
         return splits
 
@@ -109,10 +109,12 @@ def find_lineage(run: Path, stage: str | None) -> Lineage:
                 f"{run}: stage {name!r} is not finished in this run folder; finished are "
                 f"{', '.join(sorted(finished)) or 'none'}"
             )
-        found = run_folder.read_finished_stage(run / name)
-        stages.insert(0, found)
-        name = found.config.start_from
-        by_key = run_folder.folder_name(name, found.key.parent)
+        finished_stage = run_folder.read_finished_stage(run / name)
+        if finished_stage is None:
+            raise DataError(f"{run / name}: removed while it was read; train the stage again")
+        stages.insert(0, finished_stage)
+        name = finished_stage.config.start_from
+        by_key = run_folder.folder_name(name, finished_stage.key.parent)
         if name and by_key in finished:
             name = by_key
     return Lineage(stages)

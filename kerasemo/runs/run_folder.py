@@ -1,8 +1,8 @@
 """What a run folder holds: for each stage its key, and its result when it is finished.
 
 `RUN/STAGE/` holds `stage.json` (the key: configuration, records, splits, parent; and versions),
-`checkpoints/`, `logs/` for TensorBoard, `weights.safetensors` (of the best epoch), `predictions.csv` and,
-written last, `metrics.json`.
+`checkpoints/`, `logs/` for TensorBoard, `weights.safetensors` (of the best epoch),
+`predictions.csv` and, written last, `metrics.json`.
 """
 
 import contextlib
@@ -138,7 +138,10 @@ class FinishedStage:
 
     @classmethod
     def from_json(cls, folder: Path, document: Mapping[str, Any]) -> Self:
-        """Return the result in the content of `metrics.json`; raise what `StageKey.from_json` raises."""
+        """Return the result in the content of `metrics.json`.
+
+        Raise what `StageKey.from_json` raises.
+        """
         return cls(
             folder,
             StageKey.from_json(document["key"]),
@@ -180,7 +183,8 @@ def read_finished_stage(folder: Path) -> FinishedStage | None:
         raise DataError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path}: damaged ({error}); remove this file, and the same command scores the stage again"
+            f"{path}: damaged ({error}); remove this file, and the same command scores the stage "
+            "again"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The test-set log of a run: `looks.jsonl` counts every evaluation on test clips, before it happens."""
+"""The test-set log of a run, `looks.jsonl`, with an entry before each evaluation on test clips."""
 
 import datetime
 import json
@@ -47,8 +47,8 @@ def read_test_set_log(run: Path) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError) as error:
             if number < len(lines):
                 raise DataError(
-                    f"{path}: line {number} is damaged ({error}); correct the line, which counts an "
-                    "evaluation on test clips"
+                    f"{path}: line {number} is damaged ({error}); correct the line, which counts "
+                    "an evaluation on test clips"
                 ) from error
     return entries
 
@@ -63,8 +63,8 @@ def log_test_evaluation(
 ) -> int:
     """Add an evaluation to a run's test-set log and return its number, from 1.
 
-    An interrupted evaluation that is continued is not a new one: if an entry has the same records and all
-    these networks, its number is returned.
+    An interrupted evaluation that is continued is not a new one: if an entry has the same records
+    and all these networks, its number is returned.
 
     Args:
         run: The run folder.

@@ -1,6 +1,7 @@
-"""Exported bundles and who asks them: signatures, requests, the client of TensorFlow Serving, the parity check.
+"""Run exported bundles: signatures, requests, a client of TensorFlow Serving, parity check.
 
-May import `pipelines.core`. Never imports Keras, OpenCV or PyAV. `python -m kerasemo.serving` is the parity check's process.
+May import `pipelines.core`. Never imports Keras, OpenCV or PyAV. `python -m kerasemo.serving` is
+the parity check's process.
 """
 
 from typing import TYPE_CHECKING
@@ -11,24 +12,28 @@ if TYPE_CHECKING:
     from kerasemo.serving.bundle import (
         SCHEMA,
         Bundle,
+        graph_message,
         read_document,
-        told,
         versions,
         write_checksums,
     )
-    from kerasemo.serving.client import Client, ask
-    from kerasemo.serving.parity import TOLERANCE, Call, Inputs, differences
-    from kerasemo.serving.requests import LONGEST_SECONDS, MOST_PEAK, segment_range, segment_words
+    from kerasemo.serving.client import Client, predict_files
+    from kerasemo.serving.parity import TOLERANCE, Call, Inputs, parity_differences
+    from kerasemo.serving.requests import MAX_PEAK, MAX_SECONDS, segment_range, segment_range_text
     from kerasemo.serving.signatures import EMBEDDING_SIGNATURES, ITEM_SIGNATURES, SIGNATURES
-    from kerasemo.serving.training_clips import Seen, document, read
-    from kerasemo.serving.transport import GRPC_PORT, ServingError, address
+    from kerasemo.serving.training_clips import (
+        TrainingClips,
+        read_training_clips,
+        training_clips_document,
+    )
+    from kerasemo.serving.transport import GRPC_PORT, ServingError, parse_url
 
 __all__ = [
     "EMBEDDING_SIGNATURES",
     "GRPC_PORT",
     "ITEM_SIGNATURES",
-    "LONGEST_SECONDS",
-    "MOST_PEAK",
+    "MAX_PEAK",
+    "MAX_SECONDS",
     "SCHEMA",
     "SIGNATURES",
     "TOLERANCE",
@@ -36,17 +41,17 @@ __all__ = [
     "Call",
     "Client",
     "Inputs",
-    "Seen",
     "ServingError",
-    "address",
-    "ask",
-    "differences",
-    "document",
-    "read",
+    "TrainingClips",
+    "graph_message",
+    "parity_differences",
+    "parse_url",
+    "predict_files",
     "read_document",
+    "read_training_clips",
     "segment_range",
-    "segment_words",
-    "told",
+    "segment_range_text",
+    "training_clips_document",
     "versions",
     "write_checksums",
 ]
@@ -59,22 +64,22 @@ _MODULE_OF = {
     "GRPC_PORT": "transport",
     "ITEM_SIGNATURES": "signatures",
     "Inputs": "parity",
-    "LONGEST_SECONDS": "requests",
-    "MOST_PEAK": "requests",
+    "MAX_PEAK": "requests",
+    "MAX_SECONDS": "requests",
     "SCHEMA": "bundle",
     "SIGNATURES": "signatures",
-    "Seen": "training_clips",
     "ServingError": "transport",
     "TOLERANCE": "parity",
-    "address": "transport",
-    "ask": "client",
-    "differences": "parity",
-    "document": "training_clips",
-    "read": "training_clips",
+    "TrainingClips": "training_clips",
+    "graph_message": "bundle",
+    "parity_differences": "parity",
+    "parse_url": "transport",
+    "predict_files": "client",
     "read_document": "bundle",
+    "read_training_clips": "training_clips",
     "segment_range": "requests",
-    "segment_words": "requests",
-    "told": "bundle",
+    "segment_range_text": "requests",
+    "training_clips_document": "training_clips",
     "versions": "bundle",
     "write_checksums": "bundle",
 }

@@ -1,4 +1,7 @@
-"""The parity check's process: loads a bundle and answers calls. It imports neither Keras nor the network."""
+"""The process of the parity check: loads a bundle and computes the outputs of calls.
+
+The process imports neither Keras nor the network.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -10,22 +13,24 @@ from kerasemo.serving.parity import read_calls
 
 
 def main(argv: Sequence[str]) -> int:
-    """Ask a bundle of any format what a file of calls says, and write the answers."""
+    """Run the calls of a file with a bundle of any format, and write the outputs."""
     from kerasemo.serving import bundle, runtimes
     from pipelines.core.tensorflow_loading import load_tensorflow
 
-    folder, asked, answered = map(Path, argv)
+    folder, calls_path, outputs_path = map(Path, argv)
     bundle.check_files(folder)
-    own = bundle.Bundle(folder)
-    if own.document["format"] == "saved_model":
+    loaded = bundle.Bundle(folder)
+    if loaded.document["format"] == "saved_model":
         load_tensorflow()
-        ask = own.ask
+        predict = loaded.predict
     else:
-        ask = {"onnx": runtimes.onnx, "litert": runtimes.litert}[own.document["format"]](folder)
-    answers = {}
-    for number, (signature, inputs) in enumerate(read_calls(asked)):
-        answers |= {f"{number} {name}": value for name, value in ask(signature, **inputs).items()}
-    np.savez(answered, **answers)
+        load = {"onnx": runtimes.load_onnx, "litert": runtimes.load_litert}
+        predict = load[loaded.document["format"]](folder)
+    arrays: dict[str, np.ndarray] = {}
+    for number, (signature, inputs) in enumerate(read_calls(calls_path)):
+        outputs = predict(signature, **inputs)
+        arrays |= {f"{number} {name}": value for name, value in outputs.items()}
+    np.savez(outputs_path, **arrays)  # type: ignore[arg-type]  # names that are no options
     return 0
 
 

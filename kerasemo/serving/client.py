@@ -1,42 +1,46 @@
-"""`python -m kerasemo.client`: asks a TensorFlow Serving that serves an exported bundle; `Client` is the same in Python."""
+"""The client of a TensorFlow Serving that serves a bundle; `kerasemo.client` is its command."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from kerasemo.serving.transport import GRPC_PORT, Rest, ServingError, address
+from kerasemo.serving.signatures import SIGNATURES
+from kerasemo.serving.transport import (
+    GRPC_PORT,
+    GrpcTransport,
+    RestTransport,
+    ServingError,
+    parse_url,
+)
 from pipelines.core.errors import InputError, KerasemoError
 from pipelines.core.text import printable
 
 if TYPE_CHECKING:
     import numpy as np
-from collections.abc import Callable
-
-CLASSES = ("probabilities", "labels", "emotion")
-EMBEDDING = ("embedding",)
 
 
 class Client:
-    """Asks the signatures of one served model; each method is named as its signature.
+    """A client of one served model. Each method has the name of its signature.
 
-    Every answer is a dict of arrays: `probabilities` float32 [n, k], `labels` [n, k] and `emotion` [n] of str; of the embeddings
-    `embedding` float32 [n, d], d being 256 of a network of the default shape. What is asked is looked at first, so that a mistake is
-    told before it is sent.
+    The methods return a dict of arrays: `probabilities` float32 [n, k], `labels` [n, k] and
+    `emotion` [n] of str. The methods of embeddings return `embedding` float32 [n, d], where d is
+    256 for a network of the default size. Each method checks its inputs before it sends them.
 
     Args:
-        url: `http://HOST:8501` (REST) or `grpc://HOST:8500`, which imports tensorflow.
-        model: The name that the server gives the model.
-        version: The number of its version; None is the newest.
-        timeout_seconds: How long one answer may take.
+        url: `http://HOST:8501` (REST) or `grpc://HOST:8500`, which imports TensorFlow.
+        model: The name of the model on the server.
+        version: The version of the model; None: the newest.
+        timeout_seconds: The longest time of one request.
 
     Raises:
-        InputError: An argument is off.
-        ServingError: By each method: no answer, with the url, the signature, what the server said and the remedy.
+        InputError: An argument is wrong.
+        ServingError: A method gets no outputs. The message has the url, the signature, the message
+            of the server and the remedy.
 
     >>> client = Client("http://localhost:8501", timeout_seconds=5)
     >>> client.face_bytes([b"GIF89a"])  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    pipelines.core.errors.InputError: face_bytes 0 must be a JPEG or PNG file; received 6 bytes that begin b'GIF89a'; ...
+    Traceback (most recent call last): pipelines.core.errors.InputError: face_bytes 0 must be a JPEG
+    or PNG file; received 6 bytes that begin b'GIF89a'; ...
     """
 
     def __init__(
@@ -46,8 +50,8 @@ class Client:
         model: str = "kerasemo",
         version: int | None = None,
         timeout_seconds: float = 30,
-    ):
-        scheme, host, port = address(url)
+    ) -> None:
+        scheme, host, port = parse_url(url)
         if not isinstance(model, str) or not model or set(model) & set("/:"):
             raise InputError(
                 f"model must be the name of a served model, without / and :; received {model!r}"
@@ -56,206 +60,245 @@ class Client:
             isinstance(version, bool) or not isinstance(version, int) or version < 0
         ):
             raise InputError(
-                f"version must be the whole number of a version, or None for the newest; received {version!r}"
+                "version must be the whole number of a version, or None for the newest; "
+                f"received {version!r}"
             )
         if not 0 < timeout_seconds < float("inf"):
             raise InputError(f"timeout_seconds must be above 0; received {timeout_seconds!r}")
         self.url = url.rstrip("/")
-        self._width: int | None = None
-        words = {
+        self._label_count: int | None = None
+        arguments: dict[str, Any] = {
             "host": host,
             "model": model,
             "version": version,
             "timeout_seconds": timeout_seconds,
         }
+        self._transport: RestTransport | GrpcTransport
         if scheme == "grpc":
-            from kerasemo.serving.transport import Grpc
-
-            self._wire = Grpc(self.url, port=port or GRPC_PORT, **words)
+            self._transport = GrpcTransport(self.url, port=port or GRPC_PORT, **arguments)
         else:
-            self._wire = Rest(self.url, **words)
+            self._transport = RestTransport(self.url, **arguments)
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
+        """Return the client."""
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_exception: object) -> None:
+        """Close the connection."""
         self.close()
 
     def close(self) -> None:
-        """Close the connection, where the interface keeps one."""
-        self._wire.close()
+        """Close the connection of gRPC; REST keeps none."""
+        self._transport.close()
 
     def status(self) -> list[dict[str, Any]]:
-        """Return the versions that the server knows: `{"version": 1, "state": "AVAILABLE", "error": ""}`, newest first."""
-        return sorted(self._wire.status(), key=lambda row: -row["version"])
+        """Return the versions on the server, the newest first.
+
+        Each is `{"version": 1, "state": "AVAILABLE", "error": ""}`.
+        """
+        return sorted(self._transport.status(), key=lambda row: -row["version"])
 
     def metadata(self) -> dict[str, Any]:
-        """Return `{"version", "signatures": {name: {"inputs": {name: [dtype, shape]}, "outputs": ...}}}`; -1: any size, None: any shape."""
-        return self._wire.metadata()
+        """Return the version and the signatures of the served model.
+
+        The result is `{"version", "signatures": {name: {"inputs": {name: [dtype, shape]},
+        "outputs": ...}}}`. A size of -1 is any size, a shape of None any shape.
+        """
+        return self._transport.metadata()
 
     def faces(self, faces: Any) -> "dict[str, np.ndarray]":
-        """Ask the emotions of face crops, uint8 [n, 64, 64, 3]."""
+        """Predict the emotions of face crops, uint8 [n, 64, 64, 3]."""
         from kerasemo.serving import requests
 
-        return self.send("faces", {"faces": requests.faces(faces)}, CLASSES)
+        return self.send("faces", {"faces": requests.check_faces(faces)})
 
     def face_bytes(self, files: Sequence[bytes]) -> "dict[str, np.ndarray]":
-        """Ask the emotions of face crops as they are in JPEG or PNG files."""
+        """Predict the emotions of face crops in the bytes of JPEG or PNG files."""
         from kerasemo.serving import requests
 
-        return self.send("face_bytes", {"face_bytes": requests.images(files)}, CLASSES)
+        return self.send("face_bytes", {"face_bytes": requests.check_images(files)})
 
     def segments(self, segments: Any) -> "dict[str, np.ndarray]":
-        """Ask the emotions of log-Mel segments, float32 [n, 64, 64, 3]: dB, delta, delta-delta."""
+        """Predict the emotions of log-Mel segments with deltas, float32 [n, 64, 64, 3]."""
         from kerasemo.serving import requests
 
-        return self.send("segments", {"segments": requests.segments(segments)}, CLASSES)
+        return self.send("segments", {"segments": requests.check_segments(segments)})
 
     def speech(self, waveforms: Any) -> "dict[str, np.ndarray]":
-        """Ask the emotion of each waveform: float [batch, samples] at 16 kHz in [-1, 1], or a list of 1-D arrays of unequal lengths.
+        """Predict the emotion of each waveform.
 
-        Such a list goes to the signature `speech_masked`, padded, with its lengths, and with every label allowed.
+        Args:
+            waveforms: float [batch, samples] at 16 kHz in [-1, 1], or a list of 1-D arrays. Arrays
+                with different lengths go padded to the signature `speech_masked`, with all labels
+                allowed.
         """
         import numpy as np
 
         from kerasemo.serving import requests
 
         if isinstance(waveforms, list | tuple):
-            padded, lengths = requests.ragged(waveforms)
+            padded, lengths = requests.pad_waveforms(waveforms)
             if (lengths != padded.shape[1]).any():
-                mask = np.ones((len(padded), self._labels("speech_masked")), np.float32)
+                mask = np.ones((len(padded), self._n_labels("speech_masked")), np.float32)
                 return self.send(
-                    "speech_masked", {"waveform": padded, "lengths": lengths, "mask": mask}, CLASSES
+                    "speech_masked", {"waveform": padded, "lengths": lengths, "mask": mask}
                 )
             waveforms = padded
-        return self.send("speech", {"waveform": requests.waveform(waveforms)}, CLASSES)
+        return self.send("speech", {"waveform": requests.check_waveform(waveforms)})
 
     def wav_bytes(self, files: Sequence[bytes]) -> "dict[str, np.ndarray]":
-        """Ask the emotion of each WAV file (16 kHz, mono, 16-bit); of a file its sound alone is sent."""
+        """Predict the emotion of each WAV file (16 kHz, mono, 16-bit). Only the sound is sent."""
         from kerasemo.serving import requests
 
-        return self.send("wav_bytes", {"wav_bytes": requests.wavs(files)}, CLASSES)
+        return self.send("wav_bytes", {"wav_bytes": requests.check_wavs(files)})
 
     def faces_masked(self, faces: Any, *, mask: Any) -> "dict[str, np.ndarray]":
-        """Ask as `faces` does, among the labels that `mask` float32 [n, k] allows (1) in each row."""
+        """Predict as `faces` does, among the labels with 1 in `mask`, float32 [n, k]."""
         from kerasemo.serving import requests
 
-        faces = requests.faces(faces)
-        mask = requests.mask(mask, rows=len(faces), width=self._labels("faces_masked"))
-        return self.send("faces_masked", {"faces": faces, "mask": mask}, CLASSES)
+        faces = requests.check_faces(faces)
+        mask = requests.check_mask(mask, rows=len(faces), width=self._n_labels("faces_masked"))
+        return self.send("faces_masked", {"faces": faces, "mask": mask})
 
     def speech_masked(self, waveform: Any, *, lengths: Any, mask: Any) -> "dict[str, np.ndarray]":
-        """Ask as `speech` does, of the first `lengths` int32 [batch] samples, among the labels that `mask` [batch, k] allows (1)."""
-        from kerasemo.serving import requests
+        """Predict as `speech` does, for the start of each waveform and among some labels.
 
-        waveform = requests.waveform(waveform)
-        lengths = requests.lengths(lengths, waveform)
-        mask = requests.mask(mask, rows=len(waveform), width=self._labels("speech_masked"))
-        return self.send(
-            "speech_masked", {"waveform": waveform, "lengths": lengths, "mask": mask}, CLASSES
-        )
-
-    def embed_faces(self, faces: Any) -> "dict[str, np.ndarray]":
-        """Ask the embedding of face crops, uint8 [n, 64, 64, 3]: float32 [n, d] of unit length."""
-        from kerasemo.serving import requests
-
-        return self.send("embed_faces", {"faces": requests.faces(faces)}, EMBEDDING)
-
-    def embed_segments(self, segments: Any) -> "dict[str, np.ndarray]":
-        """Ask the embedding of log-Mel segments, float32 [n, 64, 64, 3]: float32 [n, d] of unit length."""
-        from kerasemo.serving import requests
-
-        return self.send("embed_segments", {"segments": requests.segments(segments)}, EMBEDDING)
-
-    def embed_speech(self, waveform: Any) -> "dict[str, np.ndarray]":
-        """Ask the embedding of each waveform, float [batch, samples] at 16 kHz in [-1, 1]: float32 [batch, d] of unit length."""
-        from kerasemo.serving import requests
-
-        return self.send("embed_speech", {"waveform": requests.waveform(waveform)}, EMBEDDING)
-
-    def timeline(self, waveform: Any) -> "dict[str, np.ndarray]":
-        """Ask the emotions of each segment of waveforms of at most 60 s, float [batch, samples] at 16 kHz in [-1, 1].
-
-        Returns:
-            `probabilities` float32 [batch, segments, k], `starts` float32 [batch, segments], in seconds, and `weights` of the same shape:
-            1 where the segment counts in the clip's answer, which is their mean, 0 in a pause that the model leaves out.
+        Args:
+            waveform: float [batch, samples] at 16 kHz in [-1, 1].
+            lengths: int32 [batch], the number of samples of each waveform.
+            mask: float32 [batch, k], 1 for each allowed label.
         """
         from kerasemo.serving import requests
 
-        waveform = requests.waveform(waveform, longest_seconds=requests.SPEC.part_seconds)
-        return self.send("timeline", {"waveform": waveform}, ("probabilities", "starts", "weights"))
+        waveform = requests.check_waveform(waveform)
+        lengths = requests.check_lengths(lengths, waveform)
+        mask = requests.check_mask(mask, rows=len(waveform), width=self._n_labels("speech_masked"))
+        return self.send("speech_masked", {"waveform": waveform, "lengths": lengths, "mask": mask})
 
-    def send(
-        self, signature: str, inputs: "Mapping[str, np.ndarray]", outputs: Sequence[str]
-    ) -> "dict[str, np.ndarray]":
-        """Ask any signature as it is, without a look at what is sent.
+    def embed_faces(self, faces: Any) -> "dict[str, np.ndarray]":
+        """Return the embeddings of face crops, uint8 [n, 64, 64, 3].
+
+        The embeddings are float32 [n, d] of unit length.
+        """
+        from kerasemo.serving import requests
+
+        return self.send("embed_faces", {"faces": requests.check_faces(faces)})
+
+    def embed_segments(self, segments: Any) -> "dict[str, np.ndarray]":
+        """Return the embeddings of log-Mel segments, float32 [n, 64, 64, 3].
+
+        The embeddings are float32 [n, d] of unit length.
+        """
+        from kerasemo.serving import requests
+
+        return self.send("embed_segments", {"segments": requests.check_segments(segments)})
+
+    def embed_speech(self, waveform: Any) -> "dict[str, np.ndarray]":
+        """Return the embedding of each waveform, float [batch, samples] at 16 kHz in [-1, 1].
+
+        The embeddings are float32 [batch, d] of unit length.
+        """
+        from kerasemo.serving import requests
+
+        return self.send("embed_speech", {"waveform": requests.check_waveform(waveform)})
+
+    def timeline(self, waveform: Any) -> "dict[str, np.ndarray]":
+        """Predict the emotions of each segment of waveforms that are no longer than 60 s.
 
         Args:
-            signature: Its name.
-            inputs: An array for each of its inputs; of bytes with dtype object.
-            outputs: The names of what it answers, each with a row for every row of the inputs.
+            waveform: float [batch, samples] at 16 kHz in [-1, 1].
+
+        Returns:
+            `probabilities` float32 [batch, segments, k], `starts` float32 [batch, segments] in
+            seconds, and `weights` of the same shape. The prediction of a clip is the mean of the
+            segments with weight 1. A pause that the model leaves out has weight 0.
+        """
+        from kerasemo.serving import requests
+
+        waveform = requests.check_waveform(waveform, max_seconds=requests.SPEC.part_seconds)
+        return self.send("timeline", {"waveform": waveform})
+
+    def send(
+        self,
+        signature: str,
+        inputs: "Mapping[str, np.ndarray]",
+        outputs: Sequence[str] | None = None,
+    ) -> "dict[str, np.ndarray]":
+        """Send inputs to a signature without a check.
+
+        Args:
+            signature: The name of the signature.
+            inputs: An array for each input; an array of bytes has dtype object.
+            outputs: The names of the outputs, which have one row per row of the inputs. None: those
+                of `SIGNATURES`.
         """
         import numpy as np
 
+        if outputs is None:
+            outputs = SIGNATURES[signature].outputs
         try:
-            answer = self._wire.predict(signature, inputs)
+            response = self._transport.predict(signature, inputs)
         except ServingError as error:
-            self._width = None  # perhaps another version is served by now
-            raise self._explained(signature, error) from None
-        if set(answer) == {""} and len(outputs) == 1:
-            answer = {outputs[0]: answer[""]}
+            self._label_count = None  # the server may have another version now
+            raise self._with_signatures(signature, error) from None
+        if set(response) == {""} and len(outputs) == 1:
+            response = {outputs[0]: response[""]}
         batch = max((len(array) for array in inputs.values() if np.ndim(array)), default=0)
         try:
-            found = {name: _readable(answer[name]) for name in outputs}
-            if any(len(array) != batch or array.dtype.kind not in "fU" for array in found.values()):
+            arrays = {name: _to_array(response[name]) for name in outputs}
+            if any(
+                len(array) != batch or array.dtype.kind not in "fU" for array in arrays.values()
+            ):
                 raise ValueError
         except (AttributeError, KeyError, TypeError, ValueError):
-            got = {
-                name: list(np.shape(np.asarray(value, object))) for name, value in answer.items()
+            shapes = {
+                name: list(np.shape(np.asarray(value, object))) for name, value in response.items()
             }
             raise ServingError(
-                f"{self.url}: {signature}: the server answered {got}, not {', '.join(outputs)} of {batch} rows; "
+                f"{self.url}: {signature}: the server answered {shapes}, not "
+                f"{', '.join(outputs)} of {batch} rows; "
                 "name a model that python -m kerasemo.export made"
             ) from None
-        return found
+        return arrays
 
-    def _labels(self, signature: str) -> int:
-        """Return how many labels the model has: the width of the probabilities, and of a mask."""
-        if self._width is None:
-            found = self.metadata()["signatures"]
-            if signature not in found:
-                raise self._lacking(signature, found)
+    def _n_labels(self, signature: str) -> int:
+        """Return the number of labels of the model."""
+        if self._label_count is None:
+            signatures = self.metadata()["signatures"]
+            if signature not in signatures:
+                raise self._missing_signature(signature, signatures)
             try:
-                _, (_, width) = found[signature]["outputs"]["probabilities"]
+                _, (_, count) = signatures[signature]["outputs"]["probabilities"]
             except (KeyError, TypeError, ValueError):
-                width = -1
-            if width < 1:
-                reason = f"the server said that it answers {found[signature]['outputs']}, and not how many labels there are"
+                count = -1
+            if count < 1:
                 raise ServingError(
-                    f"{self.url}: {signature}: {reason}; name a model that python -m kerasemo.export made"
+                    f"{self.url}: {signature}: the server reports the outputs "
+                    f"{signatures[signature]['outputs']} without the number of labels; "
+                    "name a model that python -m kerasemo.export made"
                 )
-            self._width = width
-        return self._width
+            self._label_count = count
+        return self._label_count
 
-    def _explained(self, signature: str, error: ServingError) -> ServingError:
-        """Return the error, or where the server did not find the signature, one that names those it has."""
-        if "ignature" not in str(error) or "not found" not in str(error):
+    def _with_signatures(self, signature: str, error: ServingError) -> ServingError:
+        """Return an error that names the signatures, if the model lacks this one; or the error."""
+        if not error.is_unknown_signature:
             return error
         try:
-            found = self.metadata()["signatures"]
+            signatures = self.metadata()["signatures"]
         except ServingError:
             return error
-        return error if signature in found else self._lacking(signature, found)
+        return error if signature in signatures else self._missing_signature(signature, signatures)
 
-    def _lacking(self, signature: str, found: Mapping[str, Any]) -> ServingError:
-        reason = "the server said that the model has no such signature"
+    def _missing_signature(self, signature: str, signatures: Mapping[str, Any]) -> ServingError:
         return ServingError(
-            f"{self.url}: {signature}: {reason}; it has {', '.join(found)}: a domain that was not trained has none"
+            f"{self.url}: {signature}: the server said that the model has no such signature; "
+            f"it has {', '.join(signatures)}: a domain that was not trained has none"
         )
 
 
-def _readable(value: Any) -> "np.ndarray":
-    """Return numbers as float32 and names as str."""
+def _to_array(value: Any) -> "np.ndarray":
+    """Return numbers as float32 and texts as str."""
     import numpy as np
 
     array = np.asarray(value)
@@ -264,60 +307,68 @@ def _readable(value: Any) -> "np.ndarray":
     return array if array.dtype.kind == "U" else array.astype(np.float32)
 
 
-SUFFIXES = {".wav": "wav_bytes", ".jpg": "face_bytes", ".jpeg": "face_bytes", ".png": "face_bytes"}
+SIGNATURE_OF_SUFFIX = {
+    ".wav": "wav_bytes",
+    ".jpg": "face_bytes",
+    ".jpeg": "face_bytes",
+    ".png": "face_bytes",
+}
 
 
-def ask(
-    client: Any,
+def predict_files(
+    client: Client,
     paths: Sequence[Path],
     *,
-    tell: Callable[[dict[str, Any]], None] = lambda answer: None,
+    on_result: Callable[[dict[str, Any]], None] = lambda result: None,
 ) -> list[dict[str, Any]]:
-    """Ask the emotion of each file: WAV files as they are, JPEG and PNG files as face crops.
+    """Predict the emotion of each file: WAV files, and JPEG and PNG files as face crops.
 
     Args:
-        client: A `kerasemo.serving.client.Client`.
+        client: The client.
         paths: The files.
-        tell: Called with each answer when it is there.
+        on_result: Called with each result.
 
     Returns:
-        In the order of the paths, `{"path", "emotion", "confidence", "probabilities": {label: p}}`, or `{"path", "error": reason}` of a
-        file that cannot be read or that the server refuses.
+        In the order of the paths, `{"path", "emotion", "confidence", "probabilities": {label: p}}`.
+        A file that cannot be read, or that the server refuses, gives `{"path", "error": reason}`.
 
     Raises:
-        ServingError: The server is not well, or has no such model.
+        ServingError: The server fails, or has no such model.
     """
     from pipelines.core import progress
 
-    answers = []
-    with progress.bar("ask", unit="files") as shown:
-        shown.start(len(paths))
+    results = []
+    with progress.progress_bar("predict", unit="files") as bar:
+        bar.start(len(paths))
         for path in paths:
             try:
-                answer = {"path": str(path)} | _ask_file(client, path)
+                result = {"path": str(path)} | _predict_file(client, path)
             except OSError as error:
-                answer = {"path": str(path), "error": error.strerror or str(error)}
-            except KerasemoError as error:
-                if isinstance(error, ServingError) and not error.refused:
+                if isinstance(error, KerasemoError):
                     raise
-                answer = {"path": str(path), "error": str(error)}
-            answers.append(answer)
-            tell(answer)
-            shown.advance(printable(path.name))
-    return answers
+                result = {"path": str(path), "error": error.strerror or str(error)}
+            except KerasemoError as error:
+                if isinstance(error, ServingError) and not error.is_refused:
+                    raise
+                result = {"path": str(path), "error": str(error)}
+            results.append(result)
+            on_result(result)
+            bar.advance(printable(path.name))
+    return results
 
 
-def _ask_file(client: Any, path: Path) -> dict[str, Any]:
-    method = SUFFIXES.get(path.suffix.lower())
-    if method is None:
+def _predict_file(client: Client, path: Path) -> dict[str, Any]:
+    signature = SIGNATURE_OF_SUFFIX.get(path.suffix.lower())
+    if signature is None:
         raise InputError(
-            f"expected a file with one of {', '.join(SUFFIXES)}; other media are asked with python -m kerasemo.predict"
+            f"expected a file with one of {', '.join(SIGNATURE_OF_SUFFIX)}; "
+            "other media are for python -m kerasemo.predict"
         )
-    found = getattr(client, method)([path.read_bytes()])
+    outputs = getattr(client, signature)([path.read_bytes()])
     probabilities = dict(
-        zip(found["labels"][0].tolist(), found["probabilities"][0].tolist(), strict=True)
+        zip(outputs["labels"][0].tolist(), outputs["probabilities"][0].tolist(), strict=True)
     )
-    emotion = str(found["emotion"][0])
+    emotion = str(outputs["emotion"][0])
     return {
         "emotion": emotion,
         "confidence": probabilities[emotion],

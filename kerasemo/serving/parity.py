@@ -1,6 +1,7 @@
-"""Asks a written bundle in a process of its own, as whoever gets it will: `python -m kerasemo.serving.parity FOLDER CALLS ANSWERS`.
+"""Compare the outputs of a written bundle with those of the Keras model.
 
-Neither Keras nor the network is imported there, so what is not in the bundle cannot answer.
+The bundle runs in its own process, `python -m kerasemo.serving FOLDER CALLS OUTPUTS`. The process
+imports neither Keras nor the network, so all outputs come from the bundle.
 """
 
 import subprocess
@@ -12,79 +13,75 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import RunError
 
 TOLERANCE = 1e-5
-"""The largest difference of a probability, or of an embedding's number, from that of the Keras model."""
+"""The largest allowed difference from a probability or an embedding of the Keras model."""
 
 Inputs = Mapping[str, np.ndarray | Sequence[bytes]]
 Call = tuple[str, Inputs]
 """A signature and its inputs."""
-Answers = Mapping[str, np.ndarray]
+Outputs = Mapping[str, np.ndarray]
 
 
-def differences(
-    folder: Path, calls: Sequence[Call], expected: Sequence[Answers]
+def parity_differences(
+    folder: Path, calls: Sequence[Call], expected: Sequence[Outputs]
 ) -> dict[str, float]:
-    """Ask a bundle in a fresh process and return each signature's largest difference from what is expected.
+    """Run a bundle in a new process and return the largest difference of each signature.
 
     Args:
-        folder: A version's folder.
-        calls: What is asked.
-        expected: Some of each call's outputs: floats, or truths that must be equal.
+        folder: The folder of one version.
+        calls: The signatures and their inputs.
+        expected: Outputs of the Keras model for each call: floats, or booleans and texts that must
+            be equal.
 
     Raises:
-        InputError: What is expected holds no number where an input is valid, or the process fails; what it said is in the message.
+        RunError: An expected output of a valid input is NaN or infinite, or the process fails. The
+            message has the last line of the process.
     """
-    for (signature, _), answers in zip(calls, expected, strict=True):
-        _check_numbers(signature, answers)
+    for (signature, _), outputs in zip(calls, expected, strict=True):
+        _check_numbers(signature, outputs)
     with tempfile.TemporaryDirectory() as scratch:
-        asked, answered = Path(scratch) / "calls.npz", Path(scratch) / "answers.npz"
-        write_calls(asked, calls)
-        command = [
-            sys.executable,
-            "-m",
-            "kerasemo.serving",
-            str(folder),
-            str(asked),
-            str(answered),
-        ]
+        calls_path, outputs_path = Path(scratch) / "calls.npz", Path(scratch) / "outputs.npz"
+        write_calls(calls_path, calls)
+        paths = [str(path) for path in (folder, calls_path, outputs_path)]
+        command = [sys.executable, "-m", "kerasemo.serving", *paths]
         finished = subprocess.run(command, capture_output=True, text=True, check=False)
         if finished.returncode:
-            raise InputError(
-                f"{folder}: cannot be loaded anew: {(finished.stderr.strip().splitlines() or ['no message'])[-1]}"
-            )
-        with np.load(answered) as held:
-            worst: dict[str, float] = {}
-            for number, ((signature, _), answers) in enumerate(zip(calls, expected, strict=True)):
-                for name, values in answers.items():
-                    difference = _difference(held[f"{number} {name}"], values)
-                    worst[signature] = max(worst.get(signature, 0.0), difference)
-    return worst
+            last_line = (finished.stderr.strip().splitlines() or ["no message"])[-1]
+            raise RunError(f"{folder}: cannot be loaded again: {last_line}")
+        largest: dict[str, float] = {}
+        with np.load(outputs_path) as arrays:
+            for number, ((signature, _), outputs) in enumerate(zip(calls, expected, strict=True)):
+                for name, values in outputs.items():
+                    difference = _difference(arrays[f"{number} {name}"], values)
+                    largest[signature] = max(largest.get(signature, 0.0), difference)
+    return largest
 
 
-def _check_numbers(signature: str, expected: Answers) -> None:
-    """Raise InputError where what is expected is NaN or infinite, but for inputs of which `valid` says that they are none."""
+def _check_numbers(signature: str, expected: Outputs) -> None:
+    """Raise RunError if an expected output is NaN or infinite and `valid` is true for its input."""
     valid = expected.get("valid", np.array(True))
     for name, values in expected.items():
         if values.dtype.kind == "f" and not np.isfinite(values[valid]).all():
-            raise InputError(
-                f"{signature}: the Keras model's own {name} are no numbers; its weights are broken, train the stage again"
+            raise RunError(
+                f"{signature}: the Keras model's own {name} are no numbers; "
+                "its weights are broken, train the stage again"
             )
 
 
-def _difference(found: np.ndarray, expected: np.ndarray) -> float:
-    if found.shape != expected.shape:
+def _difference(output: np.ndarray, expected: np.ndarray) -> float:
+    if output.shape != expected.shape:
         return float("inf")
     if expected.dtype == bool or expected.dtype.kind == "U":
-        return 0.0 if np.array_equal(found, expected) else float("inf")
-    if not np.array_equal(np.isnan(found), np.isnan(expected)):
+        return 0.0 if np.array_equal(output, expected) else float("inf")
+    if not np.array_equal(np.isnan(output), np.isnan(expected)):
         return float("inf")
-    return float(np.nanmax(np.abs(found - expected), initial=0.0))
+    return float(np.nanmax(np.abs(output - expected), initial=0.0))
 
 
 def write_calls(path: Path, calls: Sequence[Call]) -> None:
-    """Write calls as arrays: nothing is executed when they are read."""
+    """Write calls as arrays, so that reading them executes nothing."""
     arrays: dict[str, np.ndarray] = {}
     for number, (signature, inputs) in enumerate(calls):
         for name, value in inputs.items():
@@ -92,21 +89,21 @@ def write_calls(path: Path, calls: Sequence[Call]) -> None:
                 arrays[f"{number} {signature} {name}"] = value
             else:
                 arrays |= {
-                    f"{number} {signature} {name} {place}": np.frombuffer(one, np.uint8)
-                    for place, one in enumerate(value)
+                    f"{number} {signature} {name} {place}": np.frombuffer(content, np.uint8)
+                    for place, content in enumerate(value)
                 }
-    np.savez(path, **arrays)
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # names that are no options
 
 
 def read_calls(path: Path) -> list[Call]:
-    """Return what `write_calls` wrote."""
+    """Read the calls of `write_calls`."""
     calls: dict[int, tuple[str, dict[str, Any]]] = {}
-    with np.load(path) as held:
-        for key in held.files:
+    with np.load(path) as arrays:
+        for key in arrays.files:
             number, signature, name, *place = key.split(" ")
             inputs = calls.setdefault(int(number), (signature, {}))[1]
             if place:
-                inputs.setdefault(name, []).append(held[key].tobytes())
+                inputs.setdefault(name, []).append(arrays[key].tobytes())
             else:
-                inputs[name] = held[key]
+                inputs[name] = arrays[key]
     return [calls[number] for number in sorted(calls)]

@@ -1,4 +1,4 @@
-"""What runs a bundle of another format than TensorFlow's: ONNX Runtime, and LiteRT's interpreter."""
+"""Run a bundle in the format of ONNX with ONNX Runtime, or of LiteRT with its interpreter."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +7,16 @@ import numpy as np
 
 from pipelines.core.errors import InputError
 
-Ask = Callable[..., dict[str, np.ndarray]]
-"""(signature, **inputs) -> an array for each output."""
+Predict = Callable[..., dict[str, np.ndarray]]
+"""Takes a signature and its inputs by name; returns an array for each output."""
 
 
-def onnx(folder: Path) -> Ask:
-    """Return what asks the `NAME.onnx` of a folder by ONNX Runtime; InputError where that is not installed."""
+def load_onnx(folder: Path) -> Predict:
+    """Return a function that runs the `NAME.onnx` of a folder with ONNX Runtime.
+
+    Raises:
+        InputError: ONNX Runtime is not installed.
+    """
     try:
         import onnxruntime
     except ImportError as error:
@@ -23,21 +27,20 @@ def onnx(folder: Path) -> Ask:
         path.stem: onnxruntime.InferenceSession(str(path)) for path in sorted(folder.glob("*.onnx"))
     }
 
-    def ask(signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+    def predict(signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         session = sessions[signature]
-        return dict(
-            zip(
-                [output.name for output in session.get_outputs()],
-                session.run(None, inputs),
-                strict=True,
-            )
-        )
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(None, inputs), strict=True))
 
-    return ask
+    return predict
 
 
-def litert(folder: Path) -> Ask:
-    """Return what asks the `model.tflite` of a folder by LiteRT's interpreter; InputError where that is not installed."""
+def load_litert(folder: Path) -> Predict:
+    """Return a function that runs the `model.tflite` of a folder with the interpreter of LiteRT.
+
+    Raises:
+        InputError: LiteRT is not installed.
+    """
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
@@ -46,7 +49,7 @@ def litert(folder: Path) -> Ask:
         ) from error
     interpreter = Interpreter(str(folder / "model.tflite"))
 
-    def ask(signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+    def predict(signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         return interpreter.get_signature_runner(signature)(**inputs)
 
-    return ask
+    return predict

@@ -1,6 +1,7 @@
 """The signatures of an exported model: what each takes and returns.
 
-To add a signature, write an entry here and the method that computes it in `kerasemo.exporting.graph`.
+To add a signature, write an entry here and the method that computes it in
+`kerasemo.exporting.graph`.
 """
 
 import dataclasses
@@ -17,33 +18,42 @@ EMBEDDING = ("embedding",)
 
 @dataclasses.dataclass(frozen=True)
 class SignatureInput:
-    """An input tensor of a signature."""
+    """An input tensor of a signature.
+
+    Attributes:
+        name: The name of the input.
+        dtype: The name of a TensorFlow dtype.
+        shape: The sizes; None: any size, LABELS: the number of labels.
+    """
 
     name: str
     dtype: str
-    """The name of a TensorFlow dtype."""
     shape: tuple[int | str | None, ...]
-    """None: any size; LABELS: the number of labels."""
 
     def shape_for(self, n_labels: int) -> list[int | None]:
-        """Return the shape for a model with so many labels."""
-        return [n_labels if size == LABELS else size for size in self.shape]
+        """Return the shape for a model with `n_labels` labels."""
+        return [n_labels if isinstance(size, str) else size for size in self.shape]
 
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """A signature of a SavedModel."""
+    """A signature of a SavedModel.
+
+    Attributes:
+        name: The name of the signature.
+        domain: The domain that the network must be trained on.
+        inputs: The input tensors.
+        outputs: The names of the outputs.
+        input_text: A description of the inputs for the model card and for errors.
+        output_text: A description of the outputs for the model card.
+    """
 
     name: str
     domain: str
-    """The domain that the network must be trained on."""
     inputs: tuple[SignatureInput, ...]
     outputs: tuple[str, ...]
-    """The names of the outputs."""
     input_text: str
-    """What it takes, for the model card and for errors."""
     output_text: str
-    """What it returns, for the model card."""
 
     @property
     def needs_head(self) -> bool:

@@ -1,4 +1,4 @@
-"""Which clips a network has seen, as hashes that say nothing else of them: what an exported model carries of its training clips."""
+"""The clips that an exported model was trained on, as hashes that tell nothing else about them."""
 
 import dataclasses
 import hashlib
@@ -7,81 +7,102 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError
 
 KEYS = ("files", "contents", "utterances", "speakers")
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
-    """The hashes of the clips that a network was trained or validated on."""
+class TrainingClips:
+    """The hashes of the clips in the training and the validation split of a network.
+
+    Attributes:
+        files: SHA-256 of the media files.
+        contents: Hashes of the decoded contents; see `pipelines.building`.
+        utterances: SHA-256 of the names of the utterances.
+        speakers: SHA-256 of the names of the speakers.
+    """
 
     files: frozenset[str]
-    """SHA-256 of media files."""
     contents: frozenset[str]
-    """Hashes of what was read of them; see `pipelines.building`."""
     utterances: frozenset[str]
-    """SHA-256 of the utterances' names."""
     speakers: frozenset[str]
-    """SHA-256 of the speakers' names."""
 
-    def clip(self, row: Mapping[str, Any]) -> bool:
-        """Tell whether a manifest's row is of a clip that was seen: the same file, content or utterance, in either domain."""
-        content = row.get("content") in self.contents
-        return row["sha256"] in self.files or content or digest(row["utterance"]) in self.utterances
+    def has_clip(self, row: Mapping[str, Any]) -> bool:
+        """Return whether the file, the contents or the utterance of a manifest row is known."""
+        return (
+            row["sha256"] in self.files
+            or row.get("content") in self.contents
+            or name_hash(row["utterance"]) in self.utterances
+        )
 
-    def speaker(self, row: Mapping[str, Any]) -> bool:
-        """Tell whether the speaker of a manifest's row was seen; who has no name was not."""
-        return bool(row["speaker"]) and digest(row["speaker"]) in self.speakers
+    def has_speaker(self, row: Mapping[str, Any]) -> bool:
+        """Return whether the speaker of a manifest row is known; a missing name never is."""
+        return bool(row["speaker"]) and name_hash(row["speaker"]) in self.speakers
 
 
-def document(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return the hashes of the clips of some manifests' rows, for JSON: the values of `Seen`, sorted.
+def training_clips_document(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the hashes of the clips of manifest rows for JSON, sorted.
 
     >>> row = {"sha256": "f00d", "content": "beef", "utterance": "a:1:anger:1", "speaker": "a:1"}
-    >>> [len(values) for values in document([row, row | {"content": "cafe"}]).values()]
+    >>> document = training_clips_document([row, row | {"content": "cafe"}])
+    >>> [len(hashes) for hashes in document.values()]
     [1, 2, 1, 1]
     """
     rows = list(rows)
-    found = {
+    hashes = {
         "files": {row["sha256"] for row in rows},
         "contents": {row["content"] for row in rows if row.get("content")},
-        "utterances": {digest(row["utterance"]) for row in rows},
-        "speakers": {digest(row["speaker"]) for row in rows if row["speaker"]},
+        "utterances": {name_hash(row["utterance"]) for row in rows},
+        "speakers": {name_hash(row["speaker"]) for row in rows if row["speaker"]},
     }
-    return {key: sorted(found[key]) for key in KEYS}
+    return {key: sorted(hashes[key]) for key in KEYS}
 
 
-def parse(held: Any, *, where: Any) -> Seen:
-    """Return what `document` made; InputError, which names `where` it was found, when it is not that."""
+def parse_training_clips(document: Any, *, where: object) -> TrainingClips:
+    """Return the training clips of a document.
+
+    Args:
+        document: The value of `training_clips_document`.
+        where: The place of the document, for the message of an error.
+
+    Raises:
+        DataError: The document is damaged.
+    """
     if (
-        not isinstance(held, dict)
-        or not set(KEYS) <= set(held)
-        or not all(_is_list_of_text(held[key]) for key in KEYS)
+        not isinstance(document, dict)
+        or not set(KEYS) <= set(document)
+        or not all(_is_list_of_str(document[key]) for key in KEYS)
     ):
-        raise InputError(
-            f"{where}: expected lists of hashes, {', '.join(KEYS)}; the file is damaged: export the model again"
+        raise DataError(
+            f"{where}: expected lists of hashes, {', '.join(KEYS)}; "
+            "the file is damaged: export the model again"
         )
-    return Seen(**{key: frozenset(held[key]) for key in KEYS})
+    return TrainingClips(**{key: frozenset(document[key]) for key in KEYS})
 
 
-def read(path: Path) -> Seen:
-    """Read the file that `document` was written to; InputError when it is missing or damaged."""
+def read_training_clips(path: Path) -> TrainingClips:
+    """Read the training clips of a bundle.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(
-            f"{path}: missing, so nothing shows which clips the model was trained on; export it again"
+        raise DataError(
+            f"{path}: missing, so nothing shows which clips the model was trained on; "
+            "export it again"
         ) from error
     except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}); export the model again") from error
-    return parse(held, where=path)
+        raise DataError(f"{path}: damaged ({error}); export the model again") from error
+    return parse_training_clips(document, where=path)
 
 
-def digest(name: str) -> str:
-    """Return the SHA-256 of a name, in hexadecimal."""
+def name_hash(name: str) -> str:
+    """Return the SHA-256 of a name in hexadecimal."""
     return hashlib.sha256(name.encode()).hexdigest()
 
 
-def _is_list_of_text(values: Any) -> bool:
+def _is_list_of_str(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)

@@ -1,4 +1,4 @@
-"""Train many networks: every fold and seed of an experiment, or the trials of a hyper-parameter search.
+"""Train many networks: all folds and seeds of an experiment, or the trials of a search.
 
 May import `kerasemo.training`, `kerasemo.analysis`, `kerasemo.reporting` and what these import.
 """

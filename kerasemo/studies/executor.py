@@ -1,9 +1,10 @@
 """Networks of a sweep trained side by side, each in a process with its share of the machine.
 
-A small network does not use a whole machine: one thread for each of several trainings uses the processors
-better than all threads for one training after the other (benchmarks/networks_at_once.py). With several
-GPUs each process has its own. A process that dies costs the network that it trained; the process is
-replaced, and the network resumes when the command runs again.
+A small network does not use a whole machine: one thread for each of several trainings uses the
+processor_count better than all threads for one training after the other
+(benchmarks/networks_at_once.py). With several GPUs each process has its own. A process that dies
+costs the network that it trained; the process is replaced, and the network resumes when the command
+runs again.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from typing import Any, Self
 
 from pipelines.core.errors import KerasemoError, StorageError
 from pipelines.core.logs import handled_by
-from pipelines.core.processes import end_with_parent, processors
+from pipelines.core.processes import end_with_parent, processor_count
 from pipelines.core.tensorflow_loading import load_tensorflow
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ GRACE_SECONDS = 60.0
 """How long a process that was told to stop may take to save its state."""
 
 LINE, ENDED, STOPPED = "line", "ended", "stopped"
-"""The kinds of message from a process: a log line, the end of a work, an error that ends everything."""
+"""The kinds of message from a process: a log line, the end of a work, an error that ends
+everything."""
 
 STORAGE_ERROR, OTHER_ERROR = "storage", "other"
 """The kinds of error that end everything."""
@@ -45,7 +47,7 @@ class _TrainingProcess:
         create_sweep: See `ParallelExecutor`.
     """
 
-    def __init__(self, number: int, n_processes: int, create_sweep: Callable[[], Any]):
+    def __init__(self, number: int, n_processes: int, create_sweep: Callable[[], Any]) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, child_connection = context.Pipe()
         self.number = number
@@ -76,8 +78,8 @@ class _TrainingProcess:
         status = self.process.exitcode
         if status == -signal.SIGKILL:
             return (
-                "its process was killed, as the system does when memory runs out: use fewer --jobs; the "
-                "same command resumes"
+                "its process was killed, as the system does when memory runs out: use fewer "
+                "--jobs; the same command resumes"
             )
         return f"its process ended with status {status}; the same command resumes"
 
@@ -86,12 +88,12 @@ class ParallelExecutor:
     """Processes that train networks of a sweep; use it in a `with` statement.
 
     Args:
-        create_sweep: Creates the sweep again in a process. The result has `networks` and `run_guarded`
-            of `kerasemo.studies.sweep.Sweep`.
+        create_sweep: Creates the sweep again in a process. The result has `networks` and
+            `run_guarded` of `kerasemo.studies.sweep.Sweep`.
         jobs: The number of processes.
     """
 
-    def __init__(self, create_sweep: Callable[[], Any], *, jobs: int):
+    def __init__(self, create_sweep: Callable[[], Any], *, jobs: int) -> None:
         self._create_sweep = create_sweep
         self._jobs = jobs
         self._processes: list[_TrainingProcess] = []
@@ -140,15 +142,15 @@ class ParallelExecutor:
         on_start: Callable[[str], None],
         on_end: Callable[[str, str, float], None],
     ) -> None:
-        """Do a work of `sweep.WORKS` with networks, each as soon as those that it starts from are done.
+        """Do a work of `sweep.WORKS` with networks, each as soon as its parents are complete.
 
         Args:
             work: The name of the work.
             parents_of: Digest of each network -> the digests of those that it starts from.
             reason_to_skip: Returns why a network must be left out; empty if it need not.
             on_start: Called with the digest of each network whose work starts.
-            on_end: Called with the digest of each network whose work ended, why it failed (empty if it
-                did not), and the seconds that it took.
+            on_end: Called with the digest of each network whose work ended, why it failed (empty if
+                it did not), and the seconds that it took.
 
         Raises:
             StorageError: The disk is full; the other processes save their state.
@@ -217,7 +219,7 @@ class _LineWriter(io.TextIOBase):
         send: Called with each line.
     """
 
-    def __init__(self, send: Callable[[str], None]):
+    def __init__(self, send: Callable[[str], None]) -> None:
         self._send = send
         self._unfinished = ""
 
@@ -236,12 +238,12 @@ class _LineHandler(logging.Handler):
         send: Called with each message.
     """
 
-    def __init__(self, send: Callable[[str], None]):
+    def __init__(self, send: Callable[[str], None]) -> None:
         super().__init__()
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand over the message of a record, without its context: the network stands before the line."""
+        """Return the message of a record without its context, because the network precedes it."""
         self._send(record.getMessage())
 
 
@@ -290,7 +292,7 @@ def _take_share(number: int, n_processes: int) -> None:
     """Let this process compute with its share of the machine."""
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(max(1, processors() // n_processes))
+    tf.config.threading.set_intra_op_parallelism_threads(max(1, processor_count() // n_processes))
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         gpu = gpus[number % len(gpus)]

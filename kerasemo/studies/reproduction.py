@@ -55,8 +55,8 @@ def reproduce(options: ReproductionOptions) -> dict[str, Any]:
     Raises:
         InputError: A setting, a source or a folder is wrong.
         DataError: Records or results are damaged, or something would be in two splits.
-        RunError: No fold is finished with every seed, or the disk is full. A network that fails does not
-            raise an error; it is listed in the result.
+        RunError: No fold is finished with every seed, or the disk is full. A network that fails
+            does not raise an error; it is listed in the result.
     """
     from kerasemo.datasets.catalog import RecordCatalog
     from kerasemo.studies import results

@@ -1,4 +1,4 @@
-"""The results of a study: pooled scores and comparisons of the predictions of a sweep, and their files."""
+"""The results of a study: pooled scores and comparisons of a sweep, and their files."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -104,8 +104,8 @@ def study_results(
     Args:
         sweep: The finished sweep.
         predictions: Its predictions for one split.
-        compare: Pairs of stages: how much better the first is than the second. `A+B` is the mean of A
-            and B.
+        compare: Pairs of stages: how much better the first is than the second. `A+B` is the mean of
+            A and B.
         listener_rates: `erkennung.txt` of EMO-DB, for the listeners' scores.
         command: The command that made the study.
 
@@ -208,7 +208,7 @@ def _score_rows(
     facts: Sequence[Mapping[str, Any]],
     split: str,
 ) -> list[dict[str, Any]]:
-    """Return the scores of a stage on a source: of clips, and of faces or segments where a clip has several."""
+    """Return the scores of a stage on a source, by clip and by face or segment."""
     corpus_emotions = sweep.catalog.emotions(source)
     trained_emotions = {
         emotion for of_network in facts for emotion in of_network["trained_emotions"]
@@ -246,7 +246,7 @@ def _score_rows(
 
 
 def _pair_scores(stage: str, facts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return how well the distance of two clips tells equal emotions, the mean over the networks."""
+    """Return how well the distance of two clips separates equal emotions, over networks."""
     rows = []
     pairs_of_networks = [of_network.get("pairs", {}) for of_network in facts]
     for couple in dict.fromkeys(couple for pairs in pairs_of_networks for couple in pairs):
@@ -269,8 +269,8 @@ def compare_stages(
 ) -> list[dict[str, Any]]:
     """Return the comparison of two sides on each source, and on the mean of the sources.
 
-    A side is a stage, or several (`A+B`); then on each source the mean of those trained on it. A source
-    is compared if both sides have predictions for it, and at least one was trained on it.
+    A side is a stage, or several (`A+B`); then on each source the mean of those trained on it. A
+    source is compared if both sides have predictions for it, and at least one was trained on it.
 
     Args:
         sources: The sources of the study.
@@ -363,13 +363,19 @@ def source_references(
 
 
 def _training_seconds(sweep: Sweep) -> float:
-    """Return the training time of all networks; of an interrupted one, the time since it resumed."""
+    """Return the training time of all networks.
+
+    Of an interrupted one, the time since it resumed.
+    """
     times = [files.read_json(network.folder / "time.json") or {} for network in sweep.networks]
     return round(sum(time.get("seconds", 0.0) for time in times), 1)
 
 
 def _test_evaluations(sweep: Sweep) -> list[dict[str, Any]]:
-    """Return the entries of the test-set log, with the number of networks; keys stay in the file."""
+    """Return the entries of the test-set log, with the number of networks.
+
+    Keys stay in the file.
+    """
     digests = {network.digest for network in sweep.networks}
     return [
         {name: value for name, value in entry.items() if name not in ("keys", "records")}
@@ -381,7 +387,7 @@ def _test_evaluations(sweep: Sweep) -> list[dict[str, Any]]:
 def write_study(
     folder: Path, study: Mapping[str, Any], pools: Mapping[tuple[str, str], PooledPredictions]
 ) -> None:
-    """Write `answers.csv`, `tables.json`, `tables.md`, `tables.csv` and `page.html`, each atomically.
+    """Write `answers.csv`, the tables in three formats, and `page.html`, each atomically.
 
     Args:
         folder: Where to write; it is created.

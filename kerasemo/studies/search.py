@@ -1,9 +1,10 @@
-"""A search over the settings of a stage: keras-tuner proposes trials, the validation split scores them.
+"""Search the settings of a stage: keras-tuner proposes trials, validation scores them.
 
-`RUN/tune/STAGE/` holds `search.json` (what is searched), a run folder `trial-001`, `trial-002`, ... for each
-trial with its `experiment.toml`, and `best.toml`. An interrupted search starts again from its seed: the
-oracle proposes the same trials, finished trials are read, and the interrupted trial resumes. So a search
-has the same trials however often it was stopped, and more trials can be requested later.
+`RUN/tune/STAGE/` holds `search.json` (what is searched), a run folder `trial-001`, `trial-002`, ...
+for each trial with its `experiment.toml`, and `best.toml`. An interrupted search starts again from
+its seed: the oracle proposes the same trials, finished trials are read, and the interrupted trial
+resumes. So a search has the same trials however often it was stopped, and more trials can be
+requested later.
 """
 
 import contextlib
@@ -127,8 +128,8 @@ class StageSearch:
         if stored is None:
             if any(self.folder.glob("trial-*")):
                 raise InputError(
-                    f"{self.folder}: has trials but no undamaged search.json; remove the folder or name "
-                    "another --run"
+                    f"{self.folder}: has trials but no undamaged search.json; remove the folder "
+                    "or name another --run"
                 )
             with files.storage_errors(path):
                 files.write_json(path, document)
@@ -136,16 +137,16 @@ class StageSearch:
         differences = list(run_folder.key_differences(stored, document))
         if differences:
             raise InputError(
-                f"{self.folder}: holds another search ({'; '.join(differences)}); repeat its settings, "
-                "name another --run, or remove the folder"
+                f"{self.folder}: holds another search ({'; '.join(differences)}); repeat its "
+                "settings, name another --run, or remove the folder"
             )
 
     def train_parents(self, catalog: RecordCatalog) -> None:
         """Train the stages before the searched stage that are not finished.
 
         Raises:
-            InputError, DataError: These stages, or the searched stage with its own settings, cannot be
-                trained on these records.
+            InputError, DataError: These stages, or the searched stage with its own settings, cannot
+                be trained on these records.
             RunError: A training failed.
         """
         stages = self.settings.experiment.chain(self.stage.name)
@@ -181,7 +182,8 @@ class StageSearch:
             oracle = self._create_oracle()
         except ImportError as error:
             raise InputError(
-                f"{self.kind} search: {error}; install what it needs with pip install 'kerasemo[tune]'"
+                f"{self.kind} search: {error}; install what it needs with pip install "
+                "'kerasemo[tune]'"
             ) from error
         oracle.max_trials = self.n_trials
         oracle.verbose = 0  # else it prints on standard output
@@ -298,7 +300,7 @@ class StageSearch:
         return Trial(number, epochs, values, folder, score, best_epoch, failure)
 
     def write_best(self, trials: Sequence[Trial]) -> Path:
-        """Write the experiment of the best trial, with a comment on the search, and return its file.
+        """Write the experiment of the best trial with a comment on the search; return its file.
 
         Args:
             trials: See `sort_trials`.
@@ -312,8 +314,8 @@ class StageSearch:
         lines = (
             f"Found by python -m kerasemo.tune: {self.kind} search over stage {self.stage.name} of "
             f"experiment {settings.experiment.name},",
-            f"{len(trials)} trials ({n_failed} failed), {settings.protocol}, fold {settings.fold}, seed "
-            f"{settings.seed}, keras-tuner {tuner_version}.",
+            f"{len(trials)} trials ({n_failed} failed), {settings.protocol}, fold "
+            f"{settings.fold}, seed {settings.seed}, keras-tuner {tuner_version}.",
             f"Best: trial {best.number}, {self.objective} {best.score:.4f} (validation) at epoch "
             f"{best.best_epoch} of {best.epochs},",
             f"with {describe_values(best.settings)}.",

@@ -1,4 +1,4 @@
-"""The settings that a search varies, as data, and the experiment that the values of a trial make."""
+"""The settings that a search varies, and the experiment of the values of a trial."""
 
 import dataclasses
 import json
@@ -49,8 +49,8 @@ SEARCH_SPACE = (
 )
 """The project's choice of what a search varies.
 
-`augmentation` multiplies the strengths of the stage's augmentation (the default strengths, if the stage
-has none). `width` multiplies the channels of every convolution.
+`augmentation` multiplies the strengths of the stage's augmentation (the default strengths, if the
+stage has none). `width` multiplies the channels of every convolution.
 """
 
 
@@ -87,7 +87,8 @@ def search_parameters(
                     f" ({stage_name!r} starts from {stage.start_from!r}, which fixes the network)"
                 )
             raise InputError(
-                f"--over {name}: a search over stage {stage_name!r} varies {', '.join(applicable)}{reason}"
+                f"--over {name}: a search over stage {stage_name!r} varies "
+                f"{', '.join(applicable)}{reason}"
             )
     return tuple(
         _to_absolute(parameter, stage)
@@ -161,7 +162,7 @@ def with_trial_values(
 
 
 def _scale_augment(strengths: AugmentConfig, factor: float) -> AugmentConfig:
-    """Return the strengths (the default ones for none) times a factor, up to what the schema allows."""
+    """Return strengths, or the default ones, times a factor, within the limits of the schema."""
     scaled = strengths if strengths != AugmentConfig() else DEFAULT_AUGMENT
     largest = {
         "flip": max(0.5, strengths.flip),
@@ -177,7 +178,10 @@ def _scale_augment(strengths: AugmentConfig, factor: float) -> AugmentConfig:
 
 
 def experiment_toml(experiment: Experiment) -> str:
-    """Return an experiment as TOML that `loading.load_experiment` reads; default values are left out."""
+    """Return an experiment as TOML that `loading.load_experiment` reads.
+
+    Default values are left out.
+    """
     lines = ["[network]", *_assignments(experiment.network)]
     for stage in experiment.stages:
         lines += ["", "[[stages]]", *_assignments(stage)]

@@ -1,9 +1,9 @@
 """Every fold and seed of the stages of an experiment.
 
 A `StudyNetwork` is one network; folds in which a stage has the same key share it.
-`RUN/stages/STAGE-DIGEST/` holds a stage by the digest of its key, so that a stage that does not depend on
-the fold is trained once. Finished networks are reused, interrupted ones resume. A network that fails
-leaves out only itself and those that start from it.
+`RUN/stages/STAGE-DIGEST/` holds a stage by the digest of its key, so that a stage that does not
+depend on the fold is trained once. Finished networks are reused, interrupted ones resume. A network
+that fails leaves out only itself and those that start from it.
 """
 
 import dataclasses
@@ -101,7 +101,7 @@ class Sweep:
         DataError: Something would be in two splits.
     """
 
-    def __init__(self, plan: StudyPlan, catalog: RecordCatalog):
+    def __init__(self, plan: StudyPlan, catalog: RecordCatalog) -> None:
         self.plan = plan
         self.catalog = catalog
         self.failures: dict[str, str] = {}
@@ -136,8 +136,8 @@ class Sweep:
         for fold in plan.folds:
             if fold >= n_folds:
                 raise InputError(
-                    f"--folds {fold}: these corpora have {n_folds} folds with protocol {plan.protocol}; "
-                    f"expected 0 to {n_folds - 1}"
+                    f"--folds {fold}: these corpora have {n_folds} folds with protocol "
+                    f"{plan.protocol}; expected 0 to {n_folds - 1}"
                 )
         return plan.folds
 
@@ -149,8 +149,8 @@ class Sweep:
         corpora = corpora_of(source for stage in self._stages for source in stage.sources)
         if not any(splits.corpus_splits[corpus].publisher for corpus in corpora):
             raise InputError(
-                "--keep-copies is for corpora that their publisher split, such as FER-2013; no stage is "
-                "of such a corpus: leave the option out"
+                "--keep-copies is for corpora that their publisher split, such as FER-2013; no "
+                "stage is of such a corpus: leave the option out"
             )
 
     def _plan_networks(self) -> list[StudyNetwork]:
@@ -193,7 +193,7 @@ class Sweep:
         return self.plan.run / STAGES_FOLDER / run_folder.folder_name(stage, digest)
 
     def train(self) -> None:
-        """Train every network that is not finished, and predict the validation split of every source.
+        """Train every unfinished network, and predict the validation split of every source.
 
         Raises:
             StorageError: The disk is full, so that other networks would fail as well.
@@ -302,7 +302,7 @@ class Sweep:
         return ""
 
     def _is_trained(self, network: StudyNetwork) -> bool:
-        """Return whether a network is finished and, if requested, has its validation predictions."""
+        """Return whether a network is finished, with its validation predictions if requested."""
         if self.finished(network) is None:
             return False
         return not network.is_requested or self.predictions(network, "validation") is not None
@@ -331,7 +331,7 @@ class Sweep:
         return ""
 
     def train_network(self, network: StudyNetwork) -> None:
-        """Train a network unless it is finished, and predict the validation split if it is requested."""
+        """Train a network unless it is finished; predict the validation split if requested."""
         stages = self.plan.experiment.chain(network.stage.name)
         chain = self._chain(stages, network.fold, network.seed)
         start = time.monotonic()
@@ -352,7 +352,7 @@ class Sweep:
         return f"validation {', '.join(scores)} (epoch {stage.best_epoch}/{stage.config.epochs})"
 
     def _describe_remaining(self, networks: Sequence[StudyNetwork]) -> str:
-        """Return the rate and the time that the remaining networks need, by the times of their stages."""
+        """Return the rate and the remaining time, from the training times of the stages."""
         if not networks:
             return "none left"
         seconds_by_stage: dict[str, list[float]] = {}
@@ -385,7 +385,7 @@ class Sweep:
         return Lineage([self._require_finished(each) for each in networks])
 
     def predict(self, network: StudyNetwork, split: str) -> None:
-        """Predict a split of every source with a finished network, unless the predictions are kept."""
+        """Predict a split of every source with a finished network, unless this was done before."""
         lineage = self.lineage(network)
         header = prediction_header(lineage.last, self.catalog, self.plan.sources)
         if read_stage_predictions(network.folder, split, header) is None:
@@ -424,8 +424,8 @@ class Sweep:
         ]
         if not new:
             logger.info(
-                "test split: all %s have predicted it before; their predictions are read again, which is "
-                "not a new evaluation",
+                "test split: all %s have predicted it before; their predictions are read again, "
+                "which is not a new evaluation",
                 pluralize(len(requested), "network"),
             )
             return

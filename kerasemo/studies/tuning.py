@@ -30,13 +30,16 @@ class SearchOptions(TrainingOptions):
 
 
 def search_settings(options: SearchOptions) -> dict[str, Any]:
-    """Search the settings of a stage. The stages before it are trained first, unless they are finished.
+    """Search the settings of a stage.
+
+    The stages before it are trained first, unless they are finished.
 
     Args:
         options: What to search.
 
     Returns:
-        `{"stage", "objective", "best": {"settings", "score"}, "trials": [...], "experiment": path}`; the
+        `{"stage", "objective", "best": {"settings", "score"}, "trials": [...], "experiment":
+            path}`; the
         best trial is the first.
 
     Raises:

@@ -1,6 +1,7 @@
 """Train the stages of an experiment: chain, trainer, step loop, devices, TensorBoard.
 
-May import `kerasemo.evaluation`, `kerasemo.losses` and what these import. Never imports OpenCV or PyAV.
+May import `kerasemo.evaluation`, `kerasemo.losses` and what these import. Never imports OpenCV or
+PyAV.
 """
 
 from typing import TYPE_CHECKING

@@ -1,10 +1,11 @@
 """Random changes of training images: pure functions of the seed that each example carries.
 
-So they do not depend on how a batch is split over devices, and a resumed training sees the same ones.
-The domain of an example decides what is changed. Labels and masks stay.
+So they do not depend on how a batch is split over devices, and a resumed training sees the same
+ones. The domain of an example decides what is changed. Labels and masks stay.
 
 To add a change, write it into `change_faces` or `change_segments`, and its strength into
-`kerasemo.config.AugmentConfig`. Changes of the waveform are in `kerasemo.datasets.waveform_variants`.
+`kerasemo.config.AugmentConfig`. Changes of the waveform are in
+`kerasemo.datasets.waveform_variants`.
 """
 
 import functools
@@ -100,7 +101,10 @@ def _symmetric(draw: tf.Tensor, strength: float) -> tf.Tensor:
 
 
 def _stretch_mask(length: tf.Tensor, place: tf.Tensor, size: int) -> tf.Tensor:
-    """Return float32 [examples, size]: 1 in a stretch of `length`, else 0; `place` in [0, 1) moves it."""
+    """Return float32 [examples, size]: 1 in a stretch of `length`, else 0.
+
+    `place` in [0, 1) moves it.
+    """
     start = place * (size - length)
     position = ops.arange(size, dtype="float32")
     return ops.cast(ops.logical_and(position >= start, position < start + length), "float32")
@@ -119,7 +123,7 @@ def _stretches_mask(draws: Sequence[tf.Tensor], largest: float, size: int) -> tf
 
 
 def change_faces(faces: tf.Tensor, seed: tf.Tensor, strengths: AugmentConfig) -> tf.Tensor:
-    """Return faces that are flipped, moved, scaled, rotated, of other brightness and contrast, partly erased.
+    """Return faces after random flips, moves, rotations, changes of light and erasing.
 
     What comes in over the edge repeats the edge. The erased square has the mean of its face.
 
@@ -169,15 +173,15 @@ def change_faces(faces: tf.Tensor, seed: tf.Tensor, strengths: AugmentConfig) ->
 
 
 def change_segments(segments: tf.Tensor, seed: tf.Tensor, strengths: AugmentConfig) -> tf.Tensor:
-    """Return log-Mel segments that are moved in time and along the Mel axis, louder or softer, masked.
+    """Return log-Mel segments after random moves, changes of level and masking.
 
-    The masks are those of SpecAugment (Park et al. 2019). Along the Mel axis a segment is stretched or
-    compressed from its lowest bin, as by another vocal tract (Jaitly & Hinton 2013 do so to the
+    The masks are those of SpecAugment (Park et al. 2019). Along the Mel axis a segment is stretched
+    or compressed from its lowest bin, as by another vocal tract (Jaitly & Hinton 2013 do so to the
     spectrum); what comes in from above the highest bin repeats it.
 
-    A gain adds dB to the static channel; the deltas stay. What is masked, or comes in over the edge, does
-    not change with time: there the deltas are 0, and the static channel is the mean of the segment, or
-    the edge.
+    A gain adds dB to the static channel; the deltas stay. What is masked, or comes in over the
+    edge, does not change with time: there the deltas are 0, and the static channel is the mean of
+    the segment, or the edge.
 
     Args:
         segments: float32 [examples, mel_filters, frames, 3]: static in dB, delta, delta-delta.
@@ -189,7 +193,8 @@ def change_segments(segments: tf.Tensor, seed: tf.Tensor, strengths: AugmentConf
     """
     n_masks = strengths.time_masks + strengths.frequency_masks
     move, gain, *mask_draws, stretch = _draw_uniform(seed, 3 + 2 * n_masks)
-    # Draws of the first mask of each kind, then of the other time masks, then of the other Mel masks.
+    # Draws of the first mask of each kind, then of the other time masks, then of the other Mel
+    # masks.
     last_time_draw = 4 + 2 * (strengths.time_masks - 1)
     time_draws = mask_draws[:2] + mask_draws[4:last_time_draw]
     frequency_draws = mask_draws[2:4] + mask_draws[last_time_draw:]
@@ -220,7 +225,7 @@ def change_segments(segments: tf.Tensor, seed: tf.Tensor, strengths: AugmentConf
 
 
 def _stretch_rows(x: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Return float32 [examples, bins, n] whose row f is row factor * f of `x`, linearly interpolated.
+    """Return float32 [examples, bins, n]: row f is row factor * f of `x`, interpolated.
 
     Args:
         x: float32 [examples, bins, n].

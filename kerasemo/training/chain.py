@@ -1,4 +1,7 @@
-"""The stages of an experiment in a run folder: finished stages are reused, interrupted stages resume."""
+"""The stages of an experiment in a run folder.
+
+Finished stages are reused, and interrupted stages resume.
+"""
 
 import dataclasses
 import hashlib
@@ -69,7 +72,7 @@ def units_per_step(config: StageConfig) -> int:
 
 
 def largest_replica_count(n_devices: int, stages: Sequence[StageConfig]) -> int:
-    """Return the largest number of devices, up to `n_devices`, that divides the steps of every stage.
+    """Return the largest number of devices, up to `n_devices`, that divides all steps.
 
     >>> largest_replica_count(3, [StageConfig("a", "supervised", ("x/audio",), batch=64)])
     2
@@ -88,8 +91,8 @@ class Chain:
         settings: What is trained, where, and how.
         stages: The stages, each after the stage that it starts from; the last is the requested one.
         catalog: The records.
-        folder_of: Returns the folder of a stage for its name and the digest of its key; None: the folder
-            is `RUN/STAGE`.
+        folder_of: Returns the folder of a stage for its name and the digest of its key; None: the
+            folder is `RUN/STAGE`.
 
     Raises:
         InputError: A source is missing, a corpus cannot be split, or the fold does not exist.
@@ -103,7 +106,7 @@ class Chain:
         catalog: RecordCatalog,
         *,
         folder_of: Callable[[str, str], Path] | None = None,
-    ):
+    ) -> None:
         self._settings = settings
         self._stages = {stage.name: stage for stage in stages}
         self._catalog = catalog
@@ -170,13 +173,17 @@ class Chain:
 
         Raises:
             InputError: The message lists every problem: folders that hold a stage with another key,
-                batches that do not divide over the devices or exceed the corpus, splits without clips.
+                batches that do not divide over the devices or exceed the corpus, splits without
+                clips.
             DataError: Records or results are damaged.
         """
         self._prepare(list(self._stages.values()))
 
     def _prepare(self, stages: Sequence[StageConfig]) -> dict[str, StageTrainer]:
-        """Return the trainers of the stages that are not finished, by name; raise what `check` raises."""
+        """Return the trainers of the stages that are not finished, by name.
+
+        Raise what `check` raises.
+        """
         errors: list[Exception] = []
         waiting = []
         for config in stages:
@@ -222,7 +229,8 @@ class Chain:
         """Return the result of a stage if it is finished with this key; None if it must be trained.
 
         Raises:
-            InputError: The folder holds the stage with another key; the message has the differences.
+            InputError: The folder holds the stage with another key; the message has the
+                differences.
             DataError: The key or the result in the folder is damaged.
         """
         folder = self.folder(config)
@@ -233,8 +241,8 @@ class Chain:
         if differences:
             raise InputError(
                 f"{folder}: holds stage {config.name!r} trained with other settings "
-                f"({'; '.join(differences)}); use the same settings, name another --run, or remove the "
-                "folder"
+                f"({'; '.join(differences)}); use the same settings, name another --run, or "
+                "remove the folder"
             )
         stage = run_folder.read_finished_stage(folder)
         scored_split = self._settings.scored_split
@@ -244,8 +252,8 @@ class Chain:
             and stage.scored_split != scored_split
         ):
             raise InputError(
-                f"{folder}: scored on the {stage.scored_split} split, {scored_split} requested; name "
-                "another --run"
+                f"{folder}: scored on the {stage.scored_split} split, {scored_split} requested; "
+                "name another --run"
             )
         return stage
 
@@ -300,7 +308,10 @@ class Chain:
         return self._stages[config.start_from] if config.start_from else None
 
     def _with_epochs(self, config: StageConfig) -> StageConfig:
-        """Return a stage with the requested epochs; a finished stage before the last keeps its own."""
+        """Return a stage with the requested epochs.
+
+        A finished stage before the last keeps its own.
+        """
         n_epochs = self._settings.epochs
         if n_epochs is None:
             return config
@@ -357,7 +368,7 @@ def _raise_errors(errors: Sequence[Exception]) -> None:
 
 
 def draw_seed(seed: int, stage: str, fold: int) -> int:
-    """Return the seed of a stage's fresh weights, of the order of its examples, and of random changes.
+    """Return the seeds of a stage's weights, of its order of examples, and of random changes.
 
     It differs between folds: with one seed, a lucky draw would count in every fold, and folds are
     compared speaker by speaker.

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from pipelines.core.errors import InputError, RunError
-from pipelines.core.processes import processors
+from pipelines.core.processes import processor_count
 from pipelines.core.text import pluralize
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -84,11 +84,11 @@ def create_strategy(replicas: int | None) -> tf.distribute.Strategy | None:
     """Return the strategy of a training; call it before TensorFlow computes anything.
 
     Args:
-        replicas: The number of devices; None: every GPU. Without a GPU, logical CPUs are the devices.
-            With several machines it must be None: each takes all its GPUs, or its CPU.
+        replicas: The number of devices; None: every GPU. Without a GPU, logical CPUs are the
+            devices. With several machines it must be None: each takes all its GPUs, or its CPU.
 
     Returns:
-        None for one device, a MirroredStrategy for several devices of one machine, a
+        The result is None for one device, a MirroredStrategy for several devices of one machine, a
         MultiWorkerMirroredStrategy for the machines of TF_CONFIG.
 
     Raises:
@@ -99,8 +99,8 @@ def create_strategy(replicas: int | None) -> tf.distribute.Strategy | None:
     if worker_count() > 1:
         if replicas is not None:
             raise InputError(
-                f"--replicas {replicas}: TF_CONFIG names {worker_count()} machines, and each takes all "
-                "its devices; leave the option out"
+                f"--replicas {replicas}: TF_CONFIG names {worker_count()} machines, and each "
+                "takes all its devices; leave the option out"
             )
         return _join_workers()
     n_devices = replica_count(replicas)
@@ -123,15 +123,19 @@ def create_strategy(replicas: int | None) -> tf.distribute.Strategy | None:
 
 
 def _join_workers() -> tf.distribute.Strategy:
-    """Return the strategy of the machines of TF_CONFIG once all are reached; Ctrl-C ends the wait."""
+    """Return the strategy of the machines of TF_CONFIG once all are reached.
+
+    Ctrl-C ends the wait.
+    """
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL) if in_main_thread else None
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise RunError(
-            f"TF_CONFIG: the machines do not reach each other ({str(error).splitlines()[0][:200]}); "
-            "check the addresses, and start the same command on each machine"
+            "TF_CONFIG: the machines do not reach each other "
+            f"({str(error).splitlines()[0][:200]}); check the addresses, and start the same "
+            "command on each machine"
         ) from error
     finally:
         if in_main_thread:
@@ -142,7 +146,8 @@ def worker_count() -> int:
     """Return the number of machines of the cluster in TF_CONFIG; 1 without TF_CONFIG.
 
     Raises:
-        InputError: TF_CONFIG is not JSON, or has no `cluster` of workers, or no `task` in the cluster.
+        InputError: TF_CONFIG is not JSON, or has no `cluster` of workers, or no `task` in the
+            cluster.
     """
     text = os.environ.get("TF_CONFIG", "")
     if not text:
@@ -169,7 +174,8 @@ def check_one_machine(command: str) -> None:
     """
     if worker_count() > 1:
         raise InputError(
-            f"TF_CONFIG names {worker_count()} machines; {command} runs on one machine: unset TF_CONFIG"
+            f"TF_CONFIG names {worker_count()} machines; {command} runs on one machine: unset "
+            "TF_CONFIG"
         )
 
 
@@ -224,13 +230,15 @@ def _describe_devices(strategy: tf.distribute.Strategy | None) -> str:
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
-        return f"{pluralize(n_devices, 'GPU')}{machines} ({details.get('device_name', 'unknown model')})"
+        model = details.get("device_name", "unknown model")
+        return f"{pluralize(n_devices, 'GPU')}{machines} ({model})"
     # TensorFlow obeys this variable but does not report it.
     from_environment = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     n_threads = (
         tf.config.threading.get_intra_op_parallelism_threads()
         or (int(from_environment) if from_environment.isdecimal() else 0)
-        or processors()
+        or processor_count()
     )
     total = " in total" if n_devices > 1 and not machines else ""
-    return f"{pluralize(n_devices, 'CPU device')}{machines} with {pluralize(n_threads, 'thread')}{total}"
+    threads = pluralize(n_threads, "thread")
+    return f"{pluralize(n_devices, 'CPU device')}{machines} with {threads}{total}"

@@ -1,4 +1,4 @@
-"""The batches of a stage's epochs: the examples of every step, with hard pairs, variants and mixtures."""
+"""The batches of a stage's epochs, with hard pairs, variants and mixtures."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,8 @@ def stage_sampler(
 ) -> Sampler:
     """Return the sampler of a split of a stage.
 
-    Only the train split has the stage's steps and its way to pair; other splits have balanced pairs.
+    Only the train split has the stage's steps and its way to pair; other splits have balanced
+    pairs.
 
     Args:
         config: The settings of the stage.
@@ -30,8 +31,8 @@ def stage_sampler(
         seed: The seed of every draw.
 
     Raises:
-        InputError: The items do not suffice; see `kerasemo.datasets.sampling`. The message names the
-            split.
+        InputError: The items do not suffice; see `kerasemo.datasets.sampling`. The message names
+            the split.
     """
     is_training = split == "train"
     steps = config.steps if is_training else 0
@@ -59,7 +60,7 @@ class TrainingBatches:
         InputError: The items do not suffice; see `stage_sampler`.
     """
 
-    def __init__(self, config: StageConfig, subsets: Sequence[Subset], *, seed: int):
+    def __init__(self, config: StageConfig, subsets: Sequence[Subset], *, seed: int) -> None:
         self._config = config
         self._subsets = subsets
         self._seed = seed
@@ -67,7 +68,7 @@ class TrainingBatches:
         self.steps = len(self._sampler(0)["item"])
 
     def hard_items(self, predict: NetworkPredictor, epoch: int) -> np.ndarray:
-        """Return the items of an epoch's pairs with hard negatives by the network's present embeddings.
+        """Return the items of an epoch's pairs, with hard negatives by the current embeddings.
 
         Args:
             predict: Runs the network.
@@ -103,8 +104,8 @@ class TrainingBatches:
         Args:
             epoch: The first epoch, from 0.
             step: The first step of that epoch, from 0.
-            hard_items: See `hard_items`; then the stream must not be used beyond the epoch. None: the
-                items that the sampler draws.
+            hard_items: See `hard_items`; then the stream must not be used beyond the epoch. None:
+                the items that the sampler draws.
             share: The part of every batch.
         """
         sources = [subset.source for subset in self._subsets]

@@ -51,8 +51,8 @@ def train_experiment(options: TrainingOptions) -> dict[str, Any]:
         "run"}`; see `evaluator.evaluate_stage`.
 
     Raises:
-        InputError: A setting, a source or a folder is wrong; raised before the first step if it can be
-            known by then.
+        InputError: A setting, a source or a folder is wrong; raised before the first step if it can
+            be known by then.
         DataError: Records or results are damaged.
         RunError: A loss became NaN, a worker is lost, or the disk is full.
     """
@@ -125,7 +125,10 @@ def prepare_records(options: TrainingOptions, experiment: Experiment, folder: Pa
 
 
 def check_records_option(options: TrainingOptions, experiment: Experiment) -> None:
-    """Raise InputError if the records do not exist or must be named; call it before heavy imports."""
+    """Raise InputError if the records do not exist or must be named.
+
+    Call it before heavy imports.
+    """
     if options.records is not None:
         check_records_folder(options.records)
     elif options.experiment != "sample":
@@ -175,6 +178,6 @@ def _run_module(module: str, *arguments: str) -> None:
     )
     if finished.returncode:
         raise RunError(
-            f"python -m {module} {' '.join(arguments)} ended with status {finished.returncode}; see its "
-            "message above"
+            f"python -m {module} {' '.join(arguments)} ended with status {finished.returncode}; "
+            "see its message above"
         )

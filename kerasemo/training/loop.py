@@ -1,6 +1,7 @@
-"""The loop over the steps of a stage: one compiled call a step, on one device or over several replicas.
+"""The loop over the steps of a stage, on one device or several replicas.
 
-`keras.Model.fit` cannot take its place: it starts with whole epochs only, and not on several machines.
+`keras.Model.fit` cannot take its place: it starts with whole epochs only, and not on several
+machines.
 """
 
 import contextlib
@@ -24,8 +25,8 @@ class StepLoop:
     """Makes the steps of a model one by one.
 
     Args:
-        model: A model of `kerasemo.training.stage_models` with its optimiser, built in the scope of the
-            strategy.
+        model: A model of `kerasemo.training.stage_models` with its optimiser, built in the scope of
+            the strategy.
         strategy: The devices that a batch is split over; None for one device.
         jit_compile: Whether XLA compiles the step.
 
@@ -35,7 +36,7 @@ class StepLoop:
 
     def __init__(
         self, model: StageModel, *, strategy: tf.distribute.Strategy | None, jit_compile: bool
-    ):
+    ) -> None:
         self.value_names = ("loss", *model.objective.names)
         self._strategy = strategy
         self._stream: BatchStream | None = None
@@ -125,18 +126,18 @@ class StepLoop:
             raise self._step_error(error) from error
         if mean_square != mean * mean:
             raise InputError(
-                f"{what} differs from that of the other workers; give all workers the same run folder, "
-                "records and command"
+                f"{what} differs from that of the other workers; give all workers the same run "
+                "folder, records and command"
             )
 
     def _step_error(self, error: tf.errors.OpError) -> Exception:
-        """Return the error to raise for an error of a step: with several workers, one of them is gone."""
+        """Return the error to raise for an error of a step, such as the loss of a worker."""
         if self._strategy is None or worker_position(self._strategy)[1] == 1:
             return error
         reason = str(error.message).splitlines()[0][:200]
         return RunError(
-            f"a worker of the cluster stopped or cannot be reached ({reason}); start all workers again "
-            "with the same command"
+            f"a worker of the cluster stopped or cannot be reached ({reason}); start all workers "
+            "again with the same command"
         )
 
 
@@ -169,7 +170,9 @@ def first_non_finite(values: np.ndarray) -> tuple[int, list[int]] | None:
 
 
 class InterruptionHandler:
-    """Notes Ctrl-C and SIGTERM, so that the training can end after a step. The second one ends it at once.
+    """Notes Ctrl-C and SIGTERM, so that the training can end after a step.
+
+    The second one ends it at once.
 
     Attributes:
         is_requested: Whether the user has asked to stop.
@@ -210,7 +213,7 @@ class InterruptionHandler:
 
 @contextlib.contextmanager
 def dtype_policy(name: str) -> Iterator[None]:
-    """Give the layers that are made in the block a dtype policy of Keras, such as `mixed_bfloat16`."""
+    """Give the layers made in the block a dtype policy, such as `mixed_bfloat16`."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:

@@ -1,4 +1,4 @@
-"""How a training is watched: its best epoch, the progress bar of a stage, the profile, losses that are NaN."""
+"""Watch a training: its best epoch, progress bar, profile, and losses that are NaN."""
 
 import contextlib
 import time
@@ -37,7 +37,7 @@ class StageProgress:
         steps: Steps in an epoch.
     """
 
-    def __init__(self, bar: progress.Bar, config: StageConfig, *, steps: int):
+    def __init__(self, bar: progress.ProgressBar, config: StageConfig, *, steps: int) -> None:
         self._bar = bar
         self._config = config
         self._steps = steps
@@ -71,7 +71,10 @@ class StageProgress:
         return steps * self._config.batch / max(seconds, 1e-9)
 
     def set_validation(self, name: str, score: float) -> None:
-        """Show a validation score. The time of the validation does not count for the rate of the steps."""
+        """Show a validation score.
+
+        The time of the validation does not count for the rate of the steps.
+        """
         self._validation_text = f"validation {name.removeprefix('val_')} {score:.3f}"
         self._last_time = time.monotonic()
 
@@ -90,8 +93,9 @@ def non_finite_error(
     best_paths = checkpoints.best_paths()
     last = f"the last good weights are {best_paths[0]}" if best_paths else "no epoch was finished"
     return RunError(
-        f"{config.name}: {place}: {', '.join(names)} became NaN or infinite; {last}; lower the learning "
-        f"rate (--set {config.name}.learning_rate={config.learning_rate / 10:g}) with another --run"
+        f"{config.name}: {place}: {', '.join(names)} became NaN or infinite; {last}; lower the "
+        f"learning rate (--set {config.name}.learning_rate={config.learning_rate / 10:g}) with "
+        "another --run"
     )
 
 

@@ -1,7 +1,7 @@
 """The terms of each kind of stage's loss, for training and for validation.
 
-To add a term, write its pure function into `kerasemo.losses`, a `LossTerm` here into `LOSS_TERMS`, and
-its weight into `StageConfig`.
+To add a term, write its pure function into `kerasemo.losses`, a `LossTerm` here into `LOSS_TERMS`,
+and its weight into `StageConfig`.
 """
 
 import abc
@@ -88,9 +88,12 @@ class CrossEntropyTerm(LossTerm):
     def of_batch(
         self, objective: "Objective", examples: Examples, outputs: Mapping[str, KerasTensor]
     ) -> dict[str, KerasTensor]:
-        """Return the mean over the examples of each source; with several members, the mean over members.
+        """Return the mean over the examples of each source.
 
-        The validation has the cross-entropy of all members together, which is never more than that mean.
+        With several members, the mean over members.
+
+        The validation has the cross-entropy of all members together, which is never more than that
+        mean.
         """
         member_logits = [
             logits for name, logits in outputs.items() if name.startswith("logits_member")
@@ -117,8 +120,8 @@ class CrossEntropyTerm(LossTerm):
         masked = mask_logits(logits, examples["mask"])
         loss, values = CrossEntropy(), {}
         for index, name in enumerate(self.names(objective.config)):
-            # Each source has 1 / n of the batch, so the mean over all examples with weight n for those
-            # of the source is the mean over these.
+            # Each source has 1 / n of the batch, so the mean over all examples with weight n for
+            # those of the source is the mean over these.
             is_here = ops.cast(ops.equal(examples["source"], index), "float32")
             values[name] = loss(targets, masked, sample_weight=is_here * n_sources)
         return values
@@ -207,12 +210,12 @@ class Objective:
 
     Args:
         config: The settings of the stage.
-        class_weights: float32 [sources, emotions]: the weight of an example of each class of each source
-            in the cross-entropy; None: all have the same. Each part of a mixed example has the weight of
-            its class.
+        class_weights: float32 [sources, emotions]: the weight of an example of each class of each
+            source in the cross-entropy; None: all have the same. Each part of a mixed example has
+            the weight of its class.
     """
 
-    def __init__(self, config: StageConfig, class_weights: np.ndarray | None = None):
+    def __init__(self, config: StageConfig, class_weights: np.ndarray | None = None) -> None:
         self.config = config
         self._class_weights = (
             None if class_weights is None else np.asarray(class_weights, np.float32)
@@ -227,7 +230,10 @@ class Objective:
     def batch_losses(
         self, examples: Examples, outputs: Mapping[str, KerasTensor]
     ) -> dict[str, KerasTensor]:
-        """Return `loss` and the values of its terms for a training batch; see `LossTerm.of_batch`."""
+        """Return `loss` and the values of its terms for a training batch.
+
+        See `LossTerm.of_batch`.
+        """
         values: dict[str, KerasTensor] = {}
         for term in self._terms:
             values |= term.of_batch(self, examples, outputs)
@@ -250,7 +256,8 @@ class Objective:
     def weighted_targets(self, examples: Examples, labels: KerasTensor) -> KerasTensor:
         """Return the targets of labels, [examples, emotions], times the weights of their classes.
 
-        The cross-entropy of targets w t is w times that of t, so a mixture needs only the sum of targets.
+        The cross-entropy of targets w t is w times that of t, so a mixture needs only the sum of
+        targets.
         """
         targets = smooth_targets(
             labels, examples["mask"], label_smoothing=self.config.label_smoothing

@@ -1,8 +1,9 @@
 """The three kinds of training: supervised, contrastive and joint.
 
-Each is a functional `keras.Model` whose steps are built on one `compute_loss`: `step` and `measure` for a
-loop of one's own, `train_step` and `test_step` for `fit` and `evaluate`. A batch is a dict of tensors
-whose first axis is the examples or the pairs, so that a strategy can split it over replicas:
+Each is a functional `keras.Model` whose steps are built on one `compute_loss`: `step` and `measure`
+for a loop of one's own, `train_step` and `test_step` for `fit` and `evaluate`. A batch is a dict of
+tensors whose first axis is the examples or the pairs, so that a strategy can split it over
+replicas:
 
 | key | supervised | contrastive, joint |
 |---|---|---|
@@ -14,9 +15,9 @@ whose first axis is the examples or the pairs, so that a strategy can split it o
 | of mixed examples: `mix_label` (of the partner) | int32 [batch] | [pairs, 2] |
 | and `mix_weight` (the partner's share of the image) | float32 [batch] | [pairs, 2] |
 
-Every source has the same share of the examples of a batch. The examples of a replica, or of a part of an
-accumulated batch, may have other shares, but all replicas and all parts have equally many examples or
-pairs.
+Every source has the same share of the examples of a batch. The examples of a replica, or of a part
+of an accumulated batch, may have other shares, but all replicas and all parts have equally many
+examples or pairs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,8 +40,8 @@ Values = dict[str, KerasTensor]
 class StageModel(keras.Model):
     """What the three kinds share: the steps, and the mean of every term of the loss.
 
-    The model wraps the inputs and outputs of the network for one training. Checkpoints hold the weights
-    of the network by name.
+    The model wraps the inputs and outputs of the network for one training. Checkpoints hold the
+    weights of the network by name.
 
     Args:
         inputs: The inputs of `kerasemo.networks.network.build_network`.
@@ -58,7 +59,7 @@ class StageModel(keras.Model):
         *,
         class_weights: np.ndarray | None = None,
         name: str | None = None,
-    ):
+    ) -> None:
         super().__init__(inputs, outputs, name=name)
         self.objective = Objective(config, class_weights)
         self.clip_norm = config.clip_norm
@@ -78,7 +79,7 @@ class StageModel(keras.Model):
         return self.trainable_weights
 
     def compute_loss(self, batch: Batch, training: bool = True) -> Values:
-        """Return `loss` and the values of its terms for a batch, divided by the number of replicas."""
+        """Return `loss` and the values of its terms for a batch, divided by the replicas."""
         examples = self._examples(batch)
         inputs = {
             "image": ops.cast(examples["image"], "float32"),
@@ -125,10 +126,10 @@ class StageModel(keras.Model):
     def _accumulate_gradients(
         self, batch: Batch, weights: list[keras.Variable]
     ) -> tuple[Values, list[Any]]:
-        """Return values and gradients of a batch: the means over its equal parts, one after the other.
+        """Return values and gradients of a batch as the means over its equal parts.
 
-        The share of a source in a part does not matter, because the weights of the losses are those of
-        the whole batch.
+        The share of a source in a part does not matter, because the weights of the losses are those
+        of the whole batch.
         """
         n_parts = self.accumulate
         if n_parts == 1:
@@ -136,8 +137,8 @@ class StageModel(keras.Model):
         n_examples = batch["label"].shape[0]
         if n_examples is not None and n_examples % n_parts:
             raise ValueError(
-                f"accumulate must divide the {n_examples} examples or pairs of each replica's batch; "
-                f"received {n_parts}"
+                f"accumulate must divide the {n_examples} examples or pairs of each replica's "
+                f"batch; received {n_parts}"
             )
         parts = {
             key: ops.reshape(value, (n_parts, -1, *value.shape[1:])) for key, value in batch.items()
@@ -202,7 +203,7 @@ class ContrastiveModel(PairModel):
 
 
 class JointModel(PairModel):
-    """A cross-entropy for every source and the contrastive loss over pairs across sources, together."""
+    """A cross-entropy for every source, plus the contrastive loss over pairs across sources."""
 
 
 STAGE_MODELS: Mapping[str, type[StageModel]] = {
@@ -250,12 +251,14 @@ def freeze_layers(model: StageModel, prefixes: Sequence[str]) -> None:
     for prefix in prefixes:
         if not any(name.startswith(prefix) for name in layers):
             raise InputError(
-                f"freeze: no layer's name begins with {prefix!r}; the layers are {', '.join(layers)}"
+                f"freeze: no layer's name begins with {prefix!r}; the layers are "
+                f"{', '.join(layers)}"
             )
     for name, layer in layers.items():
         if name.startswith(tuple(prefixes)):
             layer.trainable = False
     if not model.learnt_weights:
         raise InputError(
-            f"freeze: {', '.join(prefixes)} leave nothing to train; the layers are {', '.join(layers)}"
+            f"freeze: {', '.join(prefixes)} leave nothing to train; the layers are "
+            f"{', '.join(layers)}"
         )

@@ -1,4 +1,4 @@
-"""The results of a trained stage: its scores, its predictions and the last events for TensorBoard."""
+"""The results of a trained stage: scores, predictions and its last TensorBoard events."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,8 @@ class StageResult:
 
     stage: FinishedStage
     outputs: Mapping[str, NetworkOutputs] = dataclasses.field(default_factory=dict)
-    """Source -> the outputs for the clips of `stage.scored_split`; empty if the stage was reused."""
+    """Source -> the outputs for the clips of `stage.scored_split`; empty if the stage was
+    reused."""
 
 
 def score_stage(
@@ -156,7 +157,7 @@ def _projected_clips(
 
 
 def item_picture(item: np.ndarray) -> np.ndarray:
-    """Return a face as it is, or a segment's static channel as grey levels with low bins at the bottom.
+    """Return a face, or the static channel of a segment as grey levels with low bins below.
 
     Args:
         item: uint8 or float32 [64, 64, 3].

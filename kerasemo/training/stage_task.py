@@ -33,7 +33,8 @@ class StageData:
     subsets: Mapping[str, Sequence[Subset]]
     """Split -> the items of each source."""
     split_facts: Mapping[str, Any]
-    """Source -> how it was split, and how many training clips are not used; see `GatedSplits.facts`."""
+    """Source -> how it was split, and how many training clips are not used; see
+    `GatedSplits.facts`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -153,15 +154,16 @@ def check_subsets(
             elif not emotions & set(trained_emotions):
                 problems.append(
                     f"{name}: {', '.join(sorted(emotions))} in the {split} split, trained on "
-                    f"{', '.join(trained_emotions)}, so nothing can be scored; take another fold or "
-                    "build more of the corpus"
+                    f"{', '.join(trained_emotions)}, so nothing can be scored; take another fold "
+                    "or build more of the corpus"
                 )
     for subset in subsets["train"]:
         missing = in_order({row["emotion"] for row in subset.source.rows} - subset.emotions)
         if subset.emotions and missing:
             problems.append(
-                f"{subset.source.name}: no clip of {', '.join(missing)} in the train split {where}, "
-                "though the corpus has some; take another fold or build more of the corpus"
+                f"{subset.source.name}: no clip of {', '.join(missing)} in the train split "
+                f"{where}, though the corpus has some; take another fold or build more of the "
+                "corpus"
             )
     raise_all(problems, InputError)
 

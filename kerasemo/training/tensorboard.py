@@ -1,9 +1,11 @@
-"""What TensorBoard shows of a stage. A resumed training writes the same events as an uninterrupted one.
+"""What TensorBoard shows of a stage.
 
-The `logs/` of a stage holds a run for each axis, so that a resumed writer can tell TensorBoard from which
-step on events come again: `train` and `validation` count epochs, `steps` and `speed` count steps,
-`results` is written once at the end, and the folder itself holds the configuration. Only the wall times
-and the run `speed` are not a function of the training.
+A resumed training writes the same events as an uninterrupted one.
+
+The `logs/` of a stage holds a run for each axis, so that a resumed writer can tell TensorBoard from
+which step on events come again: `train` and `validation` count epochs, `steps` and `speed` count
+steps, `results` is written once at the end, and the folder itself holds the configuration. Only the
+wall times and the run `speed` are not a function of the training.
 """
 
 import io
@@ -35,7 +37,8 @@ from tensorboard.util.tensor_util import make_tensor_proto
 from pipelines.core.errors import StorageError
 
 PREFIX = "events.out.tfevents."
-"""The beginning of the names of event files. Seconds since 1970 follow, by which TensorBoard orders files."""
+"""The beginning of the names of event files. Seconds since 1970 follow, by which TensorBoard orders
+files."""
 
 LARGEST_SPRITE = 8192
 """The largest side, in pixels, of a picture that the embedding projector takes."""
@@ -51,18 +54,20 @@ class TensorBoardWriter:
 
     Args:
         folder: `RUN/STAGE/logs`.
-        event_sizes: The sizes that `flush` returned for the checkpoint from which the training resumes.
-            Event files are cut to these sizes, and other event files are deleted. None: all event files
-            are deleted.
+        event_sizes: The sizes that `flush` returned for the checkpoint from which the training
+            resumes. Event files are cut to these sizes, and other event files are deleted. None:
+            all event files are deleted.
 
     Attributes:
-        lost_files: Event files that are missing or too short. The training resumes without their events.
+        lost_files: Event files that are missing or too short. The training resumes without their
+            events.
 
     Raises:
-        StorageError: Here and in every other method: the disk is full, or the folder cannot be written.
+        StorageError: Here and in every other method: the disk is full, or the folder cannot be
+            written.
     """
 
-    def __init__(self, folder: Path, *, event_sizes: Mapping[str, int] | None):
+    def __init__(self, folder: Path, *, event_sizes: Mapping[str, int] | None) -> None:
         self._folder = folder
         self._files: dict[str, io.BufferedWriter] = {}
         expected = dict(event_sizes or {})
@@ -82,7 +87,7 @@ class TensorBoardWriter:
         self._sizes = {name: size for name, size in sizes.items() if size}
 
     def write_configuration(self, document: Mapping[str, Any]) -> None:
-        """Write configuration, versions and key as a table, unless the event files have it already."""
+        """Write configuration, versions and key as a table, unless the event files have it."""
         if not any("/" not in name for name in self._sizes):
             rows = "".join(f"| {name} | {value} |\n" for name, value in _table_rows(document))
             self._add("", 0, text_pb("configuration", f"| name | value |\n|---|---|\n{rows}"))
@@ -108,7 +113,7 @@ class TensorBoardWriter:
             self._scalars(run, epoch, {f"epoch_{name}": value for name, value in values.items()})
 
     def write_speed(self, step: int, images_per_second: float) -> None:
-        """Write the rate of the training, in a run of its own, because a rate is not reproducible."""
+        """Write the rate of the training in its own run, because it is not reproducible."""
         self._scalars("speed", step, {"images_per_second": images_per_second})
 
     def write_recall(
@@ -145,7 +150,8 @@ class TensorBoardWriter:
 
         Args:
             embeddings: float [clips, n].
-            rows: The texts of each clip, all under the same names, such as emotion, corpus and speaker.
+            rows: The texts of each clip, all under the same names, such as emotion, corpus and
+                speaker.
             pictures: uint8 [clips, 64, 64, 3].
         """
         self._begin("results", 0)
@@ -171,14 +177,14 @@ class TensorBoardWriter:
     def write_hparams(
         self, settings: Mapping[str, float | str | bool], results: Mapping[str, float]
     ) -> None:
-        """Write settings and results of a stage, for the table of all stages, runs and trials of a folder."""
+        """Write settings and results of a stage for the table of all runs of a folder."""
         self._add("results", 0, hparams_pb(dict(settings)))
         self._scalars("results", 0, results)
         end = session_end_pb(api_pb2.STATUS_SUCCESS)  # a message of TensorFlow's own class
         self._add("results", 0, summary_pb2.Summary.FromString(end.SerializeToString()))
 
     def flush(self) -> dict[str, int]:
-        """Flush all events to the disk, and return the size of each event file by its path in the folder."""
+        """Flush all events to the disk, and return the size of each event file by its path."""
         for run, file in self._files.items():
             try:
                 file.flush()
@@ -209,7 +215,8 @@ class TensorBoardWriter:
     def _begin(self, run: str, step: int) -> None:
         """Open the event file of a run, unless it is open.
 
-        It starts with a START event: TensorBoard then forgets older events of this step and later steps.
+        It starts with a START event: TensorBoard then forgets older events of this step and later
+            steps.
         """
         if run in self._files:
             return
@@ -240,11 +247,12 @@ class TensorBoardWriter:
     def _storage_error(self, folder: Path, error: OSError) -> StorageError:
         """Close all files without writing their buffers, and return the error to raise."""
         for file in self._files.values():
-            file.raw.close()  # else Python would try to write the buffer again when the process ends
+            # Otherwise Python would write the buffer again at the end of the process.
+            file.raw.close()
         self._files = {}
         return StorageError(
-            f"{folder}: {error.strerror or error}; the events cannot be written: free space, and run the "
-            "same command again, which resumes"
+            f"{folder}: {error.strerror or error}; the events cannot be written: free space, and "
+            "run the same command again, which resumes"
         )
 
 

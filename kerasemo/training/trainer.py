@@ -1,4 +1,7 @@
-"""Train one stage, from its parent's weights to its scores; an interrupted training resumes at the same step."""
+"""Train one stage, from its parent's weights to its scores.
+
+An interrupted training resumes at the same step.
+"""
 
 import contextlib
 import dataclasses
@@ -37,7 +40,8 @@ from pipelines.core.logs import ContextLogger
 logger = logging.getLogger(__name__)
 
 STEPS_PER_FETCH = 10
-"""The values of so many steps are fetched together, so that a step need not wait for the one before."""
+"""The values of so many steps are fetched together, so that a step need not wait for the one
+before."""
 
 
 @dataclasses.dataclass
@@ -72,7 +76,7 @@ class StageTrainer:
         InputError: The clips do not suffice, or `freeze` fits no layer.
     """
 
-    def __init__(self, task: StageTask):
+    def __init__(self, task: StageTask) -> None:
         self._task = task
         self.compute = task.compute
         self._config = task.config
@@ -100,8 +104,8 @@ class StageTrainer:
         """Train, score and write the folder of the stage.
 
         Raises:
-            RunError: A loss became NaN or infinite, another training holds the folder, or a worker is
-                lost.
+            RunError: A loss became NaN or infinite, another training holds the folder, or a worker
+                is lost.
             StorageError: The disk is full, or the folder cannot be written.
             KeyboardInterrupt: The user asked to stop; the state is saved.
         """
@@ -126,7 +130,7 @@ class StageTrainer:
             if self._is_chief:
                 self._tensorboard = self._open_tensorboard(state)
             with (
-                progress.bar(task.name, unit="images") as bar,
+                progress.progress_bar(task.name, unit="images") as bar,
                 InterruptionHandler() as interruption,
                 monitoring.profile_ended(task.profiled_steps),
             ):
@@ -141,8 +145,8 @@ class StageTrainer:
         stage = run_folder.read_finished_stage(task.folder)
         if stage is None:
             raise RunError(
-                f"{task.folder}: the chief has not written the result of the stage; give all workers the "
-                "same run folder"
+                f"{task.folder}: the chief has not written the result of the stage; give all "
+                "workers the same run folder"
             )
         return StageResult(stage)
 
@@ -166,8 +170,8 @@ class StageTrainer:
         for split, pairs in (("validation", validation_pairs), (task.scored_split, scored_pairs)):
             if len(set(scoring.pairs_are_equal(pairs, subsets[split]))) < 2:
                 raise InputError(
-                    f"{' + '.join(config.sources)}: too few clips in the {split} split for pairs of equal "
-                    "and of different emotions"
+                    f"{' + '.join(config.sources)}: too few clips in the {split} split for pairs "
+                    "of equal and of different emotions"
                 )
         return validation_pairs, scored_pairs
 
@@ -269,7 +273,7 @@ class StageTrainer:
         return TrainingState()
 
     def _load_state(self, path: Path) -> tuple[TrainingState, str]:
-        """Assign a saved state to model and optimiser, and return how far it is and its dtype policy.
+        """Assign a saved state to model and optimiser; return its position and dtype policy.
 
         Raises:
             CheckpointError: The state, or the best weights that it needs, are damaged or of another
@@ -357,7 +361,10 @@ class StageTrainer:
                 raise KeyboardInterrupt
 
     def _iterate_batches(self, state: TrainingState) -> Iterator[Any]:
-        """Return the batches from the state on; only of this epoch if its pairs depend on the weights."""
+        """Return the batches from the state on.
+
+        Only of this epoch if its pairs depend on the weights.
+        """
         if self._config.hard_negatives and state.hard_items is None:
             state.hard_items = self._batches.hard_items(self._predict, state.epoch)
         stream = self._batches.stream(
@@ -472,9 +479,9 @@ def learning_rate(
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """Return the learning-rate schedule of a stage.
 
-    The rate rises over the first fraction `warmup` of the steps; then it falls to 0 like a cosine, or
-    stays with the schedule `constant`. Step s of w warm-up steps has the fraction (1 + s (w - 1) / w) / w
-    of the rate, so that the first step changes the weights, too.
+    The rate rises over the first fraction `warmup` of the steps; then it falls to 0 like a cosine,
+    or stays with the schedule `constant`. Step s of w warm-up steps has the fraction (1 + s (w - 1)
+    / w) / w of the rate, so that the first step changes the weights, too.
 
     Args:
         config: Gives rate, schedule and warm-up.

@@ -30,7 +30,7 @@ class Validation:
         *,
         pairs: Draw | None,
         trained_emotions: Sequence[str],
-    ):
+    ) -> None:
         self._config = config
         self._subsets = subsets
         self._pairs = pairs
@@ -45,8 +45,8 @@ class Validation:
         """Return the losses and scores of the validation split.
 
         Returns:
-            `val_...` -> loss or score, for the history; and source -> the scores of its clips, empty for
-            a contrastive stage.
+            `val_...` -> loss or score, for the history; and source -> the scores of its clips,
+            empty for a contrastive stage.
         """
         outputs = [scoring.predict_subset(predict, subset) for subset in self._subsets]
         logs = self._objective.validation_losses(

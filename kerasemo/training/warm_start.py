@@ -1,4 +1,4 @@
-"""What the network of a stage gets before its first step: the parent's weights, the input statistics."""
+"""The state of a network before its first step: the parent's weights, input statistics."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +20,9 @@ from pipelines.core.labels import EMOTIONS
 def assign_parent_weights(model: keras.Model, parent_folder: Path) -> None:
     """Give a network the weights of a finished stage.
 
-    An emotion that no stage of the chain was trained on keeps its fresh row of the head. If the parent
-    has a head for each source, the new row of an emotion is the mean over the heads that were trained on
-    it.
+    An emotion that no stage of the chain was trained on keeps its fresh row of the head. If the
+    parent has a head for each source, the new row of an emotion is the mean over the heads that
+    were trained on it.
 
     Raises:
         DataError: The parent is not finished, or its weights are damaged or of another network.

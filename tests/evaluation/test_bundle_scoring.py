@@ -22,7 +22,7 @@ from kerasemo.exporting import provenance
 from kerasemo.reporting import terminal
 from kerasemo.runs.lineage import find_lineage
 from kerasemo.training.experiment import TrainingOptions
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError
 from pipelines.core.files import write_json
 from pipelines.core.labels import EMOTIONS
 
@@ -98,7 +98,7 @@ class FakeBundle:
     def training_clips_path(self) -> Path:
         return self.folder / "assets" / "training_clips.json"
 
-    def ask(self, signature, *, mask=None, **inputs):
+    def predict(self, signature, *, mask=None, **inputs):
         assert signature in self.document["signatures"]
         ((name, items),) = inputs.items()
         self.called_signatures.append(signature)
@@ -308,7 +308,7 @@ def test_model_that_does_not_say_what_it_was_trained_on_is_refused(
         bundle.training_clips_path.unlink()
     else:
         bundle.training_clips_path.write_text(text)
-    with pytest.raises(InputError, match=f"training_clips.json: .*{key_words}"):
+    with pytest.raises(DataError, match=f"training_clips.json: .*{key_words}"):
         evaluate_bundle(bundle, records_folder)
 
 

@@ -48,7 +48,7 @@ def skip_parity_check(monkeypatch):
     def differences(folder, calls, expected):
         return {signature: 0.0 for signature, _ in calls}
 
-    monkeypatch.setattr(parity, "differences", differences)
+    monkeypatch.setattr(parity, "parity_differences", differences)
 
 
 def read_document(version_folder: Path) -> dict:
@@ -199,8 +199,8 @@ def test_parity_check_refuses_nan_predictions_of_valid_inputs(tmp_path, valid):
     """The inputs are two faces, one of them valid, or one sound."""
     probabilities = np.full((*np.shape(valid), 3), np.nan, np.float32)
     expected = {"probabilities": probabilities, "valid": np.array(valid)}
-    with pytest.raises(InputError, match="faces: .*probabilities"):
-        parity.differences(tmp_path, [("faces", {})], [expected])
+    with pytest.raises(RunError, match="faces: .*probabilities"):
+        parity.parity_differences(tmp_path, [("faces", {})], [expected])
 
 
 def test_any_folder_name_can_be_served(tmp_path):
@@ -225,8 +225,8 @@ def test_bundle_that_cannot_be_loaded_again_is_refused(exported, tmp_path):
     (folder / "saved_model.pb").write_bytes(b"no graph")
     bundle.write_checksums(folder)
     call = ("faces", {"faces": np.zeros((1, 64, 64, 3), np.uint8)})
-    with pytest.raises(InputError, match="cannot be loaded"):
-        parity.differences(folder, [call], [{}])
+    with pytest.raises(RunError, match="cannot be loaded"):
+        parity.parity_differences(folder, [call], [{}])
 
 
 def test_calls_of_the_parity_check_are_read_back_unchanged(tmp_path):
@@ -262,7 +262,7 @@ def portable(request, exported, tmp_path_factory):
 def predict_portable(portable):
     """A function that runs the model of that bundle."""
     format, out, _ = portable
-    return {"onnx": runtimes.onnx, "litert": runtimes.litert}[format](out / "1")
+    return {"onnx": runtimes.load_onnx, "litert": runtimes.load_litert}[format](out / "1")
 
 
 def test_other_formats_predict_what_the_keras_model_predicts(portable):

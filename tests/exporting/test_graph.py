@@ -382,7 +382,7 @@ def test_graph_refuses_an_invalid_input(call, name):
     signature, inputs, key_words = INVALID_INPUTS[name]
     with pytest.raises(tf.errors.InvalidArgumentError) as refused:
         call(signature, **inputs)
-    message = bundle.told(refused.value)
+    message = bundle.graph_message(refused.value)
     assert re.search(key_words, message), message
 
 
@@ -392,12 +392,12 @@ def test_graph_refuses_an_invalid_input(call, name):
 def test_client_refuses_the_same_segments(name):
     _, inputs, _ = INVALID_INPUTS[name]
     with pytest.raises(InputError, match="segments must be "):
-        requests.segments(inputs["segments"])
+        requests.check_segments(inputs["segments"])
 
 
 def extreme_waveforms() -> dict[str, np.ndarray]:
     """Return the most extreme waveforms that are valid, float32 [samples] each."""
-    peak = requests.MOST_PEAK
+    peak = requests.MAX_PEAK
     click, gate = np.zeros(24_000, np.float32), np.zeros(24_000, np.float32)
     click[12_000] = 1
     gate[12_000:] = peak * np.sign(np.sin(np.arange(12_000) / 80))
@@ -419,7 +419,7 @@ def test_segments_of_any_valid_waveform_are_accepted(model, call, name):
     probabilities = call("segments", segments=segments)["probabilities"]
     expected = keras_probabilities(model, segments, 1)
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
-    requests.segments(segments)
+    requests.check_segments(segments)
 
 
 def test_range_of_segments_is_what_the_extremes_reach():
@@ -475,7 +475,7 @@ VALID_INPUTS = {
 def test_network_with_nan_weights_predicts_nothing(call_broken, signature):
     with pytest.raises(tf.errors.InvalidArgumentError) as refused:
         call_broken(signature, **VALID_INPUTS[signature])
-    assert "the network gives NaN" in bundle.told(refused.value)
+    assert "the network gives NaN" in bundle.graph_message(refused.value)
 
 
 @pytest.mark.parametrize("signature", sorted(SIGNATURE_NAMES))

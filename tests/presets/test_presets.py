@@ -44,7 +44,7 @@ def test_preset_predicts_the_emotion_of_a_voiced_second(preset):
     assert preset.domains == ("audio",)
     time = np.arange(16_000) / 16_000
     tone = np.sin(2 * np.pi * 150 * time) * (1 + np.sin(2 * np.pi * 4 * time))
-    outputs = preset.ask("speech", waveform=(0.3 * tone).astype(np.float32)[None])
+    outputs = preset.predict("speech", waveform=(0.3 * tone).astype(np.float32)[None])
     assert outputs["probabilities"].sum() == pytest.approx(1, abs=1e-5)
     assert outputs["emotion"][0] in preset.labels
 
@@ -55,7 +55,7 @@ def test_keras_network_of_a_preset_embeds_as_its_graph_does(preset):
     network = load_preset(NAME)
     assert network.model.count_params() <= 1_200_000
     expected = network.predictor()(segments, 1).embedding
-    embedding = preset.ask("embed_segments", segments=segments)["embedding"]
+    embedding = preset.predict("embed_segments", segments=segments)["embedding"]
     np.testing.assert_allclose(embedding, expected, atol=1e-5)
 
 
@@ -66,10 +66,10 @@ def test_preset_was_trained_on_emodb_without_the_test_speaker(preset):
     assert len(training["stages"]) == 1
     assert training["protocol"] == "speaker-independent"
     assert (training["fold"], training["seed"]) == (0, 0)
-    known = training_clips.read(preset.folder / "assets" / "training_clips.json")
+    known = training_clips.read_training_clips(preset.folder / "assets" / "training_clips.json")
     others = [f"emodb:{number:02d}" for number in range(8, 17)]
-    assert known.speakers == set(map(training_clips.digest, others))
-    assert training_clips.digest("emodb:03") not in known.speakers
+    assert known.speakers == set(map(training_clips.name_hash, others))
+    assert training_clips.name_hash("emodb:03") not in known.speakers
     assert len(known.files) == 535 - 49
     assert training["stages"][0]["split"]["emodb/audio"]["test"] == 49
     assert training["speakers"]["emodb/audio"]["test"] == ["emodb:03"]
@@ -142,6 +142,6 @@ def test_corpus_gives_the_scores_on_the_card(preset, emodb_records, command):
 
 def test_presets_are_trained_on_emodb_alone():
     """No other corpus has a licence that allows it."""
-    documents = [Bundle.load(name).document for name in bundle.presets()]
+    documents = [Bundle.load(name).document for name in bundle.shipped_presets()]
     sources = {source for document in documents for source in document["training"]["trained_on"]}
     assert sources == {"emodb/audio"}

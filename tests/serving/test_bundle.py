@@ -10,7 +10,7 @@ import pytest
 
 from kerasemo.serving import bundle
 from kerasemo.serving.bundle import Bundle
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError, InputError
 
 MASKED = {
     "waveform": np.random.default_rng(0).normal(0, 0.1, (1, 9000)),
@@ -51,7 +51,7 @@ def test_a_bundle_says_what_it_is(model):
 
 
 def test_it_answers(model):
-    found = model.ask(
+    found = model.predict(
         "faces", faces=np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
     )
     assert found["probabilities"].shape == (2, 3) and found["labels"][0].tolist() == [
@@ -134,7 +134,7 @@ def test_it_answers(model):
 )
 def test_a_wrong_question_is_told_in_one_line(model, signature, inputs, told):
     with pytest.raises(InputError, match=told) as refused:
-        model.ask(signature, **inputs)
+        model.predict(signature, **inputs)
     assert "\n" not in str(refused.value)
 
 
@@ -144,7 +144,7 @@ def test_other_types_are_taken_where_nothing_is_lost(model):
         "lengths": np.array([8000], np.int32),
     }
     wide, own = (
-        model.ask("speech_masked", **inputs)["probabilities"] for inputs in (MASKED, narrow)
+        model.predict("speech_masked", **inputs)["probabilities"] for inputs in (MASKED, narrow)
     )
     np.testing.assert_array_equal(wide, own)
 
@@ -163,17 +163,17 @@ def test_damage_is_found_before_anything_is_loaded(copy):
     content = bytearray(weights.read_bytes())
     content[1000] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(InputError, match=r"variables\.data-00000-of-00001: damaged"):
+    with pytest.raises(DataError, match=r"variables\.data-00000-of-00001: damaged"):
         Bundle.load(copy)
     weights.unlink()
-    with pytest.raises(InputError, match=r"variables\.data-00000-of-00001: missing"):
+    with pytest.raises(DataError, match=r"variables\.data-00000-of-00001: missing"):
         Bundle.load(copy)
 
 
 @pytest.mark.parametrize(
     ("keeps", "told"),
     [
-        (lambda line: False, "expected a checksum and a name; received 'an empty file'"),
+        (lambda line: False, "expected a checksum and a name; received an empty file"),
         (
             lambda line: "variables" not in line,
             r"does not name variables/variables\.data-00000-of-00001",
@@ -190,7 +190,7 @@ def test_a_list_of_checksums_that_names_too_little_is_damage(copy, keeps, told):
     path = copy / "1" / bundle.CHECKSUMS
     path.write_text("".join(filter(keeps, path.read_text().splitlines(keepends=True))))
     with pytest.raises(
-        InputError, match=rf"checksums.sha256: damaged \({told}.*; export the model again"
+        DataError, match=rf"checksums.sha256: damaged \({told}.*; export the model again"
     ):
         Bundle.load(copy)
 
@@ -199,7 +199,7 @@ def test_a_list_of_checksums_that_is_none_is_damage(copy):
     path = copy / "1" / bundle.CHECKSUMS
     path.write_text(path.read_text().replace("  saved_model.pb", " saved_model.pb"))
     with pytest.raises(
-        InputError,
+        DataError,
         match=r"damaged \(expected a checksum and a name; received '[0-9a-f]{64} saved_model.pb'\)",
     ):
         Bundle.load(copy)
@@ -222,11 +222,11 @@ def test_what_cannot_be_loaded_is_told_with_the_folder_and_the_remedy(copy, file
     bundle.write_checksums(copy / "1")
     model = Bundle.load(copy)
     for call in (
-        lambda: model.ask("faces", faces=np.zeros((1, 64, 64, 3), np.uint8)),
+        lambda: model.predict("faces", faces=np.zeros((1, 64, 64, 3), np.uint8)),
         model.weights,
     ):
         with pytest.raises(
-            InputError, match=rf"^{copy / '1'}: cannot be loaded \(.*\); export the model again$"
+            DataError, match=rf"^{copy / '1'}: cannot be loaded \(.*\); export the model again$"
         ):
             call()
 
@@ -243,7 +243,7 @@ def test_what_cannot_be_loaded_is_told_with_the_folder_and_the_remedy(copy, file
 )
 def test_a_document_that_cannot_be_read_is_told(copy, change, told):
     change(copy / "1" / bundle.DOCUMENT)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises((InputError, DataError), match=told):
         bundle.read_document(copy / "1")
 
 
@@ -263,10 +263,10 @@ def test_presets_load_by_name_as_bundles_do_by_path(exported, tmp_path, monkeypa
     (tmp_path / "presets").mkdir()
     shutil.copytree(exported, tmp_path / "presets" / "toy")
     monkeypatch.setattr(bundle.resources, "files", lambda package: tmp_path)
-    assert list(bundle.presets()) == ["toy"]
+    assert list(bundle.shipped_presets()) == ["toy"]
     assert Bundle.from_preset("toy").labels == Bundle.load(exported).labels
     monkeypatch.chdir(exported.parent)
-    assert bundle.find("toy").parts[0] == "toy"  # a path comes first
+    assert bundle.find_bundle("toy").parts[0] == "toy"  # a path comes first
     with pytest.raises(
         InputError, match=r"gone: no such bundle; expected .* or a shipped preset \(toy\)"
     ):
@@ -274,7 +274,7 @@ def test_presets_load_by_name_as_bundles_do_by_path(exported, tmp_path, monkeypa
 
 
 def test_no_shipped_preset_was_made_of_samples():
-    for name, folder in bundle.presets().items():
+    for name, folder in bundle.shipped_presets().items():
         model = Bundle.load(folder)
         assert not model.document["synthetic"], name
         assert (
@@ -289,7 +289,9 @@ def test_a_preset_gives_the_network_to_go_on_with(exported):
     network = presets.load_preset(exported)
     embeddings = network.predictor()(faces, 0).embedding
     np.testing.assert_allclose(
-        Bundle.load(exported).ask("embed_faces", faces=faces)["embedding"], embeddings, atol=1e-6
+        Bundle.load(exported).predict("embed_faces", faces=faces)["embedding"],
+        embeddings,
+        atol=1e-6,
     )
     assert network.model.trainable_weights
 
@@ -298,7 +300,7 @@ def test_asking_needs_neither_keras_nor_the_network(exported):
     """In a process of its own: what is not in the bundle cannot answer."""
     code = (
         "import sys, numpy as np\nfrom kerasemo.serving.bundle import Bundle\n"
-        f"found = Bundle.load({str(exported)!r}).ask('faces', faces=np.zeros((1, 64, 64, 3), np.uint8))\n"
+        f"found = Bundle.load({str(exported)!r}).predict('faces', faces=np.zeros((1, 64, 64, 3), np.uint8))\n"
         "assert found['probabilities'].shape == (1, 3)\n"
         "print([name for name in ('kerasemo.networks.network', 'kerasemo.exporting.graph', 'librosa') if name in sys.modules])"
     )

@@ -51,8 +51,8 @@ def refused(client, *said):
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 def test_a_server_that_is_not_there(scheme):
     with Client(f"{scheme}://127.0.0.1:{closed_port()}", timeout_seconds=5) as client:
-        error = refused(client, "not reachable", "start tensorflow_model_server", "mend the url")
-        assert not error.refused
+        error = refused(client, "not reachable", "start tensorflow_model_server", "correct the url")
+        assert not error.is_refused
         with pytest.raises(ServingError, match="status: not reachable"):
             client.status()
         with pytest.raises(ServingError, match="metadata: not reachable"):
@@ -131,9 +131,9 @@ FAILURES = {
     "escaped as C does": ((400, rb'{ "error": "can\'t" }'), ('said "can\'t"',)),
     "merged": (
         (400, {"error": "Tensors have different shapes and padding is turned off."}),
-        ("ask again, or ask wav_bytes",),
+        ("send it again, or use wav_bytes",),
     ),
-    "overloaded": ((503, {"error": "queue full"}), ("queue full", "ask again later")),
+    "overloaded": ((503, {"error": "queue full"}), ("queue full", "try again later")),
     "a gateway": (
         (502, b"<html>\n<h1>Bad Gateway</h1></html>"),
         ("502 <html> <h1>Bad Gateway", "not JSON"),
@@ -169,7 +169,7 @@ def test_a_failure_is_one_line_that_names_the_url_the_signature_what_was_said_an
     reply, said = FAILURES[wrong]
     stub.replies[":predict"] = reply
     error = refused(Client(stub.url), *said)
-    assert error.refused == (isinstance(reply, tuple) and reply[0] == 400)
+    assert error.is_refused == (isinstance(reply, tuple) and reply[0] == 400)
 
 
 def test_an_unknown_signature_is_told_with_those_there_are(stub):
@@ -211,7 +211,7 @@ def test_a_model_that_does_not_tell_its_labels_is_refused(stub):
         )
         with pytest.raises(
             ServingError,
-            match="speech_masked: the server said .* not how many labels there are; name a model",
+            match="speech_masked: the server reports .* the number of labels; name a model",
         ):
             Client(stub.url).speech(waveforms)
     stub.replies["/metadata"] = (

@@ -143,12 +143,12 @@ def changed(array, index, value):
         (
             "wav_bytes",
             ([riff((b"fmt ", form(sample_bytes=4)), (b"data", SOUND))],),
-            "says 4 bytes a sample, 32000 a second, where 2",
+            "4 bytes per sample and 32000 per second, expected 2",
         ),
         (
             "wav_bytes",
             ([riff((b"fmt ", form(second_bytes=1)), (b"data", SOUND))],),
-            "says 2 bytes a sample, 1 a second, where 2",
+            "2 bytes per sample and 1 per second, expected 2",
         ),
         (
             "wav_bytes",
@@ -236,7 +236,7 @@ FILES = {
 
 @pytest.mark.parametrize("kind", FILES)
 def test_a_wav_file_goes_with_a_plain_head_and_its_own_samples(stub, kind):
-    (sent,) = requests.wavs([FILES[kind]])
+    (sent,) = requests.check_wavs([FILES[kind]])
     assert sent == wav()
     sound, rate_hz = tf.audio.decode_wav(sent)
     assert rate_hz == 16_000

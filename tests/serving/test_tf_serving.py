@@ -52,7 +52,7 @@ def bundle(exported, tmp_path_factory) -> Path:
 def direct(bundle):
     """A function that asks a version of the bundle without a server."""
     loaded = {number: Bundle(bundle / str(number)) for number in (1, 2)}
-    return lambda signature, inputs, *, version=2: loaded[version].ask(signature, **inputs)
+    return lambda signature, inputs, *, version=2: loaded[version].predict(signature, **inputs)
 
 
 @pytest.fixture(scope="module")
@@ -381,7 +381,9 @@ def test_against_a_real_tf_serving():
             assert set(client.metadata()["signatures"]) == {*own.signatures, "serving_default"}
             for signature in own.signatures:
                 inputs = right_requests(len(own.labels), seed=5)[signature]
-                assert_same(ask_as_a_user(client, signature, inputs), own.ask(signature, **inputs))
+                assert_same(
+                    ask_as_a_user(client, signature, inputs), own.predict(signature, **inputs)
+                )
             for wrong, (signature, inputs, expected) in WRONG.items():
                 if signature in own.signatures or wrong == "unknown signature":
                     with pytest.raises(ServingError, match=expected):

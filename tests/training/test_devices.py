@@ -108,7 +108,7 @@ def test_threads_that_the_environment_asks_for_are_told(monkeypatch):
     assert (
         devices.choose_compute_settings("auto", "auto", None)
         .description.split("with ")[1]
-        .startswith(f"{processes.processors()} thread")
+        .startswith(f"{processes.processor_count()} thread")
     )
 
 
