@@ -63,7 +63,7 @@ class Acting:
     """How speakers' faces at rest differ."""
     clip_spread: float = 0.16
     """How a clip's expression misses the emotion's."""
-    least_intensity: float = 0.35
+    min_intensity: float = 0.35
     speech_open: float = 0.40
     """How far the loudest speech opens the mouth."""
 
@@ -85,7 +85,7 @@ def film_clip(
     """
     frames = len(loudness)
     target = np.array(dataclasses.astuple(EXPRESSIONS[emotion]))
-    target = target * rng.uniform(ACTING.least_intensity, 1.0) + rng.normal(
+    target = target * rng.uniform(ACTING.min_intensity, 1.0) + rng.normal(
         0, ACTING.clip_spread, target.size
     )
     onset = 0.6 + 0.4 * np.clip(3 * np.arange(frames) / frames - rng.uniform(0, 1), 0, 1)
