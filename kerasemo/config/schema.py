@@ -122,7 +122,7 @@ class NetworkConfig:
 class AugmentConfig:
     """How strong the random changes of training inputs are; 0 leaves a change out.
 
-    `kerasemo.datasets.augmentation` applies them, `kerasemo.datasets.waveform_variants` those of
+    `kerasemo.training.augmentation` applies them, `kerasemo.datasets.waveform_variants` those of
     the waveform.
     """
 
