@@ -151,7 +151,7 @@ def speak(
 
 @dataclasses.dataclass(frozen=True)
 class _Score:
-    """What the vocal tract does, a value each STEP_SECONDS.
+    """The state of the vocal tract at each step of STEP_SECONDS.
 
     Arrays [steps] and `formants_hz` [steps, 3].
     """
