@@ -178,8 +178,8 @@ DEFAULT_AUGMENT = AugmentConfig(
     frequency_warp=0.1,
     gain_db=6.0,
 )
-"""The strengths of `augment = true`. Changes of the waveform are left out, because not all records keep
-it."""
+"""The strengths of `augment = true`. Changes of the waveform are left out, because not all records
+keep it."""
 
 
 def _augment(value: Any) -> Any:
