@@ -13,7 +13,7 @@ from pipelines.core.errors import InputError
 
 
 def file_and_stage(text: str) -> tuple[Path, str]:
-    """Parse FILE or FILE:STAGE (an argparse type); only behind what is a file can a stage stand.
+    """Parse FILE or FILE:STAGE (an argparse type). The part before the colon must be a file.
 
     >>> file_and_stage("no/such/answers.csv:joint")
     (PosixPath('no/such/answers.csv:joint'), '')

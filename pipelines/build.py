@@ -28,7 +28,7 @@ def _parser() -> Parser:
         "--corpus",
         type=_kind,
         metavar="KIND",
-        help="enterface, savee, emodb, ravdess, cremad or folder",
+        help=f"one of {', '.join(LOADERS)}",
     )
     parser.add_argument(
         "--media",

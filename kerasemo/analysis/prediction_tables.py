@@ -137,7 +137,7 @@ class PredictionTable:
     split: str = ""
     """`validation`, `test`, or empty where the file does not say."""
     protocol: str = ""
-    """How the splits were made; empty where the file does not say."""
+    """The protocol of the splits; empty where the file does not name one."""
     stamps: tuple[str, ...] = ()
     """Remarks on the score, such as `deduplicated: ...`, `transductive: ...`."""
 
@@ -213,7 +213,7 @@ def read_prediction_tables(path: Path) -> dict[tuple[str, str], PredictionTable]
 
 
 class _ClipRow(NamedTuple):
-    """What a row of a file says about its clip."""
+    """The facts about a clip in a row of a file."""
 
     speaker: str
     label: int

@@ -24,7 +24,7 @@ RESERVED_NAMES = ("network", "data", "tune", "stages", "tables")
 """Names that a stage cannot have: tables of a file, and folders of a run."""
 
 PROTOCOLS = ("speaker-independent", "speaker-dependent")
-"""How the clips of a corpus are split; see `kerasemo.datasets.splits`."""
+"""The protocol that splits the clips of a corpus; see `kerasemo.datasets.splits`."""
 
 Int = Annotated[int, Strict()]
 Float = Annotated[float, Strict(), Field(allow_inf_nan=False)]
@@ -76,7 +76,7 @@ class NetworkConfig:
     squeeze: Annotated[Int, Field(ge=0)] = 0
     """Reduction ratio of squeeze-and-excitation (Hu et al. 2018); 0 leaves it out."""
     pool: Literal["average", "rows"] = "average"
-    """What the last stage is reduced to: the mean of each channel over the map (`average`), or over
+    """The reduction of the last stage: the mean of each channel over the map (`average`), or over
     each row of the map (`rows`). A row is a band of Mel filters, or a height in the face."""
     groups: Annotated[Int, Field(ge=1)] = 8
     """Groups of each group normalisation. Every width is a multiple of this number."""
@@ -120,9 +120,9 @@ class NetworkConfig:
 
 @dataclass(frozen=True, config=_CHECKED)
 class AugmentConfig:
-    """How strong the random changes of training inputs are; 0 leaves a change out.
+    """The strengths of the random changes of training inputs; 0 leaves a change out.
 
-    `kerasemo.datasets.augmentation` applies them, `kerasemo.datasets.waveform_variants` those of
+    `kerasemo.training.augmentation` applies them, `kerasemo.datasets.waveform_variants` those of
     the waveform.
     """
 
@@ -178,8 +178,8 @@ DEFAULT_AUGMENT = AugmentConfig(
     frequency_warp=0.1,
     gain_db=6.0,
 )
-"""What `augment = true` means. Changes of the waveform are left out, because not all records keep
-it."""
+"""The strengths of `augment = true`. Changes of the waveform are left out, because not all records
+keep it."""
 
 
 def _augment(value: Any) -> Any:

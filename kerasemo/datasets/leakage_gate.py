@@ -246,7 +246,7 @@ _REMEDIES = {
     "sha256": _COPY_REMEDY,
     "content": _COPY_REMEDY,
 }
-"""What must not be in two splits, and the remedy if it is."""
+"""The things that must not be in two splits, and the remedy for each."""
 
 
 def _check_leakage(clips: Sequence[_SplitClip], *, keep_copies: bool) -> None:

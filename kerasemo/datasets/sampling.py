@@ -394,7 +394,7 @@ PAIR_SAMPLERS: Mapping[str, Callable[..., np.ndarray]] = {
     "balanced": _draw_balanced_partners,
     "random": _draw_random_partners,
 }
-"""How the partners of pairs are drawn, by the values of `StageConfig.pairs`."""
+"""Functions that draw the partners of pairs, by the values of `StageConfig.pairs`."""
 
 
 def _choose_equal(

@@ -26,7 +26,7 @@ SPEAKER_MEAN_DB, SPEAKER_SCALE_DB = -50.0, 10.0
 
 @dataclasses.dataclass(frozen=True)
 class Segmentation:
-    """How the audio of records is cut into segments; by default as the records are."""
+    """The rule that cuts the audio of records into segments; the default is that of the records."""
 
     hop_frames: int = 0
     """Frames between the starts of two segments; 0: the spec's."""

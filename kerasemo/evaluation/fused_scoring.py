@@ -19,7 +19,7 @@ from kerasemo.runs.lineage import Lineage
 from pipelines.core.domains import DOMAINS
 
 FUSED = "fused"
-"""What stands in place of the domain: `savee/fused`."""
+"""The value in place of the domain: `savee/fused`."""
 
 Kind = Literal["with_corpus", "open"]
 """Which probabilities are fused; see `scoring.ClipProbabilities`."""

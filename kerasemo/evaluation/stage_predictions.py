@@ -46,7 +46,7 @@ class StagePredictions:
 
     by_source: Mapping[str, Predictions]
     facts: Mapping[str, Any]
-    """What `SPLIT-scored.json` says: `trained_emotions`, `trained_on`, `stamps` (source ->
+    """The contents of `SPLIT-scored.json`: `trained_emotions`, `trained_on`, `stamps` (source ->
     remarks), `not_scored` (source -> reason), and `pairs` (two sources -> scores of pairs of
     clips)."""
 

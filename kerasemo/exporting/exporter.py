@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class ExportOptions:
-    """What an export is told on the command line."""
+    """The options of an export on the command line."""
 
     run: Path
     out: Path

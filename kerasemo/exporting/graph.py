@@ -105,7 +105,7 @@ def is_finite(tensor: tf.Tensor) -> Check:
 
 
 class ServedModel(tf.Module):
-    """What is saved: the weights by their paths, and a function for each signature.
+    """The saved object: the weights by their paths, and a function for each signature.
 
     Args:
         network: A network with one head.

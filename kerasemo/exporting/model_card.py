@@ -7,18 +7,8 @@ from kerasemo.config.loading import load_experiment, shipped_experiments
 from kerasemo.config.schema import NetworkConfig, StageConfig
 from kerasemo.serving.signatures import SIGNATURES
 from pipelines.core.text import printable
+from pipelines.corpora import licence_of
 
-LICENCES = {
-    "emodb": "CC0-1.0 (audEERING's data card)",
-    "ravdess": "CC BY-NC-SA 4.0, no commercial use",
-    "cremad": "ODbL 1.0 and DbCL 1.0",
-    "fer2013": (
-        "DbCL 1.0 as published for the competition, its images gathered from the web for research"
-    ),
-    "enterface": "by its owners' registration",
-    "savee": "by its owners' registration",
-}
-"""The licences of known corpora."""
 LIMITS = (
     "- It recognises how the speakers of its corpora *portray* emotions, most of them actors."
     " It does not tell what a person feels, thinks\n"
@@ -141,7 +131,7 @@ def _licences(document: Mapping[str, Any]) -> Iterator[str]:
         "most are for research only."
     )
     for corpus in _corpora(document["training"]):
-        yield f"- {corpus}: {LICENCES.get(corpus, 'ask who gave it to you')}"
+        yield f"- {corpus}: {licence_of(corpus)}"
     yield ""
 
 

@@ -1,4 +1,4 @@
-"""Where an exported model comes from: stages, corpora, speakers, scores, and its training clips."""
+"""The origin of an exported model: stages, corpora, speakers, scores, training clips."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What TF Serving reads besides a SavedModel: warm-up requests and its configuration."""
+"""The files of TF Serving beside a SavedModel: warm-up requests and configuration."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from kerasemo.serving.parity import Call, Inputs
 from pipelines.core.spec import Spec
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
-"""Where TF Serving reads warm-up requests."""
+"""The file of the warm-up requests of TF Serving."""
 
 MODELS = """\
 # tensorflow_model_server --model_config_file=models.config: serves the newest two versions, so that

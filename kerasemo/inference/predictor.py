@@ -35,7 +35,7 @@ ClipResult = tuple[dict[str, Any], dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class ReadingOptions:
-    """How clips are read.
+    """The options of reading clips.
 
     Attributes:
         faces_per_second: The number of frames per second that are searched.

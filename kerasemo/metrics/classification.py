@@ -133,8 +133,8 @@ class Metric:
     of_confusion: Callable[[np.ndarray], float]
     """Computes the score from an int64 [classes, classes] confusion matrix."""
     mean_over: Literal["classes", "clips"] | None = None
-    """What the score is a mean over: the means of classes, or single clips. None for another score;
-    then two models cannot be compared speaker by speaker."""
+    """The values that the score averages: the means of classes, or single clips. None for another
+    score; then two models cannot be compared speaker by speaker."""
 
     def score(
         self, labels: ArrayLike, predictions: ArrayLike, *, n_classes: int, checked: bool = True

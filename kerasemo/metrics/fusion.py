@@ -16,8 +16,8 @@ WEIGHTS = np.arange(21) / 20
 """The visual weights that are tried."""
 
 MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
-"""What a probability of 0 of one domain alone counts as. float32 has nothing smaller, and 0 would
-veto the other domain."""
+"""The value in place of a probability of 0 in one domain alone. float32 has nothing smaller, and 0
+would veto the other domain."""
 
 LOSS_TOLERANCE = 1e-9
 """Losses that differ by less are equal. Of equal losses the weight nearest to 1/2 is taken."""
@@ -25,7 +25,7 @@ LOSS_TOLERANCE = 1e-9
 
 @dataclasses.dataclass(frozen=True)
 class Fusion:
-    """How the distributions of two domains become one."""
+    """The parameters that fuse the distributions of two domains."""
 
     visual_weight: float = 0.5
     """The weight of the face, in [0, 1]. The voice has the rest."""

@@ -30,7 +30,7 @@ N_SIGN_FLIPS = 10_000
 """Sign flips that are sampled where there are more units."""
 
 UNITS = ("speakers", "images", "clips")
-"""What can be resampled: speakers, or single images or clips where speakers are not known."""
+"""The units of resampling: speakers, or single images or clips of unknown speakers."""
 
 Statistic = Callable[[np.ndarray, np.ndarray], float]
 """A score of labels and predictions, both int [clips], such as
@@ -49,7 +49,7 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class PairedDifference:
-    """How much better the first of two models is than the second."""
+    """The difference of the scores of two models."""
 
     difference: float
     """The mean over the units of the first model's value minus the second's."""

@@ -11,7 +11,7 @@ from kerasemo.networks.layers import DomainNormalization
 from pipelines.core.domains import DOMAINS
 
 ITEMS_PER_CALL = 256
-"""How many items pass the network at a time."""
+"""The number of items in one pass through the network."""
 
 
 class Sliceable(Protocol):
@@ -23,7 +23,7 @@ class Sliceable(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NetworkOutputs:
-    """What a network computes for the items of one source."""
+    """The outputs of a network for the items of one source."""
 
     embedding: np.ndarray
     """float32 [items, n], of unit length."""

@@ -11,7 +11,7 @@ from kerasemo.networks.random import random_uniform
 from pipelines.core.domains import DOMAINS
 
 BLOCK_ITEMS = 1024
-"""How many inputs at a time enter the sums of `DomainNormalization.fit`."""
+"""The number of inputs in one sum of `DomainNormalization.fit`."""
 
 
 @keras.saving.register_keras_serializable("kerasemo")

@@ -125,7 +125,7 @@ POOLINGS: Mapping[str, Callable[[KerasTensor, str], KerasTensor]] = {
     "average": _pool_all,
     "rows": _pool_rows,
 }
-"""How the last feature map becomes a vector, by the values of `NetworkConfig.pool`."""
+"""Functions that turn the last feature map into a vector, by `NetworkConfig.pool`."""
 
 
 def _build_stage(

@@ -10,15 +10,14 @@ from pipelines.core.errors import DataError
 from pipelines.core.labels import EMOTIONS
 from pipelines.html.markup import escape, ticks, time_marks
 
-MOST_COLUMNS = 600
-"""Longer timelines are averaged into so many equal parts."""
-GONE_SECONDS = 1.0
-"""Nothing is drawn between two answers that lie farther apart than this, and than is usual for
-their timeline."""
+MAX_COLUMNS = 600
+"""A longer timeline is averaged to this number of equal parts."""
+MAX_GAP_SECONDS = 1.0
+"""In a longer gap nothing is drawn, if the gap is also longer than usual for the timeline."""
 WIDTH, BAND = 1200, 100
-"""Of the drawing, and of the band of an emotion in it, in units of its own."""
-FULL = 90
-"""How high a probability of 1 reaches in its band."""
+"""The width of the drawing and the height of a band, in the units of the drawing."""
+FULL_HEIGHT = 90
+"""The height of a probability of 1 in its band."""
 
 SHAPES = (
     "M5 0 10 10H0z",
@@ -32,7 +31,7 @@ SHAPES = (
     "M5 0C8 4 9 5.3 9 7a4 3 0 1 1-8 0C1 5.3 2 4 5 0z",
     "M3.5 0h3v3.5H10v3H6.5V10h-3V6.5H0v-3h3.5z",
 )
-"""Of the marks, in the order of `EMOTIONS`, in a square of 10 x 10."""
+"""The paths of the marks in the order of `EMOTIONS`, in a square of 10 x 10."""
 COLOURS = [
     "#c4302b",
     "#8a6a45",
@@ -85,21 +84,25 @@ STYLE = (
 
 
 class Timeline(NamedTuple):
-    """What a network said over time."""
+    """The probabilities of a network over time.
+
+    Attributes:
+        seconds: The times, float [n], rising.
+        values: The probabilities, float [n, labels].
+        reach: The seconds that the first and the last point of a stretch cover on their outer side;
+            no less than half a median step.
+    """
 
     seconds: np.ndarray
-    """float [n], rising."""
     values: np.ndarray
-    """float [n, labels]: probabilities."""
     reach: float = 0.0
-    """How many seconds the first and the last of a stretch stand for on their outer side; at least
-    half a usual step."""
 
 
 def number_of(label: str) -> int:
-    """Return which colour and shape an emotion has, the same on every page.
+    """Return the number of an emotion's colour and shape, which is the same on every page.
 
-    Raises DataError for what is none.
+    Raises:
+        DataError: The label is no emotion.
     """
     if label not in EMOTIONS:
         raise DataError(
@@ -110,7 +113,7 @@ def number_of(label: str) -> int:
 
 
 def shapes() -> str:
-    """Return the shapes that `mark` refers to, which a page has once."""
+    """Return the shapes that `mark` refers to. A page has them once."""
     drawn = "".join(
         f'<symbol id="m{place}" viewBox="0 0 10 10"><path d="{shape}"/></symbol>'
         for place, shape in enumerate(SHAPES)
@@ -119,9 +122,12 @@ def shapes() -> str:
 
 
 def mark(label: str) -> str:
-    """Return the mark that stands before an emotion's name."""
+    """Return the mark of an emotion."""
     place = number_of(label)
-    return f'<svg class="mark e{place}" width="10" height="10" aria-hidden="true"><use href="#m{place}"/></svg>'
+    return (
+        f'<svg class="mark e{place}" width="10" height="10" aria-hidden="true">'
+        f'<use href="#m{place}"/></svg>'
+    )
 
 
 def named(label: str) -> str:
@@ -130,9 +136,9 @@ def named(label: str) -> str:
 
 
 def binned(timeline: Timeline, total: float, count: int) -> Timeline:
-    """Return the means of `count` equal parts of the time, those that hold anything.
+    """Return the means of `count` equal parts of the time, without empty parts.
 
-    A timeline of no more points as it is.
+    A timeline with no more points is returned unchanged.
 
     >>> binned(Timeline(np.arange(4.0), np.eye(4)[:, :1]), 4.0, 2)
     Timeline(seconds=array([0.5, 2.5]), values=array([[0.5],
@@ -141,20 +147,20 @@ def binned(timeline: Timeline, total: float, count: int) -> Timeline:
     if len(timeline.seconds) <= count:
         return timeline
     places = np.clip((timeline.seconds * count / total).astype(int), 0, count - 1)
-    held, inverse, counts = np.unique(places, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(held), 1 + timeline.values.shape[1]))
+    bins, inverse, counts = np.unique(places, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(bins), 1 + timeline.values.shape[1]))
     np.add.at(sums, inverse, np.column_stack([timeline.seconds, timeline.values]))
     means = sums / counts[:, None]
     return Timeline(means[:, 0], means[:, 1:], timeline.reach)
 
 
-def runs(seconds: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
-    """Yield (indices, half a usual step) of each stretch of a timeline that has no gap in it."""
+def stretches(seconds: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
+    """Yield the indices and half a median step of each stretch of a timeline without a gap."""
     steps = np.diff(seconds)
-    usual = float(np.median(steps)) if len(steps) else GONE_SECONDS / 2
-    breaks = np.flatnonzero(steps > max(GONE_SECONDS, 2.5 * usual)) + 1
+    usual = float(np.median(steps)) if len(steps) else MAX_GAP_SECONDS / 2
+    breaks = np.flatnonzero(steps > max(MAX_GAP_SECONDS, 2.5 * usual)) + 1
     for run in np.split(np.arange(len(seconds)), breaks):
-        yield run, min(usual, GONE_SECONDS) / 2
+        yield run, min(usual, MAX_GAP_SECONDS) / 2
 
 
 def chart(
@@ -165,17 +171,17 @@ def chart(
     The band is full where the probability is the largest.
 
     Args:
-        title: Markup that stands above.
+        title: The markup above the chart.
         labels: The emotions, in the order of the values.
-        timeline: What is drawn.
-        total: How long the axis is, in seconds.
-        words: What the chart shows, for those who do not see it.
+        timeline: The probabilities.
+        total: The length of the time axis in seconds.
+        words: The text of the chart for a screen reader.
     """
     names = "".join(f"<li>{named(label)}</li>" for label in labels)
     high, marks = BAND * len(labels), time_marks(total)
     grid = "".join(f"M{share * WIDTH:.0f} 0V{high}" for _, share in marks)
     grid += "".join(f"M0 {BAND * (place + 1)}H{WIDTH}" for place in range(len(labels)))
-    paths = "".join(_paths(labels, binned(timeline, total, MOST_COLUMNS), total))
+    paths = "".join(_paths(labels, binned(timeline, total, MAX_COLUMNS), total))
     return (
         f'<figure class="times"><figcaption>{title}</figcaption><div class="lanes"><ul '
         f'aria-hidden="true">{names}</ul><svg class="bands" viewBox="0 0 {WIDTH} {high}" '
@@ -187,38 +193,38 @@ def chart(
 
 def _paths(labels: Sequence[str], timeline: Timeline, total: float) -> Iterator[str]:
     rest, best = [""] * len(labels), [""] * len(labels)
-    for run, half in runs(timeline.seconds):
+    for run, half in stretches(timeline.seconds):
         reach = max(half, timeline.reach)
-        # Each point has the stretch from the middle before it to the middle behind it.
+        # A point covers the time between the middles to its neighbours.
         seconds, values = timeline.seconds[run], timeline.values[run]
         edges = np.concatenate(
             [[seconds[0] - reach], (seconds[1:] + seconds[:-1]) / 2, [seconds[-1] + reach]]
         )
         at_edges = np.concatenate([values[:1], (values[1:] + values[:-1]) / 2, values[-1:]])
-        times, levels = (
-            np.empty(2 * len(run) + 1),
-            np.empty((2 * len(run) + 1, len(labels))),
-        )  # an edge, a point, an edge ...
+        # Edges and points alternate.
+        times, levels = np.empty(2 * len(run) + 1), np.empty((2 * len(run) + 1, len(labels)))
         times[::2], times[1::2], levels[::2], levels[1::2] = edges, seconds, at_edges, values
         x = np.round(np.clip(times / total, 0, 1) * WIDTH).astype(int)
-        heights = np.round(levels * FULL).astype(int)
+        heights = np.round(levels * FULL_HEIGHT).astype(int)
         winner = values.argmax(axis=1)
         for place in range(len(labels)):
             floor = BAND * (place + 1)
             rest[place] += _area(x, floor - heights[:, place], floor)
-            own = np.flatnonzero(winner == place)
-            for stretch in np.split(own, np.flatnonzero(np.diff(own) > 1) + 1) if len(own) else ():
+            wins = np.flatnonzero(winner == place)
+            if not len(wins):
+                continue
+            for stretch in np.split(wins, np.flatnonzero(np.diff(wins) > 1) + 1):
                 part = slice(2 * stretch[0], 2 * stretch[-1] + 3)
                 best[place] += _area(x[part], floor - heights[part, place], floor)
     for place, label in enumerate(labels):
-        yield f'<g class="e{number_of(label)}"><path class="rest" d="{rest[place]}"/><path class="best" d="{best[place]}"/></g>'
+        yield (
+            f'<g class="e{number_of(label)}"><path class="rest" d="{rest[place]}"/>'
+            f'<path class="best" d="{best[place]}"/></g>'
+        )
 
 
 def _area(x: np.ndarray, y: np.ndarray, floor: int) -> str:
-    """Return the area below a line.
-
-    Of points on one straight stretch of it only the ends are kept.
-    """
+    """Return the area below a line. Only the ends of a horizontal part are kept."""
     kept = np.ones(len(x), bool)
     kept[1:-1] = (y[1:-1] != y[:-2]) | (y[1:-1] != y[2:])
     points = "L".join(f"{a} {b}" for a, b in zip(x[kept].tolist(), y[kept].tolist(), strict=True))
@@ -248,15 +254,21 @@ BAR_STYLE = """
 
 
 class Bar(NamedTuple):
-    """A score with its interval."""
+    """A score with its interval.
+
+    Attributes:
+        label: The text of the row.
+        value: The score in [0, 1].
+        low: The lower end of the interval.
+        high: The upper end of the interval.
+        kind: `visual` or `audio`, which sets the colour.
+    """
 
     label: str
     value: float
-    """A share."""
     low: float | None
     high: float | None
     kind: str
-    """`visual` or `audio`: its colour."""
 
 
 def bars(title: str, entries: Sequence[Bar], *, marks: Mapping[str, float]) -> str:
@@ -268,12 +280,12 @@ def bars(title: str, entries: Sequence[Bar], *, marks: Mapping[str, float]) -> s
     )
     for bar in entries:
         ends = ""
-        said = f"{100 * bar.value:.1f}"
-        if bar.low is not None:
+        text = f"{100 * bar.value:.1f}"
+        if bar.low is not None and bar.high is not None:
             ends = f'<u style="left:{_place(bar.low)};width:{_width(bar.low, bar.high)}"></u>'
-            said += f" ({100 * bar.low:.1f} to {100 * bar.high:.1f})"
+            text += f" ({100 * bar.low:.1f} to {100 * bar.high:.1f})"
         inside = f'<i style="left:0;width:{_place(bar.value)}"></i>{lines}{ends}'
-        drawn += _row(bar.label, f'<div class="lane {escape(bar.kind)}">{inside}</div>', said)
+        drawn += _row(bar.label, f'<div class="lane {escape(bar.kind)}">{inside}</div>', text)
     legend = "".join(f"<li>{escape(name)}: {100 * value:.1f}</li>" for name, value in marks.items())
     return _figure(title, drawn + _ticks((0, 0.2, 0.4, 0.6, 0.8, 1)), legend)
 
@@ -289,29 +301,29 @@ def dots(title: str, rows: Mapping[str, Mapping[str, float]], kind: str) -> str:
             f'<em style="left:{_place(value)}" title="{escape(f"{who}: {100 * value:.1f}")}"></em>'
             for who, value in speakers.items()
         )
-        lowest = min(speakers, key=speakers.get)
-        said = f"lowest {lowest.partition(':')[2]}: {100 * speakers[lowest]:.1f}"
-        drawn += _row(label, f'<div class="lane {escape(kind)}">{inside}</div>', said)
+        lowest = min(speakers, key=lambda speaker: speakers[speaker])
+        text = f"lowest {lowest.partition(':')[2]}: {100 * speakers[lowest]:.1f}"
+        drawn += _row(label, f'<div class="lane {escape(kind)}">{inside}</div>', text)
     return _figure(title, drawn + _ticks((0, 0.2, 0.4, 0.6, 0.8, 1)), "")
 
 
 def differences(title: str, entries: Iterable[tuple[str, float, float, float]]) -> str:
     """Return a dot and its interval for each (label, difference, low, high), on one scale."""
     entries = list(entries)
-    most = max((abs(value) for _, *values in entries for value in values), default=0.0)
-    reach = max(0.05, math.ceil(20 * most) / 20)
+    largest = max((abs(value) for _, *values in entries for value in values), default=0.0)
+    reach = max(0.05, math.ceil(20 * largest) / 20)
 
     def share(value: float) -> float:
         return (value / reach + 1) / 2
 
     drawn = ""
-    for label, found, low, high in entries:
+    for label, difference, low, high in entries:
         ends = f'<u style="left:{_place(share(low))};width:{_width(share(low), share(high))}"></u>'
-        inside = f'<s style="left:50%"></s>{ends}<em style="left:{_place(share(found))}"></em>'
+        inside = f'<s style="left:50%"></s>{ends}<em style="left:{_place(share(difference))}"></em>'
         drawn += _row(
             label,
             f'<div class="lane audio">{inside}</div>',
-            f"{100 * found:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})",
+            f"{100 * difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})",
         )
     ticks = [
         (share(value), f"{100 * value:+.0f}") for value in (-reach, -reach / 2, 0, reach / 2, reach)
@@ -319,12 +331,15 @@ def differences(title: str, entries: Iterable[tuple[str, float, float, float]]) 
     return _figure(title, drawn + _axis(ticks), "")
 
 
-def _row(label: str, lane: str, said: str) -> str:
-    return f'<div class="row"><span>{escape(label)}</span>{lane}<b>{escape(said)}</b></div>'
+def _row(label: str, lane: str, text: str) -> str:
+    return f'<div class="row"><span>{escape(label)}</span>{lane}<b>{escape(text)}</b></div>'
 
 
 def _figure(title: str, content: str, legend: str) -> str:
-    return f'<figure class="shares"><figcaption>{escape(title)}</figcaption>{content}{f"<ul>{legend}</ul>" if legend else ""}</figure>'
+    legend = f"<ul>{legend}</ul>" if legend else ""
+    return (
+        f'<figure class="shares"><figcaption>{escape(title)}</figcaption>{content}{legend}</figure>'
+    )
 
 
 def _ticks(shares: Sequence[float]) -> str:
@@ -333,9 +348,9 @@ def _ticks(shares: Sequence[float]) -> str:
 
 def _axis(marks: Iterable[tuple[float, str]]) -> str:
     drawn = ""
-    for share, said in marks:
+    for share, text in marks:
         kind = ' class="end"' if share > 0.97 else ""
-        drawn += f'<span{kind} style="left:{_place(share)}">{escape(said)}</span>'
+        drawn += f'<span{kind} style="left:{_place(share)}">{escape(text)}</span>'
     return (
         f'<div class="row"><span></span><div class="ticks" aria-hidden="true">{drawn}</div></div>'
     )

@@ -27,10 +27,10 @@ from pipelines.html.markup import (
 )
 
 TITLES = {"visual": "Face", "audio": "Voice", "fused": "Face and voice"}
-MOST_FACES = 6
-"""Faces that have a chart of their own; the table of the faces has all of them."""
-MOST_ROWS = 60
-"""Of the table of the answers over time."""
+MAX_FACE_CHARTS = 6
+"""The most faces with their own chart; the table has all faces."""
+MAX_ROWS = 60
+"""The most rows of the table of predictions over time."""
 
 STYLE = """
 .answers{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,17rem),1fr));gap:1rem;margin:1rem 0}
@@ -58,14 +58,16 @@ STYLE = """
 Clip = Mapping[str, Any]
 
 
-def answers(clip: Clip) -> str:
+def predictions_of(clip: Clip) -> str:
     """Return the predictions of face, voice and both for a clip, with all probabilities."""
-    return f'<div class="answers">{"".join(_answer(kind, clip[kind]) for kind in TITLES)}</div>'
+    return f'<div class="answers">{"".join(_prediction(kind, clip[kind]) for kind in TITLES)}</div>'
 
 
-def answer_text(found: Mapping[str, Any] | None) -> str:
-    """Return an answer and its probability in words."""
-    return f"{found['emotion']} {whole_percent(found['confidence'])}" if found else "none"
+def prediction_text(prediction: Mapping[str, Any] | None) -> str:
+    """Return a prediction and its probability as text."""
+    if not prediction:
+        return "none"
+    return f"{prediction['emotion']} {whole_percent(prediction['confidence'])}"
 
 
 def whole_percent(share: float) -> str:
@@ -77,86 +79,105 @@ def whole_percent(share: float) -> str:
     return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
-def _answer(kind: str, found: Mapping[str, Any] | None) -> str:
+def _prediction(kind: str, prediction: Mapping[str, Any] | None) -> str:
     title = f"<h3>{TITLES[kind]}</h3>"
-    if not found:
-        return f'<div class="{kind}">{title}<p class="said">no answer</p><p class="soft">{_why_none(kind)}</p></div>'
+    if not prediction:
+        return (
+            f'<div class="{kind}">{title}<p class="said">no answer</p>'
+            f'<p class="soft">{_reason_for_none(kind)}</p></div>'
+        )
     rows = (
         f'<th scope="row">{named(label)}</th><td class="n">{100 * share:.1f} %</td>'
         f'<td class="bar e{number_of(label)}"><i style="width:{100 * share:.1f}%"></i></td>'
-        for label, share in found["probabilities"].items()
+        for label, share in prediction["probabilities"].items()
     )
     head = '<th scope="col">emotion</th><th scope="col" class="n">probability</th><td></td>'
-    said = f'<p class="said">{named(found["emotion"])} <small>{whole_percent(found["confidence"])}</small></p>'
-    return f'<div class="{kind}">{title}{said}<p class="soft">{_of_what(kind, found)}</p>{markup_table("All probabilities", head, rows)}</div>'
+    emotion, percent = named(prediction["emotion"]), whole_percent(prediction["confidence"])
+    return (
+        f'<div class="{kind}">{title}<p class="said">{emotion} <small>{percent}</small></p>'
+        f'<p class="soft">{_basis(kind, prediction)}</p>'
+        f"{markup_table('All probabilities', head, rows)}</div>"
+    )
 
 
-def _lasting(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds < 120 else clock(seconds)
 
 
-def _why_none(kind: str) -> str:
+def _reason_for_none(kind: str) -> str:
     if kind == "fused":
         return "It takes a face and a voice."
     return "The clip has none that could be used, or the model was not trained on it."
 
 
-def _of_what(kind: str, found: Mapping[str, Any]) -> str:
+def _basis(kind: str, prediction: Mapping[str, Any]) -> str:
+    """Return the data that a prediction is based on, as a sentence."""
     if kind == "fused":
-        return f"The face counts {found['visual_weight']:.2f}, the voice {1 - found['visual_weight']:.2f}."
-    lasting = _lasting(found["seconds"])
+        weight = prediction["visual_weight"]
+        return f"The face counts {weight:.2f}, the voice {1 - weight:.2f}."
+    duration = _duration(prediction["seconds"])
     if kind == "audio":
-        count = len(found["timeline"])
-        return f"The mean over {count:,} segment{'s' * (count != 1)} of {lasting} of sound."
-    others = f"the main one of {len(found['faces'])} faces; " if len(found["faces"]) > 1 else ""
-    main = found["faces"][0]
+        count = len(prediction["timeline"])
+        return f"The mean over {count:,} segment{'s' * (count != 1)} of {duration} of sound."
+    faces = prediction["faces"]
+    others = f"the main one of {len(faces)} faces; " if len(faces) > 1 else ""
     where = (
-        f"{main['count']:,} of {found['looked_at']:,} pictures of {lasting}"
-        if found["seconds"]
+        f"{faces[0]['count']:,} of {prediction['looked_at']:,} pictures of {duration}"
+        if prediction["seconds"]
         else "a still picture"
     )
-    said = f"{others}seen in {where}."
-    return said[0].upper() + said[1:]
+    sentence = f"{others}seen in {where}."
+    return sentence[0].upper() + sentence[1:]
 
 
-def over_time(clip: Clip, labels: Sequence[str], heard: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield the charts of a clip: each face, the voice above its spectrogram, both.
+def over_time(
+    clip: Clip, labels: Sequence[str], spectrogram_data: Mapping[str, Any] | None
+) -> Iterator[str]:
+    """Yield the charts of a clip and then a table with the same numbers.
 
-    Then the same as a table.
+    The charts show each face, the voice above its spectrogram, and both together.
     """
-    total = length(clip, heard)
-    all_drawn = list(timelines(clip, labels))
-    faces = [title for kind, title, _ in all_drawn if kind == "visual"]
-    drawn = [one for one in all_drawn if one[1] not in faces[MOST_FACES:]]
+    total = axis_seconds(clip, spectrogram_data)
+    all_timelines = list(timelines(clip, labels))
+    faces = [title for kind, title, _ in all_timelines if kind == "visual"]
+    hidden = faces[MAX_FACE_CHARTS:]
+    drawn = [timeline for timeline in all_timelines if timeline[1] not in hidden]
     for kind, title, timeline in drawn:
-        words = f"{title}: probability of each emotion over {_lasting(total)}; the table below says the same"
+        words = (
+            f"{title}: probability of each emotion over {_duration(total)}; "
+            "the table below says the same"
+        )
         yield chart(f"<b>{escape(title)}</b>", labels, timeline, total, words=words)
-        if kind == "audio" and heard:
-            yield _spectrogram(heard, total)
-    if len(faces) > MOST_FACES:
-        yield f'<p class="soft">The first {MOST_FACES} of {len(faces)} faces; all are in the table of the faces.</p>'
+        if kind == "audio" and spectrogram_data:
+            yield _spectrogram(spectrogram_data, total)
+    if len(faces) > MAX_FACE_CHARTS:
+        yield (
+            f'<p class="soft">The first {MAX_FACE_CHARTS} of {len(faces)} faces; '
+            "all are in the table of the faces.</p>"
+        )
     if drawn:
         yield folded("The answers over time as a table", _table(labels, drawn, total))
 
 
-def length(clip: Clip, heard: Mapping[str, Any] | None) -> float:
-    """Return how many seconds the time axis of a clip has."""
-    lasting = [clip[kind]["seconds"] for kind in ("visual", "audio") if clip[kind]]
+def axis_seconds(clip: Clip, spectrogram_data: Mapping[str, Any] | None) -> float:
+    """Return the length of the time axis of a clip in seconds."""
+    durations = [clip[kind]["seconds"] for kind in ("visual", "audio") if clip[kind]]
     last = [entry["seconds"] for kind in TITLES if clip[kind] for entry in clip[kind]["timeline"]]
-    return max([*lasting, *last, heard["seconds"] if heard else 0.0, 0.1])
+    sound = spectrogram_data["seconds"] if spectrogram_data else 0.0
+    return max([*durations, *last, sound, 0.1])
 
 
 def timelines(clip: Clip, labels: Sequence[str]) -> Iterator[tuple[str, str, Timeline]]:
-    """Yield (kind, title, timeline) of each face, the voice and both, where there are any.
+    """Yield the kind, the title and the timeline of each face, of the voice and of both.
 
-    A still has no time.
+    A still picture has no timeline.
     """
     if clip["visual"] and clip["visual"]["seconds"]:
         faces = clip["visual"]["faces"]
-        own: dict[int, list] = {face["face"]: [] for face in faces}
+        entries_of: dict[int, list[Mapping[str, Any]]] = {face["face"]: [] for face in faces}
         for entry in clip["visual"]["timeline"]:
-            own[entry["face"]].append(entry)
-        for place, (number, entries) in enumerate(own.items()):
+            entries_of[entry["face"]].append(entry)
+        for place, (number, entries) in enumerate(entries_of.items()):
             if entries:
                 main = " (the main one)" if place == 0 and len(faces) > 1 else ""
                 yield (
@@ -185,7 +206,7 @@ def _timeline(
 
 
 def _table(labels: Sequence[str], drawn: Sequence[tuple[str, str, Timeline]], total: float) -> str:
-    count = min(MOST_ROWS, max(len(timeline.seconds) for *_, timeline in drawn))
+    count = min(MAX_ROWS, max(len(timeline.seconds) for *_, timeline in drawn))
     columns = [_by_row(labels, timeline, total, count) for *_, timeline in drawn]
     starts = [f"{clock(round(total * row / count, 2), longest=total)}" for row in range(count)]
     rows = [
@@ -200,36 +221,38 @@ def _table(labels: Sequence[str], drawn: Sequence[tuple[str, str, Timeline]], to
 
 
 def _by_row(labels: Sequence[str], timeline: Timeline, total: float, count: int) -> dict[int, str]:
-    """Return what stands in the rows of a column."""
+    """Return the most probable emotion in each row of a column."""
     places = np.clip((timeline.seconds * count / total).astype(int), 0, count - 1)
-    said = {}
+    texts = {}
     for row in np.unique(places):
         means = timeline.values[places == row].mean(axis=0)
         best = int(means.argmax())
-        said[int(row)] = f"{labels[best]} {whole_percent(means[best])}"
-    return said
+        texts[int(row)] = f"{labels[best]} {whole_percent(means[best])}"
+    return texts
 
 
-def _spectrogram(heard: Mapping[str, Any], total: float) -> str:
-    width = 100 * min(1.0, heard["seconds"] / total)
-    label = f"Spectrogram of {_lasting(heard['seconds'])} of sound, on the time axis of the charts"
+def _spectrogram(data: Mapping[str, Any], total: float) -> str:
+    width = 100 * min(1.0, data["seconds"] / total)
+    label = f"Spectrogram of {_duration(data['seconds'])} of sound, on the time axis of the charts"
+    picture = spectrogram.spectrogram_uri(data["log_mel"])
     return (
         '<figure class="times"><figcaption>Log-Mel power of the voice over time and frequency '
         f"(Hz); bright is loud, black is {spectrogram.RANGE_DB:g} dB below the "
-        f'loudest</figcaption><div class="lanes">{hertz(spectrogram.hertz_marks())}<img src="{spectrogram.spectrogram_uri(heard["log_mel"])}" style="width:{width:.2f}%" alt="{escape(label)}">'
+        f'loudest</figcaption><div class="lanes">{hertz(spectrogram.hertz_marks())}'
+        f'<img src="{picture}" style="width:{width:.2f}%" alt="{escape(label)}">'
         f"{ticks(time_marks(total))}</div></figure>"
     )
 
 
 def faces_table(clip: Clip, labels: Sequence[str]) -> str:
-    """Return the faces of a clip with more than one: when each was seen, and what it says."""
+    """Return the table of the faces of a clip, with their times and predictions."""
     rows = [
         (
             face["face"],
             f"{face['from_seconds']:.2f}",
             f"{face['to_seconds']:.2f}",
             f"{face['count']:,}",
-            answer_text(face),
+            prediction_text(face),
         )
         + tuple(f"{100 * face['probabilities'][label]:.1f}" for label in labels)
         for face in clip["visual"]["faces"]
@@ -243,14 +266,16 @@ def faces_table(clip: Clip, labels: Sequence[str]) -> str:
     )
 
 
-def shots(clip: Clip, pictures: Sequence[Mapping[str, Any]]) -> str:
+def key_pictures(clip: Clip, pictures: Sequence[Mapping[str, Any]]) -> str:
     """Return key pictures with the box, number and emotion of each face."""
-    return f'<div class="shots">{"".join(_shot(clip, picture) for picture in pictures)}</div>'
+    return (
+        f'<div class="shots">{"".join(_key_picture(clip, picture) for picture in pictures)}</div>'
+    )
 
 
-def _shot(clip: Clip, picture: Mapping[str, Any]) -> str:
+def _key_picture(clip: Clip, picture: Mapping[str, Any]) -> str:
     width, height = picture["size"]
-    rects, names, told = "", "", []
+    rects, names, texts = "", "", []
     for face, left, top, wide, high in picture["boxes"]:
         entry = _nearest(clip, face, picture["seconds"])
         place = f'x="{left:g}" y="{top:g}" width="{wide:g}" height="{high:g}"'
@@ -267,22 +292,25 @@ def _shot(clip: Clip, picture: Mapping[str, Any]) -> str:
             if top / height > 0.12
             else f"top:{100 * top / height:.1f}%"
         )
-        said = f"{face} {answer_text(entry)}"
-        told.append(f"face {said}")
-        names += f'<span style="{across};{down}">{face} {mark(entry["emotion"])}{escape(answer_text(entry))}</span>'
-    at = _lasting(picture["seconds"])
-    alt = f"Picture at {at}: {', '.join(told) or 'no face'}"
+        text = prediction_text(entry)
+        texts.append(f"face {face} {text}")
+        names += (
+            f'<span style="{across};{down}">{face} {mark(entry["emotion"])}{escape(text)}</span>'
+        )
+    at = _duration(picture["seconds"])
+    alt = f"Picture at {at}: {', '.join(texts) or 'no face'}"
+    source = data_uri(picture["jpeg"], "image/jpeg")
     return (
-        f'<figure><div class="shot"><img src="{data_uri(picture["jpeg"], "image/jpeg")}" width="{width}" height="{height}" '
+        f'<figure><div class="shot"><img src="{source}" width="{width}" height="{height}" '
         f'alt="{escape(alt)}"><svg viewBox="0 0 {width} {height}" aria-hidden="true">{rects}</svg>'
         f'<div aria-hidden="true">{names}</div></div><figcaption>{at}</figcaption></figure>'
     )
 
 
 def _nearest(clip: Clip, face: int, seconds: float) -> Mapping[str, Any]:
-    """Return what a face said at a time, or where it was seen next to it."""
-    own = [entry for entry in clip["visual"]["timeline"] if entry["face"] == face]
-    return min(own, key=lambda entry: abs(entry["seconds"] - seconds))
+    """Return the prediction of a face at the time nearest to `seconds`."""
+    entries = [entry for entry in clip["visual"]["timeline"] if entry["face"] == face]
+    return min(entries, key=lambda entry: abs(entry["seconds"] - seconds))
 
 
 Results = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
@@ -296,7 +324,8 @@ pre{{white-space:pre-wrap;overflow-wrap:anywhere;font-size:.85rem}}
 main,header{{overflow-wrap:break-word}}
 """
 _LIMIT = (
-    "An answer is the emotion that a clip resembles most of those the model knows, by the clips that it was trained on. "
+    "An answer is the emotion that a clip resembles most of those the model knows, "
+    "by the clips that it was trained on. "
     "It does not tell what a person feels."
 )
 
@@ -306,10 +335,10 @@ def write_prediction_page(path: Path, results: Results, *, model: Mapping[str, A
 
     Args:
         path: The page.
-        results: For each clip its prediction, or why it has none, and `{"pictures", "spectrogram"}`:
-            pictures are `{"seconds", "jpeg", "size", "boxes"}` with boxes
-            `[face, left, top, width, height]` in pixels; the spectrogram is `{"log_mel", "seconds"}`
-            with float32 [columns, mel_filters] in dB, or None.
+        results: The result of each clip, and `{"pictures", "spectrogram"}`. Pictures are
+            `{"seconds", "jpeg", "size", "boxes"}` with boxes `[face, left, top, width, height]` in
+            pixels. The spectrogram is `{"log_mel", "seconds"}` with float32 [columns, mel_filters]
+            in dB, or None.
         model: `{"name", "labels", "document", "card"}` of the bundle; the card is Markdown.
 
     Raises:
@@ -344,7 +373,8 @@ def prediction_page(results: Results, *, model: Mapping[str, Any]) -> str:
             )
         )
     sections.append(section("model", "The model", *_model(model)))
-    title = f"{_count(len(read), 'clip')} as {model['name']} sees and hears {'it' if len(read) == 1 else 'them'}"
+    pronoun = "it" if len(read) == 1 else "them"
+    title = f"{_count(len(read), 'clip')} as {model['name']} sees and hears {pronoun}"
     return page(
         title,
         _header(title, read, left_out, model),
@@ -361,7 +391,10 @@ def _count(number: int, name: str) -> str:
 def _header(title: str, read: Sequence, left_out: Sequence, model: Mapping[str, Any]) -> str:
     stamp = ""
     if model["document"]["synthetic"]:
-        stamp = '<p class="stamp">This model was trained on synthesised samples: what it says of people means nothing.</p>'
+        stamp = (
+            '<p class="stamp">This model was trained on synthesised samples: '
+            "what it says of people means nothing.</p>"
+        )
     legend = "".join(f"<li>{named(label)}</li>" for label in model["labels"])
     named_sections = (
         [("summary", "Summary")] if len(read) > 1 else [(name, "Clip") for name, *_ in read]
@@ -372,7 +405,8 @@ def _header(title: str, read: Sequence, left_out: Sequence, model: Mapping[str, 
     )
     return (
         f'{charts.shapes()}<h1>{escape(title)}</h1>{stamp}<p class="soft">{_LIMIT}</p>'
-        f'<ul class="legend" aria-label="Emotions and their marks">{legend}</ul><nav aria-label="Sections">{links}</nav>'
+        f'<ul class="legend" aria-label="Emotions and their marks">{legend}</ul>'
+        f'<nav aria-label="Sections">{links}</nav>'
     )
 
 
@@ -382,7 +416,7 @@ def _summary(read: Sequence) -> str:
     )
     rows = [
         f'<td class="path"><a href="#{name}">{escape(clip["path"])}</a></td>'
-        + "".join(f'<td class="answer">{_named_answer(clip[kind])}</td>' for kind in TITLES)
+        + "".join(f'<td class="answer">{_named_prediction(clip[kind])}</td>' for kind in TITLES)
         + f'<td class="n">{len(clip["warnings"]):,}</td>'
         for name, clip, _ in read
     ]
@@ -393,12 +427,10 @@ def _summary(read: Sequence) -> str:
     )
 
 
-def _named_answer(found: Mapping[str, Any] | None) -> str:
-    return (
-        f"{charts.mark(found['emotion'])}{escape(answer_text(found))}"
-        if found
-        else '<span class="soft">none</span>'
-    )
+def _named_prediction(prediction: Mapping[str, Any] | None) -> str:
+    if not prediction:
+        return '<span class="soft">none</span>'
+    return f"{mark(prediction['emotion'])}{escape(prediction_text(prediction))}"
 
 
 def _clip(
@@ -407,16 +439,20 @@ def _clip(
     if clip["warnings"]:
         items = "".join(f"<li>{escape(warning)}</li>" for warning in clip["warnings"])
         yield f'<ul class="warnings" aria-label="Warnings">{items}</ul>'
-    yield answers(clip)
+    yield predictions_of(clip)
     if charted := list(over_time(clip, labels, extras["spectrogram"])):
         yield "<h3>Over time</h3>"
-        yield '<p class="soft">The height of a band is the probability of its emotion; it is full where that is the greatest.</p>'
+        yield (
+            '<p class="soft">The height of a band is the probability of its emotion; '
+            "it is full where that is the greatest.</p>"
+        )
         yield from charted
     if clip["visual"] and len(clip["visual"]["faces"]) > 1:
         yield faces_table(clip, labels)
     if extras["pictures"]:
-        yield "<h3>Pictures</h3>" + shots(clip, extras["pictures"])
-    yield f'<p class="soft">SHA-256 <code style="overflow-wrap:anywhere">{escape(clip["sha256"])}</code></p>'
+        yield "<h3>Pictures</h3>" + key_pictures(clip, extras["pictures"])
+    sha256 = escape(clip["sha256"])
+    yield f'<p class="soft">SHA-256 <code style="overflow-wrap:anywhere">{sha256}</code></p>'
 
 
 def _model(model: Mapping[str, Any]) -> Iterator[str]:
@@ -433,7 +469,7 @@ def _model(model: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _flat(document: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (dotted name, value as JSON) of what is nested."""
+    """Yield the dotted name and the JSON of each value in nested mappings."""
     for name, value in document.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{above}{name}.")

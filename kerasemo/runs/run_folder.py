@@ -1,4 +1,4 @@
-"""What a run folder holds: for each stage its key, and its result when it is finished.
+"""The contents of a run folder: the key of each stage, and the result of a finished stage.
 
 `RUN/STAGE/` holds `stage.json` (the key: configuration, records, splits, parent; and versions),
 `checkpoints/`, `logs/` for TensorBoard, `weights.safetensors` (of the best epoch),

@@ -28,7 +28,7 @@ from pipelines.core.tensorflow_loading import load_tensorflow
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 60.0
-"""How long a process that was told to stop may take to save its state."""
+"""The time in which a stopped process must save its state."""
 
 LINE, ENDED, STOPPED = "line", "ended", "stopped"
 """The kinds of message from a process: a log line, the end of a work, an error that ends

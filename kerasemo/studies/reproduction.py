@@ -12,7 +12,7 @@ from pipelines.core.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class ReproductionOptions:
-    """What a reproduction is told on the command line."""
+    """The options of a reproduction on the command line."""
 
     experiment: str
     records: Path

@@ -80,7 +80,7 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class StageSearch:
-    """What is searched, and how."""
+    """The settings and the method of a search."""
 
     kind: str
     """A key of ORACLES."""

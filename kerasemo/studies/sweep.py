@@ -44,7 +44,7 @@ STAGES_FOLDER = "stages"
 
 @dataclasses.dataclass(frozen=True)
 class StudyPlan:
-    """What a study trains, where, and how."""
+    """The networks, the folder and the options of a study."""
 
     experiment: Experiment
     run: Path
@@ -476,4 +476,4 @@ WORKS: Mapping[str, Callable[[Sweep, StudyNetwork], None]] = {
     "train": Sweep.train_network,
     "test": lambda sweep, network: sweep.predict(network, "test"),
 }
-"""What is done with a network, by name; a process is told the name."""
+"""The works on a network by name; a process receives the name."""

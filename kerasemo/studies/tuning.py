@@ -18,7 +18,7 @@ SEARCHES = ("random", "hyperband", "bayesian")
 
 @dataclasses.dataclass(frozen=True)
 class SearchOptions(TrainingOptions):
-    """What a search is told on the command line.
+    """The options of a search on the command line.
 
     `epochs` are those of a trial; with Hyperband, the largest number.
     """

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
-    """What is trained, where, and how."""
+    """The experiment, the folder and the options of a training."""
 
     experiment: Experiment
     folder: Path
@@ -88,7 +88,7 @@ class Chain:
     """The stages of one run.
 
     Args:
-        settings: What is trained, where, and how.
+        settings: The experiment, the folder and the options of a training.
         stages: The stages, each after the stage that it starts from; the last is the requested one.
         catalog: The records.
         folder_of: Returns the folder of a stage for its name and the digest of its key; None: the

@@ -1,4 +1,4 @@
-"""Where and how a training computes: devices, precision and compiler.
+"""The devices, the precision and the compiler of a training.
 
 What the user does not choose depends on the machine. A log line says what was chosen and why.
 """
@@ -27,7 +27,7 @@ BFLOAT16_CAPABILITY = (8, 0)
 
 @dataclasses.dataclass(frozen=True)
 class ComputeSettings:
-    """How a training computes."""
+    """The devices, the precision and the compiler of a training."""
 
     policy: str
     """A dtype policy of Keras: `float32`, or `mixed_bfloat16`, whose weights are float32."""
@@ -88,7 +88,7 @@ def create_strategy(replicas: int | None) -> tf.distribute.Strategy | None:
             devices. With several machines it must be None: each takes all its GPUs, or its CPU.
 
     Returns:
-        The result is None for one device, a MirroredStrategy for several devices of one machine, a
+        None for one device, a MirroredStrategy for several devices of one machine, a
         MultiWorkerMirroredStrategy for the machines of TF_CONFIG.
 
     Raises:

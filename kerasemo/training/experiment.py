@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOptions:
-    """What a training is told on the command line."""
+    """The options of a training on the command line."""
 
     stage: str
     experiment: str = "sample"

@@ -31,7 +31,7 @@ Examples = Mapping[str, KerasTensor]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ValidationOutputs:
-    """What a network computes for the validation split of a stage."""
+    """The outputs of a network for the validation split of a stage."""
 
     subsets: Sequence[Subset]
     """The validation items of each source."""

@@ -38,7 +38,7 @@ Values = dict[str, KerasTensor]
 
 
 class StageModel(keras.Model):
-    """What the three kinds share: the steps, and the mean of every term of the loss.
+    """The base of the three models: the steps, and the mean of every term of the loss.
 
     The model wraps the inputs and outputs of the network for one training. Checkpoints hold the
     weights of the network by name.
@@ -186,7 +186,7 @@ class SupervisedModel(StageModel):
 
 
 class PairModel(StageModel):
-    """What contrastive and joint share: both items of every pair pass the network at once."""
+    """The base of the models of pairs, which pass both items of a pair through the network."""
 
     def _examples(self, batch: Batch) -> Batch:
         return {key: ops.reshape(value, (-1, *value.shape[2:])) for key, value in batch.items()}

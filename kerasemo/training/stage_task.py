@@ -1,4 +1,4 @@
-"""What the training of one stage needs: its key, its data and where it computes."""
+"""The inputs of the training of one stage: its key, its data and its devices."""
 
 import dataclasses
 import logging

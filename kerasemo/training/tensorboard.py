@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a stage.
+"""The TensorBoard events of a stage.
 
 A resumed training writes the same events as an uninterrupted one.
 

@@ -46,7 +46,7 @@ before."""
 
 @dataclasses.dataclass
 class TrainingState:
-    """How far a training has come."""
+    """The position of a training."""
 
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     """The losses and scores of the finished epochs."""

@@ -27,7 +27,7 @@ class StalledError(RunError):
 
 @dataclasses.dataclass(frozen=True)
 class DecodingOptions:
-    """How files are decoded.
+    """The options of decoding files.
 
     Attributes:
         spec: The spec of the features.

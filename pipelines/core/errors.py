@@ -25,7 +25,7 @@ class MediaError(DataError):
 
 
 class RunError(KerasemoError, RuntimeError):
-    """What a run could not do although its input is valid: a lost worker, a loss that is NaN."""
+    """A run cannot go on although its input is valid, such as after a lost worker or a NaN loss."""
 
 
 class StorageError(RunError, OSError):

@@ -11,7 +11,7 @@ from typing import Any
 from pipelines.core.errors import StorageError
 
 CHUNK_BYTES = 1 << 20
-"""How much of a file is read at a time for its hash."""
+"""The number of bytes of a file in one read for its hash."""
 
 
 @contextlib.contextmanager

@@ -28,6 +28,17 @@ LOADERS = {kind: module.find_clips for kind, module in _MODULES.items()}
 """The function `find_clips(media, *, name, **options)` of each kind of corpus."""
 
 
+def licence_of(name: str) -> str:
+    """Return the licence of a corpus by its name in the sets.
+
+    >>> licence_of("cremad")
+    'ODbL 1.0 and DbCL 1.0'
+    """
+    if name in folder.LICENCES_BY_NAME:
+        return folder.LICENCES_BY_NAME[name]
+    return _MODULES.get(name, folder).LICENCE
+
+
 def find_clips(
     kind: str,
     media: Path,

@@ -18,6 +18,7 @@ LAYOUT = (
     "VideoFlash/AAAA_SSS_EEE_LL.flv and AudioWAV/AAAA_SSS_EEE_LL.wav, "
     "such as VideoFlash/1001_DFA_ANG_XX.flv"
 )
+LICENCE = "ODbL 1.0 and DbCL 1.0"
 EMOTIONS = {
     "ANG": "anger",
     "DIS": "disgust",
@@ -32,7 +33,7 @@ _NAME = re.compile(
 
 
 def labels_of(file: PurePosixPath) -> Labels:
-    """Return what a file name says.
+    """Return the labels in the name of a file.
 
     >>> labels_of(PurePosixPath("VideoFlash/1001_IEO_SAD_HI.flv"))
     Labels(speaker='1001', emotion='sadness', utterance='1001:sadness:HI:IEO', sentence='IEO',

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from pipelines.corpora.clip import FoundClips, LabelError, Labels, read_names
 
 LAYOUT = "wav/<speaker><text><emotion><version>.wav, such as wav/03a01Fa.wav"
+LICENCE = "CC0-1.0 (audEERING's data card)"
 EMOTIONS = {
     "W": "anger",
     "L": "boredom",
@@ -25,7 +26,7 @@ _NAME = re.compile(r"(\d\d)([ab](?:0[1-9]|10))([A-Z])([a-z])")
 
 
 def labels_of(file: PurePosixPath) -> Labels:
-    """Return what a file name says.
+    """Return the labels in the name of a file.
 
     >>> labels_of(PurePosixPath("wav/03a01Wc.wav"))
     Labels(speaker='03', emotion='anger', utterance='03:anger:a01:c', sentence='a01', take='c',

@@ -1,15 +1,19 @@
 """eNTERFACE'05: 44 subjects, 6 emotions, 5 sentences each, sound and picture in one avi.
 
-Layout: `subject N/<emotion>/sentence K/sN_<em>_K.avi`, such as `subject 1/anger/sentence
-1/s1_an_1.avi`, below any folder. The folders say what a clip is; the name is only compared with
-them, for the published copy is known to have - 30 clips in folder `subject 11` that are named
-`s12_*`, and no folder `subject 12`; - files of `subject 6` that are not cut into sentences:
-`subject 6/<emotion>/*.avi`, taken with an empty sentence and
-  take `unsegmented`;
-- odd names such as `s_3_su_4.avi` and `s16_su_3avi`, the latter without the dot of its suffix. Each
-that is met is told in `FoundClips.defects`. Every emotion has its own five texts, so `sentence` is
-code and number. Source: O. Martin et al., "The eNTERFACE'05 Audio-Visual Emotion Database", ICDE
-Workshops 2006 (registration).
+Layout: `subject N/<emotion>/sentence K/sN_<em>_K.avi` below any folder, such as `subject 1/anger/
+sentence 1/s1_an_1.avi`. The labels come from the folders. The name is only compared with them,
+because the published copy has these defects:
+
+- The folder `subject 11` has 30 clips with names `s12_*`, and no folder `subject 12` exists.
+- Files of `subject 6` are not cut into sentences: `subject 6/<emotion>/*.avi`. They have an empty
+  sentence and the take `unsegmented`.
+- Some names are odd, such as `s_3_su_4.avi`, and `s16_su_3avi` without the dot of its suffix.
+
+Each defect that is met is in `FoundClips.defects`. Every emotion has its own five texts, so
+`sentence` is the code of the emotion and the number.
+
+Source: O. Martin et al., "The eNTERFACE'05 Audio-Visual Emotion Database", ICDE Workshops 2006
+(registration).
 """
 
 import collections
@@ -32,6 +36,7 @@ from pipelines.corpora.clip import (
 LAYOUT = (
     "subject N/<emotion>/sentence K/sN_<em>_K.avi, such as subject 1/anger/sentence 1/s1_an_1.avi"
 )
+LICENCE = "by its owners' registration"
 EMOTIONS = {
     "an": "anger",
     "di": "disgust",
@@ -49,7 +54,7 @@ _ODD_NAME = re.compile(r"s_?0*(\d+)_([a-z]{2})_?0*(\d*)", re.IGNORECASE)
 
 
 def labels_of(file: PurePosixPath) -> Labels:
-    """Return what a file's folders say.
+    """Return the labels in the names of a file's folders.
 
     >>> labels_of(PurePosixPath("subject 11/anger/sentence 2/s12_an_2.avi"))
     Labels(speaker='11', emotion='anger', utterance='11:anger:2', sentence='an2', take='', split='')
@@ -77,7 +82,7 @@ def find_clips(media: Path, *, name: str) -> FoundClips:
 def _domains_of(file: PurePosixPath) -> tuple[str, ...]:
     in_sentence = file.parent.name.lower().startswith("sentence")
     if in_sentence and not file.suffix and file.name.lower().endswith("avi"):
-        return DOMAINS  # an avi by its content, whose name lost the dot
+        return DOMAINS  # the name of this avi lacks the dot
     return speech_domains_of(file)
 
 
@@ -92,14 +97,15 @@ def _defects(ids: Iterable[str]) -> list[Defect]:
             unsegmented.append(id)
         elif not _NAME.fullmatch(file.name):
             odd.append(id)
-        said = _ODD_NAME.match(file.name)
-        if not said:
+        match = _ODD_NAME.match(file.name)
+        if not match:
             continue
-        if said[1] != labels.speaker:
-            renamed[int(labels.speaker), int(said[1])].append(id)
-        if EMOTIONS.get(said[2].lower()) != labels.emotion:
+        subject, code, number = match.groups()
+        if subject != labels.speaker:
+            renamed[int(labels.speaker), int(subject)].append(id)
+        if EMOTIONS.get(code.lower()) != labels.emotion:
             emotions.append(id)
-        if not labels.take and said[3] and labels.sentence != f"{_CODES[labels.emotion]}{said[3]}":
+        if not labels.take and number and labels.sentence != f"{_CODES[labels.emotion]}{number}":
             sentences.append(id)
     defects = [
         Defect(

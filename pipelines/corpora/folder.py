@@ -34,6 +34,13 @@ LAYOUT = (
     "CLASS/..., train|validation|test/CLASS/..., such as train/happy/1.jpg, "
     "or a manifest.csv (path, emotion, ...)"
 )
+LICENCE = "ask who gave it to you"
+LICENCES_BY_NAME = {
+    "fer2013": (
+        "DbCL 1.0 as published for the competition, its images gathered from the web for research"
+    )
+}
+"""The licences of published collections in class folders, by the name that a build gives them."""
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -47,7 +54,7 @@ COLUMNS = ("path", "emotion", "speaker", "utterance", "domain", "split", "senten
 
 
 def labels_of(file: PurePosixPath) -> Labels:
-    """Return what a file's folders say.
+    """Return the labels in the names of a file's folders.
 
     >>> labels_of(PurePosixPath("val/Happy/7.jpg"))
     Labels(speaker='', emotion='happiness', utterance='val/Happy/7', sentence='', take='',

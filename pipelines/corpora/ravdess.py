@@ -16,6 +16,7 @@ from pipelines.core.text import pluralize
 from pipelines.corpora.clip import Defect, FoundClips, LabelError, Labels, read_names
 
 LAYOUT = "Actor_NN/MM-VC-EE-II-SS-RR-AA.<wav|mp4>, such as Actor_01/03-01-05-01-02-01-01.wav"
+LICENCE = "CC BY-NC-SA 4.0, no commercial use"
 EMOTIONS = {
     "01": "neutral",
     "02": "calm",
@@ -39,7 +40,7 @@ _FIELDS = {
 
 
 def labels_of(file: PurePosixPath) -> Labels:
-    """Return what a file name says.
+    """Return the labels in the name of a file.
 
     >>> labels_of(PurePosixPath("Actor_07/03-01-06-02-01-02-07.wav"))
     Labels(speaker='07', emotion='fear', utterance='01-06-02-01-02-07', sentence='01', take='02',
@@ -57,23 +58,23 @@ def labels_of(file: PurePosixPath) -> Labels:
 
 def find_clips(media: Path, *, name: str, song: bool = False) -> FoundClips:
     """Return the speech below `media`, and the song (vocal channel 02) when `song`."""
-    songs, copies, elsewhere, seen = [], [], [], set()
+    songs, copies, elsewhere, known_names = [], [], [], set()
 
-    def taken(file: PurePosixPath) -> Labels | None:
+    def labels_or_none(file: PurePosixPath) -> Labels | None:
         labels = labels_of(file)
         if labels.utterance.startswith("02-") and not song:
             songs.append(file)
             return None
-        if file.stem in seen:  # a common repackaging holds every Actor_NN twice
+        if file.stem in known_names:  # a common repackaging has every Actor_NN twice
             copies.append(file)
             return None
-        seen.add(file.stem)
+        known_names.add(file.stem)
         folder = re.fullmatch(r"actor_?(\d+)", file.parent.name, re.IGNORECASE)
         if folder and int(folder[1]) != int(labels.speaker):
             elsewhere.append(file)
         return labels
 
-    clips, rejects = read_names(media, taken, corpus=name)
+    clips, rejects = read_names(media, labels_or_none, corpus=name)
     defects = [
         Defect(kind, f"{pluralize(len(files), noun)} {what}", tuple(map(str, files)))
         for kind, files, noun, what in (

@@ -17,6 +17,7 @@ LAYOUT = (
     "such as DC/sa01.wav"
 )
 SPEAKERS = ("DC", "JE", "JK", "KL")
+LICENCE = "by its owners' registration"
 EMOTIONS = {
     "a": "anger",
     "d": "disgust",
@@ -30,7 +31,9 @@ _NAME = re.compile(r"([a-z]{1,2})(\d\d)", re.IGNORECASE)
 
 
 def labels_of(file: PurePosixPath) -> Labels:
-    """Return what a file's name and folder say; the sentences are numbered within an emotion.
+    """Return the labels in the names of a file and its folder.
+
+    The sentences are numbered within an emotion.
 
     >>> labels_of(PurePosixPath("AudioVisualClip/DC/su07.avi"))
     Labels(speaker='DC', emotion='surprise', utterance='DC:surprise:su07', sentence='su07', take='',

@@ -34,7 +34,7 @@ Messages = Generator[dict[str, Any], None, dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class ViewOptions:
-    """What to read from a video or a still picture.
+    """The options of reading a video or a still picture.
 
     Attributes:
         detector: A name of `detectors.DETECTORS`; None: each picture is a face.

@@ -26,7 +26,7 @@ MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 """The sampling rates that an audio track may have."""
 MAX_CHANNELS = 64
 SAMPLES_PER_READ = 1 << 16
-"""How many samples of each channel are read at a time."""
+"""The number of samples of each channel in one read."""
 MIN_MISSING_SECONDS = 0.05
 """The shortest missing end that is reported: lossy codecs round the length of a track to their
 frames."""
@@ -66,7 +66,7 @@ class AudioTrack:
     undecodable: int
     """Packets that could not be decoded. The audio after them starts too early by their length."""
     missing_seconds: float
-    """How much of the length in the file's header is missing, where it is known; 0.0 if nothing
+    """The missing part of the length in the file's header, where it is known; 0.0 if nothing
     is."""
 
 

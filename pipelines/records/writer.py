@@ -23,12 +23,17 @@ from pipelines.records.schema import NAMES, SCHEMA
 
 
 class SetWriter:
-    """Writes one set, shard by shard, in a folder that takes its place only when it is whole.
+    """Writes one set shard by shard in a temporary folder, which replaces the set at the end.
 
-    A finished shard is renamed into place together with a list of what it holds. What an
-    interrupted build, or the set that stands there already, has of whole shards of the same media
-    is taken over and not made again. One build at a
-    time: the folder is locked until `close`.
+    A complete shard has a list of its contents beside it. The writer reuses complete shards of the
+    same media from an interrupted build, or from the existing set. The folder is locked until
+    `close`, so only one build can write the set.
+
+    Args:
+        folder: The folder of the set.
+        clips: The clips, in the order of the set.
+        options: The options of the build for the manifest.
+        clips_per_shard: The number of clips in a shard.
     """
 
     def __init__(
@@ -39,9 +44,9 @@ class SetWriter:
         options: Mapping[str, Any],
         clips_per_shard: int,
     ) -> None:
-        self.folder = folder = Path(os.path.realpath(folder))  # a link to a larger disk stays one
+        self.folder = folder = Path(os.path.realpath(folder))  # a link to another disk stays a link
         self._building = folder.with_name(f".{folder.name}.building")
-        self._before = folder.with_name(f".{folder.name}.before")
+        self._old = folder.with_name(f".{folder.name}.before")
         self._unfinished = self._building / "unfinished"
         self._clips = clips
         self._options = {"schema": SCHEMA, **options}
@@ -58,20 +63,20 @@ class SetWriter:
         """Lock the folder, reuse complete shards, and return the clips that must be read.
 
         Args:
-            sha256_of: Gives the content hash of a clip's file as it is now.
+            sha256_of: Returns the current hash of a clip's file.
 
         Raises:
-            InputError: The folder of the set holds something else, or is a file.
+            InputError: The folder of the set has other files, or is a file.
             RunError: Another build writes the same set.
             StorageError: The folder cannot be written.
         """
         with storage_errors(self._building):
             self._check_folder()
             self._lock = _locked(self._building, self.folder)
-            self._take_over_shards(sha256_of)
-        self._left = [shard for shard in range(self._shards) if shard not in self._done]
-        self._begin()
-        return [clip for shard in self._left for clip in self._clips_of(shard)]
+            self._reuse_shards(sha256_of)
+        self._missing_shards = [shard for shard in range(self._shards) if shard not in self._done]
+        self._start_shard()
+        return [clip for shard in self._missing_shards for clip in self._clips_of(shard)]
 
     def _check_folder(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
@@ -89,16 +94,16 @@ class SetWriter:
                 "name another --out or --name"
             )
 
-    def _take_over_shards(self, sha256_of: Callable[[Clip], str]) -> None:
-        """Move the whole shards of earlier builds into the folder, and remove all other files."""
-        for place in (self._building, self.folder, self._before):
-            sides = _sides_in(place)
-            for shard in set(sides) - set(self._done):
-                if shard < self._shards and self._is_taken_over(
-                    sides[shard], self._clips_of(shard), sha256_of
+    def _reuse_shards(self, sha256_of: Callable[[Clip], str]) -> None:
+        """Move the complete shards of earlier builds to the folder, and remove all other files."""
+        for place in (self._building, self.folder, self._old):
+            contents_of = _shard_contents(place)
+            for shard in set(contents_of) - set(self._done):
+                if shard < self._shards and self._is_reusable(
+                    contents_of[shard], self._clips_of(shard), sha256_of
                 ):
-                    self._take_over(place, shard, sides[shard])
-        kept = {name(shard) for shard in self._done for name in (_side_name, _shard_name)}
+                    self._reuse_shard(place, shard, contents_of[shard])
+        kept = {name(shard) for shard in self._done for name in (_contents_name, _shard_name)}
         for leftover in sorted(self._building.iterdir()):
             if leftover.name not in kept:
                 leftover.unlink()
@@ -106,32 +111,32 @@ class SetWriter:
     def _clips_of(self, shard: int) -> Sequence[Clip]:
         return self._clips[shard * self._per_shard : (shard + 1) * self._per_shard]
 
-    def _is_taken_over(
-        self, side: Mapping[str, Any], clips: Sequence[Clip], sha256_of: Callable[[Clip], str]
+    def _is_reusable(
+        self, contents: Mapping[str, Any], clips: Sequence[Clip], sha256_of: Callable[[Clip], str]
     ) -> bool:
         return (
-            side["options"] == self._options
-            and not _to_retry(side)
-            and _same_media(side, clips, sha256_of)
+            contents["options"] == self._options
+            and not _needs_retry(contents)
+            and _same_media(contents, clips, sha256_of)
         )
 
-    def _take_over(self, place: Path, shard: int, side: Mapping[str, Any]) -> None:
-        held, ours = place / side["shard"]["file"], self._building / _shard_name(shard)
+    def _reuse_shard(self, place: Path, shard: int, contents: Mapping[str, Any]) -> None:
+        existing, own = place / contents["shard"]["file"], self._building / _shard_name(shard)
         if (
-            _file_sha256_or_none(held) != side["shard"]["sha256"]
-            or not {"clips", "records", "bytes"} <= side["shard"].keys()
+            _file_sha256_or_none(existing) != contents["shard"]["sha256"]
+            or not {"clips", "records", "bytes"} <= contents["shard"].keys()
         ):
             return
-        if held != ours:
-            ours.unlink(missing_ok=True)
+        if existing != own:
+            own.unlink(missing_ok=True)
             try:
-                os.link(held, ours)
+                os.link(existing, own)
             except OSError:  # a file system without hard links
-                shutil.copyfile(held, ours)
-        self._done[shard] = dict(side)
-        write_json(self._building / _side_name(shard), side)
+                shutil.copyfile(existing, own)
+        self._done[shard] = dict(contents)
+        write_json(self._building / _contents_name(shard), contents)
 
-    def _begin(self) -> None:
+    def _start_shard(self) -> None:
         self._rows: list[dict[str, Any]] = []
         self._quarantined: list[dict[str, str]] = []
         self._records = 0
@@ -152,21 +157,25 @@ class SetWriter:
         self._records += count
         names = {name: getattr(clip, name) for name in NAMES if name not in ("corpus", "domain")}
         self._rows.append(names | {"records": count} | dict(row))
-        self._next()
+        self._finish_full_shard()
 
     def quarantine(self, clip: Clip, reason: str, *, sha256: str, retry: str = "") -> None:
-        """Leave the next clip out, with the reason.
+        """Leave the next clip out.
 
-        `retry` says why a later call is to try it again.
+        Args:
+            clip: The clip.
+            reason: The reason for the report.
+            sha256: The hash of the file.
+            retry: Why a later call must read the clip again; empty: the file is to blame.
         """
         row = {"path": clip.id, "reason": reason, "sha256": sha256}
         self._quarantined.append(row | {"retry": retry} if retry else row)
-        self._next()
+        self._finish_full_shard()
 
-    def _next(self) -> None:
-        if len(self._rows) + len(self._quarantined) == len(self._clips_of(self._left[0])):
+    def _finish_full_shard(self) -> None:
+        if len(self._rows) + len(self._quarantined) == len(self._clips_of(self._missing_shards[0])):
             with _storage_errors(self._unfinished):
-                self._finish_shard(self._left.pop(0))
+                self._finish_shard(self._missing_shards.pop(0))
 
     def _finish_shard(self, shard: int) -> None:
         if self._writer is None:
@@ -183,55 +192,57 @@ class SetWriter:
             "records": self._records,
             "bytes": path.stat().st_size,
         }
-        side = {
+        contents = {
             "options": self._options,
             "shard": facts | {"sha256": file_sha256(path)},
             "clips": self._rows,
             "quarantined": self._quarantined,
         }
-        write_json(self._building / _side_name(shard), side)
-        self._done[shard] = side
-        self._begin()
+        write_json(self._building / _contents_name(shard), contents)
+        self._done[shard] = contents
+        self._start_shard()
 
     def finish(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        """Write manifest and report, put the set in its place, and return the manifest.
+        """Write manifest and report, move the set to its folder, and return the manifest.
 
         Raises:
             StorageError: The folder cannot be written.
         """
-        if self._left:
+        if self._missing_shards:
             raise RuntimeError(
                 f"{self.folder}: finish() before every clip was added or quarantined"
             )
         with storage_errors(self.folder):
-            self._put_in_place(report)
+            self._move_to_folder(report)
         self.close()
         return self.manifest()
 
-    def _put_in_place(self, report: Mapping[str, Any]) -> None:
+    def _move_to_folder(self, report: Mapping[str, Any]) -> None:
         write_json(self._building / "manifest.json", self.manifest())
         write_json(self._building / "report.json", report)
         for shard in range(self._shards):
-            (self._building / _side_name(shard)).unlink()
+            (self._building / _contents_name(shard)).unlink()
         if self.folder.exists():
-            _dissolve(self._before, into=self.folder)
-            os.replace(self.folder, self._before)
+            _remove_old_set(self._old, into=self.folder)
+            os.replace(self.folder, self._old)
         os.replace(self._building, self.folder)
-        _dissolve(self._before, into=self.folder)
+        _remove_old_set(self._old, into=self.folder)
 
     def manifest(self) -> dict[str, Any]:
-        """Return what the manifest says once every shard is finished."""
+        """Return the manifest, after all shards are complete."""
         done = [self._done[shard] for shard in range(self._shards)]
         return {
             **self._options,
-            "shards": [side["shard"] for side in done],
+            "shards": [contents["shard"] for contents in done],
             "clips": [
-                row | {"shard": shard} for shard, side in enumerate(done) for row in side["clips"]
+                row | {"shard": shard}
+                for shard, contents in enumerate(done)
+                for row in contents["clips"]
             ],
             "quarantined": [
                 row | {"shard": shard}
-                for shard, side in enumerate(done)
-                for row in side["quarantined"]
+                for shard, contents in enumerate(done)
+                for row in contents["quarantined"]
             ],
         }
 
@@ -262,7 +273,7 @@ def _locked(building: Path, folder: Path) -> int:
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.stat(building), os.fstat(descriptor)):
                 return descriptor
-        os.close(descriptor)  # the other build has just renamed this very folder
+        os.close(descriptor)  # another build has renamed this folder since it was opened
 
 
 @contextlib.contextmanager
@@ -279,11 +290,11 @@ def _shard_name(shard: int) -> str:
     return f"{shard:05d}.tfrecord"
 
 
-def _side_name(shard: int) -> str:
+def _contents_name(shard: int) -> str:
     return f"{shard:05d}.json"
 
 
-def _sides_in(folder: Path) -> dict[int, dict[str, Any]]:
+def _shard_contents(folder: Path) -> dict[int, dict[str, Any]]:
     """Return the contents of each shard in a folder by its number.
 
     They come from the manifest of a whole set, otherwise from the lists of the shards.
@@ -295,25 +306,25 @@ def _sides_in(folder: Path) -> dict[int, dict[str, Any]]:
             for key, value in manifest.items()
             if key not in ("shards", "clips", "quarantined")
         }
-        sides = {
+        contents_of = {
             n: {"options": options, "shard": shard, "clips": [], "quarantined": []}
             for n, shard in enumerate(manifest["shards"])
         }
         for rows in ("clips", "quarantined"):
             for row in manifest[rows]:
-                sides[row["shard"]][rows].append(
+                contents_of[row["shard"]][rows].append(
                     {key: value for key, value in row.items() if key != "shard"}
                 )
-        return sides
+        return contents_of
     except (OSError, InputError, DataError, KeyError):  # none, damaged, or of another schema
         pass
-    sides = {}
+    contents_of = {}
     for path in sorted(folder.glob("[0-9]*.json")) if folder.is_dir() else ():
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            side = json.loads(path.read_text(encoding="utf-8"))
-            if {"options", "shard", "clips", "quarantined"} <= side.keys():
-                sides[int(path.stem)] = side
-    return sides
+            contents = json.loads(path.read_text(encoding="utf-8"))
+            if {"options", "shard", "clips", "quarantined"} <= contents.keys():
+                contents_of[int(path.stem)] = contents
+    return contents_of
 
 
 def _file_sha256_or_none(path: Path) -> str | None:
@@ -323,15 +334,15 @@ def _file_sha256_or_none(path: Path) -> str | None:
         return None
 
 
-def _to_retry(held: Mapping[str, Any]) -> bool:
-    return any(row.get("retry") for row in held["quarantined"])
+def _needs_retry(contents: Mapping[str, Any]) -> bool:
+    return any(row.get("retry") for row in contents["quarantined"])
 
 
 def _same_media(
-    held: Mapping[str, Any], clips: Sequence[Clip], sha256_of: Callable[[Clip], str]
+    contents: Mapping[str, Any], clips: Sequence[Clip], sha256_of: Callable[[Clip], str]
 ) -> bool:
-    known = {row.get("id"): row for row in held["clips"]} | {
-        row.get("path"): row for row in held["quarantined"]
+    known = {row.get("id"): row for row in contents["clips"]} | {
+        row.get("path"): row for row in contents["quarantined"]
     }
     return len(known) == len(clips) and all(
         clip.id in known
@@ -354,21 +365,18 @@ def is_current(
 ) -> bool:
     """Return whether a whole set has exactly these clips, options and contents of files.
 
-    A set with clips that are to be tried again is not current.
+    A set with clips that must be read again is not current.
     """
     try:
         manifest = check_shards(folder)
     except (InputError, DataError):  # none, damaged, or of another schema: build the set again
         return False
     same = all(manifest.get(key) == value for key, value in options.items())
-    return same and not _to_retry(manifest) and _same_media(manifest, clips, sha256_of)
+    return same and not _needs_retry(manifest) and _same_media(manifest, clips, sha256_of)
 
 
-def _dissolve(folder: Path, *, into: Path) -> None:
-    """Take a set that was replaced away.
-
-    What somebody else laid into its folder goes into the new one.
-    """
+def _remove_old_set(folder: Path, *, into: Path) -> None:
+    """Remove a replaced set, and move the files of other programs in its folder to the new one."""
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
             if re.fullmatch(r"\d{5}\.(tfrecord|json)|(manifest|report)\.json(\.tmp)?", path.name):

@@ -34,7 +34,7 @@ EXPRESSIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """What a corpus's camera sees besides the head."""
+    """The camera and the room of a corpus."""
 
     width: int
     height: int
@@ -60,17 +60,17 @@ class Acting:
     """
 
     rest_spread: float = 0.06
-    """How speakers' faces at rest differ."""
+    """The spread between the resting faces of speakers."""
     clip_spread: float = 0.16
-    """How a clip's expression misses the emotion's."""
-    least_intensity: float = 0.35
+    """The spread of a clip's expression around that of its emotion."""
+    min_intensity: float = 0.35
     speech_open: float = 0.40
-    """How far the loudest speech opens the mouth."""
+    """The opening of the mouth at the loudest speech."""
 
 
 ACTING = Acting()
 BOX_CENTRE_Y, BOX_SIDE = 0.11, 1.93
-"""Where Viola-Jones puts its box, in head units: centre below the middle of the head, and side."""
+"""The centre and the side of the box of Viola-Jones, in head units."""
 NOISE_MARGIN = 32
 """The noise of a clip is one field, of which each frame shows another part; drawing it anew would
 be the slowest step."""
@@ -85,7 +85,7 @@ def film_clip(
     """
     frames = len(loudness)
     target = np.array(dataclasses.astuple(EXPRESSIONS[emotion]))
-    target = target * rng.uniform(ACTING.least_intensity, 1.0) + rng.normal(
+    target = target * rng.uniform(ACTING.min_intensity, 1.0) + rng.normal(
         0, ACTING.clip_spread, target.size
     )
     onset = 0.6 + 0.4 * np.clip(3 * np.arange(frames) / frames - rng.uniform(0, 1), 0, 1)

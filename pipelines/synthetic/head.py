@@ -37,7 +37,7 @@ Colour = tuple[float, float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Expression:
-    """How far each feature is moved from rest; 0 is rest, about 1 is as far as it goes."""
+    """The movement of each feature from rest; 0 is rest, about 1 is the limit."""
 
     smile: float = 0.0
     """Corners of the mouth up (negative: down)."""
@@ -63,7 +63,7 @@ class Person:
     jaw: float
     """Squareness of the lower face, 0 to 1."""
     hair_length: float
-    """How far down the hair comes beside the face."""
+    """The lower end of the hair beside the face."""
     hairline: float
     brow_thickness: float
     eye_size: float
@@ -73,10 +73,10 @@ class Person:
     """Darkness of the beard, 0 to 1."""
     glasses: bool
     position: tuple[float, float]
-    """Where the head is, from the middle of the picture."""
+    """The place of the head, from the middle of the picture."""
     size: float
     rest: tuple[float, ...]
-    """What is added to every `Expression`."""
+    """The offset of every `Expression`."""
 
     @staticmethod
     def drawn(rng: np.random.Generator, *, female: bool, rest_spread: float) -> "Person":

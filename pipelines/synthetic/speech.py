@@ -1,9 +1,10 @@
 """Make the speech of the sample corpora by a source and a filter that depend on an emotion.
 
-Pulses of the glottis and breath pass the resonances of a vocal tract that moves from vowel to
-vowel, with fricatives and pauses between; no language is meant. How the emotions change the voice
-follows Banse and Scherer, Journal of Personality and Social Psychology 70(3), 1996, and Juslin and
-Laukka, Psychological Bulletin 129(5), 2003.
+The source is pulses of the glottis and breath. The filter is a vocal tract that moves from vowel to
+vowel, with fricatives and pauses between them. The sounds belong to no language.
+
+Source of the effect of emotions: Banse and Scherer, Journal of Personality and Social Psychology
+70(3), 1996; Juslin and Laukka, Psychological Bulletin 129(5), 2003.
 """
 
 import dataclasses
@@ -12,33 +13,30 @@ import numpy as np
 
 TREMOR_HZ = 6.0
 STEP_SECONDS = 0.005
-"""Time between two values of everything that moves: pitch, loudness, formants."""
+"""The time between two values of pitch, loudness and formants."""
 WINDOW_STEPS = 4
 PEAK = 0.95
-"""Louder clips are turned down to this."""
+"""The highest peak of a clip; a louder clip is scaled down."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Prosody:
-    """How an emotion differs from neutral speech.
-
-    The whole difference, which a clip shows only a part of.
-    """
+    """The full difference of an emotion from neutral speech; a clip shows a part of it."""
 
     pitch_semitones: float = 0.0
     range_log2: float = 0.0
-    """Of the melody: 1 doubles its range."""
+    """The range of the melody: 1 doubles the range."""
     loudness_db: float = 0.0
     rate_log2: float = 0.0
     tilt_db_per_octave: float = 0.0
-    """Positive: a tense, brilliant voice."""
+    """Positive values make the voice tense and bright."""
     breath: float = 0.0
     jitter: float = 0.0
     """Standard deviation of the pitch from one pulse to the next, as a share."""
     formants_log2: float = 0.0
-    """Positive: spread lips, a shorter tract."""
+    """Positive values spread the lips and shorten the vocal tract."""
     rise_semitones: float = 0.0
-    """From the beginning of the utterance to its end."""
+    """The rise of the pitch from the start to the end of the utterance."""
     tremor_semitones: float = 0.0
 
 
@@ -53,8 +51,8 @@ PROSODIES = {
     "surprise": Prosody(6.0, 0.9, 2.0, -0.05, 0.0, 0.15, 0.000, 0.00, 10.0, 0.0),
 }
 CLIP_SPREAD = Prosody(0.8, 0.15, 1.2, 0.08, 0.5, 0.04, 0.003, 0.015, 1.0, 0.05)
-"""Standard deviation of what a clip does that its emotion does not ask for."""
-LEAST_INTENSITY = 0.7
+"""The standard deviation of the prosody between clips of one emotion."""
+MIN_INTENSITY = 0.7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,18 +81,18 @@ class Voice:
 
 @dataclasses.dataclass(frozen=True)
 class Channel:
-    """How a corpus's speech is recorded, and the vowels of its language."""
+    """The recording of a corpus, and the vowels of its language."""
 
     sample_rate_hz: int
     syllables: int
-    """In a sentence, give or take one."""
+    """The number of syllables in a sentence, plus or minus one."""
     level_db: float
-    """Root mean square of neutral speech, full scale being 0."""
+    """The root mean square of neutral speech in dB of full scale."""
     noise_db: float
     hum_db: float
     echo_seconds: float
     vowels_hz: tuple[tuple[int, int, int], ...]
-    """First three formants of a man's vowels."""
+    """The first three formants of the vowels of a man."""
 
 
 MIXED_VOWELS_HZ = (
@@ -137,7 +135,7 @@ def speak(
 
     `text_rng` chooses the sounds of the sentence, `rng` how they are spoken.
     """
-    target = np.array(dataclasses.astuple(PROSODIES[emotion])) * rng.uniform(LEAST_INTENSITY, 1.0)
+    target = np.array(dataclasses.astuple(PROSODIES[emotion])) * rng.uniform(MIN_INTENSITY, 1.0)
     prosody = Prosody(
         *(
             target + np.array(dataclasses.astuple(CLIP_SPREAD)) * rng.normal(0, 1, target.size)
@@ -153,7 +151,7 @@ def speak(
 
 @dataclasses.dataclass(frozen=True)
 class _Score:
-    """What the vocal tract does, a value each STEP_SECONDS.
+    """The state of the vocal tract at each step of STEP_SECONDS.
 
     Arrays [steps] and `formants_hz` [steps, 3].
     """

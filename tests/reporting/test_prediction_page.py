@@ -252,8 +252,8 @@ def test_two_hours_are_a_page_of_less_than_a_megabyte():
     )
     assert len(text) < 1_000_000 and "2:00:00" in text
     for drawn in re.findall(r'class="rest" d="([^"]*)"', text):
-        assert drawn.count("L") <= 2 * charts.MOST_COLUMNS + 3
-    assert text.count("<tr>") < 2 * prediction_page.MOST_ROWS
+        assert drawn.count("L") <= 2 * charts.MAX_COLUMNS + 3
+    assert text.count("<tr>") < 2 * prediction_page.MAX_ROWS
 
 
 def test_the_same_predictions_give_the_same_page_written_whole(tmp_path, monkeypatch):
