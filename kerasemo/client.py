@@ -1,18 +1,21 @@
-"""`python -m kerasemo.client`: asks a TensorFlow Serving that serves an exported bundle; `Client` is the same in Python."""
+"""`python -m kerasemo.client`: predict sounds and face crops with a served bundle.
 
+`Client` is the same in Python.
+"""
+
+import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from kerasemo.serving.client import Client, ask
-from kerasemo.serving.transport import GRPC_PORT, ServingError, address
+from kerasemo.serving.client import Client, FilePrediction, predict_files
+from kerasemo.serving.transport import GRPC_PORT, ServingError, parse_server_url
 from pipelines.core.cli import Parser, positive_int, run_main
-from pipelines.core.errors import KerasemoError
+from pipelines.core.errors import InputError
 from pipelines.core.text import printable
 
-__all__ = ["Client", "ServingError", "ask", "main"]
+__all__ = ["Client", "FilePrediction", "ServingError", "main", "predict_files"]
 
 
 def _parser() -> Parser:
@@ -37,7 +40,7 @@ def _parser() -> Parser:
         type=positive_int,
         default=30,
         metavar="SECONDS",
-        help="for one answer; default: 30",
+        help="for one response; default: 30",
     )
     parser.add_argument(
         "--json", action="store_true", help="JSON Lines on standard output instead of the table"
@@ -52,37 +55,39 @@ def _parser() -> Parser:
     return parser
 
 
+def _run(arguments: argparse.Namespace, *, prog: str) -> int:
+    """Predict the files, print the results, and return the exit status."""
+    predictions: list[FilePrediction] = []
+    with Client(
+        arguments.url,
+        model=arguments.model,
+        version=arguments.version,
+        timeout_seconds=arguments.timeout,
+    ) as client:
+        for prediction in predict_files(client, arguments.files):
+            if prediction.error:
+                message = f"{prog}: {printable(prediction.path)}: {prediction.error}"
+                print(message, file=sys.stderr)
+            else:
+                predictions.append(prediction)
+            if arguments.json:
+                print(json.dumps(prediction.to_json()), flush=True)
+    if predictions and not arguments.json:
+        from kerasemo.reporting import terminal
+
+        terminal.print_file_predictions([prediction.to_json() for prediction in predictions])
+    return 0 if predictions else 1
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, ask, print, and return the exit status."""
+    """Parse the command line, predict the files, and return the exit status."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
-        address(arguments.url)
-    except KerasemoError as error:
+        parse_server_url(arguments.url)
+    except InputError as error:
         parser.error(str(error))
-
-    def tell(answer: dict[str, Any]) -> None:
-        if "error" in answer:
-            print(f"{parser.prog}: {printable(answer['path'])}: {answer['error']}", file=sys.stderr)
-        if arguments.json:
-            print(json.dumps(answer), flush=True)
-
-    def work() -> int:
-        with Client(
-            arguments.url,
-            model=arguments.model,
-            version=arguments.version,
-            timeout_seconds=arguments.timeout,
-        ) as client:
-            answers = ask(client, arguments.files, tell=tell)
-        answered = [answer for answer in answers if "error" not in answer]
-        if answered and not arguments.json:
-            from kerasemo.reporting import terminal
-
-            terminal.print_file_predictions(answered)
-        return 0 if answered else 1
-
-    return run_main(work, prog=parser.prog, resumes=False)
+    return run_main(lambda: _run(arguments, prog=parser.prog), prog=parser.prog, resumes=False)
 
 
 if __name__ == "__main__":

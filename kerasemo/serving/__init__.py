@@ -16,34 +16,32 @@ if TYPE_CHECKING:
         versions,
         write_checksums,
     )
-    from kerasemo.serving.client import Client, ask
+    from kerasemo.serving.client import Client, FilePrediction, predict_files
     from kerasemo.serving.parity import TOLERANCE, Call, Inputs, differences
-    from kerasemo.serving.requests import LONGEST_SECONDS, MOST_PEAK, segment_range, segment_words
+    from kerasemo.serving.requests import segment_range
     from kerasemo.serving.signatures import SIGNATURES
     from kerasemo.serving.training_clips import Seen, document, read
-    from kerasemo.serving.transport import GRPC_PORT, ServingError, address
+    from kerasemo.serving.transport import GRPC_PORT, ServingError, parse_server_url
 
 __all__ = [
     "GRPC_PORT",
-    "LONGEST_SECONDS",
-    "MOST_PEAK",
     "SCHEMA",
     "SIGNATURES",
     "TOLERANCE",
     "Bundle",
     "Call",
     "Client",
+    "FilePrediction",
     "Inputs",
     "Seen",
     "ServingError",
-    "address",
-    "ask",
     "differences",
     "document",
+    "parse_server_url",
+    "predict_files",
     "read",
     "read_document",
     "segment_range",
-    "segment_words",
     "told",
     "versions",
     "write_checksums",
@@ -53,23 +51,21 @@ _MODULE_OF = {
     "Bundle": "bundle",
     "Call": "parity",
     "Client": "client",
+    "FilePrediction": "client",
     "GRPC_PORT": "transport",
     "Inputs": "parity",
-    "LONGEST_SECONDS": "requests",
-    "MOST_PEAK": "requests",
     "SCHEMA": "bundle",
     "SIGNATURES": "signatures",
     "Seen": "training_clips",
     "ServingError": "transport",
     "TOLERANCE": "parity",
-    "address": "transport",
-    "ask": "client",
     "differences": "parity",
     "document": "training_clips",
+    "parse_server_url": "transport",
+    "predict_files": "client",
     "read": "training_clips",
     "read_document": "bundle",
     "segment_range": "requests",
-    "segment_words": "requests",
     "told": "bundle",
     "versions": "bundle",
     "write_checksums": "bundle",

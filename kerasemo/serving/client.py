@@ -1,42 +1,55 @@
-"""`python -m kerasemo.client`: asks a TensorFlow Serving that serves an exported bundle; `Client` is the same in Python."""
+"""A client of a TensorFlow Serving that serves an exported bundle."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasemo.serving.transport import GRPC_PORT, Rest, ServingError, address
-from pipelines.core.errors import InputError, KerasemoError
+from kerasemo.serving.signatures import SIGNATURES, file_signature, find_signature
+from kerasemo.serving.transport import (
+    GRPC_PORT,
+    FailureReason,
+    GrpcTransport,
+    ModelMetadata,
+    ModelVersionStatus,
+    RestTransport,
+    ServedSignature,
+    ServingError,
+    Transport,
+    parse_server_url,
+)
+from pipelines.core.errors import InputError
 from pipelines.core.text import printable
 
 if TYPE_CHECKING:
     import numpy as np
-from collections.abc import Callable
 
-CLASSES = ("probabilities", "labels", "emotion")
-EMBEDDING = ("embedding",)
+SIGNATURE_STATUSES = (400, 412, "INVALID_ARGUMENT", "FAILED_PRECONDITION")
+"""Statuses of a response to an unknown signature, also of responses to other requests."""
 
 
 class Client:
-    """Asks the signatures of one served model; each method is named as its signature.
+    """A client of one served model.
 
-    Every answer is a dict of arrays: `probabilities` float32 [n, k], `labels` [n, k] and `emotion` [n] of str; of the embeddings
-    `embedding` float32 [n, d], d being 256 of a network of the default shape. What is asked is looked at first, so that a mistake is
-    told before it is sent.
+    Each signature has a method of its name; `predict` runs any of them. All check their inputs
+    before they send them. Outputs are a dict of arrays: `probabilities` float32 [n, labels],
+    `labels` [n, labels] and `emotion` [n] of str. Embeddings have `embedding` float32 [n, size],
+    where size is 256 for a network of the default shape.
 
     Args:
-        url: `http://HOST:8501` (REST) or `grpc://HOST:8500`, which imports tensorflow.
+        url: `http://HOST:8501` (REST) or `grpc://HOST:8500`, which imports TensorFlow.
         model: The name that the server gives the model.
         version: The number of its version; None is the newest.
-        timeout_seconds: How long one answer may take.
+        timeout_seconds: How long one response may take.
 
     Raises:
-        InputError: An argument is off.
-        ServingError: By each method: no answer, with the url, the signature, what the server said and the remedy.
+        InputError: An argument is invalid.
+        ServingError: By each method: no usable response. See its attributes `reason` and `status`.
 
     >>> client = Client("http://localhost:8501", timeout_seconds=5)
     >>> client.face_bytes([b"GIF89a"])  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    pipelines.core.errors.InputError: face_bytes 0 must be a JPEG or PNG file; received 6 bytes that begin b'GIF89a'; ...
+    pipelines.core.errors.InputError: face_bytes 0 must be a JPEG or PNG file; received 6 bytes ...
     """
 
     def __init__(
@@ -47,33 +60,28 @@ class Client:
         version: int | None = None,
         timeout_seconds: float = 30,
     ):
-        scheme, host, port = address(url)
-        if not isinstance(model, str) or not model or set(model) & set("/:"):
-            raise InputError(
-                f"model must be the name of a served model, without / and :; received {model!r}"
-            )
-        if version is not None and (
-            isinstance(version, bool) or not isinstance(version, int) or version < 0
-        ):
-            raise InputError(
-                f"version must be the whole number of a version, or None for the newest; received {version!r}"
-            )
-        if not 0 < timeout_seconds < float("inf"):
-            raise InputError(f"timeout_seconds must be above 0; received {timeout_seconds!r}")
+        server = parse_server_url(url)
+        _check_model(model, version, timeout_seconds)
         self.url = url.rstrip("/")
-        self._width: int | None = None
-        words = {
-            "host": host,
-            "model": model,
-            "version": version,
-            "timeout_seconds": timeout_seconds,
-        }
-        if scheme == "grpc":
-            from kerasemo.serving.transport import Grpc
-
-            self._wire = Grpc(self.url, port=port or GRPC_PORT, **words)
+        self._n_labels: int | None = None
+        self._transport: Transport
+        if server.scheme == "grpc":
+            self._transport = GrpcTransport(
+                self.url,
+                host=server.host,
+                port=server.port or GRPC_PORT,
+                model=model,
+                version=version,
+                timeout_seconds=timeout_seconds,
+            )
         else:
-            self._wire = Rest(self.url, **words)
+            self._transport = RestTransport(
+                self.url,
+                host=server.host,
+                model=model,
+                version=version,
+                timeout_seconds=timeout_seconds,
+            )
 
     def __enter__(self) -> "Client":
         return self
@@ -82,180 +90,214 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection, where the interface keeps one."""
-        self._wire.close()
+        """Close the connection, if the transport keeps one open."""
+        self._transport.close()
 
-    def status(self) -> list[dict[str, Any]]:
-        """Return the versions that the server knows: `{"version": 1, "state": "AVAILABLE", "error": ""}`, newest first."""
-        return sorted(self._wire.status(), key=lambda row: -row["version"])
+    def status(self) -> list[ModelVersionStatus]:
+        """Return the versions that the server knows, newest first."""
+        return sorted(self._transport.status(), key=lambda status: -status.version)
 
-    def metadata(self) -> dict[str, Any]:
-        """Return `{"version", "signatures": {name: {"inputs": {name: [dtype, shape]}, "outputs": ...}}}`; -1: any size, None: any shape."""
-        return self._wire.metadata()
+    def metadata(self) -> ModelMetadata:
+        """Return the served version and its signatures."""
+        return self._transport.metadata()
+
+    def predict(self, signature: str, **inputs: Any) -> "dict[str, np.ndarray]":
+        """Check the inputs of a signature, send them, and return its outputs.
+
+        Args:
+            signature: A name of the table in `kerasemo.serving.signatures`.
+            inputs: A value for each of its inputs.
+
+        Returns:
+            An array for each output: numbers as float32, text as str.
+
+        Raises:
+            InputError: Unknown signature, or an input that the model would reject.
+            ServingError: No usable response.
+        """
+        from kerasemo.serving import requests
+
+        known = find_signature(signature)
+        checked = requests.check_inputs(
+            known, inputs, n_labels=lambda: self._find_n_labels(signature)
+        )
+        return self.send(signature, checked, known.output_names)
 
     def faces(self, faces: Any) -> "dict[str, np.ndarray]":
-        """Ask the emotions of face crops, uint8 [n, 64, 64, 3]."""
-        from kerasemo.serving import requests
-
-        return self.send("faces", {"faces": requests.faces(faces)}, CLASSES)
+        """Predict the emotions of face crops, uint8 [n, 64, 64, 3]."""
+        return self.predict("faces", faces=faces)
 
     def face_bytes(self, files: Sequence[bytes]) -> "dict[str, np.ndarray]":
-        """Ask the emotions of face crops as they are in JPEG or PNG files."""
-        from kerasemo.serving import requests
-
-        return self.send("face_bytes", {"face_bytes": requests.images(files)}, CLASSES)
+        """Predict the emotions of face crops in JPEG or PNG files."""
+        return self.predict("face_bytes", face_bytes=files)
 
     def segments(self, segments: Any) -> "dict[str, np.ndarray]":
-        """Ask the emotions of log-Mel segments, float32 [n, 64, 64, 3]: dB, delta, delta-delta."""
-        from kerasemo.serving import requests
-
-        return self.send("segments", {"segments": requests.segments(segments)}, CLASSES)
+        """Predict the emotions of log-Mel segments with deltas, float32 [n, 64, 64, 3]."""
+        return self.predict("segments", segments=segments)
 
     def speech(self, waveforms: Any) -> "dict[str, np.ndarray]":
-        """Ask the emotion of each waveform: float [batch, samples] at 16 kHz in [-1, 1], or a list of 1-D arrays of unequal lengths.
+        """Predict the emotion of each waveform.
 
-        Such a list goes to the signature `speech_masked`, padded, with its lengths, and with every label allowed.
+        A list of unequal lengths is padded and sent to the signature `speech_masked`, with its
+        lengths, and with every label allowed.
+
+        Args:
+            waveforms: float [batch, samples] at 16 kHz in [-1, 1], or a list of float [samples].
         """
         import numpy as np
 
         from kerasemo.serving import requests
 
-        if isinstance(waveforms, list | tuple):
-            padded, lengths = requests.ragged(waveforms)
-            if (lengths != padded.shape[1]).any():
-                mask = np.ones((len(padded), self._labels("speech_masked")), np.float32)
-                return self.send(
-                    "speech_masked", {"waveform": padded, "lengths": lengths, "mask": mask}, CLASSES
-                )
-            waveforms = padded
-        return self.send("speech", {"waveform": requests.waveform(waveforms)}, CLASSES)
+        if not isinstance(waveforms, list | tuple):
+            return self.predict("speech", waveform=waveforms)
+        padded, lengths = requests.pad_waveforms(waveforms)
+        if (lengths == padded.shape[1]).all():
+            return self.predict("speech", waveform=padded)
+        mask = np.ones((len(padded), self._find_n_labels("speech_masked")), np.float32)
+        return self.predict("speech_masked", waveform=padded, lengths=lengths, mask=mask)
 
     def wav_bytes(self, files: Sequence[bytes]) -> "dict[str, np.ndarray]":
-        """Ask the emotion of each WAV file (16 kHz, mono, 16-bit); of a file its sound alone is sent."""
-        from kerasemo.serving import requests
-
-        return self.send("wav_bytes", {"wav_bytes": requests.wavs(files)}, CLASSES)
+        """Predict the emotion of each WAV file (16 kHz, mono, 16-bit); only its sound is sent."""
+        return self.predict("wav_bytes", wav_bytes=files)
 
     def faces_masked(self, faces: Any, *, mask: Any) -> "dict[str, np.ndarray]":
-        """Ask as `faces` does, among the labels that `mask` float32 [n, k] allows (1) in each row."""
-        from kerasemo.serving import requests
-
-        faces = requests.faces(faces)
-        mask = requests.mask(mask, rows=len(faces), width=self._labels("faces_masked"))
-        return self.send("faces_masked", {"faces": faces, "mask": mask}, CLASSES)
+        """Predict as `faces` does, among the labels that `mask` [n, labels] allows with a 1."""
+        return self.predict("faces_masked", faces=faces, mask=mask)
 
     def speech_masked(self, waveform: Any, *, lengths: Any, mask: Any) -> "dict[str, np.ndarray]":
-        """Ask as `speech` does, of the first `lengths` int32 [batch] samples, among the labels that `mask` [batch, k] allows (1)."""
-        from kerasemo.serving import requests
+        """Predict as `speech` does, from padded waveforms and among the allowed labels.
 
-        waveform = requests.waveform(waveform)
-        lengths = requests.lengths(lengths, waveform)
-        mask = requests.mask(mask, rows=len(waveform), width=self._labels("speech_masked"))
-        return self.send(
-            "speech_masked", {"waveform": waveform, "lengths": lengths, "mask": mask}, CLASSES
-        )
+        Args:
+            waveform: float [batch, samples] at 16 kHz in [-1, 1].
+            lengths: int32 [batch], how many samples of each row come before its padding.
+            mask: float32 [batch, labels], 1 for each allowed label.
+        """
+        return self.predict("speech_masked", waveform=waveform, lengths=lengths, mask=mask)
 
     def embed_faces(self, faces: Any) -> "dict[str, np.ndarray]":
-        """Ask the embedding of face crops, uint8 [n, 64, 64, 3]: float32 [n, d] of unit length."""
-        from kerasemo.serving import requests
-
-        return self.send("embed_faces", {"faces": requests.faces(faces)}, EMBEDDING)
+        """Embed face crops, uint8 [n, 64, 64, 3]: float32 [n, size] of unit length."""
+        return self.predict("embed_faces", faces=faces)
 
     def embed_segments(self, segments: Any) -> "dict[str, np.ndarray]":
-        """Ask the embedding of log-Mel segments, float32 [n, 64, 64, 3]: float32 [n, d] of unit length."""
-        from kerasemo.serving import requests
-
-        return self.send("embed_segments", {"segments": requests.segments(segments)}, EMBEDDING)
+        """Embed log-Mel segments, float32 [n, 64, 64, 3]: float32 [n, size] of unit length."""
+        return self.predict("embed_segments", segments=segments)
 
     def embed_speech(self, waveform: Any) -> "dict[str, np.ndarray]":
-        """Ask the embedding of each waveform, float [batch, samples] at 16 kHz in [-1, 1]: float32 [batch, d] of unit length."""
-        from kerasemo.serving import requests
-
-        return self.send("embed_speech", {"waveform": requests.waveform(waveform)}, EMBEDDING)
+        """Embed waveforms, float [batch, samples] at 16 kHz: float32 [batch, size], unit length."""
+        return self.predict("embed_speech", waveform=waveform)
 
     def timeline(self, waveform: Any) -> "dict[str, np.ndarray]":
-        """Ask the emotions of each segment of waveforms of at most 60 s, float [batch, samples] at 16 kHz in [-1, 1].
+        """Predict the emotions of each segment of waveforms.
+
+        Args:
+            waveform: float [batch, samples] at 16 kHz in [-1, 1], of at most 60 s.
 
         Returns:
-            `probabilities` float32 [batch, segments, k], `starts` float32 [batch, segments], in seconds, and `weights` of the same shape:
-            1 where the segment counts in the clip's answer, which is their mean, 0 in a pause that the model leaves out.
+            `probabilities` float32 [batch, segments, labels], `starts` float32 [batch, segments] in
+            seconds, and `weights` float32 [batch, segments]: 1 for a segment that counts in the
+            clip's mean, 0 for a pause that the model leaves out.
         """
-        from kerasemo.serving import requests
-
-        waveform = requests.waveform(waveform, longest_seconds=requests.SPEC.part_seconds)
-        return self.send("timeline", {"waveform": waveform}, ("probabilities", "starts", "weights"))
+        return self.predict("timeline", waveform=waveform)
 
     def send(
         self, signature: str, inputs: "Mapping[str, np.ndarray]", outputs: Sequence[str]
     ) -> "dict[str, np.ndarray]":
-        """Ask any signature as it is, without a look at what is sent.
+        """Send inputs unchecked, and return the outputs.
 
         Args:
-            signature: Its name.
-            inputs: An array for each of its inputs; of bytes with dtype object.
-            outputs: The names of what it answers, each with a row for every row of the inputs.
+            signature: Any name.
+            inputs: An array for each of its inputs; bytes with dtype object.
+            outputs: The names of the outputs, each with a row for every row of the inputs.
         """
         import numpy as np
 
         try:
-            answer = self._wire.predict(signature, inputs)
+            response = self._transport.predict(signature, inputs)
         except ServingError as error:
-            self._width = None  # perhaps another version is served by now
-            raise self._explained(signature, error) from None
-        if set(answer) == {""} and len(outputs) == 1:
-            answer = {outputs[0]: answer[""]}
-        batch = max((len(array) for array in inputs.values() if np.ndim(array)), default=0)
+            self._n_labels = None  # the server may have switched to another version
+            raise self._explain(signature, error) from None
+        if set(response) == {""} and len(outputs) == 1:
+            response = {outputs[0]: response[""]}
+        rows = max((len(array) for array in inputs.values() if np.ndim(array)), default=0)
         try:
-            found = {name: _readable(answer[name]) for name in outputs}
-            if any(len(array) != batch or array.dtype.kind not in "fU" for array in found.values()):
-                raise ValueError
+            arrays = {name: _to_array(response[name]) for name in outputs}
+            for array in arrays.values():
+                if len(array) != rows or array.dtype.kind not in "fU":
+                    raise ValueError
         except (AttributeError, KeyError, TypeError, ValueError):
-            got = {
-                name: list(np.shape(np.asarray(value, object))) for name, value in answer.items()
+            shapes = {
+                name: list(np.shape(np.asarray(value, object))) for name, value in response.items()
             }
-            raise ServingError(
-                f"{self.url}: {signature}: the server answered {got}, not {', '.join(outputs)} of {batch} rows; "
-                "name a model that python -m kerasemo.export made"
-            ) from None
-        return found
+            reason = f"the server answered {shapes}, not {', '.join(outputs)} of {rows} rows"
+            raise self._other_model_error(signature, reason) from None
+        return arrays
 
-    def _labels(self, signature: str) -> int:
-        """Return how many labels the model has: the width of the probabilities, and of a mask."""
-        if self._width is None:
-            found = self.metadata()["signatures"]
-            if signature not in found:
-                raise self._lacking(signature, found)
-            try:
-                _, (_, width) = found[signature]["outputs"]["probabilities"]
-            except (KeyError, TypeError, ValueError):
-                width = -1
-            if width < 1:
-                reason = f"the server said that it answers {found[signature]['outputs']}, and not how many labels there are"
-                raise ServingError(
-                    f"{self.url}: {signature}: {reason}; name a model that python -m kerasemo.export made"
+    def _find_n_labels(self, signature: str) -> int:
+        """Return how many labels the model has, from the shape of the probabilities."""
+        if self._n_labels is None:
+            signatures = self.metadata().signatures
+            if signature not in signatures:
+                raise self._missing_signature_error(signature, signatures)
+            probabilities = signatures[signature].outputs.get("probabilities")
+            if probabilities is None or not probabilities.shape or probabilities.shape[-1] < 1:
+                raise self._other_model_error(
+                    signature,
+                    f"the server describes the outputs {dict(signatures[signature].outputs)}, "
+                    "and not how many labels the model has",
                 )
-            self._width = width
-        return self._width
+            self._n_labels = probabilities.shape[-1]
+        return self._n_labels
 
-    def _explained(self, signature: str, error: ServingError) -> ServingError:
-        """Return the error, or where the server did not find the signature, one that names those it has."""
-        if "ignature" not in str(error) or "not found" not in str(error):
+    def _explain(self, signature: str, error: ServingError) -> ServingError:
+        """Return the error; if the model lacks the signature, one that lists those it has."""
+        if error.status not in SIGNATURE_STATUSES:
             return error
         try:
-            found = self.metadata()["signatures"]
+            signatures = self.metadata().signatures
         except ServingError:
             return error
-        return error if signature in found else self._lacking(signature, found)
+        if signature in signatures:
+            return error
+        return self._missing_signature_error(signature, signatures, error)
 
-    def _lacking(self, signature: str, found: Mapping[str, Any]) -> ServingError:
-        reason = "the server said that the model has no such signature"
+    def _missing_signature_error(
+        self,
+        signature: str,
+        signatures: Mapping[str, ServedSignature],
+        error: ServingError | None = None,
+    ) -> ServingError:
         return ServingError(
-            f"{self.url}: {signature}: {reason}; it has {', '.join(found)}: a domain that was not trained has none"
+            f"{self.url}: {signature}: the served model has no such signature; it has "
+            f"{', '.join(signatures)}: a domain that was not trained has none",
+            reason=FailureReason.SIGNATURE_NOT_FOUND,
+            status=error.status if error else None,
+            server_text=error.server_text if error else "",
+        )
+
+    def _other_model_error(self, signature: str, reason: str) -> ServingError:
+        return ServingError(
+            f"{self.url}: {signature}: {reason}; name a model that python -m kerasemo.export made",
+            reason=FailureReason.UNEXPECTED_RESPONSE,
         )
 
 
-def _readable(value: Any) -> "np.ndarray":
-    """Return numbers as float32 and names as str."""
+def _check_model(model: Any, version: Any, timeout_seconds: float) -> None:
+    if not isinstance(model, str) or not model or set(model) & set("/:"):
+        raise InputError(
+            f"model must be the name of a served model, without / and :; received {model!r}"
+        )
+    is_number = isinstance(version, int) and not isinstance(version, bool) and version >= 0
+    if version is not None and not is_number:
+        raise InputError(
+            "version must be the whole number of a version, or None for the newest; "
+            f"received {version!r}"
+        )
+    if not 0 < timeout_seconds < float("inf"):
+        raise InputError(f"timeout_seconds must be above 0; received {timeout_seconds!r}")
+
+
+def _to_array(value: Any) -> "np.ndarray":
+    """Return numbers as float32 and text as str."""
     import numpy as np
 
     array = np.asarray(value)
@@ -264,62 +306,70 @@ def _readable(value: Any) -> "np.ndarray":
     return array if array.dtype.kind == "U" else array.astype(np.float32)
 
 
-SUFFIXES = {".wav": "wav_bytes", ".jpg": "face_bytes", ".jpeg": "face_bytes", ".png": "face_bytes"}
+@dataclasses.dataclass(frozen=True)
+class FilePrediction:
+    """The prediction of a served model for a file, or why it has none."""
+
+    path: str
+    probabilities: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """By label, in the order of the model; empty after an error."""
+    emotion: str = ""
+    error: str = ""
+    """Why the file has no prediction; empty if it has one."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the prediction as a JSON document."""
+        if self.error:
+            return {"path": self.path, "error": self.error}
+        return {
+            "path": self.path,
+            "emotion": self.emotion,
+            "confidence": self.probabilities[self.emotion],
+            "probabilities": dict(self.probabilities),
+        }
 
 
-def ask(
-    client: Any,
-    paths: Sequence[Path],
-    *,
-    tell: Callable[[dict[str, Any]], None] = lambda answer: None,
-) -> list[dict[str, Any]]:
-    """Ask the emotion of each file: WAV files as they are, JPEG and PNG files as face crops.
+def predict_files(client: Client, paths: Sequence[Path]) -> Iterator[FilePrediction]:
+    """Yield the prediction for each file, in the order of the paths.
+
+    A file that cannot be read, or that the server rejects, gets a prediction with an error.
 
     Args:
-        client: A `kerasemo.serving.client.Client`.
-        paths: The files.
-        tell: Called with each answer when it is there.
-
-    Returns:
-        In the order of the paths, `{"path", "emotion", "confidence", "probabilities": {label: p}}`, or `{"path", "error": reason}` of a
-        file that cannot be read or that the server refuses.
+        client: The client of a served model.
+        paths: WAV files, and face crops as JPEG or PNG files.
 
     Raises:
-        ServingError: The server is not well, or has no such model.
+        ServingError: The server does not work, or has no such model.
     """
     from pipelines.core import progress
 
-    answers = []
-    with progress.bar("ask", unit="files") as shown:
-        shown.start(len(paths))
+    with progress.bar("ask", unit="files") as bar:
+        bar.start(len(paths))
         for path in paths:
             try:
-                answer = {"path": str(path)} | _ask_file(client, path)
+                prediction = _predict_file(client, path)
             except OSError as error:
-                answer = {"path": str(path), "error": error.strerror or str(error)}
-            except KerasemoError as error:
-                if isinstance(error, ServingError) and not error.refused:
+                prediction = FilePrediction(str(path), error=error.strerror or str(error))
+            except InputError as error:
+                prediction = FilePrediction(str(path), error=str(error))
+            except ServingError as error:
+                if not error.is_rejection:
                     raise
-                answer = {"path": str(path), "error": str(error)}
-            answers.append(answer)
-            tell(answer)
-            shown.advance(printable(path.name))
-    return answers
+                prediction = FilePrediction(str(path), error=str(error))
+            yield prediction
+            bar.advance(printable(path.name))
 
 
-def _ask_file(client: Any, path: Path) -> dict[str, Any]:
-    method = SUFFIXES.get(path.suffix.lower())
-    if method is None:
+def _predict_file(client: Client, path: Path) -> FilePrediction:
+    signature = file_signature(path.suffix)
+    if signature is None:
+        suffixes = [suffix for known in SIGNATURES for suffix in known.suffixes]
         raise InputError(
-            f"expected a file with one of {', '.join(SUFFIXES)}; other media are asked with python -m kerasemo.predict"
+            f"expected a file with one of {', '.join(suffixes)}; "
+            "python -m kerasemo.predict reads other media"
         )
-    found = getattr(client, method)([path.read_bytes()])
-    probabilities = dict(
-        zip(found["labels"][0].tolist(), found["probabilities"][0].tolist(), strict=True)
-    )
-    emotion = str(found["emotion"][0])
-    return {
-        "emotion": emotion,
-        "confidence": probabilities[emotion],
-        "probabilities": probabilities,
-    }
+    (input_name,) = signature.input_names
+    outputs = client.predict(signature.name, **{input_name: [path.read_bytes()]})
+    labels = outputs["labels"][0].tolist()
+    probabilities = dict(zip(labels, outputs["probabilities"][0].tolist(), strict=True))
+    return FilePrediction(str(path), probabilities, emotion=str(outputs["emotion"][0]))
