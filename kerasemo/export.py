@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kerasemo.exporting.exporter import FORMATS, Options, export
+from kerasemo.exporting.exporter import Options, export
 from kerasemo.runs.paths import check_run
+from kerasemo.serving.signatures import BUNDLE_FORMATS
 from pipelines.core.cli import Parser, run_main
 from pipelines.core.tensorflow_loading import load_tensorflow
 
@@ -35,7 +36,7 @@ def _parser() -> Parser:
         help="the records of the training (default: where they were then)",
     )
     parser.add_argument(
-        "--format", choices=FORMATS, default=FORMATS[0], help="default: %(default)s"
+        "--format", choices=BUNDLE_FORMATS, default=BUNDLE_FORMATS[0], help="default: %(default)s"
     )
     parser.add_argument(
         "--json",
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         out = arguments.out
         if out is None:
             stage = lineage.find(arguments.run, arguments.stage).result["stage"]
-            ending = "" if arguments.format == FORMATS[0] else f"-{arguments.format}"
+            ending = "" if arguments.format == BUNDLE_FORMATS[0] else f"-{arguments.format}"
             out = Path("saved_models") / f"{arguments.run.resolve().name}-{stage}{ending}"
         options = Options(arguments.run, out, arguments.stage, arguments.records, arguments.format)
         result = export(options, log=lambda line: print(line, file=sys.stderr, flush=True))

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kerasemo.serving.signatures import select_signatures
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
 from pipelines.core.spec import Spec
 
-FORMATS = ("saved_model", "onnx", "litert")
 UNFINISHED = ".unfinished-"
 """How the folder begins, in a bundle's, that a version is made in."""
 ABANDONED_SECONDS = 24 * 3600
@@ -201,7 +201,10 @@ def _write(
                 if format == "onnx"
                 else write(folder, found, network)
             )
-        document["signatures"] = {name: _described(found[name][1], labels) for name in names}
+        signatures = select_signatures(format, domains=domains)
+        document["signatures"] = {
+            name: signatures[name].to_json(spec=spec, n_labels=len(labels)) for name in names
+        }
     log("compares its answers, loaded anew, with the Keras model's")
     predict = _of_numbers(inference.predictor(network), of.result["stage"])
     probe = parity_cases.Probes(
@@ -283,12 +286,6 @@ def _write_saved_model(
         for name, function in signatures.items()
         if name != "serving_default"
     }
-
-
-def _described(given, labels: Sequence[str]) -> dict[str, Any]:
-    batch = [None] if given.shape.rank > 1 else []
-    outputs = {"probabilities": ["float32", [*batch, len(labels)]], "valid": ["bool", batch]}
-    return {"inputs": {given.name: [given.dtype.name, given.shape.as_list()]}, "outputs": outputs}
 
 
 def _put_in_place(unfinished: Path, out: Path) -> int:

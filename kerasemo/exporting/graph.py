@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from kerasemo.losses.classification import mask_logits
 from kerasemo.networks.inference import network_outputs
-from kerasemo.serving.requests import LONGEST_SECONDS, MOST_PEAK, segment_range, segment_words
+from kerasemo.serving.requests import MAX_PEAK, describe_segment_range, segment_range
+from kerasemo.serving.signatures import MAX_SOUND_SECONDS, select_signatures
 from pipelines.core.domains import DOMAINS
 from pipelines.core.labels import EMOTIONS
 from pipelines.core.spec import Spec
@@ -141,17 +142,25 @@ class Served(tf.Module):
         self._shared = types.MappingProxyType(
             shared
         )  # functions of their own: written once, whatever calls them; no proxy is saved itself
-        found = self._of_faces() if "visual" in domains else {}
-        found |= self._of_sound() if "audio" in domains else {}
-        found = {
-            name: signature
-            for name, signature in found.items()
-            if answers or name.startswith("embed")
-        }
-        self.inputs = types.MappingProxyType({name: inputs for name, (_, inputs) in found.items()})
+        signatures = select_signatures("saved_model", domains=domains, has_head=answers)
+        self.inputs = types.MappingProxyType(
+            {
+                name: {
+                    tensor.name: tf.TensorSpec(
+                        tensor.shape(spec=spec, n_labels=len(labels)), tensor.dtype, tensor.name
+                    )
+                    for tensor in signature.inputs
+                }
+                for name, signature in signatures.items()
+            }
+        )
         """Of each signature, what it takes: a `tf.TensorSpec` an input."""
+        graph_functions = self._graph_functions()
         self._functions = types.MappingProxyType(
-            {name: of_any_shape(function, inputs) for name, (function, inputs) in found.items()}
+            {
+                name: of_any_shape(graph_functions[name], inputs)
+                for name, inputs in self.inputs.items()
+            }
         )
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
@@ -161,70 +170,48 @@ class Served(tf.Module):
         }
         return concrete | {"serving_default": next(iter(concrete.values()))}
 
-    def _of_faces(self) -> dict[str, tuple[Callable, Mapping[str, tf.TensorSpec]]]:
-        faces = tf.TensorSpec(
-            [None, self._spec.face_size, self._spec.face_size, 3], tf.uint8, "faces"
-        )
-        encoded = tf.TensorSpec([None], tf.string, "face_bytes")
-        mask = tf.TensorSpec([None, len(self._labels)], tf.float32, "mask")
+    def _graph_functions(self) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
+        """Return the function that computes each signature of the table from its inputs."""
+        probabilities = tf.TensorSpec([len(self._labels)], tf.float32)
 
-        def decoded(face_bytes):
+        def faces(faces):
+            return self._named(self._probabilities(self._faces(faces), "visual"))
+
+        def face_bytes(face_bytes):
             face_bytes = checked(face_bytes, some(face_bytes, "image"))
             decode = lambda one: face.decode_face(one, spec=self._spec)  # noqa: E731
             size = self._spec.face_size
-            return tf.map_fn(
+            decoded = tf.map_fn(
                 decode, face_bytes, fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8)
             )
+            return self._named(self._probabilities(decoded, "visual"))
 
-        return {
-            "faces": (
-                lambda faces: self._named(self._probabilities(self._faces(faces), "visual")),
-                {"faces": faces},
-            ),
-            "face_bytes": (
-                lambda face_bytes: self._named(self._probabilities(decoded(face_bytes), "visual")),
-                {"face_bytes": encoded},
-            ),
-            "faces_masked": (
-                lambda faces, mask: self._named(
-                    self._probabilities(self._faces(faces), "visual", self._mask(mask, faces))
-                ),
-                {"faces": faces, "mask": mask},
-            ),
-            "embed_faces": (
-                lambda faces: {"embedding": self._embedding(self._faces(faces), "visual")},
-                {"faces": faces},
-            ),
-        }
+        def faces_masked(faces, mask):
+            return self._named(
+                self._probabilities(self._faces(faces), "visual", self._mask(mask, faces))
+            )
 
-    def _of_sound(self) -> dict[str, tuple[Callable, Mapping[str, tf.TensorSpec]]]:
-        waveform = tf.TensorSpec([None, None], tf.float32, "waveform")
-        encoded = tf.TensorSpec([None], tf.string, "wav_bytes")
-        lengths = tf.TensorSpec([None], tf.int32, "lengths")
-        mask = tf.TensorSpec([None, len(self._labels)], tf.float32, "mask")
-        segments = tf.TensorSpec(
-            [None, self._spec.mel_filters, self._spec.segment_frames, 3], tf.float32, "segments"
-        )
-        answers = tf.TensorSpec([len(self._labels)], tf.float32)
+        def embed_faces(faces):
+            return {"embedding": self._embedding(self._faces(faces), "visual")}
 
         def speech(waveform):
             waveform = self._waveforms(waveform)
             return self._named(
-                tf.map_fn(self._clip_probabilities, waveform, fn_output_signature=answers)
+                tf.map_fn(self._clip_probabilities, waveform, fn_output_signature=probabilities)
             )
+
+        def wav_bytes(wav_bytes):
+            wav_bytes = checked(wav_bytes, some(wav_bytes, "WAV file"))
+            clip = lambda file: self._clip_probabilities(self._decoded(file))  # noqa: E731
+            return self._named(tf.map_fn(clip, wav_bytes, fn_output_signature=probabilities))
 
         def speech_masked(waveform, lengths, mask):
             waveform, lengths = self._padded_waveforms(waveform, lengths)
             mask = self._mask(mask, waveform)
             clip = lambda row: self._clip_probabilities(row[0][: row[1]], row[2])  # noqa: E731
             return self._named(
-                tf.map_fn(clip, (waveform, lengths, mask), fn_output_signature=answers)
+                tf.map_fn(clip, (waveform, lengths, mask), fn_output_signature=probabilities)
             )
-
-        def wav_bytes(wav_bytes):
-            wav_bytes = checked(wav_bytes, some(wav_bytes, "WAV file"))
-            clip = lambda file: self._clip_probabilities(self._decoded(file))  # noqa: E731
-            return self._named(tf.map_fn(clip, wav_bytes, fn_output_signature=answers))
 
         def embed_speech(waveform):
             waveform = self._waveforms(waveform)
@@ -236,25 +223,24 @@ class Served(tf.Module):
                 )
             }
 
+        def segments(segments):
+            return self._named(self._probabilities(self._segments(segments), "audio"))
+
+        def embed_segments(segments):
+            return {"embedding": self._embedding(self._segments(segments), "audio")}
+
         return {
-            "speech": (speech, {"waveform": waveform}),
-            "wav_bytes": (wav_bytes, {"wav_bytes": encoded}),
-            "speech_masked": (
-                speech_masked,
-                {"waveform": waveform, "lengths": lengths, "mask": mask},
-            ),
-            "embed_speech": (embed_speech, {"waveform": waveform}),
-            "segments": (
-                lambda segments: self._named(
-                    self._probabilities(self._segments(segments), "audio")
-                ),
-                {"segments": segments},
-            ),
-            "embed_segments": (
-                lambda segments: {"embedding": self._embedding(self._segments(segments), "audio")},
-                {"segments": segments},
-            ),
-            "timeline": (self._timeline, {"waveform": waveform}),
+            "faces": faces,
+            "face_bytes": face_bytes,
+            "faces_masked": faces_masked,
+            "embed_faces": embed_faces,
+            "speech": speech,
+            "wav_bytes": wav_bytes,
+            "speech_masked": speech_masked,
+            "embed_speech": embed_speech,
+            "segments": segments,
+            "embed_segments": embed_segments,
+            "timeline": self._timeline,
         }
 
     def _named(self, probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -358,7 +344,7 @@ class Served(tf.Module):
         least, most = segment_range(self._spec)
         inside = tf.reduce_all((segments >= least) & (segments <= most))
         told = [
-            f"segments: expected {segment_words(self._spec)}; received",
+            f"segments: expected {describe_segment_range(self._spec)}; received",
             tf.reduce_min(segments, [0, 1, 2]),
         ]
         told += ["to", tf.reduce_max(segments, [0, 1, 2])]
@@ -391,7 +377,7 @@ class Served(tf.Module):
 
     def _sound_checks(self, waveform: tf.Tensor, lengths: tf.Tensor) -> list[Check]:
         spec = self._spec
-        most = round(LONGEST_SECONDS * spec.sample_rate_hz)
+        most = round(MAX_SOUND_SECONDS * spec.sample_rate_hz)
         peaks = tf.reduce_max(tf.abs(waveform), axis=-1)
         return [
             (
@@ -404,13 +390,13 @@ class Served(tf.Module):
             (
                 tf.reduce_all(lengths <= most),
                 [
-                    f"too long: expected at most {most} samples ({LONGEST_SECONDS:g} s at {spec.sample_rate_hz} Hz); received",
+                    f"too long: expected at most {most} samples ({MAX_SOUND_SECONDS:g} s at {spec.sample_rate_hz} Hz); received",
                     lengths,
                 ],
             ),
             finite(waveform),
             (
-                tf.reduce_all(peaks <= MOST_PEAK),
+                tf.reduce_all(peaks <= MAX_PEAK),
                 [
                     "expected samples in [-1, 1] (16-bit integers are to be divided by 32768); received a peak of",
                     peaks,

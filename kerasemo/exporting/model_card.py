@@ -5,7 +5,7 @@ from typing import Any
 
 from kerasemo.config.loading import load_experiment, shipped_experiments
 from kerasemo.config.schema import NetworkConfig, StageConfig
-from kerasemo.serving.signatures import SIGNATURES
+from kerasemo.serving.signatures import SAVED_MODEL_SIGNATURES
 from pipelines.core.text import printable
 
 LICENCES = {
@@ -87,12 +87,12 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield "| name | input | output |"
     yield "|---|---|---|"
     for name, signature in document["signatures"].items():
-        given, answered = (
-            SIGNATURES[name]
-            if document["format"] == "saved_model"
-            else (_types(signature["inputs"]), "probabilities, valid")
-        )
-        yield f"| `{name}` | {given} | {answered} |"
+        if document["format"] == "saved_model":
+            known = SAVED_MODEL_SIGNATURES[name]
+            inputs, outputs = known.card_inputs, known.describe_outputs()
+        else:
+            inputs, outputs = _types(signature["inputs"]), ", ".join(signature["outputs"])
+        yield f"| `{name}` | {inputs} | {outputs} |"
     yield ""
     yield "## Limits"
     yield ""

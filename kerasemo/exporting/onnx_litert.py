@@ -14,7 +14,8 @@ import keras
 import tensorflow as tf
 
 from kerasemo.networks.inference import network_outputs
-from kerasemo.serving.requests import MOST_PEAK, segment_range
+from kerasemo.serving.requests import MAX_PEAK, segment_range
+from kerasemo.serving.signatures import select_signatures
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
 from pipelines.core.labels import EMOTIONS
@@ -56,7 +57,7 @@ def functions(
         peak = tf.reduce_max(tf.abs(waveform))
         valid = (
             tf.reduce_all(tf.math.is_finite(waveform))
-            & (peak <= MOST_PEAK)
+            & (peak <= MAX_PEAK)
             & (peak >= spec.silence_peak)
         )
         valid &= (samples >= spec.fft_samples) & (samples <= spec.part_samples)
@@ -68,15 +69,13 @@ def functions(
         )
         return told(tf.reduce_mean(answers, axis=0), valid)
 
-    size = spec.face_size
-    image = [None, spec.mel_filters, spec.segment_frames, 3]
-    found: dict[str, Function] = {}
-    if "visual" in domains:
-        found["faces"] = (faces, tf.TensorSpec([None, size, size, 3], tf.uint8, "faces"))
-    if "audio" in domains:
-        found["segments"] = (segments, tf.TensorSpec(image, tf.float32, "segments"))
-        found["speech"] = (speech, tf.TensorSpec([None], tf.float32, "waveform"))
-    return found
+    graph_functions = {"faces": faces, "segments": segments, "speech": speech}
+    exported: dict[str, Function] = {}
+    for name, signature in select_signatures("litert", domains=domains).items():
+        (tensor,) = signature.inputs
+        shape = tensor.shape(spec=spec, n_labels=len(labels))
+        exported[name] = (graph_functions[name], tf.TensorSpec(shape, tensor.dtype, tensor.name))
+    return exported
 
 
 def write_onnx(folder: Path, found: Mapping[str, Function], *, labels: Sequence[str]) -> list[str]:
@@ -93,7 +92,7 @@ def write_onnx(folder: Path, found: Mapping[str, Function], *, labels: Sequence[
             raise InputError(
                 "--format onnx needs the packages tf2onnx and onnxruntime; pip install 'kerasemo[onnx]'"
             ) from error
-        names = [name for name in ("faces", "segments") if name in found]
+        names = [name for name in select_signatures("onnx", domains=DOMAINS) if name in found]
         for name in names:
             function, given = found[name]
             model, _ = tf2onnx.convert.from_function(

@@ -5,7 +5,7 @@ import io
 import itertools
 import tempfile
 import wave
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ from PIL import Image
 
 from kerasemo.metrics import classification, verification
 from kerasemo.networks import inference
-from kerasemo.serving.parity import Call
+from kerasemo.serving.parity import Call, Inputs
+from kerasemo.serving.signatures import Signature, find_signature, select_signatures
 from pipelines.core.domains import DOMAINS
 from pipelines.core.labels import EMOTIONS
 from pipelines.core.spec import Spec, spaced_indices
@@ -83,45 +84,48 @@ class Probes:
                 self.resynthesised += 1
 
     def calls(self, signatures: Sequence[str]) -> list[Pair]:
-        """Return what each of some signatures is asked, with the Keras model's answers."""
-        made: Mapping[str, Callable[[], Iterator[Pair]]] = {
-            "faces": self._faces,
-            "face_bytes": self._face_bytes,
-            "faces_masked": self._faces_masked,
-            "embed_faces": lambda: self._embedded("embed_faces", "faces", "visual"),
-            "segments": self._segments,
-            "embed_segments": lambda: self._embedded("embed_segments", "segments", "audio"),
-            "speech": self._speech,
-            "wav_bytes": self._wav_bytes,
-            "speech_masked": self._speech_masked,
-            "embed_speech": self._embedded_speech,
-            "timeline": self._timeline,
-        }
-        return [pair for signature in signatures for pair in made[signature]()]
+        """Return calls of SavedModel signatures, with the outputs of the Keras model.
+
+        Args:
+            signatures: Names of the table in `kerasemo.serving.signatures`.
+        """
+        pairs = []
+        for name in signatures:
+            signature = find_signature(name)
+            for case in self._cases(signature):
+                pairs.append(((name, case.inputs), self._expected_outputs(signature, case)))
+        return pairs
 
     def portable_calls(self, signatures: Sequence[str]) -> list[Pair]:
         """Return the same for the formats that know no errors: an input that is not valid among them."""
         pairs = []
+        portable = select_signatures("litert", domains=DOMAINS)
         for signature in signatures:
-            if signature == "speech":
+            known = portable[signature]
+            (input_name,) = known.input_names
+            if input_name == "waveform":
                 for waveform in self.waveforms:
+                    segments, clip_of = self._segments_of([waveform])
+                    probabilities = classification.mean_probabilities(
+                        self._answers(segments, "audio"), clip_of
+                    )
                     expected = {
-                        "probabilities": self._speech_answers([waveform])[0].astype(np.float32),
+                        "probabilities": probabilities[0].astype(np.float32),
                         "valid": np.array(True),
                     }
-                    pairs.append((("speech", {"waveform": waveform}), expected))
+                    pairs.append(((signature, {"waveform": waveform}), expected))
                 silence = {
                     "probabilities": np.full(len(self._labels), np.nan, np.float32),
                     "valid": np.array(False),
                 }
                 pairs.append(
                     (
-                        ("speech", {"waveform": np.zeros(self._spec.sample_rate_hz, np.float32)}),
+                        (signature, {"waveform": np.zeros(self._spec.sample_rate_hz, np.float32)}),
                         silence,
                     )
                 )
                 continue
-            domain = "visual" if signature == "faces" else "audio"
+            domain = known.domain
             items = np.concatenate(self._items[domain])
             bad = (
                 np.zeros_like(items[:1]) if domain == "visual" else np.full_like(items[:1], np.nan)
@@ -130,7 +134,7 @@ class Probes:
                 [self._answers(items, domain), np.full((1, len(self._labels)), np.nan)]
             ).astype(np.float32)
             expected = {"probabilities": answers, "valid": np.arange(len(items) + 1) < len(items)}
-            pairs.append(((signature, {signature: np.concatenate([items, bad])}), expected))
+            pairs.append(((signature, {input_name: np.concatenate([items, bad])}), expected))
         return pairs
 
     def _answers(
@@ -149,54 +153,77 @@ class Probes:
             "emotion": labels[answers.argmax(axis=1)],
         }
 
-    def _faces(self) -> Iterator[Pair]:
-        faces = np.concatenate(self._items["visual"])
-        yield ("faces", {"faces": faces}), self._named(self._answers(faces, "visual"))
-        yield ("faces", {"faces": faces[:1]}), self._named(self._answers(faces[:1], "visual"))
+    def _expected_outputs(self, signature: Signature, case: "_Case") -> Expected:
+        """Return what the Keras model computes for the items of a case, as the outputs."""
+        domain = signature.domain
+        if "embedding" in signature.output_names:
+            embeddings = self._predict(case.items, DOMAINS.index(domain))["embedding"]
+            if case.clip_of is not None:
+                embeddings = verification.clip_embeddings(embeddings, case.clip_of)
+            return {"embedding": embeddings}
+        mask = self._masks[domain] if "mask" in signature.input_names else None
+        probabilities = self._answers(case.items, domain, mask)
+        if case.weights is not None:
+            return {"probabilities": probabilities[None], "weights": case.weights[None]}
+        if case.clip_of is not None:
+            probabilities = classification.mean_probabilities(probabilities, case.clip_of)
+        return self._named(probabilities)
 
-    def _face_bytes(self) -> Iterator[Pair]:
+    def _cases(self, signature: Signature) -> Iterator["_Case"]:
+        """Yield cases of a signature, chosen by its first input and by its outputs."""
+        if "weights" in signature.output_names:
+            cases = self._timeline_cases()
+        elif "lengths" in signature.input_names:
+            cases = self._padded_waveform_cases()
+        else:
+            cases = {
+                "faces": self._face_cases,
+                "face_bytes": self._face_file_cases,
+                "segments": self._segment_cases,
+                "waveform": self._waveform_cases,
+                "wav_bytes": self._wav_file_cases,
+            }[signature.input_names[0]]()
+        for case in cases:
+            if "mask" not in signature.input_names:
+                yield case
+                continue
+            rows = len(case.inputs[signature.input_names[0]])
+            mask = np.tile(self._masks[signature.domain], (rows, 1))
+            yield dataclasses.replace(case, inputs={**case.inputs, "mask": mask})
+
+    def _face_cases(self) -> Iterator["_Case"]:
+        faces = np.concatenate(self._items["visual"])
+        yield _Case({"faces": faces}, faces)
+        yield _Case({"faces": faces[:1]}, faces[:1])
+
+    def _face_file_cases(self) -> Iterator["_Case"]:
         """Yield faces as stills of several sizes, read for the Keras model as a build reads them."""
         from pipelines.faces import crops
         from pipelines.media import images
 
         pictures = [Image.fromarray(face) for face in np.concatenate(self._items["visual"])[:6]]
         sizes = ((64, 64), (48, 48), (200, 170), (128, 128), (90, 131), (64, 80))
-        files, read = [], []
+        files, faces = [], []
         with tempfile.TemporaryDirectory() as scratch:
             for number, (picture, size) in enumerate(zip(pictures, sizes, strict=False)):
                 kind = "PNG" if number % 2 else "JPEG"
                 path = Path(scratch) / f"{number}.{kind.lower()}"
                 picture.resize(size).save(path, kind)
                 files.append(path.read_bytes())
-                read.append(crops.resize_face(images.read_still(path), spec=self._spec))
-        yield (
-            ("face_bytes", {"face_bytes": files}),
-            self._named(self._answers(np.stack(read), "visual")),
-        )
+                faces.append(crops.resize_face(images.read_still(path), spec=self._spec))
+        yield _Case({"face_bytes": files}, np.stack(faces))
 
-    def _faces_masked(self) -> Iterator[Pair]:
-        faces, mask = np.concatenate(self._items["visual"]), self._masks["visual"]
-        yield (
-            ("faces_masked", {"faces": faces, "mask": np.tile(mask, (len(faces), 1))}),
-            self._named(self._answers(faces, "visual", mask)),
-        )
-
-    def _segments(self) -> Iterator[Pair]:
+    def _segment_cases(self) -> Iterator["_Case"]:
         segments = np.concatenate(self._items["audio"])
-        yield ("segments", {"segments": segments}), self._named(self._answers(segments, "audio"))
+        yield _Case({"segments": segments}, segments)
 
-    def _embedded(self, signature: str, name: str, domain: str) -> Iterator[Pair]:
-        items = np.concatenate(self._items[domain])
-        yield (
-            (signature, {name: items}),
-            {"embedding": self._predict(items, DOMAINS.index(domain))["embedding"]},
-        )
-
-    def _speech_answers(
-        self, waveforms: Sequence[np.ndarray], mask: np.ndarray | None = None
-    ) -> np.ndarray:
-        segments, clip_of = self._segments_of(waveforms)
-        return classification.mean_probabilities(self._answers(segments, "audio", mask), clip_of)
+    def _waveform_cases(self) -> Iterator["_Case"]:
+        """Yield each waveform, one of more than a part, and all in one batch."""
+        for waveform in (*self.waveforms, self._long()):
+            yield _Case({"waveform": waveform[None]}, *self._segments_of([waveform]))
+        shortest = min(map(len, self.waveforms))
+        batch = [waveform[:shortest] for waveform in self.waveforms]
+        yield _Case({"waveform": np.stack(batch)}, *self._segments_of(batch))
 
     def _segments_of(self, waveforms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return the segments of some waveforms, as records hold them, and whose each is."""
@@ -213,65 +240,50 @@ class Probes:
             np.arange(len(parts)), [len(part) for part in parts]
         )
 
-    def _speech(self) -> Iterator[Pair]:
-        for waveform in (*self.waveforms, self._long()):
-            yield (
-                ("speech", {"waveform": waveform[None]}),
-                self._named(self._speech_answers([waveform])),
-            )
-        shortest = min(map(len, self.waveforms))
-        together = [waveform[:shortest] for waveform in self.waveforms]
-        yield (
-            ("speech", {"waveform": np.stack(together)}),
-            self._named(self._speech_answers(together)),
-        )
-
     def _long(self) -> np.ndarray:
         """Return sound of more than one part, of the clips over and over."""
         joined = np.concatenate(self.waveforms)
         return np.resize(joined, round(1.3 * self._spec.part_samples))
 
-    def _wav_bytes(self) -> Iterator[Pair]:
-        files, read = [], []
+    def _wav_file_cases(self) -> Iterator["_Case"]:
+        files, waveforms = [], []
         for waveform in self.waveforms:
             pcm = np.clip(np.round(waveform * 32768), -32768, 32767).astype("<i2")
             files.append(wav_file(pcm, rate_hz=self._spec.sample_rate_hz))
-            read.append(pcm.astype(np.float32) / 32768)
-        yield ("wav_bytes", {"wav_bytes": files}), self._named(self._speech_answers(read))
+            waveforms.append(pcm.astype(np.float32) / 32768)
+        yield _Case({"wav_bytes": files}, *self._segments_of(waveforms))
 
-    def _speech_masked(self) -> Iterator[Pair]:
-        lengths, mask = (
-            np.array([len(waveform) for waveform in self.waveforms], np.int32),
-            self._masks["audio"],
-        )
+    def _padded_waveform_cases(self) -> Iterator["_Case"]:
+        lengths = np.array([len(waveform) for waveform in self.waveforms], np.int32)
         padded = np.zeros((len(lengths), lengths.max()), np.float32)
         for row, waveform in zip(padded, self.waveforms, strict=True):
             row[: len(waveform)] = waveform
-        inputs = {"waveform": padded, "lengths": lengths, "mask": np.tile(mask, (len(lengths), 1))}
-        yield ("speech_masked", inputs), self._named(self._speech_answers(self.waveforms, mask))
+        inputs = {"waveform": padded, "lengths": lengths}
+        yield _Case(inputs, *self._segments_of(self.waveforms))
 
-    def _embedded_speech(self) -> Iterator[Pair]:
-        for waveform in self.waveforms:
-            segments, clip_of = self._segments_of([waveform])
-            embeddings = self._predict(segments, DOMAINS.index("audio"))["embedding"]
-            yield (
-                ("embed_speech", {"waveform": waveform[None]}),
-                {"embedding": verification.clip_embeddings(embeddings, clip_of)},
-            )
-
-    def _timeline(self) -> Iterator[Pair]:
+    def _timeline_cases(self) -> Iterator["_Case"]:
         for waveform in self.waveforms:
             static = log_mel.padded(
                 log_mel.log_mel(tf.constant(waveform), spec=self._spec), spec=self._spec
             )
-            every = log_mel.segments(
+            segments = log_mel.segments(
                 static, spec=dataclasses.replace(self._spec, active_share=0.0)
             ).numpy()
             weights = log_mel.active_segments(static, spec=self._spec).numpy().astype(np.float32)
-            yield (
-                ("timeline", {"waveform": waveform[None]}),
-                {"probabilities": self._answers(every, "audio")[None], "weights": weights[None]},
-            )
+            yield _Case({"waveform": waveform[None]}, segments, weights=weights)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Case:
+    """Inputs of a signature, and the items that the Keras model reads for them."""
+
+    inputs: Inputs
+    items: np.ndarray
+    """Faces or segments."""
+    clip_of: np.ndarray | None = None
+    """The row of each item, int [items]; None if every item is a row."""
+    weights: np.ndarray | None = None
+    """float32 [items]: 1 for a segment that counts in the clip's mean; None but for a timeline."""
 
 
 def sound_of(segments: np.ndarray, *, spec: Spec = Spec()) -> np.ndarray:

@@ -5,6 +5,8 @@ checks of requests, the client and the model card.
 """
 
 import dataclasses
+from collections.abc import Collection
+from typing import Any
 
 from pipelines.core.errors import InputError
 from pipelines.core.spec import Spec
@@ -101,6 +103,16 @@ class Signature:
     def needs_head(self) -> bool:
         """Whether the outputs come from the head, which a contrastive stage does not train."""
         return "probabilities" in self.output_names
+
+    def to_json(self, *, spec: Spec, n_labels: int) -> dict[str, Any]:
+        """Return `{"inputs": {name: [dtype, shape]}, "outputs": ...}`; null for any size."""
+        return {
+            side: {
+                tensor.name: [tensor.dtype, tensor.shape(spec=spec, n_labels=n_labels)]
+                for tensor in tensors
+            }
+            for side, tensors in (("inputs", self.inputs), ("outputs", self.outputs))
+        }
 
     def describe_outputs(self) -> str:
         """Return all outputs in the words of the model card."""
@@ -266,7 +278,7 @@ SAVED_MODEL_SIGNATURES = {
 
 
 def select_signatures(
-    format: str, *, domains: tuple[str, ...] | list[str], has_head: bool = True
+    format: str, *, domains: Collection[str], has_head: bool = True
 ) -> dict[str, Signature]:
     """Return the signatures of an exported model by name, in the order of the table.
 

@@ -370,14 +370,14 @@ def test_what_is_wrong_is_told_by_the_graph(ask, name):
 )
 def test_clients_refuse_the_same_segments(name):
     with pytest.raises(InputError, match="segments must be "):
-        requests.segments(BAD[name][1]["segments"])
+        requests.check_segments(BAD[name][1]["segments"])
 
 
 def sounds() -> dict[str, np.ndarray]:
     """Return what sound can be at its most extreme, float32 [samples] each."""
     click, gate, tone = (np.zeros(24_000, np.float32) for _ in range(3))
-    click[12_000], gate[12_000:] = 1, requests.MOST_PEAK * np.sign(np.sin(np.arange(12_000) / 80))
-    tone[:] = requests.MOST_PEAK * np.sin(np.arange(24_000) / 10)
+    click[12_000], gate[12_000:] = 1, requests.MAX_PEAK * np.sign(np.sin(np.arange(12_000) / 80))
+    tone[:] = requests.MAX_PEAK * np.sin(np.arange(24_000) / 10)
     found = {
         "quiet": sound() * 1e-3,
         "loud": sound() * 5,
@@ -388,7 +388,7 @@ def sounds() -> dict[str, np.ndarray]:
     return found | {
         "click": click[11_800:12_400],
         "padded": sound()[:600],
-        "constant": np.full(9000, requests.MOST_PEAK, np.float32),
+        "constant": np.full(9000, requests.MAX_PEAK, np.float32),
     }
 
 
@@ -400,7 +400,7 @@ def test_segments_of_any_sound_are_in_range(network, ask, name):
         answers(network, segments, 1),
         atol=1e-6,
     )
-    requests.segments(segments)
+    requests.check_segments(segments)
 
 
 def test_the_range_is_just_what_the_extremes_reach():
