@@ -1,4 +1,7 @@
-"""The parity check's process: loads a bundle and answers calls. It imports neither Keras nor the network."""
+"""The process of the parity check: load a bundle, run calls, write the outputs.
+
+It imports neither Keras nor the network.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -6,26 +9,24 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasemo.serving.parity import read_calls
+from kerasemo.serving import bundle, parity, runtimes
 
 
 def main(argv: Sequence[str]) -> int:
-    """Ask a bundle of any format what a file of calls says, and write the answers."""
-    from kerasemo.serving import bundle, runtimes
-    from pipelines.core.tensorflow_loading import load_tensorflow
+    """Run the calls of a file with a bundle of any format, and write the outputs.
 
-    folder, asked, answered = map(Path, argv)
-    bundle.check_files(folder)
-    own = bundle.Bundle(folder)
-    if own.document["format"] == "saved_model":
-        load_tensorflow()
-        ask = own.ask
-    else:
-        ask = {"onnx": runtimes.onnx, "litert": runtimes.litert}[own.document["format"]](folder)
-    answers = {}
-    for number, (signature, inputs) in enumerate(read_calls(asked)):
-        answers |= {f"{number} {name}": value for name, value in ask(signature, **inputs).items()}
-    np.savez(answered, **answers)
+    Args:
+        argv: The folder of a version, the file of calls, and the file for the outputs.
+    """
+    folder, calls_path, outputs_path = map(Path, argv)
+    bundle.check_bundle_files(folder)
+    predictor = runtimes.load_predictor(folder, bundle.read_bundle_document(folder))
+    arrays = {}
+    for number, call in enumerate(parity.read_calls(calls_path)):
+        outputs = predictor.predict(call.signature, **call.inputs)
+        for name, values in outputs.items():
+            arrays[parity.output_key(number, name)] = values
+    np.savez(outputs_path, **arrays)
     return 0
 
 

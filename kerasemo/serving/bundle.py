@@ -1,30 +1,33 @@
-"""The exported model's contract: what a bundle holds, that it is whole, and how it is asked. Knows neither Keras nor the network.
+"""Find, check and run exported bundles. Knows neither Keras nor the network.
 
-`OUT/N/` is one version: a SavedModel with named signatures, `assets/` (what it is, and what it was trained on), `assets.extra/`
-(warm-up requests for TF Serving) and `checksums.sha256`. `OUT/serving/` holds the configuration of a TF Serving.
+`OUT/N/` is a version: a SavedModel with named signatures, `assets/` (the document, the model card
+and the hashes of the training clips), `assets.extra/` (warm-up requests for TensorFlow Serving) and
+`checksums.sha256`. `OUT/serving/` holds the configuration of a TensorFlow Serving.
 """
 
-import hashlib
 import json
 import re
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kerasemo.serving import training_clips
-from pipelines.core.errors import InputError
-from pipelines.core.tensorflow_loading import load_tensorflow
+from kerasemo.serving.runtimes import SavedModelPredictor
+from kerasemo.serving.training_clips import TRAINING_CLIPS, TrainingClips, read_training_clips
+from pipelines.core.errors import DataError, InputError
+from pipelines.core.files import file_sha256, storage_errors, write_text
 
-SCHEMA = 1
-"""Raised whenever a bundle of before can no longer be read."""
-DOCUMENT, CHECKSUMS = "assets/bundle.json", "checksums.sha256"
-FORMATS = ("saved_model", "onnx", "litert")
-_CONTRACT = r"saved_model\.pb|variables/.*|assets/.*|[^/]*\.onnx|model\.tflite|assets\.extra/tf_serving_warmup_requests"
-"""The files that a checksum must be there for."""
-_KEYS = {
+BUNDLE_SCHEMA = 1
+"""The version of the document. It is raised when older bundles can no longer be read."""
+BUNDLE_DOCUMENT = "assets/bundle.json"
+CHECKSUMS = "checksums.sha256"
+_CHECKED_FILES = (
+    r"saved_model\.pb|variables/.*|assets/.*|[^/]*\.onnx|model\.tflite|"
+    r"assets\.extra/tf_serving_warmup_requests"
+)
+"""Files that must have a checksum."""
+_DOCUMENT_KEYS = {
     "schema",
     "format",
     "name",
@@ -39,40 +42,51 @@ _KEYS = {
 
 
 class Bundle:
-    """An exported model: what it says of itself, and its answers.
+    """An exported model that predicts with TensorFlow.
 
-    >>> Bundle.load("no-such-model")
+    Args:
+        folder: The folder of a version. `load` also finds and checks it.
+
+    Attributes:
+        folder: The folder of the version.
+        document: Its `bundle.json`.
+        labels: The emotions of the model, in the order of `probabilities`.
+        domains: The domains that the model was trained on.
+        fusion: The fields of `kerasemo.metrics.fusion.Fusion`.
+
+    >>> Bundle.load("no-such-model")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    pipelines.core.errors.InputError: no-such-model: no such bundle; expected the folder of one (python -m kerasemo.export makes it) or a shipped preset (emodb-speech)
+    pipelines.core.errors.InputError: no-such-model: no such bundle; expected the folder of ...
     """
 
     def __init__(self, folder: Path):
-        """Read what a version's folder says of itself; `load` also finds and checks it."""
         self.folder = folder
-        self.document: dict[str, Any] = read_document(folder)
+        self.document: dict[str, Any] = read_bundle_document(folder)
         self.labels: tuple[str, ...] = tuple(self.document["labels"])
-        """The emotions that can be answered, in the order of every `probabilities`."""
         self.domains: tuple[str, ...] = tuple(self.document["domains"])
         self.fusion: dict[str, Any] = self.document["fusion"]
-        self._signatures: Mapping[str, Any] | None = None
+        self._predictor = SavedModelPredictor(folder, self.document["signatures"])
 
     @classmethod
     def load(cls, name: str | Path) -> "Bundle":
-        """Load a bundle by the path of its folder or of one version of it, else a shipped preset by its name.
+        """Load a bundle and check every file against its checksum.
 
-        Every file is checked against its checksum. TensorFlow is imported with the first question.
+        TensorFlow is imported with the first prediction.
+
+        Args:
+            name: The folder of a bundle or of a version, or the name of a shipped preset.
 
         Raises:
-            InputError: There is none, it is damaged, of another version of the contract, or of a format that is not asked by
-                TensorFlow.
+            InputError: The bundle does not exist, or is for another runtime than TensorFlow.
+            DataError: The bundle is damaged, or of another version of the schema.
         """
-        folder = find(name)
-        check_files(folder)
+        folder = find_bundle_version(name)
+        check_bundle_files(folder)
         bundle = cls(folder)
         if bundle.document["format"] != "saved_model":
             raise InputError(
-                f"{folder}: is a bundle of {bundle.document['format']}, for a runtime of your own; this needs one that was exported with "
-                "--format saved_model, the default"
+                f"{folder}: is a bundle of {bundle.document['format']}, for another runtime; "
+                "expected a bundle that was exported with --format saved_model, the default"
             )
         return bundle
 
@@ -83,135 +97,64 @@ class Bundle:
         """The model card, Markdown."""
         return (self.folder / "assets" / "model_card.md").read_text(encoding="utf-8")
 
-    def training_files(self) -> frozenset[str]:
-        """Return the SHA-256 of the media files that the model was trained on, or that its epoch was chosen on."""
-        return training_clips.read(self.folder / "assets" / "training_clips.json").files
-
-    def __repr__(self) -> str:
-        return f"Bundle({str(self.folder)!r}: {', '.join(self.labels)}; asked by {', '.join(self.signatures)})"
-
     @property
     def signatures(self) -> tuple[str, ...]:
-        """The names of what can be asked."""
+        """The names of the signatures."""
         return tuple(self.document["signatures"])
 
-    def ask(self, signature: str, **inputs) -> dict[str, np.ndarray]:
-        """Return the answers to some inputs; see the model card for the signatures.
+    def __repr__(self) -> str:
+        return (
+            f"Bundle({str(self.folder)!r}: {', '.join(self.labels)}; "
+            f"signatures {', '.join(self.signatures)})"
+        )
+
+    def training_clips(self) -> TrainingClips:
+        """Return the hashes of the clips that the model was trained or validated on.
+
+        Raises:
+            DataError: The file is missing or damaged.
+        """
+        return read_training_clips(self.folder / TRAINING_CLIPS)
+
+    def predict(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
+        """Return the outputs of a signature; the model card lists the signatures.
 
         Args:
             signature: One of `signatures`, such as `faces` or `speech`.
-            inputs: Arrays, by the names of the signature's inputs.
+            inputs: An array for each input of the signature.
 
         Returns:
             An array for each output; text as an array of str.
 
         Raises:
-            InputError: Unknown signature or input, what the graph says is wrong with the input, or a graph that cannot be loaded.
+            InputError: Unknown signature or input, or an input that the graph rejects.
+            DataError: The graph cannot be loaded.
         """
-        if signature not in self.signatures:
-            raise InputError(
-                f"{self.folder}: has no signature {signature!r}; expected one of {', '.join(self.signatures)}"
-            )
-        expected = self.document["signatures"][signature]["inputs"]
-        if set(inputs) != set(expected):
-            raise InputError(
-                f"{signature}: expected the inputs {', '.join(expected)}; received {', '.join(inputs) or 'none'}"
-            )
-        load_tensorflow()
-        import tensorflow as tf
-
-        if self._signatures is None:
-            self._signatures = self._graph().signatures
-        try:
-            tensors = {
-                name: tf.constant(_of_type(name, value, expected[name][0]))
-                for name, value in inputs.items()
-            }
-            answers = self._signatures[signature](**tensors)
-        except (tf.errors.OpError, ValueError, TypeError) as error:
-            raise InputError(f"{signature}: {told(error)}") from error
-        return {name: _array(tensor.numpy()) for name, tensor in answers.items()}
+        return self._predictor.predict(signature, **inputs)
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Return the network's weights by the paths of their variables."""
-        return {path: variable.numpy() for path, variable in self._graph().weights.items()}
+        """Return the network's weights by the paths of their variables.
 
-    def _graph(self) -> Any:
-        """Return what TensorFlow loads, which is InputError where it cannot."""
-        load_tensorflow()
-        import tensorflow as tf
-
-        try:
-            graph = tf.saved_model.load(str(self.folder))
-            if missing := set(self.signatures) - set(graph.signatures):
-                raise ValueError(f"no signature {', '.join(sorted(missing))}")
-            return graph
-        except Exception as error:  # of a damaged file, whatever its bytes lead to
-            raise InputError(
-                f"{self.folder}: cannot be loaded ({told(error)}); export the model again"
-            ) from error
+        Raises:
+            DataError: The graph cannot be loaded.
+        """
+        return self._predictor.weights()
 
 
-def _of_type(name: str, value: Any, expected: str) -> np.ndarray:
-    """Return an input as an array of the type that a signature expects; what would lose more than a float's digits is refused."""
-    if expected == "string":
-        return np.array(value, dtype=object)
-    array = np.asarray(value)
-    whole = np.issubdtype(expected, np.integer)
-    if array.dtype.kind not in ("iu" if whole else "f") or not np.can_cast(
-        array.dtype, expected, "same_kind"
-    ):
-        raise ValueError(f"{name}: expected {expected}; received {array.dtype}")
-    if (
-        whole
-        and (wrong := (array < np.iinfo(expected).min) | (array > np.iinfo(expected).max)).any()
-    ):
-        raise ValueError(
-            f"{name}: expected {expected}; received {array.dtype}, with {array[wrong][0]}"
-        )
-    with np.errstate(over="ignore"):  # the graph tells of infinity
-        return array.astype(expected)
-
-
-def _array(values: np.ndarray) -> np.ndarray:
-    return (
-        np.array([text.decode() for text in values.ravel()], dtype=np.str_).reshape(values.shape)
-        if values.dtype == object
-        else values
-    )
-
-
-def told(error: Exception) -> str:
-    """Return what the graph, or TensorFlow, says of an input, in one line.
-
-    >>> told(ValueError("assertion failed: [too long: expected at most] [9600000] [samples; received] [1 2]\\n\\t [[{{node x}}]]"))
-    'too long: expected at most 9600000 samples; received 1 2'
-    """
-    text = getattr(error, "message", None) or str(error)
-    if found := re.search(r"assertion failed: \[(.*)\](?:\n|$)", text):
-        return re.sub(r"\] \[", " ", found[1])
-    lines = [
-        line
-        for line in text.splitlines()
-        if line and not line.startswith(("Graph execution error", "Detected at node", "<stack"))
-    ]
-    return (
-        re.sub(r"\s*\[\[\{\{node.*|\s*\[Op:.*", "", " ".join(lines)).strip() or type(error).__name__
-    )
-
-
-def presets() -> dict[str, Path]:
-    """Return the shipped presets: name -> folder."""
+def shipped_presets() -> dict[str, Path]:
+    """Return the folder of each shipped preset by its name."""
     folder = Path(str(resources.files("kerasemo") / "presets"))
-    return (
-        {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and versions(path)}
-        if folder.is_dir()
-        else {}
-    )
+    if not folder.is_dir():
+        return {}
+    return {
+        path.name: path
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and bundle_versions(path)
+    }
 
 
-def versions(folder: Path) -> list[int]:
-    """Return the numbers of the versions in a bundle's folder, rising."""
+def bundle_versions(folder: Path) -> list[int]:
+    """Return the numbers of the versions in a bundle's folder, ascending."""
     if not folder.is_dir():
         return []
     return sorted(
@@ -221,92 +164,122 @@ def versions(folder: Path) -> list[int]:
     )
 
 
-def find(name: str | Path) -> Path:
-    """Return the folder of the version that a name or path means: the newest of a bundle, or the very version.
+def find_bundle_version(name: str | Path) -> Path:
+    """Return the folder of a version.
+
+    Args:
+        name: The folder of a version; the folder of a bundle, for its newest version; or the name
+            of a shipped preset. A path comes before a preset.
 
     Raises:
-        InputError: Nothing of that name is a bundle.
+        InputError: No bundle has that path or name.
     """
     path = Path(name)
-    if (path / DOCUMENT).is_file():
+    if (path / BUNDLE_DOCUMENT).is_file():
         return path
-    if numbers := versions(path):
+    numbers = bundle_versions(path)
+    if numbers:
         return path / str(numbers[-1])
-    shipped = presets()
-    if str(name) in shipped:
-        return find(shipped[str(name)])
-    wrong = "no bundle in it" if path.exists() else "no such bundle"
-    made = "expected the folder of one (python -m kerasemo.export makes it) or a shipped preset"
-    raise InputError(f"{name}: {wrong}; {made} ({', '.join(shipped) or 'none'})")
+    presets = shipped_presets()
+    if str(name) in presets:
+        return find_bundle_version(presets[str(name)])
+    problem = "no bundle in it" if path.exists() else "no such bundle"
+    raise InputError(
+        f"{name}: {problem}; expected the folder of a bundle (python -m kerasemo.export makes it) "
+        f"or a shipped preset ({', '.join(presets) or 'none'})"
+    )
 
 
-def read_document(folder: Path) -> dict[str, Any]:
-    """Return what a version's folder says of itself; InputError where it is none, damaged, or of another version of the contract."""
-    path = folder / DOCUMENT
+def read_bundle_document(folder: Path) -> dict[str, Any]:
+    """Return the document of a version's folder.
+
+    Raises:
+        InputError: The folder holds no bundle.
+        DataError: The document is damaged, or of another version of the schema.
+    """
+    path = folder / BUNDLE_DOCUMENT
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
-            f"{folder}: no bundle in it ({DOCUMENT}: {error.strerror}); export the model again"
+            f"{folder}: no bundle in it ({BUNDLE_DOCUMENT}: {error.strerror}); "
+            "export the model again"
         ) from error
     except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}); export the model again") from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        version = document.get("schema") if isinstance(document, dict) else None
-        raise InputError(
-            f"{path}: version {version} of the contract, expected {SCHEMA}; export the model again with this version"
+        raise DataError(f"{path}: damaged ({error}); export the model again") from error
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != BUNDLE_SCHEMA:
+        raise DataError(
+            f"{path}: schema version {schema}, expected {BUNDLE_SCHEMA}; "
+            "export the model again with this version of kerasemo"
         )
-    if missing := _KEYS - document.keys():
-        raise InputError(
-            f"{path}: damaged (no {', '.join(sorted(missing))}); export the model again"
-        )
+    missing = sorted(_DOCUMENT_KEYS - document.keys())
+    if missing:
+        raise DataError(f"{path}: damaged (no {', '.join(missing)}); export the model again")
     return document
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the checksum of every file of a version's folder, as `sha256sum -c` takes it."""
-    lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}" for path in _files(folder)]
-    (folder / CHECKSUMS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    """Write the checksum of every file of a version's folder in the format of `sha256sum`.
 
-
-def check_files(folder: Path) -> None:
-    """Check every file of a version's folder; InputError names the first that is missing, damaged, or on no list though it must be.
-
-    A user may add files, such as `assets.extra/batching_params.pbtxt`, but none where those of the contract are.
+    Raises:
+        StorageError: The disk is full, or the folder cannot be written.
     """
-    try:
-        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{folder / CHECKSUMS}: cannot be read ({error}); export the model again"
-        ) from error
-    if wrong := [line for line in lines if not re.fullmatch(r"[0-9a-f]{64}  .+", line)] or (
-        [] if lines else ["an empty file"]
-    ):
-        raise InputError(
-            f"{folder / CHECKSUMS}: damaged (expected a checksum and a name; received {wrong[0]!r}); export the model again"
-        )
-    expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    there = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
-    for name, digest in expected.items():
-        if name not in there:
-            raise InputError(f"{folder / name}: missing; export the model again")
-        if _sha256(there[name]) != digest:
-            raise InputError(
-                f"{folder / name}: damaged (its checksum is not that of {CHECKSUMS}); export the model again"
+    lines = [f"{file_sha256(folder / name)}  {name}\n" for name in _file_names(folder)]
+    with storage_errors(folder / CHECKSUMS):
+        write_text(folder / CHECKSUMS, "".join(lines))
+
+
+def check_bundle_files(folder: Path) -> None:
+    """Check every file of a version's folder against its checksum.
+
+    Files that a user adds, such as `assets.extra/batching_params.pbtxt`, need no checksum.
+
+    Raises:
+        DataError: A file is missing, damaged, or must have a checksum and has none.
+    """
+    checksums = _read_checksums(folder)
+    names = _file_names(folder)
+    for name, checksum in checksums.items():
+        if name not in names:
+            raise DataError(
+                f"{folder / name}: missing ({CHECKSUMS} lists it); export the model again"
             )
-    if unlisted := [
-        name for name in there if re.fullmatch(_CONTRACT, name) and name not in expected
-    ]:
-        raise InputError(
-            f"{folder / CHECKSUMS}: damaged (does not name {unlisted[0]}); export the model again"
-        )
+        if file_sha256(folder / name) != checksum:
+            raise DataError(
+                f"{folder / name}: damaged (its checksum is not that in {CHECKSUMS}); "
+                "export the model again"
+            )
+    for name in names:
+        if re.fullmatch(_CHECKED_FILES, name) and name not in checksums:
+            raise DataError(
+                f"{folder / CHECKSUMS}: damaged (does not name {name}); export the model again"
+            )
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != CHECKSUMS]
+def _read_checksums(folder: Path) -> dict[str, str]:
+    """Return the listed checksum of each file name."""
+    path = folder / CHECKSUMS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); export the model again") from error
+    checksums = {}
+    for line in lines or ["an empty file"]:
+        if not re.fullmatch(r"[0-9a-f]{64}  .+", line):
+            raise DataError(
+                f"{path}: damaged (expected a checksum and a name; received {line!r}); "
+                "export the model again"
+            )
+        checksum, _, name = line.partition("  ")
+        checksums[name] = checksum
+    return checksums
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _file_names(folder: Path) -> list[str]:
+    """Return the names of all files in a folder but the checksums, sorted by path."""
+    return [
+        path.relative_to(folder).as_posix()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != CHECKSUMS
+    ]

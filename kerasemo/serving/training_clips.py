@@ -1,87 +1,106 @@
-"""Which clips a network has seen, as hashes that say nothing else of them: what an exported model carries of its training clips."""
+"""The training clips of an exported model, as hashes that reveal nothing else about them."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError
+from pipelines.core.files import text_sha256
 
+TRAINING_CLIPS = "assets/training_clips.json"
+"""The file in the folder of a version."""
 KEYS = ("files", "contents", "utterances", "speakers")
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
+class TrainingClips:
     """The hashes of the clips that a network was trained or validated on."""
 
     files: frozenset[str]
     """SHA-256 of media files."""
     contents: frozenset[str]
-    """Hashes of what was read of them; see `pipelines.building`."""
+    """Hashes of the decoded content; see `pipelines.building`."""
     utterances: frozenset[str]
     """SHA-256 of the utterances' names."""
     speakers: frozenset[str]
     """SHA-256 of the speakers' names."""
 
-    def clip(self, row: Mapping[str, Any]) -> bool:
-        """Tell whether a manifest's row is of a clip that was seen: the same file, content or utterance, in either domain."""
-        content = row.get("content") in self.contents
-        return row["sha256"] in self.files or content or digest(row["utterance"]) in self.utterances
+    def has_clip(self, row: Mapping[str, Any]) -> bool:
+        """Return whether the clip of a manifest's row is a training clip.
 
-    def speaker(self, row: Mapping[str, Any]) -> bool:
-        """Tell whether the speaker of a manifest's row was seen; who has no name was not."""
-        return bool(row["speaker"]) and digest(row["speaker"]) in self.speakers
+        A clip with the same file, content or utterance is the same clip. The utterance is the same
+        in both domains.
+        """
+        return (
+            row["sha256"] in self.files
+            or row.get("content") in self.contents
+            or text_sha256(row["utterance"]) in self.utterances
+        )
+
+    def has_speaker(self, row: Mapping[str, Any]) -> bool:
+        """Return whether the speaker of a manifest's row is a training speaker.
+
+        A speaker without a name is none.
+        """
+        return bool(row["speaker"]) and text_sha256(row["speaker"]) in self.speakers
 
 
-def document(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return the hashes of the clips of some manifests' rows, for JSON: the values of `Seen`, sorted.
+def hash_training_clips(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the JSON document of `TrainingClips` for manifests' rows: sorted hashes.
 
     >>> row = {"sha256": "f00d", "content": "beef", "utterance": "a:1:anger:1", "speaker": "a:1"}
-    >>> [len(values) for values in document([row, row | {"content": "cafe"}]).values()]
-    [1, 2, 1, 1]
+    >>> document = hash_training_clips([row, row | {"content": "cafe"}])
+    >>> {key: len(hashes) for key, hashes in document.items()}
+    {'files': 1, 'contents': 2, 'utterances': 1, 'speakers': 1}
     """
     rows = list(rows)
-    found = {
+    hashes = {
         "files": {row["sha256"] for row in rows},
         "contents": {row["content"] for row in rows if row.get("content")},
-        "utterances": {digest(row["utterance"]) for row in rows},
-        "speakers": {digest(row["speaker"]) for row in rows if row["speaker"]},
+        "utterances": {text_sha256(row["utterance"]) for row in rows},
+        "speakers": {text_sha256(row["speaker"]) for row in rows if row["speaker"]},
     }
-    return {key: sorted(found[key]) for key in KEYS}
+    return {key: sorted(hashes[key]) for key in KEYS}
 
 
-def parse(held: Any, *, where: Any) -> Seen:
-    """Return what `document` made; InputError, which names `where` it was found, when it is not that."""
-    if (
-        not isinstance(held, dict)
-        or not set(KEYS) <= set(held)
-        or not all(_is_list_of_text(held[key]) for key in KEYS)
-    ):
-        raise InputError(
-            f"{where}: expected lists of hashes, {', '.join(KEYS)}; the file is damaged: export the model again"
+def parse_training_clips(document: Any, *, source: Any) -> TrainingClips:
+    """Return the training clips of a document that `hash_training_clips` made.
+
+    Args:
+        document: The parsed JSON.
+        source: Where it comes from, for the message.
+
+    Raises:
+        DataError: The document has another form.
+    """
+    is_complete = isinstance(document, dict) and set(KEYS) <= set(document)
+    if not is_complete or not all(_is_text_list(document[key]) for key in KEYS):
+        raise DataError(
+            f"{source}: expected lists of hashes, {', '.join(KEYS)}; the file is damaged: "
+            "export the model again"
         )
-    return Seen(**{key: frozenset(held[key]) for key in KEYS})
+    return TrainingClips(**{key: frozenset(document[key]) for key in KEYS})
 
 
-def read(path: Path) -> Seen:
-    """Read the file that `document` was written to; InputError when it is missing or damaged."""
+def read_training_clips(path: Path) -> TrainingClips:
+    """Return the training clips in a file.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(
-            f"{path}: missing, so nothing shows which clips the model was trained on; export it again"
+        raise DataError(
+            f"{path}: missing, so nothing shows which clips the model was trained on; "
+            "export it again"
         ) from error
     except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}); export the model again") from error
-    return parse(held, where=path)
+        raise DataError(f"{path}: damaged ({error}); export the model again") from error
+    return parse_training_clips(document, source=path)
 
 
-def digest(name: str) -> str:
-    """Return the SHA-256 of a name, in hexadecimal."""
-    return hashlib.sha256(name.encode()).hexdigest()
-
-
-def _is_list_of_text(values: Any) -> bool:
+def _is_text_list(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)

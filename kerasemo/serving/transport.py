@@ -3,10 +3,10 @@
 import dataclasses
 import enum
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from kerasemo.serving.graph_messages import clean_graph_message
 from kerasemo.serving.signatures import SAVED_MODEL_SIGNATURES
 from pipelines.core.errors import InputError, RunError
 from pipelines.core.tensorflow_loading import load_tensorflow
@@ -171,15 +171,8 @@ def parse_server_url(url: str) -> ServerUrl:
 
 
 def shorten_server_text(text: str) -> str:
-    """Return what a graph or server reports as one line, without the names of the graph's nodes.
-
-    >>> shorten_server_text("{{function_node f}} assertion failed: [expected 3] [bytes]\\n\\t [[x]]")
-    'expected 3 bytes'
-    """
-    text = re.sub(r"\{\{\w+ [^}]*\}\} ?", "", re.split(r"\s*\[\[\{\{|\n\t", text)[0]).strip()
-    assertion = re.search(r"assertion failed: \[(.*)\]", text, re.DOTALL)
-    text = assertion[1].replace("] [", " ") if assertion else text
-    text = " ".join(text.split())
+    """Return what a server reports as one line of at most `MAX_SERVER_TEXT` characters."""
+    text = clean_graph_message(text)
     return printable(text if len(text) <= MAX_SERVER_TEXT else text[:MAX_SERVER_TEXT] + "...")
 
 
