@@ -30,7 +30,7 @@ def write_bundle(folder: Path, *, seed: int = 0) -> Path:
     from kerasemo.metrics.fusion import Fusion
     from kerasemo.networks.network import build_network
     from kerasemo.serving import training_clips
-    from kerasemo.serving.bundle import DOCUMENT, SCHEMA, write_checksums
+    from kerasemo.serving.bundle import BUNDLE_DOCUMENT, BUNDLE_SCHEMA, write_checksums
     from pipelines.core.domains import DOMAINS
     from pipelines.core.labels import EMOTIONS
 
@@ -44,7 +44,7 @@ def write_bundle(folder: Path, *, seed: int = 0) -> Path:
     }
     document = {
         **{
-            "schema": SCHEMA,
+            "schema": BUNDLE_SCHEMA,
             "format": "saved_model",
             "name": "random",
             "labels": EMOTIONS,
@@ -57,9 +57,9 @@ def write_bundle(folder: Path, *, seed: int = 0) -> Path:
         "training": {"network": dataclasses.asdict(NetworkConfig())},
         **{"synthetic": True, "versions": {}},
     }
-    (version / DOCUMENT).write_text(json.dumps(document), encoding="utf-8")
+    (version / BUNDLE_DOCUMENT).write_text(json.dumps(document), encoding="utf-8")
     (version / "assets" / "training_clips.json").write_text(
-        json.dumps(training_clips.document([])), encoding="utf-8"
+        json.dumps(training_clips.hash_training_clips([])), encoding="utf-8"
     )
     write_checksums(version)
     return folder

@@ -111,7 +111,7 @@ def compare_faces(
                 crops.tracked_boxes(frames, detect_face, spacing), find_faces, step=FACES_PER_SECOND
             )
             boxes_of = [(frame, boxes) for _, frame, boxes in followed]
-            bundle.ask(
+            bundle.predict(
                 "faces",
                 faces=np.stack(
                     [crops.crop_frame(frame, box) for frame, boxes in boxes_of for box in boxes]
@@ -121,7 +121,7 @@ def compare_faces(
 
         def by_itself(frame) -> bool:
             box = detect_face(frame.luma)
-            return bool(box and bundle.ask("faces", faces=crops.crop_frame(frame, box)[None]))
+            return bool(box and bundle.predict("faces", faces=crops.crop_frame(frame, box)[None]))
 
         def apart() -> None:
             found["ours, each frame by itself"] = sum(by_itself(frame) for _, frame in frames)

@@ -195,7 +195,7 @@ def main() -> int:
                 asked = {
                     key: [file.read_bytes() for file in items] if key.endswith("_bytes") else items
                 }
-                sides = {"exported": lambda name=name, asked=asked: bundle.ask(name, **asked)}
+                sides = {"exported": lambda name=name, asked=asked: bundle.predict(name, **asked)}
                 sides["Keras"] = lambda name=name, items=items: by_keras[name](items)
                 if name in by_onnx:
                     sides["ONNX Runtime"] = lambda name=name, items=items: by_onnx[name](items)

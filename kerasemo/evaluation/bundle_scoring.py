@@ -64,7 +64,7 @@ def evaluate(
     load = loader(
         records, bundle.document["training"].get("stages", [{}])[-1].get("settings", {}), load
     )
-    known = training_clips.read(bundle.folder / "assets" / "training_clips.json")
+    known = training_clips.read_training_clips(bundle.folder / training_clips.TRAINING_CLIPS)
     own, labels = Fusion(**bundle.fusion), list(bundle.labels)
     scored, not_scored, embedded, said, emotions = {}, {}, {}, {}, {}
     for name in lineage.sources_in(records):
@@ -150,7 +150,7 @@ def _asked(
         part = inputs[start : start + inference.ITEMS_AT_ONCE]
         masks = {} if mask is None else {"mask": np.tile(mask, (len(part), 1))}
         parts.append(
-            bundle.ask(signature, **{SIGNATURES[DOMAINS[side.source.domain]]: part}, **masks)
+            bundle.predict(signature, **{SIGNATURES[DOMAINS[side.source.domain]]: part}, **masks)
         )
     return {
         name: np.concatenate([part[name] for part in parts])
@@ -163,9 +163,9 @@ def _published(rows: Sequence[Mapping[str, Any]]) -> bool:
     return bool(rows and rows[0]["split"])
 
 
-def _unseen(source: sources.Source, known: training_clips.Seen) -> _Part:
+def _unseen(source: sources.Source, known: training_clips.TrainingClips) -> _Part:
     """Return the clips of a source that are scored."""
-    rows = [row for row in source.rows if not known.clip(row)]
+    rows = [row for row in source.rows if not known.has_clip(row)]
     left_out = len(source.rows) - len(rows)
     rows = splits.one_per_utterance([row for row in rows if row["split"] in ("", "test")])
     chosen = {row["id"] for row in rows}
@@ -173,7 +173,7 @@ def _unseen(source: sources.Source, known: training_clips.Seen) -> _Part:
         [index for index, row in enumerate(source.rows) if row["id"] in chosen], np.int64
     )
     return _Part(
-        source, clips, {"left_out": left_out, "trained_speakers": sum(map(known.speaker, rows))}
+        source, clips, {"left_out": left_out, "trained_speakers": sum(map(known.has_speaker, rows))}
     )
 
 

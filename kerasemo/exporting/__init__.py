@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from kerasemo.exporting.exporter import FORMATS, Options, export
+    from kerasemo.exporting.exporter import Options, export
     from kerasemo.exporting.graph import Served
     from kerasemo.exporting.onnx_litert import functions, write_onnx
     from kerasemo.exporting.parity_cases import wav_file
 
-__all__ = ["FORMATS", "Options", "Served", "export", "functions", "wav_file", "write_onnx"]
+__all__ = ["Options", "Served", "export", "functions", "wav_file", "write_onnx"]
 
 _MODULE_OF = {
-    "FORMATS": "exporter",
     "Options": "exporter",
     "Served": "graph",
     "export": "exporter",

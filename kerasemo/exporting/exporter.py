@@ -85,7 +85,7 @@ def export(options: Options, *, log: Callable[[str], None] = lambda line: None) 
         )
     fusion = fused_scoring.fitted(options.run, of.folders[-1].name, records)
     document = {
-        "schema": bundle.SCHEMA,
+        "schema": bundle.BUNDLE_SCHEMA,
         "format": options.format,
         "name": options.out.resolve().name,
         "labels": result["trained_emotions"],
@@ -116,8 +116,8 @@ def _check_place(out: Path, format: str) -> None:
         raise InputError(
             f"{out}: a file; expected the folder of a bundle, or none yet; name another --out"
         )
-    if numbers := bundle.versions(out):
-        held = bundle.read_document(out / str(numbers[-1]))["format"]
+    if numbers := bundle.bundle_versions(out):
+        held = bundle.read_bundle_document(out / str(numbers[-1]))["format"]
         if held != format:
             raise InputError(
                 f"{out}: holds versions in the format {held}, and one bundle has one format; name another --out"
@@ -156,13 +156,14 @@ def _told_of_disk(out: Path) -> Iterator[None]:
     """Turn what TensorFlow raises where it cannot write into the one error of a user's mistake."""
     import tensorflow as tf
 
-    from kerasemo.serving import bundle
+    from kerasemo.serving import graph_messages
 
     try:
         yield
     except tf.errors.OpError as error:
         raise InputError(
-            f"{out}: cannot be written ({bundle.told(error)}); free space there, or name another --out"
+            f"{out}: cannot be written ({graph_messages.describe_graph_error(error)}); "
+            "free space there, or name another --out"
         ) from error
 
 
@@ -223,17 +224,15 @@ def _write(
         json.dumps(dataclasses.asdict(spec), indent=1) + "\n", encoding="utf-8"
     )
     (assets / "model_card.md").write_text(model_card.model_card(document), encoding="utf-8")
-    (folder / bundle.DOCUMENT).write_text(
+    (folder / bundle.BUNDLE_DOCUMENT).write_text(
         json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     if format == "saved_model":
-        first = {
-            signature: (signature, inputs) for signature, inputs in reversed(calls)
-        }  # one of each
+        first = {call.signature: call for call in reversed(calls)}  # one of each
         with _told_of_disk(out):
             tf_serving.write_warm_up(folder, [first[name] for name in names])
     bundle.write_checksums(folder)
-    worst = parity.differences(folder, calls, expected)
+    worst = parity.max_output_differences(folder, calls, expected)
     if wrong := [
         f"{name} by {difference:.1e}"
         for name, difference in worst.items()
@@ -293,7 +292,7 @@ def _put_in_place(unfinished: Path, out: Path) -> int:
     from kerasemo.serving import bundle
 
     while True:
-        version = max(bundle.versions(out), default=0) + 1
+        version = max(bundle.bundle_versions(out), default=0) + 1
         try:
             os.rename(unfinished, out / str(version))
         except OSError:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from kerasemo.metrics import classification, verification
 from kerasemo.networks import inference
-from kerasemo.serving.parity import Call, Inputs
+from kerasemo.serving.parity import Inputs, SignatureCall
 from kerasemo.serving.signatures import Signature, find_signature, select_signatures
 from pipelines.core.domains import DOMAINS
 from pipelines.core.labels import EMOTIONS
@@ -27,7 +27,7 @@ CLIPS = 6
 FACES_EACH, GRIFFIN_LIM_ROUNDS = 2, 8
 
 Expected = dict[str, np.ndarray]
-Pair = tuple[Call, Expected]
+Pair = tuple[SignatureCall, Expected]
 
 
 class Probes:
@@ -93,7 +93,8 @@ class Probes:
         for name in signatures:
             signature = find_signature(name)
             for case in self._cases(signature):
-                pairs.append(((name, case.inputs), self._expected_outputs(signature, case)))
+                call = SignatureCall(name, case.inputs)
+                pairs.append((call, self._expected_outputs(signature, case)))
         return pairs
 
     def portable_calls(self, signatures: Sequence[str]) -> list[Pair]:
@@ -113,17 +114,13 @@ class Probes:
                         "probabilities": probabilities[0].astype(np.float32),
                         "valid": np.array(True),
                     }
-                    pairs.append(((signature, {"waveform": waveform}), expected))
+                    pairs.append((SignatureCall(signature, {"waveform": waveform}), expected))
                 silence = {
                     "probabilities": np.full(len(self._labels), np.nan, np.float32),
                     "valid": np.array(False),
                 }
-                pairs.append(
-                    (
-                        (signature, {"waveform": np.zeros(self._spec.sample_rate_hz, np.float32)}),
-                        silence,
-                    )
-                )
+                second = {"waveform": np.zeros(self._spec.sample_rate_hz, np.float32)}
+                pairs.append((SignatureCall(signature, second), silence))
                 continue
             domain = known.domain
             items = np.concatenate(self._items[domain])
@@ -134,7 +131,8 @@ class Probes:
                 [self._answers(items, domain), np.full((1, len(self._labels)), np.nan)]
             ).astype(np.float32)
             expected = {"probabilities": answers, "valid": np.arange(len(items) + 1) < len(items)}
-            pairs.append(((signature, {input_name: np.concatenate([items, bad])}), expected))
+            inputs = {input_name: np.concatenate([items, bad])}
+            pairs.append((SignatureCall(signature, inputs), expected))
         return pairs
 
     def _answers(

@@ -61,13 +61,13 @@ def records_folder(of: lineage.Lineage, given: Path | None) -> Path:
 
 
 def training_clips(of: lineage.Lineage, folder: Path) -> dict[str, list[str]]:
-    """Return by what each clip of the train and validation sides of all stages is known again; see `training_clips.document`."""
+    """Return the hashes of each clip of the train and validation sides of all stages."""
     sides = _sides(of, folder)
     rows: list[Mapping[str, Any]] = []
     for source in of.trained_on:
         ids = {id for side in ("train", "validation") for id in sides.ids[source][side]}
         rows += [row for row in _manifest(folder, source)["clips"] if row["id"] in ids]
-    return training_clips_module.document(rows)
+    return training_clips_module.hash_training_clips(rows)
 
 
 def is_synthetic(of: lineage.Lineage, folder: Path) -> bool:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from google.protobuf import text_encoding
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from kerasemo.serving.parity import Call, Inputs
+from kerasemo.serving.parity import Inputs, SignatureCall
 from pipelines.core.spec import Spec
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
@@ -41,7 +41,7 @@ pad_variable_length_inputs: false
 """
 
 
-def write_warm_up(folder: Path, calls: Sequence[Call]) -> int:
+def write_warm_up(folder: Path, calls: Sequence[SignatureCall]) -> int:
     """Write a request for each call into a version's folder, of one item, or a second of sound about its peak; return how many."""
     path = folder / WARM_UP
     path.parent.mkdir()

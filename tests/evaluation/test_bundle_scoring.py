@@ -18,7 +18,7 @@ from kerasemo.exporting import provenance
 from kerasemo.reporting import terminal
 from kerasemo.runs import lineage
 from kerasemo.training.experiment import Options
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError
 from pipelines.core.labels import EMOTIONS
 
 STAGES = {
@@ -81,7 +81,7 @@ class Model:
         }
         self.asked = []
 
-    def ask(self, signature, *, mask=None, **inputs):
+    def predict(self, signature, *, mask=None, **inputs):
         assert signature in self.document["signatures"]
         (name, items), = inputs.items()  # fmt: skip
         self.asked.append((signature, len(items)))
@@ -288,7 +288,7 @@ def test_a_model_that_does_not_say_what_it_was_trained_on_is_refused(
     bundle = model()
     path = bundle.folder / "assets" / "training_clips.json"
     path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(InputError, match=f"training_clips.json: {expected}"):
+    with pytest.raises(DataError, match=f"training_clips.json: {expected}"):
         bundle_scoring.evaluate(bundle, records_folder)
 
 

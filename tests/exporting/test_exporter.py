@@ -104,13 +104,13 @@ def test_the_next_version_is_taken_and_none_written_over(exported, tmp_path, mon
         (path / "variables").mkdir(parents=True)
     os.utime(killed, times=(time.time() - 25 * 3600,) * 2)
     monkeypatch.setattr(
-        parity, "differences", lambda folder, calls, expected: {"faces": 0.0}
+        parity, "max_output_differences", lambda folder, calls, expected: {"faces": 0.0}
     )  # the fixture has proved it
     result = exporter.export(exporter.Options(exported.parent / "run", out, "pretrain"))
-    assert result["version"] == 2 and bundle.versions(out) == [1, 2]
+    assert result["version"] == 2 and bundle.bundle_versions(out) == [1, 2]
     assert all(path.read_bytes() == content for path, content in before.items())
     assert json.loads((out / "2" / "assets" / "bundle.json").read_text())["domains"] == ["visual"]
-    bundle.check_files(out / "2")
+    bundle.check_bundle_files(out / "2")
     assert sorted(path.name for path in out.iterdir()) == [others.name, "1", "2", "serving"]
     (tmp_path / "any").mkdir()
     assert (out / "2").stat().st_mode == (tmp_path / "any").stat().st_mode
@@ -191,18 +191,6 @@ def test_a_network_that_answers_no_numbers_is_no_export(exported, tmp_path, monk
     assert not (tmp_path / "wrong").exists()
 
 
-@pytest.mark.parametrize("valid", [[False, True], True])
-def test_no_number_is_expected_of_what_is_valid(tmp_path, valid):
-    """Whether the inputs are two faces, one of them valid, or one sound."""
-    answers = np.full(np.shape(valid) + (3,), np.nan, np.float32)
-    with pytest.raises(
-        InputError, match="faces: the Keras model's own probabilities are no numbers"
-    ):
-        parity.differences(
-            tmp_path, [("faces", {})], [{"probabilities": answers, "valid": np.array(valid)}]
-        )
-
-
 def test_any_name_of_a_folder_is_served_and_titled(exported, tmp_path):
     from google.protobuf import text_format
     from tensorflow_serving.config import model_server_config_pb2
@@ -216,26 +204,6 @@ def test_any_name_of_a_folder_is_served_and_titled(exported, tmp_path):
     assert model_card.model_card(document | {"name": "toy\n# of mine"}).startswith(
         "# toy\\n# of mine\n\nEmotions from faces"
     )
-
-
-def test_a_bundle_that_cannot_be_loaded_anew_is_told(exported, tmp_path):
-    folder = tmp_path / "1"
-    shutil.copytree(exported / "1", folder)
-    (folder / "saved_model.pb").write_bytes(b"no graph")
-    bundle.write_checksums(folder)
-    with pytest.raises(InputError, match="cannot be loaded anew: "):
-        parity.differences(folder, [("faces", {"faces": np.zeros((1, 64, 64, 3), np.uint8)})], [{}])
-
-
-def test_calls_are_written_and_read_without_loss(tmp_path):
-    calls = [
-        ("face_bytes", {"face_bytes": [b"a\0b\0", b""]}),
-        ("speech", {"waveform": np.arange(4.0), "lengths": np.array([4])}),
-    ]
-    parity.write_calls(tmp_path / "calls.npz", calls)
-    found = parity.read_calls(tmp_path / "calls.npz")
-    assert found[0] == calls[0] and found[1][0] == "speech"
-    np.testing.assert_array_equal(found[1][1]["waveform"], calls[1][1]["waveform"])
 
 
 @pytest.mark.parametrize("format", ["onnx", "litert"])
@@ -253,7 +221,7 @@ def test_other_formats_answer_alike_and_say_what_is_not_valid(exported, tmp_path
     )
     assert max(result["differences"].values()) <= 1e-5
     folder = tmp_path / "model" / "1"
-    ask = {"onnx": runtimes.onnx, "litert": runtimes.litert}[format](folder)
+    ask = runtimes.load_predictor(folder, bundle.read_bundle_document(folder)).predict
     faces = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
     faces[1] = 7
     found = ask("faces", faces=faces)
@@ -285,7 +253,9 @@ def test_a_contrastive_stage_embeds_and_answers_nothing(exported, tmp_path, monk
     shutil.copytree(exported.parent / "records", tmp_path / "records")
     run = make_run(tmp_path, "contrastive")
     monkeypatch.setattr(
-        parity, "differences", lambda folder, calls, expected: {call[0]: 0.0 for call in calls}
+        parity,
+        "max_output_differences",
+        lambda folder, calls, expected: {call[0]: 0.0 for call in calls},
     )
     result = exporter.export(exporter.Options(run, tmp_path / "out", "contrastive"))
     assert set(result["differences"]) == {"embed_faces", "embed_speech", "embed_segments"}
@@ -366,7 +336,9 @@ def test_the_command_prints_what_it_did_and_how_to_serve_it(
 ):
     out = tmp_path / "toy"
     monkeypatch.setattr(
-        parity, "differences", lambda folder, calls, expected: {call[0]: 0.0 for call in calls}
+        parity,
+        "max_output_differences",
+        lambda folder, calls, expected: {call[0]: 0.0 for call in calls},
     )  # proved by the fixture
     assert (
         export.main(

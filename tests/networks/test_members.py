@@ -238,12 +238,14 @@ def test_they_are_trained_scored_and_served_as_one(folder):
         r"2 networks of kerasemo, whose mean logits answer, \d[\d ]* weights in all, read 64x64x3 log-Mel",
         bundle.card,
     )
-    assert bundle.ask("embed_segments", segments=asked.inputs[:4].astype(np.float32))[
+    assert bundle.predict("embed_segments", segments=asked.inputs[:4].astype(np.float32))[
         "embedding"
     ].shape == (4, 16)
     columns = [EMOTIONS.index(label) for label in bundle.labels]
     expected = keras.activations.softmax(ops.convert_to_tensor(outputs["logits"][:, columns]))
-    served = bundle.ask("segments", segments=asked.inputs[:4].astype(np.float32))["probabilities"]
+    served = bundle.predict("segments", segments=asked.inputs[:4].astype(np.float32))[
+        "probabilities"
+    ]
     np.testing.assert_allclose(served, expected, atol=1e-5)
 
 

@@ -13,6 +13,7 @@ from kerasemo.exporting import model_card
 from kerasemo.networks.inference import predictor
 from kerasemo.serving import bundle, training_clips
 from kerasemo.serving.bundle import Bundle
+from pipelines.core import files
 from pipelines.core.labels import EMOTIONS
 from pipelines.core.spec import Spec
 
@@ -35,7 +36,7 @@ def test_the_shipped_preset_answers_by_its_name():
     waveform = (0.3 * np.sin(2 * np.pi * 150 * time) * (1 + np.sin(2 * np.pi * 4 * time))).astype(
         np.float32
     )
-    found = model.ask("speech", waveform=waveform[None])
+    found = model.predict("speech", waveform=waveform[None])
     assert (
         found["probabilities"].sum() == pytest.approx(1, abs=1e-5)
         and found["emotion"][0] in model.labels
@@ -46,7 +47,7 @@ def test_the_shipped_preset_answers_by_its_name():
     assert network.count_params() <= 1_200_000
     embedding = predictor(network)(segments, 1)["embedding"]
     np.testing.assert_allclose(
-        model.ask("embed_segments", segments=segments)["embedding"], embedding, atol=1e-5
+        model.predict("embed_segments", segments=segments)["embedding"], embedding, atol=1e-5
     )
 
 
@@ -60,12 +61,12 @@ def test_it_was_trained_on_emodb_alone_without_its_held_out_speaker():
         0,
         0,
     )
-    known = training_clips.read(model.folder / "assets" / "training_clips.json")
+    known = training_clips.read_training_clips(model.folder / "assets" / "training_clips.json")
     others = {
-        training_clips.digest(f"emodb:{speaker}")
+        files.text_sha256(f"emodb:{speaker}")
         for speaker in ("08", "09", "10", "11", "12", "13", "14", "15", "16")
     }
-    assert known.speakers == others and training_clips.digest("emodb:03") not in known.speakers
+    assert known.speakers == others and files.text_sha256("emodb:03") not in known.speakers
     assert len(known.files) == 535 - 49
     assert training["stages"][0]["split"]["emodb/audio"]["test"] == 49
     assert (training["speakers"]["emodb/audio"]["test"], training["parameters"]) == (
@@ -146,6 +147,6 @@ def test_no_other_corpus_is_in_what_ships():
     """Only EMO-DB's licence allows it."""
     assert {
         source
-        for name in bundle.presets()
+        for name in bundle.shipped_presets()
         for source in Bundle.load(name).document["training"]["trained_on"]
     } == {"emodb/audio"}

@@ -194,13 +194,13 @@ def test_what_is_served_is_cut_as_what_was_scored(folder):
     for clip, waveform in zip(of.clip_of, of.waveforms, strict=True):
         if (line := said.get(of.rows[clip]["id"])) is None:
             continue
-        answer = bundle.ask("speech", waveform=(waveform / np.float32(32768))[None])[
+        answer = bundle.predict("speech", waveform=(waveform / np.float32(32768))[None])[
             "probabilities"
         ][0]
         expected = [float(line.split(",")[header.index(label)]) for label in bundle.labels]
         np.testing.assert_allclose(answer, expected, atol=1e-4)
         asked += 1
         if asked == 1:
-            timeline = bundle.ask("timeline", waveform=(waveform / np.float32(32768))[None])
+            timeline = bundle.predict("timeline", waveform=(waveform / np.float32(32768))[None])
             np.testing.assert_allclose(timeline["starts"][0], np.arange(5) * 0.17, atol=1e-6)
     assert asked == len(said) > 0
