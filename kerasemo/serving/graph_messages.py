@@ -12,7 +12,7 @@ def clean_graph_message(text: str) -> str:
     Args:
         text: The message of a TensorFlow error, or of a server that runs the graph.
 
-    >>> clean_graph_message("{{function_node f}} assertion failed: [expected 3] [bytes]\\n\\t [[x]]")
+    >>> clean_graph_message("{{function_node f}} assertion failed: [expected 3] [bytes]")
     'expected 3 bytes'
     >>> clean_graph_message("Detected at node 'x'\\nIncompatible shapes [[{{node y}}]] [Op:Add]")
     'Incompatible shapes'
