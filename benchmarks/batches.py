@@ -1,29 +1,38 @@
-"""Times shuffled batches of 64 faces as a training step takes them, from records and from what others keep faces in.
+"""Time shuffled batches of 64 faces from records, against other ways to store faces.
 
     python benchmarks/batches.py [--faces 16384] [--rounds 5]
 
-Every side gives uint8 [64, 64, 64, 3] and 64 labels a batch, the faces in a new random order, the rest dropped. Cold: from
-nothing read to the end of the first epoch, with the files in the page cache; warm: EPOCHS epochs after it. The limit gathers
-from a memory-mapped array into memory that is there, with NumPy alone. The faces are synthesised.
+Each way gives uint8 [64, 64, 64, 3] and 64 labels a batch. The faces are in a new random order in
+every epoch, and the rest that fills no batch is dropped. Cold: from the files, which are in the
+page cache, to the end of the first epoch. Warm: EPOCHS epochs afterwards. The limit gathers faces
+from a memory-mapped array into allocated memory, with NumPy alone. The faces are synthesised.
 """
 
 import argparse
 import collections
+import dataclasses
 import functools
 import importlib.util
 import itertools
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import timing
 
-BATCH, PER_CLIP, SHAPE, EPOCHS = 64, 16, (64, 64, 3), 4
+BATCH = 64
+FACES_PER_CLIP = 16
+SHAPE = (64, 64, 3)
+EPOCHS = 4
+
+Epochs = Callable[[], Iterable[Any]]
+"""Returns the batches of some epochs."""
 
 
 class FaceFiles(tuple):
-    """Paths of .npy files of a face each with their labels, as torch's DataLoader takes them."""
+    """Paths of .npy files with one face each, and their labels, as a data set of torch."""
 
     def __getitem__(self, index: int):
         import numpy as np
@@ -32,40 +41,46 @@ class FaceFiles(tuple):
         return np.load(path), label
 
 
-def write(folder: Path, faces, labels) -> None:
-    """Write the faces as records, as one array, as a file each, and as one ArrayRecord where that is installed."""
-    import dataclasses
-
-    import numpy as np
-
+def write_records(folder: Path, faces, labels) -> None:
+    """Write a set of records."""
     from pipelines.core.labels import EMOTIONS
     from pipelines.core.spec import Spec
     from pipelines.corpora.clip import Clip
     from pipelines.records import schema
     from pipelines.records.writer import SetWriter
 
+    clips = [
+        Clip(
+            f"{number:07d}.avi",
+            Path("."),
+            "bench",
+            "visual",
+            "b:1",
+            EMOTIONS[label],
+            f"b:{number:07d}",
+        )
+        for number, label in enumerate(labels[::FACES_PER_CLIP])
+    ]
     options = {
         "corpus": "bench",
         "domain": "visual",
         "kind": "bench",
         "spec": dataclasses.asdict(Spec()),
     }
-    named = [(f"{n:07d}", EMOTIONS[label]) for n, label in enumerate(labels[::PER_CLIP])]
-    clips = [
-        Clip(f"{n}.avi", Path("."), "bench", "visual", "b:1", emotion, f"b:{n}")
-        for n, emotion in named
-    ]
-    writer = SetWriter(
-        folder / "bench" / "visual", clips=clips, options=options, clips_per_shard=256
-    )
+    set_folder = folder / "bench" / "visual"
+    writer = SetWriter(set_folder, clips=clips, options=options, clips_per_shard=256)
     writer.resume(lambda clip: clip.id)
-    for clip, crops in zip(clips, faces.reshape(-1, PER_CLIP, *SHAPE), strict=True):
-        writer.add(
-            clip,
-            [schema.serialise(clip, faces=crops)],
-            {"sha256": clip.id, "seconds": 1.0, "items": PER_CLIP},
-        )
+    of_clips = faces.reshape(-1, FACES_PER_CLIP, *SHAPE)
+    for clip, of_clip in zip(clips, of_clips, strict=True):
+        row = {"sha256": clip.id, "seconds": 1.0, "items": FACES_PER_CLIP}
+        writer.add(clip, [schema.serialise(clip, faces=of_clip)], row)
     writer.finish({})
+
+
+def write_alternatives(folder: Path, faces, labels) -> None:
+    """Write the faces as one array, as a file each, and as one ArrayRecord if it is installed."""
+    import numpy as np
+
     np.save(folder / "faces.npy", faces)
     (folder / "files").mkdir()
     for number, face in enumerate(faces):
@@ -73,144 +88,165 @@ def write(folder: Path, faces, labels) -> None:
     if importlib.util.find_spec("array_record"):
         from array_record.python.array_record_module import ArrayRecordWriter
 
-        record_writer = ArrayRecordWriter(
-            str(folder / "faces.array_record"), "group_size:1,uncompressed"
-        )
+        path = str(folder / "faces.array_record")
+        writer = ArrayRecordWriter(path, "group_size:1,uncompressed")
         for face, label in zip(faces, labels, strict=True):
-            record_writer.write(bytes([label]) + face.tobytes())
-        record_writer.close()
+            writer.write(bytes([label]) + face.tobytes())
+        writer.close()
 
 
-def sides_of(folder: Path, labels) -> dict[str, Callable]:
-    """Return what opens a side for so many epochs, and returns what gives their batches; say which side is not installed."""
+# Each function below opens the files of a folder for a number of epochs.
+
+
+def open_batch_stream(folder: Path, labels, epochs: int) -> Epochs:
+    """Return the batches of `kerasemo.datasets.batches`."""
     import numpy as np
+
+    from kerasemo.datasets import sampling
+    from kerasemo.datasets.batches import BatchStream
+    from kerasemo.datasets.sources import Subset, read_source
+
+    source = read_source(folder, "bench/visual")
+    subset = Subset(source, np.arange(len(labels)))
+    sampler = sampling.item_sampler(subset, batch=BATCH, seed=0)
+    stream = BatchStream([source], sampler, epochs=epochs)
+
+    def batches():
+        yield from stream.dataset  # keeps the stream referenced
+
+    return batches
+
+
+def open_memory_map(folder: Path, labels, epochs: int) -> Epochs:
+    """Return batches that NumPy gathers from a memory-mapped array."""
+    import numpy as np
+
+    faces = np.load(folder / "faces.npy", mmap_mode="r")
+    batch, random = np.empty((BATCH, *SHAPE), np.uint8), np.random.default_rng(0)
+    n_steps = len(faces) // BATCH
+
+    def batches():
+        for _ in range(epochs):
+            order = random.permutation(len(faces))[: n_steps * BATCH]
+            for items in order.reshape(-1, BATCH):
+                yield np.take(faces, items, axis=0, out=batch, mode="clip"), labels[items]
+
+    return batches
+
+
+def open_tf_data(folder: Path, labels, epochs: int) -> Epochs:
+    """Return batches of tf.data, which shuffles faces one by one in a buffer."""
     import tensorflow as tf
 
-    from kerasemo.datasets import batches as batches_module
-    from kerasemo.datasets import sampling, sources
     from pipelines.core.labels import EMOTIONS
     from pipelines.records import schema
 
-    def ours(epochs: int):
-        source = sources.read_source(folder, "bench/visual")
-        plan = sampling.labelled_plan(
-            sources.Side(source, np.arange(len(labels))), batch=BATCH, seed=0
-        )
-        return functools.partial(iter, batches_module.batches([source], plan, epochs=epochs)[0])
+    def faces_and_labels(serialised):
+        record = schema.parse(serialised, domain="visual")
+        is_label = tf.cast(tf.constant(EMOTIONS) == record["emotion"], tf.int32)
+        label = tf.argmax(is_label, output_type=tf.int32)
+        return record["faces"], tf.repeat(label, tf.shape(record["faces"])[0])
 
-    def limit(epochs: int):
-        faces, out, random = (
-            np.load(folder / "faces.npy", mmap_mode="r"),
-            np.empty((BATCH, *SHAPE), np.uint8),
-            np.random.default_rng(0),
-        )
-        whole = len(faces) // BATCH * BATCH
-        drawn = (
-            item
-            for _ in itertools.count()
-            for item in random.permutation(len(faces))[:whole].reshape(-1, BATCH)
-        )
-        gathered = (
-            (np.take(faces, item, axis=0, out=out, mode="clip"), labels[item]) for item in drawn
-        )
-        return lambda: itertools.islice(gathered, epochs * whole // BATCH)
+    shards = sorted(str(path) for path in (folder / "bench" / "visual").glob("*.tfrecord"))
+    dataset = tf.data.TFRecordDataset(shards)
+    dataset = dataset.map(faces_and_labels, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.unbatch().shuffle(4096).batch(BATCH, drop_remainder=True)
+    return functools.partial(iter, dataset.repeat(epochs).prefetch(tf.data.AUTOTUNE))
 
-    def one_by_one(epochs: int):
-        def faces_and_labels(serialised):
-            record = schema.parse(serialised, domain="visual")
-            label = tf.argmax(
-                tf.cast(tf.constant(EMOTIONS) == record["emotion"], tf.int32), output_type=tf.int32
-            )
-            return record["faces"], tf.repeat(label, tf.shape(record["faces"])[0])
 
-        files = sorted(str(path) for path in (folder / "bench" / "visual").glob("*.tfrecord"))
-        dataset = tf.data.TFRecordDataset(files).map(
-            faces_and_labels, num_parallel_calls=tf.data.AUTOTUNE
-        )
-        dataset = dataset.unbatch().shuffle(4096).batch(BATCH, drop_remainder=True)
-        return functools.partial(iter, dataset.repeat(epochs).prefetch(tf.data.AUTOTUNE))
+def open_data_loader(folder: Path, labels, epochs: int, *, workers: int) -> Epochs:
+    """Return batches of torch's DataLoader over a file for each face."""
+    import torch
 
-    def loader(workers: int, epochs: int):
-        import torch
+    options = {}
+    if workers:
+        options = {
+            "num_workers": workers,
+            "multiprocessing_context": "spawn",
+            "persistent_workers": True,
+        }
+    files = FaceFiles(
+        (folder / "files" / f"{number}.npy", label) for number, label in enumerate(labels)
+    )
+    loader = torch.utils.data.DataLoader(
+        files, batch_size=BATCH, shuffle=True, drop_last=True, **options
+    )
+    return lambda: itertools.chain.from_iterable(itertools.repeat(loader, epochs))
 
-        words = (
-            {"num_workers": workers, "multiprocessing_context": "spawn", "persistent_workers": True}
-            if workers
-            else {}
-        )
-        files = FaceFiles(
-            (folder / "files" / f"{number}.npy", label) for number, label in enumerate(labels)
-        )
-        made = torch.utils.data.DataLoader(
-            files, batch_size=BATCH, shuffle=True, drop_last=True, **words
-        )
-        return lambda: itertools.chain.from_iterable(itertools.repeat(made, epochs))
 
-    def array_record(epochs: int):
-        import grain
+def open_array_record(folder: Path, labels, epochs: int) -> Epochs:
+    """Return batches of Grain over an ArrayRecord."""
+    import grain
+    import numpy as np
 
-        source = grain.sources.ArrayRecordDataSource([str(folder / "faces.array_record")])
-        parsed = (
-            grain.MapDataset.source(source)
-            .seed(0)
-            .shuffle()
-            .map(
-                lambda record: (
-                    np.frombuffer(record, np.uint8, offset=1).reshape(SHAPE),
-                    np.int32(record[0]),
-                )
-            )
-        )
-        return lambda: parsed.batch(BATCH, drop_remainder=True).repeat(epochs).to_iter_dataset()
+    def parse(record: bytes):
+        face = np.frombuffer(record, np.uint8, offset=1).reshape(SHAPE)
+        return face, np.int32(record[0])
 
-    sides = {
-        "kerasemo.datasets.batches.batches": ours,
-        "limit: gather from a memmap": limit,
-        "tf.data, one by one": one_by_one,
+    source = grain.sources.ArrayRecordDataSource([str(folder / "faces.array_record")])
+    dataset = grain.MapDataset.source(source).seed(0).shuffle().map(parse)
+    return lambda: dataset.batch(BATCH, drop_remainder=True).repeat(epochs).to_iter_dataset()
+
+
+def installed_ways() -> dict[str, Callable[[Path, Any, int], Epochs]]:
+    """Return the function that opens each way, by name; print which package is not installed."""
+    ways = {
+        "kerasemo BatchStream": open_batch_stream,
+        "limit: gather from a memmap": open_memory_map,
+        "tf.data, one by one": open_tf_data,
     }
-    rivals = {
-        f"DataLoader over .npy, {workers} workers": ("torch", functools.partial(loader, workers))
+    optional = {
+        f"DataLoader over .npy, {workers} workers": (
+            "torch",
+            functools.partial(open_data_loader, workers=workers),
+        )
         for workers in (0, 2)
     }
-    for name, (package, side) in {**rivals, "ArrayRecord, Grain": ("grain", array_record)}.items():
+    optional["ArrayRecord, Grain"] = ("grain", open_array_record)
+    for name, (package, function) in optional.items():
         if importlib.util.find_spec(package):
-            sides[name] = side
+            ways[name] = function
         else:
             print(f"{package} is not installed: without {name}")
-    return sides
+    return ways
+
+
+def consume(batches: Iterable[Any]) -> None:
+    collections.deque(batches, maxlen=0)
 
 
 def main() -> int:
+    """Time all ways, warm and cold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faces", type=int, default=16_384)
     arguments = timing.begin(parser, cores=2, packages=("tensorflow",))
     import numpy as np
 
-    random, steps = np.random.default_rng(0), arguments.faces // BATCH
-    labels = np.repeat(random.integers(0, 6, arguments.faces // PER_CLIP), PER_CLIP).astype(
-        np.int32
-    )
-    with tempfile.TemporaryDirectory() as name:
-        write(Path(name), random.integers(0, 256, (len(labels), *SHAPE), np.uint8), labels)
-        sides = sides_of(Path(name), labels)
-        opened = {side: opens(EPOCHS) for side, opens in sides.items()}
+    random, n_steps = np.random.default_rng(0), arguments.faces // BATCH
+    of_clips = random.integers(0, 6, arguments.faces // FACES_PER_CLIP)
+    labels = np.repeat(of_clips, FACES_PER_CLIP).astype(np.int32)
+    faces = random.integers(0, 256, (len(labels), *SHAPE), np.uint8)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_records(folder, faces, labels)
+        write_alternatives(folder, faces, labels)
+        ways = installed_ways()
+        opened = {name: way(folder, labels, EPOCHS) for name, way in ways.items()}
         warm = {
-            side: lambda batches=batches: collections.deque(batches(), maxlen=0)
-            for side, batches in opened.items()
+            name: lambda batches=batches: consume(batches()) for name, batches in opened.items()
         }
         cold = {
-            side: lambda opens=opens: collections.deque(opens(1)(), maxlen=0)
-            for side, opens in sides.items()
+            name: lambda way=way: consume(way(folder, labels, 1)()) for name, way in ways.items()
         }
-        for title, turns, epochs in (
+        for title, functions, epochs in (
             ("warm", warm, EPOCHS),
             ("cold, the page cache warm", cold, 1),
         ):
-            taken = timing.seconds_in_turns(turns, arguments.rounds)
+            seconds = timing.seconds_in_turns(functions, arguments.rounds)
             timing.report(
                 f"batches of {BATCH} uint8 faces, labels, {title}",
-                taken,
-                amount=epochs * steps * BATCH,
+                seconds,
+                amount=epochs * n_steps * BATCH,
                 unit="faces/s",
             )
     return 0

@@ -35,7 +35,7 @@ def main() -> int:
     )
     from clips import write_enterface
 
-    from pipelines.building.builder import Options, build
+    from pipelines.building.builder import BuildOptions, build
     from pipelines.core.tensorflow_loading import load_tensorflow
 
     load_tensorflow()
@@ -44,7 +44,9 @@ def main() -> int:
 
         def built(media: Path, workers: int) -> None:
             result = build(
-                Options("enterface", media, Path(folder) / f"out{next(numbers)}", workers=workers)
+                BuildOptions(
+                    "enterface", media, Path(folder) / f"out{next(numbers)}", workers=workers
+                )
             )
             assert all(
                 report["written"] == report["found"] for report in result["domains"].values()

@@ -8,7 +8,7 @@ installed. Clips: synthesised ones of 720x576, and those of CREMA-D, GRID and RA
 
 Each clip shows one speaker who sits still. Its reference is the median, side by side, of all boxes of all detectors in
 the frames as filmed; a box is false when its intersection over union with the reference is below 0.3. On the real clips
-the references were looked at once: each is the face. Found: the answer (the largest box) is not false. As alt2: share of
+the references were looked at once: each is the face. FoundClips: the answer (the largest box) is not false. As alt2: share of
 frames where the answer's intersection over union with that of the plain cascade is 0.8 or more.
 """
 
@@ -29,7 +29,7 @@ def sides_of() -> dict:
     import cv2
 
     from pipelines.core.errors import KerasemoError
-    from pipelines.faces.detectors import detector
+    from pipelines.faces.detectors import load_detector
 
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
 
@@ -40,9 +40,9 @@ def sides_of() -> dict:
     def one_box(detect):
         return lambda luma: [box for box in [detect(luma, None)] if box]
 
-    sides = {"ours": one_box(detector("viola-jones")), "plain alt2": plain}
+    sides = {"ours": one_box(load_detector("viola-jones")), "plain alt2": plain}
     try:
-        sides["BlazeFace"] = one_box(detector("blazeface"))
+        sides["BlazeFace"] = one_box(load_detector("blazeface"))
     except KerasemoError as error:
         print(f"not compared: BlazeFace ({error})")
     return sides

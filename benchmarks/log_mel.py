@@ -78,15 +78,15 @@ def main() -> int:
     of_waveform = {features: graph.get_concrete_function() for features, graph in graphs.items()}
     of_file = {}
     try:
-        audio_tfio.check()
+        audio_tfio.check_tfio()
         files = [tf.TensorSpec([], tf.string)]
         of_file["static"] = tf.function(
-            lambda path: log_mel.log_mel(audio_tfio.read_waveform(path)["waveform"]),
+            lambda path: log_mel.log_mel(audio_tfio.read_waveform_tfio(path)["waveform"]),
             input_signature=files,
         )
         of_file["with deltas"] = tf.function(
             lambda path: log_mel.with_deltas(
-                log_mel.log_mel(audio_tfio.read_waveform(path)["waveform"])
+                log_mel.log_mel(audio_tfio.read_waveform_tfio(path)["waveform"])
             ),
             input_signature=files,
         )

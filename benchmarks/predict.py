@@ -34,8 +34,8 @@ def processor_seconds() -> float:
 def times_real_time(title: str, bundle, clips: Sequence[Path], rounds: int) -> None:
     """Print how many times faster than they play some clips are predicted."""
     from kerasemo.inference import predictor
-    from pipelines.core.processes import processors
-    from pipelines.workers.pool import Pool
+    from pipelines.core.processes import processor_count
+    from pipelines.workers.pool import WorkerPool
 
     used, lengths = [], []
 
@@ -49,7 +49,7 @@ def times_real_time(title: str, bundle, clips: Sequence[Path], rounds: int) -> N
         used.append(processor_seconds() - began)
 
     def start() -> None:
-        with Pool(workers=min(processors(), len(clips))):
+        with WorkerPool(workers=min(processor_count(), len(clips))):
             pass
 
     load = os.getloadavg()[0]

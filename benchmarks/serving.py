@@ -1,20 +1,23 @@
-"""Times the signatures of an exported bundle against the Keras model itself and against ONNX Runtime, in batches of 1 and of 32.
+"""Time the signatures of an exported bundle against the Keras model and ONNX Runtime.
 
     python benchmarks/serving.py [--model BUNDLE] [--calls 100] [--rounds 5] [--only SIGNATURE...]
 
-Without `--model` a network of the default size with random weights is exported and asked: speed does not depend on the weights.
-The Keras model is that of `kerasemo.presets.from_preset`, run as the training's scores run it (`inference.predictor`), with the
-inputs made as a build makes them: stills by OpenCV, sound by soundfile, log-Mels by `pipelines.features.log_mel` in a compiled function, the
-segments of all clips of a batch through the network at once. ONNX Runtime has the models of `--format onnx`, with as many threads.
-Items are faces, segments, or clips of 3 s. Nothing goes over a network: what TF Serving adds is not in these figures.
+Without `--model` a network of the default size with random weights is exported: speed does not
+depend on the weights. The Keras model is that of `kerasemo.presets.load_preset`, called as the
+scores of a training call it. Its inputs are made as a build makes them: stills with OpenCV, audio
+with soundfile, log-Mels with `pipelines.features.log_mel` in a compiled function. The segments of
+all clips of a batch pass the network together. ONNX Runtime has the models of `--format onnx`, and
+as many threads. Batches of 1 and 32. Items are faces, segments, or clips of 3 s. Nothing goes over
+a network: the figures are without the time that TF Serving adds.
 """
 
 import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import models
 import timing
@@ -24,8 +27,13 @@ BATCHES = (1, 32)
 CLIP_SECONDS = 3.0
 
 
-def make_inputs(folder: Path, most: int) -> dict[str, object]:
-    """Return `most` items of each kind of input: raw for the signatures that take arrays, files for those that take bytes."""
+def make_inputs(folder: Path, count: int) -> dict[str, Any]:
+    """Return random items by the name of the input: arrays, or files for the inputs that are bytes.
+
+    Args:
+        folder: Where the files are written.
+        count: The number of items of each input.
+    """
     import cv2
     import numpy as np
 
@@ -34,76 +42,115 @@ def make_inputs(folder: Path, most: int) -> dict[str, object]:
     from pipelines.features import log_mel
 
     random, rate_hz = np.random.default_rng(0), Spec().sample_rate_hz
-    waves = random.uniform(-0.5, 0.5, (most, round(CLIP_SECONDS * rate_hz))).astype(np.float32)
-    faces = random.integers(0, 256, (most, 64, 64, 3), np.uint8)
-    stills, sounds = (
-        [folder / f"{number}.{suffix}" for number in range(most)] for suffix in ("jpg", "wav")
-    )
-    for still, sound, face, wave in zip(stills, sounds, faces, waves, strict=True):
-        cv2.imwrite(str(still), cv2.resize(face, (128, 128)))
-        sound.write_bytes(wav_file((32768 * wave).astype("<i2"), rate_hz=rate_hz))
-    segments = np.stack([log_mel.segments(log_mel.log_mel(wave))[0] for wave in waves])
+    n_samples = round(CLIP_SECONDS * rate_hz)
+    waveforms = random.uniform(-0.5, 0.5, (count, n_samples)).astype(np.float32)
+    faces = random.integers(0, 256, (count, 64, 64, 3), np.uint8)
+    face_files = [folder / f"{number}.jpg" for number in range(count)]
+    for path, face in zip(face_files, faces, strict=True):
+        cv2.imwrite(str(path), cv2.resize(face, (128, 128)))
+    wav_files = [folder / f"{number}.wav" for number in range(count)]
+    for path, waveform in zip(wav_files, waveforms, strict=True):
+        path.write_bytes(wav_file((32768 * waveform).astype("<i2"), rate_hz=rate_hz))
+    segments = np.stack([log_mel.segments(log_mel.log_mel(wave))[0] for wave in waveforms])
     return {
         "faces": faces,
         "segments": segments,
-        "waveform": waves,
-        "face_bytes": stills,
-        "wav_bytes": sounds,
+        "waveform": waveforms,
+        "face_bytes": face_files,
+        "wav_bytes": wav_files,
     }
 
 
-def keras_calls(folder: Path, labels: tuple[str, ...]) -> tuple[object, dict[str, Callable]]:
-    """Return the Keras model, and what it answers to the inputs of each signature."""
-    import numpy as np
-    import tensorflow as tf
+class KerasPredictor:
+    """Predicts with the Keras model of a bundle what the signatures of the bundle predict.
 
-    from kerasemo import presets
-    from kerasemo.metrics import classification
-    from kerasemo.networks import inference
-    from pipelines.core.domains import DOMAINS
-    from pipelines.core.labels import EMOTIONS
-    from pipelines.faces import crops
-    from pipelines.features import log_mel
-    from pipelines.media import audio, images
+    Args:
+        folder: The bundle.
+        labels: The labels of the bundle.
 
-    network = presets.from_preset(folder)
-    predict = inference.predictor(network)
-    columns, every = [EMOTIONS.index(label) for label in labels], np.ones(len(labels), bool)
-    segments_of = tf.function(
-        lambda wave: log_mel.segments(log_mel.log_mel(wave)), [tf.TensorSpec([None], tf.float32)]
-    )
+    Attributes:
+        network: The network of the bundle.
+    """
 
-    def outputs(items, domain):
-        return predict(items, DOMAINS.index(domain))
+    def __init__(self, folder: Path, labels: Sequence[str]):
+        import tensorflow as tf
 
-    def answers(items, domain):
-        return classification.masked_softmax(outputs(items, domain)["logits"][:, columns], every)
+        from kerasemo.presets import load_preset
+        from pipelines.core.labels import EMOTIONS
+        from pipelines.features import log_mel
 
-    def speech(waves, of_segments=answers):
-        parts = [segments_of(wave).numpy() for wave in waves]
-        of = of_segments(np.concatenate(parts), "audio")
-        return classification.clip_means(
-            of, np.repeat(np.arange(len(parts)), list(map(len, parts)))
+        self.network = load_preset(folder)
+        self._predict = self.network.predictor()
+        self._columns = [EMOTIONS.index(label) for label in labels]
+        self._segments = tf.function(
+            lambda waveform: log_mel.segments(log_mel.log_mel(waveform)),
+            [tf.TensorSpec([None], tf.float32)],
         )
 
-    return network, {
-        "faces": lambda items: answers(items, "visual"),
-        "face_bytes": lambda files: answers(
-            np.stack([crops.resize_face(images.read_still(file)) for file in files]), "visual"
-        ),
-        "embed_faces": lambda items: outputs(items, "visual")["embedding"],
-        "segments": lambda items: answers(items, "audio"),
-        "embed_segments": lambda items: outputs(items, "audio")["embedding"],
-        "speech": speech,
-        "wav_bytes": lambda files: speech([audio.read_waveform(file)[0] for file in files]),
-        "embed_speech": lambda waves: speech(
-            waves, lambda items, domain: outputs(items, domain)["embedding"]
-        ),
-    }
+    def functions(self) -> dict[str, Callable[[Any], Any]]:
+        """Return by signature the function of its items."""
+        from pipelines.media import audio
+
+        return {
+            "faces": lambda faces: self._probabilities(faces, "visual"),
+            "face_bytes": lambda files: self._probabilities(self._read_faces(files), "visual"),
+            "embed_faces": lambda faces: self._embedding(faces, "visual"),
+            "segments": lambda segments: self._probabilities(segments, "audio"),
+            "embed_segments": lambda segments: self._embedding(segments, "audio"),
+            "speech": lambda waveforms: self._clip_means(waveforms, self._probabilities),
+            "wav_bytes": lambda files: self._clip_means(
+                [audio.read_waveform(file)[0] for file in files], self._probabilities
+            ),
+            "embed_speech": lambda waveforms: self._clip_means(waveforms, self._embedding),
+        }
+
+    def _probabilities(self, items, domain: str):
+        import numpy as np
+
+        from kerasemo.metrics import classification
+        from pipelines.core.domains import DOMAINS
+
+        logits = self._predict(items, DOMAINS.index(domain)).logits[:, self._columns]
+        return classification.masked_softmax(logits, np.ones(len(self._columns), bool))
+
+    def _embedding(self, items, domain: str):
+        from pipelines.core.domains import DOMAINS
+
+        return self._predict(items, DOMAINS.index(domain)).embedding
+
+    def _clip_means(self, waveforms, predict: Callable[[Any, str], Any]):
+        """Return the mean over the segments of each waveform."""
+        import numpy as np
+
+        from kerasemo.metrics import classification
+
+        segments = [self._segments(waveform).numpy() for waveform in waveforms]
+        clip_of = np.repeat(np.arange(len(segments)), list(map(len, segments)))
+        return classification.clip_means(predict(np.concatenate(segments), "audio"), clip_of)
+
+    def _read_faces(self, files: Sequence[Path]):
+        import numpy as np
+
+        from pipelines.faces import crops
+        from pipelines.media import images
+
+        return np.stack([crops.resize_face(images.read_still(file)) for file in files])
 
 
-def onnx_calls(folder: Path, network, bundle, wanted: list[str]) -> dict[str, Callable]:
-    """Return what asks the ONNX models of wanted signatures; nothing, and says so, where a package for them is missing."""
+def onnx_functions(
+    folder: Path, network, bundle, signatures: Sequence[str]
+) -> dict[str, Callable[[Any], Any]]:
+    """Return by signature the function of its items in ONNX Runtime.
+
+    Args:
+        folder: Where the models are written.
+        network: The network of the bundle.
+        bundle: The bundle.
+        signatures: The signatures that are timed.
+
+    Returns:
+        Empty if a package is not installed, which is printed.
+    """
     try:
         import onnxruntime
         import tf2onnx  # noqa: F401
@@ -112,10 +159,11 @@ def onnx_calls(folder: Path, network, bundle, wanted: list[str]) -> dict[str, Ca
         return {}
     from kerasemo.exporting import onnx_litert
 
-    found = onnx_litert.functions(network, labels=bundle.labels, domains=bundle.domains)
-    names = onnx_litert.write_onnx(
-        folder, {name: found[name] for name in wanted if name in found}, labels=bundle.labels
+    functions = onnx_litert.portable_functions(
+        network, labels=bundle.labels, domains=bundle.domains
     )
+    timed = {name: function for name, function in functions.items() if name in signatures}
+    names = onnx_litert.write_onnx(folder, timed, labels=bundle.labels)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = CORES
     sessions = {
@@ -129,38 +177,43 @@ def onnx_calls(folder: Path, network, bundle, wanted: list[str]) -> dict[str, Ca
 
 def compare(
     signature: str,
-    sides: Mapping[str, Callable[[], object]],
+    functions: Mapping[str, Callable[[], object]],
     *,
     batch: int,
     calls: int,
     rounds: int,
 ) -> None:
-    """Time the sides in turns, `calls` calls each, and print the rates, the ratios and each side's latency."""
+    """Time functions in turns, and print rates, ratios, and the latency of each.
+
+    Args:
+        signature: The signature that they compute.
+        functions: The functions by the name that is printed; the first is that of the bundle.
+        batch: Items in a call.
+        calls: Calls in a round.
+        rounds: Rounds, after one that does not count.
+    """
     import numpy as np
 
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    latencies: dict[str, list[float]] = {name: [] for name in functions}
 
-    def several(name: str) -> None:
+    def time_calls(name: str) -> None:
         for _ in range(calls):
-            began = time.perf_counter()
-            sides[name]()
-            seconds[name].append(time.perf_counter() - began)
+            start = time.perf_counter()
+            functions[name]()
+            latencies[name].append(time.perf_counter() - start)
 
-    taken = timing.seconds_in_turns(
-        {name: lambda name=name: several(name) for name in sides}, rounds
-    )
-    timing.report(f"{signature}, batch {batch}", taken, amount=calls * batch, unit="items/s")
-    for name, all_calls in seconds.items():
-        middle, late = np.percentile(
-            1000 * np.array(all_calls[calls:]), (50, 99)
-        )  # without those of the unmeasured round
-        print(
-            f"  {name}: p50 {middle:.2f} ms, p99 {late:.2f} ms of {rounds * calls} calls",
-            flush=True,
-        )
+    turns = {name: lambda name=name: time_calls(name) for name in functions}
+    seconds = timing.seconds_in_turns(turns, rounds)
+    timing.report(f"{signature}, batch {batch}", seconds, amount=calls * batch, unit="items/s")
+    for name, of_calls in latencies.items():
+        milliseconds = 1000 * np.array(of_calls[calls:])  # without the round that does not count
+        median, late = np.percentile(milliseconds, (50, 99))
+        n_calls = rounds * calls
+        print(f"  {name}: p50 {median:.2f} ms, p99 {late:.2f} ms of {n_calls} calls", flush=True)
 
 
 def main() -> int:
+    """Time every signature in batches of each size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--model", type=Path, help="an exported bundle (default: one with random weights)"
@@ -169,38 +222,42 @@ def main() -> int:
         "--calls",
         type=int,
         default=100,
-        help="of each side a round; of batches an eighth (default: %(default)s)",
+        help="calls of each function in a round; an eighth for batches (default: %(default)s)",
     )
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="SIGNATURE", help="these signatures alone"
+        "--only", nargs="+", default=[], metavar="SIGNATURE", help="time only these"
     )
     arguments = timing.begin(parser, cores=CORES, packages=("tensorflow", "keras"))
     from kerasemo.serving.bundle import Bundle
 
     with models.bundle(arguments.model) as folder, tempfile.TemporaryDirectory() as scratch:
-        network, by_keras = keras_calls(folder, (bundle := Bundle.load(folder)).labels)
-        wanted = [
+        bundle = Bundle.load(folder)
+        keras_model = KerasPredictor(folder, bundle.labels)
+        by_keras = keras_model.functions()
+        signatures = [
             name
             for name in by_keras
             if name in bundle.signatures and name in (arguments.only or by_keras)
         ]
-        by_onnx, inputs = (
-            onnx_calls(Path(scratch), network, bundle, wanted),
-            make_inputs(Path(scratch), max(BATCHES)),
-        )
+        by_onnx = onnx_functions(Path(scratch), keras_model.network, bundle, signatures)
+        inputs = make_inputs(Path(scratch), max(BATCHES))
         for batch in BATCHES:
-            for name in wanted:
+            for name in signatures:
                 (key,) = bundle.document["signatures"][name]["inputs"]
                 items = inputs[key][:batch]
-                asked = {
-                    key: [file.read_bytes() for file in items] if key.endswith("_bytes") else items
+                value = items
+                if key.endswith("_bytes"):
+                    value = [file.read_bytes() for file in items]
+                functions = {
+                    "exported": lambda name=name, key=key, value=value: bundle.predict(
+                        name, **{key: value}
+                    ),
+                    "Keras": lambda name=name, items=items: by_keras[name](items),
                 }
-                sides = {"exported": lambda name=name, asked=asked: bundle.predict(name, **asked)}
-                sides["Keras"] = lambda name=name, items=items: by_keras[name](items)
                 if name in by_onnx:
-                    sides["ONNX Runtime"] = lambda name=name, items=items: by_onnx[name](items)
+                    functions["ONNX Runtime"] = lambda name=name, items=items: by_onnx[name](items)
                 calls = max(1, arguments.calls // (8 if batch > 1 else 1))
-                compare(name, sides, batch=batch, calls=calls, rounds=arguments.rounds)
+                compare(name, functions, batch=batch, calls=calls, rounds=arguments.rounds)
     return 0
 
 

@@ -1,4 +1,7 @@
-"""`kerasemo VERB ...`: the same as `python -m kerasemo.VERB` (build and sample: `python -m pipelines.VERB`)."""
+"""The command `kerasemo VERB ...`, the same as `python -m kerasemo.VERB`.
+
+`kerasemo build` and `kerasemo sample` are the same as `python -m pipelines.VERB`.
+"""
 
 import importlib
 import sys

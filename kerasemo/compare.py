@@ -1,4 +1,4 @@
-"""`python -m kerasemo.compare`: the scores of answers that are kept in files, and by how much some are better than others."""
+"""The command `kerasemo.compare`: scores of predictions in files, and their differences."""
 
 import argparse
 import json
@@ -28,10 +28,12 @@ def file_and_stage(text: str) -> tuple[Path, str]:
     )
 
 
-def pairs(text: str) -> tuple[tuple[str, str], ...]:
-    """Parse pairs of stages such as joint:pooled (an argparse type); FILE:STAGE of two files is no name that can stand in one.
+def parse_pairs(text: str) -> tuple[tuple[str, str], ...]:
+    """Parse pairs of stages such as joint:pooled (an argparse type).
 
-    >>> pairs("joint:pooled,after:scratch")
+    FILE:STAGE of two files is no name that can stand in one.
+
+    >>> parse_pairs("joint:pooled,after:scratch")
     (('joint', 'pooled'), ('after', 'scratch'))
     """
     if (found := name_pairs(text)) is not None:
@@ -44,10 +46,12 @@ def pairs(text: str) -> tuple[tuple[str, str], ...]:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kerasemo.compare",
-        description="Score answers that are kept in files (answers.csv beside the tables of kerasemo.reproduce, or a CSV of your own with\n"
-        "the columns id, speaker, emotion, answer) and tell by how much one stage is better than another. Clips are matched\n"
-        "by their id; kerasemo's are paths below the corpus (wav/03a01Fa.wav), its speakers corpus:id (emodb:03). Columns that may be\n"
-        "there as well: stage, source, side, protocol, network, seed, fold.",
+        description="Score predictions in files (answers.csv of kerasemo.reproduce, or your own CSV"
+        " with\n"
+        "the columns id, speaker, emotion, answer) and tell by how much one stage is better than "
+        "another. Clips are matched\nby their id; kerasemo's are paths below the corpus "
+        "(wav/03a01Fa.wav), its speakers corpus:id (emodb:03). Columns that may be\nthere as "
+        "well: stage, source, side, protocol, network, seed, fold.",
     )
     parser.add_argument(
         "files",
@@ -58,10 +62,11 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--compare",
-        type=pairs,
+        type=parse_pairs,
         default=(),
         metavar="A:B,...",
-        help="how much better stage A is than B, or than the mean of B+C\n(default: the first than each other)",
+        help="the difference of stage A from B, or from the mean of B+C\n"
+        "(default: the first stage from each other one)",
     )
     parser.add_argument(
         "--sources",
@@ -79,7 +84,10 @@ def _parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, score, compare, print, and return the exit status: 1 where nothing can be compared."""
+    """Compare the files of the command line, print, and return the exit status.
+
+    The status is 1 if nothing can be compared.
+    """
     parser = _parser()
     arguments = parser.parse_args(argv)
 

@@ -1,12 +1,12 @@
-"""`python -m kerasemo.evaluate`: the scores of a trained stage on every source in the records."""
+"""`python -m kerasemo.evaluate`: score a trained stage on every source in the records."""
 
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kerasemo.evaluation.evaluator import Options, evaluate
-from kerasemo.runs.paths import check_records, check_run
+from kerasemo.evaluation.evaluator import evaluate_run
+from kerasemo.runs.paths import check_records_folder, check_run_folder
 from pipelines.core.cli import Parser, run_main
 from pipelines.core.tensorflow_loading import load_tensorflow
 
@@ -14,7 +14,8 @@ from pipelines.core.tensorflow_loading import load_tensorflow
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kerasemo.evaluate",
-        description="Score a trained stage on every source in the records, or an exported model on those of their clips it was not "
+        description="Score a trained stage on every source in the records, "
+        "or an exported model on the clips that it was not "
         "trained on.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
@@ -22,24 +23,24 @@ def _parser() -> Parser:
     what.add_argument(
         "--model",
         metavar="DIR",
-        help="an exported model: its folder, or the name of one that is shipped",
+        help="an exported model: its folder, or the name of a preset",
     )
     parser.add_argument(
         "--stage",
         metavar="S",
-        help="of a run; default: joint if it is done, else the stage finished last",
+        help="a stage of the run (default: joint if it is finished, else the stage finished last)",
     )
     parser.add_argument(
         "--records",
         type=Path,
         required=True,
         metavar="DIR",
-        help="sets of records; of a run those of the training too",
+        help="sets of records; for a run also those of the training",
     )
     parser.add_argument(
         "--json",
         action="store_true",
-        help="one JSON document on standard output instead of the tables",
+        help="print one JSON document instead of the tables",
     )
     return parser
 
@@ -49,32 +50,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.model is not None and arguments.stage is not None:
-        parser.error("--stage is of a run folder; an exported model is of one stage: leave it out")
+        parser.error("--stage is for a run folder; an exported model has one stage: leave it out")
 
     def work() -> int:
         from kerasemo.reporting import terminal
 
         if arguments.run is not None:
-            check_run(arguments.run)
-        check_records(arguments.records)
+            check_run_folder(arguments.run)
+        check_records_folder(arguments.records)
         load_tensorflow()
         if arguments.model is None:
-            result, show = (
-                evaluate(Options(arguments.run, arguments.records, arguments.stage)),
-                terminal.print_evaluation,
-            )
+            result = evaluate_run(arguments.run, arguments.records, arguments.stage)
+            print_result = terminal.print_evaluation
         else:
             from kerasemo.evaluation import bundle_scoring
             from kerasemo.serving.bundle import Bundle
 
-            result, show = (
-                bundle_scoring.evaluate(Bundle.load(arguments.model), arguments.records),
-                terminal.print_model_evaluation,
-            )
+            result = bundle_scoring.evaluate_bundle(Bundle.load(arguments.model), arguments.records)
+            print_result = terminal.print_model_evaluation
         if arguments.json:
             print(json.dumps(result, indent=1))
         else:
-            show(result)
+            print_result(result)
         return 0
 
     return run_main(work, prog=parser.prog, resumes=False)

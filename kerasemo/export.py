@@ -1,13 +1,12 @@
-"""`python -m kerasemo.export`: a trained stage -> a bundle that TF Serving takes as it is, or ONNX or LiteRT models."""
+"""The command `kerasemo.export`: write a trained stage for TF Serving, ONNX or LiteRT."""
 
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kerasemo.exporting.exporter import Options, export
-from kerasemo.runs.paths import check_run
-from kerasemo.serving.signatures import BUNDLE_FORMATS
+from kerasemo.exporting.exporter import FORMATS, ExportOptions, export_stage
+from kerasemo.runs.paths import check_run_folder
 from pipelines.core.cli import Parser, run_main
 from pipelines.core.tensorflow_loading import load_tensorflow
 
@@ -36,7 +35,7 @@ def _parser() -> Parser:
         help="the records of the training (default: where they were then)",
     )
     parser.add_argument(
-        "--format", choices=BUNDLE_FORMATS, default=BUNDLE_FORMATS[0], help="default: %(default)s"
+        "--format", choices=FORMATS, default=FORMATS[0], help="default: %(default)s"
     )
     parser.add_argument(
         "--json",
@@ -52,18 +51,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> int:
-        check_run(arguments.run)
+        check_run_folder(arguments.run)
         load_tensorflow()
         from kerasemo.reporting import terminal
-        from kerasemo.runs import lineage
+        from kerasemo.runs.lineage import find_lineage
 
         out = arguments.out
         if out is None:
-            stage = lineage.find(arguments.run, arguments.stage).result["stage"]
-            ending = "" if arguments.format == BUNDLE_FORMATS[0] else f"-{arguments.format}"
+            stage = find_lineage(arguments.run, arguments.stage).last.name
+            ending = "" if arguments.format == FORMATS[0] else f"-{arguments.format}"
             out = Path("saved_models") / f"{arguments.run.resolve().name}-{stage}{ending}"
-        options = Options(arguments.run, out, arguments.stage, arguments.records, arguments.format)
-        result = export(options, log=lambda line: print(line, file=sys.stderr, flush=True))
+        options = ExportOptions(
+            arguments.run, out, arguments.stage, arguments.records, arguments.format
+        )
+        result = export_stage(options)
         if arguments.json:
             print(json.dumps(result, indent=1))
         else:

@@ -1,4 +1,4 @@
-"""`python -m kerasemo.predict`: emotions over time in videos, sound and pictures, by an exported model alone."""
+"""The command `kerasemo.predict`: emotions over time in videos, sound and pictures."""
 
 import argparse
 import dataclasses
@@ -9,22 +9,38 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.core.cli import Parser, positive_int, run_main
 from pipelines.core.errors import InputError
 from pipelines.core.text import printable
 from pipelines.corpora.clip import STILL_SUFFIXES, domains_of
 
-PICTURES = 8
-"""Key frames that a report shows of each clip."""
-MOST_SHOWN = 200
-"""Clips that a report shows; pages of more are too large to open."""
+if TYPE_CHECKING:
+    from kerasemo.inference.predictor import ReadingOptions
+    from kerasemo.serving.bundle import Bundle
+
+PICTURES_PER_CLIP = 8
+"""The number of key frames of each clip in a report."""
+MAX_REPORTED_CLIPS = 200
+"""The most clips in a report; a larger page is too large to open."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """What a prediction is asked for."""
+class PredictOptions:
+    """The options of the command.
+
+    Attributes:
+        model: The folder of a bundle, or the name of a preset.
+        clips: Files and folders.
+        report: The HTML file to write.
+        video: The MP4 file to write.
+        json: Print JSON Lines.
+        faces: `detect`, or `as-is`: each picture is a face.
+        detector: The name of a detector.
+        faces_per_second: The number of frames per second that are searched.
+        workers: The number of processes; None: the number of processors.
+    """
 
     model: str
     clips: tuple[Path, ...]
@@ -32,23 +48,24 @@ class Options:
     video: Path | None = None
     json: bool = False
     faces: str = "detect"
-    """`detect`, or `as-is`: each picture is a face already."""
     detector: str = "viola-jones"
     faces_per_second: float = 4.0
     workers: int | None = None
 
 
-def run(options: Options) -> int:
-    """Predict, print each clip as it is done, write what was asked for, and return the exit status.
+def run(options: PredictOptions) -> int:
+    """Predict and print each clip, write the report and the video, and return the exit status.
 
     Raises:
-        InputError: No model, an output that would take the place of something, or nothing that could be read.
+        InputError: The model does not exist, an output would replace another file, or no clip could
+            be predicted.
+        DataError: The bundle is damaged.
     """
     from kerasemo.inference import predictor
     from kerasemo.serving.bundle import Bundle
 
     bundle = Bundle.load(options.model)
-    clips = predictor.find_clips(options.clips)
+    clips = predictor.expand_clips(options.clips)
     _check_outputs(options, clips)
     if bundle.document["synthetic"]:
         print(
@@ -59,13 +76,17 @@ def run(options: Options) -> int:
     if detector is not None:
         from pipelines.faces import detectors
 
-        detectors.detector(detector)  # a wrong name, or a package that is missing, is told once
-    reading = predictor.Reading(
-        options.faces_per_second, detector, options.workers, PICTURES if options.report else 0
+        # A wrong name or a missing package is one error, not one per clip.
+        detectors.load_detector(detector)
+    reading = predictor.ReadingOptions(
+        options.faces_per_second,
+        detector,
+        options.workers,
+        PICTURES_PER_CLIP if options.report else 0,
     )
-    done = _predicted(bundle, clips, reading, options)
-    good = [said for said, _ in done if "error" not in said]
-    if options.report and good:
+    results = _predict(bundle, clips, reading, options)
+    predicted = [result for result, _ in results if "error" not in result]
+    if options.report and predicted:
         from kerasemo.reporting import prediction_page
 
         model = {
@@ -74,20 +95,27 @@ def run(options: Options) -> int:
             "document": bundle.document,
             "card": bundle.card,
         }
-        prediction_page.write_prediction_page(options.report, done[:MOST_SHOWN], model=model)
-        rest = f" (the first {MOST_SHOWN} of {len(done)} clips)" if len(done) > MOST_SHOWN else ""
-        print(f"report: {options.report}{rest}", file=sys.stderr)
-    if options.video and good:
-        _draw(clips[0], options.video, good[0])
-    if not good:
+        prediction_page.write_prediction_page(
+            options.report, results[:MAX_REPORTED_CLIPS], model=model
+        )
+        note = (
+            f" (the first {MAX_REPORTED_CLIPS} of {len(results)} clips)"
+            if len(results) > MAX_REPORTED_CLIPS
+            else ""
+        )
+        print(f"report: {options.report}{note}", file=sys.stderr)
+    if options.video and predicted:
+        _write_video(clips[0], options.video, predicted[0])
+    if not predicted:
         raise InputError(
-            f"{clips[0] if len(clips) == 1 else f'{len(clips)} clips'}: nothing could be predicted; the reasons stand above"
+            f"{clips[0] if len(clips) == 1 else f'{len(clips)} clips'}: "
+            "nothing could be predicted; the reasons stand above"
         )
     return 0
 
 
-def _check_outputs(options: Options, clips: Sequence[Path]) -> None:
-    """Refuse, before there is work, an output that cannot be written or would take the place of something else."""
+def _check_outputs(options: PredictOptions, clips: Sequence[Path]) -> None:
+    """Refuse an output that cannot be written or would replace another file, before the work."""
     for word, out, suffixes in (
         ("--report", options.report, (".html", ".htm")),
         ("--video", options.video, (".mp4",)),
@@ -112,100 +140,105 @@ def _check_outputs(options: Options, clips: Sequence[Path]) -> None:
         or clips[0].suffix.lower() in STILL_SUFFIXES
     ):
         raise InputError(
-            f"--video draws into one video; received {clips[0] if len(clips) == 1 else f'{len(clips)} clips'}"
+            "--video draws into one video; "
+            f"received {clips[0] if len(clips) == 1 else f'{len(clips)} clips'}"
         )
 
 
-def _predicted(
-    bundle, clips: Sequence[Path], reading, options: Options
+def _predict(
+    bundle: "Bundle", clips: Sequence[Path], reading: "ReadingOptions", options: PredictOptions
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Predict and print; return the results, with what a page shows of the first ones alone."""
+    """Predict and print the clips, and return their results.
+
+    Only the first results keep their timelines, pictures and spectrograms for a report.
+    """
     from kerasemo.inference import predictor
     from kerasemo.reporting import terminal
     from pipelines.core import progress
 
-    done: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    with progress.bar("predict", unit="clips" if len(clips) > 1 else "s of the clip") as bar:
-        far = -1  # how many seconds of an only clip have been told; below 0, its length has not
+    results: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    with progress.progress_bar(
+        "predict", unit="clips" if len(clips) > 1 else "s of the clip"
+    ) as bar:
+        shown_seconds = -1  # of a single clip; -1 before the bar has its length
 
-        def on_seconds(path: Path, seconds: float, of: float) -> None:
-            nonlocal far
+        def on_seconds(path: Path, seconds: float, duration: float) -> None:
+            nonlocal shown_seconds
             if len(clips) > 1:
-                bar.note(f"{path.name}: {seconds:.0f} of {of:.0f} s")
+                bar.note(f"{path.name}: {seconds:.0f} of {duration:.0f} s")
                 return
-            if far < 0:
-                bar.start(math.ceil(of))
-                far = 0
-            if int(seconds) > far:
-                bar.advance(count=int(seconds) - far)
-                far = int(seconds)
+            if shown_seconds < 0:
+                bar.start(math.ceil(duration))
+                shown_seconds = 0
+            if int(seconds) > shown_seconds:
+                bar.advance(count=int(seconds) - shown_seconds)
+                shown_seconds = int(seconds)
 
         if len(clips) > 1:
             bar.start(len(clips))
-        for said, extras in predictor.predict(
+        for result, extras in predictor.predict(
             bundle, clips, reading=reading, on_seconds=on_seconds
         ):
-            shown = (options.report or options.video) and len(done) < MOST_SHOWN
-            done.append((said, extras) if shown else (_answers(said), {}))
+            is_reported = (options.report or options.video) and len(results) < MAX_REPORTED_CLIPS
+            results.append((result, extras) if is_reported else (_without_timelines(result), {}))
             if len(clips) > 1:
-                bar.advance(Path(said["path"]).name)
+                bar.advance(Path(result["path"]).name)
             if options.json:
-                print(json.dumps(said), flush=True)
-            if "error" in said:
-                print(printable(f"not predicted: {said['path']}: {said['error']}"), file=sys.stderr)
+                print(json.dumps(result), flush=True)
+            if "error" in result:
+                message = f"not predicted: {result['path']}: {result['error']}"
+                print(printable(message), file=sys.stderr)
     if not options.json:
-        terminal.print_predictions([said for said, _ in done])
-    warned: dict[str, list[str]] = {}
-    for said, _ in done:
-        for warning in said.get("warnings", ()):
-            warned.setdefault(warning, []).append(said["path"])
-    for warning, paths in warned.items():
-        print(
-            printable(f"{paths[0] if len(paths) == 1 else f'{len(paths)} clips'}: {warning}"),
-            file=sys.stderr,
-        )
-    return done
+        terminal.print_predictions([result for result, _ in results])
+    paths_of: dict[str, list[str]] = {}
+    for result, _ in results:
+        for warning in result.get("warnings", ()):
+            paths_of.setdefault(warning, []).append(result["path"])
+    for warning, paths in paths_of.items():
+        subject = paths[0] if len(paths) == 1 else f"{len(paths)} clips"
+        print(printable(f"{subject}: {warning}"), file=sys.stderr)
+    return results
 
 
-def _answers(said: dict[str, Any]) -> dict[str, Any]:
-    """Return a prediction without what is said over time: what is kept of many clips."""
-    return said | {
-        domain: {key: value for key, value in said[domain].items() if key != "timeline"}
+def _without_timelines(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result without its timelines, which are large."""
+    return result | {
+        domain: {key: value for key, value in result[domain].items() if key != "timeline"}
         for domain in ("visual", "audio", "fused")
-        if said.get(domain)
+        if result.get(domain)
     }
 
 
-def _draw(path: Path, out: Path, said: dict[str, Any]) -> None:
-    """Write a clip's video with its answers drawn into it."""
+def _write_video(path: Path, out: Path, result: dict[str, Any]) -> None:
+    """Write the video of a clip with its predictions drawn into it."""
     from kerasemo.inference.clip_prediction import captions
     from pipelines.core import progress
-    from pipelines.overlay.writer import Overlay
-    from pipelines.workers.pool import Pool
+    from pipelines.overlay.writer import OverlayTask
+    from pipelines.workers.pool import WorkerPool
 
-    if not said["visual"]:
+    if not result["visual"]:
         raise InputError(f"{path}: no face in it to draw at, so {out} was not written")
     with (
-        tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".drawing-") as unfinished,
-        progress.bar("draw", unit="s of video") as bar,
-        Pool(workers=1) as pool,
+        tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".drawing-") as temporary,
+        progress.progress_bar("draw", unit="s of video") as bar,
+        WorkerPool(workers=1) as pool,
     ):
-        bar.start(math.ceil(said["visual"]["seconds"]))
-        far, drawn = 0, Path(unfinished) / out.name
-        for message in pool.read(Overlay(path, drawn, captions(said))):
-            told = message.get("overlay", message)
-            if "error" in told:
-                raise InputError(f"{path}: {out} was not written: {told['error']}")
-            now = int(told.get("seconds", far))
-            if now > far:
-                bar.advance(count=now - far)
-                far = now
-        os.replace(drawn, out)
+        bar.start(math.ceil(result["visual"]["seconds"]))
+        shown_seconds, video = 0, Path(temporary) / out.name
+        for message in pool.read(OverlayTask(path, video, captions(result))):
+            state = message.get("overlay", message)
+            if "error" in state:
+                raise InputError(f"{path}: {out} was not written: {state['error']}")
+            seconds = int(state.get("seconds", shown_seconds))
+            if seconds > shown_seconds:
+                bar.advance(count=seconds - shown_seconds)
+                shown_seconds = seconds
+        os.replace(video, out)
     print(f"video: {out}", file=sys.stderr)
 
 
 def _rate(text: str) -> float:
-    """Parse a number of faces a second (an argparse type)."""
+    """Parse a number of faces per second (an argparse type)."""
     try:
         value = float(text)
     except ValueError:
@@ -236,43 +269,43 @@ def _parser() -> Parser:
         help="videos, sound, pictures, or folders of them",
     )
     parser.add_argument(
-        "--report", type=Path, metavar="OUT.html", help="write a page that shows it all"
+        "--report", type=Path, metavar="OUT.html", help="write a page with all results"
     )
     parser.add_argument(
         "--video",
         type=Path,
         metavar="OUT.mp4",
-        help="write the video (of one clip) with its answers drawn into it",
+        help="write the video of one clip with its predictions drawn into it",
     )
     parser.add_argument(
         "--faces",
         choices=("detect", "as-is"),
         default="detect",
-        help="as-is: each picture is a face already",
+        help="as-is: each picture is a face",
     )
     parser.add_argument(
         "--detector",
         default="viola-jones",
         metavar="NAME",
-        help="what looks for faces (default: %(default)s)",
+        help="the detector of faces (default: %(default)s)",
     )
     parser.add_argument(
         "--faces-per-second",
         type=_rate,
         default=4.0,
         metavar="N",
-        help="frames looked at (default: %(default)g)",
+        help="the number of frames per second to search (default: %(default)g)",
     )
     parser.add_argument(
         "--workers",
         type=positive_int,
         metavar="N",
-        help="processes that decode (default: one a processor)",
+        help="the number of processes that decode (default: one per processor)",
     )
     parser.add_argument(
         "--json",
         action="store_true",
-        help="JSON Lines on standard output, one a clip, instead of a table",
+        help="print JSON Lines, one per clip, instead of a table",
     )
     return parser
 
@@ -281,7 +314,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, predict, print, and return the exit status."""
     parser = _parser()
     arguments = vars(parser.parse_args(argv))
-    options = Options(**arguments | {"clips": tuple(arguments["clips"])})
+    options = PredictOptions(**arguments | {"clips": tuple(arguments["clips"])})
     return run_main(lambda: run(options), prog=parser.prog, resumes=False)
 
 

@@ -1,4 +1,4 @@
-"""`python -m kerasemo.reproduce`: every fold and seed of an experiment's stages, in one table beside the figures of others."""
+"""The command `kerasemo.reproduce`: train all folds and seeds, and write one table."""
 
 import argparse
 import json
@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kerasemo.config.schema import PROTOCOLS
-from kerasemo.runs.paths import check_records
-from kerasemo.studies.reproduction import Options, chosen, reproduce
+from kerasemo.runs.paths import check_records_folder
+from kerasemo.studies.reproduction import (
+    ReproductionOptions,
+    load_reproduced_experiment,
+    reproduce,
+)
 from pipelines.core.cli import Parser, name_pairs, names, natural_int, positive_int, run_main
 from pipelines.core.errors import KerasemoError
 from pipelines.core.tensorflow_loading import load_tensorflow
@@ -31,7 +35,7 @@ def numbers(text: str) -> tuple[int, ...] | None:
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """Parse how many seeds, counted from 0, or, where there is a comma, which (an argparse type).
+    """Parse a number of seeds from 0, or the seeds themselves with a comma (an argparse type).
 
     >>> seeds("3"), seeds("1,2"), seeds("7,")
     ((0, 1, 2), (1, 2), (7,))
@@ -41,25 +45,26 @@ def seeds(text: str) -> tuple[int, ...]:
     return tuple(sorted({natural_int(part) for part in text.removesuffix(",").split(",")}))
 
 
-def pairs(text: str) -> tuple[tuple[str, str], ...]:
-    """Parse pairs of names such as joint:pooled (an argparse type); several stages, whose mean on a source counts, are joined by +.
+def parse_stage_pairs(text: str) -> tuple[tuple[str, str], ...]:
+    """Parse pairs of stages such as joint:pooled; `A+B` is the mean of A and B (an argparse type).
 
-    >>> pairs("joint:pooled,joint:voice+face")
+    >>> parse_stage_pairs("joint:pooled,joint:voice+face")
     (('joint', 'pooled'), ('joint', 'voice+face'))
     """
-    found = name_pairs(text)
-    if found is not None and all(all(side.split("+")) for pair in found for side in pair):
-        return found
-    expected = "pairs of two stages such as joint:pooled, or of several, joint:voice+face"
+    parsed = name_pairs(text)
+    if parsed is not None and all(all(side.split("+")) for pair in parsed for side in pair):
+        return parsed
+    expected = "pairs of stages such as joint:pooled, or joint:voice+face for a mean"
     raise argparse.ArgumentTypeError(f"expected {expected}; received {text!r}")
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kerasemo.reproduce",
-        description="Train every fold and seed of an experiment's stages and put the scores in one table beside the figures of others.\n"
-        "The same command goes on from what is finished. The scores are those of the validation side; the test side is looked at only\n"
-        "with --final, and every look is written down in RUN/looks.jsonl.",
+        description="Train every fold and seed of an experiment, and write the scores in one table "
+        "next to published figures.\n"
+        "The same command resumes. The scores are those of the validation split. Only --final "
+        "predicts the test split,\nand RUN/looks.jsonl logs every evaluation on test clips.",
     )
     parser.add_argument(
         "--experiment",
@@ -91,7 +96,7 @@ def _parser() -> Parser:
         type=seeds,
         default=(0,),
         metavar="N|K,...",
-        help="how many, or which, such as 1,2 (default: 0 alone)",
+        help="the number of seeds, or the seeds, such as 1,2 (default: seed 0)",
     )
     parser.add_argument(
         "--stages",
@@ -101,7 +106,7 @@ def _parser() -> Parser:
         help="default: every stage of the experiment",
     )
     parser.add_argument(
-        "--final", action="store_true", help="look at the test side, and write the look down"
+        "--final", action="store_true", help="predict the test split, and log the evaluation"
     )
     parser.add_argument("--epochs", type=positive_int, metavar="N", help="epochs of every stage")
     parser.add_argument(
@@ -115,32 +120,34 @@ def _parser() -> Parser:
     parser.add_argument(
         "--keep-copies",
         action="store_true",
-        help="as published: leave copies of test clips in the training side of a publisher's split, and stamp the result",
+        help="as published: keep copies of test clips in the training split of a publisher, "
+        "and say so in the result",
     )
     parser.add_argument(
         "--compare",
-        type=pairs,
+        type=parse_stage_pairs,
         default=(),
         metavar="A:B,...",
-        help="how much better stage A is than B (or than B+C: on each source the\nmean of those trained on it), by speaker",
+        help="the difference of stage A from B, by speaker (B+C: on each source\n"
+        "the mean of those trained on it)",
     )
     parser.add_argument(
         "--listeners",
         type=Path,
         metavar="FILE",
-        help="EMO-DB's erkennung.txt, for the listeners' row",
+        help="erkennung.txt of EMO-DB, for the row of the listeners",
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="of tables.md, .csv, .json, page.html and answers.csv (default: RUN/tables)",
+        help="folder of tables.md, .csv, .json, page.html and answers.csv (default: RUN/tables)",
     )
     parser.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16"),
         default="auto",
-        help="default: bfloat16 on GPUs made for it",
+        help="default: bfloat16 on GPUs with units for it",
     )
     parser.add_argument(
         "--compiler",
@@ -153,12 +160,12 @@ def _parser() -> Parser:
         type=positive_int,
         default=1,
         metavar="N",
-        help="networks trained side by side, by processes that share the processors",
+        help="networks trained side by side, each in a process",
     )
     parser.add_argument(
         "--json",
         action="store_true",
-        help="one JSON document on standard output instead of the table",
+        help="print one JSON document instead of the table",
     )
     return parser
 
@@ -166,22 +173,24 @@ def _parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, run, print, and return the exit status: 1 where a network failed."""
     parser = _parser()
-    given = list(sys.argv[1:] if argv is None else argv)
-    arguments = vars(parser.parse_args(given))
+    words_of_user = list(sys.argv[1:] if argv is None else argv)
+    arguments = vars(parser.parse_args(words_of_user))
     as_json = arguments.pop("json")
-    words = ("python", "-m", "kerasemo.reproduce", *given)
-    options = Options(**arguments | {"settings": tuple(arguments["settings"]), "words": words})
+    words = ("python", "-m", "kerasemo.reproduce", *words_of_user)
+    options = ReproductionOptions(
+        **arguments | {"settings": tuple(arguments["settings"]), "words": words}
+    )
     try:
-        chosen(options)
+        load_reproduced_experiment(options)
     except KerasemoError as error:
         parser.error(str(error))
 
     def work() -> int:
-        check_records(options.records)
+        check_records_folder(options.records)
         load_tensorflow()
         from kerasemo.reporting import terminal
 
-        result = reproduce(options, log=lambda line: print(line, file=sys.stderr, flush=True))
+        result = reproduce(options)
         if as_json:
             print(json.dumps(result, indent=1))
         else:

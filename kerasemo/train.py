@@ -1,4 +1,4 @@
-"""`python -m kerasemo.train`: a stage of an experiment, and first those before it that are not there yet."""
+"""`python -m kerasemo.train`: train a stage of an experiment, and first the stages before it."""
 
 import argparse
 import contextlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kerasemo.config.loading import load_experiment
 from kerasemo.config.schema import PROTOCOLS
-from kerasemo.training.experiment import Options, check_given_records, train
+from kerasemo.training.experiment import TrainingOptions, check_records_option, train_experiment
 from pipelines.core.cli import Parser, natural_int, positive_int, run_main
 from pipelines.core.errors import KerasemoError
 from pipelines.core.tensorflow_loading import load_tensorflow
@@ -27,7 +27,7 @@ def seconds(text: str) -> float:
 
 
 def step_range(text: str) -> tuple[int, int]:
-    """Parse the first and the last of some steps, such as 10,15 (an argparse type)."""
+    """Parse the first and the last step of a range, such as 10,15 (an argparse type)."""
     first, _, last = text.partition(",")
     if first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last):
         return int(first), int(last)
@@ -35,7 +35,7 @@ def step_range(text: str) -> tuple[int, int]:
 
 
 def add_options(parser: Parser) -> None:
-    """Add the options that a search has as well."""
+    """Add the options that `kerasemo.tune` also has."""
     parser.add_argument(
         "--stage", required=True, metavar="S", help="a stage of the experiment, such as joint"
     )
@@ -62,13 +62,13 @@ def add_options(parser: Parser) -> None:
         type=natural_int,
         default=0,
         metavar="K",
-        help="which fold is tested (default: %(default)s)",
+        help="the fold (default: %(default)s)",
     )
     parser.add_argument(
         "--replicas",
         type=positive_int,
         metavar="N",
-        help="devices to train on (default: every GPU; logical CPUs without)",
+        help="devices to train on (default: every GPU, or one CPU)",
     )
     parser.add_argument(
         "--epochs", type=positive_int, metavar="N", help="epochs of every stage that runs"
@@ -78,7 +78,7 @@ def add_options(parser: Parser) -> None:
         type=natural_int,
         default=0,
         metavar="N",
-        help="of every random choice (default: %(default)s)",
+        help="the seed of every random choice (default: %(default)s)",
     )
     parser.add_argument(
         "--set",
@@ -92,7 +92,7 @@ def add_options(parser: Parser) -> None:
         "--precision",
         choices=("auto", "float32", "bfloat16"),
         default="auto",
-        help="default: bfloat16 on GPUs made for it",
+        help="default: bfloat16 on GPUs with units for it",
     )
     parser.add_argument(
         "--compiler",
@@ -103,14 +103,14 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="one JSON document on standard output instead of the tables",
+        help="print one JSON document instead of the tables",
     )
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kerasemo.train",
-        description="Train a stage of an experiment, and first those before it whose result is not there yet.",
+        description="Train a stage of an experiment, after its unfinished parent stages.",
     )
     add_options(parser)
     parser.add_argument(
@@ -118,13 +118,13 @@ def _parser() -> Parser:
         type=seconds,
         default=10.0,
         metavar="S",
-        help="within an epoch, save after so long (default: %(default)g)",
+        help="within an epoch, save the state every S seconds (default: %(default)g)",
     )
     parser.add_argument(
         "--profile",
         type=step_range,
         metavar="FIRST,LAST",
-        help="steps of every stage that runs to profile for TensorBoard",
+        help="profile these steps of every stage for TensorBoard",
     )
     return parser
 
@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = vars(parser.parse_args(argv))
     as_json = arguments.pop("json")
-    options = Options(**arguments | {"settings": tuple(arguments["settings"])})
+    options = TrainingOptions(**arguments | {"settings": tuple(arguments["settings"])})
     try:
         experiment = load_experiment(options.experiment, options.settings)
         experiment.stage(options.stage)
@@ -144,9 +144,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         from kerasemo.reporting import terminal
 
-        check_given_records(options, experiment)
+        check_records_option(options, experiment)
         load_tensorflow()
-        result = train(options, log=lambda line: print(line, file=sys.stderr, flush=True))
+        result = train_experiment(options)
         if as_json:
             print(json.dumps(result, indent=1))
         else:

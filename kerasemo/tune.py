@@ -1,4 +1,4 @@
-"""`python -m kerasemo.tune`: searches a stage's settings with keras-tuner, by its score on the validation side."""
+"""The command `kerasemo.tune`: search the settings of a stage by validation score."""
 
 import json
 import sys
@@ -9,21 +9,21 @@ from typing import Any
 from kerasemo import train
 from kerasemo.config.loading import load_experiment
 from kerasemo.studies import search_space
-from kerasemo.studies.tuning import SEARCHES, Options, tune
-from kerasemo.training.experiment import check_given_records
+from kerasemo.studies.tuning import SEARCHES, SearchOptions, search_settings
+from kerasemo.training.experiment import check_records_option
 from pipelines.core.cli import Parser, positive_int, run_main
 from pipelines.core.errors import KerasemoError
 from pipelines.core.tensorflow_loading import load_tensorflow
 
 
 def print_search(result: Mapping[str, Any]) -> None:
-    """Print the trials as a table, the best first, and what to do with them."""
+    """Print the trials as a table, the best first, and the next commands."""
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
-    from kerasemo.reporting.terminal import WIDTH_OF_FILES
-    from kerasemo.studies.search import described
+    from kerasemo.reporting.terminal import FILE_WIDTH
+    from kerasemo.studies.search import describe_values
 
     names = list(result["best"]["settings"])
     table = Table(box=SIMPLE, pad_edge=False)
@@ -43,18 +43,20 @@ def print_search(result: Mapping[str, Any]) -> None:
                 f"{trial['epoch']} of {trial['epochs']}",
                 *settings,
             )
-    print(f"Trials of stage {result['stage']} (validation side)")
+    print(f"Trials of stage {result['stage']} (validation split)")
     Console(
-        file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False
+        file=sys.stdout, width=None if sys.stdout.isatty() else FILE_WIDTH, highlight=False
     ).print(table)
     for trial in result["trials"]:
         if trial["failed"]:
             print(
-                f"trial {trial['trial']} failed ({described(trial['settings'])}): {trial['failed']}"
+                f"trial {trial['trial']} failed ({describe_values(trial['settings'])}): "
+                f"{trial['failed']}"
             )
     path = result["experiment"]
     print(
-        f"The best settings: {path} (python -m kerasemo.train --stage {result['stage']} --experiment {path} ...)"
+        f"The best settings: {path} (python -m kerasemo.train --stage {result['stage']} "
+        f"--experiment {path} ...)"
     )
     print(f"Compare the trials: tensorboard --logdir {Path(path).parent}")
 
@@ -62,14 +64,18 @@ def print_search(result: Mapping[str, Any]) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kerasemo.tune",
-        description="Search a stage's settings with keras-tuner. The stages before it are trained once. A trial is judged by its best\n"
-        "epoch on the validation side; the test side is not looked at. The same command goes on with an interrupted search.",
-        epilog="With hyperband the search says how many epochs a trial has, and a trial that is promoted is trained anew with more:\n"
-        "the learning rate falls along all epochs of a trial. Widths and dropout are the network's: they are searched for a stage\n"
-        "that starts from no other one. --epochs are those of a trial, with hyperband at most.",
+        description="Search the settings of a stage with keras-tuner. The stages before it are "
+        "trained once. The score of a trial is that\n"
+        "of its best epoch on the validation split; no test clip is used. The same command "
+        "resumes an interrupted search.",
+        epilog="Hyperband chooses the epochs of a trial. It trains a promising trial again from "
+        "the start with more epochs, because\n"
+        "the learning rate falls over all epochs of a trial. Width and dropout are settings of "
+        "the network: a search varies\nthem only for a stage that starts from no other stage. "
+        "--epochs N: the epochs of a trial; the most with hyperband.",
     )
     train.add_options(parser)
-    known = ", ".join(entry.name for entry in search_space.SPACE)
+    known = ", ".join(parameter.name for parameter in search_space.SEARCH_SPACE)
     parser.add_argument(
         "--search", choices=SEARCHES, default=SEARCHES[0], help="default: %(default)s"
     )
@@ -78,13 +84,13 @@ def _parser() -> Parser:
         type=positive_int,
         default=20,
         metavar="N",
-        help="default: %(default)s; more can be asked for later",
+        help="default: %(default)s; more can be requested later",
     )
     parser.add_argument(
         "--over",
         default="",
         metavar="NAME,...",
-        help=f"what is varied, of {known} (default: all that apply)",
+        help=f"what to vary: {known} (default: all that apply)",
     )
     return parser
 
@@ -95,17 +101,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = vars(parser.parse_args(argv))
     as_json = arguments.pop("json")
     over = tuple(name for name in arguments["over"].split(",") if name)
-    options = Options(**arguments | {"settings": tuple(arguments["settings"]), "over": over})
+    options = SearchOptions(**arguments | {"settings": tuple(arguments["settings"]), "over": over})
     try:
         experiment = load_experiment(options.experiment, options.settings)
-        search_space.entries(experiment, options.stage, options.over)
+        search_space.search_parameters(experiment, options.stage, options.over)
     except KerasemoError as error:
         parser.error(str(error))
 
     def work() -> int:
-        check_given_records(options, experiment)
+        check_records_option(options, experiment)
         load_tensorflow()
-        result = tune(options, log=lambda line: print(line, file=sys.stderr, flush=True))
+        result = search_settings(options)
         if as_json:
             print(json.dumps(result, indent=1))
         else:

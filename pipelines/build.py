@@ -1,4 +1,4 @@
-"""`python -m pipelines.build`: a folder of clips -> sets of records, one a domain."""
+"""The command `pipelines.build`: turn a folder of clips into sets of records, one per domain."""
 
 import argparse
 import dataclasses
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.building.builder import Options, build
+from pipelines.building.builder import BuildOptions, build
 from pipelines.building.graph import StalledError
 from pipelines.core.cli import Parser, positive_int, run_main
 from pipelines.core.domains import DOMAINS
@@ -22,7 +22,7 @@ from pipelines.corpora import LOADERS
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m pipelines.build",
-        description="Turn a folder of clips into records, one set a domain.",
+        description="Turn a folder of clips into records, one set per domain.",
     )
     parser.add_argument(
         "--corpus",
@@ -37,27 +37,27 @@ def _parser() -> Parser:
         help="the folder of clips (or, for folder, a CSV manifest)",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where the sets go: DIR/NAME/DOMAIN"
+        "--out", type=Path, metavar="DIR", help="the folder of the sets: DIR/NAME/DOMAIN"
     )
-    parser.add_argument("--name", help="the corpus' name in the sets (default: KIND)")
+    parser.add_argument("--name", help="the name of the corpus in the sets (default: KIND)")
     parser.add_argument(
         "--domain",
         type=_domains,
         default=(),
         metavar="visual,audio",
-        help="only these domains (default: all there are)",
+        help="only these domains (default: all domains of the corpus)",
     )
     parser.add_argument(
         "--faces",
         choices=("detect", "as-is"),
         default="detect",
-        help="as-is: each picture is a face already",
+        help="as-is: each picture is a face",
     )
     parser.add_argument(
         "--detector",
         default="viola-jones",
         metavar="NAME",
-        help="what looks for faces (default: %(default)s)",
+        help="the detector of faces (default: %(default)s)",
     )
     parser.add_argument(
         "--audio-decoder",
@@ -70,23 +70,21 @@ def _parser() -> Parser:
         type=positive_int,
         default=Spec.frames_per_clip,
         metavar="N",
-        help="default: %(default)s",
+        help="the number of frames per clip (default: %(default)s)",
     )
     parser.add_argument(
         "--workers",
         type=positive_int,
         metavar="N",
-        help="processes that decode (default: one a processor)",
+        help="the number of processes that decode (default: one per processor)",
     )
-    parser.add_argument(
-        "--waveform", action="store_true", help="keep the sound (int16) beside the log-Mel"
-    )
-    parser.add_argument("--song", action="store_true", help="ravdess: the songs too")
+    parser.add_argument("--waveform", action="store_true", help="also store the sound (int16)")
+    parser.add_argument("--song", action="store_true", help="ravdess: read the songs too")
     parser.add_argument(
         "--limit",
         type=positive_int,
         metavar="N",
-        help="only N clips of each domain, evenly spaced over their names",
+        help="read only N clips of each domain, evenly spaced by name",
     )
     parser.add_argument(
         "--verify",
@@ -97,7 +95,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="one JSON document on standard output instead of a table",
+        help="print one JSON document instead of a table",
     )
     return parser
 
@@ -105,7 +103,8 @@ def _parser() -> Parser:
 def _kind(text: str) -> str:
     if text not in LOADERS:
         raise argparse.ArgumentTypeError(
-            f"expected one of {', '.join(LOADERS)}; received {text!r}; for any other corpus use folder"
+            f"expected one of {', '.join(LOADERS)}; received {text!r}; "
+            "for any other corpus use folder"
         )
     return text
 
@@ -130,14 +129,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     if missing:
         parser.error(f"missing {', '.join(missing)}")
-    words = {
+    common = {
         field.name: getattr(arguments, field.name)
-        for field in dataclasses.fields(Options)
+        for field in dataclasses.fields(BuildOptions)
         if hasattr(arguments, field.name)
     }
-    options = Options(
+    options = BuildOptions(
         arguments.corpus,
-        **words,
+        **common,
         domains=arguments.domain,
         spec=Spec(frames_per_clip=arguments.frames_per_clip),
     )
@@ -146,23 +145,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-def _build(options: Options, *, as_json: bool, prog: str) -> int:
+def _build(options: BuildOptions, *, as_json: bool, prog: str) -> int:
     from pipelines.building.findings import set_table
     from pipelines.core import progress
 
     try:
-        with progress.bar(options.name or options.kind, unit="files") as bar:
+        with progress.progress_bar(options.name or options.kind, unit="files") as bar:
             result = build(options, on_start=bar.start, on_file=bar.advance)
     except StalledError as error:
         print(f"{prog}: error: {error}", file=sys.stderr, flush=True)
         os._exit(1)  # an ordinary exit would wait for the operation of TensorFlow that hangs
-    nothing = [domain for domain, report in result["domains"].items() if not report["written"]]
+    empty_domains = [
+        domain for domain, report in result["domains"].items() if not report["written"]
+    ]
     if as_json:
         print(json.dumps(result, ensure_ascii=False, indent=1))
     else:
         for domain, report in result["domains"].items():
             print(set_table(f"{result['corpus']}/{domain}", report))
-    if len(nothing) == len(result["domains"]):
+    if len(empty_domains) == len(result["domains"]):
         raise DataError(
             f"{options.media}: no clip could be used; "
             f"the reasons are in {options.out / result['corpus']}/DOMAIN/report.json"

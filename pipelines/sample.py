@@ -1,14 +1,15 @@
-"""`python -m pipelines.sample`: small synthetic corpora in the genuine layouts, to try everything without registering anywhere.
+"""The command `pipelines.sample`: write small synthetic corpora in the layouts of real ones.
 
-Every clip is a pure function of the seed and of its own name, so the files are the same however many workers write them.
-The faces are drawn by `pipelines.synthetic.film`, the speech is made by `pipelines.synthetic.speech`.
+With them a user can try every command without a registration. Each clip depends only on the seed
+and its own name, so the files do not depend on the number of workers. `pipelines.synthetic.film`
+draws the faces, and `pipelines.synthetic.speech` makes the speech.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.core.cli import Parser, natural_int, positive_int, run_main
-from pipelines.core.progress import bar
+from pipelines.core.progress import progress_bar
 from pipelines.synthetic.corpora import plan_utterances, write_samples
 
 
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         required=True,
         metavar="DIR",
-        help="where the corpora go; finished files in it are kept",
+        help="the folder of the corpora; complete files in it are kept",
     )
     parser.add_argument(
         "--seed",
@@ -36,19 +37,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--workers",
         type=positive_int,
         metavar="N",
-        help="number of processes (default: one a processor)",
+        help="the number of processes (default: one per processor)",
     )
     arguments = parser.parse_args(argv)
 
     def write() -> int:
         planned = plan_utterances()
-        with bar("sample", unit="clips") as shown:
-            shown.start(len(planned))
+        with progress_bar("sample", unit="clips") as bar:
+            bar.start(len(planned))
             folders = write_samples(
                 arguments.out,
                 seed=arguments.seed,
                 workers=arguments.workers,
-                on_clip=lambda _: shown.advance(),
+                on_clip=lambda _: bar.advance(),
             )
         for corpus, folder in folders.items():
             files = [
@@ -60,9 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             counts = {
                 suffix: sum(file.endswith(suffix) for file in files) for suffix in (".avi", ".wav")
             }
-            print(
-                f"{corpus:<10} {folder}  {', '.join(f'{count} {suffix}' for suffix, count in counts.items() if count)}"
-            )
+            summary = ", ".join(f"{count} {suffix}" for suffix, count in counts.items() if count)
+            print(f"{corpus:<10} {folder}  {summary}")
         return 0
 
     return run_main(write, prog=parser.prog)

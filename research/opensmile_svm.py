@@ -34,8 +34,9 @@ TABLES = [
     "ravdess/audio:speaker-independent",
 ]
 COSTS = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
-NORMALIZATIONS = {"none": "of the training side", "speaker": "each speaker's own: transductive"}
-SCORES = {"UA": "unweighted_accuracy", "WA": "weighted_accuracy", "macro-F1": "macro_f1"}
+NORMALIZATIONS = {"none": "of the training split", "speaker": "each speaker's own: transductive"}
+SCORES = {"UA": "unweighted_average_recall", "WA": "accuracy", "macro-F1": "macro_f1"}
+"""Heading -> the function of `kerasemo.metrics.classification`."""
 
 
 def functionals(pcm: np.ndarray) -> np.ndarray:
@@ -124,39 +125,33 @@ def predict_fold(
 
 def score_table(arguments: argparse.Namespace, source: str, protocol: str) -> list[dict[str, Any]]:
     """Return the scores of both normalisations over the clips of all folds; write the predictions."""
-    from kerasemo.analysis import prediction_tables
-    from kerasemo.datasets.splits import SIDES, fold_count, one_per_utterance, sides
-    from kerasemo.metrics import classification, significance
-    from pipelines.core.labels import EMOTIONS, in_order
-    from pipelines.records import reader
+    from kerasemo.datasets.catalog import RecordCatalog
+    from kerasemo.datasets.splits import SPLITS, one_per_utterance
+    from pipelines.core.labels import in_order
 
-    corpus = source.partition("/")[0]
-    rows_by_source = {
-        f"{corpus}/{path.name}": reader.read_manifest(path)["clips"]
-        for path in reader.find_sets(arguments.records / corpus)
-    }
-    folds = range(fold_count(corpus, rows_by_source, protocol=protocol))
+    catalog = RecordCatalog(arguments.records)
     rows, features = read_features(arguments.records, source, arguments.out)
-    chosen = {row["id"] for row in one_per_utterance(rows)}
-    features = features[[row["id"] in chosen for row in rows]].astype(np.float64)
-    rows = [row for row in rows if row["id"] in chosen]
+    scored_ids = {row["id"] for row in one_per_utterance(rows)}
+    features = features[[row["id"] in scored_ids for row in rows]].astype(np.float64)
+    rows = [row for row in rows if row["id"] in scored_ids]
     index_of = {row["id"]: index for index, row in enumerate(rows)}
     speakers = np.array([row["speaker"] for row in rows])
     emotions = in_order({row["emotion"] for row in rows})
     labels = np.array([emotions.index(row["emotion"]) for row in rows])
-    inputs_by_normalization = {
+    features_by_normalization = {
         "none": features,
         "speaker": standardise_by_group(speakers, features),
     }
+    folds = range(catalog.fold_count(source, protocol=protocol))
     tables = []
-    for normalization, inputs in inputs_by_normalization.items():
+    for normalization, normalised in features_by_normalization.items():
         predictions, fold_of, costs = np.full(len(rows), -1), np.full(len(rows), -1), []
         for fold in folds:
-            ids = sides(rows_by_source, protocol=protocol, fold=fold).ids[source]
-            indices = [np.array([index_of[id] for id in ids[side]]) for side in SIDES]
-            test = indices[-1]
+            clip_ids = catalog.split([source], protocol=protocol, fold=fold).clip_ids[source]
+            splits = [np.array([index_of[clip] for clip in clip_ids[split]]) for split in SPLITS]
+            test = splits[-1]
             predictions[test], cost = predict_fold(
-                inputs, labels, indices, n_classes=len(emotions), refit=arguments.refit
+                normalised, labels, splits, n_classes=len(emotions), refit=arguments.refit
             )
             fold_of[test] = fold
             costs.append(cost)
@@ -168,33 +163,88 @@ def score_table(arguments: argparse.Namespace, source: str, protocol: str) -> li
             "normalization": normalization,
             "C": costs,
         }
-        for score, function in SCORES.items():
-            statistic = functools.partial(
-                getattr(classification, function), n_classes=len(emotions)
-            )
-            ends = significance.score_interval(
-                labels, predictions, speakers, statistic=statistic, seed=0
-            )
-            table[score] = {
-                "value": statistic(labels, predictions),
-                "low": ends.low,
-                "high": ends.high,
-                "interval": ends.method,
-            }
-        tables.append(table)
-        emotion_indices = np.array([EMOTIONS.index(emotion) for emotion in emotions])
-        pool = prediction_tables.pooled_predictions(
-            list(zip(fold_of.tolist(), index_of, strict=True)),
-            speakers.tolist(),
-            emotion_indices[labels],
-            emotion_indices[predictions][None],
-        )
-        stamp = f"normalisation: {NORMALIZATIONS[normalization]}"
-        kept = prediction_tables.PredictionTable(pool, tuple(emotions), "test", protocol, (stamp,))
+        tables.append(table | score_predictions(labels, predictions, speakers, len(emotions)))
         suffix = "-refitted" if arguments.refit else ""
         name = f"{source.replace('/', '-')}-{protocol}-{normalization}{suffix}.csv"
-        prediction_tables.write_prediction_tables(arguments.out / name, {("openSMILE + SVM", source): kept})
+        clips = list(zip(fold_of.tolist(), index_of, strict=True))
+        write_predictions(
+            arguments.out / name,
+            clips,
+            speakers,
+            labels,
+            predictions,
+            source=source,
+            emotions=emotions,
+            protocol=protocol,
+            stamp=f"normalisation: {NORMALIZATIONS[normalization]}",
+        )
     return tables
+
+
+def score_predictions(
+    labels: np.ndarray, predictions: np.ndarray, speakers: np.ndarray, n_classes: int
+) -> dict[str, dict[str, Any]]:
+    """Return each of SCORES with its interval.
+
+    Args:
+        labels: int [clips].
+        predictions: int [clips].
+        speakers: str [clips].
+        n_classes: The number of classes.
+    """
+    from kerasemo.metrics import classification, significance
+
+    scores = {}
+    for heading, name in SCORES.items():
+        statistic = functools.partial(getattr(classification, name), n_classes=n_classes)
+        interval = significance.score_interval(
+            labels, predictions, speakers, statistic=statistic, seed=0
+        )
+        scores[heading] = {
+            "value": statistic(labels, predictions),
+            "low": interval.low,
+            "high": interval.high,
+            "interval": interval.method,
+        }
+    return scores
+
+
+def write_predictions(
+    path: Path,
+    clips: list[tuple[int, str]],
+    speakers: np.ndarray,
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    *,
+    source: str,
+    emotions: list[str],
+    protocol: str,
+    stamp: str,
+) -> None:
+    """Write the predictions of all folds as a prediction table.
+
+    Args:
+        path: The CSV file.
+        clips: The fold and the id of each clip.
+        speakers: str [clips].
+        labels: int [clips], indices of `emotions`.
+        predictions: int [clips], indices of `emotions`.
+        source: The source.
+        emotions: The classes.
+        protocol: How the splits were made.
+        stamp: A remark on the score.
+    """
+    from kerasemo.analysis import prediction_tables
+    from pipelines.core.labels import EMOTIONS
+
+    of_all_emotions = np.array([EMOTIONS.index(emotion) for emotion in emotions])
+    pool = prediction_tables.pooled_predictions(
+        clips, speakers.tolist(), of_all_emotions[labels], of_all_emotions[predictions][None]
+    )
+    table = prediction_tables.PredictionTable(
+        pool, emotions=tuple(emotions), split="test", protocol=protocol, stamps=(stamp,)
+    )
+    prediction_tables.write_prediction_tables(path, {("openSMILE + SVM", source): table})
 
 
 def markdown_table(tables: list[dict[str, Any]]) -> str:

@@ -126,27 +126,16 @@ def fer2013_files(corpora, tmp_path_factory) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def toy_sweep(tmp_path_factory):
-    """A finished reproduction of toys, a `reproductions.ToySweep`; not to be changed."""
-    from helpers.reproductions import make_sweep, sweep_of
+def toy_study(tmp_path_factory):
+    """A finished reproduction, a `reproductions.ToyStudy`; not to be changed."""
+    from helpers.reproductions import ToyStudy, make_toy_study
 
-    return sweep_of(shared(tmp_path_factory, "sweep", make_sweep))
-
-
-@pytest.fixture(scope="session")
-def toy_given(toy_sweep) -> tuple[Path, Path]:
-    """What it was given: records and an experiment."""
-    return toy_sweep.given
-
-
-@pytest.fixture(scope="session")
-def toy_run(toy_sweep) -> tuple[Path, dict, list[str]]:
-    """What it made: its folder, its document and what was said."""
-    return toy_sweep.run
+    return ToyStudy.from_json(
+        shared(tmp_path_factory, "toy_study", lambda folder: make_toy_study(folder).to_json())
+    )
 
 
 @pytest.fixture
-def toy_copy(toy_run, tmp_path) -> Path:
-    """Its folder, to be changed."""
-    shutil.copytree(toy_run[0], tmp_path / "run")
-    return tmp_path / "run"
+def toy_study_copy(toy_study, tmp_path) -> Path:
+    """A copy of the run folder of the finished reproduction, which a test may change."""
+    return Path(shutil.copytree(toy_study.run, tmp_path / "run"))

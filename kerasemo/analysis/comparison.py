@@ -24,10 +24,10 @@ def compare_files(
     """Score the predictions of files and compare their stages, the seeds averaged first.
 
     Args:
-        files: CSV files (see `prediction_tables.read_prediction_tables`), each with the stage to take
-            from it; empty: all stages.
-        pairs: Names of two stages each, as in the scores. `A+B` is the mean of stages A and B. Without
-            pairs, the first stage is compared with every other.
+        files: CSV files (see `prediction_tables.read_prediction_tables`), each with the stage to
+            take from it; empty: all stages.
+        pairs: Names of two stages each, as in the scores. `A+B` is the mean of stages A and B.
+            Without pairs, the first stage is compared with every other.
         sources: The sources to score and compare; none: all.
 
     Returns:
@@ -35,8 +35,9 @@ def compare_files(
         "not_scored": {}}`. A score is that of `pooling.score_pool` over the emotions that could be
         predicted, with `stage`, `source`, `side`, `protocol` and `stamps`. A comparison is that of
         `differences.difference_of_stages`, corrected for the number of comparisons, for each common
-        source and for the mean of several. If one file names no source, it is compared with the only
-        source of the other. A comparison that cannot be made has `refused` in place of `ua` and `wa`.
+        source and for the mean of several. If one file names no source, it is compared with the
+        only source of the other. A comparison that cannot be made has `refused` in place of `ua`
+        and `wa`.
 
     Raises:
         InputError: A file does not exist, or has no such stage or source.
@@ -164,8 +165,8 @@ def _stamps(table: "PredictionTable") -> list[str]:
     if table.split == "validation":
         stamps.insert(
             0,
-            "the validation split, on which the epoch is chosen: a little too high where a stage has "
-            "several epochs",
+            "the validation split, on which the epoch is chosen: a little too high where a stage "
+            "has several epochs",
         )
     return stamps
 
@@ -176,7 +177,9 @@ def _differences(
     *,
     emotions: Sequence[str],
 ) -> dict[str, Any]:
-    """Return `differences.differences_of_metrics`; refused if splits or protocols are known and differ.
+    """Return `differences.differences_of_metrics`.
+
+    Refused if splits or protocols are known and differ.
 
     If one file names no speakers, those of the other file are used.
     """

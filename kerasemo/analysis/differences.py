@@ -1,4 +1,4 @@
-"""How much better one stage is than another on the same clips: by speaker, and pooled over clips."""
+"""Differences of two stages on the same clips, by speaker and pooled over clips."""
 
 import dataclasses
 from collections import Counter
@@ -59,9 +59,10 @@ def difference_of_stages(
     Returns:
         The fields of `significance.PairedDifference` for the mean of the speakers' own differences,
         with `speakers`: the difference of each speaker. `pooled` has the same for the difference of
-        the pooled scores. A pooled score is a sum of shares of speakers, and the sign-flip test flips
-        the sign of a speaker's share. Its interval uses `spread`: shares that are counted from the
-        difference itself (the delta method of a ratio), so that a gain which all speakers have alike
+        the pooled scores. A pooled score is a sum of shares of speakers, and the sign-flip test
+        flips the sign of a speaker's share. Its interval uses `spread`: shares that are counted
+        from the difference itself (the delta method of a ratio), so that a gain which all speakers
+        have alike
         has no spread, however many clips each has. If a speaker is unknown, both are over single
         images or clips, and pooled.
 
@@ -91,7 +92,8 @@ def difference_of_stages(
     speakers = sorted(set(first.speakers))
     if len(speakers) < 2:
         raise InputError(
-            "a paired comparison needs at least 2 speakers, whose differences have a sign; received 1"
+            "a paired comparison needs at least 2 speakers, whose differences have a sign; "
+            "received 1"
         )
     scores = [
         significance.scores_by_speaker(
@@ -121,7 +123,8 @@ def _check_same_clips(first: PooledPredictions, second: PooledPredictions) -> No
             other = f", which has {min(rest)!r} and others" if rest else ""
             raise InputError(
                 f"the two stages predicted other clips: {sum(extra.values())} clips, for example "
-                f"{min(extra)!r}, are missing in the {name}{other}; compare stages of the same folds"
+                f"{min(extra)!r}, are missing in the {name}{other}; compare stages of the same "
+                "folds"
             )
     facts = [_facts_by_clip(pool) for pool in (first, second)]
     for clip, facts_of_first in facts[0].items():
@@ -131,8 +134,8 @@ def _check_same_clips(first: PooledPredictions, second: PooledPredictions) -> No
                 for speaker, emotion in (facts_of_first, facts[1][clip])
             )
             raise InputError(
-                f"the two stages predicted other clips: {clip!r} is {both}; speakers and emotions must "
-                "be equal (a file may leave out all speakers)"
+                f"the two stages predicted other clips: {clip!r} is {both}; speakers and emotions "
+                "must be equal (a file may leave out all speakers)"
             )
 
 
@@ -217,7 +220,8 @@ def paired_over_sources(
         speaker who is in several sources has the mean.
 
     Raises:
-        InputError: A source, or a group of speakers of the same sources, has fewer than two speakers.
+        InputError: A source, or a group of speakers of the same sources, has fewer than two
+            speakers.
     """
     found = significance.mean_paired_difference(
         differences_by_source, spreads_by_source=spreads_by_source
@@ -246,8 +250,8 @@ def _mean_by_speaker(values_by_source: Sequence[Mapping[str, float]]) -> dict[st
 def correct_for_number(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return comparisons with `p_holm` next to each p, corrected for their number.
 
-    The scores are corrected apart, and so are the differences by speaker and the pooled ones. Refused
-    comparisons do not count.
+    The scores are corrected apart, and so are the differences by speaker and the pooled ones.
+    Refused comparisons do not count.
     """
     corrected = [dict(comparison) for comparison in comparisons]
     made = [comparison for comparison in corrected if "refused" not in comparison]

@@ -1,8 +1,9 @@
 """Scores of a stage on a source over all folds and seeds, pooled over clips.
 
 The networks of all folds together predict every clip once, and are scored as one. If a network
-predicts the clips of several folds (a corpus that no stage was trained on is all test; a publisher's
-split has one fold), each network is scored by itself, like another seed, and the score is the mean.
+predicts the clips of several folds (a corpus that no stage was trained on is all test; a
+publisher's split has one fold), each network is scored by itself, like another seed, and the score
+is the mean.
 """
 
 import dataclasses
@@ -34,7 +35,7 @@ PAIRED_METRICS = tuple(name for name, metric in METRICS.items() if metric.mean_o
 def pool_folds(
     predictions_by_network: Mapping[tuple[int, int], Predictions], *, folds: int
 ) -> PooledPredictions:
-    """Pool the predictions of a stage for the clips of one source.
+    """WorkerPool the predictions of a stage for the clips of one source.
 
     Args:
         predictions_by_network: (seed, fold) -> predictions; fold k of the experiment is fold
@@ -145,7 +146,8 @@ def score_pool(
             where a speaker is unknown.
 
     Returns:
-        `n`; `different_clips`, fewer if a clip is in the split of several folds; `folds`, `networks`;
+        `n`; `different_clips`, fewer if a clip is in the split of several folds; `folds`,
+            `networks`;
         each score of `METRICS` as the mean over the rows; `by_seed`; `interval` of each score
         `{"low", "high", "method"}`, None for a single speaker; `chance`, `emotions`, `confusion`
         (summed over the rows), `recalls`, `by_speaker`. If all rows predict without knowing the

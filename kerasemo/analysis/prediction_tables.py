@@ -1,4 +1,4 @@
-"""Predictions of clips: of one network, or of the networks of all folds and seeds, in memory and in CSV.
+"""Tables of predictions of one network or of all folds and seeds, in memory and in CSV.
 
 `answers.csv` holds a row for each clip and network, with the columns COLUMNS. The file is enough to
 score and compare predictions again (`python -m kerasemo.compare`), without records or networks.
@@ -34,9 +34,9 @@ COLUMNS = (
     "among",
     "stamps",
 )
-"""The columns of `answers.csv`. `side` is the split, `network` counts the networks that predicted the
-same clips, `fold` is that of the source, `answer` is the prediction, `among` holds the emotions that
-could be predicted, separated by spaces."""
+"""The columns of `answers.csv`. `side` is the split, `network` counts the networks that predicted
+the same clips, `fold` is that of the source, `answer` is the prediction, `among` holds the emotions
+that could be predicted, separated by spaces."""
 
 NO_PREDICTION = -1
 """The class of a clip that a network cannot predict without knowing its corpus."""
@@ -58,8 +58,8 @@ class Predictions:
     probabilities: np.ndarray
     """float [clips, 10], over the emotions that corpus and network share."""
     open_predictions: np.ndarray
-    """int [clips]: the most probable of all emotions of the network; NO_PREDICTION where the network
-    needs the corpus."""
+    """int [clips]: the most probable of all emotions of the network; NO_PREDICTION where the
+    network needs the corpus."""
     item_counts: np.ndarray
     """int [clips, 10]: how many items of the clip have each prediction."""
 
@@ -178,16 +178,16 @@ def read_prediction_tables(path: Path) -> dict[tuple[str, str], PredictionTable]
     """Read the prediction tables of a CSV file, by (stage, source); item counts are 0.
 
     Args:
-        path: A CSV file, possibly compressed (`.gz`), with a row for each clip, commas as separators,
-            and REQUIRED_COLUMNS, whoever made it. Emotions may be synonyms
-            (`pipelines.core.labels.SYNONYMS`). Speakers may be empty, all of them. The other COLUMNS
-            may be missing or empty: then the stage is the name of the file, `network`, `seed` and
-            `fold` are 0, and the possible emotions are those of `emotion` and `answer`.
+        path: A CSV file, possibly compressed (`.gz`), with a row for each clip, commas as
+            separators, and REQUIRED_COLUMNS, whoever made it. Emotions may be synonyms
+            (`pipelines.core.labels.SYNONYMS`). Speakers may be empty, all of them. The other
+            COLUMNS may be missing or empty: then the stage is the name of the file, `network`,
+            `seed` and `fold` are 0, and the possible emotions are those of `emotion` and `answer`.
 
     Raises:
         InputError: The file does not exist.
-        DataError: The file is no such CSV, an emotion is unknown, a clip occurs twice, or networks of
-            one stage predict other clips.
+        DataError: The file is no such CSV, an emotion is unknown, a clip occurs twice, or networks
+            of one stage predict other clips.
     """
     stage_of_file = Path(path.name.removesuffix(".gz")).stem
     networks: dict[tuple[str, str], dict[tuple[str, int], _ClipRows]] = {}
@@ -204,8 +204,9 @@ def read_prediction_tables(path: Path) -> dict[tuple[str, str], PredictionTable]
         clips = networks.setdefault(key, {}).setdefault((row.get("network", ""), seed), {})
         if (fold, row["id"]) in clips:
             raise DataError(
-                f"{path}, line {line}: duplicate clip {row['id']!r}; expected one row for each network "
-                "and clip; the columns seed or network distinguish networks, fold distinguishes folds"
+                f"{path}, line {line}: duplicate clip {row['id']!r}; expected one row for each "
+                "network and clip; the columns seed or network distinguish networks, fold "
+                "distinguishes folds"
             )
         clips[fold, row["id"]] = _parse_clip_row(path, line, row)
     return {key: _build_table(path, key, of_key, facts[key]) for key, of_key in networks.items()}
@@ -313,7 +314,10 @@ def _build_table(
     networks: Mapping[tuple[str, int], _ClipRows],
     facts: Sequence[str],
 ) -> PredictionTable:
-    """Return the table of the networks of one stage and source; clips are in the order of the first."""
+    """Return the table of the networks of one stage and source.
+
+    Clips are in the order of the first.
+    """
     (first_network, first), *others = networks.items()
     for network, rows in others:
         same_clips = rows.keys() == first.keys()
@@ -321,21 +325,22 @@ def _build_table(
         if not same_clips or any(rows[clip][:2] != row[:2] for clip, row in first.items()):
             name = " of ".join(filter(None, key))
             raise DataError(
-                f"{path}: the networks of {name} with seeds {first_network[1]} and {network[1]} have "
-                "other clips, folds, speakers or emotions; write each kind of network into its own "
-                "file or stage"
+                f"{path}: the networks of {name} with seeds {first_network[1]} and {network[1]} "
+                "have other clips, folds, speakers or emotions; write each kind of network into "
+                "its own file or stage"
             )
     without_speaker = [row.line for row in first.values() if not row.speaker]
     if 0 < len(without_speaker) < len(first):
         raise DataError(
-            f"{path}, line {without_speaker[0]}: no speaker, although other clips have one; name the "
-            "speaker of every clip, or of none"
+            f"{path}, line {without_speaker[0]}: no speaker, although other clips have one; name "
+            "the speaker of every clip, or of none"
         )
     split, protocol, among, stamps = facts
     unknown = [name for name in among.split() if name not in EMOTIONS]
     if unknown:
         raise DataError(
-            f"{path}: among {unknown[0]!r}; expected some of {', '.join(EMOTIONS)}, separated by spaces"
+            f"{path}: among {unknown[0]!r}; expected some of {', '.join(EMOTIONS)}, separated by "
+            "spaces"
         )
     rows_by_network = [[rows[clip] for clip in first] for rows in networks.values()]
     predictions = np.array([[row.prediction for row in rows] for rows in rows_by_network])

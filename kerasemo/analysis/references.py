@@ -1,10 +1,10 @@
 """Reference figures to read scores against: human listeners of EMO-DB, and published results.
 
-`erkennung.txt` of EMO-DB has a row for each recorded utterance: its number, its file, the percentage of
-about twenty listeners who named the intended emotion, and the percentage who found the utterance
-natural. An utterance was published if these are at least 80 % and 60 %, so the listeners' row is of
-clips that were chosen because they are understood (F. Burkhardt et al., "A Database of German Emotional
-Speech", Interspeech 2005).
+`erkennung.txt` of EMO-DB has a row for each recorded utterance: its number, its file, the
+percentage of about twenty listeners who named the intended emotion, and the percentage who found
+the utterance natural. An utterance was published if these are at least 80 % and 60 %, so the
+listeners' row is of clips that were chosen because they are understood (F. Burkhardt et al., "A
+Database of German Emotional Speech", Interspeech 2005).
 """
 
 from collections import defaultdict
@@ -37,7 +37,8 @@ def read_listener_rates(path: Path) -> dict[str, float]:
     header = lines[0] if lines else ""
     if header.split() != COLUMNS:
         raise DataError(
-            f"{path}: the first line must be {' '.join(COLUMNS)}; received {header[:60]!r}; {REMEDY}"
+            f"{path}: the first line must be {' '.join(COLUMNS)}; received {header[:60]!r}; "
+            f"{REMEDY}"
         )
     rates: dict[str, float] = {}
     for number, line in enumerate(lines[1:], start=2):
@@ -64,9 +65,10 @@ def read_listener_rates(path: Path) -> dict[str, float]:
 def listener_scores(rates: Mapping[str, float], emotions: Mapping[str, str]) -> dict[str, Any]:
     """Return the scores of the listeners for some clips, ready for JSON.
 
-    UA is the mean over the emotions of the mean rate of their clips, WA the mean rate of all clips. The
-    wrong choices of listeners are not known, so the document has no confusion matrix and no F1. A rate
-    of 93 % means that 93 % of the listeners named the emotion, not that a listener is correct in 93 %.
+    UA is the mean over the emotions of the mean rate of their clips, WA the mean rate of all clips.
+    The wrong choices of listeners are not known, so the document has no confusion matrix and no F1.
+    A rate of 93 % means that 93 % of the listeners named the emotion, not that a listener is
+    correct in 93 %.
 
     Args:
         rates: See `read_listener_rates`; may hold further files.

@@ -1,6 +1,7 @@
-"""Experiments as data: the settings of a network and its chain of stages, read from TOML and checked.
+"""Experiments as data: the settings of a network and of its stages, read from TOML.
 
-May import `pipelines.core`. Never imports TensorFlow or Keras. `experiments/` holds the shipped experiments.
+May import `pipelines.core`. Never imports TensorFlow or Keras. `experiments/` holds the shipped
+experiments.
 """
 
 from typing import TYPE_CHECKING

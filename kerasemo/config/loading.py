@@ -1,4 +1,7 @@
-"""Experiment files: TOML to the dataclasses of `kerasemo.config.schema`, with all mistakes at once."""
+"""Read experiment files: TOML to the dataclasses of `kerasemo.config.schema`.
+
+An error lists all mistakes of a file.
+"""
 
 import contextlib
 import dataclasses
@@ -172,7 +175,8 @@ def extend_stages(tables: Sequence[Mapping[str, Any]], problems: list[str]) -> l
         base = table.get("extends", "")
         if not isinstance(base, str) or (base and base not in by_name):
             problems.append(
-                f"stage {table.get('name')!r}: extends must name an earlier stage; received {base!r}"
+                f"stage {table.get('name')!r}: extends must name an earlier stage; received "
+                f"{base!r}"
             )
         elif base:
             inherited = by_name[base]
@@ -221,7 +225,7 @@ def _parse_table(kind: type, table: Mapping[str, Any], where: str, problems: lis
     Invalid keys get their defaults, so that the rules between stages can still be checked. None is
     returned if a key without a default is missing or invalid.
     """
-    adapter = TypeAdapter(kind)
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
     lines: list[str] = []
     values = dict(table)
     try:
@@ -229,7 +233,7 @@ def _parse_table(kind: type, table: Mapping[str, Any], where: str, problems: lis
     except pydantic.ValidationError as error:
         lines += [_describe(kind, details) for details in error.errors()]
         for details in error.errors():
-            values.pop(details["loc"][0], None)
+            values.pop(str(details["loc"][0]), None)
         try:
             settings = adapter.validate_python(values)
         except pydantic.ValidationError:
@@ -277,10 +281,10 @@ def _expected(schema: Mapping[str, Any]) -> str:
         return f"one of {', '.join(schema['enum'])}"
     if schema["type"] == "array":
         items = schema["items"]
-        noun = {"string": "words", "integer": "whole numbers"}[items["type"]]
+        noun_plural = {"string": "words", "integer": "whole numbers"}[items["type"]]
         most = f"at most {schema['maxItems']} " if "maxItems" in schema else ""
         maybe_empty = "" if schema.get("minItems") else ", possibly empty"
-        return f"a list of {most}{noun}{_range(items)}{maybe_empty}"
+        return f"a list of {most}{noun_plural}{_range(items)}{maybe_empty}"
     noun = {"integer": "a whole number", "number": "a number", "string": "a word"}
     multiple = f", a multiple of {schema['multipleOf']}" if "multipleOf" in schema else ""
     return f"{noun.get(schema['type'], 'true or false')}{_range(schema)}{multiple}"

@@ -1,8 +1,8 @@
-"""The settings of an experiment: a network, random changes of training inputs, and a chain of stages.
+"""The settings of an experiment: a network, random changes of inputs, and stages.
 
 Each class is a frozen dataclass whose fields pydantic checks: type, range and choices stand in the
-field. Rules that join several fields stand in `problems`. Every default is the project's choice, not
-the paper's.
+field. Rules that join several fields stand in `problems`. Every default is the project's choice,
+not the paper's.
 """
 
 import dataclasses
@@ -105,7 +105,9 @@ class NetworkConfig:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """Return the settings in a JSON document of `dataclasses.asdict`; missing ones get defaults.
+        """Return the settings in a JSON document of `dataclasses.asdict`.
+
+        Missing ones get defaults.
 
         Raises:
             DataError: The document has a setting that this version does not know or allow.
@@ -153,7 +155,8 @@ class AugmentConfig:
     frequency_masks: Repeats = 1
     """Segments: number of masked stretches of Mel bins."""
     speed: Annotated[Float, Field(ge=0, le=0.5)] = 0.0
-    """Waveforms: largest change of speed and pitch, as a fraction. The records must keep the waveform."""
+    """Waveforms: largest change of speed and pitch, as a fraction. The records must keep the
+    waveform."""
     noise: Annotated[Float, Field(ge=0, le=1)] = 0.0
     """Waveforms: largest amplitude of white noise, as a fraction of the clip's own (root mean
     square): 0.1 is a signal-to-noise ratio of 20 dB."""
@@ -175,7 +178,8 @@ DEFAULT_AUGMENT = AugmentConfig(
     frequency_warp=0.1,
     gain_db=6.0,
 )
-"""What `augment = true` means. Changes of the waveform are left out, because not all records keep it."""
+"""What `augment = true` means. Changes of the waveform are left out, because not all records keep
+it."""
 
 
 def _augment(value: Any) -> Any:
@@ -208,9 +212,11 @@ class StageConfig:
     """Steps in an epoch; 0: every face or segment once. The sampler starts again where items run
     out; of pairs, where the largest source runs out."""
     labelled: CountOrNone = 0
-    """Labelled clips of each class and source to train on; 0: all. See `kerasemo.datasets.subsets`."""
+    """Labelled clips of each class and source to train on; 0: all. See
+    `kerasemo.datasets.subsets`."""
     labelled_by: Literal["seed", "fold"] = "seed"
-    """What draws the labelled clips: the seed alone, so that folds share most clips, or seed and fold."""
+    """What draws the labelled clips: the seed alone, so that folds share most clips, or seed and
+    fold."""
     learning_rate: Annotated[Float, Field(gt=0, lt=10)] = 1e-3
     """The largest learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -226,7 +232,8 @@ class StageConfig:
     contrastive_weight: Annotated[Float, Field(ge=0, lt=1e6)] = 1.0
     """Weight of the contrastive loss in a joint stage."""
     mixup: Annotated[Float, Field(ge=0, le=10)] = 0.0
-    """Alpha of mixup within a source (Zhang et al. 2018); 0: no mixup. Not for contrastive stages."""
+    """Alpha of mixup within a source (Zhang et al. 2018); 0: no mixup. Not for contrastive
+    stages."""
     balance: Literal["none", "classes"] = "none"
     """`classes`: weight the cross-entropy by the inverse frequency of the class in its source. Not
     for contrastive stages."""
@@ -236,7 +243,8 @@ class StageConfig:
     train_hop_frames: HopFrames = 0
     """Frames between the starts of two training segments; 0: as the records are cut."""
     test_hop_frames: HopFrames = 0
-    """Frames between the starts of two segments in scores and service; 0: as the records are cut."""
+    """Frames between the starts of two segments in scores and service; 0: as the records are
+    cut."""
     test_mirror: Bool = False
     """Predict a face as the mean over the face and its mirror image, in scores and service."""
     speaker_normalization: Bool = False
@@ -249,11 +257,13 @@ class StageConfig:
     accumulate: Count = 1
     """Parts in which a batch passes the network one after the other: less memory, the same step."""
     ema: Fraction = 0.0
-    """Decay of the moving average of the weights, which is then validated and kept; 0: no average."""
+    """Decay of the moving average of the weights, which is then validated and kept; 0: no
+    average."""
     freeze: tuple[Annotated[Text, Field(min_length=1)], ...] = ()
     """Beginnings of the names of layers that are not trained, such as `stage1`."""
     pairs: Literal["balanced", "random"] = "balanced"
-    """Pairs of contrastive and joint stages: half of them of equal labels (`balanced`), or `random`."""
+    """Pairs of contrastive and joint stages: half of them of equal labels (`balanced`), or
+    `random`."""
     hard_negatives: Probability = 0.0
     """Hardness of the negative pairs in the last epoch; 0: as sampled."""
     heads: Literal["masked", "corpus"] = "masked"
@@ -315,7 +325,7 @@ class StageConfig:
         return lines
 
     def _problems_of_batch(self) -> list[str]:
-        """Check that a batch holds equally many pairs of every two sources, in each of its parts."""
+        """Check that each part of a batch has equally many pairs of every two sources."""
         unit = 2 * self.pair_kinds
         if self.kind != "supervised" and self.batch % unit:
             return [
@@ -335,12 +345,15 @@ class StageConfig:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """Return the settings in a JSON document of `dataclasses.asdict`; missing ones get defaults.
+        """Return the settings in a JSON document of `dataclasses.asdict`.
+
+        Missing ones get defaults.
 
         Raises:
             DataError: The document has a setting that this version does not know or allow.
 
-        >>> table = {"name": "a", "kind": "supervised", "sources": ["x/audio"], "augment": {"flip": 0.5}}
+        >>> table = {"name": "a", "kind": "supervised", "sources": ["x/audio"]}
+        >>> table["augment"] = {"flip": 0.5}
         >>> StageConfig.from_json(table).augment.flip
         0.5
         """
@@ -432,7 +445,8 @@ def _last_on_audio(
 ) -> StageConfig | None:
     """Return the stage itself or the nearest ancestor that trains on audio, None if there is none.
 
-    The first audio stage of a chain sets the input statistics, so all of them must read audio alike.
+    The first audio stage of a chain sets the input statistics, so all of them must read audio
+    alike.
     """
     while stage is not None and not any(map(_is_audio, stage.sources)):
         stage = by_name.get(stage.start_from)

@@ -1,6 +1,7 @@
 """Records as arrays: catalog, splits with the leakage gate, sampling, segmentation, batches.
 
-May import `pipelines.records`, `pipelines.features`, `kerasemo.config` and `kerasemo.networks.random`.
+May import `pipelines.records`, `pipelines.features`, `kerasemo.config` and
+`kerasemo.networks.random`.
 """
 
 from typing import TYPE_CHECKING
@@ -8,109 +9,106 @@ from typing import TYPE_CHECKING
 from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from kerasemo.datasets.batches import Plan, Share
-    from kerasemo.datasets.catalog import Holdings, corpora_of, side_of
-    from kerasemo.datasets.lazy_arrays import Gathered
+    from kerasemo.datasets.batches import WHOLE_BATCH, Batch, BatchShare, BatchStream
+    from kerasemo.datasets.catalog import RecordCatalog, corpora_of
+    from kerasemo.datasets.lazy_arrays import GatheredItems
+    from kerasemo.datasets.leakage_gate import GatedSplits, copies_stamp, split_sources
     from kerasemo.datasets.sampling import (
-        couples,
+        Draw,
+        Sampler,
+        draw_mixup,
+        draw_variants,
         hardness_at,
-        labelled_plan,
-        mixed,
-        pair_plan,
-        varied,
+        item_sampler,
+        pair_sampler,
+        source_pairs,
         with_hard_negatives,
     )
-    from kerasemo.datasets.segmentation import (
-        Cut,
-        Utterances,
-        finisher,
-        is_transductive,
-        loader,
-        read,
-        read_cut,
-        why_not_read,
+    from kerasemo.datasets.segmentation import Segmentation, normalization
+    from kerasemo.datasets.sources import (
+        Source,
+        Subset,
+        corpus_of,
+        manifest_hash,
+        read_source,
+        set_folder,
     )
-    from kerasemo.datasets.sources import Side, Source, manifest_hash, read_source, set_folder
-    from kerasemo.datasets.splits import SIDES, Sides, fold_count, one_per_utterance, sides, stamp
-    from kerasemo.datasets.subsets import class_weights, labelled_side
-    from kerasemo.datasets.waveform_variants import asked, varied_side
+    from kerasemo.datasets.splits import SPLITS, fold_count, one_per_utterance
+    from kerasemo.datasets.subsets import class_weights, labelled_subset
+    from kerasemo.datasets.waveform_variants import changes_waveform, with_variants
 
 __all__ = [
-    "SIDES",
-    "Cut",
-    "Gathered",
-    "Holdings",
-    "Plan",
-    "Share",
-    "Side",
-    "Sides",
+    "SPLITS",
+    "WHOLE_BATCH",
+    "Batch",
+    "BatchShare",
+    "BatchStream",
+    "Draw",
+    "GatedSplits",
+    "GatheredItems",
+    "RecordCatalog",
+    "Sampler",
+    "Segmentation",
     "Source",
-    "Utterances",
-    "asked",
+    "Subset",
+    "changes_waveform",
     "class_weights",
+    "copies_stamp",
     "corpora_of",
-    "couples",
-    "finisher",
+    "corpus_of",
+    "draw_mixup",
+    "draw_variants",
     "fold_count",
     "hardness_at",
-    "is_transductive",
-    "labelled_plan",
-    "labelled_side",
-    "loader",
+    "item_sampler",
+    "labelled_subset",
     "manifest_hash",
-    "mixed",
+    "normalization",
     "one_per_utterance",
-    "pair_plan",
-    "read",
-    "read_cut",
+    "pair_sampler",
     "read_source",
     "set_folder",
-    "side_of",
-    "sides",
-    "stamp",
-    "varied",
-    "varied_side",
-    "why_not_read",
+    "source_pairs",
+    "split_sources",
     "with_hard_negatives",
+    "with_variants",
 ]
 
 _MODULE_OF = {
-    "Cut": "segmentation",
-    "Gathered": "lazy_arrays",
-    "Holdings": "catalog",
-    "Plan": "batches",
-    "SIDES": "splits",
-    "Share": "batches",
-    "Side": "sources",
-    "Sides": "splits",
+    "Batch": "batches",
+    "BatchShare": "batches",
+    "BatchStream": "batches",
+    "Draw": "sampling",
+    "GatedSplits": "leakage_gate",
+    "GatheredItems": "lazy_arrays",
+    "RecordCatalog": "catalog",
+    "SPLITS": "splits",
+    "Sampler": "sampling",
+    "Segmentation": "segmentation",
     "Source": "sources",
-    "Utterances": "segmentation",
-    "asked": "waveform_variants",
+    "Subset": "sources",
+    "WHOLE_BATCH": "batches",
+    "changes_waveform": "waveform_variants",
     "class_weights": "subsets",
+    "copies_stamp": "leakage_gate",
     "corpora_of": "catalog",
-    "couples": "sampling",
-    "finisher": "segmentation",
+    "corpus_of": "sources",
+    "draw_mixup": "sampling",
+    "draw_variants": "sampling",
     "fold_count": "splits",
     "hardness_at": "sampling",
-    "is_transductive": "segmentation",
-    "labelled_plan": "sampling",
-    "labelled_side": "subsets",
-    "loader": "segmentation",
+    "item_sampler": "sampling",
+    "labelled_subset": "subsets",
     "manifest_hash": "sources",
-    "mixed": "sampling",
+    "normalization": "segmentation",
     "one_per_utterance": "splits",
-    "pair_plan": "sampling",
-    "read": "segmentation",
-    "read_cut": "segmentation",
+    "pair_sampler": "sampling",
     "read_source": "sources",
     "set_folder": "sources",
-    "side_of": "catalog",
-    "sides": "splits",
-    "stamp": "splits",
-    "varied": "sampling",
-    "varied_side": "waveform_variants",
-    "why_not_read": "segmentation",
+    "source_pairs": "sampling",
+    "split_sources": "leakage_gate",
     "with_hard_negatives": "sampling",
+    "with_variants": "waveform_variants",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

@@ -1,246 +1,226 @@
-"""Sound read as whole utterances: as a stage scores it where its settings ask for other segments than the records were cut to.
+"""Cut the audio of whole utterances into segments, as the settings of a stage ask for.
 
-`test_hop_frames` cuts segments of the same definition (`pipelines.features.log_mel`) at another hop out of the utterance's log-Mel, with the deltas
-of the whole; `active_share` leaves pauses out.
-`speaker_normalization` first gives the log-Mels of every speaker the same mean and scale in each Mel bin.
+Records hold segments of one definition (`pipelines.features.log_mel`). A stage may ask for another
+hop, may leave out pauses, and may first normalise the log-Mels of each speaker to the same mean and
+scale in each Mel bin.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
 
+from kerasemo.config.schema import StageConfig
 from kerasemo.datasets import sources
-from kerasemo.datasets.lazy_arrays import Windows
-from pipelines.core.errors import InputError
+from kerasemo.datasets.lazy_arrays import SegmentWindows
+from pipelines.core.errors import DataError, InputError
 from pipelines.core.spec import Spec
 from pipelines.features.log_mel import active_frames, padded, segment_starts, with_deltas
-from pipelines.records import reader
 
-MEAN_DB, SCALE_DB = -50.0, 10.0
-"""What the log-Mels of a speaker become in each Mel bin, so that gains and floors in dB still mean something."""
+SPEAKER_MEAN_DB, SPEAKER_SCALE_DB = -50.0, 10.0
+"""Mean and scale of normalised log-Mels, so that gains and floors in dB keep their meaning."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Cut:
-    """How the sound of records is cut into segments; by default as `pipelines.records` has it."""
+class Segmentation:
+    """How the audio of records is cut into segments; by default as the records are."""
 
     hop_frames: int = 0
-    """From one segment to the next; 0: the spec's."""
+    """Frames between the starts of two segments; 0: the spec's."""
     by_speaker: bool = False
-    """Whether log-Mels are normalised by their speaker's own statistics."""
+    """Whether log-Mels are normalised by the statistics of their speaker."""
     active_share: float = 0.0
-    """Segments of fewer active frames are left out; see `pipelines.core.spec.Spec`."""
+    """Segments with a smaller fraction of active frames are left out; see `pipelines.core.spec`."""
 
     @classmethod
-    def of(cls, stage: Mapping[str, Any]) -> "Cut":
-        """Return what a stage's settings, as its key has them, ask for where it is scored.
+    def for_training(cls, config: StageConfig) -> Self:
+        """Return how the training clips of a stage are cut."""
+        return cls(config.train_hop_frames, config.speaker_normalization, config.active_share)
 
-        >>> Cut.of({"name": "a", "test_hop_frames": 8})
-        Cut(hop_frames=8, by_speaker=False, active_share=0.0)
+    @classmethod
+    def for_scores(cls, config: StageConfig) -> Self:
+        """Return how a stage cuts the clips that it predicts.
+
+        >>> config = StageConfig("a", "supervised", ("x/audio",), test_hop_frames=8)
+        >>> Segmentation.for_scores(config)
+        Segmentation(hop_frames=8, by_speaker=False, active_share=0.0)
         """
-        return cls(
-            stage.get("test_hop_frames", 0),
-            stage.get("speaker_normalization", False),
-            stage.get("active_share", 0.0),
-        )
+        return cls(config.test_hop_frames, config.speaker_normalization, config.active_share)
+
+    def changes(self, source: str) -> bool:
+        """Return whether the items of a source are cut otherwise than its records."""
+        return self != Segmentation() and source.endswith("/audio")
+
+    def is_transductive(self, source: str) -> bool:
+        """Return whether the prediction of a clip depends on other clips of its speaker."""
+        return self.by_speaker and source.endswith("/audio")
+
+    def reason_unreadable(self, source: str, rows: list[dict[str, Any]]) -> str:
+        """Return why a source cannot be cut so; empty if it can.
+
+        Args:
+            source: `CORPUS/DOMAIN`.
+            rows: The manifest's row of each clip.
+        """
+        n_unknown = sum(not row["speaker"] for row in rows)
+        if not self.is_transductive(source) or not n_unknown:
+            return ""
+        return f"speaker_normalization needs the speaker of every clip; {n_unknown} clips have none"
 
     @property
     def spec(self) -> Spec:
         """The spec of the segments."""
-        hop = {"segment_hop_frames": self.hop_frames} if self.hop_frames else {}
-        return Spec(active_share=self.active_share, **hop)
+        if not self.hop_frames:
+            return Spec(active_share=self.active_share)
+        return Spec(active_share=self.active_share, segment_hop_frames=self.hop_frames)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Utterances:
-    """The sound of a set: what each record holds."""
+class UtteranceAudio:
+    """The audio of a set, record by record."""
 
     name: str
-    """`NAME/audio`."""
-    rows: tuple[Mapping[str, Any], ...]
+    """The source, `CORPUS/audio`."""
+    rows: tuple[dict[str, Any], ...]
     """The manifest's row of each clip."""
     clip_of: tuple[int, ...]
-    """Of each record its clip, an index of `rows`: long ones have several."""
+    """The clip of each record, an index of `rows`. A long clip has several records."""
     log_mels: tuple[np.ndarray, ...]
-    """Static, float32 [frames, mel_filters] in dB."""
+    """The static log-Mel of each record, float32 [frames, mel_filters] in dB."""
     waveforms: tuple[np.ndarray, ...]
-    """int16 [samples]; empty where the records keep none."""
+    """The waveform of each record, int16 [samples]; empty where the records keep none."""
     corpus_emotions: frozenset[str]
-    recorded: tuple[np.ndarray, ...] = ()
-    """The log-Mels as they were before they were normalised, by which pauses are told; empty: they are as recorded."""
+    """The emotions of the corpus in all its domains."""
+    unnormalized: tuple[np.ndarray, ...] = ()
+    """The log-Mels before their normalisation, which tell pauses; empty without a normalisation."""
+
+    @property
+    def speakers(self) -> list[str]:
+        """The speaker of each record."""
+        return [self.rows[clip]["speaker"] for clip in self.clip_of]
 
 
-def read(records_folder: Path, source: str) -> Utterances:
-    """Read the utterances of a set of sound; raises what `sources.read_source` does."""
-    folder = sources.set_folder(records_folder, source)
-    manifest, emotions = sources.checked_manifest(folder)
-    found = [
-        (clip, record["log_mel"], record["pcm"])
-        for clip, record in sources.clip_records(folder, manifest)
-    ]
-    clip_of, log_mels, waveforms = zip(*found, strict=True) if found else ((), (), ())
-    return Utterances(source, tuple(manifest["clips"]), clip_of, log_mels, waveforms, emotions)
+def read_utterances(
+    source: str, folder: Path, manifest: Mapping[str, Any], corpus_emotions: frozenset[str]
+) -> UtteranceAudio:
+    """Read the audio of a set; see `sources.read_set` for arguments and errors."""
+    sources.check_spec(folder, manifest)
+    records = list(sources.iterate_records(folder, manifest))
+    return UtteranceAudio(
+        source,
+        tuple(manifest["clips"]),
+        clip_of=tuple(clip for clip, _ in records),
+        log_mels=tuple(record["log_mel"] for _, record in records),
+        waveforms=tuple(record["pcm"] for _, record in records),
+        corpus_emotions=corpus_emotions,
+    )
 
 
-def cut(utterances: Utterances, *, spec: Spec = Spec()) -> sources.Source:
-    """Return the segments of some utterances, cut at the spec's hop.
+def cut_utterances(
+    audio: UtteranceAudio, *, spec: Spec = Spec()
+) -> tuple[sources.Source, list[int]]:
+    """Return the segments of utterances as a source, and the number of segments of each record.
+
+    Args:
+        audio: The utterances.
+        spec: Gives hop, length and the smallest fraction of active frames of a segment.
 
     Raises:
-        InputError: They are too long for the memory.
+        InputError: The features are too large for the memory.
     """
-    return cut_records(utterances, spec=spec)[0]
-
-
-def cut_records(utterances: Utterances, *, spec: Spec) -> tuple[sources.Source, list[int]]:
-    """Return what `cut` does, and how many segments each record has."""
-    size = 4 * 3 * sum(log_mel.size for log_mel in utterances.log_mels)
-    if not sources.fits_memory(size):
+    n_bytes = 4 * 3 * sum(log_mel.size for log_mel in audio.log_mels)
+    if not sources.fits_memory(n_bytes):
         raise InputError(
-            f"{utterances.name}: {size / 2**30:.1f} GiB of log-Mels, too much for the memory; leave out test_hop_frames, "
-            "active_share, speaker_normalization and the speed and noise of augment"
+            f"{audio.name}: {n_bytes / 2**30:.1f} GiB of log-Mels do not fit the memory; leave out "
+            "test_hop_frames, active_share, speaker_normalization, and speed and noise of augment"
         )
 
     @tf.function(input_signature=[tf.TensorSpec([None, spec.mel_filters])] * 2)
-    def features_of(static, recorded):
-        features = tf.transpose(
-            with_deltas(padded(static, spec=spec), spec=spec), [1, 0, 2]
-        )  # [mel_filters, frames, 3]
-        return features, segment_starts(padded(recorded, spec=spec), spec=spec)
+    def features_and_starts(
+        log_mel: tf.Tensor, unnormalized: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        features = with_deltas(padded(log_mel, spec=spec), spec=spec)  # [frames, mel_filters, 3]
+        starts = segment_starts(padded(unnormalized, spec=spec), spec=spec)
+        return tf.transpose(features, [1, 0, 2]), starts
 
-    recorded = utterances.recorded or utterances.log_mels
-    made = [
-        [part.numpy() for part in features_of(*both)]
-        for both in zip(utterances.log_mels, recorded, strict=True)
-    ]
-    first = np.cumsum([0, *(features.shape[1] for features, _ in made)])
-    starts = [own + at for (_, own), at in zip(made, first, strict=False)]
-    joined = (
-        np.concatenate([features for features, _ in made], axis=1)
-        if made
-        else np.zeros((spec.mel_filters, 0, 3), np.float32)
+    features, starts, n_frames = [], [], 0
+    for log_mel, unnormalized in zip(
+        audio.log_mels, audio.unnormalized or audio.log_mels, strict=True
+    ):
+        of_record, starts_in_record = features_and_starts(log_mel, unnormalized)
+        features.append(of_record.numpy())
+        starts.append(starts_in_record.numpy() + n_frames)
+        n_frames += of_record.shape[1]
+    empty = np.zeros((spec.mel_filters, 0, 3), np.float32)
+    windows = SegmentWindows(
+        np.concatenate(features, axis=1) if features else empty,
+        np.concatenate(starts or [np.zeros(0)]).astype(np.int64),
+        spec=spec,
     )
-    windows = Windows(joined, np.concatenate(starts or [np.zeros(0)]).astype(np.int64), spec=spec)
-    counts = [len(own) for own in starts]
-    clip_of = np.repeat(np.array(utterances.clip_of, np.int64), counts)
-    return sources.Source(
-        utterances.name, utterances.rows, windows, clip_of, utterances.corpus_emotions
-    ), counts
+    counts = [len(of_record) for of_record in starts]
+    clip_of = np.repeat(np.array(audio.clip_of, np.int64), counts)
+    return sources.Source(audio.name, audio.rows, windows, clip_of, audio.corpus_emotions), counts
 
 
-Statistics = dict[str, tuple[np.ndarray, np.ndarray]]
-"""Speaker -> mean and standard deviation, float64 [mel_filters] in dB."""
+SpeakerStatistics = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""Speaker -> mean and standard deviation of the log-Mels, float64 [mel_filters] in dB."""
 
 
-def speaker_statistics(utterances: Utterances, *, spec: Spec = Spec()) -> Statistics:
-    """Return the statistics of each speaker over all frames of all clips; InputError where a clip's speaker is not known.
+def speaker_statistics(audio: UtteranceAudio, *, spec: Spec = Spec()) -> SpeakerStatistics:
+    """Return the statistics of each speaker over all frames of all clips.
 
-    Where the spec leaves pauses out, over the active frames alone: how long the pauses are says nothing of a voice.
+    If the spec leaves out pauses, the statistics are over the active frames: the length of pauses
+    says nothing about a voice.
+
+    Raises:
+        DataError: A clip has no speaker.
     """
-    speakers = [utterances.rows[clip]["speaker"] for clip in utterances.clip_of]
+    speakers = audio.speakers
     if not all(speakers):
-        raise InputError(
-            f"{utterances.name}: speaker_normalization needs every clip's speaker; {speakers.count('')} have none; leave it out"
+        raise DataError(
+            f"{audio.name}: speaker_normalization needs the speaker of every clip; "
+            f"{speakers.count('')} records have none; leave the setting out"
         )
+    log_mels = list(audio.log_mels)
+    if spec.active_share:
+        log_mels = [
+            log_mel[active_frames(log_mel, spec=spec).numpy()] for log_mel in audio.log_mels
+        ]
     statistics = {}
-    heard = [
-        log_mel[active_frames(log_mel, spec=spec).numpy()] if spec.active_share else log_mel
-        for log_mel in utterances.log_mels
-    ]
     for speaker in sorted(set(speakers)):
-        own = np.concatenate(
-            [log_mel for log_mel, name in zip(heard, speakers, strict=True) if name == speaker]
+        frames = np.concatenate(
+            [log_mel for log_mel, name in zip(log_mels, speakers, strict=True) if name == speaker]
         )
-        statistics[speaker] = (
-            own.mean(axis=0, dtype=np.float64),
-            own.std(axis=0, dtype=np.float64) + 1e-3,
-        )  # [mel_filters]
+        mean = frames.mean(axis=0, dtype=np.float64)  # [mel_filters]
+        statistics[speaker] = mean, frames.std(axis=0, dtype=np.float64) + 1e-3
     return statistics
 
 
-def normalized_by_speaker(utterances: Utterances, statistics: Statistics) -> Utterances:
-    """Return utterances whose log-Mels have, by the statistics of their speakers, the same mean and scale in every Mel bin."""
-    speakers = [utterances.rows[clip]["speaker"] for clip in utterances.clip_of]
+def normalize_by_speaker(audio: UtteranceAudio, statistics: SpeakerStatistics) -> UtteranceAudio:
+    """Return utterances whose log-Mels have one mean and scale for every speaker and Mel bin."""
+    log_mels = []
+    for log_mel, speaker in zip(audio.log_mels, audio.speakers, strict=True):
+        mean, deviation = statistics[speaker]
+        normalized = (log_mel - mean) / deviation * SPEAKER_SCALE_DB + SPEAKER_MEAN_DB
+        log_mels.append(normalized.astype(np.float32))
     return dataclasses.replace(
-        utterances,
-        recorded=utterances.recorded or utterances.log_mels,
-        log_mels=tuple(
-            (
-                (log_mel - statistics[speaker][0]) / statistics[speaker][1] * SCALE_DB + MEAN_DB
-            ).astype(np.float32)
-            for log_mel, speaker in zip(utterances.log_mels, speakers, strict=True)
-        ),
+        audio, unnormalized=audio.unnormalized or audio.log_mels, log_mels=tuple(log_mels)
     )
 
 
-def read_cut(records_folder: Path, source: str, how: Cut) -> sources.Source:
-    """Return a source with its sound cut as asked; faces, and sound where nothing is asked, as `sources.read_source` reads them.
-
-    The last few are kept, because a stage's training, its scores and those of what comes after ask for the same.
-    """
-    if how == Cut() or source.endswith("/visual"):
-        return sources.read_source(records_folder, source)
-    records_folder = records_folder.resolve()
-    return _kept(
-        records_folder,
-        source,
-        how,
-        sources.manifest_hash(sources.set_folder(records_folder, source)),
-    )
-
-
-@functools.lru_cache(maxsize=4)
-def _kept(records_folder: Path, source: str, how: Cut, manifest: str) -> sources.Source:
-    utterances = read(records_folder, source)
-    return cut(finisher(utterances, how)(utterances), spec=how.spec)
-
-
-def finisher(utterances: Utterances, how: Cut) -> Callable[[Utterances], Utterances]:
-    """Return what is done to the log-Mels of a set before they are cut, or to other versions of them: what the set's own ask for."""
-    if not how.by_speaker:
-        return lambda others: others
-    statistics = speaker_statistics(utterances, spec=how.spec)
-    return lambda others: normalized_by_speaker(others, statistics)
-
-
-def is_transductive(source: str, stage: Mapping[str, Any]) -> bool:
-    """Tell whether a stage's answers to a source's clips depend on other clips of the same speakers."""
-    return Cut.of(stage).by_speaker and source.endswith("/audio")
-
-
-def why_not_read(records_folder: Path, source: str, stage: Mapping[str, Any]) -> str:
-    """Return why a source cannot be read as a stage scores it, though its records are whole; empty where it can."""
-    if not is_transductive(source, stage):
-        return ""
-    rows = reader.read_manifest(sources.set_folder(records_folder, source))["clips"]
-    unknown = sum(not row["speaker"] for row in rows)
-    return (
-        f"speaker_normalization needs every clip's speaker, and {unknown} have none"
-        if unknown
-        else ""
-    )
-
-
-def loader(
-    records_folder: Path,
-    stage: Mapping[str, Any],
-    load: Callable[[str], sources.Source] | None = None,
-) -> Callable[[str], sources.Source]:
-    """Return what reads a source as a stage scores it.
+def normalization(
+    audio: UtteranceAudio, segmentation: Segmentation
+) -> Callable[[UtteranceAudio], UtteranceAudio]:
+    """Return the function that normalises utterances, or changed versions, before cutting.
 
     Args:
-        records_folder: The records.
-        stage: Its settings, as its key has them.
-        load: Reads a source as the records have it, where that is all that is asked for; None: from the records, each time.
+        audio: All unchanged utterances of the set, which give the statistics.
+        segmentation: Whether to normalise by speaker.
     """
-    how = Cut.of(stage)
-
-    def read_as_scored(source: str) -> sources.Source:
-        as_recorded = how == Cut() or source.endswith("/visual")
-        return load(source) if load and as_recorded else read_cut(records_folder, source, how)
-
-    return read_as_scored
+    if not segmentation.by_speaker:
+        return lambda utterances: utterances
+    statistics = speaker_statistics(audio, spec=segmentation.spec)
+    return lambda utterances: normalize_by_speaker(utterances, statistics)

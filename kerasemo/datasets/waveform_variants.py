@@ -1,8 +1,9 @@
-"""Training clips at other speeds and with noise, made once of the waveforms that their records keep, and drawn from in every epoch.
+"""Versions of training clips at other speeds and with noise, made once from waveforms.
 
-A change of the waveform takes a Mel spectrogram of its own, which would cost too much at every step: `augment.variants` changed versions
-of each training clip are kept beside it, cut by the same definition, and an example shows the clip as it is or one of them, each as
-likely. Validation and test clips, class weights and the statistics of the inputs know nothing of them.
+A changed waveform needs a new log-Mel, which would cost too much at every step. So
+`augment.variants` changed versions of each training clip are kept next to it, and in every epoch an
+example shows the clip or one of the versions, each with the same probability. Validation and test
+clips, class weights and the statistics of the inputs do not see the versions.
 """
 
 import dataclasses
@@ -14,126 +15,125 @@ import tensorflow as tf
 
 from kerasemo.config.schema import AugmentConfig
 from kerasemo.datasets import segmentation
-from kerasemo.datasets.segmentation import Utterances
-from kerasemo.datasets.sources import Side, Source
-from pipelines.core.errors import InputError
+from kerasemo.datasets.segmentation import UtteranceAudio
+from kerasemo.datasets.sources import Subset
+from pipelines.core.errors import DataError
 from pipelines.core.spec import Spec
 from pipelines.features import log_mel as log_mel_module
 
-QUIETEST = 0.1
-"""The least noise, as a share of the most: 20 dB below it."""
+MIN_NOISE = 0.1
+"""The least noise as a fraction of the most: 20 dB below it."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class VariedSource(Source):
-    """A source that holds its items in other versions as well, behind those that are its own."""
-
-    versions: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.int64))
-    """int64 [own items, versions]: the items that show each of its own otherwise."""
+def changes_waveform(strengths: AugmentConfig) -> bool:
+    """Return whether an augmentation needs the waveform."""
+    return bool(strengths.speed or strengths.noise)
 
 
-def asked(changes: AugmentConfig) -> bool:
-    """Tell whether changes need the waveform."""
-    return bool(changes.speed or changes.noise)
-
-
-def varied_side(
-    side: Side,
-    of: Utterances,
-    changes: AugmentConfig,
+def with_variants(
+    subset: Subset,
+    audio: UtteranceAudio,
+    strengths: AugmentConfig,
     *,
     seed: int,
-    finish: Callable[[Utterances], Utterances] = lambda others: others,
+    normalize: Callable[[UtteranceAudio], UtteranceAudio] = lambda audio: audio,
     spec: Spec = Spec(),
-) -> Side:
-    """Return a training side of sound of which every clip is there in `changes.variants` other versions.
+) -> Subset:
+    """Return the training clips of an audio source with changed versions of each.
 
     Args:
-        side: The training side of a source.
-        of: What the source's records hold.
-        changes: How far speed and noise go.
-        seed: Of every draw.
-        finish: What is done to the log-Mels before they are cut, such as a normalisation.
-        spec: How they are cut.
+        subset: The training clips.
+        audio: All utterances of the source.
+        strengths: The largest changes of speed and noise.
+        seed: The seed of all changes.
+        normalize: Applied to utterances before they are cut.
+        spec: Gives hop and length of a segment.
 
     Returns:
-        The same segments of the same clips, of a `VariedSource`.
+        The same segments of the same clips. The source also has the segments of the versions, and
+            its
+        `variants` name them.
 
     Raises:
-        InputError: The records keep no waveforms, or there is no room in the memory.
+        DataError: The records have no waveforms.
+        InputError: The versions do not fit the memory.
     """
-    clips = set(side.source.clip_of[side.items].tolist())
-    kept = [record for record, clip in enumerate(of.clip_of) if clip in clips]
-    if any(not len(of.waveforms[record]) for record in kept):
-        raise InputError(
-            f"{of.name}: its records keep no waveforms, which speed and noise of augment change; build them again with "
-            "python -m pipelines.build --waveform, or leave out speed and noise"
+    clips = set(subset.clips.tolist())
+    records = [record for record, clip in enumerate(audio.clip_of) if clip in clips]
+    if any(not len(audio.waveforms[record]) for record in records):
+        raise DataError(
+            f"{audio.name}: the records have no waveforms, which speed and noise of augment "
+            "change; build them again with python -m pipelines.build --waveform, or leave out "
+            "speed and noise"
         )
-    count = changes.variants
+    n_variants = strengths.variants
     log_mel = tf.function(
         lambda waveform: log_mel_module.log_mel(waveform, spec=spec),
         input_signature=[tf.TensorSpec([None])],
     )
-    log_mels = [of.log_mels[record] for record in kept]
-    for variant in range(count):
-        for record in kept:
-            random = np.random.default_rng([seed, record, variant])
-            waveform = of.waveforms[record].astype(np.float32) / 32768
-            log_mels.append(
-                log_mel(
-                    changed_waveform(
-                        waveform, changes, place=variant / count, random=random, spec=spec
-                    )
-                ).numpy()
+    log_mels = [audio.log_mels[record] for record in records]
+    for variant in range(n_variants):
+        for record in records:
+            changed = change_waveform(
+                audio.waveforms[record].astype(np.float32) / 32768,
+                strengths,
+                speed_part=variant / n_variants,
+                random=np.random.default_rng([seed, record, variant]),
+                spec=spec,
             )
-    clip_of = tuple(of.clip_of[record] for record in kept)
-    everything = dataclasses.replace(
-        of, clip_of=clip_of * (1 + count), log_mels=tuple(log_mels), waveforms=()
+            log_mels.append(log_mel(changed).numpy())
+    clip_of = tuple(audio.clip_of[record] for record in records)
+    all_versions = dataclasses.replace(
+        audio, clip_of=clip_of * (1 + n_variants), log_mels=tuple(log_mels), waveforms=()
     )
-    source, items = segmentation.cut_records(finish(everything), spec=spec)
-    first = np.cumsum([0, *items])
-    own = len(kept)
-    versions = np.zeros((first[own], count), np.int64)
-    for record in range(own):
-        for variant in range(count):
-            other = (1 + variant) * own + record
-            places = np.round(np.linspace(0, items[other] - 1, items[record])).astype(
+    source, n_segments = segmentation.cut_utterances(normalize(all_versions), spec=spec)
+    first = np.cumsum([0, *n_segments])  # the first segment of each record and version
+    n_records = len(records)
+    n_unchanged = first[n_records]
+    variants = np.zeros((n_unchanged, n_variants), np.int64)
+    for record in range(n_records):
+        for variant in range(n_variants):
+            version = (1 + variant) * n_records + record
+            # The segments of a version at about the same places of the utterance.
+            places = np.round(np.linspace(0, n_segments[version] - 1, n_segments[record]))
+            variants[first[record] : first[record + 1], variant] = first[version] + places.astype(
                 np.int64
-            )  # about the same part of the utterance
-            versions[first[record] : first[record + 1], variant] = first[other] + places
-    given = {field.name: getattr(source, field.name) for field in dataclasses.fields(Source)}
-    return Side(VariedSource(**given, versions=versions), np.arange(first[own]))
+            )
+    return Subset(dataclasses.replace(source, variants=variants), np.arange(n_unchanged))
 
 
-def changed_waveform(
+def change_waveform(
     waveform: np.ndarray,
-    changes: AugmentConfig,
+    strengths: AugmentConfig,
     *,
-    place: float,
+    speed_part: float,
     random: np.random.Generator,
     spec: Spec = Spec(),
 ) -> np.ndarray:
-    """Return sound at another speed, its pitch with it, and with white noise.
+    """Return a waveform at another speed, with another pitch, and with white noise.
+
+    The speed is in [1 - speed, 1 + speed]. The range is divided into `strengths.variants` equal
+    parts, so that the versions of a clip cover it. The amplitude of the noise is between a tenth of
+    `strengths.noise` and all of it, as a fraction of the waveform's own, evenly in dB.
 
     Args:
         waveform: float32 [samples] in [-1, 1].
-        changes: `speed`: the speed is in [1 - speed, 1 + speed]; `noise`: its amplitude is at most this share of the sound's, at least
-            a tenth of that, evenly in dB; `variants`: parts that the range of speeds is drawn from, so that all of it is met.
-        place: Which of these parts, as a share of the range, in [0, 1).
-        random: Of the draws.
-        spec: The sampling rate, and how long it stays at least.
+        strengths: The largest changes.
+        speed_part: The start of the part of the range of speeds, a fraction in [0, 1).
+        random: Draws speed and noise.
+        spec: Gives the sampling rate and the smallest length.
 
     Returns:
-        float32 [samples / speed], not cut off at 1.
+        float32 [samples / speed]; values may exceed 1.
     """
-    drawn = random.random(2)
-    factor = 1 + changes.speed * (2 * (place + drawn[0] / changes.variants) - 1)
-    if changes.speed:
-        waveform = soxr.resample(
-            waveform, factor * spec.sample_rate_hz, spec.sample_rate_hz, quality="HQ"
-        )
+    draws = random.random(2)
+    speed = 1 + strengths.speed * (2 * (speed_part + draws[0] / strengths.variants) - 1)
+    if strengths.speed:
+        rate = speed * spec.sample_rate_hz
+        waveform = soxr.resample(waveform, rate, spec.sample_rate_hz, quality="HQ")
         waveform = np.pad(waveform, (0, max(0, spec.fft_samples - len(waveform))))
-    if changes.noise:
-        amplitude = changes.noise * QUIETEST ** drawn[1] * np.sqrt(np.mean(np.square(waveform)))
+    if strengths.noise:
+        level = np.sqrt(np.mean(np.square(waveform)))
+        amplitude = strengths.noise * MIN_NOISE ** draws[1] * level
         waveform = waveform + amplitude * random.standard_normal(len(waveform), np.float32)
     return waveform.astype(np.float32)

@@ -1,20 +1,24 @@
-"""Scores of an exported model, asked by its own signatures, on the clips of any records that it was not trained on."""
+"""Scores of an exported model by its own signatures, on clips that it was not trained on."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerasemo.datasets import sources, splits
-from kerasemo.datasets.segmentation import loader
+from kerasemo.config.schema import StageConfig
+from kerasemo.datasets.catalog import RecordCatalog
+from kerasemo.datasets.segmentation import Segmentation
+from kerasemo.datasets.sources import Source, Subset, corpus_of
+from kerasemo.datasets.splits import one_per_utterance
 from kerasemo.evaluation import fused_scoring, scoring
+from kerasemo.evaluation.scoring import ClipProbabilities
 from kerasemo.metrics import classification, verification
 from kerasemo.metrics.fusion import MIN_PROBABILITY, Fusion
-from kerasemo.networks import inference
-from kerasemo.runs import lineage
+from kerasemo.networks.inference import ITEMS_PER_CALL
 from kerasemo.serving import training_clips
+from kerasemo.serving.signatures import EMBEDDING_SIGNATURES, ITEM_SIGNATURES
 from pipelines.core.domains import DOMAINS
 from pipelines.core.labels import EMOTIONS
 
@@ -22,93 +26,99 @@ if TYPE_CHECKING:
     from kerasemo.serving.bundle import Bundle
 
 
-SIGNATURES = {"visual": "faces", "audio": "segments"}
-"""What is asked about the items of a domain; also the name of their input."""
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Part:
-    """What is scored of a set: its clips that the model was not trained on."""
+class UnseenClips:
+    """The clips of a source that a model was not trained on."""
 
-    source: sources.Source
-    clips: np.ndarray
-    """int64: indices of the source's rows."""
-    counts: Mapping[str, int]
-    """`left_out`: clips that the model was trained on; `trained_speakers`: scored clips of speakers that it was trained on."""
-
-    @property
-    def side(self) -> sources.Side:
-        return sources.Side(self.source, self.source.items_of(self.clips))
+    subset: Subset
+    n_trained_clips: int
+    """The number of clips that the model was trained on."""
+    n_trained_speakers: int
+    """The number of unseen clips of speakers that the model was trained on."""
 
 
-def evaluate(
-    bundle: "Bundle", records: Path, *, load: Callable[[str], sources.Source] | None = None
-) -> dict[str, Any]:
-    """Score an exported model on every set in the records, but for the clips that it was trained on.
+def evaluate_bundle(bundle: "Bundle", records: Path) -> dict[str, Any]:
+    """Score an exported model on every set in the records, except the clips that it was trained on.
 
-    Of a corpus with its publisher's split the test side is scored, of every other one each utterance (by one of its files, as in an
-    evaluation of a run). Left out, and counted, are clips whose file, content or utterance is among those of the model's stages.
+    Of a corpus with a publisher's split the test split is scored, of every other corpus each
+    utterance (one file of it, as in the evaluation of a run). Clips whose file, content or
+    utterance the model's stages were trained on are left out and counted.
 
     Args:
         bundle: The model.
-        records: The folder of sets.
-        load: Reads a source; by default from the records.
+        records: The folder of the sets.
 
     Returns:
-        `{"model", "trained_on", "sources": {source: score}, "not_scored": {source: reason}, "matching"}`, as `evaluator.evaluate`;
-        each score has `left_out` and `trained_speakers` besides, and those of `CORPUS/fused` are of the model's own fusion.
+        `{"model", "trained_on", "sources": {source: score}, "not_scored": {source: reason},
+            "matching"}`
+        as of `evaluator.evaluate_stage`; each score also has `left_out` and `trained_speakers`. The
+        scores of `CORPUS/fused` use the model's own fusion.
 
     Raises:
-        InputError: No records, or a model that does not say what it was trained on.
+        InputError: The folder has no records.
+        DataError: The model does not say what it was trained on, or a set is damaged.
     """
-    load = loader(
-        records, bundle.document["training"].get("stages", [{}])[-1].get("settings", {}), load
-    )
-    known = training_clips.read_training_clips(bundle.folder / training_clips.TRAINING_CLIPS)
-    own, labels = Fusion(**bundle.fusion), list(bundle.labels)
-    scored, not_scored, embedded, said, emotions = {}, {}, {}, {}, {}
-    for name in lineage.sources_in(records):
-        domain = name.partition("/")[2]
-        if domain not in bundle.domains:
-            not_scored[name] = f"the model has not been trained on {domain}"
-            continue
-        if SIGNATURES[domain] not in bundle.document["signatures"]:
-            not_scored[name] = "the model embeds faces and voices, and has no answers"
-            continue
-        part = _unseen(load(name), known)
-        side = part.side
-        if reason := _not_scorable(part, labels):
+    catalog = RecordCatalog(records)
+    segmentation = _segmentation(bundle)
+    known = training_clips.read_training_clips(bundle.folder / "assets" / "training_clips.json")
+    labels = list(bundle.labels)
+    scores, not_scored, embedded, utterances_of, corpus_emotions = {}, {}, {}, {}, {}
+    for name in catalog.sources:
+        reason = _reason_unscored(bundle, name)
+        if reason:
             not_scored[name] = reason
             continue
-        clips, clip_of, truth = scoring.side_items(side)
-        masked, served = (
-            classification.mean_probabilities(values, clip_of)
-            for values in item_probabilities(bundle, side)
+        unseen = select_unseen(catalog.load(name, segmentation), known)
+        reason = _reason_without_clips(unseen, labels)
+        if reason:
+            not_scored[name] = reason
+            continue
+        subset, source = unseen.subset, unseen.subset.source
+        items = scoring.clip_items(subset)
+        item_values = item_probabilities(bundle, subset)
+        probabilities = ClipProbabilities(
+            classification.mean_probabilities(item_values.with_corpus, items.clip_of),
+            classification.mean_probabilities(item_values.open, items.clip_of),
         )
         score = scoring.score_clips(
-            masked, served, truth, corpus=side.source.emotions, trained=labels
+            probabilities,
+            items.labels,
+            corpus_emotions=source.emotions,
+            trained_emotions=labels,
         )
-        scored[name] = score | {"publisher_split": _published(side.source.rows)} | part.counts
-        utterances = [side.source.rows[clip]["utterance"] for clip in clips]
-        said[name] = fused_scoring.answers(utterances, truth, masked, served)
-        emotions[name.partition("/")[0]] = side.source.emotions
-        embedding = _asked(bundle, f"embed_{SIGNATURES[domain]}", side)["embedding"]
+        scores[name] = score | {
+            "publisher_split": _has_publisher_split(source.rows),
+            "left_out": unseen.n_trained_clips,
+            "trained_speakers": unseen.n_trained_speakers,
+        }
+        utterances = [source.rows[clip]["utterance"] for clip in items.clips]
+        utterances_of[name] = fused_scoring.utterance_probabilities(
+            utterances, items.labels, probabilities
+        )
+        corpus_emotions[corpus_of(name)] = source.emotions
+        embedding = _ask(bundle, EMBEDDING_SIGNATURES[DOMAINS[source.domain]], subset)["embedding"]
         embedded[name] = verification.EmbeddedClips(
-            verification.clip_embeddings(embedding, clip_of), truth, utterances
+            verification.clip_embeddings(embedding, items.clip_of), items.labels, utterances
         )
-    for corpus, pair in fused_scoring.pairs_of(said).items():
-        score = fused_scoring.score(
-            pair, corpus=emotions[corpus], trained=labels, masked=own, served=own
+    fusion = Fusion(**bundle.fusion)
+    for corpus, (face, voice) in fused_scoring.match_utterances(utterances_of).items():
+        score = fused_scoring.score_fused(
+            face,
+            voice,
+            corpus_emotions=corpus_emotions[corpus],
+            trained_emotions=labels,
+            fusion=fusion,
+            open_fusion=fusion,
         )
         if score is not None:
-            alone = [scored[f"{corpus}/{domain}"] for domain in DOMAINS]
-            scored[f"{corpus}/{fused_scoring.FUSED}"] = score | {
-                "publisher_split": any(one["publisher_split"] for one in alone)
-            }
+            score["publisher_split"] = any(
+                scores[f"{corpus}/{domain}"]["publisher_split"] for domain in DOMAINS
+            )
+            scores[f"{corpus}/{fused_scoring.FUSED}"] = score
     return {
         "model": bundle.document["name"],
         "trained_on": bundle.document["training"]["trained_on"],
-        "sources": scored,
+        "sources": scores,
         "not_scored": not_scored,
         "matching": {
             "stage_before": None,
@@ -118,40 +128,59 @@ def evaluate(
     }
 
 
-def item_probabilities(bundle: "Bundle", side: sources.Side) -> tuple[np.ndarray, np.ndarray]:
-    """Return what a model says of each item of a side, with the corpus' mask and without: float64 [items, 10] both.
+def _segmentation(bundle: "Bundle") -> Segmentation:
+    """Return how the model's last stage cuts audio."""
+    stages = bundle.document["training"].get("stages", [])
+    if not stages:
+        return Segmentation()
+    return Segmentation.for_scores(StageConfig.from_json(stages[-1]["settings"]))
 
-    Faces are asked again with the mask, where it leaves something out. There is no such signature for segments: theirs is
-    p_c m_c / sum_k p_k m_k, which is the softmax of the masked logits.
+
+def item_probabilities(bundle: "Bundle", subset: Subset) -> ClipProbabilities:
+    """Return the probabilities of each item of a subset, with and without its corpus's mask.
+
+    If the mask leaves out an emotion, faces are predicted again with the mask. Segments have no
+    such signature: their probabilities are p_c m_c / sum_k p_k m_k, which is the softmax of masked
+    logits.
+
+    Returns:
+        float64 [items, 10].
     """
     columns = [EMOTIONS.index(label) for label in bundle.labels]
-    mask = side.source.mask[columns]  # [labels]
-    served = np.zeros((len(side.items), len(EMOTIONS)))
-    served[:, columns] = _asked(bundle, SIGNATURES[DOMAINS[side.source.domain]], side)[
-        "probabilities"
-    ]
+    mask = subset.source.mask[columns]  # [labels]
+    domain = DOMAINS[subset.source.domain]
+    open_ = np.zeros((len(subset.items), len(EMOTIONS)))
+    open_[:, columns] = _ask(bundle, ITEM_SIGNATURES[domain], subset)["probabilities"]
     if mask.all():
-        return served, served
-    masked = np.zeros_like(served)
-    if "faces_masked" in bundle.document["signatures"] and DOMAINS[side.source.domain] == "visual":
-        masked[:, columns] = _asked(bundle, "faces_masked", side, mask=mask)["probabilities"]
+        return ClipProbabilities(open_, open_)
+    with_corpus = np.zeros_like(open_)
+    if "faces_masked" in bundle.document["signatures"] and domain == "visual":
+        outputs = _ask(bundle, "faces_masked", subset, mask=mask)
+        with_corpus[:, columns] = outputs["probabilities"]
     else:
-        masked[:, columns] = mask * np.maximum(served[:, columns], MIN_PROBABILITY)
-        masked /= masked.sum(axis=1, keepdims=True)
-    return masked, served
+        with_corpus[:, columns] = mask * np.maximum(open_[:, columns], MIN_PROBABILITY)
+        with_corpus /= with_corpus.sum(axis=1, keepdims=True)
+    return ClipProbabilities(with_corpus, open_)
 
 
-def _asked(
-    bundle: "Bundle", signature: str, side: sources.Side, *, mask: np.ndarray | None = None
+def _ask(
+    bundle: "Bundle", signature: str, subset: Subset, *, mask: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Return a signature's outputs for every item of a side; `mask` [labels] is that of each."""
-    inputs, parts = side.inputs, []
-    for start in range(0, len(inputs), inference.ITEMS_AT_ONCE):
-        part = inputs[start : start + inference.ITEMS_AT_ONCE]
-        masks = {} if mask is None else {"mask": np.tile(mask, (len(part), 1))}
-        parts.append(
-            bundle.predict(signature, **{SIGNATURES[DOMAINS[side.source.domain]]: part}, **masks)
-        )
+    """Return the outputs of a signature for every item of a subset.
+
+    Args:
+        bundle: The model.
+        signature: The name of the signature.
+        subset: The items.
+        mask: float32 [labels]: 1 for an emotion that can occur.
+    """
+    input_name = ITEM_SIGNATURES[DOMAINS[subset.source.domain]]
+    inputs, parts = subset.inputs, []
+    for start in range(0, len(inputs), ITEMS_PER_CALL):
+        arguments = {input_name: inputs[start : start + ITEMS_PER_CALL]}
+        if mask is not None:
+            arguments["mask"] = np.tile(mask, (len(arguments[input_name]), 1))
+        parts.append(bundle.predict(signature, **arguments))
     return {
         name: np.concatenate([part[name] for part in parts])
         for name in parts[0]
@@ -159,35 +188,46 @@ def _asked(
     }
 
 
-def _published(rows: Sequence[Mapping[str, Any]]) -> bool:
+def _has_publisher_split(rows: Sequence[Mapping[str, Any]]) -> bool:
     return bool(rows and rows[0]["split"])
 
 
-def _unseen(source: sources.Source, known: training_clips.TrainingClips) -> _Part:
-    """Return the clips of a source that are scored."""
-    rows = [row for row in source.rows if not known.has_clip(row)]
-    left_out = len(source.rows) - len(rows)
-    rows = splits.one_per_utterance([row for row in rows if row["split"] in ("", "test")])
-    chosen = {row["id"] for row in rows}
-    clips = np.array(
-        [index for index, row in enumerate(source.rows) if row["id"] in chosen], np.int64
-    )
-    return _Part(
-        source, clips, {"left_out": left_out, "trained_speakers": sum(map(known.has_speaker, rows))}
+def select_unseen(source: Source, known: training_clips.TrainingClips) -> UnseenClips:
+    """Return the clips of a source that are scored.
+
+    Args:
+        source: The source.
+        known: What a model was trained on.
+    """
+    unknown_rows = [row for row in source.rows if not known.has_clip(row)]
+    scored_rows = one_per_utterance([row for row in unknown_rows if row["split"] in ("", "test")])
+    scored_ids = {row["id"] for row in scored_rows}
+    clips = [clip for clip, row in enumerate(source.rows) if row["id"] in scored_ids]
+    return UnseenClips(
+        Subset(source, source.items_of(clips)),
+        n_trained_clips=len(source.rows) - len(unknown_rows),
+        n_trained_speakers=sum(map(known.has_speaker, scored_rows)),
     )
 
 
-def _not_scorable(part: _Part, labels: Sequence[str]) -> str:
-    if not part.source.rows:
-        return "no clip in it"
-    if not len(part.clips):
-        left_out, clips = part.counts["left_out"], len(part.source.rows)
-        return f"{left_out} of its {clips} clips were trained on" + (
-            "" if left_out == clips else ", and no other is on its test side"
-        )
-    there = {part.source.rows[clip]["emotion"] for clip in part.clips}
-    return (
-        ""
-        if there & set(labels)
-        else f"no emotion in common with those trained on ({', '.join(labels)})"
-    )
+def _reason_unscored(bundle: "Bundle", source: str) -> str:
+    """Return why a model cannot predict a source; empty if it can."""
+    domain = source.partition("/")[2]
+    if domain not in bundle.domains:
+        return f"the model has not been trained on {domain}"
+    if ITEM_SIGNATURES[domain] not in bundle.document["signatures"]:
+        return "the model embeds faces and voices and predicts no emotion"
+    return ""
+
+
+def _reason_without_clips(unseen: UnseenClips, labels: Sequence[str]) -> str:
+    """Return why no clip of a source can be scored; empty if a clip can be."""
+    n_clips, n_trained = len(unseen.subset.source.rows), unseen.n_trained_clips
+    if not n_clips:
+        return "the set has no clip"
+    if not len(unseen.subset.items):
+        reason = f"the model was trained on {n_trained} of {n_clips} clips"
+        return reason if n_trained == n_clips else f"{reason}, and no other is a test clip"
+    if unseen.subset.emotions & set(labels):
+        return ""
+    return f"no clip of a trained emotion ({', '.join(labels)})"

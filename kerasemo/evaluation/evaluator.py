@@ -1,111 +1,137 @@
 """Score a trained stage on the test split of every source in the records."""
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipelines.core.domains import DOMAINS
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What an evaluation is asked for."""
-
-    run: Path
-    records: Path
-    stage: str | None = None
-    """None: joint if it is done, else the stage that was finished last."""
-    sources: tuple[str, ...] | None = None
-    """None: every set in the records."""
+if TYPE_CHECKING:
+    from kerasemo.datasets.catalog import RecordCatalog
+    from kerasemo.networks.inference import NetworkOutputs
+    from kerasemo.runs.lineage import Lineage
 
 
-def evaluate(options: Options, *, load: Callable[[str], Any] | None = None) -> dict[str, Any]:
-    """Score a trained stage on the test side of every source; a corpus that no stage was trained on is all test.
+def evaluate_run(
+    run: Path, records: Path, stage: str | None = None, *, sources: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Score a stage of a run folder; see `evaluate_stage`.
 
     Args:
-        options: What to score.
-        load: Reads a source; by default from the records.
+        run: The run folder.
+        records: The records of the training, and possibly others.
+        stage: The stage; None: `joint` if it is finished, else the stage that was finished last.
+        sources: The sources to score; None: all in the records.
+    """
+    from kerasemo.datasets.catalog import RecordCatalog
+    from kerasemo.runs.lineage import find_lineage
+
+    return evaluate_stage(find_lineage(run, stage), RecordCatalog(records), sources=sources)
+
+
+def evaluate_stage(
+    lineage: "Lineage",
+    catalog: "RecordCatalog",
+    *,
+    sources: Sequence[str] | None = None,
+    test_outputs: Mapping[str, "NetworkOutputs"] | None = None,
+) -> dict[str, Any]:
+    """Score a stage on the test split of every source.
+
+    A corpus that no stage was trained on is all test.
+
+    Args:
+        lineage: The stage.
+        catalog: The records of the training, and possibly others.
+        sources: The sources to score; None: all in the records.
+        test_outputs: The outputs of the stage's network for test splits, by source, where they are
+            known.
 
     Returns:
-        `{"stage", "protocol", "fold", "trained_on", "sources": {source: score}, "not_scored": {source: reason}, "matching"}`; see
-        `scoring.score_clips`, and for a contrastive stage `scoring.score_embeddings`. A corpus whose faces and voices were both scored
-        has a source `CORPUS/fused` as well: the test utterances that have both, answered by the two together, see `fused_scoring.score`;
-        the fusion is fitted on validation utterances. `matching` has the second task, "do these two clips show the same emotion?":
-        `{"stage_before", "after", "before"}`, see `verification.score_pairs`. `after` is the stage's own network on the scored sources,
-        `before` that of the stage it started from on those whose domain that one had seen; None where there is neither.
+        `{"stage", "protocol", "fold", "trained_on", "sources": {source: score}, "not_scored":
+        {source: reason}, "matching"}`. A score is that of `scoring.score_clips`, or of
+        `scoring.score_embeddings` for a contrastive stage. A corpus whose faces and voices were
+        both scored also has a source `CORPUS/fused`: the test utterances that have both, fused as
+        fitted on validation utterances; see `fused_scoring.score_fused`. `matching` has the scores
+        of the question whether two clips show the same emotion, `{"stage_before", "after",
+        "before"}`; see `verification.score_pairs`. `after` is by the network of the stage on the
+        scored sources, `before`
+        by that of the stage that it started from on the domains which that network knew.
 
     Raises:
-        InputError: No such stage, or records that are not those it was trained on.
+        InputError: Records that a stage was trained on are missing.
+        DataError: Records are not those of the training.
     """
-    from kerasemo.datasets import catalog, segmentation
+    from kerasemo.datasets.segmentation import Segmentation
+    from kerasemo.datasets.sources import corpus_of
     from kerasemo.evaluation import fused_scoring, scoring, stage_predictions
     from kerasemo.metrics import verification
-    from kerasemo.runs import lineage
 
-    of = lineage.find(options.run, options.stage)
-    result, trained = of.result, of.result["trained_emotions"]
-    there = lineage.sources_in(options.records)
-    asked = [source for source in (options.sources or there) if source in there]
-    sides = of.sides(options.records, asked=asked, there=there)
-    predict, seen = of.network()
-    stage_before = result["key"]["stage"]["start_from"] or None
-    predict_before, seen_before = of.network(-2) if stage_before else (None, [False] * len(DOMAINS))
-    load = segmentation.loader(options.records, result["key"]["stage"], load)
-    both = fused_scoring.Both(of, sides, predict, seen, asked=asked)
-    scored, left_out, after, before = {}, {}, {}, {}
-    for source in asked:
-        reason = (
-            "no clip in it"
-            if source not in sides.ids
-            else stage_predictions.why_not_scored(result, source, seen)
+    stage = lineage.last
+    requested = catalog.sources if sources is None else sources
+    existing = [source for source in requested if source in catalog.sources]
+    splits = lineage.split(catalog, existing)
+    network = lineage.load_network()
+    predict, trained_domains = network.predictor(), network.trained_domains()
+    before = lineage.load_network(-2) if stage.config.start_from else None
+    segmentation = Segmentation.for_scores(stage.config)
+    fused = fused_scoring.FusedEvaluation(
+        lineage, catalog, splits, predict, trained_domains, sources=existing
+    )
+    predict_before = before.predictor() if before else None
+    domains_before = before.trained_domains() if before else [False] * len(trained_domains)
+    scores, not_scored, clips_after, clips_before = {}, {}, {}, {}
+    for source in existing:
+        reason = stage_predictions.reason_unscored(
+            stage, source, catalog=catalog, splits=splits, trained_domains=trained_domains
         )
-        if reason := reason or segmentation.why_not_read(
-            options.records, source, result["key"]["stage"]
-        ):
-            left_out[source] = reason
-        elif result["kind"] == "contrastive" and result["scored"] != "test":
-            left_out[source] = (
-                f"a contrastive stage is scored when it is trained, and this one was on the {result['scored']} side"
+        if not reason and stage.config.kind == "contrastive" and stage.scored_split != "test":
+            reason = (
+                "a contrastive stage is scored when it is trained, and this stage was scored on "
+                f"the {stage.scored_split} split"
             )
+        if reason:
+            not_scored[source] = reason
+            continue
+        subset = catalog.subset(splits, source, "test", segmentation)
+        reason = stage_predictions.reason_without_clips(
+            subset, stage.trained_emotions, split="test"
+        )
+        if reason:
+            not_scored[source] = reason
+            continue
+        outputs = (test_outputs or {}).get(source) or scoring.predict_subset(predict, subset)
+        if outputs.logits is None:
+            not_scored[source] = stage_predictions.NO_HEAD
+            continue
+        clips_after[source] = scoring.embedded_clips(outputs, subset)
+        if predict_before and domains_before[subset.source.domain]:
+            outputs_before = scoring.predict_subset(predict_before, subset)
+            clips_before[source] = scoring.embedded_clips(outputs_before, subset)
+        if stage.config.kind == "contrastive":
+            score = dict(stage.scores[source])
         else:
-            loaded = load(source)
-            both.validate(loaded)
-            side = catalog.side_of(loaded, sides, "test")
-            if reason := stage_predictions.why_not_scorable(side, trained, name="test"):
-                left_out[source] = reason
-                continue
-            outputs = scoring.forward(predict, side)
-            if "logits" not in outputs:
-                left_out[source] = (
-                    "the network has a head for each source of its stage, and none for this one"
-                )
-                continue
-            after[source] = scoring.embedded_clips(outputs, side)
-            if seen_before[side.source.domain]:
-                before[source] = scoring.embedded_clips(scoring.forward(predict_before, side), side)
-            if result["kind"] == "contrastive":
-                scored[source] = result["sources"][source]
-            else:
-                scored[source], _ = scoring.score_outputs(outputs, side, trained=trained)
-            both.test(side, outputs)
-            scored[source]["deduplicated"] = any(sides.dropped[source].values())
-            scored[source]["copies_in_training"] = sides.report["sources"][source].get(
-                "copies_train", 0
+            score, _ = scoring.score_outputs(
+                outputs, subset, trained_emotions=stage.trained_emotions
             )
-            scored[source]["transductive"] = segmentation.is_transductive(
-                source, result["key"]["stage"]
-            )
-            scored[source]["publisher_split"] = sides.splits[source.partition("/")[0]].publisher
-    scored |= both.scores(load, alone=scored)
-    document = {key: result[key] for key in ("stage", "protocol", "fold", "trained_on")}
-    missing = [source for source in options.sources or () if source not in there]
-    second_task = {
-        "stage_before": stage_before,
-        "after": verification.score_pairs(after, seed=verification.PAIRS_SEED),
-        "before": verification.score_pairs(before, seed=verification.PAIRS_SEED)
-        if before
-        else None,
+        fused.add_test_outputs(subset, outputs)
+        score["deduplicated"] = splits.is_deduplicated(source)
+        score["copies_in_training"] = splits.facts(source).get("copies_train", 0)
+        score["transductive"] = segmentation.is_transductive(source)
+        score["publisher_split"] = splits.corpus_splits[corpus_of(source)].publisher
+        scores[source] = score
+    scores |= fused.scores(scores)
+    missing = [source for source in requested if source not in catalog.sources]
+    not_scored |= dict.fromkeys(missing, f"no records in {catalog.folder}")
+    seed = verification.PAIRS_SEED
+    return {
+        "stage": stage.name,
+        "protocol": stage.key.protocol,
+        "fold": stage.key.fold,
+        "trained_on": list(stage.trained_on),
+        "sources": scores,
+        "not_scored": not_scored,
+        "matching": {
+            "stage_before": stage.config.start_from or None,
+            "after": verification.score_pairs(clips_after, seed=seed),
+            "before": verification.score_pairs(clips_before, seed=seed) if clips_before else None,
+        },
     }
-    left_out |= dict.fromkeys(missing, f"no records in {options.records}")
-    return document | {"sources": scored, "not_scored": left_out, "matching": second_task}

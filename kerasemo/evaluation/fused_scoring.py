@@ -1,251 +1,292 @@
-"""The answers to utterances of which face and voice are both there: fused, as fitted on validation utterances, and scored."""
+"""Predictions of utterances by face and voice together, fused as validation utterances ask for."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
-from kerasemo.datasets import segmentation
-from kerasemo.datasets.catalog import side_of
-from kerasemo.datasets.sources import Side, Source
-from kerasemo.datasets.splits import Sides
+from kerasemo.datasets.catalog import RecordCatalog, corpora_of
+from kerasemo.datasets.leakage_gate import GatedSplits
+from kerasemo.datasets.segmentation import Segmentation
+from kerasemo.datasets.sources import Subset, corpus_of
 from kerasemo.evaluation import scoring
+from kerasemo.evaluation.scoring import ClipProbabilities
 from kerasemo.metrics import classification
-from kerasemo.metrics import fusion as fusion_module
-from kerasemo.metrics.fusion import Fusion, fuse
-from kerasemo.networks import inference
-from kerasemo.runs import lineage
+from kerasemo.metrics.fusion import Fusion, fit_fusion, fuse
+from kerasemo.networks.inference import NetworkOutputs, NetworkPredictor
+from kerasemo.runs.lineage import Lineage
 from pipelines.core.domains import DOMAINS
 
 FUSED = "fused"
 """What stands in place of the domain: `savee/fused`."""
 
+Kind = Literal["with_corpus", "open"]
+"""Which probabilities are fused; see `scoring.ClipProbabilities`."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Answers:
-    """What is said of the utterances of one set, in one domain."""
+class UtteranceProbabilities:
+    """The probabilities of the utterances of one source."""
 
     utterances: np.ndarray
     """str [utterances], sorted, each once."""
     labels: np.ndarray
     """int [utterances], indices of EMOTIONS."""
-    masked: np.ndarray
-    """float64 [utterances, 10]; see `scoring.score_clips`."""
-    served: np.ndarray | None
+    probabilities: ClipProbabilities
+    """float64 [utterances, 10]."""
+
+    def at(self, places: np.ndarray) -> "UtteranceProbabilities":
+        """Return the utterances at some places."""
+        open_ = self.probabilities.open
+        chosen = ClipProbabilities(
+            self.probabilities.with_corpus[places], None if open_ is None else open_[places]
+        )
+        return UtteranceProbabilities(self.utterances[places], self.labels[places], chosen)
 
 
-Pairs = Mapping[str, tuple[Answers, Answers]]
-"""Corpus -> the answers by face and by voice to the same utterances."""
+FaceAndVoice = tuple[UtteranceProbabilities, UtteranceProbabilities]
+"""The probabilities of the same utterances by face and by voice."""
 
 
-def answers(
-    utterances: Sequence[str], labels: np.ndarray, masked: np.ndarray, served: np.ndarray | None
-) -> Answers:
-    """Return the answers to utterances, each the mean over its clips.
+def utterance_probabilities(
+    utterances: Sequence[str], labels: np.ndarray, probabilities: ClipProbabilities
+) -> UtteranceProbabilities:
+    """Return the probabilities of utterances, each the mean over its clips.
 
     Args:
-        utterances: That of each clip.
+        utterances: The utterance of each clip.
         labels: int [clips], indices of EMOTIONS.
-        masked: float64 [clips, 10].
-        served: The same, or None.
+        probabilities: float64 [clips, 10].
     """
-    names, first, of = np.unique(np.asarray(utterances), return_index=True, return_inverse=True)
-    means = [
-        None if values is None else classification.clip_means(values, of)
-        for values in (masked, served)
-    ]
-    return Answers(names, np.asarray(labels)[first], *means)
+    names, first_clip, utterance_of = np.unique(
+        np.asarray(utterances), return_index=True, return_inverse=True
+    )
+    open_ = probabilities.open
+    means = ClipProbabilities(
+        classification.clip_means(probabilities.with_corpus, utterance_of),
+        None if open_ is None else classification.clip_means(open_, utterance_of),
+    )
+    return UtteranceProbabilities(names, np.asarray(labels)[first_clip], means)
 
 
-def answers_of(outputs: Mapping[str, np.ndarray], side: Side, *, trained: Sequence[str]) -> Answers:
-    """Return what outputs of `scoring.forward` say of the utterances of a side."""
-    clips, _, labels = scoring.side_items(side)
-    said = scoring.side_probabilities(outputs, side, trained=trained)
-    return answers([side.source.rows[clip]["utterance"] for clip in clips], labels, *said)
-
-
-def pairs_of(said: Mapping[str, Answers]) -> Pairs:
-    """Return the answers to the utterances that both domains of a corpus have, by corpus; `said` has those of each source."""
-    pairs = {}
-    for corpus in dict.fromkeys(source.partition("/")[0] for source in said):
-        both = [said.get(f"{corpus}/{domain}") for domain in DOMAINS]
-        if None not in both:
-            common, *places = np.intersect1d(
-                *(one.utterances for one in both), assume_unique=True, return_indices=True
-            )
-            if len(common):
-                pairs[corpus] = tuple(
-                    _chosen(one, place) for one, place in zip(both, places, strict=True)
-                )
-    return pairs
-
-
-def _chosen(one: Answers, places: np.ndarray) -> Answers:
-    return Answers(
-        *(
-            None if values is None else values[places]
-            for values in (one.utterances, one.labels, one.masked, one.served)
-        )
+def subset_utterance_probabilities(
+    outputs: NetworkOutputs, subset: Subset, *, trained_emotions: Sequence[str]
+) -> UtteranceProbabilities:
+    """Return the probabilities of the utterances of a subset by the outputs for its items."""
+    items = scoring.clip_items(subset)
+    return utterance_probabilities(
+        [subset.source.rows[clip]["utterance"] for clip in items.clips],
+        items.labels,
+        scoring.clip_probabilities(outputs, subset, trained_emotions=trained_emotions),
     )
 
 
-def fit(pairs: Pairs, kind: str) -> Fusion:
-    """Return the fusion that is fitted on utterances of all corpora together, `masked` or `served`; without any, the default one.
+def match_utterances(
+    by_source: Mapping[str, UtteranceProbabilities],
+) -> dict[str, FaceAndVoice]:
+    """Return, for each corpus, the utterances that have a face and a voice."""
+    matched: dict[str, FaceAndVoice] = {}
+    for corpus in dict.fromkeys(map(corpus_of, by_source)):
+        names = [f"{corpus}/{domain}" for domain in DOMAINS]
+        if not all(name in by_source for name in names):
+            continue
+        face, voice = (by_source[name] for name in names)
+        common, face_places, voice_places = np.intersect1d(
+            face.utterances, voice.utterances, assume_unique=True, return_indices=True
+        )
+        if len(common):
+            matched[corpus] = face.at(face_places), voice.at(voice_places)
+    return matched
 
-    Utterances of an emotion that cannot be answered are left out.
+
+def fit_on_utterances(matched: Iterable[FaceAndVoice], kind: Kind) -> Fusion:
+    """Return the fusion that is fitted on the utterances of all corpora together.
+
+    Utterances of an emotion that cannot be predicted are left out. Without utterances the default
+    fusion is returned.
     """
     visual, audio, labels = [], [], []
-    for face, voice in pairs.values():
-        said = [getattr(one, kind) for one in (face, voice)]
-        if said[0] is not None and said[1] is not None:
-            own = np.arange(len(face.labels)), face.labels
-            known = (said[0][own] > 0) | (said[1][own] > 0)
-            visual.append(said[0][known])
-            audio.append(said[1][known])
-            labels.append(face.labels[known])
+    for face, voice in matched:
+        of_face, of_voice = (getattr(one.probabilities, kind) for one in (face, voice))
+        if of_face is None or of_voice is None:
+            continue
+        of_label = np.arange(len(face.labels)), face.labels
+        can_be_predicted = (of_face[of_label] > 0) | (of_voice[of_label] > 0)
+        visual.append(of_face[can_be_predicted])
+        audio.append(of_voice[can_be_predicted])
+        labels.append(face.labels[can_be_predicted])
     if not sum(map(len, labels)):
         return Fusion()
-    return fusion_module.fit_fusion(
-        np.concatenate(visual), np.concatenate(audio), np.concatenate(labels)
-    )
+    return fit_fusion(np.concatenate(visual), np.concatenate(audio), np.concatenate(labels))
 
 
-def score(
-    pair: tuple[Answers, Answers],
+def score_fused(
+    face: UtteranceProbabilities,
+    voice: UtteranceProbabilities,
     *,
-    corpus: Sequence[str],
-    trained: Sequence[str],
-    masked: Fusion,
-    served: Fusion,
-) -> dict | None:
-    """Score the fused answers to a corpus' utterances.
+    corpus_emotions: Sequence[str],
+    trained_emotions: Sequence[str],
+    fusion: Fusion,
+    open_fusion: Fusion,
+) -> dict[str, Any] | None:
+    """Score the fused predictions of a corpus's utterances.
 
     Args:
-        pair: The answers by face and by voice.
-        corpus: The corpus' emotions.
-        trained: Those that the network was trained on.
-        masked: How answers that know the corpus are fused.
-        served: How those are that do not.
+        face: The probabilities by face.
+        voice: The probabilities of the same utterances by voice.
+        corpus_emotions: The emotions of the corpus.
+        trained_emotions: The emotions that the network was trained on.
+        fusion: Fuses probabilities that know the corpus.
+        open_fusion: Fuses open probabilities.
 
     Returns:
-        `scoring.score_clips`, and the `fusion` of each of the two; None where no utterance is of an emotion that was trained.
+        `scoring.score_clips`, with the `fusion` of each of both; None if no utterance has a trained
+        emotion.
     """
-    face, voice = pair
-    if not np.isin(
-        face.labels, np.flatnonzero(scoring.emotion_mask(set(corpus) & set(trained)))
-    ).any():
+    shared = set(corpus_emotions) & set(trained_emotions)
+    if not np.isin(face.labels, np.flatnonzero(scoring.emotion_mask(shared))).any():
         return None
-    with_corpus = fuse(masked, face.masked, voice.masked)
-    without = (
-        None
-        if face.served is None or voice.served is None
-        else fuse(served, face.served, voice.served)
+    of_face, of_voice = face.probabilities, voice.probabilities
+    has_open = of_face.open is not None and of_voice.open is not None
+    fused = ClipProbabilities(
+        fuse(fusion, of_face.with_corpus, of_voice.with_corpus),
+        fuse(open_fusion, of_face.open, of_voice.open) if has_open else None,
     )
-    found = scoring.score_clips(with_corpus, without, face.labels, corpus=corpus, trained=trained)
-    if without is not None:
-        found["without_corpus"]["fusion"] = dataclasses.asdict(served)
-    return found | {"fusion": dataclasses.asdict(masked)}
+    score = scoring.score_clips(
+        fused, face.labels, corpus_emotions=corpus_emotions, trained_emotions=trained_emotions
+    )
+    if has_open:
+        score["without_corpus"]["fusion"] = dataclasses.asdict(open_fusion)
+    return score | {"fusion": dataclasses.asdict(fusion)}
 
 
-class Both:
-    """Gathers what a network says of the sources of an evaluation, and scores face and voice together."""
+class FusedEvaluation:
+    """Scores face and voice together in the evaluation of a stage.
+
+    Args:
+        lineage: The stage.
+        catalog: The records.
+        splits: The splits of the records.
+        predict: Runs the network of the stage.
+        trained_domains: bool [domains]: the domains that the network was trained on.
+        sources: The sources that are scored.
+    """
 
     def __init__(
         self,
-        of: lineage.Lineage,
-        sides: Sides,
-        predict: inference.Predict,
-        seen: Sequence[bool],
+        lineage: Lineage,
+        catalog: RecordCatalog,
+        splits: GatedSplits,
+        predict: NetworkPredictor,
+        trained_domains: Sequence[bool],
         *,
-        asked: Iterable[str],
-    ):
-        """Take a stage, the sides of its records, what `of.network()` returns, and the sources that are scored."""
-        self._sides, self._predict, self._trained = sides, predict, of.result["trained_emotions"]
-        answers = all(seen) and of.result["kind"] != "contrastive"
-        self._tested = _with_both(asked, sides) if answers else []
-        corpora = {source.partition("/")[0] for source in of.trained_on}
-        validated = [source for source in sides.ids if source.partition("/")[0] in corpora]
-        self._validated = _with_both(validated, sides) if answers else []
-        self._on_test: dict[str, Answers] = {}
-        self._on_validation: dict[str, Answers | None] = {}
-        self._emotions: dict[str, list[str]] = {}
+        sources: Iterable[str],
+    ) -> None:
+        self._catalog = catalog
+        self._splits = splits
+        self._predict = predict
+        self._segmentation = Segmentation.for_scores(lineage.last.config)
+        self._trained_emotions = lineage.last.trained_emotions
+        can_fuse = all(trained_domains) and lineage.last.config.kind != "contrastive"
+        trained_corpora = corpora_of(lineage.trained_on)
+        of_trained = [source for source in splits.clip_ids if corpus_of(source) in trained_corpora]
+        self._test_sources = _with_both_domains(sources, splits) if can_fuse else []
+        self._validation_sources = _with_both_domains(of_trained, splits) if can_fuse else []
+        self._on_test: dict[str, UtteranceProbabilities] = {}
+        self._on_validation: dict[str, UtteranceProbabilities] | None = None
+        self._corpus_emotions: dict[str, list[str]] = {}
 
-    def test(self, side: Side, outputs: Mapping[str, np.ndarray]) -> None:
-        """Take a test side and the outputs of `scoring.forward` for it."""
-        if side.source.name in self._tested:
-            self._on_test[side.source.name] = answers_of(outputs, side, trained=self._trained)
-            self._emotions[side.source.name.partition("/")[0]] = side.source.emotions
+    def add_test_outputs(self, subset: Subset, outputs: NetworkOutputs) -> None:
+        """Add the outputs for the test clips of a source."""
+        source = subset.source
+        if source.name in self._test_sources:
+            self._on_test[source.name] = subset_utterance_probabilities(
+                outputs, subset, trained_emotions=self._trained_emotions
+            )
+            self._corpus_emotions[corpus_of(source.name)] = source.emotions
 
-    def validate(self, source: Source) -> None:
-        """Run the network on a source's validation side, where a score or `fusion` will need it."""
-        if self._tested and source.name in self._validated:
-            self._run(source)
-
-    def _run(self, source: Source) -> None:
-        side = side_of(source, self._sides, "validation")
-        outputs = scoring.forward(self._predict, side) if len(side.items) else {}
-        self._on_validation[source.name] = (
-            answers_of(outputs, side, trained=self._trained) if "logits" in outputs else None
-        )
-
-    def fusion(self, kind: str, load: Callable[[str], Source]) -> Fusion:
-        """Return what `fit` makes of the validation utterances of the corpora that were trained on; `load` reads a source."""
-        for name in self._validated:
-            if name not in self._on_validation:
-                self._run(load(name))
-        return fit(
-            pairs_of(
-                {name: said for name, said in self._on_validation.items() if said is not None}
-            ),
-            kind,
-        )
+    def fit(self, kind: Kind) -> Fusion:
+        """Return the fusion fitted to the validation utterances of the training corpora."""
+        if self._on_validation is None:
+            self._on_validation = self._predict_validation()
+        return fit_on_utterances(match_utterances(self._on_validation).values(), kind)
 
     def scores(
-        self, load: Callable[[str], Source], *, alone: Mapping[str, dict]
-    ) -> dict[str, dict]:
-        """Return the score of each `CORPUS/fused`, with the stamps of its two sources' own scores; see `score`."""
-        found = {}
-        for corpus, pair in pairs_of(self._on_test).items():
-            fusions = {kind: self.fusion(kind, load) for kind in ("masked", "served")}
-            own = score(pair, corpus=self._emotions[corpus], trained=self._trained, **fusions)
-            if own is not None:
-                both = [alone[f"{corpus}/{domain}"] for domain in DOMAINS]
-                own |= {
-                    stamp: any(one[stamp] for one in both)
-                    for stamp in ("deduplicated", "publisher_split", "transductive")
-                }
-                own["copies_in_training"] = sum(one["copies_in_training"] for one in both)
-                found[f"{corpus}/{FUSED}"] = own
-        return found
+        self, scores_of_sources: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        """Return the score of each `CORPUS/fused`.
+
+        Args:
+            scores_of_sources: The scores of the sources, whose remarks the fused scores carry.
+        """
+        scores = {}
+        for corpus, (face, voice) in match_utterances(self._on_test).items():
+            score = score_fused(
+                face,
+                voice,
+                corpus_emotions=self._corpus_emotions[corpus],
+                trained_emotions=self._trained_emotions,
+                fusion=self.fit("with_corpus"),
+                open_fusion=self.fit("open"),
+            )
+            if score is not None:
+                of_domains = [scores_of_sources[f"{corpus}/{domain}"] for domain in DOMAINS]
+                for remark in ("deduplicated", "publisher_split", "transductive"):
+                    score[remark] = any(of_domain[remark] for of_domain in of_domains)
+                score["copies_in_training"] = sum(
+                    of_domain["copies_in_training"] for of_domain in of_domains
+                )
+                scores[f"{corpus}/{FUSED}"] = score
+        return scores
+
+    def _predict_validation(self) -> dict[str, UtteranceProbabilities]:
+        by_source = {}
+        for source in self._validation_sources:
+            subset = self._catalog.subset(self._splits, source, "validation", self._segmentation)
+            if not len(subset.items):
+                continue
+            outputs = scoring.predict_subset(self._predict, subset)
+            if outputs.logits is not None:
+                by_source[source] = subset_utterance_probabilities(
+                    outputs, subset, trained_emotions=self._trained_emotions
+                )
+        return by_source
 
 
-def _with_both(sources: Iterable[str], sides: Sides) -> list[str]:
-    """Return those of some sources whose corpus has both domains among them, with clips."""
-    there = [source for source in sources if source in sides.ids]
+def _with_both_domains(sources: Iterable[str], splits: GatedSplits) -> list[str]:
+    """Return the sources with clips whose corpus has all domains among them."""
+    with_clips = [source for source in sources if source in splits.clip_ids]
     return [
         source
-        for source in there
-        if all(f"{source.partition('/')[0]}/{domain}" in there for domain in DOMAINS)
+        for source in with_clips
+        if all(f"{corpus_of(source)}/{domain}" in with_clips for domain in DOMAINS)
     ]
 
 
-def fitted(run: Path, stage: str, records: Path) -> Fusion:
-    """Return the fusion of what is served: no corpus known, every trained emotion a possible answer.
+def fit_served_fusion(lineage: Lineage, catalog: RecordCatalog) -> Fusion:
+    """Return the fusion of an exported model, for which every trained emotion is possible.
 
-    It is fitted on the validation utterances that have both domains, of the corpora that the stage and those before it were trained on,
-    and is the `without_corpus` fusion of `kerasemo.evaluate`. Without any (a contrastive stage and one with a head for each corpus
-    serve no answers) it is the default one, which says 0 utterances.
+    It is fitted on the validation utterances with a face and a voice, of the corpora that the
+    stages were trained on, and equals the `without_corpus` fusion of `kerasemo.evaluate`. A
+    contrastive stage and a stage with a head for each corpus have no open predictions; they get the
+    default fusion, which says 0 utterances.
 
     Args:
-        run: The run folder.
-        stage: A finished stage of it.
-        records: Those it was trained on.
+        lineage: The stage.
+        catalog: The records that the stages were trained on.
 
     Raises:
-        InputError: No such stage, or records that are not those it was trained on.
+        InputError: Records are missing.
+        DataError: Records are not those of the training.
     """
-    of = lineage.find(run, stage)
-    sides = of.sides(records, asked=of.trained_on, there=lineage.sources_in(records))
-    both = Both(of, sides, *of.network(), asked=())
-    return both.fusion("served", segmentation.loader(records, of.result["key"]["stage"]))
+    network = lineage.load_network()
+    evaluation = FusedEvaluation(
+        lineage,
+        catalog,
+        lineage.split(catalog),
+        network.predictor(),
+        network.trained_domains(),
+        sources=(),
+    )
+    return evaluation.fit("open")

@@ -1,284 +1,319 @@
-"""A network and the clips of a source -> probabilities of each clip -> scores."""
+"""Score the clips of a source by the outputs of a network for their faces or segments."""
 
 import csv
-import os
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from kerasemo.datasets.sources import Side, Source
+from kerasemo.datasets.sampling import Draw
+from kerasemo.datasets.sources import Source, Subset
 from kerasemo.metrics import calibration, classification, verification
-from kerasemo.networks.inference import Predict
+from kerasemo.networks.inference import NetworkOutputs, NetworkPredictor
+from pipelines.core.files import atomic_path
 from pipelines.core.labels import EMOTIONS, in_order
 
+N_EMOTIONS = len(EMOTIONS)
 
-def emotion_mask(emotions: Sequence[str]) -> np.ndarray:
+
+class ClipItems(NamedTuple):
+    """The clips of a subset, and which of its items belong to which clip."""
+
+    clips: np.ndarray
+    """int64 [clips]: indices of the source's rows, in ascending order."""
+    clip_of: np.ndarray
+    """int64 [items]: the place of each item's clip in `clips`."""
+    labels: np.ndarray
+    """int32 [clips]: indices of EMOTIONS."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ClipProbabilities:
+    """The probabilities of clips, with and without knowledge of their corpus."""
+
+    with_corpus: np.ndarray
+    """float64 [clips, 10], over the emotions that corpus and network share."""
+    open: np.ndarray | None
+    """float64 [clips, 10], over all emotions of the network, as a service answers; None if the
+    network needs the corpus."""
+
+
+def emotion_mask(emotions: Collection[str]) -> np.ndarray:
     """Return bool [10]: which of EMOTIONS are named."""
     return np.isin(EMOTIONS, list(emotions))
 
 
-def clip_probabilities(
-    logits: np.ndarray, clip_of: np.ndarray, emotions: Sequence[str]
+def clip_items(subset: Subset) -> ClipItems:
+    """Return the clips of a subset and their items."""
+    clips, clip_of = np.unique(subset.source.clip_of[subset.items], return_inverse=True)
+    return ClipItems(clips, clip_of, subset.source.labels[clips])
+
+
+def predict_subset(predict: NetworkPredictor, subset: Subset) -> NetworkOutputs:
+    """Return the outputs of a network for the items of a subset."""
+    source = subset.source
+    return predict(subset.inputs, source.domain, source=source.name)
+
+
+def mean_clip_probabilities(
+    logits: np.ndarray, clip_of: np.ndarray, emotions: Collection[str]
 ) -> np.ndarray:
-    """Return the mean softmax over each clip's items, float64 [clips, 10], 0 for emotions that are not named.
+    """Return the mean softmax over the items of each clip: float64 [clips, 10].
 
     Args:
         logits: float32 [items, 10].
-        clip_of: int [items], from 0 without a gap.
-        emotions: Those that can be answered.
+        clip_of: int [items]: the clip of each item, from 0 without a gap.
+        emotions: The emotions that can be predicted; others have probability 0.
     """
-    return classification.mean_probabilities(
-        classification.masked_softmax(logits, emotion_mask(emotions)), clip_of
-    )
+    softmax = classification.masked_softmax(logits, emotion_mask(emotions))
+    return classification.mean_probabilities(softmax, clip_of)
 
 
-def score_logits(
-    logits: np.ndarray,
-    clip_of: np.ndarray,
-    labels: np.ndarray,
-    *,
-    corpus: Sequence[str],
-    trained: Sequence[str],
-) -> dict:
-    """Score the clips of one source by their items' logits, float32 [items, 10]; see `clip_probabilities` and `score_clips`."""
-    masked = clip_probabilities(logits, clip_of, in_order(set(corpus) & set(trained)))
-    return score_clips(
-        masked, clip_probabilities(logits, clip_of, trained), labels, corpus=corpus, trained=trained
+def clip_probabilities(
+    outputs: NetworkOutputs, subset: Subset, *, trained_emotions: Sequence[str]
+) -> ClipProbabilities:
+    """Return the probabilities of the clips of a subset.
+
+    Args:
+        outputs: The network's outputs for the items, with logits.
+        subset: The items.
+        trained_emotions: The emotions that the network was trained on.
+    """
+    clip_of = clip_items(subset).clip_of
+    shared = in_order(set(subset.source.emotions) & set(trained_emotions))
+    return ClipProbabilities(
+        with_corpus=mean_clip_probabilities(outputs.logits, clip_of, shared),
+        open=None
+        if outputs.knows_corpus
+        else mean_clip_probabilities(outputs.logits, clip_of, trained_emotions),
     )
 
 
 def score_clips(
-    masked: np.ndarray,
-    served: np.ndarray | None,
+    probabilities: ClipProbabilities,
     labels: np.ndarray,
     *,
-    corpus: Sequence[str],
-    trained: Sequence[str],
-) -> dict:
+    corpus_emotions: Sequence[str],
+    trained_emotions: Sequence[str],
+) -> dict[str, Any]:
     """Score clips by their probabilities.
 
     Args:
-        masked: float64 [clips, 10], of the emotions alone that both have.
-        served: The same, of all trained emotions (what is served); None where an answer needs the corpus.
+        probabilities: The probabilities of each clip.
         labels: int [clips], indices of EMOTIONS.
-        corpus: The corpus' emotions.
-        trained: The emotions that the network was trained on.
+        corpus_emotions: The emotions of the corpus.
+        trained_emotions: The emotions that the network was trained on.
 
     Returns:
-        `classification.classification_scores` and `calibration_error` over the clips of the emotions that both have; `without_corpus`: UA, WA, macro-F1
-        and calibration error of the same clips as served; and, where the corpus has an emotion that was not trained, `all_classes`:
-        UA and WA with that class's recall 0.
+        `classification.classification_scores` and `calibration_error` of the clips whose emotion
+            both
+        have. `without_corpus`: UA, WA, macro-F1 and calibration error of the open predictions of
+            these
+        clips. If the corpus has an untrained emotion, `all_classes`: UA and WA of all clips, with
+            recall
+        0 for that emotion.
     """
-    shared = in_order(set(corpus) & set(trained))
-    known = np.isin(labels, np.flatnonzero(emotion_mask(shared)))
+    shared = in_order(set(corpus_emotions) & set(trained_emotions))
+    is_shared = np.isin(labels, np.flatnonzero(emotion_mask(shared)))
 
-    def scored(probabilities: np.ndarray, emotions: Sequence[str]) -> dict:
+    def scores(of_clips: np.ndarray, emotions: Sequence[str]) -> dict[str, Any]:
         columns = np.flatnonzero(emotion_mask(emotions))
-        truth, probabilities = (
-            np.searchsorted(columns, labels[known]),
-            probabilities[known][:, columns],
-        )
-        error = calibration.calibration_error(truth, probabilities)
-        return classification.classification_scores(truth, probabilities, emotions=emotions) | {
-            "calibration_error": error
+        classes = np.searchsorted(columns, labels[is_shared])
+        over_emotions = of_clips[is_shared][:, columns]
+        return classification.classification_scores(classes, over_emotions, emotions=emotions) | {
+            "calibration_error": calibration.calibration_error(classes, over_emotions)
         }
 
-    score = scored(masked, shared)
-    if served is not None:
-        unknown = scored(served, in_order(trained))
-        score["without_corpus"] = {
-            key: unknown[key] for key in ("ua", "wa", "macro_f1", "calibration_error")
-        }
-    if set(corpus) - set(trained):
-        answers = masked.argmax(axis=1)
+    score = scores(probabilities.with_corpus, shared)
+    if probabilities.open is not None:
+        open_scores = scores(probabilities.open, in_order(trained_emotions))
+        names = (*classification.METRICS, "calibration_error")
+        score["without_corpus"] = {name: open_scores[name] for name in names}
+    if set(corpus_emotions) - set(trained_emotions):
+        predictions = probabilities.with_corpus.argmax(axis=1)
         score["all_classes"] = {
-            "emotions": in_order(corpus),
+            "emotions": in_order(corpus_emotions),
             "ua": classification.unweighted_average_recall(
-                labels, answers, n_classes=len(EMOTIONS)
+                labels, predictions, n_classes=N_EMOTIONS
             ),
-            "wa": classification.accuracy(labels, answers, n_classes=len(EMOTIONS)),
+            "wa": classification.accuracy(labels, predictions, n_classes=N_EMOTIONS),
         }
     return score
 
 
-def side_items(side: Side) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the clips of a side (indices of rows), each item's place among them, and each clip's label."""
-    clips, clip_of = np.unique(side.source.clip_of[side.items], return_inverse=True)
-    return clips, clip_of, side.source.labels[clips]
-
-
-def score_side(predict: Predict, side: Side, *, trained: Sequence[str]) -> tuple[dict, list[dict]]:
-    """Score a network on one side of a source.
+def score_outputs(
+    outputs: NetworkOutputs, subset: Subset, *, trained_emotions: Sequence[str]
+) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Score the outputs of a network for a subset.
 
     Returns:
-        `score_clips` of the side, and a row for each clip for `write_predictions`.
+        `score_clips` of the subset, and a row for each clip for `write_predictions`.
     """
-    return score_outputs(forward(predict, side), side, trained=trained)
+    items = clip_items(subset)
+    probabilities = clip_probabilities(outputs, subset, trained_emotions=trained_emotions)
+    score = score_clips(
+        probabilities,
+        items.labels,
+        corpus_emotions=subset.source.emotions,
+        trained_emotions=trained_emotions,
+    )
+    return score, prediction_rows(subset.source, items.clips, probabilities.with_corpus)
 
 
-def forward(predict: Predict, side: Side) -> dict[str, np.ndarray]:
-    """Return the network's outputs for the items of a side, for all that is asked of them; see `Predict`.
+def embedded_clips(outputs: NetworkOutputs, subset: Subset) -> verification.EmbeddedClips:
+    """Return the embedding of each clip of a subset, for `verification.score_pairs`."""
+    items = clip_items(subset)
+    utterances = [subset.source.rows[clip]["utterance"] for clip in items.clips]
+    embeddings = verification.clip_embeddings(outputs.embedding, items.clip_of)
+    return verification.EmbeddedClips(embeddings, items.labels, utterances)
 
-    Of several heads the source's own answers, with `own_head`; a source that has none gets no `logits`.
+
+def class_means(
+    embeddings: np.ndarray, labels: np.ndarray, emotions: Collection[str]
+) -> dict[int, np.ndarray]:
+    """Return the mean embedding of each class that occurs and is named.
+
+    Args:
+        embeddings: float [items, n].
+        labels: int [items], indices of EMOTIONS.
+        emotions: The names of the classes.
+
+    Returns:
+        Class -> float [n].
     """
-    outputs = predict(side.inputs, side.source.domain)
-    if heads := getattr(predict, "heads", ()):
-        logits = outputs.pop("logits")
-        if side.source.name in heads:
-            outputs |= {"logits": logits[:, heads.index(side.source.name)], "own_head": np.True_}
-    return outputs
+    classes = np.intersect1d(labels, np.flatnonzero(emotion_mask(emotions)))
+    return {int(label): embeddings[labels == label].mean(axis=0) for label in classes}
 
 
-def side_probabilities(
-    outputs: Mapping[str, np.ndarray], side: Side, *, trained: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return what outputs of `forward` say of each clip of a side: `masked` and `served` of `score_clips`."""
-    _, clip_of, _ = side_items(side)
-    masked = clip_probabilities(
-        outputs["logits"], clip_of, in_order(set(side.source.emotions) & set(trained))
-    )
-    # Which of several heads answers is knowledge of the corpus.
-    return masked, None if "own_head" in outputs else clip_probabilities(
-        outputs["logits"], clip_of, trained
-    )
+def nearest_class(points: np.ndarray, means: Mapping[int, np.ndarray]) -> np.ndarray:
+    """Return the class whose mean is nearest to each point: int [points].
 
-
-def score_outputs(
-    outputs: Mapping[str, np.ndarray], side: Side, *, trained: Sequence[str]
-) -> tuple[dict, list[dict]]:
-    """Score outputs of `forward`; returns what `score_side` does."""
-    clips, _, labels = side_items(side)
-    masked, served = side_probabilities(outputs, side, trained=trained)
-    score = score_clips(masked, served, labels, corpus=side.source.emotions, trained=trained)
-    return score, prediction_rows(side.source, clips, masked)
-
-
-def embedded_clips(outputs: Mapping[str, np.ndarray], side: Side) -> verification.EmbeddedClips:
-    """Return the clips of a side as outputs of `forward` embed them, for `verification.score_pairs`."""
-    clips, clip_of, labels = side_items(side)
-    utterances = [side.source.rows[clip]["utterance"] for clip in clips]
-    return verification.EmbeddedClips(
-        verification.clip_embeddings(outputs["embedding"], clip_of), labels, utterances
-    )
+    Args:
+        points: float [points, n].
+        means: See `class_means`.
+    """
+    classes = np.array(sorted(means))
+    centres = np.stack([means[label] for label in classes])  # [classes, n]
+    distances = np.linalg.norm(points[:, None] - centres[None], axis=-1)  # [points, classes]
+    return classes[distances.argmin(axis=1)]
 
 
 def score_embeddings(
-    predict: Predict,
-    train: Sequence[Side],
-    test: Side,
-    *,
-    drawn: Mapping[str, np.ndarray],
-    sides: Sequence[Side],
-) -> dict:
-    """Score a contrastively trained network: pair AUC, and the nearest class mean as the answer of a clip.
+    outputs: NetworkOutputs, subset: Subset, *, means: Mapping[int, np.ndarray], pair_auc: float
+) -> dict[str, Any]:
+    """Score a contrastive network: the nearest class mean is the prediction of a clip.
 
     Args:
-        predict: Runs the network.
-        train: The training sides, whose items give the class means.
-        test: The side whose clips are scored.
-        drawn: A plan's epoch of pairs of test items: `item` and `source`, [steps, pairs, 2].
-        sides: What the plan's `source` indexes.
+        outputs: The network's outputs for the items of the subset.
+        subset: The clips that are scored.
+        means: The mean training embedding of each class.
+        pair_auc: The score of pairs, which becomes an entry.
 
     Returns:
-        `classification.classification_scores` of the nearest mean among the classes that the source has, and `pair_auc`.
+        `classification.classification_scores` over the classes of `means`, and `pair_auc`.
     """
-    embeddings = np.concatenate([_embed(predict, side) for side in train])
-    labels = np.concatenate([side.labels for side in train])
-    classes = np.intersect1d(labels, np.flatnonzero(emotion_mask(test.source.emotions)))
-    means = np.stack(
-        [embeddings[labels == label].mean(axis=0) for label in classes]
-    )  # [classes, n]
-    _, clip_of, truth = side_items(test)
-    clip_means = classification.clip_means(_embed(predict, test), clip_of)  # [clips, n]
-    distances = np.linalg.norm(clip_means[:, None] - means[None], axis=-1)  # [clips, classes]
-    nearest = np.eye(len(classes))[distances.argmin(axis=1)]
-    known = np.isin(truth, classes)
+    items = clip_items(subset)
+    predictions = nearest_class(classification.clip_means(outputs.embedding, items.clip_of), means)
+    classes = np.array(sorted(means))
+    is_known = np.isin(items.labels, classes)
+    one_hot = np.eye(len(classes))[np.searchsorted(classes, predictions)]
     score = classification.classification_scores(
-        np.searchsorted(classes, truth[known]),
-        nearest[known],
+        np.searchsorted(classes, items.labels[is_known]),
+        one_hot[is_known],
         emotions=[EMOTIONS[label] for label in classes],
     )
-    return score | {"pair_auc": pair_auc(predict, drawn, sides)}
+    return score | {"pair_auc": pair_auc}
 
 
-def pair_auc(predict: Predict, drawn: Mapping[str, np.ndarray], sides: Sequence[Side]) -> float:
-    """Return the area under the curve of the question whether a pair shows the same emotion, answered by its distance."""
-    return embedded_pair_auc(drawn, sides, [_embed(predict, side) for side in sides])
-
-
-def embedded_pair_auc(
-    drawn: Mapping[str, np.ndarray], sides: Sequence[Side], embeddings: Sequence[np.ndarray]
+def pair_area_under_curve(
+    draw: Draw, subsets: Sequence[Subset], embeddings: Sequence[np.ndarray]
 ) -> float:
-    """Return `pair_auc` of the embeddings of the items of every side."""
-    pairs = embedded_pairs(drawn, sides, embeddings)
-    return verification.area_under_curve(
-        same_emotion(drawn, sides), -np.linalg.norm(pairs[:, 0] - pairs[:, 1], axis=-1)
-    )
+    """Return how well distance tells pairs of equal emotions from others: the area under the curve.
+
+    Args:
+        draw: An epoch of a pair sampler.
+        subsets: What the draw's `source` indexes.
+        embeddings: For each subset float [items of the subset, n].
+    """
+    pairs = pair_embeddings(draw, subsets, embeddings)
+    distances = np.linalg.norm(pairs[:, 0] - pairs[:, 1], axis=-1)
+    return verification.area_under_curve(pairs_are_equal(draw, subsets), -distances)
 
 
-def embedded_pairs(
-    drawn: Mapping[str, np.ndarray], sides: Sequence[Side], embeddings: Sequence[np.ndarray]
+def pair_embeddings(
+    draw: Draw, subsets: Sequence[Subset], embeddings: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Return the embeddings of both items of every pair that a plan drew, [pairs, 2, n]; those of each side's items are given."""
-    return _of_pairs(
-        drawn, [spread(side, own) for side, own in zip(sides, embeddings, strict=True)]
-    )
+    """Return the embeddings of both items of every pair: float [pairs, 2, n]."""
+    of_sources = [
+        scatter_to_source(subset, values)
+        for subset, values in zip(subsets, embeddings, strict=True)
+    ]
+    return _values_of_pairs(draw, of_sources)
 
 
-def spread(side: Side, values: np.ndarray) -> np.ndarray:
-    """Return values of a side's items [items, ...] at their places among all items of the source, elsewhere 0."""
-    spread = np.zeros((len(side.source.inputs), *values.shape[1:]), values.dtype)
-    spread[side.items] = values
-    return spread
+def pairs_are_equal(draw: Draw, subsets: Sequence[Subset]) -> np.ndarray:
+    """Return bool [pairs]: whether both items of a pair show the same emotion."""
+    labels = [subset.source.labels[subset.source.clip_of] for subset in subsets]
+    of_pairs = _values_of_pairs(draw, labels)
+    return of_pairs[:, 0] == of_pairs[:, 1]
 
 
-def same_emotion(drawn: Mapping[str, np.ndarray], sides: Sequence[Side]) -> np.ndarray:
-    """Return bool [pairs]: whether the two items of each pair that a plan drew show the same emotion."""
-    labels = _of_pairs(drawn, [side.source.labels[side.source.clip_of] for side in sides])
-    return labels[:, 0] == labels[:, 1]
+def scatter_to_source(subset: Subset, values: np.ndarray) -> np.ndarray:
+    """Return values of a subset's items at the places of all items of the source; 0 elsewhere.
+
+    Args:
+        subset: The items.
+        values: [items of the subset, ...].
+    """
+    scattered = np.zeros((len(subset.source.inputs), *values.shape[1:]), values.dtype)
+    scattered[subset.items] = values
+    return scattered
 
 
-def _of_pairs(drawn: Mapping[str, np.ndarray], values: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the values of both items of every pair, [pairs, 2, ...]; `values` has an entry for each item of each source."""
-    item, source = (drawn[key].reshape(-1, 2) for key in ("item", "source"))
-    found = np.empty((*item.shape, *values[0].shape[1:]), values[0].dtype)
-    for index, value in enumerate(values):
-        found[source == index] = value[item[source == index]]
-    return found
+def _values_of_pairs(draw: Draw, values_of_sources: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the values of both items of every pair, [pairs, 2, ...].
+
+    Args:
+        draw: An epoch of a pair sampler.
+        values_of_sources: For each source [items of the source, ...].
+    """
+    item, source = (draw[key].reshape(-1, 2) for key in ("item", "source"))
+    first = values_of_sources[0]
+    of_pairs = np.empty((*item.shape, *first.shape[1:]), first.dtype)
+    for index, values in enumerate(values_of_sources):
+        of_pairs[source == index] = values[item[source == index]]
+    return of_pairs
 
 
-def _embed(predict: Predict, side: Side) -> np.ndarray:
-    return forward(predict, side)["embedding"]
-
-
-def prediction_rows(source: Source, clips: np.ndarray, probabilities: np.ndarray) -> list[dict]:
-    """Return a row for each clip: its names, the answer and every emotion's probability."""
+def prediction_rows(
+    source: Source, clips: np.ndarray, probabilities: np.ndarray
+) -> list[dict[str, str]]:
+    """Return a row for each clip: names, prediction, and probability of each emotion."""
     rows = []
     for clip, distribution in zip(clips, probabilities, strict=True):
         row = source.rows[clip]
-        names = {
-            "source": source.name,
-            "id": row["id"],
-            "speaker": row["speaker"],
-            "emotion": row["emotion"],
-        }
-        answer = {"answer": EMOTIONS[distribution.argmax()]}
         rows.append(
-            names
-            | answer
-            | {emotion: f"{p:.6f}" for emotion, p in zip(EMOTIONS, distribution, strict=True)}
+            {
+                "source": source.name,
+                "id": row["id"],
+                "speaker": row["speaker"],
+                "emotion": row["emotion"],
+                "answer": EMOTIONS[distribution.argmax()],
+            }
+            | {
+                emotion: f"{probability:.6f}"
+                for emotion, probability in zip(EMOTIONS, distribution, strict=True)
+            }
         )
     return rows
 
 
 def write_predictions(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    """Write `predictions.csv`, a row a clip, under a temporary name and rename it."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(
-            file, fieldnames=["source", "id", "speaker", "emotion", "answer", *EMOTIONS]
-        )
+    """Write `predictions.csv`, a row for each clip, atomically."""
+    names = ["source", "id", "speaker", "emotion", "answer", *EMOTIONS]
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=names)
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, path)

@@ -1,275 +1,336 @@
-"""What a finished stage answers to the clips of one side of every source, kept beside it: a row a clip, and a header.
+"""The predictions of a finished stage for a split of every source, stored with the stage.
 
-`SIDE-predictions.csv` in a stage's folder has of every scored clip its names, the answer and the probabilities among the emotions that
-its corpus and the network both have, the answer where the corpus is not known, and how many of its faces or segments got each answer.
-`SIDE-scored.json`, written last, says by which network, of which records and with which checksum; where it does not hold, the clips
-are scored again.
+`SPLIT-predictions.csv` in the folder of a stage holds a row for each scored clip: its names, the
+prediction and the probabilities over the emotions that corpus and network share, the prediction
+without knowledge of the corpus, and how many faces or segments have each prediction.
+`SPLIT-scored.json`, written last, names the network, the records and the checksum of the rows. If
+these do not match, the clips are predicted again.
 """
 
 import csv
-import os
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kerasemo.analysis.prediction_tables import Predictions
-from kerasemo.datasets import segmentation, sources, splits
-from kerasemo.datasets.catalog import Holdings, side_of
-from kerasemo.datasets.subsets import labelled_side
+from kerasemo.analysis.prediction_tables import NO_PREDICTION, Predictions
+from kerasemo.datasets.catalog import RecordCatalog
+from kerasemo.datasets.leakage_gate import GatedSplits, copies_stamp
+from kerasemo.datasets.segmentation import Segmentation
+from kerasemo.datasets.sources import Subset
+from kerasemo.datasets.subsets import labelled_subset
 from kerasemo.evaluation import scoring
+from kerasemo.evaluation.scoring import ClipProbabilities
 from kerasemo.metrics import classification, verification
-from kerasemo.networks import inference
-from kerasemo.runs import run_folder
+from kerasemo.networks.inference import NetworkOutputs, NetworkPredictor
 from kerasemo.runs.lineage import Lineage
+from kerasemo.runs.run_folder import FinishedStage
 from pipelines.core import files
 from pipelines.core.domains import DOMAINS
 from pipelines.core.labels import EMOTIONS
 
-NAMES = ("source", "id", "speaker", "emotion", "answer", "answer_without_corpus")
-ITEMS = tuple(f"items_{emotion}" for emotion in EMOTIONS)
-"""The columns that count the answers to a clip's faces or segments."""
+CLIP_COLUMNS = ("source", "id", "speaker", "emotion", "answer", "answer_without_corpus")
+"""The columns that name a clip and its predictions."""
+
+ITEM_COLUMNS = tuple(f"items_{emotion}" for emotion in EMOTIONS)
+"""The columns that count the predictions of a clip's faces or segments."""
+
+NO_HEAD = "the network has a head for each source of its stage, and none for this source"
 
 
-def of_outputs(
-    outputs: Mapping[str, np.ndarray], side: sources.Side, *, trained: Sequence[str]
+@dataclasses.dataclass(frozen=True, eq=False)
+class StagePredictions:
+    """The predictions of a stage for one split of every source."""
+
+    by_source: Mapping[str, Predictions]
+    facts: Mapping[str, Any]
+    """What `SPLIT-scored.json` says: `trained_emotions`, `trained_on`, `stamps` (source ->
+    remarks), `not_scored` (source -> reason), and `pairs` (two sources -> scores of pairs of
+    clips)."""
+
+
+def predictions_of_outputs(
+    outputs: NetworkOutputs, subset: Subset, *, trained_emotions: Sequence[str]
 ) -> Predictions:
-    """Return what outputs of `scoring.forward` answer to the clips of a side.
+    """Return the predictions of the clips of a subset by the logits of its items."""
+    probabilities = scoring.clip_probabilities(outputs, subset, trained_emotions=trained_emotions)
+    shared = scoring.emotion_mask(set(subset.source.emotions) & set(trained_emotions))
+    item_predictions = np.where(shared, outputs.logits, -np.inf).argmax(axis=1)
+    return _predictions(subset, probabilities, item_predictions)
+
+
+def predictions_of_nearest_means(
+    embeddings: np.ndarray, subset: Subset, *, means: Mapping[int, np.ndarray]
+) -> Predictions:
+    """Return the nearest class mean as the prediction, for a network without a head.
+
+    The probability of the prediction is 1.
 
     Args:
-        outputs: With `logits` float32 [items, 10].
-        side: The clips.
-        trained: The emotions that the network was trained on.
+        embeddings: float [items of the subset, n].
+        subset: The clips.
+        means: See `scoring.class_means`.
     """
-    masked, served = scoring.side_probabilities(outputs, side, trained=trained)
-    shared = scoring.emotion_mask(set(side.source.emotions) & set(trained))
-    return _of_items(
-        np.where(shared, outputs["logits"], -np.inf).argmax(axis=1), side, masked, served
+    clip_of = scoring.clip_items(subset).clip_of
+    clip_means = classification.clip_means(embeddings, clip_of)
+    one_hot = np.eye(len(EMOTIONS))[scoring.nearest_class(clip_means, means)]
+    item_predictions = scoring.nearest_class(embeddings, means)
+    return _predictions(subset, ClipProbabilities(one_hot, None), item_predictions)
+
+
+def _predictions(
+    subset: Subset, probabilities: ClipProbabilities, item_predictions: np.ndarray
+) -> Predictions:
+    items = scoring.clip_items(subset)
+    n_clips, n_emotions = len(items.clips), len(EMOTIONS)
+    item_counts = np.bincount(
+        items.clip_of * n_emotions + item_predictions, minlength=n_clips * n_emotions
+    )
+    open_predictions = np.full(n_clips, NO_PREDICTION)
+    if probabilities.open is not None:
+        open_predictions = probabilities.open.argmax(axis=1)
+    rows = [subset.source.rows[clip] for clip in items.clips]
+    return Predictions(
+        ids=tuple(row["id"] for row in rows),
+        speakers=tuple(row["speaker"] for row in rows),
+        labels=items.labels,
+        predictions=probabilities.with_corpus.argmax(axis=1),
+        probabilities=probabilities.with_corpus,
+        open_predictions=open_predictions,
+        item_counts=item_counts.reshape(n_clips, n_emotions),
     )
 
 
-def of_nearest_means(
-    embeddings: np.ndarray, side: sources.Side, *, means: Mapping[int, np.ndarray]
-) -> Predictions:
-    """Return as answers the nearest mean of a class, for a network that has no answers of its own; its probability is 1.
+def reason_unscored(
+    stage: FinishedStage,
+    source: str,
+    *,
+    catalog: RecordCatalog,
+    splits: GatedSplits,
+    trained_domains: Sequence[bool],
+) -> str:
+    """Return why a stage cannot predict the clips of a source at all; empty if it can.
 
     Args:
-        embeddings: float [items, n] of the side's items.
-        side: The clips.
-        means: The mean [n] of each class, an index of EMOTIONS.
+        stage: The stage.
+        source: `CORPUS/DOMAIN`.
+        catalog: The records.
+        splits: The splits of the records.
+        trained_domains: bool [domains]: the domains that the network was trained on.
     """
-    _, clip_of, _ = scoring.side_items(side)
-    classes, centres = (
-        np.array(sorted(means)),
-        np.stack([means[label] for label in sorted(means)]),
-    )  # [classes], [classes, n]
-
-    def nearest(points: np.ndarray) -> np.ndarray:
-        return classes[np.linalg.norm(points[:, None] - centres[None], axis=-1).argmin(axis=1)]
-
-    return _of_items(
-        nearest(embeddings),
-        side,
-        np.eye(len(EMOTIONS))[nearest(classification.clip_means(embeddings, clip_of))],
-        None,
-    )
-
-
-def _of_items(
-    answers: np.ndarray, side: sources.Side, masked: np.ndarray, served: np.ndarray | None
-) -> Predictions:
-    clips, clip_of, labels = scoring.side_items(side)
-    items = np.bincount(
-        clip_of * len(EMOTIONS) + answers, minlength=len(clips) * len(EMOTIONS)
-    ).reshape(len(clips), len(EMOTIONS))
-    without = np.full(len(clips), -1) if served is None else served.argmax(axis=1)
-    ids, speakers = (
-        tuple(side.source.rows[clip][name] for clip in clips) for name in ("id", "speaker")
-    )
-    return Predictions(ids, speakers, labels, masked.argmax(axis=1), masked, without, items)
-
-
-def why_not_scored(result: Mapping[str, Any], source: str, seen: Sequence[bool]) -> str:
-    """Return why a stage cannot be asked about a source at all, or nothing; `seen` says which domains it was trained on."""
     domain = source.partition("/")[2]
-    if not seen[DOMAINS.index(domain)]:
+    if source not in splits.clip_ids:
+        return "the set has no clip"
+    if not trained_domains[DOMAINS.index(domain)]:
         return f"the network has not been trained on {domain} yet"
-    if result["kind"] == "contrastive" and source not in result["trained_on"]:
-        return "a contrastive stage has no answers of its own; it is scored by pairs of the sources it was trained on"
-    return ""
+    if stage.config.kind == "contrastive" and source not in stage.trained_on:
+        return (
+            "a contrastive stage has no head; "
+            "it is scored by pairs of the sources that it was trained on"
+        )
+    segmentation = Segmentation.for_scores(stage.config)
+    return segmentation.reason_unreadable(source, catalog.rows(source))
 
 
-def why_not_scorable(side: sources.Side, trained: Sequence[str], *, name: str) -> str:
-    """Return why no clip of a side, of a name, can be scored, or nothing."""
-    if not len(side.items):
-        return f"no clip on the {name} side of this fold"
-    here = {side.source.rows[clip]["emotion"] for clip in side.source.clip_of[side.items]}
-    return (
-        ""
-        if here & set(trained)
-        else f"no emotion in common with those trained on ({', '.join(trained)})"
-    )
+def reason_without_clips(subset: Subset, trained_emotions: Sequence[str], *, split: str) -> str:
+    """Return why no clip of a split can be scored; empty if a clip can be."""
+    if not len(subset.items):
+        return f"no clip in the {split} split of this fold"
+    if subset.emotions & set(trained_emotions):
+        return ""
+    return f"no clip of a trained emotion ({', '.join(trained_emotions)})"
 
 
-def ask(
-    of: Lineage, held: Holdings, side: str, *, load: Callable[[str], sources.Source]
-) -> tuple[dict[str, Predictions], dict[str, Any]]:
-    """Return what a stage answers to the clips of a side of every source, and what there is to know of it, ready for JSON.
+def predict_split(
+    lineage: Lineage, catalog: RecordCatalog, split: str, *, sources: Sequence[str]
+) -> StagePredictions:
+    """Return what a stage predicts for the clips of a split of every source.
 
-    A corpus that no stage of the lineage was trained on is all test; its validation side is that of a split as if it had been.
+    A corpus that no stage was trained on is all test. Its validation split is made as if a stage
+    had been trained on it.
 
     Args:
-        of: The finished stage.
-        held: The records of the training.
-        side: `validation`, and no test clip is looked at, or `test`.
-        load: Reads a source.
-
-    Returns:
-        The answers by source, and `{"trained_emotions", "trained_on", "stamps": {source: [stamp]}, "not_scored": {source: reason},
-        "pairs": {couple: {"pairs", "same", "auc", "eer"}}}`; the pairs are of clips of the stage's own sources, see `kerasemo.metrics.verification`.
+        lineage: The finished stage.
+        catalog: The records of the training.
+        split: `validation` (no test clip is read) or `test`.
+        sources: The sources to predict.
 
     Raises:
-        InputError: A clip of the side could have been trained on.
+        InputError: Records that a stage was trained on are missing.
+        DataError: A clip of the split may have been trained on.
     """
-    trained = of.result["trained_emotions"]
-    sides = of.sides(
-        held.folder, asked=held.sources, there=held.sources, held=held, foreign=side == "test"
-    )
-    predict, seen = of.network()
-    settings = of.result["key"]["stage"]
-    load = segmentation.loader(held.folder, settings, load)
-    answered, left_out, embedded = {}, {}, {}
-    for source in held.sources:
-        reason = (
-            "no clip in it" if source not in sides.ids else why_not_scored(of.result, source, seen)
+    stage = lineage.last
+    splits = lineage.split(catalog, sources, foreign_is_test=split == "test")
+    network = lineage.load_network()
+    predict, trained_domains = network.predictor(), network.trained_domains()
+    segmentation = Segmentation.for_scores(stage.config)
+    train: list[tuple[Subset, np.ndarray]] = []
+    if stage.config.kind == "contrastive":
+        train = _training_embeddings(stage, catalog, splits, segmentation, predict)
+    predictions, not_scored, embedded = {}, {}, {}
+    for source in sources:
+        reason = reason_unscored(
+            stage, source, catalog=catalog, splits=splits, trained_domains=trained_domains
         )
-        if reason := reason or segmentation.why_not_read(held.folder, source, settings):
-            left_out[source] = reason
+        if reason:
+            not_scored[source] = reason
             continue
-        asked = side_of(load(source), sides, side)
-        if reason := why_not_scorable(asked, trained, name=side):
-            left_out[source] = reason
+        subset = catalog.subset(splits, source, split, segmentation)
+        reason = reason_without_clips(subset, stage.trained_emotions, split=split)
+        if reason:
+            not_scored[source] = reason
             continue
-        outputs = scoring.forward(predict, asked)
-        if source in of.result["trained_on"]:
-            embedded[source] = scoring.embedded_clips(outputs, asked)
-        if of.result["kind"] == "contrastive":
-            own = [side_of(load(source), sides, "train") for source in of.result["trained_on"]]
-            own = [labelled_side(one, of.result["key"]) for one in own]
-            means = _class_means(predict, own, asked)
-            answered[source] = of_nearest_means(outputs["embedding"], asked, means=means)
-        elif "logits" in outputs:
-            answered[source] = of_outputs(outputs, asked, trained=trained)
-        else:
-            left_out[source] = (
-                "the network has a head for each source of its stage, and none for this one"
+        outputs = scoring.predict_subset(predict, subset)
+        if source in stage.trained_on:
+            embedded[source] = scoring.embedded_clips(outputs, subset)
+        if train:
+            means = scoring.class_means(
+                np.concatenate([embeddings for _, embeddings in train]),
+                np.concatenate([of_source.labels for of_source, _ in train]),
+                subset.source.emotions,
             )
-    couples = (
-        verification.score_pairs(embedded, seed=verification.PAIRS_SEED)["couples"]
-        if embedded
-        else {}
-    )
-    document = {
-        "trained_emotions": trained,
-        "trained_on": of.trained_on,
-        "not_scored": left_out,
-        "pairs": couples,
+            predictions[source] = predictions_of_nearest_means(
+                outputs.embedding, subset, means=means
+            )
+        elif outputs.logits is None:
+            not_scored[source] = NO_HEAD
+        else:
+            predictions[source] = predictions_of_outputs(
+                outputs, subset, trained_emotions=stage.trained_emotions
+            )
+    pairs = {}
+    if embedded:
+        pairs = verification.score_pairs(embedded, seed=verification.PAIRS_SEED)["couples"]
+    facts = {
+        "trained_emotions": list(stage.trained_emotions),
+        "trained_on": lineage.trained_on,
+        "not_scored": not_scored,
+        "pairs": pairs,
+        "stamps": {source: _stamps(splits, source, segmentation) for source in predictions},
     }
-    return answered, document | {
-        "stamps": {source: _stamps(of, sides, source) for source in answered}
-    }
+    return StagePredictions(predictions, facts)
 
 
-def _stamps(of: Lineage, sides: splits.Sides, source: str) -> list[str]:
-    """Return what the scores of a stage on a source are stamped with."""
-    facts = sides.report["sources"][source]
-    found = [splits.stamp(facts)]
+def _training_embeddings(
+    stage: FinishedStage,
+    catalog: RecordCatalog,
+    splits: GatedSplits,
+    segmentation: Segmentation,
+    predict: NetworkPredictor,
+) -> list[tuple[Subset, np.ndarray]]:
+    """Return the labelled training items of a stage's sources and their embeddings."""
+    embedded = []
+    for source in stage.trained_on:
+        subset = catalog.subset(splits, source, "train", segmentation)
+        subset = labelled_subset(subset, stage.config, seed=stage.key.seed, fold=stage.key.fold)
+        embedded.append((subset, scoring.predict_subset(predict, subset).embedding))
+    return embedded
+
+
+def _stamps(splits: GatedSplits, source: str, segmentation: Segmentation) -> list[str]:
+    """Return the remarks that the scores of a source carry."""
+    facts = splits.facts(source)
+    stamps = [copies_stamp(facts)]
     if facts["publisher"]:
-        found.append("the publisher's own split, whatever the protocol")
-    if segmentation.is_transductive(source, of.result["key"]["stage"]):
-        found.append("transductive: normalised by the test speaker's own statistics")
-    return [stamp for stamp in found if stamp]
+        stamps.append("the publisher's own split, whatever the protocol")
+    if segmentation.is_transductive(source):
+        stamps.append("transductive: normalised by the statistics of the test speaker")
+    return [stamp for stamp in stamps if stamp]
 
 
-def _class_means(
-    predict: inference.Predict, train: Sequence[sources.Side], asked: sources.Side
-) -> dict[int, np.ndarray]:
-    """Return the mean training embedding of each class that a source has."""
-    embeddings = np.concatenate([scoring.forward(predict, own)["embedding"] for own in train])
-    labels = np.concatenate([own.labels for own in train])
-    classes = np.intersect1d(labels, np.flatnonzero(scoring.emotion_mask(asked.source.emotions)))
-    return {int(label): embeddings[labels == label].mean(axis=0) for label in classes}
+def prediction_header(
+    stage: FinishedStage, catalog: RecordCatalog, sources: Sequence[str]
+) -> dict[str, Any]:
+    """Return the keys of stored predictions: the stage, and the records of every source."""
+    records = {source: catalog.manifest_hash(source) for source in sources}
+    return {"digest": stage.key.digest, "records": records}
 
 
-def header(of: Lineage, held: Holdings) -> dict[str, Any]:
-    """Return what must be the same for kept answers to hold: the stage's key, and the records of every source."""
-    return {"digest": run_folder.digest(of.result["key"]), "records": held.manifests}
-
-
-def write(
-    folder: Path, side: str, answered: Mapping[str, Predictions], document: Mapping[str, Any]
+def write_stage_predictions(
+    folder: Path, split: str, predictions: StagePredictions, header: Mapping[str, Any]
 ) -> None:
-    """Write the answers to a side's clips, then the document that says that they are there, each under a temporary name first."""
-    path = folder / f"{side}-predictions.csv"
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
+    """Write the predictions of a split, then the document that names them, each atomically.
+
+    Args:
+        folder: The folder of the stage.
+        split: `validation` or `test`.
+        predictions: The predictions.
+        header: See `prediction_header`.
+    """
+    path = folder / f"{split}-predictions.csv"
+    with files.storage_errors(path):
+        with files.atomic_path(path) as temporary:
+            _write_rows(temporary, predictions.by_source)
+        document = {**header, **predictions.facts, "sha256": files.file_sha256(path)}
+        files.write_json(folder / f"{split}-scored.json", document)
+
+
+def _write_rows(path: Path, by_source: Mapping[str, Predictions]) -> None:
+    names = (*EMOTIONS, "")  # the index NO_PREDICTION is the last
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*NAMES, *EMOTIONS, *ITEMS])
-        for source, own in answered.items():
-            said = [
-                [EMOTIONS[label] if label >= 0 else "" for label in column]
-                for column in (own.labels, own.predictions, own.open_predictions)
-            ]
-            for place, clip in enumerate(own.ids):
-                names = (source, clip, own.speakers[place], *(column[place] for column in said))
+        writer.writerow([*CLIP_COLUMNS, *EMOTIONS, *ITEM_COLUMNS])
+        for source, predictions in by_source.items():
+            for clip, clip_id in enumerate(predictions.ids):
+                classes = (
+                    predictions.labels[clip],
+                    predictions.predictions[clip],
+                    predictions.open_predictions[clip],
+                )
                 writer.writerow(
                     [
-                        *names,
-                        *(f"{share:.6f}" for share in own.probabilities[place]),
-                        *own.item_counts[place],
+                        source,
+                        clip_id,
+                        predictions.speakers[clip],
+                        *(names[index] for index in classes),
+                        *(f"{value:.6f}" for value in predictions.probabilities[clip]),
+                        *predictions.item_counts[clip],
                     ]
                 )
-    os.replace(temporary, path)
-    files.write_json(
-        folder / f"{side}-scored.json", {**document, "sha256": files.file_sha256(path)}
-    )
 
 
-def read(
-    folder: Path, side: str, expected: Mapping[str, Any]
-) -> tuple[dict[str, Predictions], dict[str, Any]] | None:
-    """Return the kept answers to a side's clips and their document; None where there are none that `expected`, a header, holds of."""
-    document = files.read_json(folder / f"{side}-scored.json")
-    path = folder / f"{side}-predictions.csv"
-    if (
-        not isinstance(document, dict)
-        or any(document.get(name) != value for name, value in expected.items())
-        or not path.is_file()
-    ):
+def read_stage_predictions(
+    folder: Path, split: str, header: Mapping[str, Any]
+) -> StagePredictions | None:
+    """Return the kept predictions of a split.
+
+    The result is None if there are none, or of another network or records.
+
+    Args:
+        folder: The folder of the stage.
+        split: `validation` or `test`.
+        header: See `prediction_header`.
+    """
+    facts = files.read_json(folder / f"{split}-scored.json")
+    path = folder / f"{split}-predictions.csv"
+    if not isinstance(facts, dict) or not path.is_file():
         return None
-    if "sha256" in document and document["sha256"] != files.file_sha256(
-        path
-    ):  # rows are missing or changed: asked again
+    if any(facts.get(name) != value for name, value in header.items()):
         return None
-    by_source: dict[str, list[dict[str, str]]] = {}
+    if facts.get("sha256") != files.file_sha256(path):
+        return None  # rows are missing or changed
+    rows_by_source: dict[str, list[dict[str, str]]] = {}
     with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            by_source.setdefault(row["source"], []).append(row)
-    return {source: _parsed(rows) for source, rows in by_source.items()}, document
+            rows_by_source.setdefault(row["source"], []).append(row)
+    by_source = {source: _parse_predictions(rows) for source, rows in rows_by_source.items()}
+    return StagePredictions(by_source, facts)
 
 
-def _parsed(rows: Sequence[Mapping[str, str]]) -> Predictions:
-    index = {emotion: place for place, emotion in enumerate(EMOTIONS)} | {"": -1}
-    ids, speakers = (tuple(row[name] for row in rows) for name in ("id", "speaker"))
-    labels, answers, without = (np.array([index[row[name]] for row in rows]) for name in NAMES[3:])
-    probabilities = np.array([[float(row[emotion]) for emotion in EMOTIONS] for row in rows])
+def _parse_predictions(rows: Sequence[Mapping[str, str]]) -> Predictions:
+    index = {emotion: place for place, emotion in enumerate(EMOTIONS)} | {"": NO_PREDICTION}
+
+    def classes(column: str) -> np.ndarray:
+        return np.array([index[row[column]] for row in rows])
+
     return Predictions(
-        ids,
-        speakers,
-        labels,
-        answers,
-        probabilities,
-        without,
-        np.array([[int(row[name]) for name in ITEMS] for row in rows]),
+        ids=tuple(row["id"] for row in rows),
+        speakers=tuple(row["speaker"] for row in rows),
+        labels=classes("emotion"),
+        predictions=classes("answer"),
+        probabilities=np.array([[float(row[emotion]) for emotion in EMOTIONS] for row in rows]),
+        open_predictions=classes("answer_without_corpus"),
+        item_counts=np.array([[int(row[name]) for name in ITEM_COLUMNS] for row in rows]),
     )

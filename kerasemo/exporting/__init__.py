@@ -1,4 +1,4 @@
-"""Export a trained stage: the served graph, ONNX and LiteRT models, the model card, the parity check.
+"""Export a trained stage as SavedModel, ONNX or LiteRT, with a model card and a check.
 
 May import `kerasemo.evaluation`, `kerasemo.serving` and what these import.
 """
@@ -8,18 +8,27 @@ from typing import TYPE_CHECKING
 from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from kerasemo.exporting.exporter import Options, export
-    from kerasemo.exporting.graph import Served
-    from kerasemo.exporting.onnx_litert import functions, write_onnx
+    from kerasemo.exporting.exporter import FORMATS, ExportOptions, export_stage
+    from kerasemo.exporting.graph import ServedModel
+    from kerasemo.exporting.onnx_litert import portable_functions, write_onnx
     from kerasemo.exporting.parity_cases import wav_file
 
-__all__ = ["Options", "Served", "export", "functions", "wav_file", "write_onnx"]
+__all__ = [
+    "FORMATS",
+    "ExportOptions",
+    "ServedModel",
+    "export_stage",
+    "portable_functions",
+    "wav_file",
+    "write_onnx",
+]
 
 _MODULE_OF = {
-    "Options": "exporter",
-    "Served": "graph",
-    "export": "exporter",
-    "functions": "onnx_litert",
+    "ExportOptions": "exporter",
+    "FORMATS": "exporter",
+    "ServedModel": "graph",
+    "export_stage": "exporter",
+    "portable_functions": "onnx_litert",
     "wav_file": "parity_cases",
     "write_onnx": "onnx_litert",
 }

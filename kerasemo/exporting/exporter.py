@@ -1,141 +1,176 @@
-"""Export a trained stage as a bundle: SavedModel, ONNX or LiteRT, verified before it is put in place."""
+"""Export a trained stage as a bundle, after a comparison with the Keras model."""
 
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kerasemo.serving.signatures import select_signatures
+from pipelines.core import files
 from pipelines.core.domains import DOMAINS
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError, InputError, RunError, StorageError
 from pipelines.core.spec import Spec
 
+if TYPE_CHECKING:
+    from kerasemo.datasets.catalog import RecordCatalog
+    from kerasemo.networks.inference import NetworkOutputs, TrainedNetwork
+    from kerasemo.runs.lineage import Lineage
+
+FORMATS = ("saved_model", "onnx", "litert")
+
 UNFINISHED = ".unfinished-"
-"""How the folder begins, in a bundle's, that a version is made in."""
+"""The beginning of the name of the folder, in the folder of a bundle, in which a version is
+made."""
+
 ABANDONED_SECONDS = 24 * 3600
-"""Older than this, an unfinished folder is that of an export that was killed."""
+"""An unfinished folder that is older belongs to an export that was killed."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """What an export is asked for."""
+class ExportOptions:
+    """What an export is told on the command line."""
 
     run: Path
     out: Path
     stage: str | None = None
-    """None: joint if it is done, else the stage that was finished last."""
+    """None: `joint` if it is finished, else the stage that was finished last."""
     records: Path | None = None
-    """None: where they were when the stage was trained."""
-    format: str = "saved_model"
+    """The records of the training; None: where they were then."""
+    format: str = FORMATS[0]
 
 
-def export(options: Options, *, log: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """Write the next version of a bundle, load it anew in a fresh process, and compare every answer with the Keras model's.
+def export_stage(options: ExportOptions) -> dict[str, Any]:
+    """Write the next version of a bundle, after a new process predicted as the Keras model.
 
-    Nothing is written over: the bundle is made under another name and takes its place only when it has proved right.
+    Nothing is overwritten: the version is made in another folder, and moved into place when it has
+    passed the comparison.
 
     Args:
         options: What to export.
-        log: Called with each line about what is done.
 
     Returns:
-        `{"out", "version", "format", "labels", "domains", "differences": {signature: largest difference}, "synthetic"}`.
+        `{"out", "version", "format", "labels", "domains", "differences": {signature: largest
+            difference},
+        "synthetic", "fusion"}`.
 
     Raises:
-        InputError: No such stage, nothing of it that can be asked, other records than those of the training, answers that differ, or no
-            space to write to.
+        InputError: The stage does not exist or cannot be served, or the folder holds something
+            else.
+        DataError: The records are not those of the training, or the weights are damaged.
+        RunError: The exported model does not predict what the Keras model predicts.
+        StorageError: The disk is full, or the folder cannot be written.
     """
-    from kerasemo.evaluation import fused_scoring
+    from kerasemo.evaluation.fused_scoring import fit_served_fusion
     from kerasemo.exporting import provenance
-    from kerasemo.runs import lineage, run_folder
+    from kerasemo.runs import run_folder
+    from kerasemo.runs.lineage import find_lineage
     from kerasemo.serving import bundle
 
-    of = lineage.find(options.run, options.stage)
-    result = of.result
-    if run_folder.heads_of(result["key"]):
-        stage = result["stage"]
-        raise InputError(
-            f"{of.folders[-1]}: has a head for each of its sources, and whoever asks a service names none; train the stage with "
-            f"--set \"{stage}.heads='masked'\" in another --run"
-        )
-    for folder, stage in zip(of.folders, of.stages, strict=True):
-        if stage["key"]["stage"].get("speaker_normalization"):
-            raise InputError(
-                f"{folder}: its sound is normalised by each speaker's own clips (speaker_normalization), of which a service is sent one; "
-                "train the stages without it in another --run"
-            )
-    records = provenance.records_folder(of, options.records)
-    _check_place(options.out, options.format)
-    network = run_folder.load_network(of.folders[-1], result)
-    domains = [
-        domain
-        for domain, seen in zip(DOMAINS, run_folder.seen_domains(network), strict=True)
-        if seen
-    ]
-    answers = result["kind"] != "contrastive"
-    if not answers and options.format != "saved_model":
-        raise InputError(
-            f"{of.folders[-1]}: a contrastive stage answers nothing; export it as saved_model, for embeddings"
-        )
-    fusion = fused_scoring.fitted(options.run, of.folders[-1].name, records)
+    lineage = find_lineage(options.run, options.stage)
+    _check_can_be_served(lineage, options.format)
+    catalog = provenance.find_training_records(lineage, options.records)
+    _check_folder(options.out, options.format)
+    network = lineage.load_network()
+    stage = lineage.last
+    trained_domains = network.trained_domains()
     document = {
-        "schema": bundle.BUNDLE_SCHEMA,
+        "schema": bundle.SCHEMA,
         "format": options.format,
         "name": options.out.resolve().name,
-        "labels": result["trained_emotions"],
-        "domains": domains,
+        "labels": list(stage.trained_emotions),
+        "domains": [
+            domain
+            for domain, is_trained in zip(DOMAINS, trained_domains, strict=True)
+            if is_trained
+        ],
         "signatures": {},
-        "fusion": dataclasses.asdict(fusion),
-        "training": provenance.training(of, records) | {"parameters": network.count_params()},
-        "synthetic": provenance.is_synthetic(of, records),
-        "versions": run_folder.versions(),
+        "fusion": dataclasses.asdict(fit_served_fusion(lineage, catalog)),
+        "training": provenance.training_facts(lineage, catalog)
+        | {"parameters": network.model.count_params()},
+        "synthetic": provenance.is_synthetic(lineage, catalog),
+        "versions": run_folder.package_versions(),
     }
-    with _unfinished(options.out) as unfinished:
-        worst = _write(
-            unfinished, network, document, of, records, out=options.out, answers=answers, log=log
-        )
-        version = _put_in_place(unfinished, options.out)
+    with _unfinished_folder(options.out) as folder, _storage_errors(options.out):
+        differences = _write_version(folder, network, document, lineage, catalog)
+        version = _move_into_place(folder, options.out)
     if options.format == "saved_model":
         from kerasemo.exporting import tf_serving
 
         tf_serving.write_configuration(options.out, name=document["name"])
-    said = {key: document[key] for key in ("format", "labels", "domains", "synthetic", "fusion")}
-    return {"out": str(options.out), "version": version, "differences": worst, **said}
+    names = ("format", "labels", "domains", "synthetic", "fusion")
+    return {
+        "out": str(options.out),
+        "version": version,
+        "differences": differences,
+        **{name: document[name] for name in names},
+    }
 
 
-def _check_place(out: Path, format: str) -> None:
+def _check_can_be_served(lineage: "Lineage", format: str) -> None:
+    """Raise InputError if a stage cannot be served.
+
+    A request has one clip and does not name its corpus.
+    """
+    stage = lineage.last
+    if stage.key.heads:
+        raise InputError(
+            f"{stage.folder}: has a head for each of its sources, and a request does not name its "
+            f"source; train the stage with --set \"{stage.name}.heads='masked'\" in another --run"
+        )
+    for each in lineage.stages:
+        if each.config.speaker_normalization:
+            raise InputError(
+                f"{each.folder}: normalises audio by all clips of its speaker "
+                "(speaker_normalization), and a request has one clip; train the stages without "
+                "the setting in another --run"
+            )
+    if stage.config.kind == "contrastive" and format != "saved_model":
+        raise InputError(
+            f"{stage.folder}: a contrastive stage predicts no emotion; export it as saved_model, "
+            "for embeddings"
+        )
+
+
+def _check_folder(out: Path, format: str) -> None:
+    """Raise InputError if a folder holds anything but versions of a bundle in this format."""
     from kerasemo.serving import bundle
 
     if out.exists() and not out.is_dir():
         raise InputError(
-            f"{out}: a file; expected the folder of a bundle, or none yet; name another --out"
+            f"{out}: a file; expected the folder of a bundle, or a new folder; name another --out"
         )
-    if numbers := bundle.bundle_versions(out):
-        held = bundle.read_bundle_document(out / str(numbers[-1]))["format"]
-        if held != format:
+    versions = bundle.versions(out)
+    if versions:
+        stored = bundle.read_document(out / str(versions[-1]))["format"]
+        if stored != format:
             raise InputError(
-                f"{out}: holds versions in the format {held}, and one bundle has one format; name another --out"
+                f"{out}: holds versions in the format {stored}; a bundle has one format; name "
+                "another --out"
             )
     elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
-        raise InputError(f"{out}: holds something else than a bundle; name another --out")
+        raise InputError(f"{out}: holds other files than a bundle; name another --out")
 
 
 @contextlib.contextmanager
-def _unfinished(out: Path) -> Iterator[Path]:
-    """Make a folder for a version in a bundle's; of what is not put in place nothing stays, nor a bundle's folder made for it.
+def _unfinished_folder(out: Path) -> Iterator[Path]:
+    """Yield a new folder for a version; remove it afterwards unless it was moved into place.
 
-    It stands in a temporary folder, whose mode lets nobody else in; its own mode is that of any new folder, as a server needs it.
+    The temporary folder above it lets nobody else in. The folder itself has the mode of any new
+    folder, which a server needs.
     """
-    made = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
+    is_new = not out.exists()
+    with files.storage_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
     for path in out.glob(f"{UNFINISHED}*"):
-        with contextlib.suppress(OSError):  # another export removes it as well
+        with contextlib.suppress(OSError):  # another export removes it at the same time
             if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
                 shutil.rmtree(path)
     try:
@@ -146,155 +181,197 @@ def _unfinished(out: Path) -> Iterator[Path]:
             folder.mkdir()
             yield folder
     finally:
-        if made:
-            with contextlib.suppress(OSError):  # not empty
+        if is_new:
+            with contextlib.suppress(OSError):  # it is not empty
                 out.rmdir()
 
 
 @contextlib.contextmanager
-def _told_of_disk(out: Path) -> Iterator[None]:
-    """Turn what TensorFlow raises where it cannot write into the one error of a user's mistake."""
+def _storage_errors(out: Path) -> Iterator[None]:
+    """Raise StorageError when Python or TensorFlow cannot write."""
     import tensorflow as tf
 
-    from kerasemo.serving import graph_messages
+    from kerasemo.serving import bundle
 
     try:
-        yield
+        with files.storage_errors(out):
+            yield
     except tf.errors.OpError as error:
-        raise InputError(
-            f"{out}: cannot be written ({graph_messages.describe_graph_error(error)}); "
-            "free space there, or name another --out"
+        raise StorageError(
+            f"{out}: cannot be written ({bundle.graph_message(error)}); free space, or name "
+            "another --out"
         ) from error
 
 
-def _write(
+def _write_version(
     folder: Path,
-    network,
+    network: "TrainedNetwork",
     document: dict[str, Any],
-    of,
-    records: Path,
-    *,
-    out: Path,
-    answers: bool,
-    log,
+    lineage: "Lineage",
+    catalog: "RecordCatalog",
 ) -> dict[str, float]:
-    """Write a version of the bundle `out`, prove it, and return the largest difference of each signature's answers."""
-    from kerasemo.datasets.segmentation import Cut
-    from kerasemo.exporting import model_card, onnx_litert, parity_cases, provenance, tf_serving
-    from kerasemo.networks import inference
+    """Write a version, and return the differences of its predictions from the Keras model.
+
+    Args:
+        folder: Where to write.
+        network: The network of the stage.
+        document: The content of `bundle.json`; its signatures are filled in.
+        lineage: The stage.
+        catalog: The records of the training.
+
+    Returns:
+        Signature -> the largest difference.
+
+    Raises:
+        RunError: A difference is larger than `parity.TOLERANCE`.
+    """
+    from kerasemo.datasets.segmentation import Segmentation
+    from kerasemo.exporting import model_card, parity_cases, provenance, tf_serving
     from kerasemo.serving import bundle, parity
 
-    spec = Cut.of(of.result["key"]["stage"]).spec  # what is served is cut as what was scored
+    spec = Segmentation.for_scores(lineage.last.config).spec
     format, labels, domains = document["format"], document["labels"], document["domains"]
-    log(f"{format}: writes {', '.join(domains)} of stage {of.result['stage']!r}")
-    if format == "saved_model":
-        with _told_of_disk(out):
-            document["signatures"] = _write_saved_model(
-                folder, network, labels, domains, answers, spec
-            )
-        names = list(document["signatures"])
-    else:
-        found = onnx_litert.functions(network, labels=labels, domains=domains, spec=spec)
-        write = {"onnx": onnx_litert.write_onnx, "litert": onnx_litert.write_litert}[format]
-        with _told_of_disk(out):
-            names = (
-                write(folder, found, labels=labels)
-                if format == "onnx"
-                else write(folder, found, network)
-            )
-        signatures = select_signatures(format, domains=domains)
-        document["signatures"] = {
-            name: signatures[name].to_json(spec=spec, n_labels=len(labels)) for name in names
-        }
-    log("compares its answers, loaded anew, with the Keras model's")
-    predict = _of_numbers(inference.predictor(network), of.result["stage"])
-    probe = parity_cases.Probes(
-        predict, labels=labels, folder=records, sources=of.trained_on, spec=spec
+    logger.info("%s: writing %s of stage %r", format, ", ".join(domains), lineage.last.name)
+    document["signatures"] = _write_model(
+        folder, network, format, labels, domains, has_head=_has_head(lineage), spec=spec
     )
-    if probe.resynthesised and format != "onnx":
-        made = f"that of {probe.resynthesised} clips is made anew from their log-Mels"
-        log(f"the records keep no sound: {made} (pipelines.build --waveform keeps it)")
-    pairs = probe.calls(names) if format == "saved_model" else probe.portable_calls(names)
-    calls, expected = [call for call, _ in pairs], [answer for _, answer in pairs]
+    signatures = list(document["signatures"])
+    logger.info("comparing the predictions of a fresh process with those of the Keras model")
+    cases = parity_cases.ParityCases(
+        _finite_predictor(network, lineage.last.name),
+        labels=labels,
+        folder=catalog.folder,
+        sources=lineage.trained_on,
+        spec=spec,
+    )
+    if cases.n_resynthesized and format != "onnx":
+        logger.info(
+            "the records keep no waveforms; those of %d clips are made from their log-Mels "
+            "(pipelines.build --waveform keeps waveforms)",
+            cases.n_resynthesized,
+        )
+    pairs = cases.calls(signatures) if format == "saved_model" else cases.portable_calls(signatures)
+    calls, expected = [call for call, _ in pairs], [outputs for _, outputs in pairs]
     assets = folder / "assets"
     assets.mkdir(exist_ok=True)
-    provenance.dump(assets / "training_clips.json", provenance.training_clips(of, records))
-    (assets / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
-    (assets / "spec.json").write_text(
-        json.dumps(dataclasses.asdict(spec), indent=1) + "\n", encoding="utf-8"
+    clips = json.dumps(
+        provenance.training_clips(lineage, catalog), ensure_ascii=False, separators=(",", ":")
     )
-    (assets / "model_card.md").write_text(model_card.model_card(document), encoding="utf-8")
-    (folder / bundle.BUNDLE_DOCUMENT).write_text(
-        json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    texts = {
+        assets / "training_clips.json": clips + "\n",
+        assets / "labels.txt": "\n".join(labels) + "\n",
+        assets / "spec.json": json.dumps(dataclasses.asdict(spec), indent=1) + "\n",
+        assets / "model_card.md": model_card.model_card(document),
+        folder / bundle.DOCUMENT: json.dumps(document, indent=1, ensure_ascii=False) + "\n",
+    }
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
     if format == "saved_model":
-        first = {call.signature: call for call in reversed(calls)}  # one of each
-        with _told_of_disk(out):
-            tf_serving.write_warm_up(folder, [first[name] for name in names])
+        first_call = {call[0]: call for call in reversed(calls)}
+        tf_serving.write_warm_up(folder, [first_call[name] for name in signatures])
     bundle.write_checksums(folder)
-    worst = parity.max_output_differences(folder, calls, expected)
-    if wrong := [
+    differences = parity.parity_differences(folder, calls, expected)
+    too_large = [
         f"{name} by {difference:.1e}"
-        for name, difference in worst.items()
+        for name, difference in differences.items()
         if not difference <= parity.TOLERANCE
-    ]:
-        raise InputError(
-            f"the exported model's answers are not the Keras model's: {', '.join(wrong)}, allowed {parity.TOLERANCE:.0e}"
+    ]
+    if too_large:
+        raise RunError(
+            "the exported model does not predict what the Keras model predicts: "
+            f"{', '.join(too_large)}, allowed {parity.TOLERANCE:.0e}"
         )
-    return worst
+    return differences
 
 
-def _of_numbers(
-    predict: Callable[..., dict[str, Any]], stage: str
-) -> Callable[..., dict[str, Any]]:
-    """Return what runs a network and takes no answer that is NaN or infinite: what is exported would give as little."""
+def _has_head(lineage: "Lineage") -> bool:
+    """Return whether the head was trained, so that the network can predict emotions."""
+    return lineage.last.config.kind != "contrastive"
+
+
+def _write_model(
+    folder: Path,
+    network: "TrainedNetwork",
+    format: str,
+    labels: Sequence[str],
+    domains: Sequence[str],
+    *,
+    has_head: bool,
+    spec: Spec,
+) -> dict[str, Any]:
+    """Write the model in a format, and return inputs and outputs of each signature."""
+    from kerasemo.exporting import onnx_litert
+
+    if format == "saved_model":
+        return _write_saved_model(folder, network, labels, domains, has_head, spec)
+    functions = onnx_litert.portable_functions(network, labels=labels, domains=domains, spec=spec)
+    if format == "onnx":
+        names = onnx_litert.write_onnx(folder, functions, labels=labels)
+    else:
+        names = onnx_litert.write_litert(folder, functions, network.model)
+    return {name: functions[name].describe(len(labels)) for name in names}
+
+
+def _finite_predictor(network: "TrainedNetwork", stage: str) -> Callable[..., "NetworkOutputs"]:
+    """Return a function that runs a network and raises DataError for infinite outputs or NaN."""
     import numpy as np
 
-    def checked(items, domain: int) -> dict[str, Any]:
+    predict = network.predictor()
+
+    def predict_finite(items: np.ndarray, domain: int) -> "NetworkOutputs":
         outputs = predict(items, domain)
-        for name, values in outputs.items():
+        for name, values in (("logits", outputs.logits), ("embedding", outputs.embedding)):
             if not np.isfinite(values).all():
-                raise InputError(
-                    f"stage {stage!r}: the Keras model's own {name} are no numbers; its weights are broken, train it again"
+                raise DataError(
+                    f"stage {stage!r}: the {name} of the Keras model are NaN or infinite; its "
+                    "weights are damaged: train the stage again"
                 )
         return outputs
 
-    return checked
+    return predict_finite
 
 
 def _write_saved_model(
-    folder: Path, network, labels: Sequence[str], domains: Sequence[str], answers: bool, spec: Spec
+    folder: Path,
+    network: "TrainedNetwork",
+    labels: Sequence[str],
+    domains: Sequence[str],
+    has_head: bool,
+    spec: Spec,
 ) -> dict[str, Any]:
-    """Write the SavedModel and return what its signatures take and give."""
+    """Write the SavedModel, and return inputs and outputs of each signature."""
     import tensorflow as tf
 
-    from kerasemo.exporting.graph import Served
+    from kerasemo.exporting.graph import ServedModel
 
-    served = Served(network, labels=labels, domains=domains, answers=answers, spec=spec)
+    served = ServedModel(network, labels=labels, domains=domains, has_head=has_head, spec=spec)
     signatures = served.signatures()
     tf.saved_model.save(served, str(folder), signatures=signatures)
 
-    def described(specs) -> dict[str, Any]:
+    def describe(specs: Mapping[str, tf.TensorSpec]) -> dict[str, Any]:
         return {name: [spec.dtype.name, spec.shape.as_list()] for name, spec in specs.items()}
 
     return {
         name: {
-            "inputs": described(served.inputs[name]),
-            "outputs": described(function.structured_outputs),
+            "inputs": describe(served.inputs[name]),
+            "outputs": describe(function.structured_outputs),
         }
         for name, function in signatures.items()
         if name != "serving_default"
     }
 
 
-def _put_in_place(unfinished: Path, out: Path) -> int:
-    """Give a finished version the next free number, also while another export does the same."""
+def _move_into_place(folder: Path, out: Path) -> int:
+    """Give a finished version the next free number, and return it.
+
+    Another export may do the same now.
+    """
     from kerasemo.serving import bundle
 
     while True:
-        version = max(bundle.bundle_versions(out), default=0) + 1
+        version = max(bundle.versions(out), default=0) + 1
         try:
-            os.rename(unfinished, out / str(version))
+            os.rename(folder, out / str(version))
         except OSError:
             if not (out / str(version)).exists():
                 raise

@@ -1,44 +1,58 @@
-"""The model card: what an exported model is, what it was trained on, how well it does, and what it must not be used for."""
+"""The model card of a bundle: its training, its scores, its licence and its limits."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kerasemo.config.loading import load_experiment, shipped_experiments
 from kerasemo.config.schema import NetworkConfig, StageConfig
-from kerasemo.serving.signatures import SAVED_MODEL_SIGNATURES
+from kerasemo.serving.signatures import SIGNATURES
 from pipelines.core.text import printable
 
 LICENCES = {
     "emodb": "CC0-1.0 (audEERING's data card)",
     "ravdess": "CC BY-NC-SA 4.0, no commercial use",
     "cremad": "ODbL 1.0 and DbCL 1.0",
-    "fer2013": "DbCL 1.0 as published for the competition, its images gathered from the web for research",
+    "fer2013": (
+        "DbCL 1.0 as published for the competition, its images gathered from the web for research"
+    ),
     "enterface": "by its owners' registration",
     "savee": "by its owners' registration",
 }
-"""Of corpora that this project knows."""
-LIMITS = """\
-- It recognises how the speakers of its corpora *portray* emotions, most of them actors. It does not tell what a person feels, thinks
-  or intends.
-- It errs more on people who differ from those it was trained on, in age, skin, language or culture, and on other cameras, light,
-  microphones and noise.
-- Its probabilities say how sure it is among its labels on data like that of its corpora. On other data they are not probabilities
-  of being right.
-- It always answers one of its labels, whatever is shown. A face is to be cropped as `pipelines.faces` does it.
-- Do not use it to judge people: not in hiring, schools, policing, border control or medicine."""
+"""The licences of known corpora."""
+LIMITS = (
+    "- It recognises how the speakers of its corpora *portray* emotions, most of them actors."
+    " It does not tell what a person feels, thinks\n"
+    "  or intends.\n"
+    "- It errs more on people who differ from those it was trained on, in age, skin, language"
+    " or culture, and on other cameras, light,\n"
+    "  microphones and noise.\n"
+    "- Its probabilities say how sure it is among its labels on data like that of its "
+    "corpora. On other data they are not probabilities\n"
+    "  of being right.\n"
+    "- It always answers one of its labels, whatever is shown. A face is to be cropped as "
+    "`pipelines.faces` does it.\n"
+    "- Do not use it to judge people: not in hiring, schools, policing, border control or "
+    "medicine."
+)
 
 
 def model_card(document: Mapping[str, Any]) -> str:
-    """Return the card of a bundle, Markdown, from what `bundle.json` says of it."""
-    return "\n".join(_lines(document)) + "\n"
+    """Return the model card of a bundle in Markdown, from the contents of `bundle.json`."""
+    sections = (_summary, _training, _scores, _fusion, _signatures, _limits, _licences, _command)
+    lines = [line for section in sections for line in section(document)]
+    versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
+    return "\n".join([*lines, "## Versions", "", versions]) + "\n"
 
 
-def _lines(document: Mapping[str, Any]) -> Iterator[str]:
+def _summary(document: Mapping[str, Any]) -> Iterator[str]:
     training = document["training"]
     yield f"# {printable(document['name'])}"
     yield ""
     if document["synthetic"]:
-        yield "**Trained on synthesised samples: it shows that everything works, and knows nothing of people.**"
+        yield (
+            "**Trained on synthesised samples: it shows that everything works, "
+            "and knows nothing of people.**"
+        )
         yield ""
     domains = " and ".join(
         {"visual": "faces", "audio": "voices"}[domain] for domain in document["domains"]
@@ -50,101 +64,138 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         else f"{members} networks of kerasemo, whose mean logits answer"
     )
     size = f"{training['parameters']:,} weights in all".replace(",", " ")
-    read = " and ".join(
+    inputs = " and ".join(
         {"visual": "64x64x3 faces", "audio": "64x64x3 log-Mel segments"}[domain]
         for domain in document["domains"]
     )
-    reads = f"{who}, {size}, read{'s' * (members == 1)} {read}."
+    reads = f"{who}, {size}, read{'s' * (members == 1)} {inputs}."
     yield f"Emotions from {domains}: {', '.join(document['labels'])}. {reads}"
     yield ""
+
+
+def _training(document: Mapping[str, Any]) -> Iterator[str]:
+    training = document["training"]
     yield "## Training"
     yield ""
     protocol = f"Protocol {training['protocol']}, fold {training['fold']}, seed {training['seed']}."
-    yield f"{protocol} Each stage starts from the weights of the one before; its epoch was chosen on validation clips."
+    yield (
+        f"{protocol} Each stage starts from the weights of the one before; "
+        "its epoch was chosen on validation clips."
+    )
     yield ""
     yield "| stage | kind | sources | epoch | clips trained on |"
     yield "|---|---|---|---|---|"
     for stage in training["stages"]:
+        sources = ", ".join(stage["trained_on"])
         counts = ", ".join(str(stage["split"][source]["train"]) for source in stage["trained_on"])
         epoch = f"{stage['best_epoch']} of {stage['epochs']}"
-        yield f"| {stage['stage']} | {stage['kind']} | {', '.join(stage['trained_on'])} | {epoch} | {counts} |"
+        yield f"| {stage['stage']} | {stage['kind']} | {sources} | {epoch} | {counts} |"
     yield ""
-    if hop := training["stages"][-1]["settings"].get("test_hop_frames"):
-        yield f"Sound is heard in segments of 64 frames, one every {hop}, as it was when the scores below were made."
+    settings = training["stages"][-1]["settings"]
+    if hop := settings.get("test_hop_frames"):
+        yield (
+            f"Sound is heard in segments of 64 frames, one every {hop}, "
+            "as it was when the scores below were made."
+        )
         yield ""
-    if share := training["stages"][-1]["settings"].get("active_share"):
-        yield f"Segments in which less than {share:.0%} of the frames are active are left out as pauses, unless a clip has no others."
+    if share := settings.get("active_share"):
+        yield (
+            f"Segments in which less than {share:.0%} of the frames are active are left out "
+            "as pauses, unless a clip has no others."
+        )
         yield ""
-    for source, sides in training["speakers"].items():
-        yield f"Speakers of {source}: {'; '.join(f'{side} {_who(there)}' for side, there in sides.items())}."
+    for source, splits in training["speakers"].items():
+        names = "; ".join(f"{split} {_speakers(speakers)}" for split, speakers in splits.items())
+        yield f"Speakers of {source}: {names}."
         yield ""
     yield "The hashes of all training and validation clips are in `training_clips.json`."
     yield ""
-    yield from _scores(training)
-    yield from _fusion(document)
+
+
+def _signatures(document: Mapping[str, Any]) -> Iterator[str]:
     yield "## Signatures"
     yield ""
     yield "| name | input | output |"
     yield "|---|---|---|"
     for name, signature in document["signatures"].items():
+        input_text, output_text = _types(signature["inputs"]), "probabilities, valid"
         if document["format"] == "saved_model":
-            known = SAVED_MODEL_SIGNATURES[name]
-            inputs, outputs = known.card_inputs, known.describe_outputs()
-        else:
-            inputs, outputs = _types(signature["inputs"]), ", ".join(signature["outputs"])
-        yield f"| `{name}` | {inputs} | {outputs} |"
+            input_text = SIGNATURES[name].input_text
+            output_text = SIGNATURES[name].output_text
+        yield f"| `{name}` | {input_text} | {output_text} |"
     yield ""
+
+
+def _limits(_document: Mapping[str, Any]) -> Iterator[str]:
     yield "## Limits"
     yield ""
     yield LIMITS
     yield ""
+
+
+def _licences(document: Mapping[str, Any]) -> Iterator[str]:
     yield "## Licences"
     yield ""
-    yield "Weights follow the licences of the corpora they were trained on; most are for research only."
-    corpora = sorted({source.partition("/")[0] for source in training["trained_on"]})
-    for corpus in corpora:
+    yield (
+        "Weights follow the licences of the corpora they were trained on; "
+        "most are for research only."
+    )
+    for corpus in _corpora(document["training"]):
         yield f"- {corpus}: {LICENCES.get(corpus, 'ask who gave it to you')}"
     yield ""
-    if training.get("experiment"):
-        yield "## To make it again"
-        yield ""
-        if not as_shipped(training):
-            yield f"By the settings in `bundle.json`: {printable(training['experiment'])} is not shipped, or was changed for this."
-            yield ""
-    if as_shipped(training):
-        words = {
-            "stage": training["stage"],
-            "experiment": training["experiment"],
-            "protocol": training["protocol"],
-        }
-        words |= {
-            "fold": training["fold"],
-            "seed": training["seed"],
-            "records": "RECORDS",
-            "run": "RUN",
-        }
-        said = " ".join(f"--{name} {value}" for name, value in words.items())
-        kinds = ", ".join(corpora)
-        yield f"    python -m kerasemo.train {said} && python -m kerasemo.export --run RUN --stage {training['stage']} --out OUT"
-        yield ""
-        voices = ", ".join(
-            sorted(
-                source.partition("/")[0]
-                for source in training["trained_on"]
-                if source.endswith("/audio")
-            )
-        )
-        with_sound = f" (the sound of {voices} with `--waveform`)" if voices else ""
-        yield f"RECORDS holds {kinds}, each made with `python -m pipelines.build`{with_sound}. Processors differ in the last digits of"
-        yield "sums, so another machine gives another network, about as good."
-        yield ""
-    yield "## Versions"
+
+
+def _command(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the command that makes the model again."""
+    training = document["training"]
+    if not training.get("experiment"):
+        return
+    yield "## To make it again"
     yield ""
-    yield ", ".join(f"{name} {version}" for name, version in document["versions"].items())
+    if not as_shipped(training):
+        yield (
+            f"By the settings in `bundle.json`: {printable(training['experiment'])} "
+            "is not shipped, or was changed for this."
+        )
+        yield ""
+        return
+    arguments = {
+        "stage": training["stage"],
+        "experiment": training["experiment"],
+        "protocol": training["protocol"],
+        "fold": training["fold"],
+        "seed": training["seed"],
+        "records": "RECORDS",
+        "run": "RUN",
+    }
+    options = " ".join(f"--{name} {value}" for name, value in arguments.items())
+    yield (
+        f"    python -m kerasemo.train {options} && "
+        f"python -m kerasemo.export --run RUN --stage {training['stage']} --out OUT"
+    )
+    yield ""
+    voices = ", ".join(
+        sorted(
+            source.partition("/")[0]
+            for source in training["trained_on"]
+            if source.endswith("/audio")
+        )
+    )
+    with_sound = f" (the sound of {voices} with `--waveform`)" if voices else ""
+    yield (
+        f"RECORDS holds {', '.join(_corpora(training))}, each made with "
+        f"`python -m pipelines.build`{with_sound}. Processors differ in the last digits of"
+    )
+    yield "sums, so another machine gives another network, about as good."
+    yield ""
+
+
+def _corpora(training: Mapping[str, Any]) -> list[str]:
+    return sorted({source.partition("/")[0] for source in training["trained_on"]})
 
 
 def as_shipped(training: Mapping[str, Any]) -> bool:
-    """Tell whether a network and all its stages are those of the shipped experiment of that name, so that a command makes it again."""
+    """Return whether a network and its stages are those of the shipped experiment of that name."""
     if training.get("experiment") not in shipped_experiments():
         return False
     shipped = load_experiment(training["experiment"])
@@ -161,8 +212,8 @@ def _types(inputs: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {dtype} {shape}" for name, (dtype, shape) in inputs.items())
 
 
-def _scores(training: Mapping[str, Any]) -> Iterator[str]:
-    last = training["stages"][-1]
+def _scores(document: Mapping[str, Any]) -> Iterator[str]:
+    last = document["training"]["stages"][-1]
     yield f"## Scores of stage {last['stage']} on its {last['scored']} clips"
     yield ""
     if not last["scores"]:
@@ -175,13 +226,13 @@ def _scores(training: Mapping[str, Any]) -> Iterator[str]:
             "chance": score.get("chance"),
         }
         figures |= {"pair AUC": score.get("pair_auc")}
-        said = ", ".join(
+        text = ", ".join(
             f"{name} {value:.3f}" for name, value in figures.items() if value is not None
         )
         stamp = ", deduplicated" if score.get("deduplicated") else ""
         if copies := last["split"].get(source, {}).get("copies_train"):
             stamp = f", as published: {copies} copies of test clips stayed in training"
-        yield f"- {source} ({score['clips']} clips{stamp}): {said}"
+        yield f"- {source} ({score['clips']} clips{stamp}): {text}"
         if "confusion" in score:
             rows = enumerate(zip(score["emotions"], score["confusion"], strict=True))
             recalls = (
@@ -192,11 +243,14 @@ def _scores(training: Mapping[str, Any]) -> Iterator[str]:
             yield f"  - recall: {', '.join(recalls)}"
     yield ""
     again = " `python -m kerasemo.reproduce` asks every fold." if last["scores"] else ""
-    yield f"One fold's test side is few speakers: read these as what this very model does, not as what the method reaches.{again}"
+    yield (
+        "One fold's test side is few speakers: read these as what this very model does, "
+        f"not as what the method reaches.{again}"
+    )
     yield ""
 
 
-def _who(speakers: Sequence[str] | int) -> str:
+def _speakers(speakers: Sequence[str] | int) -> str:
     """Return how many speakers there are, with their names if they are known."""
     return (
         str(speakers)

@@ -1,11 +1,11 @@
-"""Real clips that an export is tried on, and what the Keras model answers to them."""
+"""Calls that compare an exported model with the Keras model: clips of the training records."""
 
 import dataclasses
 import io
 import itertools
 import tempfile
 import wave
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,282 +13,276 @@ import tensorflow as tf
 from PIL import Image
 
 from kerasemo.metrics import classification, verification
-from kerasemo.networks import inference
-from kerasemo.serving.parity import Inputs, SignatureCall
-from kerasemo.serving.signatures import Signature, find_signature, select_signatures
+from kerasemo.networks.inference import NetworkOutputs
+from kerasemo.serving.parity import Call
+from kerasemo.serving.signatures import EMBEDDING_SIGNATURES, ITEM_SIGNATURES
 from pipelines.core.domains import DOMAINS
 from pipelines.core.labels import EMOTIONS
 from pipelines.core.spec import Spec, spaced_indices
 from pipelines.features import log_mel
 from pipelines.records import reader
 
-CLIPS = 6
-"""How many clips of each source are tried."""
-FACES_EACH, GRIFFIN_LIM_ROUNDS = 2, 8
+CLIPS_PER_SOURCE = 6
+FACES_PER_CLIP = 2
+GRIFFIN_LIM_ITERATIONS = 8
+
+STILL_SIZES = ((64, 64), (48, 48), (200, 170), (128, 128), (90, 131), (64, 80))
+"""Width and height of the stills, in pixels."""
 
 Expected = dict[str, np.ndarray]
-Pair = tuple[SignatureCall, Expected]
+"""Name of an output -> its value by the Keras model."""
+
+CallAndExpected = tuple[Call, Expected]
 
 
-class Probes:
-    """What a network that is exported is asked, and its own answers.
+class ParityCases:
+    """Calls of signatures, and what the Keras model computes for the same inputs.
 
     Args:
-        predict: Runs the Keras model; see `inference.predictor`.
-        labels: The emotions that the export answers.
+        predict: Runs the Keras model; see `inference.NetworkPredictor`.
+        labels: The emotions that the exported model predicts.
         folder: The records.
-        sources: Those that the network was trained on; their clips are taken.
-        spec: By which sound is cut into segments; that of the records but for `segment_hop_frames`.
+        sources: The sources whose clips are used: those that the network was trained on.
+        spec: How audio is cut into segments; only `segment_hop_frames` may differ from the records.
+
+    Attributes:
+        waveforms: float32 [samples] of each audio clip.
+        n_resynthesized: How many waveforms were made from log-Mels, because the records keep none.
     """
 
     def __init__(
         self,
-        predict: inference.Predict,
+        predict: Callable[[np.ndarray, int], NetworkOutputs],
         *,
         labels: Sequence[str],
         folder: Path,
         sources: Sequence[str],
         spec: Spec = Spec(),
-    ):
-        self._predict, self._labels, self._spec = predict, list(labels), spec
+    ) -> None:
+        self._predict = predict
+        self._labels = list(labels)
+        self._spec = spec
         self._columns = [EMOTIONS.index(label) for label in labels]
         self._items: dict[str, list[np.ndarray]] = {domain: [] for domain in DOMAINS}
         self._masks: dict[str, np.ndarray] = {}
         self.waveforms: list[np.ndarray] = []
-        self.resynthesised = 0
-        """Of how many clips the sound was made anew from its log-Mel, because the records do not keep it."""
+        self.n_resynthesized = 0
         for source in sources:
-            self._take(folder / source, source.partition("/")[2])
+            self._read_clips(folder / source, source.partition("/")[2])
 
-    def _take(self, folder: Path, domain: str) -> None:
+    def _read_clips(self, folder: Path, domain: str) -> None:
+        """Read some clips of a set."""
         manifest = reader.read_manifest(folder)
-        emotions = {row["emotion"] for row in manifest["clips"]}
+        clips = manifest["clips"]
+        emotions = {row["emotion"] for row in clips}
         mask = np.isin(self._labels, list(emotions)).astype(np.float32)
-        wanted = {
-            manifest["clips"][index]["id"]
-            for index in spaced_indices(len(manifest["clips"]), CLIPS)
-        }
+        chosen = {clips[index]["id"] for index in spaced_indices(len(clips), CLIPS_PER_SOURCE)}
         for record in reader.read_inputs(folder, manifest):
-            if record["id"].decode() not in wanted or record["part"]:
+            if record["id"].decode() not in chosen or record["part"]:
                 continue
+            self._masks.setdefault(domain, mask)
             if domain == "visual":
-                self._items[domain].append(record["inputs"][:FACES_EACH])
-                self._masks.setdefault(domain, mask)
+                self._items[domain].append(record["inputs"][:FACES_PER_CLIP])
                 continue
             self._items[domain].append(record["inputs"])
-            self._masks.setdefault(domain, mask)
             if len(record["pcm"]):
                 self.waveforms.append(record["pcm"].astype(np.float32) / 32768)
             else:
-                self.waveforms.append(sound_of(record["inputs"]))
-                self.resynthesised += 1
+                self.waveforms.append(resynthesize(record["inputs"]))
+                self.n_resynthesized += 1
 
-    def calls(self, signatures: Sequence[str]) -> list[Pair]:
-        """Return calls of SavedModel signatures, with the outputs of the Keras model.
+    def calls(self, signatures: Sequence[str]) -> list[CallAndExpected]:
+        """Return the calls of signatures of a SavedModel.
 
-        Args:
-            signatures: Names of the table in `kerasemo.serving.signatures`.
+        Each signature has a method of its name.
         """
-        pairs = []
-        for name in signatures:
-            signature = find_signature(name)
-            for case in self._cases(signature):
-                call = SignatureCall(name, case.inputs)
-                pairs.append((call, self._expected_outputs(signature, case)))
-        return pairs
+        return [
+            call for signature in signatures for call in getattr(self, f"_calls_of_{signature}")()
+        ]
 
-    def portable_calls(self, signatures: Sequence[str]) -> list[Pair]:
-        """Return the same for the formats that know no errors: an input that is not valid among them."""
-        pairs = []
-        portable = select_signatures("litert", domains=DOMAINS)
+    def portable_calls(self, signatures: Sequence[str]) -> list[CallAndExpected]:
+        """Return the calls of functions that return `valid` instead of an error.
+
+        One input of each function is not valid.
+        """
+        calls: list[CallAndExpected] = []
         for signature in signatures:
-            known = portable[signature]
-            (input_name,) = known.input_names
-            if input_name == "waveform":
-                for waveform in self.waveforms:
-                    segments, clip_of = self._segments_of([waveform])
-                    probabilities = classification.mean_probabilities(
-                        self._answers(segments, "audio"), clip_of
-                    )
-                    expected = {
-                        "probabilities": probabilities[0].astype(np.float32),
-                        "valid": np.array(True),
-                    }
-                    pairs.append((SignatureCall(signature, {"waveform": waveform}), expected))
-                silence = {
-                    "probabilities": np.full(len(self._labels), np.nan, np.float32),
-                    "valid": np.array(False),
-                }
-                second = {"waveform": np.zeros(self._spec.sample_rate_hz, np.float32)}
-                pairs.append((SignatureCall(signature, second), silence))
+            if signature == "speech":
+                calls += self._portable_speech_calls()
                 continue
-            domain = known.domain
+            domain = next(domain for domain, name in ITEM_SIGNATURES.items() if name == signature)
             items = np.concatenate(self._items[domain])
-            bad = (
-                np.zeros_like(items[:1]) if domain == "visual" else np.full_like(items[:1], np.nan)
-            )
-            answers = np.concatenate(
-                [self._answers(items, domain), np.full((1, len(self._labels)), np.nan)]
-            ).astype(np.float32)
-            expected = {"probabilities": answers, "valid": np.arange(len(items) + 1) < len(items)}
-            inputs = {input_name: np.concatenate([items, bad])}
-            pairs.append((SignatureCall(signature, inputs), expected))
-        return pairs
+            invalid = np.full_like(items[:1], 0 if domain == "visual" else np.nan)
+            no_probabilities = np.full((1, len(self._labels)), np.nan)
+            probabilities = np.concatenate([self._probabilities(items, domain), no_probabilities])
+            expected = {
+                "probabilities": probabilities.astype(np.float32),
+                "valid": np.arange(len(items) + 1) < len(items),
+            }
+            calls.append(((signature, {signature: np.concatenate([items, invalid])}), expected))
+        return calls
 
-    def _answers(
+    def _portable_speech_calls(self) -> list[CallAndExpected]:
+        calls: list[CallAndExpected] = []
+        for waveform in self.waveforms:
+            probabilities = self._speech_probabilities([waveform])[0].astype(np.float32)
+            expected = {"probabilities": probabilities, "valid": np.array(True)}
+            calls.append((("speech", {"waveform": waveform}), expected))
+        silence = np.zeros(self._spec.sample_rate_hz, np.float32)
+        no_probabilities = np.full(len(self._labels), np.nan, np.float32)
+        expected = {"probabilities": no_probabilities, "valid": np.array(False)}
+        return [*calls, (("speech", {"waveform": silence}), expected)]
+
+    def _outputs(self, items: np.ndarray, domain: str) -> NetworkOutputs:
+        return self._predict(items, DOMAINS.index(domain))
+
+    def _probabilities(
         self, items: np.ndarray, domain: str, mask: np.ndarray | None = None
     ) -> np.ndarray:
-        logits = self._predict(items, DOMAINS.index(domain))["logits"][:, self._columns]
-        return classification.masked_softmax(
-            logits, np.ones(len(self._labels), bool) if mask is None else mask.astype(bool)
-        )
+        """Return the probabilities of items: [items, labels]."""
+        logits = self._outputs(items, domain).logits[:, self._columns]
+        bool_mask = np.ones(len(self._labels), bool) if mask is None else mask.astype(bool)
+        return classification.masked_softmax(logits, bool_mask)
 
-    def _named(self, answers: np.ndarray) -> Expected:
+    def _named(self, probabilities: np.ndarray) -> Expected:
         labels = np.array(self._labels)
         return {
-            "probabilities": answers,
-            "labels": np.tile(labels, (len(answers), 1)),
-            "emotion": labels[answers.argmax(axis=1)],
+            "probabilities": probabilities,
+            "labels": np.tile(labels, (len(probabilities), 1)),
+            "emotion": labels[probabilities.argmax(axis=1)],
         }
 
-    def _expected_outputs(self, signature: Signature, case: "_Case") -> Expected:
-        """Return what the Keras model computes for the items of a case, as the outputs."""
-        domain = signature.domain
-        if "embedding" in signature.output_names:
-            embeddings = self._predict(case.items, DOMAINS.index(domain))["embedding"]
-            if case.clip_of is not None:
-                embeddings = verification.clip_embeddings(embeddings, case.clip_of)
-            return {"embedding": embeddings}
-        mask = self._masks[domain] if "mask" in signature.input_names else None
-        probabilities = self._answers(case.items, domain, mask)
-        if case.weights is not None:
-            return {"probabilities": probabilities[None], "weights": case.weights[None]}
-        if case.clip_of is not None:
-            probabilities = classification.mean_probabilities(probabilities, case.clip_of)
-        return self._named(probabilities)
+    def _calls_of_faces(self) -> Iterator[CallAndExpected]:
+        all_faces = np.concatenate(self._items["visual"])
+        for faces in (all_faces, all_faces[:1]):
+            yield ("faces", {"faces": faces}), self._named(self._probabilities(faces, "visual"))
 
-    def _cases(self, signature: Signature) -> Iterator["_Case"]:
-        """Yield cases of a signature, chosen by its first input and by its outputs."""
-        if "weights" in signature.output_names:
-            cases = self._timeline_cases()
-        elif "lengths" in signature.input_names:
-            cases = self._padded_waveform_cases()
-        else:
-            cases = {
-                "faces": self._face_cases,
-                "face_bytes": self._face_file_cases,
-                "segments": self._segment_cases,
-                "waveform": self._waveform_cases,
-                "wav_bytes": self._wav_file_cases,
-            }[signature.input_names[0]]()
-        for case in cases:
-            if "mask" not in signature.input_names:
-                yield case
-                continue
-            rows = len(case.inputs[signature.input_names[0]])
-            mask = np.tile(self._masks[signature.domain], (rows, 1))
-            yield dataclasses.replace(case, inputs={**case.inputs, "mask": mask})
+    def _calls_of_face_bytes(self) -> Iterator[CallAndExpected]:
+        """Yield faces as stills of several sizes.
 
-    def _face_cases(self) -> Iterator["_Case"]:
-        faces = np.concatenate(self._items["visual"])
-        yield _Case({"faces": faces}, faces)
-        yield _Case({"faces": faces[:1]}, faces[:1])
-
-    def _face_file_cases(self) -> Iterator["_Case"]:
-        """Yield faces as stills of several sizes, read for the Keras model as a build reads them."""
+        The Keras model gets them as a build reads them.
+        """
         from pipelines.faces import crops
         from pipelines.media import images
 
-        pictures = [Image.fromarray(face) for face in np.concatenate(self._items["visual"])[:6]]
-        sizes = ((64, 64), (48, 48), (200, 170), (128, 128), (90, 131), (64, 80))
-        files, faces = [], []
-        with tempfile.TemporaryDirectory() as scratch:
-            for number, (picture, size) in enumerate(zip(pictures, sizes, strict=False)):
+        faces = np.concatenate(self._items["visual"])[: len(STILL_SIZES)]
+        files, decoded_faces = [], []
+        with tempfile.TemporaryDirectory() as folder:
+            for number, (face, size) in enumerate(zip(faces, STILL_SIZES, strict=False)):
                 kind = "PNG" if number % 2 else "JPEG"
-                path = Path(scratch) / f"{number}.{kind.lower()}"
-                picture.resize(size).save(path, kind)
+                path = Path(folder) / f"{number}.{kind.lower()}"
+                Image.fromarray(face).resize(size).save(path, kind)
                 files.append(path.read_bytes())
-                faces.append(crops.resize_face(images.read_still(path), spec=self._spec))
-        yield _Case({"face_bytes": files}, np.stack(faces))
+                still = images.read_still(path)
+                decoded_faces.append(crops.resize_face(still, spec=self._spec))
+        expected = self._named(self._probabilities(np.stack(decoded_faces), "visual"))
+        yield ("face_bytes", {"face_bytes": files}), expected
 
-    def _segment_cases(self) -> Iterator["_Case"]:
+    def _calls_of_faces_masked(self) -> Iterator[CallAndExpected]:
+        faces, mask = np.concatenate(self._items["visual"]), self._masks["visual"]
+        inputs = {"faces": faces, "mask": np.tile(mask, (len(faces), 1))}
+        expected = self._named(self._probabilities(faces, "visual", mask))
+        yield ("faces_masked", inputs), expected
+
+    def _calls_of_segments(self) -> Iterator[CallAndExpected]:
         segments = np.concatenate(self._items["audio"])
-        yield _Case({"segments": segments}, segments)
+        expected = self._named(self._probabilities(segments, "audio"))
+        yield ("segments", {"segments": segments}), expected
 
-    def _waveform_cases(self) -> Iterator["_Case"]:
-        """Yield each waveform, one of more than a part, and all in one batch."""
-        for waveform in (*self.waveforms, self._long()):
-            yield _Case({"waveform": waveform[None]}, *self._segments_of([waveform]))
-        shortest = min(map(len, self.waveforms))
-        batch = [waveform[:shortest] for waveform in self.waveforms]
-        yield _Case({"waveform": np.stack(batch)}, *self._segments_of(batch))
+    def _calls_of_embed_faces(self) -> Iterator[CallAndExpected]:
+        yield self._embedding_call("visual")
 
-    def _segments_of(self, waveforms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the segments of some waveforms, as records hold them, and whose each is."""
-        parts = []
+    def _calls_of_embed_segments(self) -> Iterator[CallAndExpected]:
+        yield self._embedding_call("audio")
+
+    def _embedding_call(self, domain: str) -> CallAndExpected:
+        items = np.concatenate(self._items[domain])
+        call = (EMBEDDING_SIGNATURES[domain], {ITEM_SIGNATURES[domain]: items})
+        return call, {"embedding": self._outputs(items, domain).embedding}
+
+    def _speech_probabilities(
+        self, waveforms: Sequence[np.ndarray], mask: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the mean probabilities of each waveform: [waveforms, labels]."""
+        segments, clip_of = self._cut_segments(waveforms)
+        probabilities = self._probabilities(segments, "audio", mask)
+        return classification.mean_probabilities(probabilities, clip_of)
+
+    def _cut_segments(self, waveforms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the segments of waveforms as in records, and the waveform of each segment."""
+        of_waveforms = []
         for waveform in waveforms:
             static = log_mel.log_mel(tf.constant(waveform), spec=self._spec)
-            edges = self._spec.part_edges(len(static))
-            cut = [
-                log_mel.segments(static[first:end], spec=self._spec)
-                for first, end in itertools.pairwise(edges)
+            parts = [
+                log_mel.segments(static[start:end], spec=self._spec)
+                for start, end in itertools.pairwise(self._spec.part_edges(len(static)))
             ]
-            parts.append(np.concatenate(cut))
-        return np.concatenate(parts), np.repeat(
-            np.arange(len(parts)), [len(part) for part in parts]
-        )
+            of_waveforms.append(np.concatenate(parts))
+        counts = [len(segments) for segments in of_waveforms]
+        return np.concatenate(of_waveforms), np.repeat(np.arange(len(counts)), counts)
 
-    def _long(self) -> np.ndarray:
-        """Return sound of more than one part, of the clips over and over."""
+    def _calls_of_speech(self) -> Iterator[CallAndExpected]:
+        # One waveform is longer than a part.
         joined = np.concatenate(self.waveforms)
-        return np.resize(joined, round(1.3 * self._spec.part_samples))
+        long_waveform = np.resize(joined, round(1.3 * self._spec.part_samples))
+        for waveform in (*self.waveforms, long_waveform):
+            expected = self._named(self._speech_probabilities([waveform]))
+            yield ("speech", {"waveform": waveform[None]}), expected
+        n_samples = min(map(len, self.waveforms))
+        batch = [waveform[:n_samples] for waveform in self.waveforms]
+        expected = self._named(self._speech_probabilities(batch))
+        yield ("speech", {"waveform": np.stack(batch)}), expected
 
-    def _wav_file_cases(self) -> Iterator["_Case"]:
-        files, waveforms = [], []
+    def _calls_of_wav_bytes(self) -> Iterator[CallAndExpected]:
+        files, decoded_waveforms = [], []
         for waveform in self.waveforms:
             pcm = np.clip(np.round(waveform * 32768), -32768, 32767).astype("<i2")
             files.append(wav_file(pcm, rate_hz=self._spec.sample_rate_hz))
-            waveforms.append(pcm.astype(np.float32) / 32768)
-        yield _Case({"wav_bytes": files}, *self._segments_of(waveforms))
+            decoded_waveforms.append(pcm.astype(np.float32) / 32768)
+        expected = self._named(self._speech_probabilities(decoded_waveforms))
+        yield ("wav_bytes", {"wav_bytes": files}), expected
 
-    def _padded_waveform_cases(self) -> Iterator["_Case"]:
+    def _calls_of_speech_masked(self) -> Iterator[CallAndExpected]:
+        mask = self._masks["audio"]
         lengths = np.array([len(waveform) for waveform in self.waveforms], np.int32)
         padded = np.zeros((len(lengths), lengths.max()), np.float32)
         for row, waveform in zip(padded, self.waveforms, strict=True):
             row[: len(waveform)] = waveform
-        inputs = {"waveform": padded, "lengths": lengths}
-        yield _Case(inputs, *self._segments_of(self.waveforms))
+        inputs = {"waveform": padded, "lengths": lengths, "mask": np.tile(mask, (len(lengths), 1))}
+        expected = self._named(self._speech_probabilities(self.waveforms, mask))
+        yield ("speech_masked", inputs), expected
 
-    def _timeline_cases(self) -> Iterator["_Case"]:
+    def _calls_of_embed_speech(self) -> Iterator[CallAndExpected]:
+        for waveform in self.waveforms:
+            segments, clip_of = self._cut_segments([waveform])
+            embeddings = self._outputs(segments, "audio").embedding
+            expected = {"embedding": verification.clip_embeddings(embeddings, clip_of)}
+            yield ("embed_speech", {"waveform": waveform[None]}), expected
+
+    def _calls_of_timeline(self) -> Iterator[CallAndExpected]:
+        with_pauses = dataclasses.replace(self._spec, active_share=0.0)
         for waveform in self.waveforms:
             static = log_mel.padded(
                 log_mel.log_mel(tf.constant(waveform), spec=self._spec), spec=self._spec
             )
-            segments = log_mel.segments(
-                static, spec=dataclasses.replace(self._spec, active_share=0.0)
-            ).numpy()
-            weights = log_mel.active_segments(static, spec=self._spec).numpy().astype(np.float32)
-            yield _Case({"waveform": waveform[None]}, segments, weights=weights)
+            segments = log_mel.segments(static, spec=with_pauses).numpy()
+            is_active = log_mel.active_segments(static, spec=self._spec).numpy()
+            expected = {
+                "probabilities": self._probabilities(segments, "audio")[None],
+                "weights": is_active.astype(np.float32)[None],
+            }
+            yield ("timeline", {"waveform": waveform[None]}), expected
 
 
-@dataclasses.dataclass(frozen=True)
-class _Case:
-    """Inputs of a signature, and the items that the Keras model reads for them."""
-
-    inputs: Inputs
-    items: np.ndarray
-    """Faces or segments."""
-    clip_of: np.ndarray | None = None
-    """The row of each item, int [items]; None if every item is a row."""
-    weights: np.ndarray | None = None
-    """float32 [items]: 1 for a segment that counts in the clip's mean; None but for a timeline."""
-
-
-def sound_of(segments: np.ndarray, *, spec: Spec = Spec()) -> np.ndarray:
-    """Return sound whose log-Mel is about that of a clip's segments, float32 [samples]: Griffin and Lim's, by librosa.
+def resynthesize(segments: np.ndarray, *, spec: Spec = Spec()) -> np.ndarray:
+    """Return a waveform with a log-Mel close to that of a clip (Griffin and Lim).
 
     Args:
         segments: float32 [segments, mel_filters, segment_frames, 3], overlapping.
+        spec: Gives the sizes of windows and hops.
+
+    Returns:
+        float32 [samples], with a peak of 0.5.
     """
     import librosa
 
@@ -296,26 +290,31 @@ def sound_of(segments: np.ndarray, *, spec: Spec = Spec()) -> np.ndarray:
     static = np.concatenate(
         [*(segment[:, :hop, 0] for segment in segments[:-1]), segments[-1][:, :, 0]], axis=1
     )
-    made = librosa.feature.inverse.mel_to_audio(
+    waveform = librosa.feature.inverse.mel_to_audio(
         10 ** (static / 10),
         sr=spec.sample_rate_hz,
         n_fft=spec.fft_samples,
         hop_length=spec.hop_samples,
         win_length=spec.window_samples,
         window="hamming",
-        n_iter=GRIFFIN_LIM_ROUNDS,
+        n_iter=GRIFFIN_LIM_ITERATIONS,
         fmin=spec.lower_hz,
         fmax=spec.upper_hz,
     ).astype(np.float32)
-    return made * np.float32(0.5 / max(np.abs(made).max(), 1e-6))
+    return waveform * np.float32(0.5 / max(np.abs(waveform).max(), 1e-6))
 
 
 def wav_file(pcm: np.ndarray, *, rate_hz: int) -> bytes:
-    """Return the bytes of a mono WAV file of int16 [samples]."""
-    held = io.BytesIO()
-    with wave.open(held, "wb") as file:
+    """Return the bytes of a mono WAV file.
+
+    Args:
+        pcm: int16 [samples].
+        rate_hz: The sampling rate.
+    """
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate_hz)
         file.writeframes(pcm.astype("<i2").tobytes())
-    return held.getvalue()
+    return buffer.getvalue()

@@ -1,20 +1,19 @@
-"""What an export says of where a model comes from: stages, corpora, scores, and by what its training clips are known again."""
+"""Where an exported model comes from: stages, corpora, speakers, scores, and its training clips."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasemo.datasets import splits
-from kerasemo.datasets.sources import manifest_hash, set_folder
-from kerasemo.runs import lineage, run_folder
+from kerasemo.datasets.catalog import RecordCatalog, corpora_of
+from kerasemo.datasets.sources import corpus_of, manifest_hash, set_folder
+from kerasemo.runs.lineage import Lineage
+from kerasemo.runs.run_folder import KEY_FILE, FinishedStage
 from kerasemo.serving import training_clips as training_clips_module
 from pipelines.core import files
-from pipelines.core.errors import InputError
-from pipelines.records import reader
+from pipelines.core.errors import DataError, InputError
 
-SAID = (
+SCORE_NAMES = (
     "clips",
     "ua",
     "wa",
@@ -25,123 +24,137 @@ SAID = (
     "pair_auc",
     "deduplicated",
 )
-"""What is said of each test score."""
+"""The entries of a score that a bundle keeps."""
 
-FEW = 4
-"""So many speakers of a side are named."""
+MAX_NAMED_SPEAKERS = 4
+"""The speakers of a split are named if there are at most so many."""
 
 
-def records_folder(of: lineage.Lineage, given: Path | None) -> Path:
-    """Return the records that a lineage was trained on.
+def find_training_records(lineage: Lineage, folder: Path | None) -> RecordCatalog:
+    """Return the records that the stages of a lineage were trained on.
 
     Args:
-        of: The stages.
-        given: What the user names; None: where they were when the stage was trained.
+        lineage: The stages.
+        folder: The folder of the records; None: where they were when the stage was trained.
 
     Raises:
-        InputError: They are not there, or are not those.
+        InputError: The folder does not exist, or is not known.
+        DataError: The records are not those of the training.
     """
-    stage = of.folders[-1] / "stage.json"
-    recorded = (files.read_json(stage) or {}).get("records_folder")
-    if given is None and recorded is None:
-        raise InputError(
-            f"{stage}: does not say where the records were; name them with --records DIR"
-        )
-    folder = given or Path(recorded)
+    key_path = lineage.last.folder / KEY_FILE
+    recorded = (files.read_json(key_path) or {}).get("records_folder")
+    if folder is None:
+        if recorded is None:
+            raise InputError(
+                f"{key_path}: does not say where the records were; name them with --records DIR"
+            )
+        folder = Path(recorded)
     if not folder.is_dir():
         raise InputError(
-            f"{folder}: the records that the stage was trained on are not there; name them with --records DIR"
+            f"{folder}: the records of the training are not in this folder; name them with "
+            "--records DIR"
         )
-    for finished in of.stages:
-        for source, digest in finished["key"]["records"].items():
+    for stage in lineage.stages:
+        for source, digest in stage.key.records.items():
             if manifest_hash(set_folder(folder, source)) != digest:
-                where = f"{folder / source}: not the records that stage {finished['stage']!r} was trained on"
-                raise InputError(f"{where}; name those with --records DIR, or train again")
-    return folder
+                raise DataError(
+                    f"{folder / source}: not the records that stage {stage.name!r} was trained "
+                    "on; name these with --records DIR, or train again"
+                )
+    return RecordCatalog(folder)
 
 
-def training_clips(of: lineage.Lineage, folder: Path) -> dict[str, list[str]]:
-    """Return the hashes of each clip of the train and validation sides of all stages."""
-    sides = _sides(of, folder)
+def training_clips(lineage: Lineage, catalog: RecordCatalog) -> dict[str, list[str]]:
+    """Return what identifies each clip of the train and validation splits of all stages.
+
+    Returns:
+        See `training_clips.training_clips_document` of `kerasemo.serving`.
+    """
+    splits = lineage.split(catalog)
     rows: list[Mapping[str, Any]] = []
-    for source in of.trained_on:
-        ids = {id for side in ("train", "validation") for id in sides.ids[source][side]}
-        rows += [row for row in _manifest(folder, source)["clips"] if row["id"] in ids]
-    return training_clips_module.hash_training_clips(rows)
+    for source in lineage.trained_on:
+        clip_ids = splits.clip_ids[source]
+        used = {*clip_ids["train"], *clip_ids["validation"]}
+        rows += [row for row in catalog.rows(source) if row["id"] in used]
+    return training_clips_module.training_clips_document(rows)
 
 
-def is_synthetic(of: lineage.Lineage, folder: Path) -> bool:
-    """Tell whether a corpus of a lineage was synthesised by `pipelines.sample`."""
-    return any(_manifest(folder, source).get("synthetic", False) for source in of.trained_on)
+def is_synthetic(lineage: Lineage, catalog: RecordCatalog) -> bool:
+    """Return whether a corpus of the training was synthesised by `pipelines.sample`."""
+    return any(map(catalog.is_synthetic, lineage.trained_on))
 
 
-def _sides(of: lineage.Lineage, folder: Path) -> splits.Sides:
-    return of.sides(folder, asked=of.trained_on, there=lineage.sources_in(folder))
+def speakers_by_split(
+    lineage: Lineage, catalog: RecordCatalog
+) -> dict[str, dict[str, list[str] | int]]:
+    """Return the speakers of each split of each source whose speakers are known.
 
-
-def _manifest(folder: Path, source: str) -> dict[str, Any]:
-    return reader.read_manifest(set_folder(folder, source))
-
-
-def speakers(of: lineage.Lineage, folder: Path) -> dict[str, dict[str, list[str] | int]]:
-    """Return of each source whose speakers are known those of each side of the last stage: how many, or, where few of a published corpus
-    are on a side that they share with no other, their names (`emodb:03`)."""
-    sides = _sides(of, folder)
-    found = {}
-    for source in of.trained_on:
-        manifest, corpus = _manifest(folder, source), source.partition("/")[0]
-        who = {row["id"]: row["speaker"] for row in manifest["clips"]}
-        on = {side: {who[id] for id in ids} for side, ids in sides.ids[source].items()}
-        sides_of = Counter(name for names in on.values() for name in names)
-        if "" in sides_of:
-            continue
-        public = manifest.get("kind") == corpus != "folder"  # not a folder that is named like one
-        found[source] = {
-            side: sorted(names)
-            if public and len(names) <= FEW and all(sides_of[name] == 1 for name in names)
-            else len(names)
-            for side, names in on.items()
+    Returns:
+        Source -> split -> the number of speakers. If they are few, of a published corpus, and in no
+        other split, their names, such as `emodb:03`.
+    """
+    splits = lineage.split(catalog)
+    by_source: dict[str, dict[str, list[str] | int]] = {}
+    for source in lineage.trained_on:
+        rows = catalog.rows(source)
+        speaker_of = {row["id"]: row["speaker"] for row in rows}
+        speakers = {
+            split: {speaker_of[clip_id] for clip_id in ids}
+            for split, ids in splits.clip_ids[source].items()
         }
-    return found
+        n_splits = Counter(speaker for of_split in speakers.values() for speaker in of_split)
+        if "" in n_splits:
+            continue
+        # A corpus of kind `folder` may have the name of a published one.
+        kinds = {row["kind"] for row in rows}
+        is_published = kinds == {corpus_of(source)} and "folder" not in kinds
+        by_source[source] = {
+            split: sorted(of_split)
+            if is_published
+            and len(of_split) <= MAX_NAMED_SPEAKERS
+            and all(n_splits[speaker] == 1 for speaker in of_split)
+            else len(of_split)
+            for split, of_split in speakers.items()
+        }
+    return by_source
 
 
-def training(of: lineage.Lineage, folder: Path) -> dict[str, Any]:
-    """Return what a bundle says of its training: the network, the speakers, and each stage with its settings, sides and test scores."""
-    result = of.result
+def training_facts(lineage: Lineage, catalog: RecordCatalog) -> dict[str, Any]:
+    """Return what a bundle says about its training, ready for JSON.
+
+    Returns:
+        Network, speakers, and each stage with its settings, splits and scores.
+    """
+    last = lineage.last
     return {
-        "experiment": result.get("experiment", ""),
-        "network": result["key"]["network"],
-        "stage": result["stage"],
-        "kind": result["kind"],
-        "protocol": result["protocol"],
-        "fold": result["fold"],
-        "seed": result["key"]["seed"],
-        "trained_on": of.trained_on,
-        "speakers": speakers(of, folder),
-        "stages": [_stage(stage) for stage in of.stages],
-        "digest": run_folder.digest(result["key"]),
+        "experiment": last.experiment,
+        "network": last.key.to_json()["network"],
+        "stage": last.name,
+        "kind": last.config.kind,
+        "protocol": last.key.protocol,
+        "fold": last.key.fold,
+        "seed": last.key.seed,
+        "trained_on": lineage.trained_on,
+        "speakers": speakers_by_split(lineage, catalog),
+        "stages": [_stage_facts(stage) for stage in lineage.stages],
+        "digest": last.key.digest,
     }
 
 
-def _stage(result: Mapping[str, Any]) -> dict[str, Any]:
+def _stage_facts(stage: FinishedStage) -> dict[str, Any]:
+    result = stage.to_json()
+    names = ("stage", "kind", "trained_on", "epochs", "best_epoch", "scored", "split")
     scores = {
-        source: {key: score[key] for key in SAID if key in score}
+        source: {name: score[name] for name in SCORE_NAMES if name in score}
         for source, score in result["sources"].items()
     }
-    said = {
-        key: result[key]
-        for key in ("stage", "kind", "trained_on", "epochs", "best_epoch", "scored", "split")
+    return {
+        **{name: result[name] for name in names},
+        "settings": result["key"]["stage"],
+        "scores": scores,
     }
-    return said | {"settings": result["key"]["stage"], "scores": scores}
 
 
-def corpora(sources: Sequence[str]) -> list[str]:
-    """Return the corpora of some sources, sorted."""
-    return sorted({source.partition("/")[0] for source in sources})
-
-
-def dump(path: Path, document: Any) -> None:
-    """Write a JSON document in one line a hash: what is long is not to be read."""
-    path.write_text(
-        json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8"
-    )
+def sorted_corpora(sources: Sequence[str]) -> list[str]:
+    """Return the corpora of sources, sorted."""
+    return sorted(corpora_of(sources))

@@ -1,4 +1,4 @@
-"""What a TF Serving wants beside a SavedModel: warm-up requests, and its configuration."""
+"""What TF Serving reads besides a SavedModel: warm-up requests and its configuration."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,14 +8,15 @@ import tensorflow as tf
 from google.protobuf import text_encoding
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from kerasemo.serving.parity import Inputs, SignatureCall
+from kerasemo.serving.parity import Call, Inputs
 from pipelines.core.spec import Spec
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
-"""Where TF Serving looks for them."""
+"""Where TF Serving reads warm-up requests."""
 
 MODELS = """\
-# tensorflow_model_server --model_config_file=models.config: the newest two versions, so that one can be gone back to.
+# tensorflow_model_server --model_config_file=models.config: serves the newest two versions, so that
+# clients can return to the older one.
 model_config_list {{
   config {{
     name: "kerasemo"
@@ -28,11 +29,12 @@ model_config_list {{
 
 BATCHING = """\
 # tensorflow_model_server --enable_batching --batching_parameters_file=batching.config
-# Requests of one signature that come at once are answered together, and fail together. So:
-# - let clients check their inputs first, as kerasemo.client does: a wrong request takes along those that it meets;
-# - ask for faces, face_bytes, segments and wav_bytes, which merge whatever they hold. Waveforms of unequal length that meet are
-#   all refused ("different shapes and padding is turned off"): ask again, or send wav_bytes. Padding stays off, because what is
-#   padded would be heard as silence, and the answer would be wrong.
+# The server merges requests of one signature that arrive at the same time. They succeed or fail
+# together. So: - Let clients check their inputs first, as kerasemo.client does: a wrong request
+# makes the merged requests fail, too. - Use faces, face_bytes, segments and wav_bytes, which always
+# merge. Waveforms of unequal length do not merge: all fail   ("different shapes and padding is
+# turned off"). Repeat the request, or send wav_bytes. - Leave padding off: padding would count as
+# silence, and the prediction would be wrong.
 max_batch_size { value: 32 }
 batch_timeout_micros { value: 2000 }
 max_enqueued_batches { value: 64 }
@@ -41,8 +43,15 @@ pad_variable_length_inputs: false
 """
 
 
-def write_warm_up(folder: Path, calls: Sequence[SignatureCall]) -> int:
-    """Write a request for each call into a version's folder, of one item, or a second of sound about its peak; return how many."""
+def write_warm_up(folder: Path, calls: Sequence[Call]) -> int:
+    """Write a warm-up request for each call, and return their number.
+
+    A request has one item, or one second of a waveform around its peak.
+
+    Args:
+        folder: The folder of the version.
+        calls: A call for each signature.
+    """
     path = folder / WARM_UP
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -50,7 +59,7 @@ def write_warm_up(folder: Path, calls: Sequence[SignatureCall]) -> int:
             request = predict_pb2.PredictRequest()
             request.model_spec.name = "kerasemo"
             request.model_spec.signature_name = signature
-            for name, value in _of_one(inputs).items():
+            for name, value in _first_item(inputs).items():
                 tensor = value if isinstance(value, np.ndarray) else np.array(value, dtype=object)
                 request.inputs[name].CopyFrom(tf.make_tensor_proto(tensor))
             log = prediction_log_pb2.PredictionLog(
@@ -60,23 +69,30 @@ def write_warm_up(folder: Path, calls: Sequence[SignatureCall]) -> int:
     return len(calls)
 
 
-def _of_one(inputs: Inputs) -> dict[str, np.ndarray | Sequence[bytes]]:
-    """Return the first item of every input, of a waveform a second at most, which is not silent."""
-    one = {name: value[:1] for name, value in inputs.items()}
-    if "waveform" in one:
-        spoken = one["waveform"][:, : one["lengths"][0] if "lengths" in one else None]
-        samples = min(spoken.shape[1], Spec().sample_rate_hz)
-        start = min(
-            max(0, int(np.abs(spoken[0]).argmax()) - samples // 2), spoken.shape[1] - samples
-        )
-        one["waveform"] = spoken[:, start : start + samples]
-        if "lengths" in one:
-            one["lengths"] = np.array([samples], np.int32)
-    return one
+def _first_item(inputs: Inputs) -> dict[str, np.ndarray | Sequence[bytes]]:
+    """Return the first item of every input; of a waveform at most a second, which is not silent."""
+    item = {name: value[:1] for name, value in inputs.items()}
+    if "waveform" in item:
+        length = item["lengths"][0] if "lengths" in item else None
+        waveform = item["waveform"][:, :length]
+        n_samples = min(waveform.shape[1], Spec().sample_rate_hz)
+        peak = int(np.abs(waveform[0]).argmax())
+        start = min(max(0, peak - n_samples // 2), waveform.shape[1] - n_samples)
+        item["waveform"] = waveform[:, start : start + n_samples]
+        if "lengths" in item:
+            item["lengths"] = np.array([n_samples], np.int32)
+    return item
 
 
 def write_configuration(folder: Path, *, name: str) -> None:
-    """Write `serving/` into a bundle's folder, unless it is there: what a user has changed stays."""
+    """Write `serving/` into the folder of a bundle.
+
+    Files that exist stay, because a user may have changed them.
+
+    Args:
+        folder: The folder of the bundle.
+        name: The name of the bundle, part of the path in a container.
+    """
     serving = folder / "serving"
     serving.mkdir(exist_ok=True)
     for file, text in (

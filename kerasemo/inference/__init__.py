@@ -9,14 +9,14 @@ from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from kerasemo.inference.clip_prediction import captions
-    from kerasemo.inference.predictor import Reading, find_clips, predict
+    from kerasemo.inference.predictor import ReadingOptions, expand_clips, predict
 
-__all__ = ["Reading", "captions", "find_clips", "predict"]
+__all__ = ["ReadingOptions", "captions", "expand_clips", "predict"]
 
 _MODULE_OF = {
-    "Reading": "predictor",
+    "ReadingOptions": "predictor",
     "captions": "clip_prediction",
-    "find_clips": "predictor",
+    "expand_clips": "predictor",
     "predict": "predictor",
 }
 

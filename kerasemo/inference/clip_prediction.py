@@ -1,4 +1,7 @@
-"""What is said of one clip: gathered part by part while it is read, in memory that does not grow with its pictures or sound."""
+"""Collect the predictions of one clip while the clip is read.
+
+The memory grows with the number of faces and segments, but not with pictures or sound.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,22 +16,21 @@ from pipelines.core.spec import Spec
 from pipelines.core.text import pluralize
 
 WINDOW_SECONDS = 1.0
-"""The voice's answer at a time is fused with the main face's over so long around it."""
-MOST_COLUMNS = 1200
-"""Of the spectrogram that is shown."""
+"""The prediction of the voice is fused with that of the main face over this time around it."""
+MAX_SPECTROGRAM_COLUMNS = 1200
 TITLES = {"visual": "face", "audio": "voice"}
 
 
-class Prediction:
-    """Gathers the answers to one clip.
+class ClipPrediction:
+    """Collects the predictions of one clip.
 
     Args:
         path: The clip.
-        labels: What can be answered, in the order of the probabilities.
-        asked: The domains in which the clip is read.
-        fused: How its answers become one.
-        shown: Keep what a page shows beside the answers.
-        spec: Of the sound.
+        labels: The labels, in the order of the probabilities.
+        domains: The domains in which the clip is read.
+        fusion_parameters: The parameters of the fusion of face and voice.
+        keep_spectrogram: Keep the spectrogram for a report.
+        spec: The spec of the sound.
     """
 
     def __init__(
@@ -36,31 +38,25 @@ class Prediction:
         path: Path,
         *,
         labels: Sequence[str],
-        asked: Sequence[str],
-        fused: fusion.Fusion,
-        shown: bool = False,
+        domains: Sequence[str],
+        fusion_parameters: fusion.Fusion,
+        keep_spectrogram: bool = False,
         spec: Spec = Spec(),
-    ):
+    ) -> None:
         self.path = path
-        self._labels, self._asked, self._fusion, self._spec = (
-            list(labels),
-            tuple(asked),
-            fused,
-            spec,
-        )
-        self._faces: list[
-            tuple[float, int, tuple[int, ...], np.ndarray]
-        ] = []  # seconds, person, box, probabilities
-        self._segments: list[
-            tuple[float, np.ndarray, float]
-        ] = []  # when each begins, its answer, whether it counts
+        self._labels, self._domains = list(labels), tuple(domains)
+        self._fusion, self._spec = fusion_parameters, spec
+        # seconds, person, box, probabilities
+        self._faces: list[tuple[float, int, tuple[int, ...], np.ndarray]] = []
+        # start in seconds, probabilities, weight
+        self._segments: list[tuple[float, np.ndarray, float]] = []
         self._pictures: list[dict[str, Any]] = []
-        self._columns = Columns(MOST_COLUMNS) if shown else None
-        self._begins: float | None = None  # when the sound does, after the first picture
+        self._columns = SpectrogramColumns(MAX_SPECTROGRAM_COLUMNS) if keep_spectrogram else None
+        self._sound_start: float | None = None  # in seconds after the first picture
         self._refused: dict[str, str] = {}
 
     def add_faces(self, block: Mapping[str, np.ndarray], probabilities: np.ndarray) -> None:
-        """Take the answers to the faces of a block of `pipelines.workers.stream_task.Watch`."""
+        """Add the predictions of the faces in a message of a `StreamTask`."""
         rows = zip(
             block["seconds"].tolist(),
             block["face"].tolist(),
@@ -68,26 +64,21 @@ class Prediction:
             probabilities,
             strict=True,
         )
-        self._faces += [(seconds, face, tuple(box), answer) for seconds, face, box, answer in rows]
+        self._faces += [(seconds, face, tuple(box), row) for seconds, face, box, row in rows]
 
-    def add_sound(self, part: Mapping[str, Any], answers: Mapping[str, np.ndarray]) -> None:
-        """Take the answers of the signature `timeline` to a part of the sound."""
-        if self._begins is None:
-            self._begins = part["start_seconds"]
-            if self._columns is not None and (
-                frames := round(self._begins / self._spec.hop_seconds)
-            ):
-                self._columns.add(
-                    np.full(
-                        (frames, self._spec.mel_filters),
-                        10 * np.log10(self._spec.power_floor),
-                        np.float32,
-                    )
-                )
-        starts = part["start_seconds"] + answers["starts"][0].astype(np.float64)
-        weights = answers["weights"][0]
+    def add_sound(self, part: Mapping[str, Any], outputs: Mapping[str, np.ndarray]) -> None:
+        """Add the outputs of the signature `timeline` for a part of the sound."""
+        if self._sound_start is None:
+            self._sound_start = part["start_seconds"]
+            silent_frames = round(self._sound_start / self._spec.hop_seconds)
+            if self._columns is not None and silent_frames:
+                floor_db = 10 * np.log10(self._spec.power_floor)
+                shape = (silent_frames, self._spec.mel_filters)
+                self._columns.add(np.full(shape, floor_db, np.float32))
+        starts = part["start_seconds"] + outputs["starts"][0].astype(np.float64)
+        weights = outputs["weights"][0]
         self._segments += list(
-            zip(starts.tolist(), answers["probabilities"][0], weights.tolist(), strict=True)
+            zip(starts.tolist(), outputs["probabilities"][0], weights.tolist(), strict=True)
         )
         if self._columns is not None:
             from pipelines.features import log_mel as log_mel_module
@@ -95,33 +86,32 @@ class Prediction:
             self._columns.add(log_mel_module.log_mel(part["waveform"], spec=self._spec).numpy())
 
     def refuse(self, domain: str, reason: str) -> None:
-        """Take it that the model refuses what was read in a domain: nothing is said of that."""
+        """Leave a domain out because the model refuses its input."""
         self._refused.setdefault(domain, reason)
 
     def add_pictures(self, pictures: Sequence[dict[str, Any]]) -> None:
-        """Take key frames."""
+        """Add key frames."""
         self._pictures += pictures
 
     def finish(self, last: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what is said of the clip, and what a page shows beside it, once it has been read.
+        """Return the result of the clip, and the pictures and the spectrogram for a report.
 
         Args:
-            last: The last message of `pipelines.workers.stream_task.Watch`: the facts of each domain, or why there is nothing of it.
+            last: The last message of the `StreamTask`, with the facts or the error of each domain.
         """
-        facts = {domain: last.get(domain, {"error": "not read"}) for domain in self._asked}
+        facts = {domain: last.get(domain, {"error": "not read"}) for domain in self._domains}
         facts |= {
             domain: {"error": reason}
             for domain, reason in self._refused.items()
             if "error" not in facts[domain]
         }
-        errors = {domain: own["error"] for domain, own in facts.items() if "error" in own}
-        named = {"path": str(self.path), "sha256": last.get("sha256", "")}
+        errors = {domain: entry["error"] for domain, entry in facts.items() if "error" in entry}
+        identity = {"path": str(self.path), "sha256": last.get("sha256", "")}
         extras = {"pictures": [] if "visual" in errors else self._pictures, "spectrogram": None}
         if len(errors) == len(facts):
             reasons = dict.fromkeys(errors.values())
-            return named | {
-                "error": "; ".join(reasons) or "nothing in it that the model was trained on"
-            }, extras
+            error = "; ".join(reasons) or "nothing in it that the model was trained on"
+            return identity | {"error": error}, extras
         visual = (
             self._visual(facts["visual"]) if "visual" in facts and "visual" not in errors else None
         )
@@ -130,13 +120,13 @@ class Prediction:
         if audio and self._columns is not None:
             extras["spectrogram"] = {
                 "log_mel": self._columns.values(),
-                "seconds": self._begins + audio["seconds"],
+                "seconds": self._sound_start + audio["seconds"],
             }
         warnings = [
             f"no answer by the {TITLES[domain]}: {reason}" for domain, reason in errors.items()
         ]
         warnings += self._warnings(visual, facts)
-        return named | {
+        return identity | {
             "visual": visual,
             "audio": audio,
             "fused": fused,
@@ -144,101 +134,104 @@ class Prediction:
         }, extras
 
     def _visual(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        of_face: dict[int, list[int]] = defaultdict(list)
-        for place, (_, face, _, _) in enumerate(self._faces):
-            of_face[face].append(place)
+        faces_of: dict[int, list[tuple[float, int, tuple[int, ...], np.ndarray]]] = defaultdict(
+            list
+        )
+        for entry in self._faces:
+            faces_of[entry[1]].append(entry)
 
-        def weight(face: int) -> tuple[int, float]:  # how often, then how large
-            boxes = [self._faces[place][2] for place in of_face[face]]
-            return len(boxes), float(np.mean([width * height for _, _, width, height in boxes]))
+        def count_and_area(person: int) -> tuple[int, float]:
+            areas = [width * height for _, _, (_, _, width, height), _ in faces_of[person]]
+            return len(areas), float(np.mean(areas))
 
         persons = []
-        for face in sorted(of_face, key=weight, reverse=True):
-            own = [self._faces[place] for place in of_face[face]]
+        for person in sorted(faces_of, key=count_and_area, reverse=True):
+            faces = faces_of[person]
             span = {
-                "face": face,
-                "from_seconds": round(own[0][0], 3),
-                "to_seconds": round(own[-1][0], 3),
-                "count": len(own),
+                "face": person,
+                "from_seconds": round(faces[0][0], 3),
+                "to_seconds": round(faces[-1][0], 3),
+                "count": len(faces),
             }
-            persons.append(
-                span
-                | self._answer(np.mean([answer for *_, answer in own], axis=0, dtype=np.float64))
-            )
+            mean = np.mean([row for *_, row in faces], axis=0, dtype=np.float64)
+            persons.append(span | self._entry(mean))
         timeline = [
-            {"seconds": round(seconds, 3), "face": face, "box": list(box)} | self._answer(answer)
-            for seconds, face, box, answer in self._faces
+            {"seconds": round(seconds, 3), "face": face, "box": list(box)} | self._entry(row)
+            for seconds, face, box, row in self._faces
         ]
         main = {key: persons[0][key] for key in ("emotion", "confidence", "probabilities")}
-        own = {
+        clip_facts = {
             "seconds": round(facts["seconds"], 3),
             "size": facts["size"],
             "looked_at": facts["looked_at"],
         }
-        return main | own | {"faces": persons, "timeline": timeline}
+        return main | clip_facts | {"faces": persons, "timeline": timeline}
 
     def _audio(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         mean = np.mean(
-            [answer for _, answer, weight in self._segments if weight], axis=0, dtype=np.float64
+            [row for _, row, weight in self._segments if weight], axis=0, dtype=np.float64
         )
-        end = self._begins + facts["seconds"]
+        end = self._sound_start + facts["seconds"]
         timeline = [
             {
                 "seconds": round(start, 3),
                 "to_seconds": round(min(start + self._spec.segment_seconds, max(end, start)), 3),
             }
-            | self._answer(answer)
-            for start, answer, _ in self._segments
+            | self._entry(row)
+            for start, row, _ in self._segments
         ]
-        return self._answer(mean) | {"seconds": round(facts["seconds"], 3), "timeline": timeline}
+        return self._entry(mean) | {"seconds": round(facts["seconds"], 3), "timeline": timeline}
 
     def _fused(self, visual: Mapping[str, Any], audio: Mapping[str, Any]) -> dict[str, Any]:
         whole = fusion.fuse(self._fusion, self._row(visual), self._row(audio))
-        own = {"visual_weight": self._fusion.visual_weight, "temperature": self._fusion.temperature}
-        return (
-            self._answer(whole)
-            | own
-            | {"timeline": list(self._fused_timeline(visual["faces"][0]["face"]))}
-        )
+        return self._entry(whole) | {
+            "visual_weight": self._fusion.visual_weight,
+            "temperature": self._fusion.temperature,
+            "timeline": list(self._fused_timeline(visual["faces"][0]["face"])),
+        }
 
-    def _fused_timeline(self, main: int) -> Iterator[dict[str, Any]]:
-        """Yield the fused answer in the middle of every segment around which the main face was seen."""
-        seen = [(seconds, answer) for seconds, face, _, answer in self._faces if face == main]
-        times, answers = (
-            np.array([seconds for seconds, _ in seen]),
-            np.stack([answer for _, answer in seen]),
-        )
+    def _fused_timeline(self, main_face: int) -> Iterator[dict[str, Any]]:
+        """Yield the fused prediction at the middle of each segment with the main face around it."""
+        faces = [(seconds, row) for seconds, face, _, row in self._faces if face == main_face]
+        times = np.array([seconds for seconds, _ in faces])
+        rows = np.stack([row for _, row in faces])  # [faces, labels]
         for start, voice, _ in self._segments:
             middle = start + self._spec.segment_seconds / 2
             first, end = np.searchsorted(
                 times, (middle - WINDOW_SECONDS / 2, middle + WINDOW_SECONDS / 2)
             )
             if first < end:
-                face = answers[first:end].mean(axis=0, dtype=np.float64)
-                yield {"seconds": round(middle, 3)} | self._answer(
-                    fusion.fuse(self._fusion, face, voice)
-                )
+                face = rows[first:end].mean(axis=0, dtype=np.float64)
+                fused = fusion.fuse(self._fusion, face, voice)
+                yield {"seconds": round(middle, 3)} | self._entry(fused)
 
     def _warnings(
         self, visual: Mapping[str, Any] | None, facts: Mapping[str, Mapping[str, Any]]
     ) -> Iterator[str]:
         if visual and len(visual["faces"]) > 1:
             main = visual["faces"][0]["face"]
-            yield f"{len(visual['faces'])} faces: the answer is that of face {main}, and the voice may be another's"
+            yield (
+                f"{len(visual['faces'])} faces: the answer is that of face {main}, "
+                "and the voice may be another's"
+            )
         for domain in DOMAINS:
-            own = facts.get(domain, {})
-            if lost := own.get("undecodable"):
-                yield f"{pluralize(lost, 'picture' if domain == 'visual' else 'packet')} did not decode"
-            if (missing := own.get("missing_seconds", 0)) > 0:
+            entry = facts.get(domain, {})
+            if lost := entry.get("undecodable"):
+                unit = "picture" if domain == "visual" else "packet"
+                yield f"{pluralize(lost, unit)} did not decode"
+            if (missing := entry.get("missing_seconds", 0)) > 0:
                 yield f"the sound ends {missing:.2f} s before its header says"
         if (
             self._fusion.utterances == 0
             and set(facts) == set(DOMAINS)
-            and not any("error" in own for own in facts.values())
+            and not any("error" in entry for entry in facts.values())
         ):
-            yield "face and voice are weighted alike: the model's validation clips had none with both"
+            yield (
+                "face and voice are weighted alike: the model's validation clips had none with both"
+            )
 
-    def _answer(self, probabilities: np.ndarray) -> dict[str, Any]:
+    def _entry(self, probabilities: np.ndarray) -> dict[str, Any]:
+        """Return the prediction of probabilities [labels] for the result."""
         best = int(np.argmax(probabilities))
         rounded = [round(float(value), 6) for value in probabilities]
         return {
@@ -247,86 +240,77 @@ class Prediction:
             "probabilities": dict(zip(self._labels, rounded, strict=True)),
         }
 
-    def _row(self, answer: Mapping[str, Any]) -> np.ndarray:
-        row = np.array([answer["probabilities"][label] for label in self._labels])
+    def _row(self, entry: Mapping[str, Any]) -> np.ndarray:
+        """Return the probabilities of a prediction, float64 [labels] with the sum 1."""
+        row = np.array([entry["probabilities"][label] for label in self._labels])
         return row / row.sum()
 
 
-class Columns:
-    """A spectrogram of any length in at most so many columns: neighbours are averaged whenever there are twice as many.
+class SpectrogramColumns:
+    """A spectrogram of any length in a limited number of columns.
 
-    >>> columns = Columns(2)
+    Neighbouring columns are averaged whenever twice as many exist.
+
+    >>> columns = SpectrogramColumns(2)
     >>> columns.add(np.arange(8.0)[:, None])
     >>> columns.values()[:, 0].tolist()
     [1.5, 5.5]
     """
 
-    def __init__(self, most: int):
-        self._most, self._each = most, 1
-        self._held: list[np.ndarray] = []
-        self._rest: np.ndarray | None = None
+    def __init__(self, max_columns: int) -> None:
+        self._max_columns, self._frames_per_column = max_columns, 1
+        self._columns: list[np.ndarray] = []
+        self._rest: np.ndarray | None = None  # frames that do not fill a column
 
     def add(self, log_mel: np.ndarray) -> None:
-        """Take float32 [frames, filters]."""
+        """Add the frames of a log-Mel, float32 [frames, filters]."""
         joined = log_mel if self._rest is None else np.concatenate([self._rest, log_mel])
-        whole = len(joined) // self._each * self._each
-        self._held += list(joined[:whole].reshape(-1, self._each, joined.shape[1]).mean(axis=1))
+        size = self._frames_per_column
+        whole = len(joined) // size * size
+        self._columns += list(joined[:whole].reshape(-1, size, joined.shape[1]).mean(axis=1))
         self._rest = joined[whole:]
-        while len(self._held) >= 2 * self._most:
-            if len(self._held) % 2:
-                self._rest = np.concatenate(
-                    [np.repeat(self._held.pop()[None], self._each, axis=0), self._rest]
-                )
-            self._held = [
+        while len(self._columns) >= 2 * self._max_columns:
+            if len(self._columns) % 2:
+                last = np.repeat(self._columns.pop()[None], self._frames_per_column, axis=0)
+                self._rest = np.concatenate([last, self._rest])
+            self._columns = [
                 (one + other) / 2
-                for one, other in zip(self._held[::2], self._held[1::2], strict=True)
+                for one, other in zip(self._columns[::2], self._columns[1::2], strict=True)
             ]
-            self._each *= 2
+            self._frames_per_column *= 2
 
     def values(self) -> np.ndarray:
-        """Return float32 [columns, filters] of all but the frames that fill no column."""
-        held = np.stack(self._held or [self._rest.mean(axis=0)]).astype(np.float32)
-        count = -(-len(held) // self._most)
-        whole = len(held) // count * count
-        return held[:whole].reshape(-1, count, held.shape[1]).mean(axis=1)
+        """Return float32 [columns, filters], without the frames that do not fill a column."""
+        columns = np.stack(self._columns or [self._rest.mean(axis=0)]).astype(np.float32)
+        count = -(-len(columns) // self._max_columns)
+        whole = len(columns) // count * count
+        return columns[:whole].reshape(-1, count, columns.shape[1]).mean(axis=1)
 
 
 def captions(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the boxes of all faces and the bars of the main face, the voice and both, as plain data.
+    """Return the boxes of all faces and the bars of the main face, the voice and both.
 
     Args:
-        result: What was said of one clip that could be read.
+        result: The result of a clip that has no error.
+
+    Returns:
+        The captions of a `pipelines.overlay.writer.OverlayTask`.
     """
     visual, audio, fused = result["visual"], result["audio"], result["fused"]
     faces: dict[int, dict[str, list]] = {}
     for entry in sorted(visual["timeline"] if visual else (), key=lambda entry: entry["seconds"]):
-        own = faces.setdefault(entry["face"], {"seconds": [], "boxes": [], "texts": []})
-        own["seconds"].append(entry["seconds"])
-        own["boxes"].append(list(entry["box"]))
-        own["texts"].append(f"{entry['emotion']} {100 * entry['confidence']:.0f}%")
+        face = faces.setdefault(entry["face"], {"seconds": [], "boxes": [], "texts": []})
+        face["seconds"].append(entry["seconds"])
+        face["boxes"].append(list(entry["box"]))
+        face["texts"].append(f"{entry['emotion']} {100 * entry['confidence']:.0f}%")
     bars = []
     if visual:
         main = visual["faces"][0]["face"]
-        bars.append(
-            _bars(
-                "face",
-                [
-                    (entry["seconds"], entry)
-                    for entry in visual["timeline"]
-                    if entry["face"] == main
-                ],
-            )
-        )
+        entries = [entry for entry in visual["timeline"] if entry["face"] == main]
+        bars.append(_bars("face", [(entry["seconds"], entry) for entry in entries]))
     if audio:
-        bars.append(
-            _bars(
-                "voice",
-                [
-                    ((entry["seconds"] + entry["to_seconds"]) / 2, entry)
-                    for entry in audio["timeline"]
-                ],
-            )
-        )
+        middles = [(entry["seconds"] + entry["to_seconds"]) / 2 for entry in audio["timeline"]]
+        bars.append(_bars("voice", zip(middles, audio["timeline"], strict=True)))
     if fused:
         bars.append(_bars("both", [(entry["seconds"], entry) for entry in fused["timeline"]]))
     return {"faces": faces, "bars": [group for group in bars if group["seconds"]]}

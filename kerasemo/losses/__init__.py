@@ -1,4 +1,4 @@
-"""The losses of the method, in `keras.ops` alone: one pure function and one `keras.losses.Loss` a term.
+"""The losses of the method in `keras.ops`: a pure function and a Keras loss for each term.
 
 Imports no other package of the project, and no backend.
 """
@@ -12,18 +12,26 @@ if TYPE_CHECKING:
         CrossEntropy,
         cross_entropy,
         mask_logits,
-        smoothed_targets,
+        smooth_targets,
     )
-    from kerasemo.losses.contrastive import Contrastive
+    from kerasemo.losses.contrastive import ContrastiveLoss, contrastive_loss
 
-__all__ = ["Contrastive", "CrossEntropy", "cross_entropy", "mask_logits", "smoothed_targets"]
+__all__ = [
+    "ContrastiveLoss",
+    "CrossEntropy",
+    "contrastive_loss",
+    "cross_entropy",
+    "mask_logits",
+    "smooth_targets",
+]
 
 _MODULE_OF = {
-    "Contrastive": "contrastive",
+    "ContrastiveLoss": "contrastive",
     "CrossEntropy": "classification",
+    "contrastive_loss": "contrastive",
     "cross_entropy": "classification",
     "mask_logits": "classification",
-    "smoothed_targets": "classification",
+    "smooth_targets": "classification",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

@@ -1,19 +1,21 @@
-"""Contrastive loss of pairs: a pure function with one value per pair, and the `keras.losses.Loss` that calls it."""
+"""Contrastive loss: a value for each pair, and the `keras.losses.Loss`."""
+
+from typing import Any
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
 
 
-def contrastive(same, embeddings, *, margin: float):
-    """Return the contrastive loss y D^2 + (1 - y) max(0, m - D)^2 of pairs, one value per pair.
+def contrastive_loss(same: KerasTensor, embeddings: KerasTensor, *, margin: float) -> KerasTensor:
+    """Return the contrastive loss y D^2 + (1 - y) max(0, m - D)^2 of each pair.
 
-    D is the Euclidean distance. That Eq. 2 of the paper has this form, on embeddings of unit length and with m = 0.6, is
-    the project's choice.
+    D is the Euclidean distance. The form of Eq. 2 of the paper, unit length of the embeddings, and
+    m = 0.6 are the project's choices.
 
     Args:
-        same: 1 where both show the same emotion, else 0; [pairs].
+        same: [pairs]: 1 if both items show the same emotion, else 0.
         embeddings: float [pairs, 2, n].
-        margin: m, the distance that different emotions are pushed to.
+        margin: m, the distance to which different emotions are pushed apart.
 
     Returns:
         float32 [pairs], at least 0.
@@ -26,19 +28,27 @@ def contrastive(same, embeddings, *, margin: float):
 
 
 @keras.saving.register_keras_serializable("kerasemo")
-class Contrastive(keras.losses.Loss):
-    """`contrastive` of [pairs] 0/1 and [pairs, 2, n] embeddings."""
+class ContrastiveLoss(keras.losses.Loss):
+    """The mean `contrastive_loss` of [pairs] 0/1 and embeddings [pairs, 2, n].
 
-    def __init__(self, margin: float = 0.6, name: str = "contrastive", **kwargs):
+    Args:
+        margin: The distance to which different emotions are pushed apart, in (0, 2].
+        name: The name of the loss.
+    """
+
+    def __init__(self, margin: float = 0.6, name: str = "contrastive", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         if not 0 < margin <= 2:
             raise ValueError(
-                f"margin must be in (0, 2], the largest distance of two unit vectors; received {margin!r}"
+                "margin must be in (0, 2], because the distance of unit vectors is at most 2; "
+                f"received {margin!r}"
             )
         self.margin = margin
 
-    def call(self, y_true, y_pred):
-        return contrastive(y_true, y_pred, margin=self.margin)
+    def call(self, y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
+        """Return the loss of each pair."""
+        return contrastive_loss(y_true, y_pred, margin=self.margin)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the loss."""
         return super().get_config() | {"margin": self.margin}

@@ -10,9 +10,9 @@ def calibration_error(labels: ArrayLike, probabilities: ArrayLike, *, bins: int 
     """Return the expected calibration error of the most probable classes, in [0, 1].
 
     ECE = sum_m |B_m| / n |acc(B_m) - conf(B_m)| (Guo et al. 2017, "On calibration of modern neural
-    networks", Eq. 3). Clips are binned by confidence, the probability of their prediction; acc is the
-    fraction of correct clips of a bin, conf their mean confidence. Bin m of M holds confidences in
-    ((m - 1) / M, m / M]. The error of a perfectly calibrated model is above 0 when bins hold few
+    networks", Eq. 3). Clips are binned by confidence, the probability of their prediction; acc is
+    the fraction of correct clips of a bin, conf their mean confidence. Bin m of M holds confidences
+    in ((m - 1) / M, m / M]. The error of a perfectly calibrated model is above 0 when bins hold few
     clips, so compare errors on the same clips only.
 
     Args:

@@ -1,8 +1,8 @@
 """Scores of classification: how many predictions of clips are correct.
 
-Conventions: `labels` and `predictions` are integers [clips] in [0, n_classes). A confusion matrix has
-the labels in its rows. Scores are fractions in [0, 1]. A mean over classes leaves out classes without
-clips; a prediction of another class still counts as wrong. All functions are pure and raise
+Conventions: `labels` and `predictions` are integers [clips] in [0, n_classes). A confusion matrix
+has the labels in its rows. Scores are fractions in [0, 1]. A mean over classes leaves out classes
+without clips; a prediction of another class still counts as wrong. All functions are pure and raise
 ValueError.
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 
 def validate(labels: ArrayLike, predictions: ArrayLike, *, n_classes: int) -> None:
-    """Raise ValueError unless both are integers [clips] in [0, n_classes), of equal length above 0."""
+    """Raise ValueError unless both are integers [clips] in [0, n_classes), of equal length."""
     if n_classes < 1:
         raise ValueError(f"n_classes must be at least 1; received {n_classes!r}")
     arrays = {"labels": np.asarray(labels), "predictions": np.asarray(predictions)}
@@ -42,13 +42,16 @@ def validate(labels: ArrayLike, predictions: ArrayLike, *, n_classes: int) -> No
 def confusion_matrix(
     labels: ArrayLike, predictions: ArrayLike, *, n_classes: int, checked: bool = True
 ) -> np.ndarray:
-    """Count the clips of each label and prediction: int64 [n_classes, n_classes], labels in the rows.
+    """Count the clips of each label and prediction: int64 [n_classes, n_classes].
+
+    The labels are in the rows.
 
     Args:
         labels: int [clips].
         predictions: int [clips].
         n_classes: The number of classes.
-        checked: Validate the arguments first; False where many resamples of valid arrays are counted.
+        checked: Validate the arguments first; False where many resamples of valid arrays are
+            counted.
 
     >>> confusion_matrix([0, 0, 1], [0, 1, 1], n_classes=2).tolist()
     [[1, 1], [0, 1]]
@@ -237,10 +240,10 @@ def clip_means(values: ArrayLike, clip_of: ArrayLike) -> np.ndarray:
 
 
 def masked_softmax(logits: ArrayLike, mask: ArrayLike) -> np.ndarray:
-    """Return the softmax over the classes that `mask` allows, exactly 0 elsewhere: float64 as logits.
+    """Return the softmax over the classes that `mask` allows, float64; exactly 0 elsewhere.
 
-    p_c = m_c exp(z_c - z_max) / sum_k m_k exp(z_k - z_max), where z_max is the largest allowed logit,
-    so that no logit overflows.
+    p_c = m_c exp(z_c - z_max) / sum_k m_k exp(z_k - z_max), where z_max is the largest allowed
+    logit, so that no logit overflows.
 
     Args:
         logits: float [..., classes], finite where allowed.
@@ -311,7 +314,9 @@ def classification_scores(
 
 
 def validate_distributions(probabilities: ArrayLike) -> np.ndarray:
-    """Return probabilities as float64 [items, classes]; raise ValueError if a row is no distribution.
+    """Return probabilities as float64 [items, classes].
+
+    Raise ValueError if a row is no distribution.
 
     A row may sum to 1 within 1 %, because half precision is allowed.
     """

@@ -47,9 +47,9 @@ class Fusion:
 def fuse(fusion: Fusion, visual: ArrayLike, audio: ArrayLike) -> np.ndarray:
     """Return one distribution of two: float64 of their shape.
 
-    p_c is proportional to exp((w log v_c + (1 - w) log a_c) / T): the logarithmic opinion pool (Genest
-    and Zidek 1986, "Combining probability distributions", section 3) with a temperature (Guo et al.
-    2017). The pool is the project's choice.
+    p_c is proportional to exp((w log v_c + (1 - w) log a_c) / T): the logarithmic opinion pool
+    (Genest and Zidek 1986, "Combining probability distributions", section 3) with a temperature
+    (Guo et al. 2017). The pool is the project's choice.
 
     A class to which both domains give exactly 0 keeps 0. A 0 of one domain alone counts as
     `MIN_PROBABILITY`, so that two confident and different predictions have a pool.
@@ -71,9 +71,9 @@ def fuse(fusion: Fusion, visual: ArrayLike, audio: ArrayLike) -> np.ndarray:
 def fit_fusion(visual: ArrayLike, audio: ArrayLike, labels: ArrayLike) -> Fusion:
     """Fit the fusion to validation utterances: minimise the mean of -log p of their labels.
 
-    For each weight of `WEIGHTS` the temperature is fitted within `TEMPERATURES`. The problem is convex
-    in 1 / T, and jointly convex in w / T and (1 - w) / T, so there is one minimum, and the fitted
-    weight is at most one step of `WEIGHTS` from it.
+    For each weight of `WEIGHTS` the temperature is fitted within `TEMPERATURES`. The problem is
+    convex in 1 / T, and jointly convex in w / T and (1 - w) / T, so there is one minimum, and the
+    fitted weight is at most one step of `WEIGHTS` from it.
 
     Args:
         visual: float [utterances, classes], each row a distribution, at least one utterance.

@@ -1,7 +1,7 @@
 """Uncertainty of a score: 95 % intervals over speakers, and two models compared speaker by speaker.
 
-Clips of one speaker are not independent, so the unit that is resampled and whose signs are flipped is
-a speaker. `labels` is int [clips] as in `kerasemo.metrics.classification`. `predictions` is int
+Clips of one speaker are not independent, so the unit that is resampled and whose signs are flipped
+is a speaker. `labels` is int [clips] as in `kerasemo.metrics.classification`. `predictions` is int
 [clips], or [seeds, clips]: the predictions of the networks of several seeds for the same clips. The
 score of several seeds is the mean of their scores, each over the clips of all folds together. All
 functions are pure and raise ValueError.
@@ -109,9 +109,9 @@ def score_interval(
 
     With 10 speakers or more: a percentile bootstrap (Efron 1979). Whole speakers are drawn with
     replacement, the same for all seeds; the limits are the 2.5th and 97.5th percentile. With fewer
-    speakers: mean +- t(0.975, n - 1) s / sqrt(n) of the n values of `scores_by_speaker` (Student 1908).
-    The centre of that interval is the mean over speakers, not the pooled score, and a limit may lie
-    outside [0, 1]. Over images or clips: a bootstrap of single clips.
+    speakers: mean +- t(0.975, n - 1) s / sqrt(n) of the n values of `scores_by_speaker` (Student
+    1908). The centre of that interval is the mean over speakers, not the pooled score, and a limit
+    may lie outside [0, 1]. Over images or clips: a bootstrap of single clips.
 
     Args:
         labels: int [clips].
@@ -170,11 +170,13 @@ def _t_interval(
 def paired_difference(
     values_a: Mapping[str, float], values_b: Mapping[str, float], *, seed: int = 0
 ) -> PairedDifference | None:
-    """Return how much better model a is than model b, speaker by speaker; None for a single speaker.
+    """Return how much better model a is than model b, speaker by speaker.
 
-    p is that of the sign-flip test (Fisher 1935), by `scipy.stats.permutation_test`: the fraction of
-    all 2^n sign assignments of the n differences whose mean is as far from 0 as the observed mean. With
-    n speakers p is at least 2 / 2^n. For many speakers sign flips are sampled.
+    The result is None for a single speaker.
+
+    p is that of the sign-flip test (Fisher 1935), by `scipy.stats.permutation_test`: the fraction
+    of all 2^n sign assignments of the n differences whose mean is as far from 0 as the observed
+    mean. With n speakers p is at least 2 / 2^n. For many speakers sign flips are sampled.
 
     Args:
         values_a: The value of each speaker, averaged over seeds; see `scores_by_speaker`.
@@ -204,16 +206,16 @@ def mean_paired_difference(
 ) -> PairedDifference | None:
     """Return the mean over sources of the mean difference over speakers; see `paired_difference`.
 
-    Every source has the same weight. A speaker who is in several sources (by face and by voice) has one
-    sign in the test. The interval is Welch's (1947): the speakers of each source, or of the same several
-    sources, are one sample. None is returned if a sample has a single speaker.
+    Every source has the same weight. A speaker who is in several sources (by face and by voice) has
+    one sign in the test. The interval is Welch's (1947): the speakers of each source, or of the
+    same several sources, are one sample. None is returned if a sample has a single speaker.
 
     Args:
         differences_by_source: For each source, the difference of two models for every speaker.
         seed: The seed of sampled sign flips.
         unit: What the keys are, for `method`.
-        spreads_by_source: For each source, values whose spread gives the interval, where that is not
-            the spread of the differences.
+        spreads_by_source: For each source, values whose spread gives the interval, where that is
+            not the spread of the differences.
 
     >>> found = mean_paired_difference([{"a": 0.1, "b": 0.3}, {"c": -0.1, "d": 0.0, "e": -0.2}])
     >>> round(found.difference, 3), found.p, found.method
@@ -292,7 +294,8 @@ def holm_correction(p_values: Sequence[float]) -> list[float]:
 def _half_width(samples: Sequence[np.ndarray]) -> float:
     """Return half the width of the 95 % t interval of the sum of all values of independent samples.
 
-    Student's for one sample; for several, Welch's with the degrees of freedom of Satterthwaite (1946).
+    Student's for one sample; for several, Welch's with the degrees of freedom of Satterthwaite
+    (1946).
     """
     from scipy import stats
 
@@ -327,7 +330,10 @@ def _validated(labels: ArrayLike, predictions: ArrayLike) -> tuple[np.ndarray, n
 
 
 def _clips_by_speaker(speakers: Sequence[str] | None, n_clips: int) -> dict[str, np.ndarray]:
-    """Return the indices of each speaker's clips, int [clips of the speaker]; speakers are sorted."""
+    """Return the indices of each speaker's clips, int [clips of the speaker].
+
+    Speakers are sorted.
+    """
     names = np.asarray(speakers)
     if names.shape != (n_clips,):
         raise ValueError(

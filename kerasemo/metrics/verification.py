@@ -1,8 +1,8 @@
 """Verification: whether two clips show the same emotion, by the distance of their embeddings.
 
-A clip is embedded as the mean over its items, scaled to unit length. Two clips are compared by cosine
-similarity, which orders pairs as the distance D does (D^2 = 2 - 2 cos). Scores are fractions in
-[0, 1]. All functions are pure and raise ValueError.
+A clip is embedded as the mean over its items, scaled to unit length. Two clips are compared by
+cosine similarity, which orders pairs as the distance D does (D^2 = 2 - 2 cos). Scores are fractions
+in [0, 1]. All functions are pure and raise ValueError.
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike
 from kerasemo.metrics import classification
 
 MAX_PAIRS = 50_000
-"""Pairs of two sources that are scored at most. Sampling them moves an AUC by a standard deviation of
-about 0.004."""
+"""Pairs of two sources that are scored at most. Sampling them moves an AUC by a standard deviation
+of about 0.004."""
 
 PAIRS_SEED = 0
 """The seed of sampled pairs, the same for all networks, so that all score the same pairs."""
@@ -115,11 +115,11 @@ def area_under_curve(same: ArrayLike, score: ArrayLike) -> float:
 def equal_error_rate(same: ArrayLike, score: ArrayLike) -> float:
     """Return the error rate at the threshold where both kinds of pairs are misjudged equally often.
 
-    A pair is accepted as of one emotion if its score is at least t. FAR(t) is the fraction of pairs of
-    two emotions that are accepted, FRR(t) the fraction of pairs of one emotion that are rejected
-    (Martin et al. 1997, "The DET curve"). Between the two thresholds where FAR - FRR changes its sign,
-    both are interpolated linearly: the rate is where the ROC curve meets the line TPR = 1 - FPR. Pairs
-    of equal score are accepted together. 0 is perfect, 1/2 is chance.
+    A pair is accepted as of one emotion if its score is at least t. FAR(t) is the fraction of pairs
+    of two emotions that are accepted, FRR(t) the fraction of pairs of one emotion that are rejected
+    (Martin et al. 1997, "The DET curve"). Between the two thresholds where FAR - FRR changes its
+    sign, both are interpolated linearly: the rate is where the ROC curve meets the line TPR = 1 -
+    FPR. Pairs of equal score are accepted together. 0 is perfect, 1/2 is chance.
 
     Args:
         same: Whether a pair shows one emotion, bool [pairs], both kinds present.
@@ -143,11 +143,11 @@ def equal_error_rate(same: ArrayLike, score: ArrayLike) -> float:
 def class_scatter(embeddings: ArrayLike, labels: ArrayLike) -> dict[str, float | None]:
     """Return how far embeddings lie from their class, and classes from one another.
 
-    within = mean_c mean_{i in c} |x_i - m_c|^2 and between = mean_c |m_c - m|^2, with m_c the mean of
-    class c and m the mean of all m_c. ratio = between / within is Fisher's criterion: the traces of the
-    scatter matrices of Fukunaga (1990, section 10.2) with equal priors, so that corpora with other
-    class frequencies are comparable. The mean of n clips of a class is itself off by within / n, which
-    is part of `between`, so compare networks on the same clips only.
+    within = mean_c mean_{i in c} |x_i - m_c|^2 and between = mean_c |m_c - m|^2, with m_c the mean
+    of class c and m the mean of all m_c. ratio = between / within is Fisher's criterion: the traces
+    of the scatter matrices of Fukunaga (1990, section 10.2) with equal priors, so that corpora with
+    other class frequencies are comparable. The mean of n clips of a class is itself off by within /
+    n, which is part of `between`, so compare networks on the same clips only.
 
     Args:
         embeddings: float [clips, n].
@@ -177,8 +177,8 @@ def score_pairs(
 ) -> dict:
     """Score the verification of clips of one split, within each source and between every two.
 
-    All pairs of clips of different utterances are scored. If two sources have more than `max_pairs`,
-    that many are sampled, and sampled pairs of one utterance are left out.
+    All pairs of clips of different utterances are scored. If two sources have more than
+    `max_pairs`, that many are sampled, and sampled pairs of one utterance are left out.
 
     Args:
         clips_by_source: The clips of the split by source.
@@ -187,8 +187,8 @@ def score_pairs(
         max_pairs: The largest number of pairs of two sources.
 
     Returns:
-        `{"couples": {"a + b": {"pairs", "same", "auc", "eer"}},
-        "scatter": {source: {"clips", "within", "between", "ratio"}}}`, the sources sorted. `same` is
+        `{"couples": {"a + b": {"pairs", "same", "auc", "eer"}}, "scatter": {source: {"clips",
+        "within", "between", "ratio"}}}`, the sources sorted. `same` is
         the fraction of pairs of one emotion. The pairs within a source have its name alone as key.
         With two sources or more `scatter` has `together`, over the clips of all. A value that needs
         two kinds of pairs, or two classes, is None without them.
@@ -218,7 +218,7 @@ def score_pairs(
 def sample_pairs(
     first: EmbeddedClips, second: EmbeddedClips, *, seed: int, max_pairs: int = MAX_PAIRS
 ) -> np.ndarray:
-    """Return the pairs of two sources, or within one, that are scored: int64 [pairs, 2], clip indices.
+    """Return the scored pairs of two sources, or of one: int64 [pairs, 2], indices of clips.
 
     See `score_pairs`.
     """

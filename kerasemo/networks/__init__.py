@@ -8,28 +8,39 @@ from typing import TYPE_CHECKING
 from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from kerasemo.networks.inference import ITEMS_AT_ONCE, Predict, network_outputs, predictor
+    from kerasemo.networks.inference import (
+        ITEMS_PER_CALL,
+        NetworkOutputs,
+        NetworkPredictor,
+        TrainedNetwork,
+        normalization_layer,
+        trained_domains,
+    )
     from kerasemo.networks.network import build_network, head_weights
     from kerasemo.networks.random import random_uniform
 
 __all__ = [
-    "ITEMS_AT_ONCE",
-    "Predict",
+    "ITEMS_PER_CALL",
+    "NetworkOutputs",
+    "NetworkPredictor",
+    "TrainedNetwork",
     "build_network",
     "head_weights",
-    "network_outputs",
-    "predictor",
+    "normalization_layer",
     "random_uniform",
+    "trained_domains",
 ]
 
 _MODULE_OF = {
-    "ITEMS_AT_ONCE": "inference",
-    "Predict": "inference",
+    "ITEMS_PER_CALL": "inference",
+    "NetworkOutputs": "inference",
+    "NetworkPredictor": "inference",
+    "TrainedNetwork": "inference",
     "build_network": "network",
     "head_weights": "network",
-    "network_outputs": "inference",
-    "predictor": "inference",
+    "normalization_layer": "inference",
     "random_uniform": "random",
+    "trained_domains": "inference",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

@@ -1,83 +1,136 @@
-"""The network outside training: logits and embeddings of any number of items."""
+"""A trained network outside training: logits and embeddings of any number of items."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from typing import Protocol
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasemo.networks.layers import DomainNormalization
 from pipelines.core.domains import DOMAINS
 
-ITEMS_AT_ONCE = 256
-
-Predict = Callable[[np.ndarray, int], dict[str, np.ndarray]]
-"""(inputs [items, 64, 64, 3], domain) -> `logits` float32 [items, 10] and `embedding` float32 [items, n].
-
-Of a network with a head for each of some sources the logits are [items, heads, 10]; see `forward`."""
+ITEMS_PER_CALL = 256
+"""How many items pass the network at a time."""
 
 
-def predictor(model: keras.Model, *, heads: Sequence[str] = ()) -> Predict:
-    """Return a function that runs a network over any number of items, with the batches that fit.
+class Sliceable(Protocol):
+    """An array, or an object that stands in for one; see `kerasemo.datasets.lazy_arrays`."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> np.ndarray: ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NetworkOutputs:
+    """What a network computes for the items of one source."""
+
+    embedding: np.ndarray
+    """float32 [items, n], of unit length."""
+    logits: np.ndarray | None
+    """float32 [items, 10]; None if the network has a head for each of several sources, and none for
+    this source."""
+    knows_corpus: bool = False
+    """Whether the logits come from the source's own head, so that a prediction needs the corpus."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedNetwork:
+    """A network with its weights, and how it predicts."""
+
+    model: keras.Model
+    """See `kerasemo.networks.network.build_network`."""
+    heads: tuple[str, ...] = ()
+    """The source of each head; empty for a single head."""
+    test_mirror: bool = False
+    """Whether the logits of a face are the mean over the face and its mirror image: the geometric
+    mean of both predictions, whatever mask follows."""
+
+    def outputs(self, image: tf.Tensor, domain: tf.Tensor | int) -> dict[str, tf.Tensor]:
+        """Return `logits` and `embedding` of inputs of one domain; also within a graph.
+
+        Args:
+            image: float32 [items, 64, 64, 3].
+            domain: int32 [], an index of DOMAINS.
+
+        Returns:
+            `logits` float32 [items, 10], or [items, heads, 10], and `embedding` float32 [items, n].
+        """
+        outputs = self._call(image, domain)
+        if not self.test_mirror:
+            return outputs
+
+        def mean_logits() -> tf.Tensor:
+            columns = range(image.shape[2] - 1, -1, -1)
+            mirrored = tf.gather(image, columns, axis=2)  # ONNX has no ReverseV2
+            return (outputs["logits"] + self._call(mirrored, domain)["logits"]) / 2
+
+        visual = DOMAINS.index("visual")
+        if isinstance(domain, int):
+            return {**outputs, "logits": mean_logits()} if domain == visual else outputs
+        is_face = tf.equal(domain, visual)
+        return {**outputs, "logits": tf.cond(is_face, mean_logits, lambda: outputs["logits"])}
+
+    def _call(self, image: tf.Tensor, domain: tf.Tensor | int) -> dict[str, tf.Tensor]:
+        domains = tf.fill(tf.shape(image)[:1], domain)
+        inputs = {"image": image, "domain": domains, "seed": tf.zeros_like(domains)}
+        outputs = self.model(inputs, training=False)
+        return {name: outputs[name] for name in ("embedding", "logits")}
+
+    def trained_domains(self) -> np.ndarray:
+        """Return bool [domains]: the domains that the network was trained on."""
+        return trained_domains(self.model)
+
+    def predictor(self) -> "NetworkPredictor":
+        """Return the network as a function of NumPy arrays."""
+        return NetworkPredictor(self)
+
+
+class NetworkPredictor:
+    """Runs a network on any number of items, `ITEMS_PER_CALL` at a time.
 
     Args:
-        model: The network.
-        heads: The source of each of its heads, where it has several.
+        network: The network. Its weights may change later; every call uses the weights of that
+            moment.
     """
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec(model.get_layer("image").batch_shape),
+    def __init__(self, network: TrainedNetwork) -> None:
+        self.heads = network.heads
+        signature = [
+            tf.TensorSpec(network.model.get_layer("image").batch_shape),
             tf.TensorSpec([], tf.int32),
         ]
-    )
-    def forward(image, domain):
-        return network_outputs(model, image, domain)
+        # One concrete function: TensorFlow warns of many tf.functions as if they were retraced.
+        self._outputs = tf.function(
+            network.outputs, input_signature=signature
+        ).get_concrete_function()
 
-    forward = (
-        forward.get_concrete_function()
-    )  # TensorFlow warns of every network after the first few as if it were one retraced
+    def __call__(self, inputs: Sliceable, domain: int, *, source: str = "") -> NetworkOutputs:
+        """Return the outputs for items.
 
-    def predict(inputs: np.ndarray, domain: int) -> dict[str, np.ndarray]:
+        Args:
+            inputs: [items, 64, 64, 3]: uint8 or float32 faces, 0 to 255, or float32 segments in dB.
+            domain: An index of DOMAINS.
+            source: The source of the items, which chooses among several heads.
+        """
         parts = [
-            forward(inputs[start : start + ITEMS_AT_ONCE].astype(np.float32), domain)
-            for start in range(0, len(inputs), ITEMS_AT_ONCE)
+            self._outputs(inputs[start : start + ITEMS_PER_CALL].astype(np.float32), domain)
+            for start in range(0, len(inputs), ITEMS_PER_CALL)
         ]
-        return {
-            key: np.concatenate([part[key].numpy() for part in parts])
-            for key in ("logits", "embedding")
-        }
+        logits = np.concatenate([part["logits"].numpy() for part in parts])
+        embedding = np.concatenate([part["embedding"].numpy() for part in parts])
+        if not self.heads:
+            return NetworkOutputs(embedding, logits)
+        if source not in self.heads:
+            return NetworkOutputs(embedding, None)
+        return NetworkOutputs(embedding, logits[:, self.heads.index(source)], knows_corpus=True)
 
-    predict.heads = tuple(heads)
-    return predict
+
+def normalization_layer(model: keras.Model) -> DomainNormalization:
+    """Return the layer that normalises the inputs of a network."""
+    return model.get_layer("normalization")
 
 
-def network_outputs(
-    model: keras.Model, image: tf.Tensor, domain: tf.Tensor | int
-) -> dict[str, tf.Tensor]:
-    """Return a network's `logits` and `embedding` outside training for inputs of one domain, float32 [items, 64, 64, 3]; in a graph too.
-
-    Where the stage has `test_mirror`, said by the model's attribute `mirror`, the logits of a face are the mean of its own and those of
-    its mirror image: the geometric mean of both answers, whatever mask comes after.
-    """
-    domains = tf.fill(tf.shape(image)[:1], domain)
-
-    def asked(image):
-        given = model(
-            {"image": image, "domain": domains, "seed": tf.zeros_like(domains)}, training=False
-        )
-        return {name: given[name] for name in ("embedding", "logits")}  # of the members together
-
-    outputs = asked(image)
-    if not getattr(model, "mirror", False):
-        return outputs
-
-    def of_both():
-        turned = tf.gather(
-            image, range(image.shape[2] - 1, -1, -1), axis=2
-        )  # ONNX has no ReverseV2
-        return (outputs["logits"] + asked(turned)["logits"]) / 2
-
-    if isinstance(domain, int):
-        return {**outputs, "logits": of_both()} if domain == DOMAINS.index("visual") else outputs
-    is_face = tf.equal(domain, DOMAINS.index("visual"))
-    return {**outputs, "logits": tf.cond(is_face, of_both, lambda: outputs["logits"])}
+def trained_domains(model: keras.Model) -> np.ndarray:
+    """Return bool [domains]: the domains whose input statistics a network has."""
+    return keras.ops.convert_to_numpy(normalization_layer(model).fitted) > 0

@@ -1,30 +1,31 @@
-"""Random numbers as a pure function of seeds, without state: replicas and resumed runs draw the same."""
+"""Random numbers as a pure function of seeds, equal for replicas and resumed runs."""
 
-from keras import ops
+from keras import KerasTensor, ops
 
 
-def random_uniform(seed, n: int, *, first: int = 0):
-    """Return uniform random numbers that are a pure function of one seed a row.
+def random_uniform(seed: KerasTensor, n: int, *, first: int = 0) -> KerasTensor:
+    """Return uniform random numbers that are a pure function of one seed for each row.
 
-    The seed and the column's index are mixed by a 32-bit integer hash (two rounds of multiply and xor-shift).
+    A 32-bit integer hash (two rounds of multiply and xor-shift) mixes the seed and the index of the
+    column.
 
     Args:
         seed: int32 [batch].
-        n: Numbers a row.
-        first: The index of the first of them: others are other numbers of the same seed.
+        n: The number of columns.
+        first: The index of the first column. Other indices give other numbers.
 
     Returns:
         float32 [batch, n] in [0, 1).
     """
 
-    def uint32(value):
+    def uint32(value: int | KerasTensor) -> KerasTensor:
         return ops.cast(value, "uint32")
 
-    def mixed(bits):
+    def mix(bits: KerasTensor) -> KerasTensor:
         for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
             bits = ops.bitwise_xor(bits, ops.right_shift(bits, uint32(shift))) * uint32(factor)
         return ops.bitwise_xor(bits, ops.right_shift(bits, uint32(16)))
 
-    column = mixed(uint32(ops.arange(first + 1, first + n + 1, dtype="int32")) * uint32(0x9E3779B9))
-    bits = mixed(ops.bitwise_xor(mixed(uint32(seed))[:, None], column[None, :]))
+    column = mix(uint32(ops.arange(first + 1, first + n + 1, dtype="int32")) * uint32(0x9E3779B9))
+    bits = mix(ops.bitwise_xor(mix(uint32(seed))[:, None], column[None, :]))
     return ops.cast(ops.right_shift(bits, uint32(8)), "float32") * (1 / 2**24)

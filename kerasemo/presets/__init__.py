@@ -1,27 +1,31 @@
-"""Shipped models, a folder each, exactly as `kerasemo.export` makes them; only of corpora whose licence allows it, never of samples.
+"""Shipped models, a folder each, as `kerasemo.export` made them.
 
-`kerasemo.serving.bundle.Bundle.load(NAME)` asks one; `from_preset(NAME)` gives its network, to go on training with.
+Only models of corpora whose licence allows it are shipped, never models of samples.
+`kerasemo.serving.bundle.Bundle.load(NAME)` predicts with a preset; `load_preset(NAME)` returns its
+network, to train it further.
 """
 
 from pathlib import Path
 from typing import Any
 
 
-def from_preset(name: str | Path) -> Any:
-    """Return the network of a shipped preset, or of any bundle by its path, as a `keras.Model` with its weights.
+def load_preset(name: str | Path) -> Any:
+    """Return the network of a shipped preset, or of any bundle, with its weights.
 
     Args:
-        name: Of a preset, or the folder of a bundle.
+        name: The name of a preset, or the folder of a bundle.
 
     Returns:
-        A model of `kerasemo.networks.network.build_network`.
+        A `kerasemo.networks.inference.TrainedNetwork`; its `model` is the `keras.Model`.
 
     Raises:
-        InputError: There is none, or it is damaged.
+        InputError: The preset or the folder does not exist.
+        DataError: The bundle is damaged.
     """
     import keras
 
     from kerasemo.config.schema import NetworkConfig, StageConfig
+    from kerasemo.networks.inference import TrainedNetwork
     from kerasemo.networks.network import build_network
     from kerasemo.runs import checkpoints
     from kerasemo.serving.bundle import Bundle
@@ -29,9 +33,6 @@ def from_preset(name: str | Path) -> Any:
     bundle = Bundle.load(name)
     training = bundle.document["training"]
     model = keras.Model(*build_network(NetworkConfig.from_json(training["network"])))
-    checkpoints.assign(model.weights, bundle.weights(), where=bundle.folder)
-    model.mirror = any(
-        StageConfig.from_json(stage["settings"]).test_mirror
-        for stage in training.get("stages", [])[-1:]
-    )
-    return model
+    checkpoints.assign_variables(model.weights, bundle.weights(), path=bundle.folder)
+    configs = [StageConfig.from_json(stage["settings"]) for stage in training.get("stages", [])]
+    return TrainedNetwork(model, test_mirror=bool(configs) and configs[-1].test_mirror)

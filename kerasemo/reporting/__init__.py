@@ -8,51 +8,48 @@ from typing import TYPE_CHECKING
 from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from kerasemo.reporting.prediction_page import write
-    from kerasemo.reporting.study_page import page
-    from kerasemo.reporting.study_tables import CLIPS, as_csv
+    from kerasemo.reporting.prediction_page import write_prediction_page
+    from kerasemo.reporting.study_tables import is_of_clips, study_csv
     from kerasemo.reporting.terminal import (
-        WIDTH_OF_FILES,
-        print_answers,
+        FILE_WIDTH,
+        print_comparison,
         print_evaluation,
         print_export,
+        print_file_predictions,
+        print_model_evaluation,
         print_predictions,
-        print_served,
+        print_study,
         print_training,
-        show,
-        show_comparison,
     )
 
 __all__ = [
-    "CLIPS",
-    "WIDTH_OF_FILES",
-    "as_csv",
-    "page",
-    "print_answers",
+    "FILE_WIDTH",
+    "is_of_clips",
+    "print_comparison",
     "print_evaluation",
     "print_export",
+    "print_file_predictions",
+    "print_model_evaluation",
     "print_predictions",
-    "print_served",
+    "print_study",
     "print_training",
-    "show",
-    "show_comparison",
-    "write",
+    "study_csv",
+    "write_prediction_page",
 ]
 
 _MODULE_OF = {
-    "CLIPS": "study_tables",
-    "WIDTH_OF_FILES": "terminal",
-    "as_csv": "study_tables",
-    "page": "study_page",
-    "print_answers": "terminal",
+    "FILE_WIDTH": "terminal",
+    "is_of_clips": "study_tables",
+    "print_comparison": "terminal",
     "print_evaluation": "terminal",
     "print_export": "terminal",
+    "print_file_predictions": "terminal",
+    "print_model_evaluation": "terminal",
     "print_predictions": "terminal",
-    "print_served": "terminal",
+    "print_study": "terminal",
     "print_training": "terminal",
-    "show": "terminal",
-    "show_comparison": "terminal",
-    "write": "prediction_page",
+    "study_csv": "study_tables",
+    "write_prediction_page": "prediction_page",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

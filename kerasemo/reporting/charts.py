@@ -1,4 +1,4 @@
-"""Probabilities over time as inline SVG, and the mark that each emotion has on a page: a colour, and a shape beside it."""
+"""Probabilities over time as inline SVG, and the colour and shape of each emotion."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +13,8 @@ from pipelines.html.markup import escape, ticks, time_marks
 MOST_COLUMNS = 600
 """Longer timelines are averaged into so many equal parts."""
 GONE_SECONDS = 1.0
-"""Nothing is drawn between two answers that lie farther apart than this, and than is usual for their timeline."""
+"""Nothing is drawn between two answers that lie farther apart than this, and than is usual for
+their timeline."""
 WIDTH, BAND = 1200, 100
 """Of the drawing, and of the band of an emotion in it, in units of its own."""
 FULL = 90
@@ -91,14 +92,19 @@ class Timeline(NamedTuple):
     values: np.ndarray
     """float [n, labels]: probabilities."""
     reach: float = 0.0
-    """How many seconds the first and the last of a stretch stand for on their outer side; at least half a usual step."""
+    """How many seconds the first and the last of a stretch stand for on their outer side; at least
+    half a usual step."""
 
 
 def number_of(label: str) -> int:
-    """Return which colour and shape an emotion has, the same on every page; raises DataError for what is none."""
+    """Return which colour and shape an emotion has, the same on every page.
+
+    Raises DataError for what is none.
+    """
     if label not in EMOTIONS:
         raise DataError(
-            f"label must be one of {', '.join(EMOTIONS)}; received {label!r}. Export the model again"
+            f"label must be one of {', '.join(EMOTIONS)}; received {label!r}. Export the model "
+            "again"
         )
     return EMOTIONS.index(label)
 
@@ -124,7 +130,9 @@ def named(label: str) -> str:
 
 
 def binned(timeline: Timeline, total: float, count: int) -> Timeline:
-    """Return the means of `count` equal parts of the time, those that hold anything; a timeline of no more points as it is.
+    """Return the means of `count` equal parts of the time, those that hold anything.
+
+    A timeline of no more points as it is.
 
     >>> binned(Timeline(np.arange(4.0), np.eye(4)[:, :1]), 4.0, 2)
     Timeline(seconds=array([0.5, 2.5]), values=array([[0.5],
@@ -152,7 +160,9 @@ def runs(seconds: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
 def chart(
     title: str, labels: Sequence[str], timeline: Timeline, total: float, *, words: str
 ) -> str:
-    """Return a figure with a band for each emotion: its height is the probability, it is full where that is the greatest.
+    """Return a figure with a band for each emotion, as high as its probability.
+
+    The band is full where the probability is the largest.
 
     Args:
         title: Markup that stands above.
@@ -167,9 +177,11 @@ def chart(
     grid += "".join(f"M0 {BAND * (place + 1)}H{WIDTH}" for place in range(len(labels)))
     paths = "".join(_paths(labels, binned(timeline, total, MOST_COLUMNS), total))
     return (
-        f'<figure class="times"><figcaption>{title}</figcaption><div class="lanes"><ul aria-hidden="true">{names}</ul>'
-        f'<svg class="bands" viewBox="0 0 {WIDTH} {high}" preserveAspectRatio="none" role="img" aria-label="{escape(words)}" '
-        f'style="height:{1.5 * len(labels):g}rem"><path class="grid" d="{grid}"/>{paths}</svg>{ticks(marks)}</div></figure>'
+        f'<figure class="times"><figcaption>{title}</figcaption><div class="lanes"><ul '
+        f'aria-hidden="true">{names}</ul><svg class="bands" viewBox="0 0 {WIDTH} {high}" '
+        f'preserveAspectRatio="none" role="img" aria-label="{escape(words)}" '
+        f'style="height:{1.5 * len(labels):g}rem"><path class="grid" '
+        f'd="{grid}"/>{paths}</svg>{ticks(marks)}</div></figure>'
     )
 
 
@@ -203,7 +215,10 @@ def _paths(labels: Sequence[str], timeline: Timeline, total: float) -> Iterator[
 
 
 def _area(x: np.ndarray, y: np.ndarray, floor: int) -> str:
-    """Return the area below a line; of points on one straight stretch of it only the ends are kept."""
+    """Return the area below a line.
+
+    Of points on one straight stretch of it only the ends are kept.
+    """
     kept = np.ones(len(x), bool)
     kept[1:-1] = (y[1:-1] != y[:-2]) | (y[1:-1] != y[2:])
     points = "L".join(f"{a} {b}" for a, b in zip(x[kept].tolist(), y[kept].tolist(), strict=True))
@@ -245,7 +260,7 @@ class Bar(NamedTuple):
 
 
 def bars(title: str, entries: Sequence[Bar], *, marks: Mapping[str, float]) -> str:
-    """Return bars from 0 to 1, each with its interval, and marks such as chance through all of them."""
+    """Return bars from 0 to 1 with their intervals, and marks such as chance across all bars."""
     drawn = ""
     lines = "".join(
         f'<s class="{escape(name)}" style="left:{_place(value)}"></s>'
@@ -264,7 +279,10 @@ def bars(title: str, entries: Sequence[Bar], *, marks: Mapping[str, float]) -> s
 
 
 def dots(title: str, rows: Mapping[str, Mapping[str, float]], kind: str) -> str:
-    """Return a row of dots from 0 to 1 for each entry of `rows`: a dot a speaker, whose name and share it tells."""
+    """Return a row of dots from 0 to 1 for each entry of `rows`.
+
+    A dot is a speaker, with the name and the share in its tooltip.
+    """
     drawn = ""
     for label, speakers in rows.items():
         inside = "".join(
@@ -278,7 +296,7 @@ def dots(title: str, rows: Mapping[str, Mapping[str, float]], kind: str) -> str:
 
 
 def differences(title: str, entries: Iterable[tuple[str, float, float, float]]) -> str:
-    """Return for each (label, difference, low, high) a dot and its interval around nothing, on one scale."""
+    """Return a dot and its interval for each (label, difference, low, high), on one scale."""
     entries = list(entries)
     most = max((abs(value) for _, *values in entries for value in values), default=0.0)
     reach = max(0.05, math.ceil(20 * most) / 20)

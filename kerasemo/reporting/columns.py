@@ -1,8 +1,8 @@
 """The columns of result tables: one table of columns for CSV, Markdown, HTML and the terminal.
 
-A row is a JSON object: an entry of `rows` in `tables.json` of `kerasemo.reproduce`, or the scores of a
-source in `metrics.json` of `kerasemo.train` and in the output of `kerasemo.evaluate`. To add a column,
-add an entry to `COLUMNS`; a score of `kerasemo.metrics.METRICS` has its columns already.
+A row is a JSON object: an entry of `rows` in `tables.json` of `kerasemo.reproduce`, or the scores
+of a source in `metrics.json` of `kerasemo.train` and in the output of `kerasemo.evaluate`. To add a
+column, add an entry to `COLUMNS`; a score of `kerasemo.metrics.METRICS` has its columns already.
 """
 
 import csv

@@ -14,8 +14,8 @@ _FRONT_MATTER = "---"
 def html_of_markdown(text: str) -> str:
     r"""Return Markdown as HTML. HTML in the text is shown as text; addresses are shown, not linked.
 
-    The highest heading of the text becomes `<h3>`. A head between lines `---` (the metadata of a model
-    card) is shown as it is.
+    The highest heading of the text becomes `<h3>`. A head between lines `---` (the metadata of a
+    model card) is shown as it is.
 
     >>> print(html_of_markdown("# Limits\n\n*All* speech is **acted**, `a<b`; see [it](x.html)."))
     <h3>Limits</h3>

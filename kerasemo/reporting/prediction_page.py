@@ -1,4 +1,4 @@
-"""What the page of a prediction shows of one clip: answers, charts over time, key pictures, a spectrogram."""
+"""The page of a prediction: predictions, charts over time, key pictures, a spectrogram."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,11 +15,11 @@ from pipelines.html import spectrogram
 from pipelines.html.markup import (
     clock,
     data_uri,
-    document,
     escape,
     folded,
-    framed,
     hertz,
+    markup_table,
+    page,
     section,
     table,
     ticks,
@@ -59,20 +59,20 @@ Clip = Mapping[str, Any]
 
 
 def answers(clip: Clip) -> str:
-    """Return what the face, the voice and both say of a whole clip, each with all its probabilities."""
+    """Return the predictions of face, voice and both for a clip, with all probabilities."""
     return f'<div class="answers">{"".join(_answer(kind, clip[kind]) for kind in TITLES)}</div>'
 
 
 def answer_text(found: Mapping[str, Any] | None) -> str:
     """Return an answer and its probability in words."""
-    return f"{found['emotion']} {percent(found['confidence'])}" if found else "none"
+    return f"{found['emotion']} {whole_percent(found['confidence'])}" if found else "none"
 
 
-def percent(share: float) -> str:
-    """Return a share as whole hundredths.
+def whole_percent(share: float) -> str:
+    r"""Return a share as whole hundredths.
 
-    >>> percent(0.826)
-    '83\\xa0%'
+    >>> whole_percent(0.826)
+    '83\xa0%'
     """
     return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
@@ -87,8 +87,8 @@ def _answer(kind: str, found: Mapping[str, Any] | None) -> str:
         for label, share in found["probabilities"].items()
     )
     head = '<th scope="col">emotion</th><th scope="col" class="n">probability</th><td></td>'
-    said = f'<p class="said">{named(found["emotion"])} <small>{percent(found["confidence"])}</small></p>'
-    return f'<div class="{kind}">{title}{said}<p class="soft">{_of_what(kind, found)}</p>{framed("All probabilities", head, rows)}</div>'
+    said = f'<p class="said">{named(found["emotion"])} <small>{whole_percent(found["confidence"])}</small></p>'
+    return f'<div class="{kind}">{title}{said}<p class="soft">{_of_what(kind, found)}</p>{markup_table("All probabilities", head, rows)}</div>'
 
 
 def _lasting(seconds: float) -> str:
@@ -120,7 +120,10 @@ def _of_what(kind: str, found: Mapping[str, Any]) -> str:
 
 
 def over_time(clip: Clip, labels: Sequence[str], heard: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield the charts of a clip: each face, the voice above its spectrogram, both; then the same as a table."""
+    """Yield the charts of a clip: each face, the voice above its spectrogram, both.
+
+    Then the same as a table.
+    """
     total = length(clip, heard)
     all_drawn = list(timelines(clip, labels))
     faces = [title for kind, title, _ in all_drawn if kind == "visual"]
@@ -144,7 +147,10 @@ def length(clip: Clip, heard: Mapping[str, Any] | None) -> float:
 
 
 def timelines(clip: Clip, labels: Sequence[str]) -> Iterator[tuple[str, str, Timeline]]:
-    """Yield (kind, title, timeline) of each face, the voice and both, where there are any; a still has no time."""
+    """Yield (kind, title, timeline) of each face, the voice and both, where there are any.
+
+    A still has no time.
+    """
     if clip["visual"] and clip["visual"]["seconds"]:
         faces = clip["visual"]["faces"]
         own: dict[int, list] = {face["face"]: [] for face in faces}
@@ -200,7 +206,7 @@ def _by_row(labels: Sequence[str], timeline: Timeline, total: float, count: int)
     for row in np.unique(places):
         means = timeline.values[places == row].mean(axis=0)
         best = int(means.argmax())
-        said[int(row)] = f"{labels[best]} {percent(means[best])}"
+        said[int(row)] = f"{labels[best]} {whole_percent(means[best])}"
     return said
 
 
@@ -208,9 +214,9 @@ def _spectrogram(heard: Mapping[str, Any], total: float) -> str:
     width = 100 * min(1.0, heard["seconds"] / total)
     label = f"Spectrogram of {_lasting(heard['seconds'])} of sound, on the time axis of the charts"
     return (
-        f'<figure class="times"><figcaption>Log-Mel power of the voice over time and frequency (Hz); bright is loud, black is '
-        f'{spectrogram.RANGE_DB:g} dB below the loudest</figcaption><div class="lanes">{hertz(spectrogram.hertz_marks())}'
-        f'<img src="{spectrogram.picture(heard["log_mel"])}" style="width:{width:.2f}%" alt="{escape(label)}">'
+        '<figure class="times"><figcaption>Log-Mel power of the voice over time and frequency '
+        f"(Hz); bright is loud, black is {spectrogram.RANGE_DB:g} dB below the "
+        f'loudest</figcaption><div class="lanes">{hertz(spectrogram.hertz_marks())}<img src="{spectrogram.spectrogram_uri(heard["log_mel"])}" style="width:{width:.2f}%" alt="{escape(label)}">'
         f"{ticks(time_marks(total))}</div></figure>"
     )
 
@@ -339,7 +345,7 @@ def prediction_page(results: Results, *, model: Mapping[str, Any]) -> str:
         )
     sections.append(section("model", "The model", *_model(model)))
     title = f"{_count(len(read), 'clip')} as {model['name']} sees and hears {'it' if len(read) == 1 else 'them'}"
-    return document(
+    return page(
         title,
         _header(title, read, left_out, model),
         sections,
@@ -381,7 +387,9 @@ def _summary(read: Sequence) -> str:
         for name, clip, _ in read
     ]
     return section(
-        "summary", "Summary", framed("The answer for each clip, and its probability", head, rows)
+        "summary",
+        "Summary",
+        markup_table("The answer for each clip, and its probability", head, rows),
     )
 
 

@@ -40,7 +40,10 @@ def _blocks(study: Study) -> Iterator[str]:
     if study["pairs"]:
         yield from _section(study_tables.pair_table(study))
     yield from _section(study_tables.recall_table(study))
-    yield "## Confusion: labels in the rows, predictions of clips in the columns, summed over networks"
+    yield (
+        "## Confusion: labels in the rows, predictions of clips in the columns, "
+        "summed over networks"
+    )
     for row in filter(is_of_clips, own_rows):
         yield from _section(study_tables.confusion_table(row), level=3)
     yield from _section(

@@ -45,7 +45,7 @@ def study_page(study: Study) -> str:
             markup.section("looks", "Evaluations of the test split", _test_evaluations(study))
         )
     sections.append(markup.section("facts", "How this was made", *_provenance(study)))
-    return markup.document(
+    return markup.page(
         title,
         _header(title, study, list(rows_by_source)),
         sections,
@@ -130,7 +130,7 @@ def _recalls(rows: Sequence[Row]) -> str:
         )
         table_rows.append(f'<th scope="row">{escape(row["stage"])}</th>{recalls}')
     headings = _emotion_headings("stage", emotions)
-    return markup.framed("Recall of each emotion, in percent", headings, table_rows)
+    return markup.markup_table("Recall of each emotion, in percent", headings, table_rows)
 
 
 def _confusion(row: Row, domain: str) -> str:
@@ -148,7 +148,7 @@ def _confusion(row: Row, domain: str) -> str:
         f"{row['networks']} network{'s' * (row['networks'] > 1)}"
     )
     headings = _emotion_headings("label", row["emotions"])
-    return markup.framed(caption, headings, table_rows, domain)
+    return markup.markup_table(caption, headings, table_rows, domain)
 
 
 def _matrix(study: Study) -> Iterator[str]:
@@ -158,7 +158,7 @@ def _matrix(study: Study) -> Iterator[str]:
         for name in matrix.columns
     )
     caption = f"{matrix.title}. {study_tables.MATRIX_NOTE}"
-    yield markup.framed(caption, headings, map(_matrix_row, matrix.rows))
+    yield markup.markup_table(caption, headings, map(_matrix_row, matrix.rows))
     others = study_tables.other_sources_table(study)
     if others:
         yield markup.folded("The scores on other sources", others.html())

@@ -1,4 +1,4 @@
-"""The tables of a study as text cells: scores, comparisons, recalls, confusions, and how they were made.
+"""The tables of a study as text cells: scores, comparisons, recalls and confusions.
 
 A study is the document that `kerasemo.studies.results` returns and `tables.json` holds.
 """
@@ -106,7 +106,10 @@ def reference_table(study: Study, source: str) -> TextTable:
 
 
 def source_matrix(study: Study) -> TextTable:
-    """Return the clip UA of each stage on every source, in percent; bold (`**`) on its own sources."""
+    """Return the clip UA of each stage on every source, in percent.
+
+    Bold (`**`) on its own sources.
+    """
     rows = {(row["stage"], row["source"]): row for row in study["rows"] if is_of_clips(row)}
     sources, stages = list(study["beside"]), list(dict.fromkeys(stage for stage, _ in rows))
 
@@ -136,8 +139,8 @@ def source_matrix(study: Study) -> TextTable:
 
 
 MATRIX_NOTE = (
-    "UA is over the emotions that stage and source share. After a slash: UA over all classes of the "
-    "source, where the recall of an untrained class is 0."
+    "UA is over the emotions that stage and source share. After a slash: UA over all classes of "
+    "the source, where the recall of an untrained class is 0."
 )
 
 
@@ -216,7 +219,7 @@ def recall_table(study: Study) -> TextTable:
 
 
 def confusion_table(row: Row) -> TextTable:
-    """Return the confusion matrix of a row: a table row for each label, a column for each prediction."""
+    """Return the confusion matrix of a row, with labels in rows and predictions in columns."""
     return TextTable(
         f"{row['stage']}, {row['source']}",
         ("", *row["emotions"]),
@@ -274,14 +277,17 @@ def test_evaluations(study: Study) -> Iterator[str]:
     for look in study["looks"]:
         yield (
             f"evaluation {look['look']}, {look['date']}: {look['networks']} networks, of which "
-            f"{look['of_these']} are in this study; {', '.join(look['stages'])}; {look['protocol']}, "
-            f"folds {format_ranges(look['folds'])}, seeds {format_ranges(look['seeds'])}; "
-            f"code {look['code']}; `{look['command']}`"
+            f"{look['of_these']} are in this study; {', '.join(look['stages'])}; "
+            f"{look['protocol']}, folds {format_ranges(look['folds'])}, seeds "
+            f"{format_ranges(look['seeds'])}; code {look['code']}; `{look['command']}`"
         )
 
 
 def remarks(study: Study) -> Iterator[str]:
-    """Yield what a reader must know to read the scores; `study` may be a result of `compare_files`."""
+    """Yield what a reader must know to read the scores.
+
+    `study` may be a result of `compare_files`.
+    """
     methods = dict.fromkeys(
         interval["method"]
         for row in study["rows"]
@@ -290,8 +296,8 @@ def remarks(study: Study) -> Iterator[str]:
     )
     how = "; ".join(methods) or "none, because one speaker tells nothing about other speakers"
     yield (
-        f"95 % intervals: {how}. The clips of all folds are pooled. The score of several networks is "
-        "their mean."
+        f"95 % intervals: {how}. The clips of all folds are pooled. The score of several networks "
+        "is their mean."
     )
     if any(method.startswith("t over") for method in methods):
         yield (
@@ -301,12 +307,12 @@ def remarks(study: Study) -> Iterator[str]:
     if study["comparisons"]:
         count = sum("refused" not in comparison for comparison in study["comparisons"])
         yield (
-            "UA and WA: the mean of the speakers' differences. Pooled: the difference of the pooled "
-            "scores. Without known speakers, UA and WA are pooled."
+            "UA and WA: the mean of the speakers' differences. Pooled: the difference of the "
+            "pooled scores. Without known speakers, UA and WA are pooled."
         )
         yield (
-            f"p, Holm: corrected for the {pluralize(count, 'comparison')} in this table, each score "
-            "apart."
+            f"p, Holm: corrected for the {pluralize(count, 'comparison')} in this table, each "
+            "score apart."
         )
     for row in filter(is_of_clips, study["rows"]):
         name = f"{row['stage']}, {row['source']}"

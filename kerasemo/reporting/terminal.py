@@ -32,7 +32,7 @@ NO_VALUE = "–"
 
 
 def print_training(result: Mapping[str, Any]) -> None:
-    """Print the test scores of each stage on its own sources, then of the last stage on every source."""
+    """Print the test scores of each stage on its sources, then of the last on all sources."""
     console = _console()
     rows = [
         stage | score | {"source": source}
@@ -81,8 +81,8 @@ def print_comparison(result: Mapping[str, Any]) -> None:
     for row in result["rows"]:
         if all_classes := row.get("all_classes"):
             lines.append(
-                f"{row['stage']}, {row['source']}: UA over {', '.join(row['emotions'])}, which the stage "
-                f"can predict; over all {len(all_classes['emotions'])} classes "
+                f"{row['stage']}, {row['source']}: UA over {', '.join(row['emotions'])}, which "
+                f"the stage can predict; over all {len(all_classes['emotions'])} classes "
                 f"UA {percent(all_classes['ua'])}"
             )
     _print_study_tables("Predictions from files (in percent)", result, map(printable, lines))
@@ -218,8 +218,8 @@ def _remarks(score: Row) -> Iterator[str]:
         yield "the publisher's own split, whatever the protocol"
     if score.get("transductive"):
         yield (
-            "transductive: each clip is normalised by the statistics of all clips of its speaker, so "
-            "the score needs more than the clip"
+            "transductive: each clip is normalised by the statistics of all clips of its speaker, "
+            "so the score needs more than the clip"
         )
     if score.get("deduplicated"):
         yield "deduplicated: copies of test clips were left out of training and validation"
@@ -227,13 +227,13 @@ def _remarks(score: Row) -> Iterator[str]:
         yield f"as published: {score['copies_in_training']} copies of test clips stayed in training"
     if score.get("left_out"):
         yield (
-            f"{score['left_out']} clips left out: the model was trained on these utterances, or its "
-            "epoch was chosen on them"
+            f"{score['left_out']} clips left out: the model was trained on these utterances, or "
+            "its epoch was chosen on them"
         )
     if score.get("trained_speakers"):
         yield (
-            f"{score['trained_speakers']} of {score['clips']} clips are of speakers that the model was "
-            "trained on"
+            f"{score['trained_speakers']} of {score['clips']} clips are of speakers that the "
+            "model was trained on"
         )
     if "fusion" in score:
         yield f"face and voice together: {_fusion(score['fusion'])}"
@@ -241,8 +241,8 @@ def _remarks(score: Row) -> Iterator[str]:
         yield f"same emotion or not, by distance: AUC {score['pair_auc']:.3f}"
     if all_classes := score.get("all_classes"):
         yield (
-            f"over all {len(all_classes['emotions'])} emotions of the source, with recall 0 for untrained "
-            f"ones: UA {all_classes['ua']:.3f}, WA {all_classes['wa']:.3f}"
+            f"over all {len(all_classes['emotions'])} emotions of the source, with recall 0 for "
+            f"untrained ones: UA {all_classes['ua']:.3f}, WA {all_classes['wa']:.3f}"
         )
 
 
@@ -272,7 +272,7 @@ def _print_details(console: Console, result: Mapping[str, Any]) -> None:
 
 
 def _print_pairs(console: Console, result: Mapping[str, Any], *, sources: Collection[str]) -> None:
-    """Print how well distances tell equal emotions from different ones, before and after the stage."""
+    """Print how well distances separate equal from different emotions, before and after."""
     matching = result["matching"]
     before = (matching["before"] or {"couples": {}})["couples"]
     rows = []

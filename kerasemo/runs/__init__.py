@@ -1,4 +1,4 @@
-"""What a run folder holds: finished stages, their keys, checkpoints and lineage, and the log of test-set evaluations.
+"""The contents of a run folder: finished stages, checkpoints, lineage and test-set log.
 
 May import `kerasemo.config`, `kerasemo.networks` and `kerasemo.datasets`.
 """
@@ -8,72 +8,89 @@ from typing import TYPE_CHECKING
 from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from kerasemo.runs.checkpoints import Checkpoints, alone, arrays, assign, load, save
-    from kerasemo.runs.lineage import Lineage, find, sources_in
-    from kerasemo.runs.paths import check_records, check_run
-    from kerasemo.runs.run_folder import (
-        claim,
-        differences,
-        digest,
-        finished,
-        folder_name,
-        heads_of,
-        load_network,
-        seen_domains,
-        versions,
+    from kerasemo.runs.checkpoints import (
+        CheckpointError,
+        CheckpointFolder,
+        FolderInUseError,
+        assign_variables,
+        load_arrays,
+        save_arrays,
+        training_lock,
+        variable_arrays,
     )
-    from kerasemo.runs.test_set_log import code_version, look, read
+    from kerasemo.runs.lineage import Lineage, find_lineage
+    from kerasemo.runs.paths import check_records_folder, check_run_folder
+    from kerasemo.runs.run_folder import (
+        KEY_FILE,
+        RESULT_FILE,
+        WEIGHTS_FILE,
+        FinishedStage,
+        StageKey,
+        claim_folder,
+        folder_name,
+        key_differences,
+        package_versions,
+        read_finished_stage,
+        read_stored_key,
+    )
+    from kerasemo.runs.test_set_log import code_version, log_test_evaluation, read_test_set_log
 
 __all__ = [
-    "Checkpoints",
+    "KEY_FILE",
+    "RESULT_FILE",
+    "WEIGHTS_FILE",
+    "CheckpointError",
+    "CheckpointFolder",
+    "FinishedStage",
+    "FolderInUseError",
     "Lineage",
-    "alone",
-    "arrays",
-    "assign",
-    "check_records",
-    "check_run",
-    "claim",
+    "StageKey",
+    "assign_variables",
+    "check_records_folder",
+    "check_run_folder",
+    "claim_folder",
     "code_version",
-    "differences",
-    "digest",
-    "find",
-    "finished",
+    "find_lineage",
     "folder_name",
-    "heads_of",
-    "load",
-    "load_network",
-    "look",
-    "read",
-    "save",
-    "seen_domains",
-    "sources_in",
-    "versions",
+    "key_differences",
+    "load_arrays",
+    "log_test_evaluation",
+    "package_versions",
+    "read_finished_stage",
+    "read_stored_key",
+    "read_test_set_log",
+    "save_arrays",
+    "training_lock",
+    "variable_arrays",
 ]
 
 _MODULE_OF = {
-    "Checkpoints": "checkpoints",
+    "CheckpointError": "checkpoints",
+    "CheckpointFolder": "checkpoints",
+    "FinishedStage": "run_folder",
+    "FolderInUseError": "checkpoints",
+    "KEY_FILE": "run_folder",
     "Lineage": "lineage",
-    "alone": "checkpoints",
-    "arrays": "checkpoints",
-    "assign": "checkpoints",
-    "check_records": "paths",
-    "check_run": "paths",
-    "claim": "run_folder",
+    "RESULT_FILE": "run_folder",
+    "StageKey": "run_folder",
+    "WEIGHTS_FILE": "run_folder",
+    "assign_variables": "checkpoints",
+    "check_records_folder": "paths",
+    "check_run_folder": "paths",
+    "claim_folder": "run_folder",
     "code_version": "test_set_log",
-    "differences": "run_folder",
-    "digest": "run_folder",
-    "find": "lineage",
-    "finished": "run_folder",
+    "find_lineage": "lineage",
     "folder_name": "run_folder",
-    "heads_of": "run_folder",
-    "load": "checkpoints",
-    "load_network": "run_folder",
-    "look": "test_set_log",
-    "read": "test_set_log",
-    "save": "checkpoints",
-    "seen_domains": "run_folder",
-    "sources_in": "lineage",
-    "versions": "run_folder",
+    "key_differences": "run_folder",
+    "load_arrays": "checkpoints",
+    "log_test_evaluation": "test_set_log",
+    "package_versions": "run_folder",
+    "read_finished_stage": "run_folder",
+    "read_stored_key": "run_folder",
+    "read_test_set_log": "test_set_log",
+    "save_arrays": "checkpoints",
+    "training_lock": "checkpoints",
+    "variable_arrays": "checkpoints",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

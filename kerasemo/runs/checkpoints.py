@@ -1,14 +1,11 @@
-"""Weights and the state of a training on disk: safetensors keyed by variable path, atomic, checked by a checksum.
+"""Weights and training states on disk: safetensors by variable path, atomic, with checksum.
 
 Nothing is executed when a file is loaded; the architecture comes from the configuration.
 """
 
 import contextlib
 import errno
-import fcntl
-import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,175 +15,204 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from pipelines.core.errors import InputError
+from pipelines.core import files, locks
+from pipelines.core.errors import DataError, RunError, StorageError
 
-ENTRY = "kerasemo"
+HEADER_ENTRY = "kerasemo"
 """The entry of a file's header that holds the checksum and the metadata."""
 
+Arrays = Mapping[str, np.ndarray]
+"""Path of a variable -> its value."""
 
-def arrays(variables: Sequence[keras.Variable]) -> dict[str, np.ndarray]:
+
+class FolderInUseError(RunError):
+    """A folder in which another command trains. No setting of the training is at fault."""
+
+
+class CheckpointError(DataError):
+    """A file of weights that is missing, damaged, or of another network.
+
+    Args:
+        path: The file.
+        problem: What is wrong with the file.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}; remove its folder and train the stage again")
+        self.path = path
+        self.problem = problem
+
+
+def variable_arrays(variables: Sequence[keras.Variable]) -> dict[str, np.ndarray]:
     """Return the value of every variable by its path.
 
     Raises:
-        ValueError: Two variables have one path.
+        ValueError: Two variables have the same path.
     """
-    tensors = {
+    arrays = {
         variable.path: np.asarray(keras.ops.convert_to_numpy(variable), order="C")
         for variable in variables
     }
-    if len(tensors) != len(variables):
-        raise ValueError(
-            f"paths of variables must be unique; received {sorted(variable.path for variable in variables)}"
-        )
-    return tensors
+    if len(arrays) != len(variables):
+        paths = sorted(variable.path for variable in variables)
+        raise ValueError(f"paths of variables must be unique; received {paths}")
+    return arrays
 
 
-def save(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
-    """Write arrays and JSON-ready metadata under a temporary name, flush them to the disk, and rename.
+def assign_variables(variables: Sequence[keras.Variable], arrays: Arrays, *, path: Path) -> None:
+    """Give every variable the array of its path.
+
+    Args:
+        variables: The variables of a network.
+        arrays: Arrays by path.
+        path: The file of the arrays, for the error.
 
     Raises:
-        InputError: The disk is full or cannot be written; the file of before stays whole.
+        CheckpointError: An array is missing or has another shape.
+    """
+    for variable in variables:
+        if variable.path not in arrays:
+            raise CheckpointError(path, f"no {variable.path}, so it is of another network")
+        shape = arrays[variable.path].shape
+        if tuple(variable.shape) != shape:
+            raise CheckpointError(
+                path,
+                f"{variable.path} has shape {shape}, expected {tuple(variable.shape)}, so it is of "
+                "another network",
+            )
+        variable.assign(arrays[variable.path])
+
+
+def save_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, Any]) -> None:
+    """Write arrays and JSON-ready metadata atomically, and flush them to the disk.
+
+    Raises:
+        StorageError: The disk is full or cannot be written. The former file stays whole.
     """
     document = json.dumps(metadata, sort_keys=True)
     # One entry, because safetensors writes several in an order that changes from call to call.
-    body = safetensors.numpy.save(
-        dict(tensors), {ENTRY: f"{_digest(tensors, document)} {document}"}
-    )
-    temporary = path.with_name(path.name + ".tmp")
+    header = {HEADER_ENTRY: f"{_checksum(arrays, document)} {document}"}
+    body = safetensors.numpy.save(dict(arrays), header)
     try:
-        with open(temporary, "wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with files.atomic_path(path, sync=True) as temporary:
+            temporary.write_bytes(body)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        message = (
-            f"{path}: {error.strerror or error}; {len(body) / 2**20:.1f} MiB are to be written"
-        )
+        message = f"{path}: {error.strerror or error}; {len(body) / 2**20:.1f} MiB are needed"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            message += "; what was saved before is whole: make room, and the same command goes on from there"
-        raise InputError(message) from error
+            message += (
+                "; the former checkpoint is whole: free space, and run the same command again"
+            )
+        raise StorageError(message) from error
 
 
-def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return the arrays by path, and the metadata, of a file that `save` wrote.
+def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays by path, and the metadata, of a file that `save_arrays` wrote.
 
     Raises:
-        InputError: The file is missing, is no safetensors file, or its checksum does not hold.
+        CheckpointError: The file is missing, is not such a file, or its checksum does not match.
     """
     try:
         with safe_open(path, framework="np") as file:
-            checksum, _, document = (file.metadata() or {}).get(ENTRY, "").partition(" ")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            header = (file.metadata() or {}).get(HEADER_ENTRY, "")
+            names = file.keys()  # the file is no mapping
+            arrays = {name: file.get_tensor(name) for name in names}
     except FileNotFoundError as error:
-        raise InputError(
-            f"{path}: no such file; remove its folder and train the stage again"
-        ) from error
+        raise CheckpointError(path, "no such file") from error
     except SafetensorError as error:
-        raise InputError(
-            f"{path}: damaged or no safetensors file ({error}); remove its folder and train the stage again"
-        ) from error
-    if checksum != _digest(tensors, document):
-        raise InputError(
-            f"{path}: damaged (its checksum does not hold); remove its folder and train the stage again"
-        )
-    return tensors, json.loads(document)
+        raise CheckpointError(path, f"damaged, or not a safetensors file ({error})") from error
+    checksum, _, document = header.partition(" ")
+    if checksum != _checksum(arrays, document):
+        raise CheckpointError(path, "damaged (its checksum does not match)")
+    return arrays, json.loads(document)
 
 
-def _digest(tensors: Mapping[str, np.ndarray], document: str) -> str:
-    digest = hashlib.sha256(document.encode())
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
-        digest.update(tensors[name].tobytes())
-    return digest.hexdigest()
+def _checksum(arrays: Arrays, document: str) -> str:
+    parts = [document.encode()]
+    for name in sorted(arrays):
+        parts.append(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        parts.append(arrays[name].tobytes())
+    return files.bytes_sha256(parts)
 
 
-def assign(
-    variables: Sequence[keras.Variable], tensors: Mapping[str, np.ndarray], *, where: Path
-) -> None:
-    """Give every variable the array of its path.
-
-    Raises:
-        InputError: An array is missing or has another shape: the file is of another network.
-    """
-    for variable in variables:
-        if variable.path not in tensors:
-            raise InputError(f"{where}: holds no {variable.path}; it is of another network")
-        if tuple(variable.shape) != tensors[variable.path].shape:
-            shapes = f"{tensors[variable.path].shape}, expected {tuple(variable.shape)}"
-            raise InputError(
-                f"{where}: {variable.path} has shape {shapes}; it is of another network"
-            )
-        variable.assign(tensors[variable.path])
-
-
-class Checkpoints:
+class CheckpointFolder:
     """The last states of a training, and its best weights, in one folder.
 
-    `step-00001234.safetensors` is the state after so many steps; `best-0012.safetensors` the weights after the best epoch of
-    its time, from 1. Some are kept of each, so that a damaged one costs what was done since the one before.
+    `step-00001234.safetensors` is the state after 1234 steps. `best-00000012.safetensors` has the
+    weights after epoch 12 (from 1), which was the best when it ended. Several files of each are
+    kept, so that a damaged file costs only the work since the file before it.
     """
 
-    STATES = 3
-    BESTS = (
-        STATES + 1
-    )  # each of the states may be the last of which another epoch was the best, and one more is being written
+    N_STATES = 3
+    N_BEST = N_STATES + 1
+    """Each state may refer to another best epoch, and one more is being written."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save_state(
-        self, step: int, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
-    ) -> None:
-        """Save the state after a step, and remove what is older than the last few."""
-        save(self._path("step", step), tensors, metadata)
-        self._remove_but_last("step", self.STATES)
+    def save_state(self, step: int, arrays: Arrays, metadata: Mapping[str, Any]) -> None:
+        """Save the state after a step, and remove the oldest states.
 
-    def save_best(self, epoch: int, tensors: Mapping[str, np.ndarray]) -> None:
-        """Save the weights of an epoch, and remove what is older than the last few."""
-        save(self._path("best", epoch), tensors, {"epoch": epoch})
-        self._remove_but_last("best", self.BESTS)
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        save_arrays(self._path("step", step), arrays, metadata)
+        self._remove_oldest("step", self.N_STATES)
 
-    def states(self) -> list[Path]:
+    def save_best(self, epoch: int, arrays: Arrays) -> None:
+        """Save the weights of an epoch, and remove the oldest ones.
+
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        save_arrays(self._path("best", epoch), arrays, {"epoch": epoch})
+        self._remove_oldest("best", self.N_BEST)
+
+    def state_paths(self) -> list[Path]:
         """Return the files of the states, the newest first."""
         return sorted(self.folder.glob("step-*.safetensors"), reverse=True)
 
-    def best(self, epoch: int) -> dict[str, np.ndarray]:
-        """Return the weights after an epoch; InputError when they are not there or damaged."""
-        return load(self._path("best", epoch))[0]
+    def best_paths(self) -> list[Path]:
+        """Return the files of the best weights, the newest first."""
+        return sorted(self.folder.glob("best-*.safetensors"), reverse=True)
 
-    def forget_after(self, step: int, epoch: int) -> None:
-        """Remove the states after a step and the best weights after an epoch: the training goes on from there."""
-        for kind, last in (("step", step), ("best", epoch)):
-            for path in self.folder.glob(f"{kind}-*.safetensors"):
-                if path > self._path(kind, last):
-                    path.unlink()
+    def load_best(self, epoch: int) -> dict[str, np.ndarray]:
+        """Return the weights after an epoch.
+
+        Raises:
+            CheckpointError: They are missing or damaged.
+        """
+        return load_arrays(self._path("best", epoch))[0]
+
+    def remove_after(self, step: int, epoch: int) -> None:
+        """Remove the states and weights after the step and the epoch where the training resumes."""
+        for path in self.state_paths():
+            if path > self._path("step", step):
+                path.unlink()
+        for path in self.best_paths():
+            if path > self._path("best", epoch):
+                path.unlink()
 
     def _path(self, kind: str, number: int) -> Path:
         return self.folder / f"{kind}-{number:08d}.safetensors"
 
-    def _remove_but_last(self, kind: str, count: int) -> None:
-        for path in sorted(self.folder.glob(f"{kind}-*.safetensors"))[:-count]:
+    def _remove_oldest(self, kind: str, n_kept: int) -> None:
+        for path in sorted(self.folder.glob(f"{kind}-*.safetensors"))[:-n_kept]:
             path.unlink()
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder for one training; InputError when another one is at work there. The lock ends with the process."""
-    with open(folder / ".lock", "w") as file:
+def training_lock(folder: Path) -> Iterator[None]:
+    """Hold a folder for one training; the lock ends with the process.
+
+    Raises:
+        FolderInUseError: Another training holds the folder.
+    """
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(locks.locked(folder / ".lock", wait=False))
         except BlockingIOError as error:
-            raise InputError(
-                f"{folder}: another training is at work there; wait for it, or name another --run"
+            raise FolderInUseError(
+                f"{folder}: another training works in this folder; wait for it, or name another "
+                "--run"
             ) from error
-        except OSError as error:
-            if error.errno not in (
-                errno.ENOLCK,
-                errno.ENOTSUP,
-                errno.ENOSYS,
-            ):  # a file system without locks
-                raise
         yield

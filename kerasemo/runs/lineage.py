@@ -1,130 +1,120 @@
-"""A finished stage with those that it started from: their results, networks, and the sides of the records they were trained on."""
+"""A finished stage with its parent stages, and the splits of their training."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from kerasemo.datasets import splits
-from kerasemo.datasets.catalog import Holdings
-from kerasemo.networks import inference
+from kerasemo.datasets.catalog import RecordCatalog
+from kerasemo.datasets.leakage_gate import GatedSplits
+from kerasemo.networks.inference import TrainedNetwork
 from kerasemo.runs import run_folder
-from kerasemo.runs.paths import check_records, check_run
-from pipelines.core.errors import InputError
-from pipelines.records import reader
+from kerasemo.runs.paths import check_run_folder
+from kerasemo.runs.run_folder import FinishedStage
+from pipelines.core.errors import DataError, InputError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Lineage:
-    """A finished stage and those it started from."""
+    """A finished stage and the stages that it started from."""
 
-    folders: Sequence[Path]
-    """Where each stands, the stage itself last."""
-    stages: Sequence[dict[str, Any]]
-    """What the `metrics.json` of each says."""
+    stages: Sequence[FinishedStage]
+    """The stage itself is the last."""
 
     @property
-    def result(self) -> dict[str, Any]:
+    def last(self) -> FinishedStage:
         """The stage itself."""
         return self.stages[-1]
 
     @property
     def trained_on(self) -> list[str]:
         """Every source that one of the stages was trained on, sorted."""
-        return sorted({source for stage in self.stages for source in stage["trained_on"]})
+        return sorted({source for stage in self.stages for source in stage.trained_on})
 
-    def sides(
-        self,
-        records_folder: Path,
-        *,
-        asked: Sequence[str],
-        there: Sequence[str],
-        held: Holdings | None = None,
-        foreign: bool = True,
-    ) -> splits.Sides:
-        """Return the sides of some sources, through the gate, as they were in the training.
+    def split(
+        self, catalog: RecordCatalog, sources: Collection[str] = (), *, foreign_is_test: bool = True
+    ) -> GatedSplits:
+        """Return the splits of sources, through the gate, as they were in the training.
 
         Args:
-            records_folder: Those of the training.
-            asked: The sources.
-            there: All that are in the folder.
-            held: The same records, where they are read already: then its sources, and not those asked for, pass the gate together.
-            foreign: Whether a corpus that no stage was trained on is all test; else it is split as if it had been.
+            catalog: The records of the training.
+            sources: The sources, besides those that the stages were trained on.
+            foreign_is_test: Whether a corpus that no stage was trained on is all test; else the
+                corpus is split as if a stage had been trained on it.
 
         Raises:
-            InputError: A test clip could have been trained on: records that a stage was trained on are missing, or split otherwise.
+            InputError: Records that a stage was trained on are missing.
+            DataError: Records were split otherwise, so that a test clip may have been trained on.
         """
-        absent = [source for source in self.trained_on if source not in there]
-        if absent:
+        missing = [source for source in self.trained_on if source not in catalog.sources]
+        if missing:
             raise InputError(
-                f"{records_folder}: lacks {', '.join(absent)}, which stage {self.result['stage']!r} comes from, so nothing shows that "
-                "no test clip was trained on; name the records of the training"
+                f"{catalog.folder}: {', '.join(missing)} are missing, which stage "
+                f"{self.last.name!r} was trained on, so nothing shows that no test clip was "
+                "trained on; name the records of the training"
             )
-        held = held or Holdings(records_folder, sorted({*asked, *self.trained_on}))
-        split = {key: self.result[key] for key in ("protocol", "fold")} | {
-            "keep_copies": self.result["key"]["keep_copies"]
-        }
-        sides = held.sides(**split, trained_on=self.trained_on if foreign else None)
+        key = self.last.key
+        splits = catalog.split(
+            sorted({*sources, *self.trained_on}),
+            protocol=key.protocol,
+            fold=key.fold,
+            trained_on=self.trained_on if foreign_is_test else None,
+            keep_copies=key.keep_copies,
+        )
         for stage in self.stages:
-            for source, digest in stage["key"]["sides"].items():
-                if source in sides.digests and sides.digests[source] != digest:
-                    raise InputError(
-                        f"{records_folder}/{source}: its sides are not those that stage {stage['stage']!r} was trained on, so a test "
-                        "clip could have been trained on; name the records of the training, or train again"
+            for source, digest in stage.key.sides.items():
+                if splits.digests.get(source, digest) != digest:
+                    raise DataError(
+                        f"{catalog.folder / source}: stage {stage.name!r} was trained on another "
+                        "split of these records, so a test clip may have been trained on; name "
+                        "the records of the training, or train again"
                     )
-        return sides
+        return splits
 
-    def network(self, index: int = -1) -> tuple[Callable, np.ndarray]:
-        """Return what runs the network of a stage (see `inference.predictor`), and bool [domains]: which it has been trained on."""
-        result = self.stages[index]
-        network = run_folder.load_network(self.folders[index], result)
-        return inference.predictor(
-            network, heads=run_folder.heads_of(result["key"])
-        ), run_folder.seen_domains(network)
+    def load_network(self, index: int = -1) -> TrainedNetwork:
+        """Return the network of a stage, by default of the last.
+
+        Raises:
+            CheckpointError: The weights are missing, damaged, or of another network.
+        """
+        return self.stages[index].load_network()
 
 
-def find(run: Path, stage: str | None) -> Lineage:
-    """Return a finished stage of a run folder; None: joint if it is done, else the stage that was finished last.
+def find_lineage(run: Path, stage: str | None) -> Lineage:
+    """Return a finished stage of a run folder with the stages that it started from.
+
+    Args:
+        run: The run folder.
+        stage: The stage; None: `joint` if it is finished, else the stage that was finished last.
 
     Raises:
-        InputError: There is none.
+        InputError: The run folder or the finished stage does not exist.
+        DataError: The result of a stage is damaged.
     """
-    check_run(run)
-    done = sorted(run.glob("*/metrics.json"), key=lambda path: path.stat().st_mtime_ns)
-    names = [path.parent.name for path in done]
+    check_run_folder(run)
+    result_files = sorted(
+        run.glob(f"*/{run_folder.RESULT_FILE}"), key=lambda path: path.stat().st_mtime_ns
+    )
+    finished = [path.parent.name for path in result_files]
     if stage is None:
-        if not names:
+        if not finished:
             raise InputError(
-                f"{run}: no finished stage in it; train one with python -m kerasemo.train --run {run}"
+                f"{run}: no finished stage; train one with python -m kerasemo.train --run {run}"
             )
-        stage = "joint" if "joint" in names else names[-1]
-    folders: list[Path] = []
-    stages: list[dict[str, Any]] = []
-    while stage:
-        if stage not in names:
+        stage = "joint" if "joint" in finished else finished[-1]
+    stages: list[FinishedStage] = []
+    name = stage
+    while name:
+        if name not in finished:
             raise InputError(
-                f"{run}: stage {stage!r} is not finished there; it has {', '.join(sorted(names)) or 'none'}"
+                f"{run}: stage {name!r} is not finished in this run folder; finished are "
+                f"{', '.join(sorted(finished)) or 'none'}"
             )
-        folders.insert(0, run / stage)
-        stages.insert(0, run_folder.finished(run / stage))
-        stage, key = stages[0]["key"]["stage"]["start_from"], stages[0]["key"]
-        if stage and (by_key := run_folder.folder_name(stage, key["parent"])) in names:
-            stage = by_key
-    return Lineage(folders, stages)
-
-
-def sources_in(folder: Path) -> list[str]:
-    """Return the sources whose sets stand in a folder of records; InputError where there is none."""
-    check_records(folder)
-    there = [
-        f"{path.parent.name}/{path.name}"
-        for path in reader.find_sets(folder)
-        if path.parent.parent == folder
-    ]
-    if not there:
-        raise InputError(
-            f"{folder}: no set NAME/DOMAIN of records in it; name the folder that was given as --out to python -m pipelines.build"
-        )
-    return there
+        finished_stage = run_folder.read_finished_stage(run / name)
+        if finished_stage is None:
+            raise DataError(f"{run / name}: removed while it was read; train the stage again")
+        stages.insert(0, finished_stage)
+        name = finished_stage.config.start_from
+        by_key = run_folder.folder_name(name, finished_stage.key.parent)
+        if name and by_key in finished:
+            name = by_key
+    return Lineage(stages)

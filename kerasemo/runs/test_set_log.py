@@ -1,108 +1,105 @@
-"""Every look at a test side, written down before it is taken: `looks.jsonl` in a run folder, a line a look."""
+"""The test-set log of a run, `looks.jsonl`, with an entry before each evaluation on test clips."""
 
 import datetime
-import fcntl
-import hashlib
 import json
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import kerasemo
-from pipelines.core.errors import InputError
+from pipelines.core import files, locks
+from pipelines.core.errors import DataError
 
-NAME = "looks.jsonl"
+FILE_NAME = "looks.jsonl"
 
 
 def code_version() -> str:
-    """Return the package's version, and the beginning of a hash of its code and that of the pipelines."""
-    root = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(
+    """Return the version of the package, and the beginning of a hash of all code."""
+    root = Path(kerasemo.__file__).resolve().parents[1]
+    modules = sorted(
         path for package in ("kerasemo", "pipelines") for path in (root / package).rglob("*.py")
-    ):
-        digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
-    return f"{kerasemo.__version__} ({digest.hexdigest()[:12]})"
+    )
+    digest = files.bytes_sha256(
+        f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes() for path in modules
+    )
+    return f"{kerasemo.__version__} ({digest[:12]})"
 
 
-def read(run: Path) -> list[dict[str, Any]]:
-    """Return the looks of a run folder, the first first; InputError where a line, but for a last one cut off, is damaged."""
+def read_test_set_log(run: Path) -> list[dict[str, Any]]:
+    """Return the entries of a run's test-set log in order, each with its number, `look`, from 1.
+
+    A last line that is cut off does not count: its evaluation never began.
+
+    Raises:
+        DataError: Another line is damaged.
+    """
+    path = run / FILE_NAME
     try:
-        lines = (run / NAME).read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
-    looks = []
-    for number, line in enumerate(lines, 1):
+    entries: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
         try:
-            one = json.loads(line)
-            one["keys"], one["records"]
-            looks.append(one | {"look": len(looks) + 1})
+            entry = json.loads(line)
+            entry["keys"], entry["records"]
+            entries.append(entry | {"look": len(entries) + 1})
         except (ValueError, KeyError, TypeError) as error:
             if number < len(lines):
-                raise InputError(
-                    f"{run / NAME}: line {number} is damaged ({error}); mend it: it tells how often was looked"
+                raise DataError(
+                    f"{path}: line {number} is damaged ({error}); correct the line, which counts "
+                    "an evaluation on test clips"
                 ) from error
-    return looks
+    return entries
 
 
-def look(
+def log_test_evaluation(
     run: Path,
     *,
     keys: Iterable[str],
-    records: dict[str, str],
-    said: dict[str, Any],
-    words: Sequence[str],
+    records: Mapping[str, str],
+    facts: Mapping[str, Any],
+    command: Sequence[str],
 ) -> int:
-    """Return the number of a look at the test side, from 1, after writing it down.
+    """Add an evaluation to a run's test-set log and return its number, from 1.
 
-    A look that was interrupted goes on: networks that an earlier look was to be taken by, of the same records, are no new one.
+    An interrupted evaluation that is continued is not a new one: if an entry has the same records
+    and all these networks, its number is returned.
 
     Args:
         run: The run folder.
-        keys: The digest of every network that will be asked and has not been.
-        records: Source -> the hash of its manifest, of every source that they are asked about.
-        said: What else there is to know: stages, protocol, folds, seeds.
-        words: The command's.
+        keys: The digest of the key of every network that will be evaluated now.
+        records: Source -> the hash of its manifest, of every source that is used.
+        facts: Further entries: stages, protocol, folds, seeds.
+        command: The words of the command.
 
     Raises:
-        InputError: The looks of before cannot be read.
+        DataError: The log is damaged.
+        StorageError: The log cannot be written.
     """
-    with open(run / f".{NAME}.lock", "w") as lock:  # another command may be at its own look
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return _look(run, keys=sorted(keys), records=records, said=said, words=words)
-
-
-def _look(
-    run: Path,
-    *,
-    keys: list[str],
-    records: dict[str, str],
-    said: dict[str, Any],
-    words: Sequence[str],
-) -> int:
-    before = read(run)
-    for earlier in before:
-        if earlier["records"] == records and set(keys) <= set(earlier["keys"]):
-            return earlier["look"]
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    entry = {
-        "date": now,
-        "command": " ".join(words),
-        **said,
-        "code": code_version(),
-        "records": records,
-        "keys": keys,
-    }
-    path = run / NAME
-    whole = b"".join(
-        json.dumps({key: value for key, value in one.items() if key != "look"}).encode() + b"\n"
-        for one in before
-    )
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(whole + json.dumps(entry).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    return len(before) + 1
+    with (
+        files.storage_errors(run / FILE_NAME),
+        locks.locked(run / f".{FILE_NAME}.lock", wait=True),
+    ):
+        entries, new_keys = read_test_set_log(run), sorted(keys)
+        for entry in entries:
+            if entry["records"] == records and set(new_keys) <= set(entry["keys"]):
+                return entry["look"]
+        new_entry = {
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "command": " ".join(command),
+            **facts,
+            "code": code_version(),
+            "records": records,
+            "keys": new_keys,
+        }
+        lines = [
+            json.dumps({name: value for name, value in entry.items() if name != "look"})
+            for entry in entries
+        ]
+        # Whole and flushed, so that an evaluation never happens without its entry.
+        with files.atomic_path(run / FILE_NAME, sync=True) as temporary:
+            temporary.write_text(
+                "".join(f"{line}\n" for line in [*lines, json.dumps(new_entry)]), encoding="utf-8"
+            )
+        return len(entries) + 1

@@ -1,6 +1,7 @@
-"""Exported bundles and who asks them: signatures, requests, the client of TensorFlow Serving, the parity check.
+"""Run exported bundles: signatures, requests, a client of TensorFlow Serving, parity check.
 
-May import `pipelines.core`. Never imports Keras, OpenCV or PyAV. `python -m kerasemo.serving` is the parity check's process.
+May import `pipelines.core`. Never imports Keras, OpenCV or PyAV. `python -m kerasemo.serving` is
+the parity check's process.
 """
 
 from typing import TYPE_CHECKING
@@ -9,99 +10,77 @@ from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from kerasemo.serving.bundle import (
-        BUNDLE_DOCUMENT,
-        BUNDLE_SCHEMA,
+        SCHEMA,
         Bundle,
-        bundle_versions,
-        read_bundle_document,
+        graph_message,
+        read_document,
+        versions,
         write_checksums,
     )
-    from kerasemo.serving.client import Client, FilePrediction, predict_files
-    from kerasemo.serving.graph_messages import describe_graph_error
-    from kerasemo.serving.parity import TOLERANCE, Inputs, SignatureCall, max_output_differences
-    from kerasemo.serving.requests import MAX_PEAK, describe_segment_range, segment_range
-    from kerasemo.serving.signatures import (
-        BUNDLE_FORMATS,
-        MAX_SOUND_SECONDS,
-        SAVED_MODEL_SIGNATURES,
-        SIGNATURES,
-        Signature,
-        find_signature,
-        select_signatures,
-    )
+    from kerasemo.serving.client import Client, predict_files
+    from kerasemo.serving.parity import TOLERANCE, Call, Inputs, parity_differences
+    from kerasemo.serving.requests import MAX_PEAK, MAX_SECONDS, segment_range, segment_range_text
+    from kerasemo.serving.signatures import EMBEDDING_SIGNATURES, ITEM_SIGNATURES, SIGNATURES
     from kerasemo.serving.training_clips import (
-        TRAINING_CLIPS,
         TrainingClips,
-        hash_training_clips,
         read_training_clips,
+        training_clips_document,
     )
-    from kerasemo.serving.transport import GRPC_PORT, ServingError, parse_server_url
+    from kerasemo.serving.transport import GRPC_PORT, ServingError, parse_url
 
 __all__ = [
-    "BUNDLE_DOCUMENT",
-    "BUNDLE_FORMATS",
-    "BUNDLE_SCHEMA",
+    "EMBEDDING_SIGNATURES",
     "GRPC_PORT",
+    "ITEM_SIGNATURES",
     "MAX_PEAK",
-    "MAX_SOUND_SECONDS",
-    "SAVED_MODEL_SIGNATURES",
+    "MAX_SECONDS",
+    "SCHEMA",
     "SIGNATURES",
     "TOLERANCE",
-    "TRAINING_CLIPS",
     "Bundle",
+    "Call",
     "Client",
-    "FilePrediction",
     "Inputs",
     "ServingError",
-    "Signature",
-    "SignatureCall",
     "TrainingClips",
-    "bundle_versions",
-    "describe_graph_error",
-    "describe_segment_range",
-    "find_signature",
-    "hash_training_clips",
-    "max_output_differences",
-    "parse_server_url",
+    "graph_message",
+    "parity_differences",
+    "parse_url",
     "predict_files",
-    "read_bundle_document",
+    "read_document",
     "read_training_clips",
     "segment_range",
-    "select_signatures",
+    "segment_range_text",
+    "training_clips_document",
+    "versions",
     "write_checksums",
 ]
 
 _MODULE_OF = {
-    "BUNDLE_DOCUMENT": "bundle",
-    "BUNDLE_FORMATS": "signatures",
-    "BUNDLE_SCHEMA": "bundle",
     "Bundle": "bundle",
+    "Call": "parity",
     "Client": "client",
-    "FilePrediction": "client",
+    "EMBEDDING_SIGNATURES": "signatures",
     "GRPC_PORT": "transport",
+    "ITEM_SIGNATURES": "signatures",
     "Inputs": "parity",
     "MAX_PEAK": "requests",
-    "MAX_SOUND_SECONDS": "signatures",
-    "SAVED_MODEL_SIGNATURES": "signatures",
+    "MAX_SECONDS": "requests",
+    "SCHEMA": "bundle",
     "SIGNATURES": "signatures",
     "ServingError": "transport",
-    "Signature": "signatures",
-    "SignatureCall": "parity",
     "TOLERANCE": "parity",
-    "TRAINING_CLIPS": "training_clips",
     "TrainingClips": "training_clips",
-    "bundle_versions": "bundle",
-    "describe_graph_error": "graph_messages",
-    "describe_segment_range": "requests",
-    "find_signature": "signatures",
-    "hash_training_clips": "training_clips",
-    "max_output_differences": "parity",
-    "parse_server_url": "transport",
+    "graph_message": "bundle",
+    "parity_differences": "parity",
+    "parse_url": "transport",
     "predict_files": "client",
-    "read_bundle_document": "bundle",
+    "read_document": "bundle",
     "read_training_clips": "training_clips",
     "segment_range": "requests",
-    "select_signatures": "signatures",
+    "segment_range_text": "requests",
+    "training_clips_document": "training_clips",
+    "versions": "bundle",
     "write_checksums": "bundle",
 }
 

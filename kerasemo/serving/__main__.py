@@ -1,6 +1,6 @@
-"""The process of the parity check: load a bundle, run calls, write the outputs.
+"""The process of the parity check: loads a bundle and computes the outputs of calls.
 
-It imports neither Keras nor the network.
+The process imports neither Keras nor the network.
 """
 
 import sys
@@ -9,24 +9,28 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasemo.serving import bundle, parity, runtimes
+from kerasemo.serving.parity import read_calls
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the calls of a file with a bundle of any format, and write the outputs.
+    """Run the calls of a file with a bundle of any format, and write the outputs."""
+    from kerasemo.serving import bundle, runtimes
+    from pipelines.core.tensorflow_loading import load_tensorflow
 
-    Args:
-        argv: The folder of a version, the file of calls, and the file for the outputs.
-    """
     folder, calls_path, outputs_path = map(Path, argv)
-    bundle.check_bundle_files(folder)
-    predictor = runtimes.load_predictor(folder, bundle.read_bundle_document(folder))
-    arrays = {}
-    for number, call in enumerate(parity.read_calls(calls_path)):
-        outputs = predictor.predict(call.signature, **call.inputs)
-        for name, values in outputs.items():
-            arrays[parity.output_key(number, name)] = values
-    np.savez(outputs_path, **arrays)
+    bundle.check_files(folder)
+    loaded = bundle.Bundle(folder)
+    if loaded.document["format"] == "saved_model":
+        load_tensorflow()
+        predict = loaded.predict
+    else:
+        load = {"onnx": runtimes.load_onnx, "litert": runtimes.load_litert}
+        predict = load[loaded.document["format"]](folder)
+    arrays: dict[str, np.ndarray] = {}
+    for number, (signature, inputs) in enumerate(read_calls(calls_path)):
+        outputs = predict(signature, **inputs)
+        arrays |= {f"{number} {name}": value for name, value in outputs.items()}
+    np.savez(outputs_path, **arrays)  # type: ignore[arg-type]  # names that are no options
     return 0
 
 

@@ -1,33 +1,34 @@
-"""Find, check and run exported bundles. Knows neither Keras nor the network.
+"""Read, check and run an exported model, without Keras and without the network's code.
 
-`OUT/N/` is a version: a SavedModel with named signatures, `assets/` (the document, the model card
-and the hashes of the training clips), `assets.extra/` (warm-up requests for TensorFlow Serving) and
-`checksums.sha256`. `OUT/serving/` holds the configuration of a TensorFlow Serving.
+`OUT/N/` is one version of a bundle. It has a SavedModel with named signatures, `assets/` (the
+document, the model card and the training clips), `assets.extra/` (warm-up requests for TF Serving)
+and `checksums.sha256`. `OUT/serving/` has the configuration of a TF Serving.
 """
 
 import json
 import re
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from kerasemo.serving.runtimes import SavedModelPredictor
-from kerasemo.serving.training_clips import TRAINING_CLIPS, TrainingClips, read_training_clips
+from kerasemo.serving import training_clips
 from pipelines.core.errors import DataError, InputError
-from pipelines.core.files import file_sha256, storage_errors, write_text
+from pipelines.core.files import file_sha256
+from pipelines.core.tensorflow_loading import load_tensorflow
 
-BUNDLE_SCHEMA = 1
-"""The version of the document. It is raised when older bundles can no longer be read."""
-BUNDLE_DOCUMENT = "assets/bundle.json"
-CHECKSUMS = "checksums.sha256"
-_CHECKED_FILES = (
+SCHEMA = 1
+"""The version of the format. It rises when older bundles can no longer be read."""
+DOCUMENT, CHECKSUMS = "assets/bundle.json", "checksums.sha256"
+FORMATS = ("saved_model", "onnx", "litert")
+_LISTED_FILES = (
     r"saved_model\.pb|variables/.*|assets/.*|[^/]*\.onnx|model\.tflite|"
     r"assets\.extra/tf_serving_warmup_requests"
 )
-"""Files that must have a checksum."""
-_DOCUMENT_KEYS = {
+"""The files that must have a checksum."""
+_KEYS = {
     "schema",
     "format",
     "name",
@@ -42,51 +43,55 @@ _DOCUMENT_KEYS = {
 
 
 class Bundle:
-    """An exported model that predicts with TensorFlow.
+    """An exported model.
 
-    Args:
-        folder: The folder of a version. `load` also finds and checks it.
-
-    Attributes:
-        folder: The folder of the version.
-        document: Its `bundle.json`.
-        labels: The emotions of the model, in the order of `probabilities`.
-        domains: The domains that the model was trained on.
-        fusion: The fields of `kerasemo.metrics.fusion.Fusion`.
+    `Bundle.load` finds a bundle and checks its files. The class itself only reads the document.
 
     >>> Bundle.load("no-such-model")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    pipelines.core.errors.InputError: no-such-model: no such bundle; expected the folder of ...
+    pipelines.core.errors.InputError: no-such-model: no such bundle; expected the folder of one ...
+
+    Args:
+        folder: The folder of one version.
+
+    Attributes:
+        folder: The folder of one version.
+        document: The contents of `assets/bundle.json`.
+        labels: The emotions, in the order of every `probabilities`.
+        domains: The domains that the model was trained on.
+        fusion: The parameters of the fusion of face and voice.
+
+    Raises:
+        InputError: The folder has no bundle, or one of another version of the format.
+        DataError: The document is damaged.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.document: dict[str, Any] = read_bundle_document(folder)
+        self.document: dict[str, Any] = read_document(folder)
         self.labels: tuple[str, ...] = tuple(self.document["labels"])
         self.domains: tuple[str, ...] = tuple(self.document["domains"])
         self.fusion: dict[str, Any] = self.document["fusion"]
-        self._predictor = SavedModelPredictor(folder, self.document["signatures"])
+        self._signatures: Mapping[str, Any] | None = None
 
     @classmethod
-    def load(cls, name: str | Path) -> "Bundle":
-        """Load a bundle and check every file against its checksum.
+    def load(cls, name: str | Path) -> Self:
+        """Load a bundle by its folder or one of its versions, or a shipped preset by its name.
 
-        TensorFlow is imported with the first prediction.
-
-        Args:
-            name: The folder of a bundle or of a version, or the name of a shipped preset.
+        The method checks each file by its checksum. The first prediction imports TensorFlow.
 
         Raises:
-            InputError: The bundle does not exist, or is for another runtime than TensorFlow.
-            DataError: The bundle is damaged, or of another version of the schema.
+            InputError: The bundle does not exist, has another version of the format, or needs a
+                runtime other than TensorFlow.
+            DataError: The bundle is damaged.
         """
-        folder = find_bundle_version(name)
-        check_bundle_files(folder)
+        folder = find_bundle(name)
+        check_files(folder)
         bundle = cls(folder)
         if bundle.document["format"] != "saved_model":
             raise InputError(
-                f"{folder}: is a bundle of {bundle.document['format']}, for another runtime; "
-                "expected a bundle that was exported with --format saved_model, the default"
+                f"{folder}: is a bundle of {bundle.document['format']}, for a runtime of your own; "
+                "this needs one that was exported with --format saved_model, the default"
             )
         return bundle
 
@@ -94,67 +99,152 @@ class Bundle:
 
     @property
     def card(self) -> str:
-        """The model card, Markdown."""
+        """The model card in Markdown."""
         return (self.folder / "assets" / "model_card.md").read_text(encoding="utf-8")
+
+    def training_files(self) -> frozenset[str]:
+        """Return the SHA-256 of the media files in the training and the validation split."""
+        return training_clips.read_training_clips(
+            self.folder / "assets" / "training_clips.json"
+        ).files
+
+    def __repr__(self) -> str:
+        """Return the folder, the labels and the signatures."""
+        labels, signatures = ", ".join(self.labels), ", ".join(self.signatures)
+        return f"Bundle({str(self.folder)!r}: {labels}; signatures {signatures})"
 
     @property
     def signatures(self) -> tuple[str, ...]:
         """The names of the signatures."""
         return tuple(self.document["signatures"])
 
-    def __repr__(self) -> str:
-        return (
-            f"Bundle({str(self.folder)!r}: {', '.join(self.labels)}; "
-            f"signatures {', '.join(self.signatures)})"
-        )
-
-    def training_clips(self) -> TrainingClips:
-        """Return the hashes of the clips that the model was trained or validated on.
-
-        Raises:
-            DataError: The file is missing or damaged.
-        """
-        return read_training_clips(self.folder / TRAINING_CLIPS)
-
     def predict(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
-        """Return the outputs of a signature; the model card lists the signatures.
+        """Return the outputs of a signature; the model card describes the signatures.
 
         Args:
             signature: One of `signatures`, such as `faces` or `speech`.
-            inputs: An array for each input of the signature.
+            inputs: Arrays by the names of the signature's inputs.
 
         Returns:
             An array for each output; text as an array of str.
 
         Raises:
-            InputError: Unknown signature or input, or an input that the graph rejects.
+            InputError: The signature or an input is unknown, or the graph refuses an input.
             DataError: The graph cannot be loaded.
         """
-        return self._predictor.predict(signature, **inputs)
+        if signature not in self.signatures:
+            raise InputError(
+                f"{self.folder}: has no signature {signature!r}; expected one of "
+                f"{', '.join(self.signatures)}"
+            )
+        expected = self.document["signatures"][signature]["inputs"]
+        if set(inputs) != set(expected):
+            raise InputError(
+                f"{signature}: expected the inputs {', '.join(expected)}; "
+                f"received {', '.join(inputs) or 'none'}"
+            )
+        load_tensorflow()
+        import tensorflow as tf
+
+        if self._signatures is None:
+            self._signatures = self._graph().signatures
+        try:
+            tensors = {
+                name: tf.constant(_to_dtype(name, value, expected[name][0]))
+                for name, value in inputs.items()
+            }
+            outputs = self._signatures[signature](**tensors)
+        except (tf.errors.OpError, ValueError, TypeError) as error:
+            raise InputError(f"{signature}: {graph_message(error)}") from error
+        return {name: _to_str(tensor.numpy()) for name, tensor in outputs.items()}
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Return the network's weights by the paths of their variables.
+        """Return the weights of the network by the paths of their variables."""
+        return {path: variable.numpy() for path, variable in self._graph().weights.items()}
 
-        Raises:
-            DataError: The graph cannot be loaded.
-        """
-        return self._predictor.weights()
+    def _graph(self) -> Any:
+        """Return the loaded SavedModel; raise DataError where it cannot be loaded."""
+        load_tensorflow()
+        import tensorflow as tf
+
+        try:
+            graph = tf.saved_model.load(str(self.folder))
+            if missing := set(self.signatures) - set(graph.signatures):
+                raise ValueError(f"no signature {', '.join(sorted(missing))}")
+            return graph
+        except Exception as error:  # the bytes of a damaged file can raise any error
+            raise DataError(
+                f"{self.folder}: cannot be loaded ({graph_message(error)}); export the model again"
+            ) from error
+
+
+def _to_dtype(name: str, value: Any, expected: str) -> np.ndarray:
+    """Return an input as an array of the dtype of a signature.
+
+    A float can lose digits.
+
+    Raises:
+        ValueError: Another conversion would change values.
+    """
+    if expected == "string":
+        return np.array(value, dtype=object)
+    array = np.asarray(value)
+    is_integer = np.issubdtype(expected, np.integer)
+    if array.dtype.kind not in ("iu" if is_integer else "f") or not np.can_cast(
+        array.dtype, expected, "same_kind"
+    ):
+        raise ValueError(f"{name}: expected {expected}; received {array.dtype}")
+    if is_integer:
+        limits = np.iinfo(expected)
+        is_wrong = (array < limits.min) | (array > limits.max)
+        if is_wrong.any():
+            raise ValueError(
+                f"{name}: expected {expected}; received {array.dtype}, with {array[is_wrong][0]}"
+            )
+    with np.errstate(over="ignore"):  # the graph refuses infinity
+        return array.astype(expected)
+
+
+def _to_str(values: np.ndarray) -> np.ndarray:
+    return (
+        np.array([text.decode() for text in values.ravel()], dtype=np.str_).reshape(values.shape)
+        if values.dtype == object
+        else values
+    )
+
+
+def graph_message(error: Exception) -> str:
+    """Return the message of the graph or of TensorFlow about an input, in one line.
+
+    >>> text = "assertion failed: [too long: expected at most] [96] [samples; received] [1 2]"
+    >>> graph_message(ValueError(text))
+    'too long: expected at most 96 samples; received 1 2'
+    """
+    text = getattr(error, "message", None) or str(error)
+    if found := re.search(r"assertion failed: \[(.*)\](?:\n|$)", text):
+        return re.sub(r"\] \[", " ", found[1])
+    lines = [
+        line
+        for line in text.splitlines()
+        if line and not line.startswith(("Graph execution error", "Detected at node", "<stack"))
+    ]
+    return (
+        re.sub(r"\s*\[\[\{\{node.*|\s*\[Op:.*", "", " ".join(lines)).strip() or type(error).__name__
+    )
 
 
 def shipped_presets() -> dict[str, Path]:
     """Return the folder of each shipped preset by its name."""
     folder = Path(str(resources.files("kerasemo") / "presets"))
-    if not folder.is_dir():
-        return {}
-    return {
-        path.name: path
-        for path in sorted(folder.iterdir())
-        if path.is_dir() and bundle_versions(path)
-    }
+    return (
+        {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and versions(path)}
+        if folder.is_dir()
+        else {}
+    )
 
 
-def bundle_versions(folder: Path) -> list[int]:
-    """Return the numbers of the versions in a bundle's folder, ascending."""
+def versions(folder: Path) -> list[int]:
+    """Return the versions in the folder of a bundle, rising."""
     if not folder.is_dir():
         return []
     return sorted(
@@ -164,122 +254,103 @@ def bundle_versions(folder: Path) -> list[int]:
     )
 
 
-def find_bundle_version(name: str | Path) -> Path:
-    """Return the folder of a version.
+def find_bundle(name: str | Path) -> Path:
+    """Return the folder of the newest version of a bundle or a shipped preset.
 
-    Args:
-        name: The folder of a version; the folder of a bundle, for its newest version; or the name
-            of a shipped preset. A path comes before a preset.
+    The folder of one version is returned unchanged.
 
     Raises:
-        InputError: No bundle has that path or name.
+        InputError: No bundle has this name or path.
     """
     path = Path(name)
-    if (path / BUNDLE_DOCUMENT).is_file():
+    if (path / DOCUMENT).is_file():
         return path
-    numbers = bundle_versions(path)
-    if numbers:
+    if numbers := versions(path):
         return path / str(numbers[-1])
-    presets = shipped_presets()
-    if str(name) in presets:
-        return find_bundle_version(presets[str(name)])
-    problem = "no bundle in it" if path.exists() else "no such bundle"
-    raise InputError(
-        f"{name}: {problem}; expected the folder of a bundle (python -m kerasemo.export makes it) "
-        f"or a shipped preset ({', '.join(presets) or 'none'})"
-    )
+    shipped = shipped_presets()
+    if str(name) in shipped:
+        return find_bundle(shipped[str(name)])
+    wrong = "no bundle in it" if path.exists() else "no such bundle"
+    made = "expected the folder of one (python -m kerasemo.export makes it) or a shipped preset"
+    raise InputError(f"{name}: {wrong}; {made} ({', '.join(shipped) or 'none'})")
 
 
-def read_bundle_document(folder: Path) -> dict[str, Any]:
-    """Return the document of a version's folder.
+def read_document(folder: Path) -> dict[str, Any]:
+    """Read the document of a bundle from the folder of one version.
 
     Raises:
-        InputError: The folder holds no bundle.
-        DataError: The document is damaged, or of another version of the schema.
+        InputError: The folder has no bundle, or one of another version of the format.
+        DataError: The document is damaged.
     """
-    path = folder / BUNDLE_DOCUMENT
+    path = folder / DOCUMENT
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
-            f"{folder}: no bundle in it ({BUNDLE_DOCUMENT}: {error.strerror}); "
-            "export the model again"
+            f"{folder}: no bundle in it ({DOCUMENT}: {error.strerror}); export the model again"
         ) from error
     except ValueError as error:
         raise DataError(f"{path}: damaged ({error}); export the model again") from error
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != BUNDLE_SCHEMA:
-        raise DataError(
-            f"{path}: schema version {schema}, expected {BUNDLE_SCHEMA}; "
-            "export the model again with this version of kerasemo"
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        version = document.get("schema") if isinstance(document, dict) else None
+        raise InputError(
+            f"{path}: version {version} of the contract, expected {SCHEMA}; "
+            "export the model again with this version"
         )
-    missing = sorted(_DOCUMENT_KEYS - document.keys())
-    if missing:
-        raise DataError(f"{path}: damaged (no {', '.join(missing)}); export the model again")
+    if missing := _KEYS - document.keys():
+        raise DataError(
+            f"{path}: damaged (no {', '.join(sorted(missing))}); export the model again"
+        )
     return document
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the checksum of every file of a version's folder in the format of `sha256sum`.
-
-    Raises:
-        StorageError: The disk is full, or the folder cannot be written.
-    """
-    lines = [f"{file_sha256(folder / name)}  {name}\n" for name in _file_names(folder)]
-    with storage_errors(folder / CHECKSUMS):
-        write_text(folder / CHECKSUMS, "".join(lines))
-
-
-def check_bundle_files(folder: Path) -> None:
-    """Check every file of a version's folder against its checksum.
-
-    Files that a user adds, such as `assets.extra/batching_params.pbtxt`, need no checksum.
-
-    Raises:
-        DataError: A file is missing, damaged, or must have a checksum and has none.
-    """
-    checksums = _read_checksums(folder)
-    names = _file_names(folder)
-    for name, checksum in checksums.items():
-        if name not in names:
-            raise DataError(
-                f"{folder / name}: missing ({CHECKSUMS} lists it); export the model again"
-            )
-        if file_sha256(folder / name) != checksum:
-            raise DataError(
-                f"{folder / name}: damaged (its checksum is not that in {CHECKSUMS}); "
-                "export the model again"
-            )
-    for name in names:
-        if re.fullmatch(_CHECKED_FILES, name) and name not in checksums:
-            raise DataError(
-                f"{folder / CHECKSUMS}: damaged (does not name {name}); export the model again"
-            )
-
-
-def _read_checksums(folder: Path) -> dict[str, str]:
-    """Return the listed checksum of each file name."""
-    path = folder / CHECKSUMS
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); export the model again") from error
-    checksums = {}
-    for line in lines or ["an empty file"]:
-        if not re.fullmatch(r"[0-9a-f]{64}  .+", line):
-            raise DataError(
-                f"{path}: damaged (expected a checksum and a name; received {line!r}); "
-                "export the model again"
-            )
-        checksum, _, name = line.partition("  ")
-        checksums[name] = checksum
-    return checksums
-
-
-def _file_names(folder: Path) -> list[str]:
-    """Return the names of all files in a folder but the checksums, sorted by path."""
-    return [
-        path.relative_to(folder).as_posix()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != CHECKSUMS
+    """Write the checksum of each file of a bundle in the format of `sha256sum -c`."""
+    lines = [
+        f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}" for path in _files(folder)
     ]
+    (folder / CHECKSUMS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def check_files(folder: Path) -> None:
+    """Check each file of a bundle by its checksum.
+
+    A user can add files, such as `assets.extra/batching_params.pbtxt`, but not among the files of
+    the model.
+
+    Raises:
+        DataError: A file is missing, damaged, or has no checksum.
+    """
+    try:
+        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{folder / CHECKSUMS}: cannot be read ({error}); export the model again"
+        ) from error
+    wrong_lines = [line for line in lines if not re.fullmatch(r"[0-9a-f]{64}  .+", line)]
+    if wrong_lines or not lines:
+        received = repr(wrong_lines[0]) if wrong_lines else "an empty file"
+        raise DataError(
+            f"{folder / CHECKSUMS}: damaged (expected a checksum and a name; received {received}); "
+            "export the model again"
+        )
+    expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    existing = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+    for name, digest in expected.items():
+        if name not in existing:
+            raise DataError(f"{folder / name}: missing; export the model again")
+        if file_sha256(existing[name]) != digest:
+            raise DataError(
+                f"{folder / name}: damaged (its checksum is not that of {CHECKSUMS}); "
+                "export the model again"
+            )
+    if unlisted := [
+        name for name in existing if re.fullmatch(_LISTED_FILES, name) and name not in expected
+    ]:
+        raise DataError(
+            f"{folder / CHECKSUMS}: damaged (does not name {unlisted[0]}); export the model again"
+        )
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != CHECKSUMS]

@@ -1,7 +1,7 @@
 """Compare the outputs of a written bundle with those of the Keras model.
 
-The bundle runs in a separate process, `python -m kerasemo.serving FOLDER CALLS OUTPUTS`. That
-process imports neither Keras nor the network, so the outputs come from the bundle alone.
+The bundle runs in its own process, `python -m kerasemo.serving FOLDER CALLS OUTPUTS`. The process
+imports neither Keras nor the network, so all outputs come from the bundle.
 """
 
 import subprocess
@@ -9,120 +9,101 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
 from pipelines.core.errors import RunError
 
 TOLERANCE = 1e-5
-"""The largest accepted difference of a probability or of a number of an embedding."""
+"""The largest allowed difference from a probability or an embedding of the Keras model."""
 
 Inputs = Mapping[str, np.ndarray | Sequence[bytes]]
+Call = tuple[str, Inputs]
+"""A signature and its inputs."""
 Outputs = Mapping[str, np.ndarray]
 
 
-class SignatureCall(NamedTuple):
-    """A signature and its inputs."""
-
-    signature: str
-    inputs: Inputs
-
-
-def max_output_differences(
-    folder: Path, calls: Sequence[SignatureCall], expected: Sequence[Outputs]
+def parity_differences(
+    folder: Path, calls: Sequence[Call], expected: Sequence[Outputs]
 ) -> dict[str, float]:
-    """Run calls with a bundle in a fresh process and compare the outputs with the expected ones.
+    """Run a bundle in a new process and return the largest difference of each signature.
 
     Args:
-        folder: The folder of a version.
-        calls: The calls.
-        expected: Some outputs of each call: floats, or bools and text that must be equal.
-
-    Returns:
-        The largest absolute difference of each signature. It is infinite for outputs of another
-        shape, unequal bools or text, and NaN in other places.
+        folder: The folder of one version.
+        calls: The signatures and their inputs.
+        expected: Outputs of the Keras model for each call: floats, or booleans and texts that must
+            be equal.
 
     Raises:
-        RunError: An expected output is NaN or infinite for a valid input, or the process fails;
-            the message has the last line that the process wrote.
+        RunError: An expected output of a valid input is NaN or infinite, or the process fails. The
+            message has the last line of the process.
     """
-    for call, outputs in zip(calls, expected, strict=True):
-        _check_finite(call.signature, outputs)
+    for (signature, _), outputs in zip(calls, expected, strict=True):
+        _check_numbers(signature, outputs)
     with tempfile.TemporaryDirectory() as scratch:
         calls_path, outputs_path = Path(scratch) / "calls.npz", Path(scratch) / "outputs.npz"
         write_calls(calls_path, calls)
-        command = [sys.executable, "-m", "kerasemo.serving"]
-        command += [str(folder), str(calls_path), str(outputs_path)]
+        paths = [str(path) for path in (folder, calls_path, outputs_path)]
+        command = [sys.executable, "-m", "kerasemo.serving", *paths]
         finished = subprocess.run(command, capture_output=True, text=True, check=False)
         if finished.returncode:
-            lines = finished.stderr.strip().splitlines() or ["no message"]
-            raise RunError(f"{folder}: a fresh process cannot run the bundle: {lines[-1]}")
+            last_line = (finished.stderr.strip().splitlines() or ["no message"])[-1]
+            raise RunError(f"{folder}: cannot be loaded again: {last_line}")
+        largest: dict[str, float] = {}
         with np.load(outputs_path) as arrays:
-            return _compare_outputs(arrays, calls, expected)
+            for number, ((signature, _), outputs) in enumerate(zip(calls, expected, strict=True)):
+                for name, values in outputs.items():
+                    difference = _difference(arrays[f"{number} {name}"], values)
+                    largest[signature] = max(largest.get(signature, 0.0), difference)
+    return largest
 
 
-def _compare_outputs(
-    arrays: Mapping[str, np.ndarray], calls: Sequence[SignatureCall], expected: Sequence[Outputs]
-) -> dict[str, float]:
-    differences: dict[str, float] = {}
-    for number, (call, outputs) in enumerate(zip(calls, expected, strict=True)):
-        for name, values in outputs.items():
-            difference = _max_difference(arrays[output_key(number, name)], values)
-            largest = differences.get(call.signature, 0.0)
-            differences[call.signature] = max(largest, difference)
-    return differences
-
-
-def output_key(number: int, name: str) -> str:
-    """Return the name of a call's output in the file of outputs."""
-    return f"{number} {name}"
-
-
-def _check_finite(signature: str, outputs: Outputs) -> None:
-    """Raise RunError for NaN or infinity in an output, except where `valid` is false."""
-    valid = outputs.get("valid", np.array(True))
-    for name, values in outputs.items():
+def _check_numbers(signature: str, expected: Outputs) -> None:
+    """Raise RunError if an expected output is NaN or infinite and `valid` is true for its input."""
+    valid = expected.get("valid", np.array(True))
+    for name, values in expected.items():
         if values.dtype.kind == "f" and not np.isfinite(values[valid]).all():
             raise RunError(
-                f"{signature}: the Keras model's {name} are NaN or infinite; its weights are "
-                "broken, train the stage again"
+                f"{signature}: the Keras model's own {name} are no numbers; "
+                "its weights are broken, train the stage again"
             )
 
 
-def _max_difference(actual: np.ndarray, expected: np.ndarray) -> float:
-    if actual.shape != expected.shape:
+def _difference(output: np.ndarray, expected: np.ndarray) -> float:
+    if output.shape != expected.shape:
         return float("inf")
-    if expected.dtype.kind in "bU":
-        return 0.0 if np.array_equal(actual, expected) else float("inf")
-    if not np.array_equal(np.isnan(actual), np.isnan(expected)):
+    if expected.dtype == bool or expected.dtype.kind == "U":
+        return 0.0 if np.array_equal(output, expected) else float("inf")
+    if not np.array_equal(np.isnan(output), np.isnan(expected)):
         return float("inf")
-    return float(np.nanmax(np.abs(actual - expected), initial=0.0))
+    return float(np.nanmax(np.abs(output - expected), initial=0.0))
 
 
-def write_calls(path: Path, calls: Sequence[SignatureCall]) -> None:
-    """Write calls as arrays, which cannot execute code when they are read."""
+def write_calls(path: Path, calls: Sequence[Call]) -> None:
+    """Write calls as arrays, so that reading them executes nothing."""
     arrays: dict[str, np.ndarray] = {}
     for number, (signature, inputs) in enumerate(calls):
         for name, value in inputs.items():
-            key = f"{number} {signature} {name}"
             if isinstance(value, np.ndarray):
-                arrays[key] = value
-                continue
-            for row, data in enumerate(value):
-                arrays[f"{key} {row}"] = np.frombuffer(data, np.uint8)
-    np.savez(path, **arrays)
+                arrays[f"{number} {signature} {name}"] = value
+            else:
+                arrays |= {
+                    f"{number} {signature} {name} {place}": np.frombuffer(content, np.uint8)
+                    for place, content in enumerate(value)
+                }
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # names that are no options
 
 
-def read_calls(path: Path) -> list[SignatureCall]:
-    """Return the calls that `write_calls` wrote."""
-    calls: dict[int, SignatureCall] = {}
+def read_calls(path: Path) -> list[Call]:
+    """Read the calls of `write_calls`."""
+    calls: dict[int, tuple[str, dict[str, Any]]] = {}
     with np.load(path) as arrays:
         for key in arrays.files:
-            number, signature, name, *row = key.split(" ")
-            call = calls.setdefault(int(number), SignatureCall(signature, {}))
-            if row:
-                call.inputs.setdefault(name, []).append(arrays[key].tobytes())
+            number, signature, name, *place = key.split(" ")
+            inputs = calls.setdefault(int(number), (signature, {}))[1]
+            if place:
+                inputs.setdefault(name, []).append(arrays[key].tobytes())
             else:
-                call.inputs[name] = arrays[key]
+                inputs[name] = arrays[key]
     return [calls[number] for number in sorted(calls)]

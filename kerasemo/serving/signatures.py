@@ -1,323 +1,174 @@
-"""The table of export signatures: names, inputs, outputs and domains.
+"""The signatures of an exported model: what each takes and returns.
 
-Every other list of signatures derives from `SIGNATURES`: the exported graph, the parity check, the
-checks of requests, the client and the model card.
+To add a signature, write an entry here and the method that computes it in
+`kerasemo.exporting.graph`.
 """
 
 import dataclasses
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from pipelines.core.errors import InputError
 from pipelines.core.spec import Spec
 
-BUNDLE_FORMATS = ("saved_model", "onnx", "litert")
-"""The formats of exported models; the first is the default."""
-MAX_SOUND_SECONDS = 600
-"""Sound of a request may last this long where a signature sets no other limit."""
+LABELS = "labels"
+"""A size of a shape: the number of labels of the model."""
 
-OPEN_AXES = ("n", "batch", "samples", "segments", "size")
-"""Axes of any size: rows, rows of sound, samples, segments of a clip, numbers of an embedding."""
-LABEL_AXIS = "labels"
-"""The axis with an entry for each label of the model."""
+PROBABILITIES = ("probabilities", "labels", "emotion")
+EMBEDDING = ("embedding",)
 
 
 @dataclasses.dataclass(frozen=True)
-class TensorFormat:
-    """An input or output of a signature.
+class SignatureInput:
+    """An input tensor of a signature.
 
     Attributes:
-        name: The name in requests and responses.
-        dtype: The TensorFlow name of the dtype, such as `float32` or `string`.
-        axes: For each axis a number, a name of `OPEN_AXES`, `LABEL_AXIS`, or a field of `Spec`.
-        note: What holds for the values, in words.
+        name: The name of the input.
+        dtype: The name of a TensorFlow dtype.
+        shape: The sizes; None: any size, LABELS: the number of labels.
     """
 
     name: str
     dtype: str
-    axes: tuple[str | int, ...]
-    note: str = ""
+    shape: tuple[int | str | None, ...]
 
-    def shape(self, *, spec: Spec, n_labels: int) -> list[int | None]:
-        """Return the size of each axis; None means any size."""
-        return [_axis_size(axis, spec, n_labels) for axis in self.axes]
-
-    def describe_type(self) -> str:
-        """Return dtype and shape in words, such as `uint8 [n, 64, 64, 3]`."""
-        sizes = [
-            axis if axis in (*OPEN_AXES, LABEL_AXIS) else _axis_size(axis, Spec(), 0)
-            for axis in self.axes
-        ]
-        return f"{self.dtype} [{', '.join(map(str, sizes))}]"
-
-    def describe(self) -> str:
-        """Return dtype, shape and note in words."""
-        return self.describe_type() + (f" {self.note}" if self.note else "")
-
-
-def _axis_size(axis: str | int, spec: Spec, n_labels: int) -> int | None:
-    if isinstance(axis, int):
-        return axis
-    if axis == LABEL_AXIS:
-        return n_labels
-    return None if axis in OPEN_AXES else getattr(spec, axis)
+    def shape_for(self, n_labels: int) -> list[int | None]:
+        """Return the shape for a model with `n_labels` labels."""
+        return [n_labels if isinstance(size, str) else size for size in self.shape]
 
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """A function of an exported model.
+    """A signature of a SavedModel.
 
     Attributes:
-        name: The name in requests.
-        domain: The domain of its inputs; a model without the domain lacks the signature.
-        inputs: Its inputs, in the order of the graph's arguments.
-        outputs: Its outputs.
-        card_inputs: The inputs in the words of the model card.
-        card_outputs: The outputs in the words of the model card; empty for their names alone.
-        formats: The bundle formats that have the signature.
-        max_seconds: How long the sound of a row may be; None for other inputs.
-        suffixes: Suffixes of files whose bytes are an input.
+        name: The name of the signature.
+        domain: The domain that the network must be trained on.
+        inputs: The input tensors.
+        outputs: The names of the outputs.
+        input_text: A description of the inputs for the model card and for errors.
+        output_text: A description of the outputs for the model card.
     """
 
     name: str
     domain: str
-    inputs: tuple[TensorFormat, ...]
-    outputs: tuple[TensorFormat, ...]
-    card_inputs: str = ""
-    card_outputs: str = ""
-    formats: tuple[str, ...] = ("saved_model",)
-    max_seconds: float | None = None
-    suffixes: tuple[str, ...] = ()
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """The names of the inputs."""
-        return tuple(tensor.name for tensor in self.inputs)
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """The names of the outputs."""
-        return tuple(tensor.name for tensor in self.outputs)
+    inputs: tuple[SignatureInput, ...]
+    outputs: tuple[str, ...]
+    input_text: str
+    output_text: str
 
     @property
     def needs_head(self) -> bool:
-        """Whether the outputs come from the head, which a contrastive stage does not train."""
-        return "probabilities" in self.output_names
-
-    def to_json(self, *, spec: Spec, n_labels: int) -> dict[str, Any]:
-        """Return `{"inputs": {name: [dtype, shape]}, "outputs": ...}`; null for any size."""
-        return {
-            side: {
-                tensor.name: [tensor.dtype, tensor.shape(spec=spec, n_labels=n_labels)]
-                for tensor in tensors
-            }
-            for side, tensors in (("inputs", self.inputs), ("outputs", self.outputs))
-        }
-
-    def describe_outputs(self) -> str:
-        """Return all outputs in the words of the model card."""
-        return self.card_outputs or ", ".join(self.output_names)
-
-    def describe_inputs(self) -> str:
-        """Return all inputs in words, for the message about a request that a server rejected."""
-        inputs = ", ".join(f"{tensor.name} {tensor.describe()}" for tensor in self.inputs)
-        return inputs + (f", at most {self.max_seconds:g} s" if self.max_seconds else "")
+        """Whether the head of the network must be trained."""
+        return self.outputs != EMBEDDING
 
 
-FACES = TensorFormat("faces", "uint8", ("n", "face_size", "face_size", 3))
-FACE_BYTES = TensorFormat("face_bytes", "string", ("n",), "of whole JPEG or PNG files")
-SEGMENTS = TensorFormat("segments", "float32", ("n", "mel_filters", "segment_frames", 3))
-WAVEFORM = TensorFormat(
-    "waveform", "float32", ("batch", "samples"), f"in [-1, 1] at {Spec().sample_rate_hz} Hz"
+_SPEC = Spec()
+_FACES = SignatureInput("faces", "uint8", (None, _SPEC.face_size, _SPEC.face_size, 3))
+_FACE_BYTES = SignatureInput("face_bytes", "string", (None,))
+_WAVEFORM = SignatureInput("waveform", "float32", (None, None))
+_WAV_BYTES = SignatureInput("wav_bytes", "string", (None,))
+_LENGTHS = SignatureInput("lengths", "int32", (None,))
+_MASK = SignatureInput("mask", "float32", (None, LABELS))
+_SEGMENTS = SignatureInput(
+    "segments", "float32", (None, _SPEC.mel_filters, _SPEC.segment_frames, 3)
 )
-WAV_BYTES = TensorFormat(
-    "wav_bytes",
-    "string",
-    ("batch",),
-    f"of whole WAV files of {Spec().sample_rate_hz} Hz, mono, 16-bit PCM",
-)
-LENGTHS = TensorFormat("lengths", "int32", ("batch",), "in samples")
 
+_PROBABILITIES_TEXT = ", ".join(PROBABILITIES)
 
-def _mask(rows: str) -> TensorFormat:
-    return TensorFormat("mask", "float32", (rows, LABEL_AXIS), "of 0 and 1")
-
-
-def _prediction(rows: str) -> tuple[TensorFormat, ...]:
-    return (
-        TensorFormat("probabilities", "float32", (rows, LABEL_AXIS)),
-        TensorFormat("labels", "string", (rows, LABEL_AXIS)),
-        TensorFormat("emotion", "string", (rows,)),
-    )
-
-
-def _embedding(rows: str) -> tuple[TensorFormat, ...]:
-    return (TensorFormat("embedding", "float32", (rows, "size"), "of unit length"),)
-
-
-def _portable_prediction(*rows: str) -> tuple[TensorFormat, ...]:
-    """Return the outputs of formats without errors: `valid` is false where an input is refused."""
-    return (
-        TensorFormat("probabilities", "float32", (*rows, LABEL_AXIS)),
-        TensorFormat("valid", "bool", rows),
-    )
-
-
-SIGNATURES = (
+_ALL: Sequence[Signature] = (
     Signature(
         "faces",
         "visual",
-        (FACES,),
-        _prediction("n"),
-        card_inputs="faces uint8 [n, 64, 64, 3], RGB crops of faces",
+        (_FACES,),
+        PROBABILITIES,
+        "faces uint8 [n, 64, 64, 3], RGB crops of faces",
+        _PROBABILITIES_TEXT,
     ),
     Signature(
         "face_bytes",
         "visual",
-        (FACE_BYTES,),
-        _prediction("n"),
-        card_inputs="face_bytes [n], JPEG or PNG files of such crops, of any size",
-        suffixes=(".jpg", ".jpeg", ".png"),
+        (_FACE_BYTES,),
+        PROBABILITIES,
+        "face_bytes [n], JPEG or PNG files of such crops, of any size",
+        _PROBABILITIES_TEXT,
     ),
     Signature(
         "faces_masked",
         "visual",
-        (FACES, _mask("n")),
-        _prediction("n"),
-        card_inputs="faces, and mask float32 [n, labels]: 1 for what can be answered",
+        (_FACES, _MASK),
+        PROBABILITIES,
+        "faces, and mask float32 [n, labels]: 1 for what can be answered",
+        _PROBABILITIES_TEXT,
     ),
     Signature(
         "embed_faces",
         "visual",
-        (FACES,),
-        _embedding("n"),
-        card_inputs="faces",
-        card_outputs="embedding float32 [n, size], of unit length",
+        (_FACES,),
+        EMBEDDING,
+        "faces",
+        "embedding float32 [n, size], of unit length",
     ),
     Signature(
         "speech",
         "audio",
-        (WAVEFORM,),
-        _prediction("batch"),
-        card_inputs="waveform float32 [batch, samples] in [-1, 1], 16 kHz, mono, 32 ms to 10 min",
-        max_seconds=MAX_SOUND_SECONDS,
+        (_WAVEFORM,),
+        PROBABILITIES,
+        "waveform float32 [batch, samples] in [-1, 1], 16 kHz, mono, 32 ms to 10 min",
+        _PROBABILITIES_TEXT,
     ),
     Signature(
         "wav_bytes",
         "audio",
-        (WAV_BYTES,),
-        _prediction("batch"),
-        card_inputs="wav_bytes [batch], WAV files, 16 kHz, mono, 16-bit",
-        max_seconds=MAX_SOUND_SECONDS,
-        suffixes=(".wav",),
+        (_WAV_BYTES,),
+        PROBABILITIES,
+        "wav_bytes [batch], WAV files, 16 kHz, mono, 16-bit",
+        _PROBABILITIES_TEXT,
     ),
     Signature(
         "speech_masked",
         "audio",
-        (WAVEFORM, LENGTHS, _mask("batch")),
-        _prediction("batch"),
-        card_inputs="waveform, lengths int32 [batch] in samples, mask float32 [batch, labels]",
-        max_seconds=MAX_SOUND_SECONDS,
+        (_WAVEFORM, _LENGTHS, _MASK),
+        PROBABILITIES,
+        "waveform, lengths int32 [batch] in samples, mask float32 [batch, labels]",
+        _PROBABILITIES_TEXT,
     ),
     Signature(
         "embed_speech",
         "audio",
-        (WAVEFORM,),
-        _embedding("batch"),
-        card_inputs="waveform",
-        card_outputs="embedding float32 [batch, size], of unit length",
-        max_seconds=MAX_SOUND_SECONDS,
+        (_WAVEFORM,),
+        EMBEDDING,
+        "waveform",
+        "embedding float32 [batch, size], of unit length",
     ),
     Signature(
         "segments",
         "audio",
-        (SEGMENTS,),
-        _prediction("n"),
-        card_inputs="segments float32 [n, 64, 64, 3]: log-Mel (dB), delta, delta-delta",
+        (_SEGMENTS,),
+        PROBABILITIES,
+        "segments float32 [n, 64, 64, 3]: log-Mel (dB), delta, delta-delta",
+        _PROBABILITIES_TEXT,
     ),
     Signature(
         "embed_segments",
         "audio",
-        (SEGMENTS,),
-        _embedding("n"),
-        card_inputs="segments",
-        card_outputs="embedding float32 [n, size], of unit length",
+        (_SEGMENTS,),
+        EMBEDDING,
+        "segments",
+        "embedding float32 [n, size], of unit length",
     ),
     Signature(
         "timeline",
         "audio",
-        (WAVEFORM,),
-        (
-            TensorFormat("probabilities", "float32", ("batch", "segments", LABEL_AXIS)),
-            TensorFormat("starts", "float32", ("batch", "segments"), "in seconds"),
-            TensorFormat("weights", "float32", ("batch", "segments"), "of 0 and 1"),
-        ),
-        card_inputs="waveform float32 [batch, samples], at most 60 s",
-        card_outputs="probabilities [batch, segments, labels], starts in seconds, weights",
-        max_seconds=Spec().part_seconds,
-    ),
-    Signature("faces", "visual", (FACES,), _portable_prediction("n"), formats=("onnx", "litert")),
-    Signature(
-        "segments", "audio", (SEGMENTS,), _portable_prediction("n"), formats=("onnx", "litert")
-    ),
-    Signature(
-        "speech",
-        "audio",
-        (TensorFormat("waveform", "float32", ("samples",), WAVEFORM.note),),
-        _portable_prediction(),
-        formats=("litert",),
-        max_seconds=Spec().part_seconds,
+        (_WAVEFORM,),
+        ("probabilities", "starts", "weights"),
+        "waveform float32 [batch, samples], at most 60 s",
+        "probabilities [batch, segments, labels], starts in seconds, weights",
     ),
 )
-"""All signatures, in the order of the bundle's document and of the model card."""
 
-SAVED_MODEL_SIGNATURES = {
-    signature.name: signature for signature in SIGNATURES if "saved_model" in signature.formats
-}
-"""The signatures of a SavedModel by name."""
+SIGNATURES: Mapping[str, Signature] = {signature.name: signature for signature in _ALL}
+"""Every signature by its name, in the order of a bundle's document; the first is the default."""
 
-
-def select_signatures(
-    format: str, *, domains: Collection[str], has_head: bool = True
-) -> dict[str, Signature]:
-    """Return the signatures of an exported model by name, in the order of the table.
-
-    Args:
-        format: One of `BUNDLE_FORMATS`.
-        domains: The domains that the network was trained on.
-        has_head: False for a network whose head was not trained: only embeddings remain.
-
-    >>> list(select_signatures("onnx", domains=["visual"]))
-    ['faces']
-    """
-    return {
-        signature.name: signature
-        for signature in SIGNATURES
-        if format in signature.formats
-        and signature.domain in domains
-        and (has_head or not signature.needs_head)
-    }
-
-
-def find_signature(name: str) -> Signature:
-    """Return the SavedModel signature of a name.
-
-    Raises:
-        InputError: The table has no such signature.
-    """
-    if name not in SAVED_MODEL_SIGNATURES:
-        expected = ", ".join(SAVED_MODEL_SIGNATURES)
-        raise InputError(f"signature must be one of {expected}; received {name!r}")
-    return SAVED_MODEL_SIGNATURES[name]
-
-
-def file_signature(suffix: str) -> Signature | None:
-    """Return the signature that takes files with a suffix; None if no signature does.
-
-    >>> file_signature(".WAV").name
-    'wav_bytes'
-    """
-    for signature in SAVED_MODEL_SIGNATURES.values():
-        if suffix.lower() in signature.suffixes:
-            return signature
-    return None
+ITEM_SIGNATURES = {"visual": "faces", "audio": "segments"}
+"""Domain -> the signature of single faces or segments. Its input has the same name."""
+EMBEDDING_SIGNATURES = {"visual": "embed_faces", "audio": "embed_segments"}
+"""Domain -> the signature of the embeddings of single faces or segments."""

@@ -1,91 +1,88 @@
-"""The training clips of an exported model, as hashes that reveal nothing else about them."""
+"""The clips that an exported model was trained on, as hashes that tell nothing else about them."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import DataError
-from pipelines.core.files import text_sha256
 
-TRAINING_CLIPS = "assets/training_clips.json"
-"""The file in the folder of a version."""
 KEYS = ("files", "contents", "utterances", "speakers")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingClips:
-    """The hashes of the clips that a network was trained or validated on."""
+    """The hashes of the clips in the training and the validation split of a network.
+
+    Attributes:
+        files: SHA-256 of the media files.
+        contents: Hashes of the decoded contents; see `pipelines.building`.
+        utterances: SHA-256 of the names of the utterances.
+        speakers: SHA-256 of the names of the speakers.
+    """
 
     files: frozenset[str]
-    """SHA-256 of media files."""
     contents: frozenset[str]
-    """Hashes of the decoded content; see `pipelines.building`."""
     utterances: frozenset[str]
-    """SHA-256 of the utterances' names."""
     speakers: frozenset[str]
-    """SHA-256 of the speakers' names."""
 
     def has_clip(self, row: Mapping[str, Any]) -> bool:
-        """Return whether the clip of a manifest's row is a training clip.
-
-        A clip with the same file, content or utterance is the same clip. The utterance is the same
-        in both domains.
-        """
+        """Return whether the file, the contents or the utterance of a manifest row is known."""
         return (
             row["sha256"] in self.files
             or row.get("content") in self.contents
-            or text_sha256(row["utterance"]) in self.utterances
+            or name_hash(row["utterance"]) in self.utterances
         )
 
     def has_speaker(self, row: Mapping[str, Any]) -> bool:
-        """Return whether the speaker of a manifest's row is a training speaker.
-
-        A speaker without a name is none.
-        """
-        return bool(row["speaker"]) and text_sha256(row["speaker"]) in self.speakers
+        """Return whether the speaker of a manifest row is known; a missing name never is."""
+        return bool(row["speaker"]) and name_hash(row["speaker"]) in self.speakers
 
 
-def hash_training_clips(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return the JSON document of `TrainingClips` for manifests' rows: sorted hashes.
+def training_clips_document(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the hashes of the clips of manifest rows for JSON, sorted.
 
     >>> row = {"sha256": "f00d", "content": "beef", "utterance": "a:1:anger:1", "speaker": "a:1"}
-    >>> document = hash_training_clips([row, row | {"content": "cafe"}])
-    >>> {key: len(hashes) for key, hashes in document.items()}
-    {'files': 1, 'contents': 2, 'utterances': 1, 'speakers': 1}
+    >>> document = training_clips_document([row, row | {"content": "cafe"}])
+    >>> [len(hashes) for hashes in document.values()]
+    [1, 2, 1, 1]
     """
     rows = list(rows)
     hashes = {
         "files": {row["sha256"] for row in rows},
         "contents": {row["content"] for row in rows if row.get("content")},
-        "utterances": {text_sha256(row["utterance"]) for row in rows},
-        "speakers": {text_sha256(row["speaker"]) for row in rows if row["speaker"]},
+        "utterances": {name_hash(row["utterance"]) for row in rows},
+        "speakers": {name_hash(row["speaker"]) for row in rows if row["speaker"]},
     }
     return {key: sorted(hashes[key]) for key in KEYS}
 
 
-def parse_training_clips(document: Any, *, source: Any) -> TrainingClips:
-    """Return the training clips of a document that `hash_training_clips` made.
+def parse_training_clips(document: Any, *, where: object) -> TrainingClips:
+    """Return the training clips of a document.
 
     Args:
-        document: The parsed JSON.
-        source: Where it comes from, for the message.
+        document: The value of `training_clips_document`.
+        where: The place of the document, for the message of an error.
 
     Raises:
-        DataError: The document has another form.
+        DataError: The document is damaged.
     """
-    is_complete = isinstance(document, dict) and set(KEYS) <= set(document)
-    if not is_complete or not all(_is_text_list(document[key]) for key in KEYS):
+    if (
+        not isinstance(document, dict)
+        or not set(KEYS) <= set(document)
+        or not all(_is_list_of_str(document[key]) for key in KEYS)
+    ):
         raise DataError(
-            f"{source}: expected lists of hashes, {', '.join(KEYS)}; the file is damaged: "
-            "export the model again"
+            f"{where}: expected lists of hashes, {', '.join(KEYS)}; "
+            "the file is damaged: export the model again"
         )
     return TrainingClips(**{key: frozenset(document[key]) for key in KEYS})
 
 
 def read_training_clips(path: Path) -> TrainingClips:
-    """Return the training clips in a file.
+    """Read the training clips of a bundle.
 
     Raises:
         DataError: The file is missing or damaged.
@@ -99,8 +96,13 @@ def read_training_clips(path: Path) -> TrainingClips:
         ) from error
     except ValueError as error:
         raise DataError(f"{path}: damaged ({error}); export the model again") from error
-    return parse_training_clips(document, source=path)
+    return parse_training_clips(document, where=path)
 
 
-def _is_text_list(values: Any) -> bool:
+def name_hash(name: str) -> str:
+    """Return the SHA-256 of a name in hexadecimal."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def _is_list_of_str(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)

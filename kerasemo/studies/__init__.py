@@ -1,4 +1,4 @@
-"""Train many networks: every fold and seed of an experiment, or the trials of a hyper-parameter search.
+"""Train many networks: all folds and seeds of an experiment, or the trials of a search.
 
 May import `kerasemo.training`, `kerasemo.analysis`, `kerasemo.reporting` and what these import.
 """
@@ -8,22 +8,37 @@ from typing import TYPE_CHECKING
 from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from kerasemo.studies.reproduction import Options, chosen, reproduce
-    from kerasemo.studies.search import described
-    from kerasemo.studies.search_space import SPACE, entries
-    from kerasemo.studies.tuning import SEARCHES, tune
+    from kerasemo.studies.reproduction import (
+        ReproductionOptions,
+        load_reproduced_experiment,
+        reproduce,
+    )
+    from kerasemo.studies.search import describe_values
+    from kerasemo.studies.search_space import SEARCH_SPACE, search_parameters
+    from kerasemo.studies.tuning import SEARCHES, SearchOptions, search_settings
 
-__all__ = ["SEARCHES", "SPACE", "Options", "chosen", "described", "entries", "reproduce", "tune"]
+__all__ = [
+    "SEARCHES",
+    "SEARCH_SPACE",
+    "ReproductionOptions",
+    "SearchOptions",
+    "describe_values",
+    "load_reproduced_experiment",
+    "reproduce",
+    "search_parameters",
+    "search_settings",
+]
 
 _MODULE_OF = {
-    "Options": "reproduction",
+    "ReproductionOptions": "reproduction",
     "SEARCHES": "tuning",
-    "SPACE": "search_space",
-    "chosen": "reproduction",
-    "described": "search",
-    "entries": "search_space",
+    "SEARCH_SPACE": "search_space",
+    "SearchOptions": "tuning",
+    "describe_values": "search",
+    "load_reproduced_experiment": "reproduction",
     "reproduce": "reproduction",
-    "tune": "tuning",
+    "search_parameters": "search_space",
+    "search_settings": "tuning",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

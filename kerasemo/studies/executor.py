@@ -1,12 +1,15 @@
-"""Cells of a sweep trained side by side, each by a process with its share of the processors, or a GPU of its own where there are several.
+"""Networks of a sweep trained side by side, each in a process with its share of the machine.
 
-A small network does not fill a machine: a thread for each of several trainings makes more of the processors than all threads for one
-after the other (benchmarks/networks_at_once.py). A process that dies costs the cell that it had; it is replaced, and what the cell has
-saved is gone on with next time.
+A small network does not use a whole machine: one thread for each of several trainings uses the
+processor_count better than all threads for one training after the other
+(benchmarks/networks_at_once.py). With several GPUs each process has its own. A process that dies
+costs the network that it trained; the process is replaced, and the network resumes when the command
+runs again.
 """
 
 import contextlib
 import io
+import logging
 import multiprocessing
 import signal
 import sys
@@ -14,216 +17,285 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, Self
 
-from pipelines.core.errors import InputError, KerasemoError
-from pipelines.core.processes import end_with_parent, processors
+from pipelines.core.errors import KerasemoError, StorageError
+from pipelines.core.logs import handled_by
+from pipelines.core.processes import end_with_parent, processor_count
 from pipelines.core.tensorflow_loading import load_tensorflow
 
+logger = logging.getLogger(__name__)
+
 GRACE_SECONDS = 60.0
-"""How long a process that was told to end may take to save what it has."""
+"""How long a process that was told to stop may take to save its state."""
+
+LINE, ENDED, STOPPED = "line", "ended", "stopped"
+"""The kinds of message from a process: a log line, the end of a work, an error that ends
+everything."""
+
+STORAGE_ERROR, OTHER_ERROR = "storage", "other"
+"""The kinds of error that end everything."""
 
 
-class _Member:
-    """One process and what it is at."""
+class _TrainingProcess:
+    """One process and the network that it works on.
 
-    def __init__(self, number: int, jobs: int, remake: Callable[..., Any]):
+    Args:
+        number: The number of the process, from 0.
+        n_processes: The number of processes that share the machine.
+        create_sweep: See `ParallelExecutor`.
+    """
+
+    def __init__(self, number: int, n_processes: int, create_sweep: Callable[[], Any]) -> None:
         context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
+        self.connection, child_connection = context.Pipe()
         self.number = number
-        self.digest = ""
-        """Of the cell that it is at; empty: none."""
-        self.began = 0.0
-        self.process = context.Process(target=_serve, args=(theirs, number, jobs), daemon=True)
+        self.digest = ""  # of the network in work; empty: the process is idle
+        self._start_time = 0.0
+        self.process = context.Process(
+            target=_run_process, args=(child_connection, number, n_processes), daemon=True
+        )
         self.process.start()
-        theirs.close()  # so that its end is heard here
-        self.connection.send(
-            remake
-        )  # and no argument: what it needs is imported only when TensorFlow's first lines can be hidden
+        child_connection.close()  # so that the end of the process closes the pipe
+        # Sent, not an argument: it imports TensorFlow, whose first lines the process hides.
+        self.connection.send(create_sweep)
 
-    def give(self, work: str, digest: str) -> None:
-        self.digest, self.began = digest, time.monotonic()
-        with contextlib.suppress(
-            OSError
-        ):  # it has died, which is heard when its answer is waited for
+    def start_work(self, work: str, digest: str) -> None:
+        """Tell the process to do a work with a network."""
+        self.digest, self._start_time = digest, time.monotonic()
+        with contextlib.suppress(OSError):  # a dead process is noticed when its pipe is read
             self.connection.send((work, digest))
 
-    def died(self) -> str:
+    @property
+    def seconds(self) -> float:
+        """The time since the present work started, in seconds."""
+        return time.monotonic() - self._start_time
+
+    def reason_of_death(self) -> str:
         """Return how the process ended."""
         self.process.join(GRACE_SECONDS)
         status = self.process.exitcode
         if status == -signal.SIGKILL:
-            return "its process was killed (by the system, when memory runs out: try fewer --jobs); the same command goes on with it"
-        return f"its process ended (exit status {status}); the same command goes on with it"
+            return (
+                "its process was killed, as the system does when memory runs out: use fewer "
+                "--jobs; the same command resumes"
+            )
+        return f"its process ended with status {status}; the same command resumes"
 
 
-class Crew:
-    """Processes that work at the cells of a sweep; to be used in a `with`.
+class ParallelExecutor:
+    """Processes that train networks of a sweep; use it in a `with` statement.
 
     Args:
-        remake: Makes, in a process of its own, the sweep again: called with `log`, it returns what has `cells` and `guarded`.
-        jobs: How many processes.
-        log: Called with each line about what they do.
+        create_sweep: Creates the sweep again in a process. The result has `networks` and
+            `run_guarded` of `kerasemo.studies.sweep.Sweep`.
+        jobs: The number of processes.
     """
 
-    def __init__(self, remake: Callable[..., Any], *, jobs: int, log: Callable[[str], None]):
-        self._remake = remake
-        self._jobs, self._log = jobs, log
-        self._members: list[_Member] = []
-        self._handler: Any = None
+    def __init__(self, create_sweep: Callable[[], Any], *, jobs: int) -> None:
+        self._create_sweep = create_sweep
+        self._jobs = jobs
+        self._processes: list[_TrainingProcess] = []
+        self._former_handler: Any = None
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> Self:
+        """Let SIGTERM stop the processes as Ctrl-C does."""
         if threading.current_thread() is threading.main_thread():
-            self._handler = signal.signal(signal.SIGTERM, _interrupted)
+            self._former_handler = signal.signal(signal.SIGTERM, _interrupt)
         return self
 
-    def __exit__(self, *_) -> None:
-        for member in self._members:
-            if member.process.is_alive():
-                member.process.terminate()  # a training saves first
-        end = time.monotonic() + GRACE_SECONDS
-        for member in self._members:
-            with contextlib.suppress(
-                EOFError, OSError
-            ):  # until it has ended, or is waited for no longer
-                while member.connection.poll(max(0.0, end - time.monotonic())):
-                    kind, text = member.connection.recv()
-                    if kind == "line":
-                        self._log(text)
-            member.process.join(max(1.0, end - time.monotonic()))
-            if member.process.is_alive():
-                member.process.kill()
-                member.process.join()
-        if self._handler is not None:
-            signal.signal(signal.SIGTERM, self._handler)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop the processes; each saves its state first."""
+        for process in self._processes:
+            if process.process.is_alive():
+                process.process.terminate()
+        deadline = time.monotonic() + GRACE_SECONDS
+        for process in self._processes:
+            self._wait_for_end(process, deadline)
+        if self._former_handler is not None:
+            signal.signal(signal.SIGTERM, self._former_handler)
 
-    def do(
+    def _wait_for_end(self, process: _TrainingProcess, deadline: float) -> None:
+        """Log the last lines of a process until it ends; kill it after the deadline."""
+        with contextlib.suppress(EOFError, OSError):
+            while process.connection.poll(max(0.0, deadline - time.monotonic())):
+                kind, content = process.connection.recv()
+                if kind == LINE:
+                    logger.info("  %s", content)
+        process.process.join(max(1.0, deadline - time.monotonic()))
+        if process.process.is_alive():
+            process.process.kill()
+            process.process.join()
+
+    def run(
         self,
         work: str,
-        cells: Mapping[str, Sequence[str]],
+        parents_of: Mapping[str, Sequence[str]],
         *,
-        refused: Callable[[str], str],
-        begun: Callable[[str], None],
-        ended: Callable[[str, str, float], None],
+        reason_to_skip: Callable[[str], str],
+        on_start: Callable[[str], None],
+        on_end: Callable[[str, str, float], None],
     ) -> None:
-        """Have one of `sweep.WORKS` done to some cells, the first that can be done first.
+        """Do a work of `sweep.WORKS` with networks, each as soon as its parents are complete.
 
         Args:
-            work: Its name.
-            cells: Their digests, each with those of the cells that it starts from: it waits for them where they are among these.
-            refused: Tells why one that could begin is not to; empty: it is.
-            begun: Called with each that begins.
-            ended: Called with each that has ended, why it failed (empty: it did not), and how many seconds it took.
+            work: The name of the work.
+            parents_of: Digest of each network -> the digests of those that it starts from.
+            reason_to_skip: Returns why a network must be left out; empty if it need not.
+            on_start: Called with the digest of each network whose work starts.
+            on_end: Called with the digest of each network whose work ended, why it failed (empty if
+                it did not), and the seconds that it took.
 
         Raises:
-            InputError: A disk is full, or the like: what is under way saves, and nothing else begins.
-            KeyboardInterrupt: Ctrl-C or SIGTERM; likewise.
+            StorageError: The disk is full; the other processes save their state.
+            KerasemoError: The records of a process differ from those of this one.
+            KeyboardInterrupt: Ctrl-C or SIGTERM; the processes save their state.
         """
-        waiting, left = list(cells), set(cells)
-        while left:
-            for digest in [digest for digest in waiting if not left & set(cells[digest])]:
-                if reason := refused(digest):
+        waiting, unfinished = list(parents_of), set(parents_of)
+        while unfinished:
+            ready = [digest for digest in waiting if not unfinished & set(parents_of[digest])]
+            for digest in ready:
+                reason = reason_to_skip(digest)
+                process = None if reason else self._idle_process()
+                if reason:
                     waiting.remove(digest)
-                    left.remove(digest)
-                    ended(digest, reason, 0.0)
-                elif member := self._idle():
+                    unfinished.remove(digest)
+                    on_end(digest, reason, 0.0)
+                elif process:
                     waiting.remove(digest)
-                    begun(digest)
-                    member.give(work, digest)
-            busy = {member.connection: member for member in self._members if member.digest}
+                    on_start(digest)
+                    process.start_work(work, digest)
+            busy = {process.connection: process for process in self._processes if process.digest}
             for connection in wait(list(busy)):
-                if over := self._heard(busy[connection]):
-                    left.remove(over[0])
-                    ended(*over)
+                ended = self._receive(busy[connection])
+                if ended:
+                    unfinished.remove(ended[0])
+                    on_end(*ended)
 
-    def _heard(self, member: _Member) -> tuple[str, str, float] | None:
-        """Take what a process says; return what `ended` is called with where it says that it is done, or has died."""
+    def _receive(self, process: _TrainingProcess) -> tuple[str, str, float] | None:
+        """Handle a message of a process; return the arguments of `on_end` if its work ended."""
         try:
-            kind, text = member.connection.recv()
+            kind, content = process.connection.recv()
         except (EOFError, OSError):
-            self._members.remove(member)
-            kind, text = "ended", member.died()
-        if kind == "line":
-            self._log(text)
+            self._processes.remove(process)
+            kind, content = ENDED, process.reason_of_death()
+        if kind == LINE:
+            logger.info("  %s", content)
             return None
-        if kind == "stops":
-            raise InputError(text)
-        digest, member.digest = member.digest, ""
-        return digest, text, time.monotonic() - member.began
+        if kind == STOPPED:
+            error_kind, message = content
+            raise (StorageError if error_kind == STORAGE_ERROR else KerasemoError)(message)
+        digest, process.digest = process.digest, ""
+        return digest, content, process.seconds
 
-    def _idle(self) -> _Member | None:
-        """Return a process that is at nothing, a new one where there may be one more."""
-        for member in self._members:
-            if not member.digest:
-                return member
-        if len(self._members) == self._jobs:
+    def _idle_process(self) -> _TrainingProcess | None:
+        """Return an idle process, a new one if there may be more; None if all are busy."""
+        for process in self._processes:
+            if not process.digest:
+                return process
+        if len(self._processes) == self._jobs:
             return None
-        number = min(set(range(self._jobs)) - {member.number for member in self._members})
-        self._members.append(_Member(number, self._jobs, self._remake))
-        return self._members[-1]
+        used = {process.number for process in self._processes}
+        number = min(set(range(self._jobs)) - used)
+        process = _TrainingProcess(number, self._jobs, self._create_sweep)
+        self._processes.append(process)
+        return process
 
 
-def _interrupted(*_) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-class _Lines(io.TextIOBase):
-    """A standard error whose lines are handed to the process that shows them."""
+class _LineWriter(io.TextIOBase):
+    """A text stream that hands each line to a function.
 
-    def __init__(self, say: Callable[[str], None]):
-        self._say, self._open = say, ""
+    Args:
+        send: Called with each line.
+    """
+
+    def __init__(self, send: Callable[[str], None]) -> None:
+        self._send = send
+        self._unfinished = ""
 
     def write(self, text: str) -> int:
-        *lines, self._open = (self._open + text).split("\n")
+        """Hand over the lines that the text completes."""
+        *lines, self._unfinished = (self._unfinished + text).split("\n")
         for line in lines:
-            self._say(line)
+            self._send(line)
         return len(text)
 
 
-def _serve(connection: Connection, number: int, jobs: int) -> None:
-    """Do what the connection asks for until it closes."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the one that is over all, which then ends this
-    end_with_parent(saving_seconds=GRACE_SECONDS)
-    where = ""
+class _LineHandler(logging.Handler):
+    """A log handler that hands each message to a function.
 
-    def say(line: str) -> None:
-        with contextlib.suppress(OSError):  # nobody listens any more
-            connection.send(
-                ("line", f"  {where}: {line.strip().removeprefix(where.partition(',')[0] + ': ')}")
-            )
+    Args:
+        send: Called with each message.
+    """
+
+    def __init__(self, send: Callable[[str], None]) -> None:
+        super().__init__()
+        self._send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Return the message of a record without its context, because the network precedes it."""
+        self._send(record.getMessage())
+
+
+def _run_process(connection: Connection, number: int, n_processes: int) -> None:
+    """Do what the pipe tells until it closes: the main function of a process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends this process
+    end_with_parent(saving_seconds=GRACE_SECONDS)
+    present_network = ""
+
+    def send_line(line: str) -> None:
+        with contextlib.suppress(OSError):  # the parent has ended
+            connection.send((LINE, f"{present_network}: {line.strip()}"))
 
     load_tensorflow()
-    sys.stderr = _Lines(say)
-    _take_share(number, jobs)
-    try:
-        made = connection.recv()(log=say)
-    except (KerasemoError, OSError) as error:  # such as records that are no longer there
-        connection.send(("stops", str(error)))
-        return
-    cells = {cell.digest: cell for cell in made.cells}
-    while True:
+    sys.stderr = _LineWriter(send_line)
+    with handled_by(_LineHandler(send_line)):
+        _take_share(number, n_processes)
         try:
-            work, digest = connection.recv()
-        except (EOFError, OSError):
+            sweep = connection.recv()()
+        except (KerasemoError, OSError) as error:  # such as records that were removed
+            connection.send((STOPPED, _error_content(error)))
             return
-        where = str(cells[digest])
-        try:
-            answer = ("ended", made.guarded(cells[digest], work))
-        except (KerasemoError, OSError) as error:
-            answer = ("stops", str(error))
-        except KeyboardInterrupt:
-            return
-        connection.send(answer)
+        networks = {network.digest: network for network in sweep.networks}
+        while True:
+            try:
+                work, digest = connection.recv()
+            except (EOFError, OSError):
+                return
+            present_network = str(networks[digest])
+            try:
+                message: tuple[str, Any] = (ENDED, sweep.run_guarded(networks[digest], work))
+            except (KerasemoError, OSError) as error:
+                message = (STOPPED, _error_content(error))
+            except KeyboardInterrupt:
+                return
+            connection.send(message)
 
 
-def _take_share(number: int, jobs: int) -> None:
-    """Let this process compute with its part of the machine alone."""
+def _error_content(error: Exception) -> tuple[str, str]:
+    """Return the kind of an error that ends everything, and its message."""
+    is_storage = isinstance(error, OSError)
+    return (STORAGE_ERROR if is_storage else OTHER_ERROR), str(error)
+
+
+def _take_share(number: int, n_processes: int) -> None:
+    """Let this process compute with its share of the machine."""
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(max(1, processors() // jobs))
-    if gpus := tf.config.list_physical_devices("GPU"):
-        own = gpus[number % len(gpus)]
-        tf.config.set_visible_devices([own], "GPU")
-        tf.config.experimental.set_memory_growth(own, True)  # others may work on it as well
+    tf.config.threading.set_intra_op_parallelism_threads(max(1, processor_count() // n_processes))
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        gpu = gpus[number % len(gpus)]
+        tf.config.set_visible_devices([gpu], "GPU")
+        # Other processes may compute on it, too.
+        tf.config.experimental.set_memory_growth(gpu, True)

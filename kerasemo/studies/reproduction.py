@@ -2,7 +2,6 @@
 
 import dataclasses
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from pipelines.core.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """What is asked for on the command line."""
+class ReproductionOptions:
+    """What a reproduction is told on the command line."""
 
     experiment: str
     records: Path
@@ -21,102 +20,111 @@ class Options:
     """None: `runs/reproduce-EXPERIMENT`."""
     protocol: str = PROTOCOLS[0]
     folds: tuple[int, ...] | None = None
-    """None: every one."""
+    """None: every fold."""
     seeds: tuple[int, ...] = (0,)
     stages: tuple[str, ...] = ()
     """Empty: every stage of the experiment."""
     final: bool = False
-    """Whether the test side is looked at."""
+    """Whether the test split is predicted."""
     epochs: int | None = None
     settings: tuple[str, ...] = ()
     keep_copies: bool = False
     compare: tuple[tuple[str, str], ...] = ()
+    """Pairs of stages; `A+B` is the mean of A and B."""
     listeners: Path | None = None
+    """`erkennung.txt` of EMO-DB."""
     out: Path | None = None
-    """Of the tables; None: `RUN/tables`."""
+    """The folder of the tables; None: `RUN/tables`."""
     precision: str = "auto"
     compiler: str = "auto"
     jobs: int = 1
-    """How many networks are trained side by side."""
+    """The number of networks that are trained side by side."""
     words: tuple[str, ...] = ()
-    """Of the command, for the log of the looks and the tables."""
+    """The words of the command, for the test-set log and the tables."""
 
 
-def reproduce(
-    options: Options, *, log: Callable[[str], None] = lambda line: None
-) -> dict[str, Any]:
-    """Train what is not there yet, score it, write the tables, and return what `tables.json` says; see `results.study_results`.
+def reproduce(options: ReproductionOptions) -> dict[str, Any]:
+    """Train what is not finished, score it, write the tables and return their content.
 
     Args:
-        options: What is asked for.
-        log: Called with each line about what is done or reused.
+        options: What to reproduce.
+
+    Returns:
+        The content of `tables.json`; see `results.study_results`.
 
     Raises:
-        InputError: Anything that the user can mend and that does not concern a single network.
+        InputError: A setting, a source or a folder is wrong.
+        DataError: Records or results are damaged, or something would be in two splits.
+        RunError: No fold is finished with every seed, or the disk is full. A network that fails
+            does not raise an error; it is listed in the result.
     """
-    from kerasemo.datasets import catalog
-    from kerasemo.runs import lineage
-    from kerasemo.studies import results, sweep
+    from kerasemo.datasets.catalog import RecordCatalog
+    from kerasemo.studies import results
+    from kerasemo.studies.sweep import StudyPlan, Sweep
     from kerasemo.training import devices
 
     devices.check_one_machine("a reproduction")
-    experiment = chosen(options)
-    names = options.stages or tuple(stage.name for stage in experiment.stages)
+    experiment = load_reproduced_experiment(options)
+    stages = options.stages or tuple(stage.name for stage in experiment.stages)
     run = options.run or Path("runs") / f"reproduce-{experiment.name}"
     out = options.out or run / "tables"
-    if wrong := next(
-        (folder for folder in (run, out) if folder.exists() and not folder.is_dir()), None
-    ):
-        raise InputError(
-            f"{wrong}: a file, expected a folder; name another {'--run' if wrong == run else '--out'}"
-        )  # not after hours
-    there = lineage.sources_in(options.records)
-    needed = {
-        source for name in names for stage in experiment.chain(name) for source in stage.sources
+    # Checked now, not after hours of training.
+    for option, folder in (("--run", run), ("--out", out)):
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder}: a file, expected a folder; name another {option}")
+    trained_on = {
+        source for name in stages for stage in experiment.chain(name) for source in stage.sources
     }
-    held = catalog.Holdings(
-        options.records,
-        [source for source in experiment.sources if source in there or source in needed],
+    catalog = RecordCatalog(options.records, required=sorted(trained_on))
+    sources = tuple(
+        source for source in experiment.sources if source in catalog.sources or source in trained_on
     )
     if options.listeners is not None:
-        results.check_listener_rates(held, options.listeners)  # not after hours of training
-    plan = sweep.Plan(
+        results.check_listener_rates(catalog, sources, options.listeners)
+    plan = StudyPlan(
         experiment=experiment,
         run=run,
-        stages=names,
+        sources=sources,
+        stages=stages,
         protocol=options.protocol,
         folds=options.folds,
         seeds=options.seeds,
         epochs=options.epochs,
         keep_copies=options.keep_copies,
         jobs=options.jobs,
-        settings=(("precision", options.precision), ("compiler", options.compiler)),
+        precision=options.precision,
+        compiler=options.compiler,
     )
-    work = sweep.Sweep(plan, held, log=log)
-    work.train()
+    sweep = Sweep(plan, catalog)
+    sweep.train()
     if options.final:
-        work.look(options.words)
-    predictions = results.collect_predictions(work, "test" if options.final else "validation")
-    result = results.study_results(
-        work,
+        sweep.evaluate_test_split(options.words)
+    predictions = results.collect_predictions(sweep, "test" if options.final else "validation")
+    study = results.study_results(
+        sweep,
         predictions,
         compare=options.compare,
         listener_rates=options.listeners,
         command=shlex.join(options.words),
     )
-    results.write_study(out, result, predictions.pools)
-    return result
+    results.write_study(out, study, predictions.pools)
+    return study
 
 
-def chosen(options: Options) -> Experiment:
-    """Return the experiment with the options' settings; InputError where it is none, or a stage is not in it."""
+def load_reproduced_experiment(options: ReproductionOptions) -> Experiment:
+    """Return the experiment with the settings of the options.
+
+    Raises:
+        InputError: The experiment does not exist, or has no such stage.
+    """
     experiment = load_experiment(options.experiment, options.settings)
     compared = [name for pair in options.compare for side in pair for name in side.split("+")]
     for name in (*options.stages, *compared):
         experiment.stage(name)
-    asked = options.stages or tuple(stage.name for stage in experiment.stages)
-    if missing := [name for name in compared if name not in asked]:
-        raise InputError(
-            f"--compare: stage {missing[0]!r} is not among --stages {','.join(asked)}; add it there"
-        )
+    stages = options.stages or tuple(stage.name for stage in experiment.stages)
+    for name in compared:
+        if name not in stages:
+            raise InputError(
+                f"--compare: stage {name!r} is not among --stages {','.join(stages)}; add it"
+            )
     return experiment

@@ -1,4 +1,4 @@
-"""The results of a study: pooled scores and comparisons of the predictions of a sweep, and their files."""
+"""The results of a study: pooled scores and comparisons of a sweep, and their files."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,9 +6,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kerasemo.analysis import differences, pooling, prediction_tables, references
-from kerasemo.analysis.prediction_tables import PooledPredictions, Predictions, PredictionTable
-from kerasemo.config.schema import StageConfig
-from kerasemo.datasets.catalog import Holdings, corpora_of
+from kerasemo.analysis.prediction_tables import PooledPredictions, PredictionTable
+from kerasemo.config.schema import Experiment, StageConfig
+from kerasemo.datasets.catalog import RecordCatalog, corpora_of
+from kerasemo.datasets.sources import corpus_of
+from kerasemo.evaluation.stage_predictions import StagePredictions
 from kerasemo.reporting import study_markdown, study_page, study_tables
 from kerasemo.runs import run_folder, test_set_log
 from kerasemo.studies.sweep import Sweep
@@ -20,8 +22,8 @@ from pipelines.core.text import format_ranges, pluralize
 LISTENERS_SOURCE = "emodb/audio"
 """The source whose human listeners are known."""
 
-NetworkPredictions = Mapping[tuple[int, int], tuple[Mapping[str, Predictions], Mapping[str, Any]]]
-"""(seed, fold) -> the predictions of a network by source, and the facts about the network."""
+NetworkPredictions = Mapping[tuple[int, int], StagePredictions]
+"""(seed, fold) -> the predictions of a network."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class SplitPredictions:
 
     def facts(self, stage: str) -> list[Mapping[str, Any]]:
         """Return the facts about each network of a stage."""
-        return [facts for _, facts in self.by_stage[stage].values()]
+        return [predictions.facts for predictions in self.by_stage[stage].values()]
 
 
 def collect_predictions(sweep: Sweep, split: str) -> SplitPredictions:
@@ -51,19 +53,21 @@ def collect_predictions(sweep: Sweep, split: str) -> SplitPredictions:
     by_stage = {stage.name: _predictions_of_stage(sweep, stage, split) for stage in stages}
     pools, not_scored = {}, {}
     for name, by_network in by_stage.items():
-        for source in sweep.held.sources:
+        for source in sweep.plan.sources:
             predictions = {
-                network: by_source[source]
-                for network, (by_source, _) in by_network.items()
-                if source in by_source
+                network: of_network.by_source[source]
+                for network, of_network in by_network.items()
+                if source in of_network.by_source
             }
-            facts = [facts for _, facts in by_network.values()]
+            facts = [of_network.facts for of_network in by_network.values()]
             if predictions:
                 folds = _fold_count(sweep, source, facts[0], split)
                 pools[name, source] = pooling.pool_folds(predictions, folds=folds)
             else:
                 reasons = [
-                    own["not_scored"][source] for own in facts if source in own["not_scored"]
+                    of_network["not_scored"][source]
+                    for of_network in facts
+                    if source in of_network["not_scored"]
                 ]
                 not_scored.setdefault(name, {})[source] = (
                     reasons[0] if reasons else "no network is finished"
@@ -72,12 +76,13 @@ def collect_predictions(sweep: Sweep, split: str) -> SplitPredictions:
 
 
 def _predictions_of_stage(sweep: Sweep, stage: StageConfig, split: str) -> NetworkPredictions:
-    predictions = {
-        (cell.seed, cell.fold): sweep.said(cell, split)
-        for cell in sweep.cells
-        if cell.stage.name == stage.name and cell.digest not in sweep.failed
-    }
-    return {network: found for network, found in predictions.items() if found is not None}
+    by_network = {}
+    for network in sweep.networks:
+        if network.stage.name == stage.name and network.digest not in sweep.failures:
+            predictions = sweep.predictions(network, split)
+            if predictions is not None:
+                by_network[network.seed, network.fold] = predictions
+    return by_network
 
 
 def _fold_count(sweep: Sweep, source: str, facts: Mapping[str, Any], split: str) -> int:
@@ -99,8 +104,8 @@ def study_results(
     Args:
         sweep: The finished sweep.
         predictions: Its predictions for one split.
-        compare: Pairs of stages: how much better the first is than the second. `A+B` is the mean of A
-            and B.
+        compare: Pairs of stages: how much better the first is than the second. `A+B` is the mean of
+            A and B.
         listener_rates: `erkennung.txt` of EMO-DB, for the listeners' scores.
         command: The command that made the study.
 
@@ -121,7 +126,9 @@ def study_results(
         )
     ]
     comparisons = [
-        comparison for pair in compare for comparison in _comparisons(sweep, pair, pools, rows)
+        comparison
+        for pair in compare
+        for comparison in compare_stages(plan.sources, pair, pools, rows)
     ]
     is_test = predictions.split == "test"
     return {
@@ -133,8 +140,8 @@ def study_results(
         "command": command,
         "run": str(plan.run),
         "code": test_set_log.code_version(),
-        "versions": run_folder.versions(),
-        "networks": len(sweep.cells),
+        "versions": run_folder.package_versions(),
+        "networks": len(sweep.networks),
         "training_seconds": _training_seconds(sweep),
         "looks": _test_evaluations(sweep) if is_test else [],
         "rows": rows,
@@ -146,13 +153,15 @@ def study_results(
         ],
         "comparisons": differences.correct_for_number(comparisons),
         "beside": {
-            source: _references(sweep, source, pools, listener_rates)
-            for source in sweep.held.sources
+            source: source_references(
+                sweep.catalog, plan.experiment, source, pools, listener_rates=listener_rates
+            )
+            for source in plan.sources
         },
         "failed": [
-            {"cell": str(cell), "reason": sweep.failed[cell.digest]}
-            for cell in sweep.cells
-            if cell.digest in sweep.failed
+            {"cell": str(network), "reason": sweep.failures[network.digest]}
+            for network in sweep.networks
+            if network.digest in sweep.failures
         ],
     }
 
@@ -167,13 +176,18 @@ def protocol_text(sweep: Sweep, source: str, pool: PooledPredictions, *, is_fore
         is_foreign: Whether the stage was never trained on the corpus, so that all of it is test.
     """
     networks = f"{pluralize(len(pool.seeds), 'network')} per clip"
-    corpus = source.partition("/")[0]
-    if sweep.held.sides(protocol=sweep.plan.protocol, fold=0).splits[corpus].publisher:
+    splits = sweep.catalog.split(
+        sweep.plan.sources,
+        protocol=sweep.plan.protocol,
+        fold=sweep.folds[0],
+        keep_copies=sweep.plan.keep_copies,
+    )
+    if splits.corpus_splits[corpus_of(source)].publisher:
         return f"the publisher's split, {networks}"
     if is_foreign:
         return f"the whole corpus, which was not trained on, {networks}"
     n_folds = sweep.fold_counts[source]
-    n_speakers = len({row["speaker"] for row in sweep.held.rows[source]})
+    n_speakers = len({row["speaker"] for row in sweep.catalog.rows(source)})
     folds = f"fold{'s' * (len(pool.folds) > 1)} {format_ranges(pool.folds)} of {n_folds}"
     if sweep.plan.protocol == "speaker-dependent":
         return f"{n_folds} folds, all speakers in training and test ({folds}), {networks}"
@@ -194,12 +208,14 @@ def _score_rows(
     facts: Sequence[Mapping[str, Any]],
     split: str,
 ) -> list[dict[str, Any]]:
-    """Return the scores of a stage on a source: of clips, and of faces or segments where a clip has several."""
-    corpus_emotions = sweep.held.emotions[source]
-    trained_emotions = {emotion for own in facts for emotion in own["trained_emotions"]}
-    trained_on = {name for own in facts for name in own["trained_on"]}
+    """Return the scores of a stage on a source, by clip and by face or segment."""
+    corpus_emotions = sweep.catalog.emotions(source)
+    trained_emotions = {
+        emotion for of_network in facts for emotion in of_network["trained_emotions"]
+    }
+    trained_on = {name for of_network in facts for name in of_network["trained_on"]}
     is_foreign = _fold_count(sweep, source, facts[0], split) != sweep.fold_counts[source]
-    stamps = (stamp for own in facts for stamp in own["stamps"].get(source, ()))
+    stamps = (stamp for of_network in facts for stamp in of_network["stamps"].get(source, ()))
     if source in stage.sources:
         trained = "this stage"
     else:
@@ -230,37 +246,44 @@ def _score_rows(
 
 
 def _pair_scores(stage: str, facts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return how well the distance of two clips tells equal emotions, the mean over the networks."""
+    """Return how well the distance of two clips separates equal emotions, over networks."""
     rows = []
-    for couple in dict.fromkeys(couple for own in facts for couple in own.get("pairs", {})):
-        scores = [own["pairs"][couple] for own in facts if couple in own.get("pairs", {})]
-        scores = [own for own in scores if own.get("auc") is not None]
+    pairs_of_networks = [of_network.get("pairs", {}) for of_network in facts]
+    for couple in dict.fromkeys(couple for pairs in pairs_of_networks for couple in pairs):
+        scores = [pairs[couple] for pairs in pairs_of_networks if couple in pairs]
+        scores = [score for score in scores if score.get("auc") is not None]
         if scores:
             means = {
-                name: sum(own[name] for own in scores) / len(scores)
+                name: sum(score[name] for score in scores) / len(scores)
                 for name in ("same", "auc", "eer")
             }
             rows.append({"stage": stage, "sources": couple, "networks": len(scores), **means})
     return rows
 
 
-def _comparisons(
-    sweep: Sweep,
+def compare_stages(
+    sources: Sequence[str],
     pair: tuple[str, str],
     pools: Mapping[tuple[str, str], PooledPredictions],
     rows: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """Return the comparison of two sides on each source, and on the mean of the sources.
 
-    A side is a stage, or several (`A+B`); then on each source the mean of those trained on it. A source
-    is compared if both sides have predictions for it, and at least one was trained on it.
+    A side is a stage, or several (`A+B`); then on each source the mean of those trained on it. A
+    source is compared if both sides have predictions for it, and at least one was trained on it.
+
+    Args:
+        sources: The sources of the study.
+        pair: The two sides.
+        pools: The predictions by stage and source.
+        rows: The scores of the stages; see `study_results`.
     """
     emotions = {(row["stage"], row["source"]): row["emotions"] for row in rows}
     trained = {(row["stage"], row["source"]) for row in rows if row["trained_on"] == "this stage"}
     sides = [side.split("+") for side in pair]
     names = [" + ".join(side) for side in sides]
     comparisons = []
-    for source in sweep.held.sources:
+    for source in sources:
         keys_of_sides = [
             [(stage, source) for stage in side if (stage, source) in trained] or [(side[0], source)]
             for side in sides
@@ -279,44 +302,57 @@ def _comparisons(
     return comparisons or [{"stages": names, "source": "", "refused": reason}]
 
 
-def check_listener_rates(held: Holdings, path: Path) -> None:
+def check_listener_rates(catalog: RecordCatalog, sources: Sequence[str], path: Path) -> None:
     """Check that listener rates can be read and hold every clip of their source.
 
     Raises:
         InputError: The records have no such source, or the rates cannot be read.
         DataError: The rates cannot be parsed, or lack a clip.
     """
-    if LISTENERS_SOURCE not in held.sources:
+    if LISTENERS_SOURCE not in sources:
         raise InputError(
-            f"--listeners needs records of {LISTENERS_SOURCE}; these are of {', '.join(held.sources)}; "
+            f"--listeners needs records of {LISTENERS_SOURCE}; these are of {', '.join(sources)}; "
             "leave the option out"
         )
     emotions = {
-        PurePosixPath(row["id"]).stem: row["emotion"] for row in held.rows[LISTENERS_SOURCE]
+        PurePosixPath(row["id"]).stem: row["emotion"] for row in catalog.rows(LISTENERS_SOURCE)
     }
     references.listener_scores(references.read_listener_rates(path), emotions)
 
 
-def _references(
-    sweep: Sweep,
+def source_references(
+    catalog: RecordCatalog,
+    experiment: Experiment,
     source: str,
     pools: Mapping[tuple[str, str], PooledPredictions],
-    listener_rates: Path | None,
+    *,
+    listener_rates: Path | None = None,
 ) -> dict[str, Any]:
-    """Return the figures to read the scores of a source against."""
-    corpus_emotions = sweep.held.emotions[source]
+    """Return the figures to read the scores of a source against.
+
+    Args:
+        catalog: The records.
+        experiment: The experiment, with the sources of each stage.
+        source: The source.
+        pools: The predictions by stage and source.
+        listener_rates: `erkennung.txt` of EMO-DB.
+
+    Raises:
+        DataError: The listener rates cannot be parsed.
+    """
+    corpus_emotions = catalog.emotions(source)
     result: dict[str, Any] = {"chance": 1 / len(corpus_emotions), "emotions": corpus_emotions}
     if listener_rates is not None and source == LISTENERS_SOURCE:
         # Stages that were not trained on the source predict all folds, so their clips do not count.
         clips = {
             clip
             for (stage, source_of_pool), pool in pools.items()
-            if source_of_pool == source and source in sweep.plan.experiment.stage(stage).sources
+            if source_of_pool == source and source in experiment.stage(stage).sources
             for _, clip in pool.clips
         }
         emotions = {
             PurePosixPath(row["id"]).stem: row["emotion"]
-            for row in sweep.held.rows[source]
+            for row in catalog.rows(source)
             if row["id"] in clips
         }
         if emotions:
@@ -327,25 +363,31 @@ def _references(
 
 
 def _training_seconds(sweep: Sweep) -> float:
-    """Return the training time of all networks; of an interrupted one, the time since it resumed."""
-    times = [files.read_json(cell.folder / "time.json") or {} for cell in sweep.cells]
+    """Return the training time of all networks.
+
+    Of an interrupted one, the time since it resumed.
+    """
+    times = [files.read_json(network.folder / "time.json") or {} for network in sweep.networks]
     return round(sum(time.get("seconds", 0.0) for time in times), 1)
 
 
 def _test_evaluations(sweep: Sweep) -> list[dict[str, Any]]:
-    """Return the entries of the test-set log, with the number of networks; keys stay in the file."""
-    digests = {cell.digest for cell in sweep.cells}
+    """Return the entries of the test-set log, with the number of networks.
+
+    Keys stay in the file.
+    """
+    digests = {network.digest for network in sweep.networks}
     return [
         {name: value for name, value in entry.items() if name not in ("keys", "records")}
         | {"networks": len(entry["keys"]), "of_these": len(digests & set(entry["keys"]))}
-        for entry in test_set_log.read(sweep.plan.run)
+        for entry in test_set_log.read_test_set_log(sweep.plan.run)
     ]
 
 
 def write_study(
     folder: Path, study: Mapping[str, Any], pools: Mapping[tuple[str, str], PooledPredictions]
 ) -> None:
-    """Write `answers.csv`, `tables.json`, `tables.md`, `tables.csv` and `page.html`, each atomically.
+    """Write `answers.csv`, the tables in three formats, and `page.html`, each atomically.
 
     Args:
         folder: Where to write; it is created.

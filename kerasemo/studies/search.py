@@ -1,9 +1,10 @@
-"""A search over a stage's settings: keras-tuner proposes trials, each is a training of the stage, judged on the validation side.
+"""Search the settings of a stage: keras-tuner proposes trials, validation scores them.
 
-`RUN/tune/STAGE/` holds `search.json` (what is searched), a run folder `trial-001`, `trial-002`, ... for each trial, with its
-`experiment.toml`, and `best.toml`. A search that was interrupted is made again from its seed: the oracle proposes the same
-trials, those that are there answer at once, and the one that was interrupted goes on from its checkpoint. So a search has the
-same trials however often it was stopped, and more trials can be asked for later.
+`RUN/tune/STAGE/` holds `search.json` (what is searched), a run folder `trial-001`, `trial-002`, ...
+for each trial with its `experiment.toml`, and `best.toml`. An interrupted search starts again from
+its seed: the oracle proposes the same trials, finished trials are read, and the interrupted trial
+resumes. So a search has the same trials however often it was stopped, and more trials can be
+requested later.
 """
 
 import contextlib
@@ -11,10 +12,10 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-import os
+import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,250 +23,320 @@ import tensorflow as tf
 
 from kerasemo.config.loading import load_experiment
 from kerasemo.config.schema import Experiment, StageConfig
+from kerasemo.datasets.catalog import RecordCatalog
 from kerasemo.runs import run_folder
-from kerasemo.studies import search_space
-from kerasemo.training import chain
+from kerasemo.runs.checkpoints import FolderInUseError
+from kerasemo.studies.search_space import (
+    SearchParameter,
+    experiment_toml,
+    round_value,
+    with_trial_values,
+)
+from kerasemo.training.chain import Chain, RunSettings
 from pipelines.core import files
-from pipelines.core.errors import InputError, KerasemoError
+from pipelines.core.errors import InputError, KerasemoError, StorageError
+from pipelines.core.logs import ContextLogger
 from pipelines.core.text import printable
+
+logger = logging.getLogger(__name__)
 
 ORACLES = {
     "random": "RandomSearchOracle",
     "hyperband": "HyperbandOracle",
     "bayesian": "BayesianOptimizationOracle",
 }
-"""Of each search, in `keras_tuner.oracles`."""
+"""Kind of search -> the class of `keras_tuner.oracles`."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Search:
+class Trial:
+    """A finished trial of a search."""
+
+    number: int
+    """From 1."""
+    epochs: int
+    settings: Mapping[str, float | int]
+    """Name of a `SearchParameter` -> its value."""
+    folder: Path
+    score: float | None
+    """The score of the best epoch; None if the trial failed."""
+    best_epoch: int | None
+    """From 1; None if the trial failed."""
+    failure: str | None
+    """Why the trial failed; None if it did not."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the trial as the command prints it with `--json`."""
+        return {
+            "trial": self.number,
+            "epochs": self.epochs,
+            "settings": dict(self.settings),
+            "folder": str(self.folder),
+            "score": self.score,
+            "epoch": self.best_epoch,
+            "failed": self.failure,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class StageSearch:
     """What is searched, and how."""
 
     kind: str
-    """Of ORACLES."""
-    run: chain.Run
-    """The run folder with the stages before; its experiment has the epochs that a trial has, with Hyperband at most."""
+    """A key of ORACLES."""
+    settings: RunSettings
+    """The run folder with the stages before; the experiment has the (largest) epochs of a trial."""
     stage: StageConfig
-    entries: tuple[search_space.Entry, ...]
-    trials: int
+    parameters: tuple[SearchParameter, ...]
+    n_trials: int
 
     @property
     def objective(self) -> str:
-        """The score of a trial's best epoch, of its history; the higher the better."""
+        """The score of a trial's best epoch that is maximised, by its name in the history."""
         return "val_pair_auc" if self.stage.kind == "contrastive" else "val_ua"
 
     @property
     def folder(self) -> Path:
-        return self.run.folder / "tune" / self.stage.name
+        """The folder of the search."""
+        return self.settings.folder / "tune" / self.stage.name
 
-    def experiment(self, settings: Mapping[str, Any], epochs: int) -> Experiment:
-        """Return the experiment of a trial."""
-        return search_space.with_values(
-            self.run.experiment, self.stage.name, settings, epochs=epochs
-        )
-
-    def claim(self) -> None:
-        """Write down in the folder what is searched, or check that it is the same.
+    def claim_folder(self) -> None:
+        """Write `search.json`, or check that the folder holds the same search.
 
         Raises:
-            InputError: The folder holds another search; the message names what differs.
+            InputError: The folder holds another search; the message has the differences.
+            StorageError: The folder cannot be written.
         """
-        key = {
+        document = {
             "search": self.kind,
-            **{name: getattr(self.run, name) for name in ("seed", "protocol", "fold")},
+            "seed": self.settings.seed,
+            "protocol": self.settings.protocol,
+            "fold": self.settings.fold,
             "space": {
-                entry.name: entry.choices or (entry.low, entry.high) for entry in self.entries
+                parameter.name: parameter.choices or (parameter.low, parameter.high)
+                for parameter in self.parameters
             },
             "stage": dataclasses.asdict(self.stage),
-            "network": dataclasses.asdict(self.run.experiment.network),
+            "network": dataclasses.asdict(self.settings.experiment.network),
             "keras-tuner": importlib.metadata.version("keras-tuner"),
         }
-        key = json.loads(json.dumps(key))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        held = files.read_json(self.folder / "search.json")
-        if held is None and any(self.folder.glob("trial-*")):
-            raise InputError(
-                f"{self.folder}: trials without a whole search.json; remove the folder or name another --run"
-            )
-        differences = [] if held is None else list(run_folder.differences(held, key))
+        document = json.loads(json.dumps(document))
+        with files.storage_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "search.json"
+        stored = files.read_json(path)
+        if stored is None:
+            if any(self.folder.glob("trial-*")):
+                raise InputError(
+                    f"{self.folder}: has trials but no undamaged search.json; remove the folder "
+                    "or name another --run"
+                )
+            with files.storage_errors(path):
+                files.write_json(path, document)
+            return
+        differences = list(run_folder.key_differences(stored, document))
         if differences:
-            remedy = "ask for the same, name another --run, or remove the folder"
             raise InputError(
-                f"{self.folder}: holds another search ({'; '.join(differences)}); {remedy}"
+                f"{self.folder}: holds another search ({'; '.join(differences)}); repeat its "
+                "settings, name another --run, or remove the folder"
             )
-        if held is None:
-            files.write_json(self.folder / "search.json", key)
 
-    def _run_of(self, folder: Path, experiment: Experiment) -> chain.Run:
+    def train_parents(self, catalog: RecordCatalog) -> None:
+        """Train the stages before the searched stage that are not finished.
+
+        Raises:
+            InputError, DataError: These stages, or the searched stage with its own settings, cannot
+                be trained on these records.
+            RunError: A training failed.
+        """
+        stages = self.settings.experiment.chain(self.stage.name)
+        unused_folder = self.folder / "none"
+        trial_settings = self._trial_settings(unused_folder, self.settings.experiment)
+        Chain(trial_settings, stages, catalog).check()
+        if stages[:-1]:
+            Chain(self.settings, stages[:-1], catalog).run()
+
+    def _trial_settings(self, folder: Path, experiment: Experiment) -> RunSettings:
         return dataclasses.replace(
-            self.run,
+            self.settings,
             experiment=experiment,
             folder=folder,
-            parents=self.run.folder,
-            scored="validation",
+            parents_folder=self.settings.folder,
+            scored_split="validation",
         )
 
-    def train_before(self, *, log: Callable[[str], None]) -> None:
-        """Train the stages before the searched one that are not there yet.
-
-        Raises:
-            InputError: They, or the searched stage with its own settings, cannot be trained on these records.
-        """
-        stages = self.run.experiment.chain(self.stage.name)
-        chain.Chain(
-            self._run_of(self.folder / "none", self.run.experiment), stages, log=log
-        ).check()
-        if stages[:-1]:
-            chain.Chain(self.run, stages[:-1], log=log).run()
+    def trial_experiment(self, values: Mapping[str, Any], epochs: int) -> Experiment:
+        """Return the experiment of a trial."""
+        return with_trial_values(self.settings.experiment, self.stage.name, values, epochs=epochs)
 
     @contextlib.contextmanager
-    def oracle(self) -> Iterator[Any]:
-        """Give the oracle. Its own files are not kept: they are written in place, so that a kill can break them.
+    def open_oracle(self) -> Iterator[Any]:
+        """Yield the oracle of keras-tuner.
+
+        Its own files are not kept: keras-tuner writes them in place, so a kill could damage them.
 
         Raises:
-            InputError: keras-tuner, or what the search needs beside it, is not installed.
+            InputError: keras-tuner, or what the kind of search needs besides, is not installed.
         """
         try:
-            import keras_tuner
-
-            parameters = keras_tuner.HyperParameters()
-            for entry in self.entries:
-                if entry.choices:
-                    parameters.Choice(entry.name, list(map(float, entry.choices)), ordered=True)
-                else:
-                    parameters.Float(
-                        entry.name,
-                        entry.low,
-                        entry.high,
-                        sampling="log" if entry.logarithmic else "linear",
-                    )
-            own = {
-                "random": {},
-                "hyperband": {
-                    "max_epochs": self.stage.epochs,
-                    "hyperband_iterations": None,
-                },  # sweeps until the last trial
-                "bayesian": {
-                    "num_initial_points": len(self.entries)
-                },  # by default three times as many are drawn at random
-            }[self.kind]
-            oracle = getattr(keras_tuner.oracles, ORACLES[self.kind])(
-                objective=keras_tuner.Objective(self.objective, "max"),
-                hyperparameters=parameters,
-                allow_new_entries=False,
-                # Neighbouring seeds would give the same numbers, shifted by one parameter.
-                seed=int(hashlib.sha256(f"{self.run.seed} search".encode()).hexdigest()[:7], 16),
-                max_consecutive_failed_trials=self.trials + 1,  # failed trials never end a search
-                **own,
-            )
+            oracle = self._create_oracle()
         except ImportError as error:
             raise InputError(
-                f"{self.kind} search: {error}; install what it needs with pip install 'kerasemo[tune]'"
+                f"{self.kind} search: {error}; install what it needs with pip install "
+                "'kerasemo[tune]'"
             ) from error
-        oracle.max_trials = self.trials
-        oracle.verbose = 0  # it prints on standard output
+        oracle.max_trials = self.n_trials
+        oracle.verbose = 0  # else it prints on standard output
         with tempfile.TemporaryDirectory(prefix="kerasemo-tune-") as folder:
-            oracle._set_project_dir(folder, "oracle")  # as keras-tuner's own tuners do
+            oracle._set_project_dir(folder, "oracle")  # as the tuners of keras-tuner do
             yield oracle
 
-    def run_trials(self, oracle: Any, *, log: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-        """Yield each trial once it is done: `trial` (from 1), `epochs`, `settings`, `score`, `epoch`, `failed` (why), `folder`."""
-        for number in range(1, self.trials + 1):
+    def _create_oracle(self) -> Any:
+        """Return the oracle; raise ImportError if a package is missing."""
+        import keras_tuner
+
+        hyperparameters = keras_tuner.HyperParameters()
+        for parameter in self.parameters:
+            if parameter.choices:
+                choices = list(map(float, parameter.choices))
+                hyperparameters.Choice(parameter.name, choices, ordered=True)
+            else:
+                sampling = "log" if parameter.logarithmic else "linear"
+                hyperparameters.Float(
+                    parameter.name, parameter.low, parameter.high, sampling=sampling
+                )
+        arguments: dict[str, Any] = {}
+        if self.kind == "hyperband":  # its brackets repeat until the last trial
+            arguments = {"max_epochs": self.stage.epochs, "hyperband_iterations": None}
+        elif self.kind == "bayesian":  # by default three times as many are drawn at random
+            arguments = {"num_initial_points": len(self.parameters)}
+        # Neighbouring seeds would give the same numbers, shifted by one parameter.
+        seed_hash = hashlib.sha256(f"{self.settings.seed} search".encode()).hexdigest()
+        return getattr(keras_tuner.oracles, ORACLES[self.kind])(
+            objective=keras_tuner.Objective(self.objective, "max"),
+            hyperparameters=hyperparameters,
+            allow_new_entries=False,
+            seed=int(seed_hash[:7], 16),
+            max_consecutive_failed_trials=self.n_trials + 1,  # failed trials never end a search
+            **arguments,
+        )
+
+    def run_trials(self, oracle: Any, catalog: RecordCatalog) -> Iterator[Trial]:
+        """Yield each trial when it is finished.
+
+        Args:
+            oracle: See `open_oracle`.
+            catalog: The records.
+
+        Raises:
+            InputError: The folder of a trial holds another training.
+            FolderInUseError: Another command trains in the folder of a trial.
+            StorageError: The disk is full.
+        """
+        log = ContextLogger(logger, self.stage.name)
+        for number in range(1, self.n_trials + 1):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of a Gaussian process with few points
-                proposed = oracle.create_trial("tune")
-            if proposed.status != "RUNNING":
-                log(f"{self.stage.name}: the search has no other trials than these {number - 1}")
+                proposal = oracle.create_trial("tune")
+            if proposal.status != "RUNNING":
+                log.info("the search has no other trials than these %d", number - 1)
                 return
-            drawn = proposed.hyperparameters.values
-            settings = {
-                entry.name: search_space.rounded(entry, drawn[entry.name]) for entry in self.entries
+            drawn = proposal.hyperparameters.values
+            values = {
+                parameter.name: round_value(parameter, drawn[parameter.name])
+                for parameter in self.parameters
             }
             epochs = drawn.get("tuner/epochs", self.stage.epochs)
-            label = f"{self.stage.name}: trial {number}"
-            log(f"{label} of {self.trials}: {described(settings)}; {epochs} epochs")
-            folder = self.folder / f"trial-{number:03}"
-            trial = {"trial": number, "epochs": epochs, "settings": settings, "folder": str(folder)}
-            trial |= self._train(folder, self.experiment(settings, epochs), log=log)
-            if trial["failed"]:
-                log(f"{label}: failed: {trial['failed']}")
-                proposed.status, proposed.message = "FAILED", trial["failed"]
+            log.info(
+                "trial %d of %d: %s; %d epochs",
+                number,
+                self.n_trials,
+                describe_values(values),
+                epochs,
+            )
+            trial = self._train_trial(number, values, epochs, catalog)
+            if trial.failure:
+                log.error("trial %d failed: %s", number, trial.failure)
+                proposal.status, proposal.message = "FAILED", trial.failure
             else:
-                log(f"{label}: {self.objective} {trial['score']:.4f} at epoch {trial['epoch']}")
-                proposed.status = "COMPLETED"
-                oracle.update_trial(
-                    proposed.trial_id, {self.objective: trial["score"]}, step=trial["epoch"]
+                log.info(
+                    "trial %d: %s %.4f at epoch %d",
+                    number,
+                    self.objective,
+                    trial.score,
+                    trial.best_epoch,
                 )
-            oracle.end_trial(proposed)
+                proposal.status = "COMPLETED"
+                oracle.update_trial(
+                    proposal.trial_id, {self.objective: trial.score}, step=trial.best_epoch
+                )
+            oracle.end_trial(proposal)
             yield trial
 
-    def _train(
-        self, folder: Path, experiment: Experiment, *, log: Callable[[str], None]
-    ) -> dict[str, Any]:
-        """Train the stage as a trial asks, unless it is there; return `score`, `epoch` and `failed`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / "experiment.toml"
-        write_text(file, search_space.toml(experiment))
-        run = self._run_of(
-            folder, load_experiment(str(file))
-        )  # what is trained is what the file says
-        own = f"{self.stage.name}: "  # each trial would say the same of the stages before
-        stages = run.experiment.chain(self.stage.name)
-        work = chain.Chain(
-            run, stages, log=lambda line: log(f"  {line}") if line.startswith(own) else None
-        )
-        work.result(stages[-1])  # another training in the folder is refused, and no failed trial
+    def _train_trial(
+        self, number: int, values: Mapping[str, Any], epochs: int, catalog: RecordCatalog
+    ) -> Trial:
+        """Train the stage with the settings of a trial, unless it is finished."""
+        folder = self.folder / f"trial-{number:03}"
+        path = folder / "experiment.toml"
+        with files.storage_errors(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            files.write_text(path, experiment_toml(self.trial_experiment(values, epochs)))
+        # What is trained is what the file says.
+        settings = self._trial_settings(folder, load_experiment(str(path)))
+        chain = Chain(settings, settings.experiment.chain(self.stage.name), catalog)
+        chain.finished(chain.last)  # another training in the folder is not a failed trial
+        score = best_epoch = failure = None
         try:
-            result = work.run()[-1]
-            score, failed = result["history"][result["best_epoch"] - 1][self.objective], None
-            return {"score": score, "epoch": result["best_epoch"], "failed": failed}
+            stage = chain.run_last().stage
+            best_epoch = stage.best_epoch
+            score = stage.history[best_epoch - 1][self.objective]
+        except (StorageError, FolderInUseError):
+            raise
         except KerasemoError as error:
-            if isinstance(error.__cause__, OSError):  # a full disk is no trial's fault
-                raise
-            return {"score": None, "epoch": None, "failed": " ".join(str(error).split())}
+            failure = " ".join(str(error).split())
         except tf.errors.ResourceExhaustedError as error:
-            return {
-                "score": None,
-                "epoch": None,
-                "failed": f"not enough memory: {error.message.splitlines()[0]}",
-            }
+            failure = f"not enough memory: {error.message.splitlines()[0]}"
+        return Trial(number, epochs, values, folder, score, best_epoch, failure)
 
-    def write_best(self, trials: Sequence[Mapping[str, Any]]) -> Path:
-        """Write the experiment of the first of the trials, with a comment that tells how it was found; return the file."""
-        best = trials[0]
-        failed = sum(trial["failed"] is not None for trial in trials)
-        versions = f"keras-tuner {importlib.metadata.version('keras-tuner')}"
+    def write_best(self, trials: Sequence[Trial]) -> Path:
+        """Write the experiment of the best trial with a comment on the search; return its file.
+
+        Args:
+            trials: See `sort_trials`.
+
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        best, settings = trials[0], self.settings
+        n_failed = sum(trial.failure is not None for trial in trials)
+        tuner_version = importlib.metadata.version("keras-tuner")
         lines = (
-            f"Found by python -m kerasemo.tune: {self.kind} search over stage {self.stage.name} of experiment {self.run.experiment.name},",
-            f"{len(trials)} trials ({failed} failed), {self.run.protocol}, fold {self.run.fold}, seed {self.run.seed}, {versions}.",
-            f"Best: trial {best['trial']}, {self.objective} {best['score']:.4f} (validation) at epoch {best['epoch']} of {best['epochs']},",
-            f"with {described(best['settings'])}.",
+            f"Found by python -m kerasemo.tune: {self.kind} search over stage {self.stage.name} of "
+            f"experiment {settings.experiment.name},",
+            f"{len(trials)} trials ({n_failed} failed), {settings.protocol}, fold "
+            f"{settings.fold}, seed {settings.seed}, keras-tuner {tuner_version}.",
+            f"Best: trial {best.number}, {self.objective} {best.score:.4f} (validation) at epoch "
+            f"{best.best_epoch} of {best.epochs},",
+            f"with {describe_values(best.settings)}.",
         )
         path = self.folder / "best.toml"
         comment = "".join(f"# {printable(line)}\n" for line in lines)
-        write_text(
-            path,
-            f"{comment}\n{search_space.toml(self.experiment(best['settings'], best['epochs']))}",
-        )
+        toml = experiment_toml(self.trial_experiment(best.settings, best.epochs))
+        with files.storage_errors(path):
+            files.write_text(path, f"{comment}\n{toml}")
         return path
 
 
-def best_first(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return trials by falling score, of equal ones the earlier first, the failed ones last."""
-    return sorted(trials, key=lambda trial: (trial["failed"] is not None, -(trial["score"] or 0)))
+def sort_trials(trials: Sequence[Trial]) -> list[Trial]:
+    """Return trials by falling score; of equal scores the earlier first, failed trials last."""
+    return sorted(trials, key=lambda trial: (trial.failure is not None, -(trial.score or 0)))
 
 
-def described(settings: Mapping[str, Any]) -> str:
-    """Return a trial's settings as a text.
+def describe_values(values: Mapping[str, Any]) -> str:
+    """Return the values of a trial as text.
 
-    >>> described({"batch": 32, "margin": 0.8})
+    >>> describe_values({"batch": 32, "margin": 0.8})
     'batch 32, margin 0.8'
     """
-    return ", ".join(f"{name} {value:g}" for name, value in settings.items())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text under a temporary name and rename it into place."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    return ", ".join(f"{name} {value:g}" for name, value in values.items())

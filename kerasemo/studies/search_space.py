@@ -1,4 +1,4 @@
-"""What a search over a stage's settings varies, as data, and the experiment that a trial's values make."""
+"""The settings that a search varies, and the experiment of the values of a trial."""
 
 import dataclasses
 import json
@@ -9,169 +9,196 @@ from kerasemo.config.schema import DEFAULT_AUGMENT, AugmentConfig, Experiment, S
 from pipelines.core.errors import InputError
 
 DIGITS = 3
-"""Significant digits of a value: what a person can read and type, and no search is finer."""
+"""Significant digits of a value: what a person can read and type; no search is finer."""
+
+MAX_LEARNING_RATE = 9.0
+"""The largest learning rate of a search; the schema allows less than 10."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
-    """One setting that a search varies, over a range or among choices."""
+class SearchParameter:
+    """A setting that a search varies, over a range or among choices."""
 
     name: str
     low: float = 0.0
     high: float = 0.0
     logarithmic: bool = False
-    """Drawn evenly on a logarithmic scale."""
+    """Whether values are drawn evenly on a logarithmic scale."""
     choices: tuple[float, ...] = ()
-    """Ordered; in place of a range."""
+    """The choices in order, instead of a range."""
     relative: bool = False
-    """The range or the choices are multiples of the stage's own setting."""
+    """Whether range or choices are multiples of the stage's own setting."""
     kinds: tuple[str, ...] = ("supervised", "contrastive", "joint")
-    """The kinds of stage on whose training it has an effect."""
+    """The kinds of stage whose training depends on the setting."""
     of_network: bool = False
-    """It is the network's, which is fixed by the stage that a stage starts from."""
+    """Whether it is a setting of the network, which a later stage inherits."""
 
 
-SPACE = (
-    Entry("learning_rate", 0.1, 10, logarithmic=True, relative=True),
-    Entry("warmup", 0, 0.2),
-    Entry("weight_decay", 1e-6, 1e-1, logarithmic=True),
-    Entry("batch", choices=(0.5, 1, 2), relative=True),
-    Entry("label_smoothing", 0, 0.2, kinds=("supervised", "joint")),
-    Entry("mixup", 0, 0.4, kinds=("supervised", "joint")),
-    Entry("margin", 0.2, 1.6, kinds=("contrastive", "joint")),
-    Entry("contrastive_weight", 0.1, 10, logarithmic=True, kinds=("joint",)),
-    Entry("augmentation", 0, 1.5),
-    Entry("dropout", 0, 0.6, kinds=("supervised",), of_network=True),
-    Entry("width", choices=(0.5, 0.75, 1, 1.5, 2), of_network=True),
+SEARCH_SPACE = (
+    SearchParameter("learning_rate", 0.1, 10, logarithmic=True, relative=True),
+    SearchParameter("warmup", 0, 0.2),
+    SearchParameter("weight_decay", 1e-6, 1e-1, logarithmic=True),
+    SearchParameter("batch", choices=(0.5, 1, 2), relative=True),
+    SearchParameter("label_smoothing", 0, 0.2, kinds=("supervised", "joint")),
+    SearchParameter("mixup", 0, 0.4, kinds=("supervised", "joint")),
+    SearchParameter("margin", 0.2, 1.6, kinds=("contrastive", "joint")),
+    SearchParameter("contrastive_weight", 0.1, 10, logarithmic=True, kinds=("joint",)),
+    SearchParameter("augmentation", 0, 1.5),
+    SearchParameter("dropout", 0, 0.6, kinds=("supervised",), of_network=True),
+    SearchParameter("width", choices=(0.5, 0.75, 1, 1.5, 2), of_network=True),
 )
-"""The project's choice of what is searched. `augmentation` is a multiple of the strengths of the stage's own random changes
-(of the usual ones where it has none), `width` one of the channels of every convolution."""
+"""The project's choice of what a search varies.
+
+`augmentation` multiplies the strengths of the stage's augmentation (the default strengths, if the
+stage has none). `width` multiplies the channels of every convolution.
+"""
 
 
-def entries(experiment: Experiment, name: str, over: Sequence[str] = ()) -> tuple[Entry, ...]:
-    """Return what a search over a stage varies, with ranges and choices that hold for it.
+def search_parameters(
+    experiment: Experiment, stage_name: str, names: Sequence[str] = ()
+) -> tuple[SearchParameter, ...]:
+    """Return what a search over a stage varies, with the ranges and choices for this stage.
 
     Args:
         experiment: Has the stage.
-        name: The stage's.
-        over: Some names of SPACE; empty: all that apply to the stage.
+        stage_name: The stage.
+        names: Names of SEARCH_SPACE; empty: all that apply to the stage.
 
     Raises:
-        InputError: One of `over` does not apply.
+        InputError: A name does not apply to the stage.
 
     >>> from kerasemo.config.loading import load_experiment
-    >>> [entry.name for entry in entries(load_experiment("sample"), "joint")]
-    ['learning_rate', 'warmup', 'weight_decay', 'batch', 'label_smoothing', 'mixup', 'margin', 'contrastive_weight', 'augmentation']
+    >>> parameters = search_parameters(load_experiment("sample"), "joint", ["margin", "batch"])
+    >>> [parameter.name for parameter in parameters]
+    ['batch', 'margin']
     """
-    stage = experiment.stage(name)
-    apply = {
-        entry.name: entry
-        for entry in SPACE
-        if stage.kind in entry.kinds and not (entry.of_network and stage.start_from)
+    stage = experiment.stage(stage_name)
+    applicable = {
+        parameter.name: parameter
+        for parameter in SEARCH_SPACE
+        if stage.kind in parameter.kinds and not (parameter.of_network and stage.start_from)
     }
-    for asked in over:
-        if asked not in apply:
-            fixed = (
-                any(entry.name == asked and entry.of_network for entry in SPACE)
-                and stage.start_from
-            )
-            why = (
-                f" ({name!r} starts from {stage.start_from!r}, which fixes the network)"
-                if fixed
-                else ""
-            )
+    of_network = {parameter.name for parameter in SEARCH_SPACE if parameter.of_network}
+    for name in names:
+        if name not in applicable:
+            reason = ""
+            if name in of_network and stage.start_from:
+                reason = (
+                    f" ({stage_name!r} starts from {stage.start_from!r}, which fixes the network)"
+                )
             raise InputError(
-                f"--over {asked}: a search over stage {name!r} varies {', '.join(apply)}{why}"
+                f"--over {name}: a search over stage {stage_name!r} varies "
+                f"{', '.join(applicable)}{reason}"
             )
-    return tuple(_resolved(entry, stage) for key, entry in apply.items() if key in over or not over)
+    return tuple(
+        _to_absolute(parameter, stage)
+        for name, parameter in applicable.items()
+        if name in names or not names
+    )
 
 
-def _resolved(entry: Entry, stage: StageConfig) -> Entry:
-    """Return an entry whose multiples of a stage's setting have become values."""
-    if not entry.relative:
-        return entry
-    own = getattr(stage, entry.name)
-    if not entry.choices:
+def _to_absolute(parameter: SearchParameter, stage: StageConfig) -> SearchParameter:
+    """Return a parameter whose multiples of the stage's setting have become values."""
+    if not parameter.relative:
+        return parameter
+    setting = getattr(stage, parameter.name)
+    if not parameter.choices:
         low, high = (
-            _short(min(own * multiple, 9.0)) for multiple in (entry.low, entry.high)
-        )  # config allows less than 10
-        return dataclasses.replace(entry, low=low, high=high, relative=False)
-    couples = (
-        1 if stage.kind == "supervised" else len(stage.sources) * (len(stage.sources) - 1) // 2
+            _round(min(setting * multiple, MAX_LEARNING_RATE))
+            for multiple in (parameter.low, parameter.high)
+        )
+        return dataclasses.replace(parameter, low=low, high=high, relative=False)
+    n_sources = len(stage.sources)
+    n_couples = 1 if stage.kind == "supervised" else n_sources * (n_sources - 1) // 2
+    # The schema and the parts of an accumulated batch need a multiple of it.
+    unit = 2 * max(1, n_couples) * stage.accumulate
+    choices = tuple(
+        int(setting * multiple)
+        for multiple in parameter.choices
+        if multiple == 1 or setting * multiple % unit == 0
     )
-    unit = (
-        2 * max(1, couples) * stage.accumulate
-    )  # what config and the micro-batches ask of a batch
-    whole = tuple(
-        int(own * choice) for choice in entry.choices if choice == 1 or own * choice % unit == 0
-    )
-    return dataclasses.replace(entry, choices=whole, relative=False)
+    return dataclasses.replace(parameter, choices=choices, relative=False)
 
 
-def rounded(entry: Entry, value: Any) -> float | int:
-    """Return a drawn value as a plain number of a few digits."""
-    return (
-        next(choice for choice in entry.choices if choice == value)
-        if entry.choices
-        else _short(value)
-    )
+def round_value(parameter: SearchParameter, value: Any) -> float | int:
+    """Return a drawn value as one of the choices, or as a number of a few digits."""
+    if parameter.choices:
+        return next(choice for choice in parameter.choices if choice == value)
+    return _round(value)
 
 
-def _short(value: float) -> float:
+def _round(value: float) -> float:
     return float(f"{float(value):.{DIGITS}g}")
 
 
-def with_values(
-    experiment: Experiment, name: str, values: Mapping[str, Any], *, epochs: int
+def with_trial_values(
+    experiment: Experiment, stage_name: str, values: Mapping[str, Any], *, epochs: int
 ) -> Experiment:
-    """Return an experiment whose stage `name` has a trial's values and epochs."""
-    stage, network = dataclasses.replace(experiment.stage(name), epochs=epochs), experiment.network
-    for key, value in values.items():
-        if key == "augmentation":
-            stage = dataclasses.replace(stage, augment=_stronger(stage.augment, value))
-        elif key == "dropout":
+    """Return an experiment whose stage has the values and the epochs of a trial.
+
+    Args:
+        experiment: Has the stage.
+        stage_name: The stage.
+        values: Name of a `SearchParameter` -> its value.
+        epochs: The epochs of the stage.
+    """
+    network = experiment.network
+    stage = dataclasses.replace(experiment.stage(stage_name), epochs=epochs)
+    for name, value in values.items():
+        if name == "augmentation":
+            stage = dataclasses.replace(stage, augment=_scale_augment(stage.augment, value))
+        elif name == "dropout":
             network = dataclasses.replace(network, dropout=value)
-        elif key == "width":
-            widths = (
+        elif name == "width":
+            widths = tuple(
                 max(1, round(width * value / network.groups)) * network.groups
                 for width in network.widths
             )
-            network = dataclasses.replace(network, widths=tuple(widths))
+            network = dataclasses.replace(network, widths=widths)
         else:
-            stage = dataclasses.replace(stage, **{key: value})
-    stages = tuple(stage if other.name == name else other for other in experiment.stages)
+            stage = dataclasses.replace(stage, **{name: value})
+    stages = tuple(stage if other.name == stage_name else other for other in experiment.stages)
     return dataclasses.replace(experiment, network=network, stages=stages)
 
 
-def _stronger(own: AugmentConfig, factor: float) -> AugmentConfig:
-    """Return the strengths of a stage's random changes, else of the usual ones, times a factor, no further than config allows."""
-    strengths = dataclasses.asdict(own if own != AugmentConfig() else DEFAULT_AUGMENT)
-    most = {"flip": max(0.5, own.flip), "rotation_degrees": 180.0, "gain_db": 100.0, "speed": 0.5}
-    stronger = {
-        key: _short(min(value * factor, most.get(key, 0.9)))
-        for key, value in strengths.items()
-        if type(value) is float
+def _scale_augment(strengths: AugmentConfig, factor: float) -> AugmentConfig:
+    """Return strengths, or the default ones, times a factor, within the limits of the schema."""
+    scaled = strengths if strengths != AugmentConfig() else DEFAULT_AUGMENT
+    largest = {
+        "flip": max(0.5, strengths.flip),
+        "rotation_degrees": 180.0,
+        "gain_db": 100.0,
+        "speed": 0.5,
     }
-    return AugmentConfig(**strengths | stronger)  # numbers of masks and of variants stay
+    values = dataclasses.asdict(scaled)
+    for name, value in values.items():
+        if type(value) is float:  # the numbers of masks and of variants stay
+            values[name] = _round(min(value * factor, largest.get(name, 0.9)))
+    return AugmentConfig(**values)
 
 
-def toml(experiment: Experiment) -> str:
-    """Return an experiment as the text of a file that `loading.load_experiment` takes; what is as by default is left out."""
+def experiment_toml(experiment: Experiment) -> str:
+    """Return an experiment as TOML that `loading.load_experiment` reads.
+
+    Default values are left out.
+    """
     lines = ["[network]", *_assignments(experiment.network)]
     for stage in experiment.stages:
         lines += ["", "[[stages]]", *_assignments(stage)]
     return "\n".join(lines) + "\n"
 
 
-def _assignments(record: Any) -> list[str]:
-    fields = ((field, getattr(record, field.name)) for field in dataclasses.fields(record))
+def _assignments(config: Any) -> list[str]:
+    """Return a line of TOML for each field that differs from its default."""
     return [
-        f"{field.name} = {_literal(value)}" for field, value in fields if value != field.default
+        f"{field.name} = {_toml_value(getattr(config, field.name))}"
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != field.default
     ]
 
 
-def _literal(value: Any) -> str:
-    """Return a value as TOML: of numbers, truth values, plain strings and lists of them JSON is a part of it."""
+def _toml_value(value: Any) -> str:
+    """Return a value as TOML; JSON of numbers, truth values, plain text and lists is TOML."""
     if isinstance(value, AugmentConfig):
         return f"{{{', '.join(_assignments(value))}}}"
     return json.dumps(value, ensure_ascii=False)

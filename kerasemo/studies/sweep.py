@@ -1,405 +1,479 @@
-"""Every fold and seed of the stages of an experiment: a cell is one network, and cells of equal keys are one.
+"""Every fold and seed of the stages of an experiment.
 
-`RUN/stages/STAGE-DIGEST/` holds a stage by the beginning of its key's digest, so that what does not depend on the fold is trained once
-for all of them. What is finished is reused, what was interrupted goes on, and a cell that fails costs itself and those that start from it.
+A `StudyNetwork` is one network; folds in which a stage has the same key share it.
+`RUN/stages/STAGE-DIGEST/` holds a stage by the digest of its key, so that a stage that does not
+depend on the fold is trained once. Finished networks are reused, interrupted ones resume. A network
+that fails leaves out only itself and those that start from it.
 """
 
 import dataclasses
 import functools
 import gc
+import logging
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 
-from kerasemo.analysis import prediction_tables
 from kerasemo.config.schema import Experiment, StageConfig
-from kerasemo.datasets.catalog import Holdings, corpora_of
-from kerasemo.evaluation import stage_predictions
+from kerasemo.datasets.catalog import RecordCatalog, corpora_of
+from kerasemo.evaluation.stage_predictions import (
+    StagePredictions,
+    predict_split,
+    prediction_header,
+    read_stage_predictions,
+    write_stage_predictions,
+)
 from kerasemo.runs import run_folder, test_set_log
+from kerasemo.runs.checkpoints import FolderInUseError
 from kerasemo.runs.lineage import Lineage
-from kerasemo.studies import executor
-from kerasemo.training.chain import Chain, Run
+from kerasemo.runs.run_folder import FinishedStage
+from kerasemo.studies.executor import ParallelExecutor
+from kerasemo.training.chain import Chain, RunSettings
 from pipelines.core import files
-from pipelines.core.errors import InputError, KerasemoError
+from pipelines.core.errors import InputError, KerasemoError, RunError, StorageError
 from pipelines.core.text import format_duration, format_ranges, pluralize
+
+logger = logging.getLogger(__name__)
+
+STAGES_FOLDER = "stages"
+"""The folder of the stages in a run folder."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """What a sweep is asked for."""
+class StudyPlan:
+    """What a study trains, where, and how."""
 
     experiment: Experiment
     run: Path
+    sources: tuple[str, ...]
+    """The sources that are predicted."""
     stages: tuple[str, ...]
     protocol: str
     folds: tuple[int, ...] | None
-    """None: every one."""
+    """None: every fold."""
     seeds: tuple[int, ...]
     epochs: int | None = None
     keep_copies: bool = False
     jobs: int = 1
-    """How many networks are trained side by side, by a process each."""
-    settings: tuple[tuple[str, Any], ...] = ()
-    """More fields of `chain.Run`: precision, compiler, replicas."""
+    """The number of networks that are trained side by side, each in a process."""
+    precision: str = "auto"
+    compiler: str = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
-    """One network: a stage of one fold and seed."""
+class StudyNetwork:
+    """One network: a stage with a fold and a seed."""
 
     stage: StageConfig
     fold: int
-    """The first of the folds in which it is the same."""
+    """The first fold in which the stage has this key."""
     seed: int
     digest: str
-    """Of its key."""
+    """The digest of the key."""
     folder: Path
-    before: tuple[str, ...]
-    """The digests of those that it starts from, the first first."""
-    asked: bool
-    """Whether it is of a stage that is asked for, and not only one that another starts from."""
+    parents: tuple[str, ...]
+    """The digests of the networks that it starts from, the first one first."""
+    is_requested: bool
+    """Whether the stage is requested, and not only trained for another stage."""
 
     def __str__(self) -> str:
         return f"{self.stage.name}, fold {self.fold}, seed {self.seed}"
 
 
-STAGES = "stages"
-"""The folder of the stages in a run folder."""
-
-
 class Sweep:
-    """The cells of a plan, and what is done with them.
+    """The networks of a study: trains them and predicts with them.
 
     Args:
-        plan: What is asked for.
-        held: The records, of every source of the experiment that is there.
-        log: Called with each line about what is done or reused.
+        plan: What the study trains.
+        catalog: The records.
+
+    Attributes:
+        networks: Every network once, after those that it starts from.
+        folds: The folds of the study.
+        fold_counts: Source -> the number of folds of its corpus.
+        failures: Digest -> why the network failed.
 
     Raises:
-        InputError: There is no such fold, or something would leak from one side to another in one.
+        InputError: A fold does not exist, or a corpus cannot be split.
+        DataError: Something would be in two splits.
     """
 
-    def __init__(
-        self, plan: Plan, held: Holdings, *, log: Callable[[str], None] = lambda line: None
-    ):
-        self.plan, self.held = plan, held
-        self._log = log
-        self.failed: dict[str, str] = {}
-        """Digest -> why the cell failed."""
-        self.seconds: dict[str, float] = {}
-        """Digest -> how long this command has trained the cell."""
+    def __init__(self, plan: StudyPlan, catalog: RecordCatalog) -> None:
+        self.plan = plan
+        self.catalog = catalog
+        self.failures: dict[str, str] = {}
+        self._seconds: dict[str, float] = {}  # digest -> the training time in this process
+        catalog.require(plan.sources)
         lineages = [plan.experiment.chain(name) for name in plan.stages]
         self._stages = [
             stage
             for stage in plan.experiment.stages
             if any(stage in lineage for lineage in lineages)
         ]
-        self.fold_counts = held.folds(held.sources, protocol=plan.protocol)
-        own = max(self.fold_counts[source] for stage in self._stages for source in stage.sources)
-        self.folds = tuple(range(own)) if plan.folds is None else plan.folds
-        count = max(self.fold_counts.values())  # fold k is k mod K where there are fewer
-        if wrong := [fold for fold in self.folds if fold >= count]:
-            raise InputError(
-                f"--folds {wrong[0]}: these corpora have {count} folds under {plan.protocol}; expected 0 to {count - 1}"
-            )
-        if plan.keep_copies:
-            splits = held.sides(protocol=plan.protocol, fold=0, keep_copies=True).splits
-            if not any(
-                splits[corpus].publisher
-                for stage in self._stages
-                for corpus in corpora_of(stage.sources)
-            ):
-                raise InputError(
-                    "--keep-copies is for corpora that their publisher split, such as FER-2013; no stage is of one: leave it out"
-                )
-        self.cells = self._planned()
-
-    def _run(self, fold: int, seed: int) -> Run:
-        plan = self.plan
-        options = {
-            "protocol": plan.protocol,
-            "fold": fold,
-            "seed": seed,
-            "epochs": plan.epochs,
-            "keep_copies": plan.keep_copies,
+        self.fold_counts: Mapping[str, int] = {
+            source: catalog.fold_count(source, protocol=plan.protocol) for source in plan.sources
         }
-        return Run(
-            plan.experiment,
-            self.held.folder,
-            plan.run,
-            **options,
-            scored="validation",
-            **dict(plan.settings),
+        self.folds = self._choose_folds()
+        if plan.keep_copies:
+            self._check_keep_copies()
+        for fold in self.folds:
+            # The gate over all sources that are predicted, also those that no stage is trained on.
+            catalog.split(
+                plan.sources, protocol=plan.protocol, fold=fold, keep_copies=plan.keep_copies
+            )
+        self.networks = self._plan_networks()
+        self._by_digest = {network.digest: network for network in self.networks}
+
+    def _choose_folds(self) -> tuple[int, ...]:
+        plan = self.plan
+        if plan.folds is None:
+            trained_on = {source for stage in self._stages for source in stage.sources}
+            return tuple(range(max(self.fold_counts[source] for source in trained_on)))
+        n_folds = max(self.fold_counts.values())  # fold k of a corpus with K folds is k mod K
+        for fold in plan.folds:
+            if fold >= n_folds:
+                raise InputError(
+                    f"--folds {fold}: these corpora have {n_folds} folds with protocol "
+                    f"{plan.protocol}; expected 0 to {n_folds - 1}"
+                )
+        return plan.folds
+
+    def _check_keep_copies(self) -> None:
+        """Raise InputError if no stage is of a corpus that its publisher split."""
+        splits = self.catalog.split(
+            self.plan.sources, protocol=self.plan.protocol, fold=0, keep_copies=True
         )
+        corpora = corpora_of(source for stage in self._stages for source in stage.sources)
+        if not any(splits.corpus_splits[corpus].publisher for corpus in corpora):
+            raise InputError(
+                "--keep-copies is for corpora that their publisher split, such as FER-2013; no "
+                "stage is of such a corpus: leave the option out"
+            )
 
-    def _folder_of(self, stage: str, digest: str) -> Path:
-        return self.plan.run / STAGES / run_folder.folder_name(stage, digest)
-
-    def _chain(self, stages: Sequence[StageConfig], fold: int, seed: int, **options: Any) -> Chain:
-        return Chain(
-            self._run(fold, seed), stages, held=self.held, folder_of=self._folder_of, **options
-        )
-
-    def _planned(self) -> list[Cell]:
-        """Return every cell once, those that others start from before them; seed after seed, fold after fold."""
-        cells: dict[str, Cell] = {}
+    def _plan_networks(self) -> list[StudyNetwork]:
+        networks: dict[str, StudyNetwork] = {}
         for seed in self.plan.seeds:
             for fold in self.folds:
                 chain = self._chain(self._stages, fold, seed)
                 for stage in self._stages:
                     key = chain.key(stage)
-                    before = tuple(
-                        run_folder.digest(chain.key(own)) for own in chain.lineage(stage)[:-1]
+                    if key.digest in networks:
+                        continue
+                    networks[key.digest] = StudyNetwork(
+                        stage,
+                        key.fold,
+                        seed,
+                        key.digest,
+                        chain.folder(stage),
+                        tuple(chain.key(parent).digest for parent in chain.lineage(stage)[:-1]),
+                        stage.name in self.plan.stages,
                     )
-                    asked = stage.name in self.plan.stages
-                    digest = run_folder.digest(key)
-                    cells.setdefault(
-                        digest,
-                        Cell(stage, key["fold"], seed, digest, chain.folder(stage), before, asked),
-                    )
-        return list(cells.values())
+        return list(networks.values())
+
+    def _chain(self, stages: Sequence[StageConfig], fold: int, seed: int) -> Chain:
+        plan = self.plan
+        settings = RunSettings(
+            plan.experiment,
+            plan.run,
+            protocol=plan.protocol,
+            fold=fold,
+            seed=seed,
+            epochs=plan.epochs,
+            scored_split="validation",
+            precision=plan.precision,
+            compiler=plan.compiler,
+            keep_copies=plan.keep_copies,
+        )
+        return Chain(settings, stages, self.catalog, folder_of=self._folder_of)
+
+    def _folder_of(self, stage: str, digest: str) -> Path:
+        return self.plan.run / STAGES_FOLDER / run_folder.folder_name(stage, digest)
 
     def train(self) -> None:
-        """Train every cell that is not there, and ask each about the validation side of every source."""
-        done = {cell.digest for cell in self.cells if self.result(cell) is not None}
-        there = [cell for cell in self.cells if {cell.digest, *cell.before} <= done]
-        to_train = [cell for cell in self.cells if not {cell.digest, *cell.before} <= done]
-        what = f"{pluralize(len(self._stages), 'stage')}, folds {format_ranges(self.folds)}, seeds {format_ranges(self.plan.seeds)}"
-        counts = f"{len(there)} are there, {len(to_train)} to train"
-        self._log(
-            f"{pluralize(len(self.cells), 'network')} ({what}): {counts}, in {self.plan.run / STAGES}"
-        )
-
-        def begun(cell: Cell) -> None:
-            self._log(f"{self._label(cell)}: {cell.stage.kind} on {' + '.join(cell.stage.sources)}")
-
-        def ended(cell: Cell, seconds: float) -> None:
-            self.seconds[cell.digest] = seconds
-            left = [
-                other
-                for other in to_train
-                if other.digest not in self.seconds and other.digest not in self.failed
-            ]
-            self._log(
-                f"{self._label(cell)}: {self._scored_line(cell)}, {format_duration(seconds)}; {self._left(left)}"
-            )
-
-        def reused(cell: Cell, _: float) -> None:
-            self._log(f"{self._label(cell)}: done before, reused")
-
-        self._do(
-            "train", there, lambda cell: None, reused, jobs=1
-        )  # at most a few answers are missing
-        self._do("train", to_train, begun, ended, jobs=self.plan.jobs)
-
-    def _label(self, cell: Cell) -> str:
-        return f"[{self.cells.index(cell) + 1}/{len(self.cells)}] {cell}"
-
-    def _do(
-        self,
-        work: str,
-        cells: Sequence[Cell],
-        begun: Callable[[Cell], None],
-        ended: Callable[[Cell, float], None],
-        *,
-        jobs: int,
-    ) -> None:
-        """Do one of WORKS to some cells, each after those that it starts from; tell of each, and keep why one failed."""
-        of = {cell.digest: cell for cell in cells}
-
-        def refused(digest: str) -> str:
-            failed = next((before for before in of[digest].before if before in self.failed), None)
-            return (
-                ""
-                if failed is None
-                else f"the stage it starts from failed ({self._by_digest(failed)})"
-            )
-
-        def over(digest: str, reason: str, seconds: float) -> None:
-            if reason:
-                self.failed[digest] = reason
-                self._log(f"{self._label(of[digest])}: failed: {reason}")
-            else:
-                ended(of[digest], seconds)
-
-        if jobs > 1 and len(cells) > 1:
-            again = functools.partial(remade, self.plan, self.held.folder, self.held.sources)
-            starts_from = {cell.digest: cell.before for cell in cells}
-            with executor.Crew(again, jobs=min(jobs, len(cells)), log=self._log) as workers:
-                workers.do(
-                    work,
-                    starts_from,
-                    refused=refused,
-                    begun=lambda digest: begun(of[digest]),
-                    ended=over,
-                )
-            return
-        for cell in cells:
-            if reason := refused(cell.digest):
-                over(cell.digest, reason, 0.0)
-                continue
-            begun(cell)
-            start = time.monotonic()
-            reason = "" if work == "train" and self._is_done(cell) else self.guarded(cell, work)
-            over(cell.digest, reason, time.monotonic() - start)
-
-    def _is_done(self, cell: Cell) -> bool:
-        """Tell whether a cell is trained and, where it is asked for, has been asked about the validation side."""
-        return self.result(cell) is not None and (
-            not cell.asked or self.said(cell, "validation") is not None
-        )
-
-    def _by_digest(self, digest: str) -> Cell:
-        return next(cell for cell in self.cells if cell.digest == digest)
-
-    def _one(self, cell: Cell) -> None:
-        own, kind = (
-            f"{cell.stage.name}: ",
-            f": {cell.stage.kind} on ",
-        )  # stages before are cells of their own, the kind is told
-
-        def log(line: str) -> None:
-            if line.startswith(own) and kind not in line:
-                self._log(f"  {line}")
-
-        stages = self.plan.experiment.chain(cell.stage.name)
-        chain = self._chain(stages, cell.fold, cell.seed, log=log)
-        begun = time.monotonic()
-        if chain.result(stages[-1]) is None:
-            chain.run()
-            files.write_json(
-                cell.folder / "time.json", {"seconds": round(time.monotonic() - begun, 1)}
-            )
-        if cell.asked:
-            self.ask(cell, "validation")
-
-    def guarded(self, cell: Cell, work: str) -> str:
-        """Do one of WORKS to a cell; return what goes wrong in one line, empty where nothing does.
+        """Train every unfinished network, and predict the validation split of every source.
 
         Raises:
-            InputError: A disk is full, so that others would fail as well; OSError likewise.
+            StorageError: The disk is full, so that other networks would fail as well.
+        """
+        finished = {
+            network.digest for network in self.networks if self.finished(network) is not None
+        }
+        reused, waiting = [], []
+        for network in self.networks:
+            is_complete = {network.digest, *network.parents} <= finished
+            (reused if is_complete else waiting).append(network)
+        logger.info(
+            "%s (%s, folds %s, seeds %s): %d finished, %d to train, in %s",
+            pluralize(len(self.networks), "network"),
+            pluralize(len(self._stages), "stage"),
+            format_ranges(self.folds),
+            format_ranges(self.plan.seeds),
+            len(reused),
+            len(waiting),
+            self.plan.run / STAGES_FOLDER,
+        )
+
+        def on_start(network: StudyNetwork) -> None:
+            stage = network.stage
+            logger.info("%s: %s on %s", self._label(network), stage.kind, " + ".join(stage.sources))
+
+        def on_end(network: StudyNetwork, seconds: float) -> None:
+            self._seconds[network.digest] = seconds
+            remaining = [
+                other
+                for other in waiting
+                if other.digest not in self._seconds and other.digest not in self.failures
+            ]
+            logger.info(
+                "%s: %s, %s; %s",
+                self._label(network),
+                self._describe_scores(network),
+                format_duration(seconds),
+                self._describe_remaining(remaining),
+            )
+
+        def on_reuse(network: StudyNetwork, _: float) -> None:
+            logger.info("%s: already trained, reused", self._label(network))
+
+        # Of a finished network at most the predictions are missing.
+        self._run_work("train", reused, on_start=lambda network: None, on_end=on_reuse, jobs=1)
+        self._run_work("train", waiting, on_start=on_start, on_end=on_end, jobs=self.plan.jobs)
+
+    def _label(self, network: StudyNetwork) -> str:
+        return f"[{self.networks.index(network) + 1}/{len(self.networks)}] {network}"
+
+    def _run_work(
+        self,
+        work: str,
+        networks: Sequence[StudyNetwork],
+        *,
+        on_start: Callable[[StudyNetwork], None],
+        on_end: Callable[[StudyNetwork, float], None],
+        jobs: int,
+    ) -> None:
+        """Do a work of WORKS with networks, each after those that it starts from; note failures.
+
+        Args:
+            work: The name of the work.
+            networks: The networks.
+            on_start: Called with each network before its work.
+            on_end: Called with each network that did not fail, and the seconds of its work.
+            jobs: The number of processes.
+        """
+
+        def finish(digest: str, failure: str, seconds: float) -> None:
+            network = self._by_digest[digest]
+            if failure:
+                self.failures[digest] = failure
+                logger.error("%s: failed: %s", self._label(network), failure)
+            else:
+                on_end(network, seconds)
+
+        if jobs > 1 and len(networks) > 1:
+            create_sweep = functools.partial(open_sweep, self.plan, self.catalog.folder)
+            with ParallelExecutor(create_sweep, jobs=min(jobs, len(networks))) as executor:
+                executor.run(
+                    work,
+                    {network.digest: network.parents for network in networks},
+                    reason_to_skip=self._reason_to_skip,
+                    on_start=lambda digest: on_start(self._by_digest[digest]),
+                    on_end=finish,
+                )
+            return
+        for network in networks:
+            failure = self._reason_to_skip(network.digest)
+            if failure:
+                finish(network.digest, failure, 0.0)
+                continue
+            on_start(network)
+            start = time.monotonic()
+            if work != "train" or not self._is_trained(network):
+                failure = self.run_guarded(network, work)
+            finish(network.digest, failure, time.monotonic() - start)
+
+    def _reason_to_skip(self, digest: str) -> str:
+        """Return why a network cannot be trained; empty if it can."""
+        for parent in self._by_digest[digest].parents:
+            if parent in self.failures:
+                return f"the stage that it starts from failed ({self._by_digest[parent]})"
+        return ""
+
+    def _is_trained(self, network: StudyNetwork) -> bool:
+        """Return whether a network is finished, with its validation predictions if requested."""
+        if self.finished(network) is None:
+            return False
+        return not network.is_requested or self.predictions(network, "validation") is not None
+
+    def run_guarded(self, network: StudyNetwork, work: str) -> str:
+        """Do a work of WORKS with a network, and return why it failed; empty if it did not.
+
+        Raises:
+            StorageError, OSError: The disk is full, so that other networks would fail as well.
+            FolderInUseError: Another command trains in the run folder.
         """
         try:
-            WORKS[work](self, cell)
+            WORKS[work](self, network)
+        except (StorageError, FolderInUseError):
+            raise
         except KerasemoError as error:
-            if isinstance(error.__cause__, OSError) and not isinstance(
-                error.__cause__, FileNotFoundError
-            ):
-                raise
             return " ".join(str(error).split())
         except OSError:
             raise
-        except Exception as error:  # such as one of TensorFlow's: the others may well do
-            traceback.print_exc()
+        except Exception as error:  # such as one of TensorFlow: the other networks may not fail
+            logger.error("%s", traceback.format_exc())
             return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         finally:
             keras.backend.clear_session()
             gc.collect()
         return ""
 
-    def _scored_line(self, cell: Cell) -> str:
-        result = self.result(cell)
-        figures = [
+    def train_network(self, network: StudyNetwork) -> None:
+        """Train a network unless it is finished; predict the validation split if requested."""
+        stages = self.plan.experiment.chain(network.stage.name)
+        chain = self._chain(stages, network.fold, network.seed)
+        start = time.monotonic()
+        if chain.finished(stages[-1]) is None:
+            chain.run_last()
+            seconds = round(time.monotonic() - start, 1)
+            with files.storage_errors(network.folder):
+                files.write_json(network.folder / "time.json", {"seconds": seconds})
+        if network.is_requested:
+            self.predict(network, "validation")
+
+    def _describe_scores(self, network: StudyNetwork) -> str:
+        stage = self._require_finished(network)
+        scores = [
             f"{source} UA {score['ua']:.3f} WA {score['wa']:.3f}"
-            for source, score in result["sources"].items()
+            for source, score in stage.scores.items()
         ]
-        return (
-            f"validation {', '.join(figures)} (epoch {result['best_epoch']} of {result['epochs']})"
-        )
+        return f"validation {', '.join(scores)} (epoch {stage.best_epoch}/{stage.config.epochs})"
 
-    def _left(self, cells: Sequence[Cell]) -> str:
-        """Return how long some cells will take, by what those of their stages took, and how many are trained an hour."""
-        if not cells:
+    def _describe_remaining(self, networks: Sequence[StudyNetwork]) -> str:
+        """Return the rate and the remaining time, from the training times of the stages."""
+        if not networks:
             return "none left"
-        by_stage: dict[str, list[float]] = {}
-        for cell in self.cells:
-            if cell.digest in self.seconds:
-                by_stage.setdefault(cell.stage.name, []).append(self.seconds[cell.digest])
-        mean = {stage: sum(values) / len(values) for stage, values in by_stage.items()}
-        usual, at_once = sum(self.seconds.values()) / len(self.seconds), self.plan.jobs
-        expected = sum(mean.get(cell.stage.name, usual) for cell in cells) / at_once
-        return f"{3600 * at_once / usual:.1f} an hour, {len(cells)} left, about {format_duration(expected)}"
+        seconds_by_stage: dict[str, list[float]] = {}
+        for network in self.networks:
+            if network.digest in self._seconds:
+                seconds = seconds_by_stage.setdefault(network.stage.name, [])
+                seconds.append(self._seconds[network.digest])
+        means = {name: sum(values) / len(values) for name, values in seconds_by_stage.items()}
+        overall_mean = sum(self._seconds.values()) / len(self._seconds)
+        total = sum(means.get(network.stage.name, overall_mean) for network in networks)
+        rate = 3600 * self.plan.jobs / overall_mean
+        remaining = format_duration(total / self.plan.jobs)
+        return f"{rate:.1f} an hour, {len(networks)} left, about {remaining}"
 
-    def result(self, cell: Cell) -> dict[str, Any] | None:
-        """Return what the `metrics.json` of a cell says, None where it is not finished."""
-        return run_folder.finished(cell.folder)
+    def finished(self, network: StudyNetwork) -> FinishedStage | None:
+        """Return the result of a network; None if it is not finished."""
+        return run_folder.read_finished_stage(network.folder)
 
-    def lineage(self, cell: Cell) -> Lineage:
-        """Return a finished cell with those that it starts from."""
-        own = [*map(self._by_digest, cell.before), cell]
-        return Lineage([one.folder for one in own], [self.result(one) for one in own])
+    def _require_finished(self, network: StudyNetwork) -> FinishedStage:
+        stage = self.finished(network)
+        if stage is None:
+            raise RunError(
+                f"{network.folder}: {network} is not finished; run the same command again"
+            )
+        return stage
 
-    def ask(self, cell: Cell, side: str) -> None:
-        """Ask a finished cell about a side of every source, unless its answers are there."""
-        of = self.lineage(cell)
-        expected = stage_predictions.header(of, self.held)
-        if stage_predictions.read(cell.folder, side, expected) is None:
-            answered, document = stage_predictions.ask(of, self.held, side, load=self.held.source)
-            stage_predictions.write(cell.folder, side, answered, expected | document)
+    def lineage(self, network: StudyNetwork) -> Lineage:
+        """Return a finished network with the networks that it starts from."""
+        networks = [*(self._by_digest[digest] for digest in network.parents), network]
+        return Lineage([self._require_finished(each) for each in networks])
 
-    def said(
-        self, cell: Cell, side: str
-    ) -> tuple[dict[str, prediction_tables.Predictions], dict[str, Any]] | None:
-        """Return the answers of a cell that are there, and what is to be known of them; see `stage_predictions.ask`."""
-        if self.result(cell) is None:
+    def predict(self, network: StudyNetwork, split: str) -> None:
+        """Predict a split of every source with a finished network, unless this was done before."""
+        lineage = self.lineage(network)
+        header = prediction_header(lineage.last, self.catalog, self.plan.sources)
+        if read_stage_predictions(network.folder, split, header) is None:
+            predictions = predict_split(lineage, self.catalog, split, sources=self.plan.sources)
+            write_stage_predictions(network.folder, split, predictions, header)
+
+    def predictions(self, network: StudyNetwork, split: str) -> StagePredictions | None:
+        """Return the kept predictions of a network for a split; None without them."""
+        stage = self.finished(network)
+        if stage is None:
             return None
-        return stage_predictions.read(
-            cell.folder, side, stage_predictions.header(self.lineage(cell), self.held)
-        )
+        header = prediction_header(stage, self.catalog, self.plan.sources)
+        return read_stage_predictions(network.folder, split, header)
 
-    def look(self, words: Sequence[str]) -> None:
-        """Ask every finished cell about the test side, and write the look down first; answers that are there are no new look."""
-        asked = [cell for cell in self.cells if cell.asked and cell.digest not in self.failed]
-        written = {key for one in test_set_log.read(self.plan.run) for key in one["keys"]}
+    def evaluate_test_split(self, command: Sequence[str]) -> None:
+        """Predict the test split with every finished network, after an entry in the test-set log.
+
+        Kept predictions are read again, which is not a new evaluation.
+
+        Args:
+            command: The words of the command, for the log.
+        """
+        plan = self.plan
+        requested = [
+            network
+            for network in self.networks
+            if network.is_requested and network.digest not in self.failures
+        ]
+        logged = {
+            digest for entry in test_set_log.read_test_set_log(plan.run) for digest in entry["keys"]
+        }
         new = [
-            cell for cell in asked if cell.digest not in written or self.said(cell, "test") is None
+            network
+            for network in requested
+            if network.digest not in logged or self.predictions(network, "test") is None
         ]
         if not new:
-            self._log(
-                f"test side: all {pluralize(len(asked), 'network')} were asked before; their answers are read again, which is no new look"
+            logger.info(
+                "test split: all %s have predicted it before; their predictions are read again, "
+                "which is not a new evaluation",
+                pluralize(len(requested), "network"),
             )
             return
-        said = {
-            "stages": list(self.plan.stages),
-            "protocol": self.plan.protocol,
+        facts = {
+            "stages": list(plan.stages),
+            "protocol": plan.protocol,
             "folds": list(self.folds),
-            "seeds": list(self.plan.seeds),
+            "seeds": list(plan.seeds),
         }
-        if self.plan.keep_copies:
-            said["keep_copies"] = True
-        keys = [cell.digest for cell in new]
-        number = test_set_log.look(
-            self.plan.run, keys=keys, records=self.held.manifests, said=said, words=words
+        if plan.keep_copies:
+            facts["keep_copies"] = True
+        number = test_set_log.log_test_evaluation(
+            plan.run,
+            keys=[network.digest for network in new],
+            records={source: self.catalog.manifest_hash(source) for source in plan.sources},
+            facts=facts,
+            command=command,
         )
-        self._log(
-            f"test side: look {number}, by {pluralize(len(new), 'network')} ({len(asked) - len(new)} were asked before)"
+        logger.info(
+            "test split: evaluation %d, by %s (%d have predicted it before)",
+            number,
+            pluralize(len(new), "network"),
+            len(requested) - len(new),
         )
         start, places = time.monotonic(), iter(range(1, len(new) + 1))
 
-        def ended(cell: Cell, seconds: float) -> None:
+        def on_end(network: StudyNetwork, _: float) -> None:
             place = next(places)
-            each = (time.monotonic() - start) / place
-            label = f"[{place}/{len(new)}] {cell}"
-            self._log(
-                f"{label}: asked about the test side; {60 / each:.1f} a minute, about {format_duration(each * (len(new) - place))} left"
+            seconds_each = (time.monotonic() - start) / place
+            logger.info(
+                "[%d/%d] %s: predicted the test split; %.1f a minute, about %s left",
+                place,
+                len(new),
+                network,
+                60 / seconds_each,
+                format_duration(seconds_each * (len(new) - place)),
             )
 
-        self._do("test", new, lambda cell: None, ended, jobs=self.plan.jobs)
+        self._run_work("test", new, on_start=lambda network: None, on_end=on_end, jobs=plan.jobs)
 
 
-def remade(
-    plan: Plan, records_folder: Path, sources: Sequence[str], *, log: Callable[[str], None]
-) -> Sweep:
-    """Return a sweep again, in another process."""
-    return Sweep(plan, Holdings(records_folder, sources), log=log)
+def open_sweep(plan: StudyPlan, records_folder: Path) -> Sweep:
+    """Return the sweep of a plan with a catalog of its own, such as in another process."""
+    return Sweep(plan, RecordCatalog(records_folder))
 
 
-WORKS: dict[str, Callable[[Sweep, Cell], None]] = {
-    "train": Sweep._one,
-    "test": lambda sweep, cell: sweep.ask(cell, "test"),
+WORKS: Mapping[str, Callable[[Sweep, StudyNetwork], None]] = {
+    "train": Sweep.train_network,
+    "test": lambda sweep, network: sweep.predict(network, "test"),
 }
-"""What is done to a cell, by its name: a process is told it by the name."""
+"""What is done with a network, by name; a process is told the name."""

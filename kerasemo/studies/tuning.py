@@ -1,71 +1,103 @@
-"""Search the settings of a stage with keras-tuner, and write the best of them as an experiment."""
+"""Search the settings of a stage with keras-tuner, and write the best ones as an experiment."""
 
 import dataclasses
-from collections.abc import Callable
+import logging
 from pathlib import Path
 from typing import Any
 
 from kerasemo.config.loading import load_experiment
 from kerasemo.studies import search_space
-from kerasemo.training import experiment
-from kerasemo.training.experiment import records_folder
-from pipelines.core.errors import InputError
+from kerasemo.training.experiment import TrainingOptions, prepare_records
+from pipelines.core.errors import RunError
+from pipelines.core.logs import ContextLogger
+
+logger = logging.getLogger(__name__)
 
 SEARCHES = ("random", "hyperband", "bayesian")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(experiment.Options):
-    """What a search is asked for on the command line; `epochs` are those of a trial, with Hyperband at most."""
+class SearchOptions(TrainingOptions):
+    """What a search is told on the command line.
+
+    `epochs` are those of a trial; with Hyperband, the largest number.
+    """
 
     search: str = SEARCHES[0]
     trials: int = 20
     over: tuple[str, ...] = ()
-    """Names of `search_space.SPACE`; empty: all that apply to the stage."""
+    """Names of `search_space.SEARCH_SPACE`; empty: all that apply to the stage."""
 
 
-def tune(options: Options, *, log: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """Search a stage's settings; the stages before it are trained first, unless they are there.
+def search_settings(options: SearchOptions) -> dict[str, Any]:
+    """Search the settings of a stage.
+
+    The stages before it are trained first, unless they are finished.
 
     Args:
         options: What to search.
-        log: Called with each line about what is done or reused.
 
     Returns:
-        `{"stage", "objective", "best": {"settings", "score"}, "trials": [...], "experiment": path}`, the best trial first.
+        `{"stage", "objective", "best": {"settings", "score"}, "trials": [...], "experiment":
+            path}`; the
+        best trial is the first.
 
     Raises:
-        InputError: Anything that the user can mend, such as keras-tuner missing; or every trial failed.
+        InputError: A setting is wrong, keras-tuner is missing, or the folder holds another search.
+        DataError: Records or results are damaged.
+        RunError: Every trial failed, or the disk is full.
     """
-    from kerasemo.studies.search import Search, best_first
-    from kerasemo.training import chain, devices
+    from kerasemo.datasets.catalog import RecordCatalog
+    from kerasemo.studies.search import StageSearch, sort_trials
+    from kerasemo.training import devices
+    from kerasemo.training.chain import RunSettings
 
     devices.check_one_machine("a search")
-    searched = load_experiment(options.experiment, options.settings)
+    experiment = load_experiment(options.experiment, options.settings)
     if options.epochs:
-        searched = search_space.with_values(searched, options.stage, {}, epochs=options.epochs)
-    folder = options.run or Path("runs") / searched.name
-    same = ("protocol", "fold", "seed", "replicas", "precision", "compiler", "checkpoint_seconds")
-    run = chain.Run(searched, Path(), folder, **{name: getattr(options, name) for name in same})
-    entries = search_space.entries(searched, options.stage, options.over)
-    search = Search(options.search, run, searched.stage(options.stage), entries, options.trials)
-    with search.oracle() as oracle:
-        run = dataclasses.replace(run, records=records_folder(options, searched, folder, log=log))
-        search = dataclasses.replace(search, run=run)
-        search.claim()
-        log(
-            f"{options.stage}: {options.search} search by {search.objective} over {', '.join(entry.name for entry in entries)}"
+        experiment = search_space.with_trial_values(
+            experiment, options.stage, {}, epochs=options.epochs
         )
-        search.train_before(log=log)
-        trials = best_first(list(search.run_trials(oracle, log=log)))
-    if trials[0]["failed"]:
-        raise InputError(
-            f"{search.folder}: all {len(trials)} trials failed; the first: {trials[0]['failed']}"
+    folder = options.run or Path("runs") / experiment.name
+    settings = RunSettings(
+        experiment,
+        folder,
+        protocol=options.protocol,
+        fold=options.fold,
+        seed=options.seed,
+        replicas=options.replicas,
+        precision=options.precision,
+        compiler=options.compiler,
+        checkpoint_seconds=options.checkpoint_seconds,
+    )
+    parameters = search_space.search_parameters(experiment, options.stage, options.over)
+    stage = experiment.stage(options.stage)
+    search = StageSearch(options.search, settings, stage, parameters, options.trials)
+    with search.open_oracle() as oracle:
+        catalog = RecordCatalog(
+            prepare_records(options, experiment, folder),
+            required=sorted(
+                {source for one in experiment.chain(options.stage) for source in one.sources}
+            ),
+        )
+        search.claim_folder()
+        ContextLogger(logger, options.stage).info(
+            "%s search by %s over %s",
+            options.search,
+            search.objective,
+            ", ".join(parameter.name for parameter in parameters),
+        )
+        search.train_parents(catalog)
+        trials = sort_trials(list(search.run_trials(oracle, catalog)))
+    best = trials[0]
+    if best.failure:
+        raise RunError(
+            f"{search.folder}: all {len(trials)} trials failed; the first: {best.failure}"
         )
     return {
         "stage": options.stage,
         "objective": search.objective,
-        "best": {name: trials[0][name] for name in ("settings", "score")},
-        "trials": trials,
+        "best": {"settings": dict(best.settings), "score": best.score},
+        "trials": [trial.to_json() for trial in trials],
         "experiment": str(search.write_best(trials)),
     }

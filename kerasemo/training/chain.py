@@ -1,323 +1,387 @@
-"""Runs the stages of an experiment in a run folder: what is there is reused, what was interrupted goes on."""
+"""The stages of an experiment in a run folder.
+
+Finished stages are reused, and interrupted stages resume.
+"""
 
 import dataclasses
 import hashlib
-import json
+import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
 from kerasemo.config.schema import Experiment, StageConfig
-from kerasemo.datasets import splits
-from kerasemo.datasets.catalog import Holdings, side_of
-from kerasemo.datasets.sources import Source
+from kerasemo.datasets.catalog import RecordCatalog
+from kerasemo.datasets.leakage_gate import GatedSplits, copies_stamp
+from kerasemo.datasets.sources import corpus_of
+from kerasemo.datasets.splits import SPLITS
 from kerasemo.runs import run_folder
-from kerasemo.training.devices import Choice, choose, replica_count, strategy_for, workers
-from kerasemo.training.stage_task import Assignment
-from kerasemo.training.trainer import Training
-from pipelines.core.errors import InputError, KerasemoError, raise_all
-from pipelines.core.labels import EMOTIONS, in_order
+from kerasemo.runs.run_folder import FinishedStage, StageKey
+from kerasemo.training.devices import (
+    ComputeSettings,
+    choose_compute_settings,
+    create_strategy,
+    replica_count,
+    worker_count,
+)
+from kerasemo.training.stage_results import StageResult
+from kerasemo.training.stage_task import StageTask, load_stage_data
+from kerasemo.training.trainer import StageTrainer
+from pipelines.core.errors import DataError, InputError, raise_all
+from pipelines.core.labels import in_order
+from pipelines.core.logs import ContextLogger
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """What a training is asked for."""
+class RunSettings:
+    """What is trained, where, and how."""
 
     experiment: Experiment
-    records: Path
     folder: Path
+    """The run folder."""
     protocol: str = "speaker-independent"
     fold: int = 0
     seed: int = 0
     epochs: int | None = None
-    """Of every stage that runs, in place of its own."""
+    """The epochs of every stage that runs; None: those of its settings."""
     replicas: int | None = None
-    """None: every GPU there is."""
-    parents: Path | None = None
-    """The run folder that holds the stages before the last; None: `folder`."""
-    scored: str = "test"
-    """The side whose clips are scored at the end: `test`, or `validation`, and then test clips are not looked at."""
+    """The number of devices; None: every GPU."""
+    parents_folder: Path | None = None
+    """The run folder of the stages before the last; None: `folder`."""
+    scored_split: str = "test"
+    """The split whose clips are scored at the end; with `validation` no test clip is scored."""
     precision: str = "auto"
+    """See `devices.choose_compute_settings`."""
     compiler: str = "auto"
-    """See `kerasemo.training.devices.choose`."""
+    """See `devices.choose_compute_settings`."""
     checkpoint_seconds: float = 10.0
-    profile: tuple[int, int] | None = None
-    """See `kerasemo.training.stage_task.Assignment`."""
+    """See `StageTask`."""
+    profiled_steps: tuple[int, int] | None = None
+    """See `StageTask`."""
     keep_copies: bool = False
-    """Whether copies of test clips inside a publisher's split stay in training; see `kerasemo.datasets.splits.gate`."""
+    """Whether copies of test clips stay in training; see `leakage_gate.pass_gate`."""
 
 
-def per_step(stage: StageConfig) -> int:
-    """Return how many examples, or pairs of examples, a step of a stage has: what is split over devices."""
-    return stage.batch if stage.kind == "supervised" else stage.batch // 2
+def units_per_step(config: StageConfig) -> int:
+    """Return the number of examples, or of pairs, in a step: what is split over devices."""
+    return config.batch if config.kind == "supervised" else config.batch // 2
 
 
-def most_replicas(devices: int, stages: Sequence[StageConfig]) -> int:
-    """Return the largest number of devices, of those there are, that divides the steps of every stage.
+def largest_replica_count(n_devices: int, stages: Sequence[StageConfig]) -> int:
+    """Return the largest number of devices, up to `n_devices`, that divides all steps.
 
-    >>> most_replicas(3, [StageConfig("a", "supervised", ("x/audio",), batch=64)])
+    >>> largest_replica_count(3, [StageConfig("a", "supervised", ("x/audio",), batch=64)])
     2
     """
     return next(
         count
-        for count in range(devices, 0, -1)
-        if not any(per_step(stage) % (count * stage.accumulate) for stage in stages)
+        for count in range(n_devices, 0, -1)
+        if not any(units_per_step(config) % (count * config.accumulate) for config in stages)
     )
 
 
-def gated_sides(
-    records_folder: Path,
-    sources: Sequence[str],
-    *,
-    trained_on: Sequence[str],
-    protocol: str,
-    fold: int,
-    keep_copies: bool = False,
-) -> splits.Sides:
-    """Return the sides of some sources and of those trained on, through the gate; a corpus that is not trained on is all test."""
-    held = Holdings(records_folder, sorted({*sources, *trained_on}))
-    return held.sides(protocol=protocol, fold=fold, trained_on=trained_on, keep_copies=keep_copies)
-
-
 class Chain:
-    """The stages of one run: their keys, what of them is there, and the training of what is not.
+    """The stages of one run.
 
     Args:
-        run: What is asked for.
-        stages: Those of the run, each behind the one it starts from; the last is the one that is asked for.
-        log: Called with each line about what is done or reused.
-        held: The records of these sources at least, where they are read for several runs; None: read here.
-        folder_of: Names the folder of a stage by its name and the digest of its key; None: `RUN/STAGE`.
+        settings: What is trained, where, and how.
+        stages: The stages, each after the stage that it starts from; the last is the requested one.
+        catalog: The records.
+        folder_of: Returns the folder of a stage for its name and the digest of its key; None: the
+            folder is `RUN/STAGE`.
+
+    Raises:
+        InputError: A source is missing, a corpus cannot be split, or the fold does not exist.
+        DataError: The records of a source are damaged, or something would be in two splits.
     """
 
     def __init__(
         self,
-        run: Run,
+        settings: RunSettings,
         stages: Sequence[StageConfig],
+        catalog: RecordCatalog,
         *,
-        log: Callable[[str], None] = lambda line: None,
-        held: Holdings | None = None,
         folder_of: Callable[[str, str], Path] | None = None,
-    ):
-        self._run = run
+    ) -> None:
+        self._settings = settings
         self._stages = {stage.name: stage for stage in stages}
-        self._log = log
+        self._catalog = catalog
         self._folder_of = folder_of
+        self._keys: dict[str, StageKey] = {}
         sources = list(dict.fromkeys(source for stage in stages for source in stage.sources))
-        self._held = held or Holdings(run.records, sources)
-        self._sides = self._held.sides(
-            protocol=run.protocol, fold=run.fold, keep_copies=run.keep_copies
+        self._splits: GatedSplits = catalog.split(
+            sources,
+            protocol=settings.protocol,
+            fold=settings.fold,
+            keep_copies=settings.keep_copies,
         )
-        self._folds = self._held.folds(sources, protocol=run.protocol)
-        if folder_of is None and run.fold >= (
-            folds := max(self._folds.values())
-        ):  # of several stages fold k is k mod K
+        n_folds = max(catalog.fold_count(source, protocol=settings.protocol) for source in sources)
+        # With folders by key, fold k of a corpus with K folds is fold k mod K.
+        if folder_of is None and settings.fold >= n_folds:
             raise InputError(
-                f"--fold {run.fold}: these corpora have {folds} folds under {run.protocol}; expected 0 to {folds - 1}"
+                f"--fold {settings.fold}: these corpora have {n_folds} folds with protocol "
+                f"{settings.protocol}; expected 0 to {n_folds - 1}"
             )
-        alone = workers() == 1
-        self._replicas = (alone and run.replicas) or replica_count(None)
-        if alone and not run.replicas:
-            self._replicas = most_replicas(self._replicas, stages)
+        has_one_machine = worker_count() == 1
+        self._n_replicas = (has_one_machine and settings.replicas) or replica_count(None)
+        if has_one_machine and not settings.replicas:
+            self._n_replicas = largest_replica_count(self._n_replicas, stages)
 
-    def check(self) -> dict[str, Training]:
-        """Check every stage's folder, settings and records, before the first is trained; return the trainings that are to be.
+    @property
+    def last(self) -> StageConfig:
+        """The requested stage."""
+        return list(self._stages.values())[-1]
+
+    def run(self) -> list[StageResult]:
+        """Train the stages that are not finished, in order, and return the result of each.
 
         Raises:
-            InputError: Tells everything at once: folders that hold a stage that was trained otherwise, batches that do not
-                divide over the devices or are larger than the corpus, sides without a class, damaged records.
+            InputError, DataError: See `check`.
+            RunError, StorageError: See `StageTrainer.run`.
         """
-        problems, waiting = [], []
-        for stage in self._stages.values():
-            try:
-                if self.result(stage) is not None:
-                    continue
-                waiting.append(stage)
-                if per_step(stage) % (self._replicas * stage.accumulate):
-                    unit = "examples" if stage.kind == "supervised" else "pairs"
-                    parts = f" in {stage.accumulate} parts" if stage.accumulate > 1 else ""
-                    uneven = f"{per_step(stage)} {unit} a step do not divide over {self._replicas} devices{parts}"
-                    problems.append(
-                        f"stage {stage.name!r}: {uneven}; set batch{', accumulate' if parts else ''} or --replicas"
-                    )
-            except KerasemoError as error:
-                problems.append(str(error))
-        raise_all(problems)  # before records are read, which takes its time
-        if not waiting:
-            return {}
-        if workers() > 1:
-            self._log(f"waits until all {workers()} machines of TF_CONFIG are there")
-        strategy = strategy_for(self._run.replicas if workers() > 1 else self._replicas)
-        choice = choose(self._run.precision, self._run.compiler, strategy)
-        self._log(f"computes in {choice.line}")
-        trainings = {}
-        for stage in waiting:
-            try:
-                trainings[stage.name] = self._training(stage, strategy, choice)
-            except KerasemoError as error:
-                problems.append(f"stage {stage.name!r}: {error}")
-        raise_all(problems)
-        return trainings
-
-    def run(self) -> list[dict[str, Any]]:
-        """Train the stages that are not there yet, in order, and return the result of each."""
-        trainings = self.check()
+        trainers = self._prepare(list(self._stages.values()))
+        for trainer in list(trainers.values())[:1]:
+            logger.info("computing in %s", trainer.compute.description)
         results = []
-        for stage in self._stages.values():
-            if stage.name not in trainings:
-                self._log(f"{stage.name}: done before, reused")
-                results.append(self.result(stage))
+        for config in self._stages.values():
+            log = ContextLogger(logger, config.name)
+            finished = self.finished(config)
+            if finished is not None:
+                log.info("already trained, reused")
+                results.append(StageResult(finished))
                 continue
-            self._log(f"{stage.name}: {stage.kind} on {' + '.join(stage.sources)}")
-            for source in stage.sources:
-                self._log(f"{stage.name}: {source}: {describe_sides(self._sides, source)}")
-            results.append(trainings.pop(stage.name).run())
+            log.info("%s on %s", config.kind, " + ".join(config.sources))
+            for source in config.sources:
+                log.info("%s: %s", source, describe_splits(self._splits, source))
+            results.append(trainers.pop(config.name).run())
         return results
 
-    def result(self, stage: StageConfig) -> dict[str, Any] | None:
-        """Return the result of a stage that is done with this very key, None when it must be trained or go on.
+    def run_last(self) -> StageResult:
+        """Train the last stage alone, unless it is finished; raise what `run` raises."""
+        finished = self.finished(self.last)
+        if finished is not None:
+            ContextLogger(logger, self.last.name).info("already trained, reused")
+            return StageResult(finished)
+        return self._prepare([self.last])[self.last.name].run()
+
+    def check(self) -> None:
+        """Check folders, settings and records of every stage, without training.
 
         Raises:
-            InputError: The folder holds the stage with another key; the message names what differs.
+            InputError: The message lists every problem: folders that hold a stage with another key,
+                batches that do not divide over the devices or exceed the corpus, splits without
+                clips.
+            DataError: Records or results are damaged.
         """
-        folder = self.folder(stage)
-        try:
-            held = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
-            held["key"]
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
+        self._prepare(list(self._stages.values()))
+
+    def _prepare(self, stages: Sequence[StageConfig]) -> dict[str, StageTrainer]:
+        """Return the trainers of the stages that are not finished, by name.
+
+        Raise what `check` raises.
+        """
+        errors: list[Exception] = []
+        waiting = []
+        for config in stages:
+            try:
+                if self.finished(config) is None:
+                    waiting.append(config)
+                    self._check_batch(config)
+            except (InputError, DataError) as error:
+                errors.append(error)
+        _raise_errors(errors)  # before records are read, which takes its time
+        if not waiting:
+            return {}
+        if worker_count() > 1:
+            logger.info("waiting for all %d machines of TF_CONFIG", worker_count())
+        strategy = create_strategy(
+            self._settings.replicas if worker_count() > 1 else self._n_replicas
+        )
+        compute = choose_compute_settings(
+            self._settings.precision, self._settings.compiler, strategy
+        )
+        trainers = {}
+        for config in waiting:
+            try:
+                trainers[config.name] = StageTrainer(self._task(config, strategy, compute))
+            except (InputError, DataError) as error:
+                errors.append(type(error)(f"stage {config.name!r}: {error}"))
+        _raise_errors(errors)
+        return trainers
+
+    def _check_batch(self, config: StageConfig) -> None:
+        """Raise InputError if the steps of a stage do not divide over the devices."""
+        n_units = units_per_step(config)
+        if n_units % (self._n_replicas * config.accumulate):
+            unit = "examples" if config.kind == "supervised" else "pairs"
+            parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
+            remedy = f"set batch{', accumulate' if parts else ''} or --replicas"
             raise InputError(
-                f"{folder / 'stage.json'}: damaged ({error}); remove the folder or name another --run"
-            ) from error
-        differences = list(run_folder.differences(held["key"], self.key(stage)))
+                f"stage {config.name!r}: {n_units} {unit} in a step do not divide over "
+                f"{self._n_replicas} devices{parts}; {remedy}"
+            )
+
+    def finished(self, config: StageConfig) -> FinishedStage | None:
+        """Return the result of a stage if it is finished with this key; None if it must be trained.
+
+        Raises:
+            InputError: The folder holds the stage with another key; the message has the
+                differences.
+            DataError: The key or the result in the folder is damaged.
+        """
+        folder = self.folder(config)
+        stored = run_folder.read_stored_key(folder)
+        if stored is None:
+            return None
+        differences = list(run_folder.key_differences(stored, self.key(config).to_json()))
         if differences:
             raise InputError(
-                f"{folder}: holds stage {stage.name!r} trained otherwise ({'; '.join(differences)}); ask for the same, "
-                f"name another --run, or remove the folder"
+                f"{folder}: holds stage {config.name!r} trained with other settings "
+                f"({'; '.join(differences)}); use the same settings, name another --run, or "
+                "remove the folder"
             )
-        result = run_folder.finished(folder)
-        if result and folder.parent == self._run.folder and result["scored"] != self._run.scored:
+        stage = run_folder.read_finished_stage(folder)
+        scored_split = self._settings.scored_split
+        if (
+            stage is not None
+            and folder.parent == self._settings.folder
+            and stage.scored_split != scored_split
+        ):
             raise InputError(
-                f"{folder}: scored on the {result['scored']} side, {self._run.scored} asked; name another --run"
+                f"{folder}: scored on the {stage.scored_split} split, {scored_split} requested; "
+                "name another --run"
             )
-        return result
+        return stage
 
-    def source(self, name: str) -> Source:
-        """Return a source's arrays, read once."""
-        return self._held.source(name)
+    def lineage(self, config: StageConfig) -> list[StageConfig]:
+        """Return the stages that a stage starts from, and the stage itself as the last."""
+        parent = self._parent(config)
+        return [*(self.lineage(parent) if parent else ()), config]
 
-    def lineage(self, stage: StageConfig) -> list[StageConfig]:
-        """Return a stage with those that it starts from, itself last."""
-        parent = self._parent(stage)
-        return [*(self.lineage(parent) if parent else ()), stage]
-
-    def folder(self, stage: StageConfig) -> Path:
+    def folder(self, config: StageConfig) -> Path:
         """Return the folder of a stage."""
+        settings = self._settings
         if self._folder_of is not None:
-            return self._folder_of(stage.name, run_folder.digest(self.key(stage)))
-        last = list(self._stages)[-1]
-        return (
-            self._run.folder if stage.name == last else self._run.parents or self._run.folder
-        ) / stage.name
+            return self._folder_of(config.name, self.key(config).digest)
+        if config.name == self.last.name:
+            return settings.folder / config.name
+        return (settings.parents_folder or settings.folder) / config.name
 
-    def _parent(self, stage: StageConfig) -> StageConfig | None:
-        return self._stages[stage.start_from] if stage.start_from else None
+    def key(self, config: StageConfig) -> StageKey:
+        """Return the key of a stage.
 
-    def _resolved(self, stage: StageConfig) -> StageConfig:
-        """Return a stage with the epochs that it is to have: --epochs is for those that run, not for those that are done."""
-        if self._run.epochs is None:
-            return stage
-        if self._folder_of is not None:  # other epochs are another key, in a folder of its own
-            return dataclasses.replace(stage, epochs=self._run.epochs)
-        done = run_folder.finished(self.folder(stage))
-        asked_for = stage.name == list(self._stages)[-1]
-        return dataclasses.replace(
-            stage, epochs=done["epochs"] if done and not asked_for else self._run.epochs
-        )
-
-    def key(self, stage: StageConfig) -> dict[str, Any]:
-        """Return all that a stage's result depends on, as JSON gives it back.
-
-        Its `fold` is the first of those in which the corpora of its lineage are split alike: of a publisher's split, which is the
-        same in every fold, 0.
+        Its `fold` is the first fold in which the corpora of its lineage are split like this. A
+        publisher's split is the same in every fold.
         """
-        parent = self._parent(stage)
-        sources = {source for own in self.lineage(stage) for source in own.sources}
-        document = {
-            "stage": dataclasses.asdict(self._resolved(stage)),
-            "network": dataclasses.asdict(self._run.experiment.network),
-            "records": {source: self._held.manifests[source] for source in stage.sources},
-            "sides": {source: self._sides.digests[source] for source in stage.sources},
-            "emotions": {source: self._held.emotions[source] for source in stage.sources},
-            "protocol": self._run.protocol,
-            "fold": self._run.fold % math.lcm(*(self._folds[source] for source in sources)),
-            "seed": self._run.seed,
-            "parent": run_folder.digest(self.key(parent)) if parent else "",
-        }
-        document["keep_copies"] = self._run.keep_copies and any(
-            self._sides.splits[source.partition("/")[0]].publisher for source in sources
+        if config.name not in self._keys:
+            self._keys[config.name] = self._build_key(config)
+        return self._keys[config.name]
+
+    def _build_key(self, config: StageConfig) -> StageKey:
+        settings, catalog = self._settings, self._catalog
+        parent = self._parent(config)
+        of_lineage = {source for stage in self.lineage(config) for source in stage.sources}
+        fold_counts = [
+            catalog.fold_count(source, protocol=settings.protocol) for source in of_lineage
+        ]
+        has_publisher = any(
+            self._splits.corpus_splits[corpus_of(source)].publisher for source in of_lineage
         )
-        return json.loads(json.dumps(document))
+        return StageKey(
+            stage=self._with_epochs(config),
+            network=settings.experiment.network,
+            records={source: catalog.manifest_hash(source) for source in config.sources},
+            sides={source: self._splits.digests[source] for source in config.sources},
+            emotions={source: catalog.emotions(source) for source in config.sources},
+            protocol=settings.protocol,
+            fold=settings.fold % math.lcm(*fold_counts),
+            seed=settings.seed,
+            parent=self.key(parent).digest if parent else "",
+            keep_copies=settings.keep_copies and has_publisher,
+        )
 
-    def _drawn_seed(self, stage: StageConfig, fold: int) -> int:
-        return drawn_seed(self._run.seed, stage.drawn_as or stage.name, fold)
+    def _parent(self, config: StageConfig) -> StageConfig | None:
+        return self._stages[config.start_from] if config.start_from else None
 
-    def _emotions(self, stage: StageConfig) -> list[str]:
-        """Return the emotions that the network has been trained on once a stage is done."""
-        parent = self._parent(stage)
-        emotions = set(self._emotions(parent)) if parent else set()
-        for name in stage.sources:
-            emotions |= {
-                EMOTIONS[label] for label in side_of(self.source(name), self._sides, "train").labels
-            }
+    def _with_epochs(self, config: StageConfig) -> StageConfig:
+        """Return a stage with the requested epochs.
+
+        A finished stage before the last keeps its own.
+        """
+        n_epochs = self._settings.epochs
+        if n_epochs is None:
+            return config
+        # With folders by key, other epochs are another key in another folder.
+        if self._folder_of is None and config.name != self.last.name:
+            finished = run_folder.read_finished_stage(self.folder(config))
+            if finished is not None:
+                n_epochs = finished.config.epochs
+        return dataclasses.replace(config, epochs=n_epochs)
+
+    def _trained_emotions(self, config: StageConfig) -> list[str]:
+        """Return the emotions that the network is trained on once a stage is finished."""
+        emotions: set[str] = set()
+        for stage in self.lineage(config):
+            for source in stage.sources:
+                ids = set(self._splits.clip_ids[source]["train"])
+                rows = self._catalog.rows(source)
+                emotions |= {row["emotion"] for row in rows if row["id"] in ids}
         return in_order(emotions)
 
-    def _training(
-        self, stage: StageConfig, strategy: tf.distribute.Strategy | None, choice: Choice
-    ) -> Training:
-        parent, key = self._parent(stage), self.key(stage)
-        assignment = Assignment(
-            stage=self._resolved(stage),
-            network=self._run.experiment.network,
-            folder=self.folder(stage),
-            key=key,
-            sides={
-                side: [side_of(self.source(name), self._sides, side) for name in stage.sources]
-                for side in splits.SIDES
-            },
-            emotions=self._emotions(stage),
-            split={source: self._sides.report["sources"][source] for source in stage.sources},
+    def _task(
+        self, config: StageConfig, strategy: tf.distribute.Strategy | None, compute: ComputeSettings
+    ) -> StageTask:
+        settings, key, parent = self._settings, self.key(config), self._parent(config)
+        trained_emotions = self._trained_emotions(config)
+        seed = draw_seed(settings.seed, config.drawn_as or config.name, key.fold)
+        return StageTask(
+            key,
+            self.folder(config),
+            load_stage_data(
+                key,
+                self._catalog,
+                self._splits,
+                trained_emotions=trained_emotions,
+                draw_seed=seed,
+            ),
+            trained_emotions=trained_emotions,
             parent=self.folder(parent) if parent else None,
-            seed=self._drawn_seed(stage, key["fold"]),
+            draw_seed=seed,
             strategy=strategy,
-            choice=choice,
-            scored=self._run.scored,
-            records=self._run.records.absolute(),
-            experiment=self._run.experiment.name,
-            checkpoint_seconds=self._run.checkpoint_seconds,
-            profile=self._run.profile,
+            compute=compute,
+            records_folder=self._catalog.folder.absolute(),
+            experiment=settings.experiment.name,
+            scored_split=settings.scored_split,
+            checkpoint_seconds=settings.checkpoint_seconds,
+            profiled_steps=settings.profiled_steps,
         )
-        return Training(assignment, log=self._log)
 
 
-def drawn_seed(seed: int, stage: str, fold: int) -> int:
-    """Return what a stage's network, order and random changes are drawn by: another for each fold, or every fold would begin alike.
+def _raise_errors(errors: Sequence[Exception]) -> None:
+    """Raise one error with all messages: a DataError if all are, else an InputError."""
+    only_data = all(isinstance(error, DataError) for error in errors)
+    raise_all([str(error) for error in errors], DataError if only_data else InputError)
 
-    Where folds are compared speaker by speaker, a draw that is good or bad would count in each of them.
 
-    >>> drawn_seed(0, "joint", 0) != drawn_seed(0, "joint", 1) != drawn_seed(1, "joint", 1)
+def draw_seed(seed: int, stage: str, fold: int) -> int:
+    """Return the seeds of a stage's weights, of its order of examples, and of random changes.
+
+    It differs between folds: with one seed, a lucky draw would count in every fold, and folds are
+    compared speaker by speaker.
+
+    >>> draw_seed(0, "joint", 0) != draw_seed(0, "joint", 1) != draw_seed(1, "joint", 1)
     True
     """
     of_fold = f" {fold}" if fold else ""
     return int(hashlib.sha256(f"{seed} {stage}{of_fold}".encode()).hexdigest()[:7], 16)
 
 
-def describe_sides(sides: splits.Sides, source: str) -> str:
-    """Return how many clips of a source are on each side, and what the gate dropped."""
-    facts = sides.report["sources"][source]
-    counts = ", ".join(f"{facts[side]} {side}" for side in splits.SIDES)
-    return "; ".join(filter(None, (f"{counts} clips", splits.stamp(facts))))
+def describe_splits(splits: GatedSplits, source: str) -> str:
+    """Return how many clips of a source are in each split, and what the gate dropped."""
+    facts = splits.facts(source)
+    counts = ", ".join(f"{facts[split]} {split}" for split in SPLITS)
+    return "; ".join(filter(None, (f"{counts} clips", copies_stamp(facts))))

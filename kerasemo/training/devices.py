@@ -1,6 +1,6 @@
-"""Where and how the training computes: devices, precision and compiler.
+"""Where and how a training computes: devices, precision and compiler.
 
-Each is chosen by what the machine has unless it is asked for, and one line of the log says what was chosen and why.
+What the user does not choose depends on the machine. A log line says what was chosen and why.
 """
 
 import dataclasses
@@ -11,41 +11,44 @@ import threading
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.framework.config import (
-    is_op_determinism_enabled,
-)  # what Keras asks too; TensorFlow exports only the switch
 
-from pipelines.core.errors import InputError
-from pipelines.core.processes import processors
+# Keras asks this function too; TensorFlow exports only the switch.
+from tensorflow.python.framework.config import is_op_determinism_enabled
+
+from pipelines.core.errors import InputError, RunError
+from pipelines.core.processes import processor_count
+from pipelines.core.text import pluralize
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 COMPILERS = ("auto", "xla", "none")
 BFLOAT16_CAPABILITY = (8, 0)
-"""The first compute capability of NVIDIA's GPUs that has matrix units for bfloat16."""
+"""The first compute capability of NVIDIA GPUs that has matrix units for bfloat16."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class ComputeSettings:
     """How a training computes."""
 
     policy: str
-    """Of `keras.config.set_dtype_policy`: `float32` or `mixed_bfloat16`, whose weights are float32."""
+    """A dtype policy of Keras: `float32`, or `mixed_bfloat16`, whose weights are float32."""
     jit_compile: bool
     """Whether XLA compiles the step."""
-    line: str
-    """All of it in one line, for the log."""
+    description: str
+    """Precision, compiler and devices in one line, for the log."""
 
 
-def choose(precision: str, compiler: str, strategy: tf.distribute.Strategy | None) -> Choice:
+def choose_compute_settings(
+    precision: str, compiler: str, strategy: tf.distribute.Strategy | None
+) -> ComputeSettings:
     """Return the precision and the compiler of a training.
 
     Args:
-        precision: One of PRECISIONS. `auto`: bfloat16 on GPUs that have units for it, else float32.
+        precision: One of PRECISIONS. `auto`: bfloat16 on GPUs with units for it, else float32.
         compiler: One of COMPILERS. `auto`: XLA on one GPU.
-        strategy: Of `strategy_for`.
+        strategy: See `create_strategy`.
 
     Raises:
-        InputError: An unknown precision or compiler, or XLA where it cannot be.
+        InputError: The precision or the compiler is unknown, or XLA cannot compile the step.
     """
     for option, value, known in (
         ("precision", precision, PRECISIONS),
@@ -54,126 +57,153 @@ def choose(precision: str, compiler: str, strategy: tf.distribute.Strategy | Non
         if value not in known:
             raise InputError(f"--{option} must be one of {', '.join(known)}; received {value!r}")
     if precision == "auto":
-        precision = "bfloat16" if _have_bfloat16_units() else "float32"
-    obstacle, remedy = _against_xla(strategy)
+        precision = "bfloat16" if _gpus_have_bfloat16_units() else "float32"
+    obstacle, remedy = _xla_obstacle(strategy)
     if compiler == "xla" and obstacle:
-        raise InputError(f"--compiler xla: {obstacle}; {remedy}, or take --compiler auto or none")
+        raise InputError(f"--compiler xla: {obstacle}; {remedy}, or use --compiler auto or none")
     if compiler == "none":
-        obstacle = "as asked for"
+        obstacle = "as requested"
     elif compiler == "auto" and not obstacle and not tf.config.list_physical_devices("GPU"):
         obstacle = "oneDNN's convolutions are faster on a CPU"
-    words = f"no XLA ({obstacle})" if obstacle else "compiled by XLA"
+    compilation = f"no XLA ({obstacle})" if obstacle else "compiled by XLA"
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
-    return Choice(policy, not obstacle, f"{precision}, {words}, {_devices(strategy)}")
+    description = f"{precision}, {compilation}, {_describe_devices(strategy)}"
+    return ComputeSettings(policy, jit_compile=not obstacle, description=description)
 
 
 def replica_count(replicas: int | None) -> int:
-    """Return on how many devices to train: as many as are asked for, else every GPU, else one CPU; on every machine of TF_CONFIG."""
-    return workers() * (replicas or max(1, len(tf.config.list_physical_devices("GPU"))))
-
-
-def strategy_for(replicas: int | None) -> tf.distribute.Strategy | None:
-    """Return None for one device, a MirroredStrategy over several of one machine, else one over the machines of TF_CONFIG.
-
-    To be called before TensorFlow computes anything.
+    """Return the number of devices to train on, on all machines of TF_CONFIG together.
 
     Args:
-        replicas: How many devices; None: the GPUs there are. Where there is no GPU, logical CPUs stand for them. With
-            several machines it must be None: each takes all its GPUs, or its CPU.
+        replicas: The number on each machine; None: every GPU, or one CPU.
+    """
+    return worker_count() * (replicas or max(1, len(tf.config.list_physical_devices("GPU"))))
+
+
+def create_strategy(replicas: int | None) -> tf.distribute.Strategy | None:
+    """Return the strategy of a training; call it before TensorFlow computes anything.
+
+    Args:
+        replicas: The number of devices; None: every GPU. Without a GPU, logical CPUs are the
+            devices. With several machines it must be None: each takes all its GPUs, or its CPU.
+
+    Returns:
+        The result is None for one device, a MirroredStrategy for several devices of one machine, a
+        MultiWorkerMirroredStrategy for the machines of TF_CONFIG.
 
     Raises:
-        InputError: There are GPUs, but fewer than that; or TF_CONFIG is no cluster.
+        InputError: There are fewer GPUs than requested, or TF_CONFIG is not a cluster.
+        RunError: The machines of TF_CONFIG do not reach each other.
     """
     gpus = tf.config.list_physical_devices("GPU")
-    if workers() > 1:
+    if worker_count() > 1:
         if replicas is not None:
             raise InputError(
-                f"--replicas {replicas}: TF_CONFIG names {workers()} machines, each of which takes all it has; leave it out"
+                f"--replicas {replicas}: TF_CONFIG names {worker_count()} machines, and each "
+                "takes all its devices; leave the option out"
             )
-        return _joined()
-    count = replica_count(replicas)
-    if count == 1:
+        return _join_workers()
+    n_devices = replica_count(replicas)
+    if n_devices == 1:
         return None
     if gpus:
-        if count > len(gpus):
-            raise InputError(f"--replicas {count}: expected at most the {len(gpus)} GPUs there are")
-        return tf.distribute.MirroredStrategy([f"GPU:{index}" for index in range(count)])
+        if n_devices > len(gpus):
+            raise InputError(
+                f"--replicas {n_devices}: expected at most {len(gpus)}, one for each GPU"
+            )
+        return tf.distribute.MirroredStrategy([f"GPU:{index}" for index in range(n_devices)])
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(
-        cpu, [tf.config.LogicalDeviceConfiguration()] * count
+        cpu, [tf.config.LogicalDeviceConfiguration()] * n_devices
     )
     # The default, collective operations, fails where one call makes several steps.
     return tf.distribute.MirroredStrategy(
-        [f"CPU:{index}" for index in range(count)], tf.distribute.ReductionToOneDevice()
+        [f"CPU:{index}" for index in range(n_devices)], tf.distribute.ReductionToOneDevice()
     )
 
 
-def _joined() -> tf.distribute.Strategy:
-    """Return the strategy over the machines of TF_CONFIG once all are there; Ctrl-C ends the process that waits for them."""
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL) if main else None
+def _join_workers() -> tf.distribute.Strategy:
+    """Return the strategy of the machines of TF_CONFIG once all are reached.
+
+    Ctrl-C ends the wait.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL) if in_main_thread else None
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"TF_CONFIG: the machines do not find together ({str(error).splitlines()[0][:200]})"
+        raise RunError(
+            "TF_CONFIG: the machines do not reach each other "
+            f"({str(error).splitlines()[0][:200]}); check the addresses, and start the same "
+            "command on each machine"
         ) from error
     finally:
-        if main:
-            signal.signal(signal.SIGINT, before)
+        if in_main_thread:
+            signal.signal(signal.SIGINT, handler)
 
 
-def workers() -> int:
-    """Return how many machines the cluster in TF_CONFIG has, 1 without it.
+def worker_count() -> int:
+    """Return the number of machines of the cluster in TF_CONFIG; 1 without TF_CONFIG.
 
     Raises:
-        InputError: TF_CONFIG is not JSON, or has no `cluster` of workers or no `task` among them.
+        InputError: TF_CONFIG is not JSON, or has no `cluster` of workers, or no `task` in the
+            cluster.
     """
     text = os.environ.get("TF_CONFIG", "")
     if not text:
         return 1
-    shape = '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}'
+    expected = '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}'
     try:
-        cluster, task = _cluster(json.loads(text))
+        cluster, task = _parse_cluster(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"TF_CONFIG: expected {shape}; received {text[:200]} ({error}); correct or unset it"
+            f"TF_CONFIG: expected {expected}; received {text[:200]} ({error}); correct or unset it"
         ) from error
     if not 0 <= task["index"] < len(cluster[task["type"]]):
         raise InputError(
-            f"TF_CONFIG: there is no {task['type']} {task['index']} in the cluster; they count from 0"
+            f"TF_CONFIG: the cluster has no {task['type']} {task['index']}; the numbers start at 0"
         )
     return sum(map(len, cluster.values()))
 
 
-def check_one_machine(what: str) -> None:
-    """Raise InputError where TF_CONFIG names several machines, which would do one another's work in one folder; `what` runs on one."""
-    if workers() > 1:
+def check_one_machine(command: str) -> None:
+    """Raise InputError if TF_CONFIG names several machines, which would repeat each other's work.
+
+    Args:
+        command: What runs on one machine only, such as `a search`.
+    """
+    if worker_count() > 1:
         raise InputError(
-            f"TF_CONFIG names {workers()} machines; {what} runs on one, so leave it out"
+            f"TF_CONFIG names {worker_count()} machines; {command} runs on one machine: unset "
+            "TF_CONFIG"
         )
 
 
-def _cluster(document: Any) -> tuple[dict[str, list[str]], dict[str, Any]]:
-    """Return the machines that train, by kind, and which of them this one is; an error of Python where there are none."""
+def _parse_cluster(document: Any) -> tuple[dict[str, list[str]], dict[str, Any]]:
+    """Return the addresses of machines by kind, and the task of this machine.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: The document is not a cluster.
+    """
     cluster, task = document["cluster"], document["task"]
-    if extra := sorted(set(cluster) - {"chief", "worker"}):
-        raise ValueError(f"unknown kind of machine {extra[0]!r}")
+    unknown = sorted(set(cluster) - {"chief", "worker"})
+    if unknown:
+        raise ValueError(f"unknown kind of machine {unknown[0]!r}")
     for kind, addresses in cluster.items():
         if not isinstance(addresses, list) or not all(
             isinstance(address, str) for address in addresses
         ):
-            raise ValueError(f"the addresses of {kind} are no list of HOST:PORT")
+            raise ValueError(f"the addresses of {kind} are not a list of HOST:PORT")
         for address in addresses:
             host, _, port = address.rpartition(":")
             if not (host and port.isdigit() and 0 < int(port) < 65536):
-                raise ValueError(f"{address!r} is no HOST:PORT")
+                raise ValueError(f"{address!r} is not HOST:PORT")
     if task["type"] not in cluster or type(task["index"]) is not int:
-        raise ValueError("the task is not of the cluster")
+        raise ValueError("the task is not in the cluster")
     return cluster, task
 
 
-def _have_bfloat16_units() -> bool:
+def _gpus_have_bfloat16_units() -> bool:
     gpus = tf.config.list_physical_devices("GPU")
     capabilities = [
         tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
@@ -182,8 +212,8 @@ def _have_bfloat16_units() -> bool:
     return bool(gpus) and min(capabilities) >= BFLOAT16_CAPABILITY
 
 
-def _against_xla(strategy: tf.distribute.Strategy | None) -> tuple[str, str]:
-    """Return why XLA cannot compile the step and what to do about it, or two empty texts."""
+def _xla_obstacle(strategy: tf.distribute.Strategy | None) -> tuple[str, str]:
+    """Return why XLA cannot compile the step and the remedy; two empty texts if it can."""
     if strategy is not None:
         return (
             f"it does not compile a step of {strategy.num_replicas_in_sync} devices",
@@ -194,22 +224,21 @@ def _against_xla(strategy: tf.distribute.Strategy | None) -> tuple[str, str]:
     return "", ""
 
 
-def _devices(strategy: tf.distribute.Strategy | None) -> str:
-    count = strategy.num_replicas_in_sync if strategy else 1
-    machines = f" of {workers()} machines" if workers() > 1 else ""
+def _describe_devices(strategy: tf.distribute.Strategy | None) -> str:
+    n_devices = strategy.num_replicas_in_sync if strategy else 1
+    machines = f" of {worker_count()} machines" if worker_count() > 1 else ""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
-        name = tf.config.experimental.get_device_details(gpus[0]).get(
-            "device_name", "unknown model"
-        )
-        return f"{count} GPU{'s' * (count > 1)}{machines} ({name})"
-    variable = os.environ.get(
-        "TF_NUM_INTRAOP_THREADS", ""
-    )  # which TensorFlow follows and does not tell of
-    threads = (
+        details = tf.config.experimental.get_device_details(gpus[0])
+        model = details.get("device_name", "unknown model")
+        return f"{pluralize(n_devices, 'GPU')}{machines} ({model})"
+    # TensorFlow obeys this variable but does not report it.
+    from_environment = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    n_threads = (
         tf.config.threading.get_intra_op_parallelism_threads()
-        or (int(variable) if variable.isdecimal() else 0)
-        or processors()
+        or (int(from_environment) if from_environment.isdecimal() else 0)
+        or processor_count()
     )
-    share = " in all" if count > 1 and not machines else ""
-    return f"{count} CPU device{'s' * (count > 1)}{machines} with {threads} thread{'s' * (threads > 1)}{share}"
+    total = " in total" if n_devices > 1 and not machines else ""
+    threads = pluralize(n_threads, "thread")
+    return f"{pluralize(n_devices, 'CPU device')}{machines} with {threads}{total}"

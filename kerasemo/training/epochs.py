@@ -1,109 +1,136 @@
-"""What the epochs of a stage are made of: the items of every step, harder pairs and mixed examples where they are asked for, as batches."""
+"""The batches of a stage's epochs, with hard pairs, variants and mixtures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from kerasemo.config.schema import StageConfig
-from kerasemo.datasets import batches as batches_module
 from kerasemo.datasets import sampling
-from kerasemo.datasets.batches import Plan, Share
-from kerasemo.datasets.sources import Side
+from kerasemo.datasets.batches import WHOLE_BATCH, BatchShare, BatchStream
+from kerasemo.datasets.sampling import Draw, Sampler
+from kerasemo.datasets.sources import Subset
 from kerasemo.evaluation import scoring
-from kerasemo.networks import inference
-from pipelines.core.errors import InputError, KerasemoError
+from kerasemo.networks.inference import NetworkPredictor
+from kerasemo.training.augmentation import augmentation
+from pipelines.core.errors import InputError
 
-WHOLE = Share()
 
+def stage_sampler(
+    config: StageConfig, subsets: Sequence[Subset], split: str, *, batch: int, seed: int
+) -> Sampler:
+    """Return the sampler of a split of a stage.
 
-def planned(stage: StageConfig, sides: Sequence[Side], side: str, *, batch: int, seed: int) -> Plan:
-    """Return the plan of one side of a stage; only that of the training side has the stage's steps and its way to pair.
+    Only the train split has the stage's steps and its way to pair; other splits have balanced
+    pairs.
 
     Args:
-        stage: Its kind and settings.
-        sides: That side of each source.
-        side: Its name.
-        batch: Examples a step.
-        seed: Of every draw.
+        config: The settings of the stage.
+        subsets: The items of each source in the split.
+        split: The name of the split.
+        batch: Examples in a step.
+        seed: The seed of every draw.
 
     Raises:
-        InputError: See `kerasemo.datasets.sampling`; the message names the side.
+        InputError: The items do not suffice; see `kerasemo.datasets.sampling`. The message names
+            the split.
     """
-    training = side == "train"
-    steps = stage.steps if training else 0
+    is_training = split == "train"
+    steps = config.steps if is_training else 0
     try:
-        if stage.kind == "supervised":
-            return sampling.labelled_plan(sides[0], batch=batch, seed=seed, steps=steps)
-        balanced = not training or stage.pairs == "balanced"
-        return sampling.pair_plan(
-            sides, pairs=batch // 2, seed=seed, balanced=balanced, steps=steps
-        )
-    except KerasemoError as error:
-        raise InputError(f"{side} side: {error}") from error
+        if config.kind == "supervised":
+            return sampling.item_sampler(subsets[0], batch=batch, seed=seed, steps=steps)
+        how = config.pairs if is_training else "balanced"
+        return sampling.pair_sampler(subsets, pairs=batch // 2, seed=seed, how=how, steps=steps)
+    except InputError as error:
+        raise InputError(f"{split} split: {error}") from error
 
 
-class Epochs:
-    """The epochs of a stage's training.
+class TrainingBatches:
+    """The batches of the epochs of a stage.
 
     Args:
-        stage: Its settings.
-        sides: The training side of each source.
-        seed: Of every draw.
+        config: The settings of the stage.
+        subsets: The training items of each source.
+        seed: The seed of every draw.
+
+    Attributes:
+        steps: Steps in an epoch.
 
     Raises:
-        InputError: The sides do not suffice; see `planned`.
+        InputError: The items do not suffice; see `stage_sampler`.
     """
 
-    def __init__(self, stage: StageConfig, sides: Sequence[Side], *, seed: int):
-        self._stage, self._sides, self._seed = stage, sides, seed
-        self._plan = planned(stage, sides, "train", batch=stage.batch, seed=seed)
-        self.steps = len(self._plan(0)["item"])
-        """Of each epoch."""
+    def __init__(self, config: StageConfig, subsets: Sequence[Subset], *, seed: int) -> None:
+        self._config = config
+        self._subsets = subsets
+        self._seed = seed
+        self._sampler = stage_sampler(config, subsets, "train", batch=config.batch, seed=seed)
+        self.steps = len(self._sampler(0)["item"])
 
-    def mined(self, predict: inference.Predict, epoch: int) -> np.ndarray:
-        """Return the items of an epoch's pairs with harder negatives, as the network embeds them now; see `sampling.with_hard_negatives`."""
-        embeddings = [
-            scoring.spread(side, scoring.forward(predict, side)["embedding"])
-            for side in self._sides
-        ]
-        hardness = sampling.hardness_at(epoch, self._stage.epochs, self._stage.hard_negatives)
-        drawn = self._plan(epoch)
-        return sampling.with_hard_negatives(
-            drawn, self._sides, embeddings, hardness=hardness, seed=self._seed, epoch=epoch
-        )["item"]
-
-    def batches(
-        self, epoch: int, step: int, *, mined: np.ndarray | None = None, share: Share = WHOLE
-    ) -> tf.data.Dataset:
-        """Return the batches from a step of an epoch on, both from 0, without end.
+    def hard_items(self, predict: NetworkPredictor, epoch: int) -> np.ndarray:
+        """Return the items of an epoch's pairs, with hard negatives by the current embeddings.
 
         Args:
-            epoch: The first one.
-            step: Its first step.
-            mined: The items of the pairs of that epoch, where they are not the plan's own; later epochs are not to be asked for then.
-            share: Which parts of every batch.
+            predict: Runs the network.
+            epoch: From 0.
+
+        Returns:
+            `item` of `sampling.with_hard_negatives`.
         """
+        embeddings = [
+            scoring.scatter_to_source(subset, scoring.predict_subset(predict, subset).embedding)
+            for subset in self._subsets
+        ]
+        hardness = sampling.hardness_at(epoch, self._config.epochs, self._config.hard_negatives)
+        return sampling.with_hard_negatives(
+            self._sampler(epoch),
+            self._subsets,
+            embeddings,
+            hardness=hardness,
+            seed=self._seed,
+            epoch=epoch,
+        )["item"]
 
-        versions = [getattr(side.source, "versions", None) for side in self._sides]
+    def stream(
+        self,
+        epoch: int,
+        step: int,
+        *,
+        hard_items: np.ndarray | None = None,
+        share: BatchShare = WHOLE_BATCH,
+    ) -> BatchStream:
+        """Return the batches from a step on, without end.
 
-        def plan(number: int) -> Mapping[str, np.ndarray]:
-            drawn = self._plan(number) if mined is None else {**self._plan(number), "item": mined}
-            if any(table is not None for table in versions):
-                drawn = sampling.varied(drawn, versions, seed=self._seed, epoch=number)
-            return (
-                sampling.mixed(drawn, alpha=self._stage.mixup, seed=self._seed, epoch=number)
-                if self._stage.mixup
-                else drawn
-            )
+        Args:
+            epoch: The first epoch, from 0.
+            step: The first step of that epoch, from 0.
+            hard_items: See `hard_items`; then the stream must not be used beyond the epoch. None:
+                the items that the sampler draws.
+            share: The part of every batch.
+        """
+        sources = [subset.source for subset in self._subsets]
+        variants = [source.variants for source in sources]
+        has_variants = any(table is not None for table in variants)
 
-        sources = [side.source for side in self._sides]
-        batches, _ = batches_module.batches(
+        def sample(number: int) -> Draw:
+            draw = self._sampler(number)
+            if hard_items is not None:
+                draw = {**draw, "item": hard_items}
+            if has_variants:
+                draw = sampling.draw_variants(draw, variants, seed=self._seed, epoch=number)
+            if self._config.mixup:
+                draw = sampling.draw_mixup(
+                    draw, alpha=self._config.mixup, seed=self._seed, epoch=number
+                )
+            return draw
+
+        return BatchStream(
             sources,
-            plan,
+            sample,
             first_epoch=epoch,
             first_step=step,
-            changes=self._stage.augment,
+            augment=augmentation(
+                self._config.augment, domains={source.domain for source in sources}
+            ),
             share=share,
         )
-        return batches

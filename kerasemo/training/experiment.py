@@ -1,26 +1,29 @@
 """Train a stage of an experiment and the stages that it starts from, and score every source."""
 
 import dataclasses
+import logging
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kerasemo.config.loading import load_experiment
 from kerasemo.config.schema import PROTOCOLS, Experiment
-from kerasemo.runs.paths import check_records
-from pipelines.core.errors import InputError
+from kerasemo.runs.paths import check_records_folder
+from pipelines.core.errors import InputError, RunError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """What a training is asked for on the command line."""
+class TrainingOptions:
+    """What a training is told on the command line."""
 
     stage: str
     experiment: str = "sample"
     records: Path | None = None
-    """None: the sample corpora, synthesised when they are not there."""
+    """None: the sample corpora, which are synthesised if they are missing."""
     run: Path | None = None
     """None: `runs/EXPERIMENT`."""
     protocol: str = PROTOCOLS[0]
@@ -32,93 +35,127 @@ class Options:
     precision: str = "auto"
     compiler: str = "auto"
     checkpoint_seconds: float = 10.0
-    """How much of the work within an epoch a killed training does again, at most."""
+    """Within an epoch, the state is saved after so many seconds."""
     profile: tuple[int, int] | None = None
-    """The first and the last step of every stage that runs to profile, from 1."""
+    """The first and the last profiled step of every stage that runs, from 1."""
 
 
-def train(options: Options, *, log=lambda line: None) -> dict[str, Any]:
-    """Train a stage and those before it whose result is not there yet, and score every source of the experiment.
+def train_experiment(options: TrainingOptions) -> dict[str, Any]:
+    """Train a stage, and first the stages before it that are not finished, and score every source.
 
     Args:
         options: What to train.
-        log: Called with each line about what is done or reused.
 
     Returns:
-        `{"stage", "protocol", "fold", "trained_on", "sources", "not_scored", "stages", "run"}`; see `evaluator.evaluate`.
+        `{"stage", "protocol", "fold", "trained_on", "sources", "not_scored", "matching", "stages",
+        "run"}`; see `evaluator.evaluate_stage`.
 
     Raises:
-        InputError: Anything that the user can mend, before the first step where it can be known by then.
+        InputError: A setting, a source or a folder is wrong; raised before the first step if it can
+            be known by then.
+        DataError: Records or results are damaged.
+        RunError: A loss became NaN, a worker is lost, or the disk is full.
     """
-    from kerasemo.evaluation import evaluator
-    from kerasemo.runs import lineage
-    from kerasemo.training import chain
+    from kerasemo.datasets.catalog import RecordCatalog
+    from kerasemo.evaluation.evaluator import evaluate_stage
+    from kerasemo.runs.lineage import find_lineage
+    from kerasemo.training.chain import Chain, RunSettings
 
     experiment = load_experiment(options.experiment, options.settings)
     stages = experiment.chain(options.stage)
     folder = options.run or Path("runs") / experiment.name
-    records = records_folder(options, experiment, folder, log=log)
-    same = (
-        "protocol",
-        "fold",
-        "seed",
-        "epochs",
-        "replicas",
-        "precision",
-        "compiler",
-        "checkpoint_seconds",
-        "profile",
+    trained_on = {source for stage in stages for source in stage.sources}
+    catalog = RecordCatalog(
+        prepare_records(options, experiment, folder), required=sorted(trained_on)
     )
-    run = chain.Run(experiment, records, folder, **{name: getattr(options, name) for name in same})
-    work = chain.Chain(run, stages, log=log)
-    there = [source for source in experiment.sources if source in lineage.sources_in(records)]
-    trained_on = [source for stage in stages for source in stage.sources]
-    chain.gated_sides(
-        records, there, trained_on=trained_on, protocol=options.protocol, fold=options.fold
-    )  # what is scored at the end
-    results = work.run()
-    scored = evaluator.evaluate(
-        evaluator.Options(folder, records, options.stage, experiment.sources), load=work.source
+    settings = RunSettings(
+        experiment,
+        folder,
+        protocol=options.protocol,
+        fold=options.fold,
+        seed=options.seed,
+        epochs=options.epochs,
+        replicas=options.replicas,
+        precision=options.precision,
+        compiler=options.compiler,
+        checkpoint_seconds=options.checkpoint_seconds,
+        profiled_steps=options.profile,
+    )
+    chain = Chain(settings, stages, catalog)
+    existing = {source for source in experiment.sources if source in catalog.sources}
+    # What is scored at the end must pass the gate before hours of training.
+    catalog.split(
+        sorted(existing | trained_on),
+        protocol=options.protocol,
+        fold=options.fold,
+        trained_on=trained_on,
+    )
+    results = chain.run()
+    evaluation = evaluate_stage(
+        find_lineage(folder, options.stage),
+        catalog,
+        sources=experiment.sources,
+        test_outputs=results[-1].outputs,
     )
     summary = [
         {
-            key: result[key]
-            for key in ("stage", "kind", "trained_on", "epochs", "best_epoch", "sources")
+            "stage": result.stage.name,
+            "kind": result.stage.config.kind,
+            "trained_on": list(result.stage.trained_on),
+            "epochs": result.stage.config.epochs,
+            "best_epoch": result.stage.best_epoch,
+            "sources": result.stage.scores,
         }
         for result in results
     ]
-    return scored | {"stages": summary, "run": str(folder)}
+    return evaluation | {"stages": summary, "run": str(folder)}
 
 
-def records_folder(
-    options: Options, experiment: Experiment, folder: Path, *, log: Callable[[str], None]
-) -> Path:
-    """Return the folder of the records; where none is named, that of the sample corpora, made below the run folder."""
-    check_given_records(options, experiment)
-    return options.records or make_sample_records(folder, experiment.sources, log=log)
+def prepare_records(options: TrainingOptions, experiment: Experiment, folder: Path) -> Path:
+    """Return the folder of the records.
+
+    If no records are named, the sample corpora are made in the run folder.
+
+    Raises:
+        InputError: The records do not exist, or must be named.
+        RunError: The sample corpora cannot be made.
+    """
+    check_records_option(options, experiment)
+    return options.records or make_sample_records(folder, experiment.sources)
 
 
-def check_given_records(options: Options, experiment: Experiment) -> None:
-    """Raise InputError where records are needed and none were named, or there are none; asked before anything heavy is loaded."""
+def check_records_option(options: TrainingOptions, experiment: Experiment) -> None:
+    """Raise InputError if the records do not exist or must be named.
+
+    Call it before heavy imports.
+    """
     if options.records is not None:
-        check_records(options.records)
+        check_records_folder(options.records)
     elif options.experiment != "sample":
-        needs = ", ".join(experiment.sources)
+        sources = ", ".join(experiment.sources)
         raise InputError(
-            f"--records DIR is missing: {experiment.name!r} needs {needs}; make them with python -m pipelines.build"
+            f"--records DIR is missing: {experiment.name!r} needs {sources}; make them with "
+            "python -m pipelines.build"
         )
 
 
-def make_sample_records(folder: Path, sources: Sequence[str], *, log) -> Path:
-    """Synthesise the sample corpora below a run folder and build their records, both unless they are there; return the records."""
+def make_sample_records(folder: Path, sources: Sequence[str]) -> Path:
+    """Synthesise the sample corpora in a run folder and build their records, if they are missing.
+
+    Returns:
+        The folder of the records.
+
+    Raises:
+        RunError: A command failed.
+    """
     media, records = folder / "data" / "media", folder / "data" / "records"
     if all((records / source / "manifest.json").is_file() for source in sources):
-        log(f"sample corpora: made before in {records}, reused")
+        logger.info("sample corpora: already made in %s, reused", records)
         return records
-    log(f"no --records given: synthesises the sample corpora in {media}")
-    _command("pipelines.sample", "--out", str(media))
+    logger.info("no --records given: synthesising the sample corpora in %s", media)
+    _run_module("pipelines.sample", "--out", str(media))
     for corpus in sorted({source.partition("/")[0] for source in sources}):
-        _command(
+        _run_module(
             "pipelines.build",
             "--corpus",
             corpus,
@@ -130,12 +167,17 @@ def make_sample_records(folder: Path, sources: Sequence[str], *, log) -> Path:
     return records
 
 
-def _command(module: str, *words: str) -> None:
-    """Run one of the pipelines' commands, its table on standard error."""
+def _run_module(module: str, *arguments: str) -> None:
+    """Run a command of `pipelines`, with its table on standard error.
+
+    Raises:
+        RunError: The command failed.
+    """
     finished = subprocess.run(
-        [sys.executable, "-m", module, *words], stdout=sys.stderr, check=False
+        [sys.executable, "-m", module, *arguments], stdout=sys.stderr, check=False
     )
     if finished.returncode:
-        raise InputError(
-            f"python -m {module} {' '.join(words)} ended with status {finished.returncode}; its message stands above"
+        raise RunError(
+            f"python -m {module} {' '.join(arguments)} ended with status {finished.returncode}; "
+            "see its message above"
         )

@@ -1,179 +1,219 @@
-"""The loop over the steps of a stage: one compiled call a step, on one device or split over the replicas of a strategy.
+"""The loop over the steps of a stage, on one device or several replicas.
 
-It stands in the place of `fit`, which begins with whole epochs only and does not run on several machines.
+`keras.Model.fit` cannot take its place: it starts with whole epochs only, and not on several
+machines.
 """
 
 import contextlib
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kerasemo.datasets.batches import Share
+from kerasemo.datasets.batches import BatchShare, BatchStream
 from kerasemo.training.stage_models import StageModel
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, RunError
 
 
-class Loop:
+class StepLoop:
     """Makes the steps of a model one by one.
 
     Args:
-        model: One of `kerasemo.training.stage_models`, with its optimiser, made in the scope of the strategy.
-        strategy: What a batch is split over; None: one device.
+        model: A model of `kerasemo.training.stage_models` with its optimiser, built in the scope of
+            the strategy.
+        strategy: The devices that a batch is split over; None for one device.
         jit_compile: Whether XLA compiles the step.
+
+    Attributes:
+        value_names: `loss` and its terms, in the order of the values of a step.
     """
 
     def __init__(
         self, model: StageModel, *, strategy: tf.distribute.Strategy | None, jit_compile: bool
-    ):
-        self.names = ("loss", *model.term_names())
+    ) -> None:
+        self.value_names = ("loss", *model.objective.names)
         self._strategy = strategy
+        self._stream: BatchStream | None = None
 
-        def values(batch: dict):
-            logs = model.step(batch)
-            return ops.stack([logs[name] for name in self.names])
+        def step_values(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+            values = model.step(batch)
+            return ops.stack([values[name] for name in self.value_names])
 
         if strategy is None:
-            self._step = tf.function(values, jit_compile=jit_compile)
+            self._step = tf.function(step_values, jit_compile=jit_compile)
         else:
             self._step = tf.function(
                 lambda batch: strategy.reduce(
-                    "MEAN", strategy.run(values, args=(batch,)), axis=None
+                    "MEAN", strategy.run(step_values, args=(batch,)), axis=None
                 )
             )
 
     @property
-    def share(self) -> Share:
-        """Which parts of every batch are this process's, one for each of its replicas."""
+    def share(self) -> BatchShare:
+        """The parts of every batch that this process takes, one for each of its replicas."""
         if self._strategy is None:
-            return Share()
-        total, (worker, workers) = (
-            self._strategy.num_replicas_in_sync,
-            place_in_cluster(self._strategy),
+            return BatchShare()
+        n_replicas = self._strategy.num_replicas_in_sync
+        worker, n_workers = worker_position(self._strategy)
+        return BatchShare(worker * n_replicas // n_workers, n_replicas // n_workers, n_replicas)
+
+    def iterate(self, stream: BatchStream) -> Iterator[Any]:
+        """Return an iterator for `step`.
+
+        Args:
+            stream: The parts of each batch one after the other, as `share` says, without end.
+        """
+        self._stream = stream  # must stay referenced while its dataset is used
+        if self._strategy is None:
+            return iter(stream.dataset)
+        return iter(
+            self._strategy.distribute_datasets_from_function(lambda context: stream.dataset)
         )
-        return Share(worker * total // workers, total // workers, total)
 
-    def feed(self, dataset: tf.data.Dataset) -> Iterator:
-        """Return an iterator for `step`; `dataset` holds the parts of each batch in turn, as `share` says, without end."""
-        self._fed = dataset  # what it holds is needed as long as the iterator, which is asked by a strategy alone
-        if self._strategy is None:
-            return iter(dataset)
-        return iter(self._strategy.distribute_datasets_from_function(lambda context: dataset))
-
-    def step(self, feed: Iterator) -> tf.Tensor:
-        """Make one step on the next batch of `feed`; return the value of each of `names` over the whole batch, float32 [terms].
+    def step(self, batches: Iterator[Any]) -> tf.Tensor:
+        """Make one step on the next batch and return its values: float32 [values].
 
         Raises:
-            InputError: Another worker of the cluster cannot be reached any more.
+            RunError: Another worker of the cluster cannot be reached.
         """
         try:
-            return self._step(next(feed))
+            return self._step(next(batches))
         except tf.errors.OpError as error:
-            raise self._lost(error) from error
+            raise self._step_error(error) from error
 
     def fetch(self, values: Sequence[tf.Tensor]) -> np.ndarray:
-        """Wait for the values of some steps, float32 [steps, terms]; raises what `step` does."""
-        try:
-            return np.stack([value.numpy() for value in values])
-        except tf.errors.OpError as error:
-            raise self._lost(error) from error
+        """Wait for the values of steps, and return them: float32 [steps, values].
 
-    def agree(self, number: int, what: str) -> None:
-        """Wait for all workers, and check that all have come with the same number.
+        Raises:
+            RunError: Another worker of the cluster cannot be reached.
+        """
+        try:
+            return np.stack([of_step.numpy() for of_step in values])
+        except tf.errors.OpError as error:
+            raise self._step_error(error) from error
+
+    def check_agreement(self, number: int, what: str) -> None:
+        """Wait for all workers, and check that all have the same number.
 
         Args:
             number: Below 2^24.
-            what: What it stands for, for the error.
+            what: What the number stands for, for the message.
 
         Raises:
-            InputError: They have not, or one cannot be reached any more.
+            InputError: Another worker has another number.
+            RunError: Another worker of the cluster cannot be reached.
         """
-        if self._strategy is None or place_in_cluster(self._strategy)[1] == 1:
+        if self._strategy is None or worker_position(self._strategy)[1] == 1:
             return
 
         @tf.function
-        def mean_and_square(value):
+        def mean_and_mean_square(value: tf.Tensor) -> tf.Tensor:
             context = tf.distribute.get_replica_context()
             return context.all_reduce("MEAN", tf.stack([value, value * value]))
 
         try:
-            reduced = self._strategy.run(mean_and_square, args=(tf.constant(number, tf.float64),))
-            mean, square = self._strategy.experimental_local_results(reduced)[0].numpy()
+            reduced = self._strategy.run(
+                mean_and_mean_square, args=(tf.constant(number, tf.float64),)
+            )
+            mean, mean_square = self._strategy.experimental_local_results(reduced)[0].numpy()
         except tf.errors.OpError as error:
-            raise self._lost(error) from error
-        if square != mean * mean:
+            raise self._step_error(error) from error
+        if mean_square != mean * mean:
             raise InputError(
-                f"{what} is not that of the other workers; all need the same run folder, records and command"
+                f"{what} differs from that of the other workers; give all workers the same run "
+                "folder, records and command"
             )
 
-    def _lost(self, error: tf.errors.OpError) -> Exception:
-        """Return what an error of a step means to the user: among several workers, that one of them is gone."""
-        if self._strategy is None or place_in_cluster(self._strategy)[1] == 1:
+    def _step_error(self, error: tf.errors.OpError) -> Exception:
+        """Return the error to raise for an error of a step, such as the loss of a worker."""
+        if self._strategy is None or worker_position(self._strategy)[1] == 1:
             return error
         reason = str(error.message).splitlines()[0][:200]
-        return InputError(
-            f"a worker of the cluster stopped or cannot be reached ({reason}); start all of them again with the same command"
+        return RunError(
+            f"a worker of the cluster stopped or cannot be reached ({reason}); start all workers "
+            "again with the same command"
         )
 
 
-def place_in_cluster(strategy: tf.distribute.Strategy | None) -> tuple[int, int]:
-    """Return this process's number among the workers of a strategy, from 0, and how many there are; number 0 is the chief."""
+def worker_position(strategy: tf.distribute.Strategy | None) -> tuple[int, int]:
+    """Return this process's number among the workers, from 0, and the number of workers.
+
+    Worker 0 is the chief.
+    """
     resolver = strategy and strategy.cluster_resolver
     cluster = resolver.cluster_spec().as_dict() if resolver else {}
     tasks = [
         (kind, index) for kind in ("chief", "worker") for index in range(len(cluster.get(kind, ())))
     ]
-    return (
-        (tasks.index((resolver.task_type, resolver.task_id)), len(tasks))
-        if len(tasks) > 1
-        else (0, 1)
-    )
+    if len(tasks) <= 1:
+        return 0, 1
+    return tasks.index((resolver.task_type, resolver.task_id)), len(tasks)
 
 
-def first_broken(values: np.ndarray) -> tuple[int, list[int]] | None:
-    """Return the first step whose values are not all finite, and which of them are not; None when all are.
+def first_non_finite(values: np.ndarray) -> tuple[int, list[int]] | None:
+    """Return the first step with a value that is NaN or infinite, and the columns of these values.
 
     Args:
-        values: float [steps, terms].
+        values: float [steps, values].
+
+    Returns:
+        None if all are finite.
     """
-    steps, terms = np.nonzero(~np.isfinite(values))
-    return (int(steps[0]), terms[steps == steps[0]].tolist()) if len(steps) else None
+    steps, columns = np.nonzero(~np.isfinite(values))
+    return (int(steps[0]), columns[steps == steps[0]].tolist()) if len(steps) else None
 
 
-class Interruption:
-    """Takes note of Ctrl-C and of SIGTERM, so that a step ends before the training does; the second one is not waited for."""
+class InterruptionHandler:
+    """Notes Ctrl-C and SIGTERM, so that the training can end after a step.
 
-    def __init__(self):
-        self.asked = False
-        self._before = {}
+    The second one ends it at once.
 
-    def __enter__(self) -> "Interruption":
+    Attributes:
+        is_requested: Whether the user has asked to stop.
+    """
+
+    def __init__(self) -> None:
+        self.is_requested = False
+        self._handlers_before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Install the handlers, in the main thread only."""
         if threading.current_thread() is threading.main_thread():
-            heard = [
+            handled = [
                 number
                 for number in (signal.SIGINT, signal.SIGTERM)
                 if signal.getsignal(number) is not signal.SIG_IGN
             ]
-            self._before = {number: signal.signal(number, self._hear) for number in heard}
+            self._handlers_before = {
+                number: signal.signal(number, self._handle) for number in handled
+            }
         return self
 
-    def __exit__(self, *_) -> None:
-        for number, handler in self._before.items():
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Restore the handlers."""
+        for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
 
-    def _hear(self, *_) -> None:
-        if self.asked:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.is_requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.is_requested = True
 
 
 @contextlib.contextmanager
-def precision(name: str) -> Iterator[None]:
-    """Let the layers that are made here compute by a policy of Keras, such as `mixed_bfloat16`."""
+def dtype_policy(name: str) -> Iterator[None]:
+    """Give the layers made in the block a dtype policy, such as `mixed_bfloat16`."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:

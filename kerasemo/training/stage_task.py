@@ -1,162 +1,205 @@
-"""What a stage makes of the sides that it is given, before it is trained: sound cut otherwise, fewer labelled clips, other versions."""
+"""What the training of one stage needs: its key, its data and where it computes."""
 
 import dataclasses
+import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from kerasemo.config.schema import NetworkConfig, StageConfig
-from kerasemo.datasets import segmentation, waveform_variants
-from kerasemo.datasets.segmentation import Cut
-from kerasemo.datasets.sources import Side, Source
-from kerasemo.datasets.subsets import labelled_side
-from kerasemo.training import devices
-from pipelines.core.errors import InputError
+from kerasemo.config.schema import StageConfig
+from kerasemo.datasets import waveform_variants
+from kerasemo.datasets.catalog import RecordCatalog
+from kerasemo.datasets.leakage_gate import GatedSplits
+from kerasemo.datasets.segmentation import Segmentation, normalization
+from kerasemo.datasets.sources import Subset
+from kerasemo.datasets.splits import SPLITS
+from kerasemo.datasets.subsets import labelled_subset
+from kerasemo.runs.run_folder import StageKey
+from kerasemo.training.devices import ComputeSettings
+from pipelines.core.errors import InputError, raise_all
 from pipelines.core.labels import EMOTIONS, in_order
+from pipelines.core.logs import ContextLogger
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Assignment:
+class StageData:
+    """The clips of a stage."""
+
+    subsets: Mapping[str, Sequence[Subset]]
+    """Split -> the items of each source."""
+    split_facts: Mapping[str, Any]
+    """Source -> how it was split, and how many training clips are not used; see
+    `GatedSplits.facts`."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StageTask:
     """All that the training of one stage needs."""
 
-    stage: StageConfig
-    network: NetworkConfig
+    key: StageKey
+    """All that the result depends on."""
     folder: Path
     """`RUN/STAGE`."""
-    key: Mapping[str, Any]
-    """What the result depends on, ready for JSON."""
-    sides: Mapping[str, list[Side]]
-    """Side -> the items of each source on it."""
-    emotions: list[str]
-    """Those that the network has been trained on once this stage is done."""
-    split: Mapping[str, Any]
-    """How each source was split, and what the gate dropped: what the result is stamped with."""
+    data: StageData
+    trained_emotions: Sequence[str]
+    """The emotions that the network is trained on in the whole chain."""
     parent: Path | None
-    """The folder of the finished stage to start from."""
-    seed: int
-    """Of this stage."""
+    """The folder of the stage to start from."""
+    draw_seed: int
+    """The seed of the network's fresh weights and of every random change; see `chain.draw_seed`."""
     strategy: tf.distribute.Strategy | None
-    choice: devices.Choice
-    """Precision and compiler."""
-    scored: str = "test"
-    """The side whose clips are scored at the end."""
-    records: Path = Path()
-    """The folder of the records, for who goes on from the result."""
-    checkpoint_seconds: float = 10.0
-    """How long a training goes on at most before its state is saved, within an epoch."""
+    """The devices; None for one device."""
+    compute: ComputeSettings
+    records_folder: Path
+    """The folder of the records; `stage.json` names it."""
     experiment: str = ""
-    """The name of what the stage is of, for who wants to make it again."""
-    profile: tuple[int, int] | None = None
+    """The name of the experiment."""
+    scored_split: str = "test"
+    """The split whose clips are scored at the end: `test` or `validation`."""
+    checkpoint_seconds: float = 10.0
+    """Within an epoch, the state is saved after so many seconds."""
+    profiled_steps: tuple[int, int] | None = None
     """The first and the last step to profile, from 1."""
 
+    @property
+    def config(self) -> StageConfig:
+        """The settings of the stage."""
+        return self.key.stage
 
-def check_sides(work: Assignment) -> None:
-    """Raise an InputError that lists everything in which the sides of a stage do not suffice for it."""
-    where = f"under {work.key['protocol']}, fold {work.key['fold']}"
-    problems = []
-    for side, sources in work.sides.items():
-        for part in sources:
-            emotions = {EMOTIONS[label] for label in part.labels}
-            if not emotions:
-                problems.append(
-                    f"{part.source.name}: no clip on the {side} side {where}; build more of the corpus"
-                )
-            elif not emotions & set(work.emotions):
-                names = f"{', '.join(sorted(emotions))} on the {side} side, trained on {', '.join(work.emotions)}"
-                problems.append(
-                    f"{part.source.name}: {names}, so nothing can be scored; take another fold or build more of the corpus"
-                )
-    for part in work.sides["train"]:
-        trained = {EMOTIONS[label] for label in part.labels}
-        missing = in_order({row["emotion"] for row in part.source.rows} - trained)
-        if trained and missing:
-            names = f"no clip of {', '.join(missing)} on the train side {where}, though the corpus has some"
-            problems.append(
-                f"{part.source.name}: {names}; take another fold or build more of the corpus"
-            )
-    if problems:
-        raise InputError("; ".join(problems))
+    @property
+    def name(self) -> str:
+        """The name of the stage."""
+        return self.key.stage.name
 
 
-def prepared(work: Assignment, *, log: Callable[[str], None]) -> Assignment:
-    """Return the assignment of a stage with its sides as its settings ask for; where they ask for nothing, as it is.
+def load_stage_data(
+    key: StageKey,
+    catalog: RecordCatalog,
+    splits: GatedSplits,
+    *,
+    trained_emotions: Sequence[str],
+    draw_seed: int,
+) -> StageData:
+    """Return the clips of a stage, cut, labelled and varied as its settings say.
 
     Args:
-        work: What the training is given.
-        log: Told how many clips are trained on, where they are not all.
+        key: The key of the stage.
+        catalog: The records.
+        splits: The splits of the records.
+        trained_emotions: The emotions that the network is trained on in the whole chain.
+        draw_seed: The seed of random changes of waveforms.
+
+    Raises:
+        InputError: The clips of a split do not suffice; the message lists every problem.
+        DataError: A set is damaged, or lacks what the settings need.
     """
-    scored, trained = Cut.of(dataclasses.asdict(work.stage)), _trained(work)
-    sides = {
-        name: [_cut(side, trained if name == "train" else scored, work) for side in sides]
-        for name, sides in work.sides.items()
+    config = key.stage
+    for_scores = Segmentation.for_scores(config)
+    segmentation = {split: for_scores for split in SPLITS}
+    segmentation["train"] = Segmentation.for_training(config)
+    subsets = {
+        split: [
+            catalog.subset(splits, source, split, segmentation[split]) for source in config.sources
+        ]
+        for split in SPLITS
     }
-    work = dataclasses.replace(work, sides=sides)
-    if work.stage.labelled:
-        work = _with_labelled(work, log)
-    if waveform_variants.asked(work.stage.augment):
-        work = dataclasses.replace(
-            work,
-            sides={**work.sides, "train": [_varied(side, work) for side in work.sides["train"]]},
-        )
-    return work
+    check_subsets(subsets, trained_emotions, where=f"with protocol {key.protocol}, fold {key.fold}")
+    split_facts = {source: splits.facts(source) for source in config.sources}
+    if config.labelled:
+        labelled = [
+            labelled_subset(subset, config, seed=key.seed, fold=key.fold)
+            for subset in subsets["train"]
+        ]
+        for before, after in zip(subsets["train"], labelled, strict=True):
+            _log_labelled(config, before, after)
+            n_labelled = len(after.clips)
+            split_facts[before.source.name] |= {
+                "train": n_labelled,
+                "train_not_labelled": len(before.clips) - n_labelled,
+            }
+        subsets["train"] = labelled
+    if waveform_variants.changes_waveform(config.augment):
+        subsets["train"] = [
+            _with_variants(subset, catalog, config, seed=draw_seed) for subset in subsets["train"]
+        ]
+    return StageData(subsets, split_facts)
 
 
-def _trained(work: Assignment) -> Cut:
-    """Return how sound is cut for training."""
-    return dataclasses.replace(
-        Cut.of(dataclasses.asdict(work.stage)), hop_frames=work.stage.train_hop_frames
+def check_subsets(
+    subsets: Mapping[str, Sequence[Subset]], trained_emotions: Sequence[str], *, where: str
+) -> None:
+    """Check that the clips of every split suffice for a stage.
+
+    Args:
+        subsets: Split -> the items of each source.
+        trained_emotions: The emotions that the network is trained on in the whole chain.
+        where: Protocol and fold, for the message.
+
+    Raises:
+        InputError: They do not; the message lists every problem.
+    """
+    problems = []
+    for split, of_sources in subsets.items():
+        for subset in of_sources:
+            name, emotions = subset.source.name, subset.emotions
+            if not emotions:
+                problems.append(
+                    f"{name}: no clip in the {split} split {where}; build more of the corpus"
+                )
+            elif not emotions & set(trained_emotions):
+                problems.append(
+                    f"{name}: {', '.join(sorted(emotions))} in the {split} split, trained on "
+                    f"{', '.join(trained_emotions)}, so nothing can be scored; take another fold "
+                    "or build more of the corpus"
+                )
+    for subset in subsets["train"]:
+        missing = in_order({row["emotion"] for row in subset.source.rows} - subset.emotions)
+        if subset.emotions and missing:
+            problems.append(
+                f"{subset.source.name}: no clip of {', '.join(missing)} in the train split "
+                f"{where}, though the corpus has some; take another fold or build more of the "
+                "corpus"
+            )
+    raise_all(problems, InputError)
+
+
+def _log_labelled(config: StageConfig, before: Subset, after: Subset) -> None:
+    source = before.source
+    counts = Counter(source.rows[clip]["emotion"] for clip in before.clips)
+    fewer = [
+        f"{counts[emotion]} of {emotion}"
+        for emotion in EMOTIONS
+        if 0 < counts[emotion] < config.labelled
+    ]
+    ContextLogger(logger, config.name).info(
+        "%s: trained on %d of %d clips, %d of each emotion%s",
+        source.name,
+        len(after.clips),
+        len(before.clips),
+        config.labelled,
+        f"; there are only {', '.join(fewer)}" if fewer else "",
     )
 
 
-def _cut(side: Side, how: Cut, work: Assignment) -> Side:
-    """Return a side with its sound cut as asked: the same clips, other segments."""
-    if how == Cut() or side.source.name.endswith("/visual"):
-        return side
-    source = segmentation.read_cut(work.records, side.source.name, how)
-    _same_rows(source, side, work)
-    return Side(source, source.items_of(np.unique(side.source.clip_of[side.items])))
-
-
-def _varied(side: Side, work: Assignment) -> Side:
-    """Return a training side of sound with its clips in other versions as well."""
-    if side.source.name.endswith("/visual"):
-        return side
-    of = segmentation.read(work.records, side.source.name)
-    _same_rows(of, side, work)
-    how = _trained(work)
-    given = {"seed": work.seed, "finish": segmentation.finisher(of, how), "spec": how.spec}
-    return waveform_variants.varied_side(side, of, work.stage.augment, **given)
-
-
-def _same_rows(found: Source | segmentation.Utterances, side: Side, work: Assignment) -> None:
-    """Raise an InputError where the records are no longer those that the sides are of."""
-    if tuple(found.rows) != tuple(side.source.rows):
-        raise InputError(
-            f"{work.records / side.source.name}: was built anew while this command ran; run it again"
-        )
-
-
-def _with_labelled(work: Assignment, log: Callable[[str], None]) -> Assignment:
-    count, sides, split = work.stage.labelled, [], dict(work.split)
-    for side in work.sides["train"]:
-        source, clips = side.source, np.unique(side.source.clip_of[side.items])
-        sides.append(labelled_side(side, work.key))
-        kept = len(np.unique(source.clip_of[sides[-1].items]))
-        there = Counter(source.rows[clip]["emotion"] for clip in clips)
-        fewer = [
-            f"of {emotion} there are {there[emotion]}"
-            for emotion in EMOTIONS
-            if 0 < there[emotion] < count
-        ]
-        told = f"{work.stage.name}: {source.name}: trained on {kept} of {len(clips)} clips, {count} a class"
-        log(f"{told}; all where there are fewer: {', '.join(fewer)}" if fewer else told)
-        split[source.name] = {
-            **split[source.name],
-            "train": kept,
-            "train_not_labelled": len(clips) - kept,
-        }
-    return dataclasses.replace(work, sides={**work.sides, "train": sides}, split=split)
+def _with_variants(
+    subset: Subset, catalog: RecordCatalog, config: StageConfig, *, seed: int
+) -> Subset:
+    """Return the training clips of an audio source with their changed versions."""
+    segmentation = Segmentation.for_training(config)
+    name = subset.source.name
+    if not name.endswith("/audio"):
+        return subset
+    audio = catalog.utterances(name)
+    return waveform_variants.with_variants(
+        subset,
+        audio,
+        config.augment,
+        seed=seed,
+        normalize=normalization(audio, segmentation),
+        spec=segmentation.spec,
+    )

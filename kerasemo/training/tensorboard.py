@@ -1,8 +1,11 @@
-"""What TensorBoard shows of a stage: event files that a killed and resumed training writes as an uninterrupted one would.
+"""What TensorBoard shows of a stage.
 
-A stage's `logs/` holds a run for each axis, so that a resumed writer can tell TensorBoard from where on things come twice:
-`train` and `validation` count epochs, `steps` and `speed` count steps, `results` comes once, at the end, and the folder
-itself holds the configuration. All but the wall times, and the run `speed`, is a function of the training.
+A resumed training writes the same events as an uninterrupted one.
+
+The `logs/` of a stage holds a run for each axis, so that a resumed writer can tell TensorBoard from
+which step on events come again: `train` and `validation` count epochs, `steps` and `speed` count
+steps, `results` is written once at the end, and the folder itself holds the configuration. Only the
+wall times and the run `speed` are not a function of the training.
 """
 
 import io
@@ -31,63 +34,75 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
-from pipelines.core.errors import InputError
+from pipelines.core.errors import StorageError
 
 PREFIX = "events.out.tfevents."
-"""What the names of event files begin with; then come seconds since 1970, with which TensorBoard puts them in order."""
+"""The beginning of the names of event files. Seconds since 1970 follow, by which TensorBoard orders
+files."""
 
-_created = itertools.count()
+LARGEST_SPRITE = 8192
+"""The largest side, in pixels, of a picture that the embedding projector takes."""
+
+CELL = 80
+"""The side of a cell of the confusion matrix, in pixels."""
+
+_file_numbers = itertools.count()
 
 
-class Board:
+class TensorBoardWriter:
     """Writes the events of a stage.
 
     Args:
         folder: `RUN/STAGE/logs`.
-        held: None to begin anew: what is there is removed. Else what `flush` returned when the checkpoint was written
-            that the training goes on from: event files are cut to these sizes, and those that are not listed are deleted.
+        event_sizes: The sizes that `flush` returned for the checkpoint from which the training
+            resumes. Event files are cut to these sizes, and other event files are deleted. None:
+            all event files are deleted.
+
+    Attributes:
+        lost_files: Event files that are missing or too short. The training resumes without their
+            events.
 
     Raises:
-        InputError: Here and in every other method: the disk is full.
+        StorageError: Here and in every other method: the disk is full, or the folder cannot be
+            written.
     """
 
-    def __init__(self, folder: Path, *, held: Mapping[str, int] | None):
+    def __init__(self, folder: Path, *, event_sizes: Mapping[str, int] | None) -> None:
         self._folder = folder
         self._files: dict[str, io.BufferedWriter] = {}
-        self._held = dict(held or {})
-        if held is None:
+        expected = dict(event_sizes or {})
+        if event_sizes is None:
             shutil.rmtree(folder, ignore_errors=True)
         for path in sorted(folder.rglob(PREFIX + "*")):
             name = path.relative_to(folder).as_posix()
-            if name not in self._held:
+            if name not in expected:
                 path.unlink()
-            elif path.stat().st_size > self._held[name]:
-                os.truncate(path, self._held[name])
-        there = {
+            elif path.stat().st_size > expected[name]:
+                os.truncate(path, expected[name])
+        sizes = {
             name: (folder / name).stat().st_size if (folder / name).is_file() else 0
-            for name in self._held
+            for name in expected
         }
-        self.lost = sorted(name for name, size in self._held.items() if there[name] != size)
-        """The event files that are listed, but missing or shorter: the training goes on without what they held."""
-        self._held = {name: size for name, size in there.items() if size}
+        self.lost_files = sorted(name for name, size in expected.items() if sizes[name] != size)
+        self._sizes = {name: size for name, size in sizes.items() if size}
 
-    def configuration(self, document: Mapping) -> None:
-        """Write the resolved configuration, versions and key as a table; a training that goes on has it already."""
-        if not any("/" not in name for name in self._held):
-            rows = "".join(f"| {name} | {value} |\n" for name, value in _flat(document))
+    def write_configuration(self, document: Mapping[str, Any]) -> None:
+        """Write configuration, versions and key as a table, unless the event files have it."""
+        if not any("/" not in name for name in self._sizes):
+            rows = "".join(f"| {name} | {value} |\n" for name, value in _table_rows(document))
             self._add("", 0, text_pb("configuration", f"| name | value |\n|---|---|\n{rows}"))
 
-    def steps(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        """Write values of single steps.
+    def write_steps(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Write the values of steps.
 
         Args:
-            rows: Of each step its number in the stage and its `loss` and terms.
+            rows: For each step its number in the stage, and its `loss` and terms.
         """
         for step, values in rows:
             self._scalars("steps", step, {f"step_{name}": value for name, value in values.items()})
 
-    def epoch(self, epoch: int, logs: Mapping[str, float]) -> None:
-        """Write the values of an epoch; those named `val_NAME` go to the run `validation` as `epoch_NAME`."""
+    def write_epoch(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Write the values of an epoch; `val_NAME` goes to the run `validation` as `epoch_NAME`."""
         validation = {
             name.removeprefix("val_"): value
             for name, value in logs.items()
@@ -97,54 +112,51 @@ class Board:
         for run, values in (("train", training), ("validation", validation)):
             self._scalars(run, epoch, {f"epoch_{name}": value for name, value in values.items()})
 
-    def speed(self, step: int, images_per_second: float) -> None:
-        """Write how fast the training is, in a run of its own: it is of the clock, not of the training."""
+    def write_speed(self, step: int, images_per_second: float) -> None:
+        """Write the rate of the training in its own run, because it is not reproducible."""
         self._scalars("speed", step, {"images_per_second": images_per_second})
 
-    def recall(
+    def write_recall(
         self, epoch: int, source: str, emotions: Sequence[str], confusion: np.ndarray
     ) -> None:
         """Write the recall of each class that has clips, and the confusion matrix as a picture.
 
         Args:
-            epoch: The epoch.
-            source: `NAME/DOMAIN`.
+            epoch: The epoch, from 1.
+            source: `CORPUS/DOMAIN`.
             emotions: The names of the classes.
-            confusion: int [classes, classes]; rows are the truth, columns the answers.
+            confusion: int [classes, classes]; rows are labels, columns are predictions.
         """
         name = source.replace("/", "_")
         totals = confusion.sum(axis=1)
         recalls = {
-            emotions[row]: confusion[row, row] / totals[row] for row in np.flatnonzero(totals)
+            f"recall_{name}/{emotions[row]}": confusion[row, row] / totals[row]
+            for row in np.flatnonzero(totals)
         }
-        self._scalars(
-            "validation",
-            epoch,
-            {f"recall_{name}/{emotion}": value for emotion, value in recalls.items()},
-        )
-        picture = draw_confusion(
-            confusion, emotions, title=f"{source}: clips, and shares of the truth"
-        )
+        self._scalars("validation", epoch, recalls)
+        title = f"{source}: clips, and shares of the label"
+        picture = draw_confusion(confusion, emotions, title=title)
         self._add("validation", epoch, _image_pb(f"confusion/{name}", picture))
 
-    def histograms(self, epoch: int, weights: Mapping[str, np.ndarray]) -> None:
-        """Write the distribution of each array's values."""
+    def write_histograms(self, epoch: int, weights: Mapping[str, np.ndarray]) -> None:
+        """Write the distribution of the values of each array."""
         for name, values in weights.items():
             self._add("train", epoch, histogram_pb(name, values))
 
-    def projector(
-        self, embeddings: np.ndarray, rows: Sequence[Mapping[str, str]], shown: np.ndarray
+    def write_projector(
+        self, embeddings: np.ndarray, rows: Sequence[Mapping[str, str]], pictures: np.ndarray
     ) -> None:
         """Write the files of the embedding projector into the run `results`.
 
         Args:
-            embeddings: float [clips, size].
-            rows: What each clip is labelled with, under the same names, such as emotion, corpus, domain and speaker.
-            shown: uint8 [clips, 64, 64, 3], the clips' pictures.
+            embeddings: float [clips, n].
+            rows: The texts of each clip, all under the same names, such as emotion, corpus and
+                speaker.
+            pictures: uint8 [clips, 64, 64, 3].
         """
         self._begin("results", 0)
         folder = self._folder / "results"
-        sheet, side = sprite(shown)
+        sheet, side = sprite(pictures)
         config = projector_config_pb2.ProjectorConfig()
         entry = config.embeddings.add(
             tensor_name="embedding", tensor_path="tensors.tsv", metadata_path="metadata.tsv"
@@ -153,35 +165,34 @@ class Board:
         entry.sprite.single_image_dim.extend([side, side])
         names = list(rows[0])
         table = [names, *([" ".join(str(row[name]).split()) for name in names] for row in rows)]
+        metadata = "".join("\t".join(cells) + "\n" for cells in table)
         try:
             np.savetxt(folder / "tensors.tsv", embeddings, fmt="%.6g", delimiter="\t")
-            (folder / "metadata.tsv").write_text(
-                "".join("\t".join(line) + "\n" for line in table), encoding="utf-8"
-            )
+            (folder / "metadata.tsv").write_text(metadata, encoding="utf-8")
             (folder / "sprite.png").write_bytes(png(sheet))
             (folder / "projector_config.pbtxt").write_text(str(config), encoding="utf-8")
         except OSError as error:
-            raise self._unwritten(folder, error) from error
+            raise self._storage_error(folder, error) from error
 
-    def hparams(
+    def write_hparams(
         self, settings: Mapping[str, float | str | bool], results: Mapping[str, float]
     ) -> None:
-        """Write a stage's settings and what came of them, for the table of all stages, runs and trials below one folder."""
+        """Write settings and results of a stage for the table of all runs of a folder."""
         self._add("results", 0, hparams_pb(dict(settings)))
         self._scalars("results", 0, results)
-        end = session_end_pb(api_pb2.STATUS_SUCCESS)  # of TensorFlow's own class
+        end = session_end_pb(api_pb2.STATUS_SUCCESS)  # a message of TensorFlow's own class
         self._add("results", 0, summary_pb2.Summary.FromString(end.SerializeToString()))
 
     def flush(self) -> dict[str, int]:
-        """Bring everything to the disk; return the size of each event file by its path below the folder."""
+        """Flush all events to the disk, and return the size of each event file by its path."""
         for run, file in self._files.items():
             try:
                 file.flush()
                 os.fsync(file.fileno())
             except OSError as error:
-                raise self._unwritten(self._folder / run, error) from error
-            self._held[Path(file.name).relative_to(self._folder).as_posix()] = file.tell()
-        return dict(self._held)
+                raise self._storage_error(self._folder / run, error) from error
+            self._sizes[Path(file.name).relative_to(self._folder).as_posix()] = file.tell()
+        return dict(self._sizes)
 
     def close(self) -> None:
         """Flush and close the event files."""
@@ -202,23 +213,27 @@ class Board:
         self._write(run, event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
 
     def _begin(self, run: str, step: int) -> None:
-        """Begin a run's event file with a START, upon which TensorBoard drops what it has read of this step and later ones."""
+        """Open the event file of a run, unless it is open.
+
+        It starts with a START event: TensorBoard then forgets older events of this step and later
+            steps.
+        """
         if run in self._files:
             return
         folder = self._folder / run
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            there = [
+            # Later than the files that are kept, however soon the training resumes.
+            later_seconds = [
                 int(path.name.removeprefix(PREFIX).split(".")[0]) + 1
                 for path in folder.glob(PREFIX + "*")
             ]
-            seconds = max(
-                [int(time.time()), *there]
-            )  # after those that are kept, however soon the training goes on
-            name = f"{PREFIX}{seconds:010d}.{socket.gethostname()}.{os.getpid()}.{next(_created)}"
+            seconds = max([int(time.time()), *later_seconds])
+            host, process = socket.gethostname(), os.getpid()
+            name = f"{PREFIX}{seconds:010d}.{host}.{process}.{next(_file_numbers)}"
             self._files[run] = open(folder / name, "xb")  # noqa: SIM115 (it stays open)
         except OSError as error:
-            raise self._unwritten(folder, error) from error
+            raise self._storage_error(folder, error) from error
         self._write(run, event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._write(run, event_pb2.Event(wall_time=time.time(), step=step, session_log=start))
@@ -227,22 +242,25 @@ class Board:
         try:
             RecordWriter(self._files[run]).write(event.SerializeToString(deterministic=True))
         except OSError as error:
-            raise self._unwritten(self._folder / run, error) from error
+            raise self._storage_error(self._folder / run, error) from error
 
-    def _unwritten(self, folder: Path, error: OSError) -> InputError:
+    def _storage_error(self, folder: Path, error: OSError) -> StorageError:
+        """Close all files without writing their buffers, and return the error to raise."""
         for file in self._files.values():
-            file.raw.close()  # what it holds cannot be written, and must not be tried again when the process ends
+            # Otherwise Python would write the buffer again at the end of the process.
+            file.raw.close()
         self._files = {}
-        return InputError(
-            f"{folder}: {error.strerror or error}; the events cannot be written: make room, and the same command goes on"
+        return StorageError(
+            f"{folder}: {error.strerror or error}; the events cannot be written: free space, and "
+            "run the same command again, which resumes"
         )
 
 
-def _flat(document: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the dotted name and the value of every entry, as a Markdown table takes them."""
+def _table_rows(document: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted name and the value of every entry, as cells of a Markdown table."""
     if isinstance(document, Mapping) and document:
         for key, value in document.items():
-            yield from _flat(value, f"{name}.{key}" if name else str(key))
+            yield from _table_rows(value, f"{name}.{key}" if name else str(key))
     else:
         yield name, json.dumps(document, default=str).replace("|", "\\|")
 
@@ -256,27 +274,21 @@ def _image_pb(tag: str, picture: Image.Image) -> summary_pb2.Summary:
     )
 
 
-LARGEST_SPRITE = 8192
-"""Pixels a side that the embedding projector takes."""
-
-CELL = 80
-"""Pixels a side of a cell of the confusion matrix."""
-
-
 def png(picture: np.ndarray | Image.Image) -> bytes:
-    """Return a picture, uint8 [height, width, 3] where it is an array, as PNG."""
+    """Return a picture as a PNG file; an array is uint8 [height, width, 3]."""
     file = io.BytesIO()
-    (Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture).save(file, "PNG")
+    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    image.save(file, "PNG")
     return file.getvalue()
 
 
 def draw_confusion(counts: np.ndarray, names: Sequence[str], *, title: str) -> Image.Image:
-    """Draw a confusion matrix: in each cell the count and its share of the row, the darker the larger.
+    """Draw a confusion matrix: each cell has a count and its share of the row; darker is larger.
 
     Args:
-        counts: int [classes, classes]; rows are the truth, columns the answers.
+        counts: int [classes, classes]; rows are labels, columns are predictions.
         names: The names of the classes.
-        title: What stands above.
+        title: The line above the matrix.
     """
     font, small = ImageFont.load_default(23), ImageFont.load_default(16)
     left, top = 26 + int(max(small.getlength(name) for name in names)), 74
@@ -284,8 +296,8 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str], *, title: str) -> I
     image = Image.new("RGB", (width, top + CELL * len(names) + 12), "white")
     draw = ImageDraw.Draw(image)
     draw.text((12, 10), title, "black", small)
-    draw.text((left + CELL * len(names) / 2, 42), "answer", "#606060", small, anchor="mm")
-    draw.text((left - 10, 60), "truth", "#606060", small, anchor="rm")
+    draw.text((left + CELL * len(names) / 2, 42), "prediction", "#606060", small, anchor="mm")
+    draw.text((left - 10, 60), "label", "#606060", small, anchor="rm")
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     for row, name in enumerate(names):
         y = top + CELL * row
@@ -309,22 +321,24 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str], *, title: str) -> I
     return image.quantize(64)  # a third of the bytes
 
 
-def sprite(shown: np.ndarray) -> tuple[np.ndarray, int]:
-    """Put pictures into one square, row by row; they are halved until it is at most LARGEST_SPRITE a side.
+def sprite(pictures: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return one square of pictures, row by row.
+
+    The pictures are halved until the side of the square is at most LARGEST_SPRITE.
 
     Args:
-        shown: uint8 [pictures, side, side, 3].
+        pictures: uint8 [pictures, side, side, 3].
 
     Returns:
-        uint8 [rows * side, columns * side, 3], and the side that the pictures have in it.
+        uint8 [rows * side, columns * side, 3], and the side of a picture in the square.
     """
-    columns = math.ceil(math.sqrt(len(shown)))
-    while columns * shown.shape[1] > LARGEST_SPRITE:
-        count, side = shown.shape[0], shown.shape[1] // 2
-        shown = shown.reshape(count, side, 2, side, 2, 3).mean(axis=(2, 4)).astype(np.uint8)
-    side = shown.shape[1]
-    whole = np.zeros((columns * columns, side, side, 3), np.uint8)
-    whole[: len(shown)] = shown
-    return whole.reshape(columns, columns, side, side, 3).swapaxes(1, 2).reshape(
-        columns * side, columns * side, 3
-    ), side
+    columns = math.ceil(math.sqrt(len(pictures)))
+    while columns * pictures.shape[1] > LARGEST_SPRITE:
+        count, side = pictures.shape[0], pictures.shape[1] // 2
+        halves = pictures.reshape(count, side, 2, side, 2, 3)
+        pictures = halves.mean(axis=(2, 4)).astype(np.uint8)
+    side = pictures.shape[1]
+    cells = np.zeros((columns * columns, side, side, 3), np.uint8)
+    cells[: len(pictures)] = pictures
+    grid = cells.reshape(columns, columns, side, side, 3).swapaxes(1, 2)
+    return grid.reshape(columns * side, columns * side, 3), side

@@ -1,410 +1,508 @@
-"""One stage, from its parent's weights to its scores; a training that was interrupted goes on at the very step."""
+"""Train one stage, from its parent's weights to its scores.
+
+An interrupted training resumes at the same step.
+"""
 
 import contextlib
 import dataclasses
+import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasemo.config.schema import NetworkConfig, StageConfig
+from kerasemo.config.schema import StageConfig
 from kerasemo.datasets import sampling
+from kerasemo.datasets.sampling import Draw
 from kerasemo.datasets.subsets import class_weights
 from kerasemo.evaluation import scoring
-from kerasemo.networks import inference
-from kerasemo.networks.network import build_network
+from kerasemo.networks.inference import TrainedNetwork
 from kerasemo.runs import checkpoints, run_folder
-from kerasemo.training import loop, monitoring, stage_models, stage_results, warm_start
-from kerasemo.training.epochs import Epochs, planned
-from kerasemo.training.stage_task import Assignment, check_sides, prepared
-from kerasemo.training.tensorboard import Board
+from kerasemo.runs.checkpoints import CheckpointError, CheckpointFolder
+from kerasemo.training import loop, monitoring, stage_models, warm_start
+from kerasemo.training.epochs import TrainingBatches, stage_sampler
+from kerasemo.training.loop import InterruptionHandler, StepLoop
+from kerasemo.training.monitoring import StageProgress
+from kerasemo.training.stage_models import StageModel
+from kerasemo.training.stage_results import StageResult, score_stage
+from kerasemo.training.stage_task import StageTask
+from kerasemo.training.tensorboard import TensorBoardWriter
 from kerasemo.training.validation import Validation
-from pipelines.core import progress
-from pipelines.core.errors import InputError, KerasemoError
+from pipelines.core import files, progress
+from pipelines.core.errors import InputError, RunError
+from pipelines.core.logs import ContextLogger
 
-STEPS_AT_ONCE = 10
-"""Of so many steps the values are fetched together: a step does not wait for the one before."""
+logger = logging.getLogger(__name__)
+
+STEPS_PER_FETCH = 10
+"""The values of so many steps are fetched together, so that a step need not wait for the one
+before."""
 
 
 @dataclasses.dataclass
-class Position:
-    """Where a training stands."""
+class TrainingState:
+    """How far a training has come."""
 
-    history: list[monitoring.Logs] = dataclasses.field(default_factory=list)
-    """The logs of the epochs that are done."""
-    values: list[np.ndarray] = dataclasses.field(default_factory=list)
-    """The values [terms] of the steps of the epoch that is under way."""
-    mined: np.ndarray | None = None
-    """The items of the pairs of that epoch, where they depend on the weights at its beginning."""
-    events: dict[str, int] | None = None
-    """The sizes of the event files."""
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    """The losses and scores of the finished epochs."""
+    step_values: list[np.ndarray] = dataclasses.field(default_factory=list)
+    """The values, float32 [values], of each step of the present epoch."""
+    hard_items: np.ndarray | None = None
+    """The items of the pairs of the present epoch, if they depend on the weights at its start."""
+    event_sizes: dict[str, int] | None = None
+    """The sizes of the event files at the last checkpoint; None for a new training."""
 
     @property
     def epoch(self) -> int:
+        """The present epoch, from 0."""
         return len(self.history)
 
 
-class Training:
-    """Trains one stage, or goes on with it from its last state.
+class StageTrainer:
+    """Trains a stage, or resumes its training from the last checkpoint.
+
+    Args:
+        task: What to train.
+
+    Attributes:
+        compute: Precision, compiler and devices.
 
     Raises:
-        InputError: What the sides hold does not suffice for the stage.
+        InputError: The clips do not suffice, or `freeze` fits no layer.
     """
 
-    def __init__(self, assignment: Assignment, *, log: Callable[[str], None]):
-        check_sides(assignment)
-        self._work = assignment = prepared(assignment, log=log)
-        self._stage = assignment.stage
-        self._sides = assignment.sides
-        self._log = log
-        if self._stage.freeze:
-            stage_models.freeze(self._model_of(assignment.network), self._stage.freeze)
-        self._epochs = Epochs(self._stage, self._sides["train"], seed=assignment.seed)
-        self._steps = self._epochs.steps
-        self._scored_pairs = drawn = None
-        if self._stage.kind != "supervised":
-            multiple = 2 * len(sampling.couples(len(self._stage.sources)))
-            most = min(
-                self._stage.batch, max(len(side.items) for side in self._sides["validation"])
-            )
-            drawn = self._drawn(
-                "validation", max(multiple, most // multiple * multiple), assignment.seed + 1
-            )
-        if self._stage.kind == "contrastive":
-            self._scored_pairs = self._drawn(assignment.scored, multiple, assignment.seed + 2)
-            for side, pairs in (("validation", drawn), (assignment.scored, self._scored_pairs)):
-                if len(set(scoring.same_emotion(pairs, self._sides[side]))) < 2:
-                    raise InputError(
-                        f"{' + '.join(self._stage.sources)}: too few clips on the {side} side for pairs of both kinds"
-                    )
+    def __init__(self, task: StageTask) -> None:
+        self._task = task
+        self.compute = task.compute
+        self._config = task.config
+        self._log = ContextLogger(logger, task.name)
+        self._batches = TrainingBatches(
+            self._config, task.data.subsets["train"], seed=task.draw_seed
+        )
+        self._steps = self._batches.steps
+        if self._config.freeze:
+            self._build_model()  # checks the names of the layers before any stage is trained
+        validation_pairs, self._scored_pairs = self._draw_pairs()
         self._validation = Validation(
-            self._stage, self._sides["validation"], drawn=drawn, emotions=assignment.emotions
+            self._config,
+            task.data.subsets["validation"],
+            pairs=validation_pairs,
+            trained_emotions=task.trained_emotions,
         )
-        self._checkpoints = checkpoints.Checkpoints(assignment.folder / "checkpoints")
-        self._chief = loop.place_in_cluster(assignment.strategy)[0] == 0
+        self._checkpoints = CheckpointFolder(task.folder / "checkpoints")
+        self._is_chief = loop.worker_position(task.strategy)[0] == 0
+        self._model: StageModel
+        self._loop: StepLoop
+        self._tensorboard: TensorBoardWriter | None = None
 
-    def run(self) -> dict[str, Any]:
-        """Train, score, write the stage's folder, and return what `metrics.json` says."""
-        folder = self._work.folder
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        with checkpoints.alone(folder) if self._chief else contextlib.nullcontext():
+    def run(self) -> StageResult:
+        """Train, score and write the folder of the stage.
+
+        Raises:
+            RunError: A loss became NaN or infinite, another training holds the folder, or a worker
+                is lost.
+            StorageError: The disk is full, or the folder cannot be written.
+            KeyboardInterrupt: The user asked to stop; the state is saved.
+        """
+        task = self._task
+        (task.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        lock = (
+            checkpoints.training_lock(task.folder) if self._is_chief else contextlib.nullcontext()
+        )
+        result = None
+        with lock:
             self._build()
-            digest = run_folder.digest([self._work.key, self._work.choice.policy])
-            self._loop.agree(int(digest[:6], 16), "this command, or what it finds in the records,")
-            if self._chief:
-                made_with = {
-                    "devices": self._work.choice.line,
-                    "records_folder": str(self._work.records),
+            self._check_workers_agree()
+            if self._is_chief:
+                facts = {
+                    "devices": task.compute.description,
+                    "records_folder": str(task.records_folder),
                 }
-                run_folder.claim(folder, self._work.key, made_with)
-            position = self._resume()
-            self._loop.agree(
-                self._global_step(position), f"step {self._global_step(position)} here"
-            )
-            self._board = Board(folder / "logs", held=position.events) if self._chief else None
-            if self._board:
-                for name in self._board.lost:
-                    self._log(
-                        f"{folder / 'logs' / name}: events are missing; TensorBoard shows what comes from here on"
-                    )
-                self._board.configuration(
-                    {
-                        "key": self._work.key,
-                        "versions": run_folder.versions(),
-                        "devices": self._work.choice.line,
-                    }
-                )
-            shown = progress.bar(self._stage.name, unit="images")
+                run_folder.claim_folder(task.folder, task.key, facts)
+            state = self._resume()
+            global_step = self._global_step(state)
+            self._loop.check_agreement(global_step, f"step {global_step} of this worker")
+            if self._is_chief:
+                self._tensorboard = self._open_tensorboard(state)
             with (
-                shown as bar,
-                loop.Interruption() as interruption,
-                monitoring.profile_ended(self._work.profile),
+                progress.progress_bar(task.name, unit="images") as bar,
+                InterruptionHandler() as interruption,
+                monitoring.profile_ended(task.profiled_steps),
             ):
-                self._fit(
-                    position, monitoring.StageBar(bar, self._stage, steps=self._steps), interruption
-                )
-            if self._chief:
-                self._finish(position)
-            self._loop.agree(
-                0, "the end"
-            )  # the others go on to the next stage when this one's files are there
-        return run_folder.finished(folder)
-
-    def _drawn(self, side: str, batch: int, seed: int) -> dict[str, np.ndarray]:
-        return planned(self._stage, self._sides[side], side, batch=batch, seed=seed)(0)
-
-    def _model_of(self, network: NetworkConfig) -> stage_models.StageModel:
-        stage = self._stage
-        settings = {
-            name: getattr(stage, name)
-            for name in (
-                "label_smoothing",
-                "margin",
-                "contrastive_weight",
-                "clip_norm",
-                "accumulate",
+                stage_progress = StageProgress(bar, self._config, steps=self._steps)
+                self._fit(state, stage_progress, interruption)
+            if self._is_chief:
+                result = self._finish(state)
+            # The other workers start the next stage when the files of this stage are complete.
+            self._loop.check_agreement(0, "the end")
+        if result is not None:
+            return result
+        stage = run_folder.read_finished_stage(task.folder)
+        if stage is None:
+            raise RunError(
+                f"{task.folder}: the chief has not written the result of the stage; give all "
+                "workers the same run folder"
             )
-        }
-        settings["class_weights"] = (
-            class_weights(self._sides["train"]) if stage.balance == "classes" else None
+        return StageResult(stage)
+
+    def _draw_pairs(self) -> tuple[Draw | None, Draw | None]:
+        """Return pairs for the validation, and for the scores of a contrastive stage.
+
+        Raises:
+            InputError: There are too few clips for pairs of equal and of different emotions.
+        """
+        config, task = self._config, self._task
+        if config.kind == "supervised":
+            return None, None
+        subsets = task.data.subsets
+        multiple = 2 * len(sampling.source_pairs(len(config.sources)))
+        largest = max(len(subset.items) for subset in subsets["validation"])
+        batch = max(multiple, min(config.batch, largest) // multiple * multiple)
+        validation_pairs = self._first_draw("validation", batch, task.draw_seed + 1)
+        if config.kind != "contrastive":
+            return validation_pairs, None
+        scored_pairs = self._first_draw(task.scored_split, multiple, task.draw_seed + 2)
+        for split, pairs in (("validation", validation_pairs), (task.scored_split, scored_pairs)):
+            if len(set(scoring.pairs_are_equal(pairs, subsets[split]))) < 2:
+                raise InputError(
+                    f"{' + '.join(config.sources)}: too few clips in the {split} split for pairs "
+                    "of equal and of different emotions"
+                )
+        return validation_pairs, scored_pairs
+
+    def _first_draw(self, split: str, batch: int, seed: int) -> Draw:
+        subsets = self._task.data.subsets[split]
+        return stage_sampler(self._config, subsets, split, batch=batch, seed=seed)(0)
+
+    def _build_model(self) -> StageModel:
+        """Return the model of the stage with fresh weights."""
+        balanced = self._config.balance == "classes"
+        return stage_models.build_stage_model(
+            self._config,
+            self._task.key.network,
+            n_heads=max(1, len(self._task.key.heads)),
+            class_weights=class_weights(self._task.data.subsets["train"]) if balanced else None,
         )
-        layers = build_network(network, heads=max(1, len(run_folder.heads_of(self._work.key))))
-        model = stage_models.MODELS[stage.kind](*layers, sources=stage.sources, **settings)
-        model.mirror = stage.test_mirror
-        return model
 
     def _build(self) -> None:
-        """Make the model and its optimiser, with the parent's weights and the statistics of the inputs."""
-        stage, work = self._stage, self._work
-        keras.utils.set_random_seed(work.seed)
+        """Build model, optimiser and loop, with the parent's weights and the input statistics."""
+        config, task = self._config, self._task
+        keras.utils.set_random_seed(task.draw_seed)
         with (
-            loop.precision(work.choice.policy),
-            work.strategy.scope() if work.strategy else contextlib.nullcontext(),
+            loop.dtype_policy(task.compute.policy),
+            task.strategy.scope() if task.strategy else contextlib.nullcontext(),
         ):
-            self._model = self._model_of(work.network)
-            stage_models.freeze(self._model, stage.freeze)
-            rate = learning_rate(stage, self._steps * stage.epochs)
-            averaged = {"use_ema": True, "ema_momentum": stage.ema} if stage.ema else {}
+            self._model = self._build_model()
+            averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
             optimizer = keras.optimizers.AdamW(
-                rate, weight_decay=stage.weight_decay, name="optimizer", **averaged
+                learning_rate(config, self._steps * config.epochs),
+                weight_decay=config.weight_decay,
+                name="optimizer",
+                **averaging,
             )
-            self._model.compile(optimizer=optimizer, jit_compile=work.choice.jit_compile)
+            self._model.compile(optimizer=optimizer, jit_compile=task.compute.jit_compile)
             optimizer.build(self._model.learnt_weights)
-        self._predict = inference.predictor(self._model, heads=run_folder.heads_of(work.key))
-        self._loop = loop.Loop(
-            self._model, strategy=work.strategy, jit_compile=work.choice.jit_compile
+        network = TrainedNetwork(self._model, heads=task.key.heads, test_mirror=config.test_mirror)
+        self._predict = network.predictor()
+        self._loop = StepLoop(
+            self._model, strategy=task.strategy, jit_compile=task.compute.jit_compile
         )
-        if work.parent is not None:
-            warm_start.start_from(self._model, work.parent)
-        warm_start.fit_normalization(self._model, self._sides["train"])
+        if task.parent is not None:
+            warm_start.assign_parent_weights(self._model, task.parent)
+        warm_start.fit_normalization(self._model, task.data.subsets["train"])
 
-    def _state(self) -> list[keras.Variable]:
+    def _check_workers_agree(self) -> None:
+        digest = files.json_sha256([self._task.key.to_json(), self._task.compute.policy])
+        what = "this command, or what it finds in the records,"
+        self._loop.check_agreement(int(digest[:6], 16), what)
+
+    def _open_tensorboard(self, state: TrainingState) -> TensorBoardWriter:
+        task = self._task
+        writer = TensorBoardWriter(task.folder / "logs", event_sizes=state.event_sizes)
+        for name in writer.lost_files:
+            self._log.warning(
+                "%s: events are missing; TensorBoard shows the events from here on",
+                task.folder / "logs" / name,
+            )
+        writer.write_configuration(
+            {
+                "key": task.key.to_json(),
+                "versions": run_folder.package_versions(),
+                "devices": task.compute.description,
+            }
+        )
+        return writer
+
+    def _state_variables(self) -> list[keras.Variable]:
         return [*self._model.weights, *self._model.optimizer.variables]
 
-    def _global_step(self, position: Position) -> int:
-        return position.epoch * self._steps + len(position.values)
+    def _global_step(self, state: TrainingState) -> int:
+        return state.epoch * self._steps + len(state.step_values)
 
-    def _resume(self) -> Position:
-        """Take over the newest state that is whole; return where it stands."""
-        name, digest = self._stage.name, run_folder.digest(self._work.key)
-        states = self._checkpoints.states()
-        for path in states:
+    def _resume(self) -> TrainingState:
+        """Load the newest undamaged state, and return how far it is."""
+        paths = self._checkpoints.state_paths()
+        for path in paths:
             try:
-                tensors, state = checkpoints.load(path)
-                if state["digest"] != digest:
-                    raise InputError(f"{path}: of another training")
-                history, rows = state["history"], list(tensors.pop("position/values"))
-                if history:
-                    self._checkpoints.best(
-                        monitoring.best_epoch(history, self._validation.watch) + 1
-                    )
-                checkpoints.assign(self._state(), tensors, where=path)
-            except KerasemoError as error:
-                self._log(
-                    f"{name}: {error.args[0].partition(';')[0]}; the state before it is taken"
+                state, policy = self._load_state(path)
+            except CheckpointError as error:
+                self._log.warning(
+                    "%s: %s; resuming from the state before", error.path, error.problem
                 )
                 continue
-            position = Position(history, rows, tensors.get("position/mined"), state["events"])
-            if self._chief:
-                self._checkpoints.forget_after(self._global_step(position), position.epoch)
-            if state["policy"] != self._work.choice.policy:
-                self._log(
-                    f"{name}: computed in {state['policy']} so far, in {self._work.choice.policy} from here on"
+            if self._is_chief:
+                self._checkpoints.remove_after(self._global_step(state), state.epoch)
+            if policy != self._task.compute.policy:
+                self._log.warning(
+                    "computed in %s so far, in %s from here on", policy, self._task.compute.policy
                 )
-            within = f", step {len(rows)} of {self._steps} of the next" if rows else ""
-            self._log(
-                f"{name}: goes on after epoch {position.epoch} of {self._stage.epochs}{within}"
-            )
-            return position
-        if states:
-            self._log(f"{name}: no state before it is whole; the stage is trained from the start")
-        if self._chief:
+            n_steps = len(state.step_values)
+            within = f", step {n_steps}/{self._steps} of the next epoch" if n_steps else ""
+            self._log.info("resuming after epoch %d/%d%s", state.epoch, self._config.epochs, within)
+            return state
+        if paths:
+            self._log.warning("every state is damaged; training the stage from the start")
+        if self._is_chief:
             shutil.rmtree(self._checkpoints.folder)
             self._checkpoints.folder.mkdir()
-        return Position()
+        return TrainingState()
 
-    def _save(self, position: Position) -> None:
-        if not self._chief:
+    def _load_state(self, path: Path) -> tuple[TrainingState, str]:
+        """Assign a saved state to model and optimiser; return its position and dtype policy.
+
+        Raises:
+            CheckpointError: The state, or the best weights that it needs, are damaged or of another
+                training.
+        """
+        arrays, metadata = checkpoints.load_arrays(path)
+        if metadata["digest"] != self._task.key.digest:
+            raise CheckpointError(path, "of another training")
+        history = metadata["history"]
+        step_values = list(arrays.pop("position/values"))
+        if history:
+            self._checkpoints.load_best(
+                monitoring.best_epoch(history, self._validation.watched) + 1
+            )
+        checkpoints.assign_variables(self._state_variables(), arrays, path=path)
+        hard_items = arrays.get("position/mined")
+        return TrainingState(history, step_values, hard_items, metadata["events"]), metadata[
+            "policy"
+        ]
+
+    def _save(self, state: TrainingState) -> None:
+        """Save the state, if this is the chief.
+
+        Raises:
+            RunError: A variable is NaN or infinite.
+            StorageError: The state cannot be written.
+        """
+        if self._tensorboard is None:
             return
-        tensors = checkpoints.arrays(self._state())
-        if broken := sorted(
-            name for name, values in tensors.items() if not np.isfinite(values).all()
-        ):
-            raise self._not_finite(position, len(position.values), broken[:3])
-        tensors["position/values"] = np.array(position.values, np.float32).reshape(
-            -1, len(self._loop.names)
+        arrays = checkpoints.variable_arrays(self._state_variables())
+        broken = sorted(name for name, values in arrays.items() if not np.isfinite(values).all())
+        if broken:
+            raise self._non_finite_error(state, len(state.step_values), broken[:3])
+        arrays["position/values"] = np.array(state.step_values, np.float32).reshape(
+            -1, len(self._loop.value_names)
         )
-        tensors |= {} if position.mined is None else {"position/mined": position.mined}
-        state = {"history": position.history, "events": self._board.flush()}
-        state |= {"digest": run_folder.digest(self._work.key), "policy": self._work.choice.policy}
-        self._checkpoints.save_state(self._global_step(position), tensors, state)
+        if state.hard_items is not None:
+            arrays["position/mined"] = state.hard_items
+        metadata = {
+            "history": state.history,
+            "events": self._tensorboard.flush(),
+            "digest": self._task.key.digest,
+            "policy": self._task.compute.policy,
+        }
+        self._checkpoints.save_state(self._global_step(state), arrays, metadata)
 
     def _fit(
-        self, position: Position, bar: monitoring.StageBar, interruption: loop.Interruption
+        self, state: TrainingState, shown: StageProgress, interruption: InterruptionHandler
     ) -> None:
-        """Train the epochs that are left."""
-        saved = time.monotonic()
-        feed = None
-        bar.start(self._global_step(position))
-        while position.epoch < self._stage.epochs:
-            if feed is None or self._stage.hard_negatives:
-                feed = self._feed(position)
+        """Train the remaining epochs."""
+        task = self._task
+        last_save = time.monotonic()
+        batches = None
+        shown.start(self._global_step(state))
+        while state.epoch < self._config.epochs:
+            if batches is None or self._config.hard_negatives:
+                batches = self._iterate_batches(state)
             pending: list[tf.Tensor] = []
-            while (done := len(position.values) + len(pending)) < self._steps:
-                with monitoring.profiled(
-                    self._work.folder / "logs",
-                    self._work.profile,
-                    position.epoch * self._steps + done + 1,
+            must_stop = False
+            while not must_stop and len(state.step_values) + len(pending) < self._steps:
+                step = len(state.step_values) + len(pending) + 1  # from 1
+                global_step = state.epoch * self._steps + step
+                with monitoring.profiled_step(
+                    task.folder / "logs", task.profiled_steps, global_step
                 ):
-                    pending.append(self._loop.step(feed))
-                due, asked = (
-                    time.monotonic() - saved > self._work.checkpoint_seconds,
-                    interruption.asked,
-                )
-                if due or asked or len(pending) >= STEPS_AT_ONCE or done + 1 == self._steps:
-                    self._collect(position, pending, bar)
-                    if (due or asked) and done + 1 < self._steps:
-                        self._save(position)
-                        saved = time.monotonic()
-                if asked and done + 1 < self._steps:
-                    break
-            else:
-                self._end_epoch(position, bar)
-                saved, asked = time.monotonic(), interruption.asked
-            if asked:
-                at = f"{position.epoch} epochs and {len(position.values)} steps"
-                self._log(
-                    f"{self._stage.name}: interrupted; saved after {at}; the same command goes on from there"
+                    pending.append(self._loop.step(batches))
+                is_due = time.monotonic() - last_save > task.checkpoint_seconds
+                must_stop = interruption.is_requested
+                is_last = step == self._steps
+                if is_due or must_stop or is_last or len(pending) >= STEPS_PER_FETCH:
+                    self._collect(state, pending, shown)
+                    if (is_due or must_stop) and not is_last:
+                        self._save(state)
+                        last_save = time.monotonic()
+            if len(state.step_values) == self._steps:
+                self._end_epoch(state, shown)
+                last_save = time.monotonic()
+                must_stop = interruption.is_requested
+            if must_stop:
+                self._log.info(
+                    "interrupted; saved after %d epochs and %d steps; the same command resumes",
+                    state.epoch,
+                    len(state.step_values),
                 )
                 raise KeyboardInterrupt
 
-    def _feed(self, position: Position) -> Iterator:
-        """Return the batches from where a training stands; only of this epoch where its pairs depend on the weights."""
-        if self._stage.hard_negatives and position.mined is None:
-            position.mined = self._epochs.mined(self._predict, position.epoch)
-        batches = self._epochs.batches(
-            position.epoch, len(position.values), mined=position.mined, share=self._loop.share
+    def _iterate_batches(self, state: TrainingState) -> Iterator[Any]:
+        """Return the batches from the state on.
+
+        Only of this epoch if its pairs depend on the weights.
+        """
+        if self._config.hard_negatives and state.hard_items is None:
+            state.hard_items = self._batches.hard_items(self._predict, state.epoch)
+        stream = self._batches.stream(
+            state.epoch,
+            len(state.step_values),
+            hard_items=state.hard_items,
+            share=self._loop.share,
         )
-        return self._loop.feed(batches)
+        return self._loop.iterate(stream)
 
     def _collect(
-        self, position: Position, pending: list[tf.Tensor], bar: monitoring.StageBar
+        self, state: TrainingState, pending: list[tf.Tensor], shown: StageProgress
     ) -> None:
-        """Fetch the values of the steps since the last time, write them for TensorBoard, and check them."""
-        first = self._global_step(position) + 1
+        """Fetch and check the values of the pending steps, and write them to TensorBoard."""
+        first = self._global_step(state) + 1
         values = self._loop.fetch(pending)
         pending.clear()
-        if (broken := loop.first_broken(values)) is not None:
-            row, terms = broken
-            names = [self._loop.names[term] for term in terms]
-            raise self._not_finite(position, len(position.values) + row + 1, names)
-        position.values.extend(values)
-        rate = bar.advance(
-            dict(zip(self._loop.names, values[-1].tolist(), strict=True)), len(values)
-        )
-        if self._board:
-            self._board.steps(
-                [
-                    (first + row, dict(zip(self._loop.names, map(float, step), strict=True)))
-                    for row, step in enumerate(values)
-                ]
+        non_finite = loop.first_non_finite(values)
+        if non_finite is not None:
+            row, columns = non_finite
+            names = [self._loop.value_names[column] for column in columns]
+            raise self._non_finite_error(state, len(state.step_values) + row + 1, names)
+        state.step_values.extend(values)
+        rate = shown.advance(self._named(values[-1].tolist()), len(values))
+        if self._tensorboard:
+            self._tensorboard.write_steps(
+                [(first + row, self._named(step.tolist())) for row, step in enumerate(values)]
             )
-            self._board.speed(first + len(values) - 1, rate)
+            self._tensorboard.write_speed(first + len(values) - 1, rate)
 
-    def _end_epoch(self, position: Position, bar: monitoring.StageBar) -> None:
-        """Validate, and save the state and, where they are the best so far, the weights."""
-        epoch = position.epoch
-        means = np.mean(np.array(position.values, np.float64), axis=0)
-        logs = dict(zip(self._loop.names, means.tolist(), strict=True))
-        if self._chief:
-            with self._averaged():
-                found, by_source = self._validation.scored(self._predict)
-                weights = checkpoints.arrays(self._model.weights)
-            if broken := sorted(name for name, value in found.items() if not np.isfinite(value)):
-                raise self._not_finite(position, self._steps, broken)
-            logs |= found
-            rate = float(keras.ops.convert_to_numpy(self._model.optimizer.learning_rate))
-            self._board.epoch(epoch + 1, logs | {"learning_rate": rate})
-            for source, score in by_source.items():
-                self._board.recall(
-                    epoch + 1, source, score["emotions"], np.array(score["confusion"])
-                )
-            kernels = {
-                variable.path
-                for variable in self._model.trainable_weights
-                if variable.path.endswith("kernel")
-            }
-            self._board.histograms(epoch + 1, {name: weights[name] for name in sorted(kernels)})
-            bar.validate(self._validation.watch, logs[self._validation.watch])
-        position.history.append(
-            dict(sorted(logs.items()))
-        )  # in the order in which a state gives them back
-        position.values, position.mined = [], None
-        if self._chief:
-            if monitoring.best_epoch(position.history, self._validation.watch) == epoch:
+    def _named(self, values: Sequence[float]) -> dict[str, float]:
+        return dict(zip(self._loop.value_names, values, strict=True))
+
+    def _end_epoch(self, state: TrainingState, shown: StageProgress) -> None:
+        """Validate; save the state, and the weights if they are the best so far."""
+        epoch = state.epoch
+        means = np.mean(np.array(state.step_values, np.float64), axis=0)
+        logs = self._named(means.tolist())
+        weights: dict[str, np.ndarray] = {}
+        if self._tensorboard:
+            weights, scores = self._validate(state, self._tensorboard, logs)
+            logs |= scores
+            watched = self._validation.watched
+            shown.set_validation(watched, logs[watched])
+        # Sorted, as a state gives them back.
+        state.history.append(dict(sorted(logs.items())))
+        state.step_values, state.hard_items = [], None
+        if self._is_chief:
+            if monitoring.best_epoch(state.history, self._validation.watched) == epoch:
                 self._checkpoints.save_best(epoch + 1, weights)
-            self._save(position)
+            self._save(state)
 
-    def _not_finite(self, position: Position, step: int, names: list[str]) -> InputError:
-        place = f"epoch {position.epoch + 1}, step {step} of {self._steps}"
-        return monitoring.not_finite(self._stage, place, names, self._checkpoints.folder)
+    def _validate(
+        self, state: TrainingState, tensorboard: TensorBoardWriter, logs: dict[str, float]
+    ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """Return the weights that were validated, and their losses and scores."""
+        with self._averaged_weights():
+            scores, by_source = self._validation.scores(self._predict)
+            weights = checkpoints.variable_arrays(self._model.weights)
+        broken = sorted(name for name, value in scores.items() if not np.isfinite(value))
+        if broken:
+            raise self._non_finite_error(state, self._steps, broken)
+        epoch = state.epoch + 1
+        rate = float(keras.ops.convert_to_numpy(self._model.optimizer.learning_rate))
+        tensorboard.write_epoch(epoch, logs | scores | {"learning_rate": rate})
+        for source, score in by_source.items():
+            confusion = np.array(score["confusion"])
+            tensorboard.write_recall(epoch, source, score["emotions"], confusion)
+        trained = {variable.path for variable in self._model.trainable_weights}
+        kernels = sorted(path for path in trained if path.endswith("kernel"))
+        tensorboard.write_histograms(epoch, {path: weights[path] for path in kernels})
+        return weights, scores
+
+    def _non_finite_error(self, state: TrainingState, step: int, names: Sequence[str]) -> RunError:
+        place = f"epoch {state.epoch + 1}, step {step} of {self._steps}"
+        return monitoring.non_finite_error(self._config, place, names, self._checkpoints)
 
     @contextlib.contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """Let the model have the moving average of its weights, where the stage keeps one."""
-        weights = self._model.learnt_weights if self._stage.ema else []
-        own = checkpoints.arrays(weights)
+    def _averaged_weights(self) -> Iterator[None]:
+        """Give the model the moving average of its weights in the block, if the stage keeps one."""
+        weights = self._model.learnt_weights if self._config.ema else []
+        last_weights = checkpoints.variable_arrays(weights)
         if weights:
             self._model.optimizer.finalize_variable_values(weights)
         try:
             yield
         finally:
-            checkpoints.assign(weights, own, where=self._work.folder)
+            checkpoints.assign_variables(weights, last_weights, path=self._task.folder)
 
-    def _finish(self, position: Position) -> None:
-        """Keep the best weights and score them."""
-        best = monitoring.best_epoch(position.history, self._validation.watch) + 1
-        tensors, metadata = (
-            self._checkpoints.best(best),
-            {"stage": self._stage.name, "digest": run_folder.digest(self._work.key)},
+    def _finish(self, state: TrainingState) -> StageResult:
+        """Write the best weights and score them."""
+        task = self._task
+        best_epoch = monitoring.best_epoch(state.history, self._validation.watched) + 1
+        checkpoints.save_arrays(
+            task.folder / run_folder.WEIGHTS_FILE,
+            self._checkpoints.load_best(best_epoch),
+            {"stage": task.name, "digest": task.key.digest},
         )
-        checkpoints.save(self._work.folder / "weights.safetensors", tensors, metadata)
-        stage_results.finish(
-            self._work, position.history, best, pairs=self._scored_pairs, board=self._board
+        if self._tensorboard is None:
+            raise RuntimeError("only the chief finishes a stage")
+        return score_stage(
+            task,
+            state.history,
+            best_epoch,
+            pairs=self._scored_pairs,
+            tensorboard=self._tensorboard,
         )
 
 
 def learning_rate(
-    stage: StageConfig, steps: int
+    config: StageConfig, n_steps: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Return a stage's schedule: a rise over the first `warmup` of its steps, then a cosine down to nothing, or the rate as it is.
+    """Return the learning-rate schedule of a stage.
 
-    Step s of w that warm up has (1 + s (w - 1) / w) / w of the rate: the first one moves the weights, too.
+    The rate rises over the first fraction `warmup` of the steps; then it falls to 0 like a cosine,
+    or stays with the schedule `constant`. Step s of w warm-up steps has the fraction (1 + s (w - 1)
+    / w) / w of the rate, so that the first step changes the weights, too.
 
     Args:
-        stage: Its rate, schedule and warm-up.
-        steps: All of them, those of every epoch.
+        config: Gives rate, schedule and warm-up.
+        n_steps: The number of steps of all epochs.
 
-    >>> from kerasemo.config.loading import StageConfig
-    >>> rate = learning_rate(StageConfig("a", "supervised", ("x/audio",), learning_rate=0.5, schedule="constant", warmup=0.2), 10)
+    >>> from kerasemo.config.schema import StageConfig
+    >>> config = StageConfig(
+    ...     "a", "supervised", ("x/audio",), learning_rate=0.5, schedule="constant", warmup=0.2
+    ... )
+    >>> rate = learning_rate(config, 10)
     >>> [float(rate(step)) for step in (0, 1, 2, 9)]
     [0.25, 0.375, 0.5, 0.5]
     """
-    rate, rising = (
-        stage.learning_rate,
-        min(round(stage.warmup * steps), steps - 1),
-    )  # the last one is at the full rate at least
-    if stage.schedule == "constant":
-        start = rate / max(1, rising)
-        return keras.optimizers.schedules.PolynomialDecay(
-            start, max(1, rising), end_learning_rate=rate
-        )
-    if not rising:
-        return keras.optimizers.schedules.CosineDecay(rate, steps)
-    return keras.optimizers.schedules.CosineDecay(
-        rate / rising, steps - rising, warmup_target=rate, warmup_steps=rising
+    rate = config.learning_rate
+    n_warmup = min(round(config.warmup * n_steps), n_steps - 1)  # the last step has the full rate
+    schedules = keras.optimizers.schedules
+    if config.schedule == "constant":
+        start = rate / max(1, n_warmup)
+        return schedules.PolynomialDecay(start, max(1, n_warmup), end_learning_rate=rate)
+    if not n_warmup:
+        return schedules.CosineDecay(rate, n_steps)
+    return schedules.CosineDecay(
+        rate / n_warmup, n_steps - n_warmup, warmup_target=rate, warmup_steps=n_warmup
     )

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from pipelines.building.builder import Options, build
+    from pipelines.building.builder import BuildOptions, build
     from pipelines.building.findings import set_table
     from pipelines.building.graph import StalledError
 
-__all__ = ["Options", "StalledError", "build", "set_table"]
+__all__ = ["BuildOptions", "StalledError", "build", "set_table"]
 
 _MODULE_OF = {
-    "Options": "builder",
+    "BuildOptions": "builder",
     "StalledError": "graph",
     "build": "builder",
     "set_table": "findings",

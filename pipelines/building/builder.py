@@ -1,4 +1,7 @@
-"""Build the sets of a corpus: which files to read, what to reuse of an earlier build, and what the records hold."""
+"""Build the sets of a corpus.
+
+The builder chooses the files to read, reuses the results of an earlier build, and writes records.
+"""
 
 import contextlib
 import dataclasses
@@ -7,17 +10,22 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipelines.building.graph import Reading, decoded
+from pipelines.building.graph import DecodingOptions, decode_files
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
 from pipelines.core.files import bytes_sha256
-from pipelines.core.spec import MARKER, Spec, spaced_indices
+from pipelines.core.spec import SAMPLE_MARKER, Spec, spaced_indices
 from pipelines.core.tensorflow_loading import load_tensorflow
 from pipelines.core.text import printable
 from pipelines.corpora import find_clips
-from pipelines.corpora.clip import STILL_SUFFIXES, Clip, Found
+from pipelines.corpora.clip import STILL_SUFFIXES, Clip, FoundClips
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipelines.records.writer import SetWriter
 
 logger = logging.getLogger(__name__)
 
@@ -26,41 +34,49 @@ STILLS_PER_SHARD = 4096
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """What a build is asked for."""
+class BuildOptions:
+    """The options of a build.
+
+    Attributes:
+        kind: The kind of the corpus, a key of `pipelines.corpora.LOADERS`.
+        media: The folder of the clips, or the manifest of a `folder` corpus.
+        out: The folder of the sets, `OUT/NAME/DOMAIN`.
+        name: The name of the corpus in the sets; None: the kind.
+        domains: The domains; empty: every domain of the corpus.
+        faces: `detect`, or `as-is`: each picture is a face.
+        detector: A name of `detectors.DETECTORS`.
+        audio_decoder: `av` (the workers decode), or `tfio` (tensorflow-io decodes in the graph).
+        waveform: Also store the sound as int16.
+        workers: The number of processes; None: the number of processors of this process.
+        limit: The number of clips of each domain, evenly spaced by name; None: all.
+        song: Read the songs of RAVDESS too.
+        spec: The spec of the features.
+    """
 
     kind: str
     media: Path
     out: Path
     name: str | None = None
     domains: tuple[str, ...] = ()
-    """Empty: every domain that the corpus has."""
     faces: str = "detect"
-    """`detect`, or `as-is`: each picture is a face already."""
     detector: str = "viola-jones"
-    """Which of `faces.DETECTORS` looks for the faces."""
     audio_decoder: str = "av"
-    """What decodes sound: `av` (the workers), or `tfio` (tensorflow-io, in the graph)."""
     waveform: bool = False
-    """Keep the int16 sound beside the log-Mel."""
     workers: int | None = None
-    """None: as many as there are processors for this process."""
     limit: int | None = None
-    """Only so many clips of each domain, evenly spaced over their names."""
     song: bool = False
-    """RAVDESS: its songs too."""
     spec: Spec = Spec()
 
 
 def build(
-    options: Options,
+    options: BuildOptions,
     *,
-    on_start: Callable[[int], None] = lambda total: None,
+    on_start: Callable[[int], None] = lambda _total: None,
     on_file: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Build the sets of a corpus below `options.out`; finished work of an earlier call is kept.
+    """Build the sets of a corpus below `options.out`, and reuse the results of an earlier call.
 
-    The log says which sets and clips are reused, and names every file that is left out.
+    The log names the reused sets, the number of reused clips and every file that is left out.
 
     Args:
         options: What to build.
@@ -71,7 +87,7 @@ def build(
         `{"corpus", "domains": {domain: report}}`; see `findings.set_report`.
 
     Raises:
-        InputError: Nothing of the corpus was found, or an option names what does not exist.
+        InputError: No clip of the corpus was found, or an option has an unknown name.
         DataError: A list of clips is damaged.
         RunError: Another build writes the same set, or a worker process cannot start.
         StorageError: The disk is full, or `options.out` cannot be written.
@@ -90,23 +106,10 @@ def build(
             for domain, clips in clips_of.items()
         }
     for reject in found.rejects:
-        if not clips_of[reject.domain]:  # no report holds it
+        if not clips_of[reject.domain]:  # no report has the file
             _log_quarantined(reject.id, reject.domain, reject.reason)
-    for domain in options.domains:
-        if not clips_of[domain]:
-            raise InputError(
-                f"{options.media}: no {domain} clip of {name}; it has {_domains_found(clips_of)}"
-            )
-    load_tensorflow()  # only now, so that a wrong option is refused at once
-    if options.faces == "detect" and clips_of["visual"]:
-        from pipelines.faces import detectors
-
-        # A wrong name, or a package that is missing, is refused once, not for every file.
-        detectors.detector(options.detector)
-    if options.audio_decoder == "tfio":
-        from pipelines.features import audio_tfio
-
-        audio_tfio.check()
+    _check_domains(options, name, clips_of)
+    _check_decoders(options, has_pictures=bool(clips_of["visual"]))
     from pipelines.media.images import content_hash
 
     hashes = functools.cache(content_hash)
@@ -127,12 +130,12 @@ def build(
                     logger.info("%s: reusing %d of %d clips", writer.folder, kept, len(clips))
         tasks = _group_by_file(pending)
         detector = options.detector if options.faces == "detect" else None
-        reading = Reading(
+        decoding = DecodingOptions(
             options.spec, options.workers, detector, options.audio_decoder, options.waveform
         )
         on_start(len(tasks))
         for clips, result in stack.enter_context(
-            contextlib.closing(decoded(tasks, reading=reading))
+            contextlib.closing(decode_files(tasks, decoding=decoding))
         ):
             for domain, clip in clips.items():
                 _write(
@@ -150,6 +153,33 @@ def build(
     return {"corpus": name, "domains": reports}
 
 
+def _check_domains(
+    options: BuildOptions, name: str, clips_of: Mapping[str, Sequence[Clip]]
+) -> None:
+    """Raise InputError if a requested domain has no clip."""
+    for domain in options.domains:
+        if not clips_of[domain]:
+            existing = " and ".join(
+                f"{len(clips)} {other}" for other, clips in clips_of.items() if clips
+            )
+            raise InputError(
+                f"{options.media}: no {domain} clip of {name}; it has {existing or 'none at all'}"
+            )
+
+
+def _check_decoders(options: BuildOptions, *, has_pictures: bool) -> None:
+    """Raise InputError once for a detector or a decoder that cannot be used."""
+    load_tensorflow()  # slow, so the other options are checked before
+    if options.faces == "detect" and has_pictures:
+        from pipelines.faces import detectors
+
+        detectors.load_detector(options.detector)
+    if options.audio_decoder == "tfio":
+        from pipelines.features import audio_tfio
+
+        audio_tfio.check_tfio()
+
+
 def _log_quarantined(path: str, domain: str, reason: str) -> None:
     logger.warning("%s", printable(f"quarantined: {path} ({domain}): {reason}"))
 
@@ -157,10 +187,10 @@ def _log_quarantined(path: str, domain: str, reason: str) -> None:
 def _writer(
     domain: str,
     clips: Sequence[Clip],
-    options: Options,
+    options: BuildOptions,
     sha256_of: Callable[[Clip], str],
-):
-    """Return the writer of a set, or None where the folder holds this very set."""
+) -> "SetWriter | None":
+    """Return the writer of a set, or None where the folder already has this set."""
     from pipelines.records.writer import SetWriter, is_current
 
     name = options.name or options.kind
@@ -174,9 +204,13 @@ def _writer(
 
 
 def _finished(
-    out: Path, name: str, domains: Sequence[str], writers: Mapping[str, Any], found: Found
+    out: Path,
+    name: str,
+    domains: Sequence[str],
+    writers: Mapping[str, "SetWriter"],
+    found: FoundClips,
 ) -> dict[str, Any]:
-    """Put the sets in their places, write what is to be said of them, and return the reports."""
+    """Move the sets to their folders, write their reports and the page, and return the reports."""
     from pipelines.building import page
     from pipelines.building.findings import manifests_in, set_report
     from pipelines.core import files
@@ -186,61 +220,57 @@ def _finished(
         d: writers[d].manifest() if d in writers else reader.read_manifest(out / name / d)
         for d in domains
     }
-    beside = manifests_in(out) | {
+    other_manifests = manifests_in(out) | {
         f"{name}/{domain}": manifest for domain, manifest in manifests.items()
     }
     reports = {}
     for domain in domains:
         rejects = [reject for reject in found.rejects if reject.domain == domain]
         reports[domain] = report = set_report(
-            manifests[domain], rejects=rejects, defects=found.defects, beside=beside
+            manifests[domain],
+            rejects=rejects,
+            defects=found.defects,
+            other_manifests=other_manifests,
         )
         if domain in writers:
             writers[domain].finish(report)
         elif files.read_json(path := out / name / domain / "report.json") != report:
             with files.storage_errors(path):
                 files.write_json(path, report)
-    page.write(out / name)
+    page.write_corpus_page(out / name)
     return reports
 
 
-def _domains_found(clips_of: Mapping[str, Sequence[Clip]]) -> str:
-    return (
-        " and ".join(f"{len(clips)} {domain}" for domain, clips in clips_of.items() if clips)
-        or "none at all"
-    )
-
-
-def _set_options(options: Options, name: str, domain: str) -> dict[str, Any]:
-    """Return what decides a set's bytes beside its media, as its manifest holds it."""
+def _set_options(options: BuildOptions, name: str, domain: str) -> dict[str, Any]:
+    """Return the options for the manifest, which with the media decide the bytes of a set."""
     if domain == "visual":
-        own = {
+        domain_options = {
             "faces": options.faces,
             "detector": options.detector if options.faces == "detect" else None,
         }
     else:
-        own = {"waveform": options.waveform, "audio_decoder": options.audio_decoder}
-    # How many faces a clip has does not concern its sound.
+        domain_options = {"waveform": options.waveform, "audio_decoder": options.audio_decoder}
+    # The number of faces of a clip does not change its sound.
     spec = (
         options.spec
         if domain == "visual"
         else dataclasses.replace(options.spec, frames_per_clip=Spec.frames_per_clip)
     )
     from_samples = (
-        {"synthetic": True} if (options.media.absolute().parent / MARKER).is_file() else {}
+        {"synthetic": True} if (options.media.absolute().parent / SAMPLE_MARKER).is_file() else {}
     )
     return {
         "corpus": name,
         "domain": domain,
         "kind": options.kind,
-        **own,
+        **domain_options,
         **from_samples,
         "spec": dataclasses.asdict(spec),
     }
 
 
 def _group_by_file(clips_of: Mapping[str, Sequence[Clip]]) -> list[dict[str, Clip]]:
-    """Return {domain: clip} for each file, sorted: a video is opened once for both domains."""
+    """Return the clip of each domain for each file, so that a video is opened once."""
     groups: dict[Path, dict[str, Clip]] = {}
     for domain, clips in clips_of.items():
         for clip in clips:
@@ -248,7 +278,9 @@ def _group_by_file(clips_of: Mapping[str, Sequence[Clip]]) -> list[dict[str, Cli
     return sorted(groups.values(), key=lambda clips: min(clip.id for clip in clips.values()))
 
 
-def _write(writer, clip: Clip, result: Mapping[str, Any], sha256: str, spec: Spec) -> None:
+def _write(
+    writer: "SetWriter", clip: Clip, result: Mapping[str, Any], sha256: str, spec: Spec
+) -> None:
     """Write one clip of one domain to its set, or quarantine it."""
     from pipelines.records import schema
 
@@ -265,24 +297,32 @@ def _write(writer, clip: Clip, result: Mapping[str, Any], sha256: str, spec: Spe
         writer.add(
             clip,
             [schema.serialise(clip, faces=faces)],
-            row | {"items": len(faces), "content": _digest([faces])},
+            row | {"items": len(faces), "content": _content_hash([faces])},
         )
         return
     blocks = result["log_mel"]
     frames = sum(map(len, blocks))
     edges = spec.part_edges(frames)
     items = sum(spec.segment_count(end - first) for first, end in itertools.pairwise(edges))
-    row |= {"items": items, "padded": frames < spec.segment_frames, "content": _digest(blocks)}
+    row |= {
+        "items": items,
+        "padded": frames < spec.segment_frames,
+        "content": _content_hash(blocks),
+    }
     writer.add(clip, _parts(clip, blocks, result["pcm"], edges, spec), row)
 
 
-def _digest(arrays: Sequence) -> str:
-    """Return a hash of what was decoded. Two files of the same content have the same hash."""
+def _content_hash(arrays: Sequence["np.ndarray"]) -> str:
+    """Return a hash of decoded arrays, which is the same for two files of the same content."""
     return bytes_sha256(array.tobytes() for array in arrays)[:32]
 
 
 def _parts(
-    clip: Clip, blocks: Sequence, pcm: Sequence, edges: Sequence[int], spec: Spec
+    clip: Clip,
+    blocks: Sequence["np.ndarray"],
+    pcm: Sequence["np.ndarray"],
+    edges: Sequence[int],
+    spec: Spec,
 ) -> Iterator[bytes]:
     """Yield the records of an utterance, cut at the edges (frames)."""
     from pipelines.records import schema
@@ -292,8 +332,8 @@ def _parts(
         yield schema.serialise(clip, part=part, log_mel=_cut(blocks, first, end), pcm=sound)
 
 
-def _cut(blocks: Sequence, first: int, end: int):
-    """Return what of an array that is held in blocks lies from `first` up to `end`; the whole is never put together."""
+def _cut(blocks: Sequence["np.ndarray"], first: int, end: int) -> "np.ndarray":
+    """Return the items from `first` up to `end` of an array that is stored in blocks."""
     import numpy as np
 
     starts = itertools.accumulate((len(block) for block in blocks), initial=0)

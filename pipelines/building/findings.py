@@ -1,8 +1,9 @@
-"""What is odd in a set of records, found from its manifest: copies, conflicting labels, odd formats, short and damaged files.
+"""Find defects of a set in its manifest: copies, conflicting labels, damaged files.
 
-A finding is a dictionary: `kind`, a few words; `grade`; `text`, one line; and `clips`, the ids concerned, or `groups` of
-ids that belong together, with `labels` of each where these differ. The grades: a `defect` of the corpus, a `notice` of what
-the build had to do with clips that it wrote, a `fact` that is no fault.
+A finding is a dictionary: `kind`, a few words; `grade`; `text`, one line; and `clips`, the ids
+concerned, or `groups` of ids that belong together, with `labels` of each where these differ. The
+grades: a `defect` of the corpus, a `notice` of what the build had to do with clips that it wrote, a
+`fact` that is no fault.
 """
 
 import contextlib
@@ -21,9 +22,9 @@ from pipelines.corpora.clip import Defect, Reject
 GRADES = ("defect", "notice", "fact")
 
 ODD_SHARE = 0.05
-"""A format that at most this share of a set's clips have, or a single one, is odd among them."""
+"""A format of a smaller share of a set's clips, or of a single clip, counts as odd."""
 UNEVEN_RATIO = 2.0
-"""Emotions or speakers of which one has this many times the clips of another are told as uneven."""
+"""Emotions or speakers are uneven if one has this many times the clips of another."""
 
 Row = Mapping[str, Any]
 Finding = dict[str, Any]
@@ -32,7 +33,7 @@ Finding = dict[str, Any]
 def examine(
     manifest: Mapping[str, Any],
     *,
-    beside: Mapping[str, Mapping[str, Any]] | None = None,
+    other_manifests: Mapping[str, Mapping[str, Any]] | None = None,
     rejects: Sequence[Reject] = (),
     defects: Sequence[Defect] = (),
 ) -> list[Finding]:
@@ -40,9 +41,9 @@ def examine(
 
     Args:
         manifest: The set's manifest.
-        beside: The manifests of other sets by source (`NAME/DOMAIN`), in which copies and shared utterances are looked for;
-            the set itself may be among them.
-        rejects: Files of this domain that the corpus' loader could not take.
+        other_manifests: The manifests of other sets by source (`NAME/DOMAIN`), in which copies and
+            shared utterances are looked for; the set itself may be among them.
+        rejects: Files of this domain that the corpus' loader could not read.
         defects: Known defects of the published corpus that the loader met.
     """
     rows = manifest["clips"]
@@ -50,21 +51,24 @@ def examine(
         _finding(defect.kind, "defect", defect.text, clips=defect.clips) for defect in defects
     ]
     findings += _copies(rows)
-    for source, other in sorted((beside or {}).items()):
+    for source, other in sorted((other_manifests or {}).items()):
         if source == f"{manifest['corpus']}/{manifest['domain']}":
             continue
         findings += _copies_in(manifest, source, other)
         findings += _shared_utterances(manifest, source, other)
     findings += _formats(rows)
     findings += _damage(rows)
-    findings += _taken_otherwise(rows)
+    findings += _changed_clips(rows)
     findings += _uneven(rows)
     findings += _quarantined(manifest, rejects)
     return sorted(findings, key=lambda finding: GRADES.index(finding["grade"]))
 
 
 def manifests_in(out: Path) -> dict[str, dict[str, Any]]:
-    """Return the manifests of the sets in a folder of corpora by source (`NAME/DOMAIN`), sorted; what is damaged is no set."""
+    """Return the manifests of the sets in a folder by source (`NAME/DOMAIN`), sorted.
+
+    A damaged set is left out.
+    """
     from pipelines.records import reader  # brings tensorflow, which `examine` does without
 
     found = {}
@@ -75,10 +79,10 @@ def manifests_in(out: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def names_of(finding: Finding) -> list[str]:
+def clip_names(finding: Finding) -> list[str]:
     """Return the clips of a finding, or a line for each of its groups.
 
-    >>> names_of({"groups": [["a.jpg", "b.jpg"]], "labels": [["anger", "fear"]]})
+    >>> clip_names({"groups": [["a.jpg", "b.jpg"]], "labels": [["anger", "fear"]]})
     ['a.jpg (anger) = b.jpg (fear)']
     """
     if "groups" not in finding:
@@ -91,22 +95,23 @@ def names_of(finding: Finding) -> list[str]:
     ]
 
 
-def line_of(finding: Finding) -> str:
-    """Return a finding in one line, with the first few of its clips or groups."""
-    names, most = [_shortened(name) for name in names_of(finding)], 3 if "groups" in finding else 5
+def finding_line(finding: Finding) -> str:
+    """Return a finding in one line, with the first of its clips or groups."""
+    names = [_shortened(name) for name in clip_names(finding)]
+    max_names = 3 if "groups" in finding else 5
     if not names:
         return finding["text"]
-    return f"{finding['text']}: {', '.join(names[:most])}" + (
-        f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{finding['text']}: {', '.join(names[:max_names])}" + (
+        f" and {len(names) - max_names} more" if len(names) > max_names else ""
     )
 
 
-def _shortened(group: str, most: int = 5) -> str:
+def _shortened(group: str, max_members: int = 5) -> str:
     members = group.split(" = ")
     return (
         group
-        if len(members) <= most
-        else f"{' = '.join(members[:most])} and {len(members) - most} more"
+        if len(members) <= max_members
+        else f"{' = '.join(members[:max_members])} and {len(members) - max_members} more"
     )
 
 
@@ -118,7 +123,10 @@ def _finding(kind: str, grade: str, text: str, **clips: Iterable) -> Finding:
 
 
 def _grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[list[Row]]:
-    """Return the groups of two and more rows that have one key, in the order of the rows; rows without a key are in none."""
+    """Return the groups of two and more rows that have one key, in the order of the rows.
+
+    Rows without a key are in none.
+    """
     groups = defaultdict(list)
     for row in rows:
         if key(row):
@@ -135,7 +143,7 @@ def _are(count: int, noun: str) -> str:
 
 
 def _copies(rows: Sequence[Row]) -> list[Finding]:
-    """Find copies within the set: by bytes, by what was decoded of them, and what their labels and splits say."""
+    """Find copies within the set by bytes and by content, with their labels and splits."""
     by_bytes = _grouped(rows, lambda row: row.get("sha256"))
     by_content = [
         group
@@ -149,7 +157,8 @@ def _copies(rows: Sequence[Row]) -> list[Finding]:
         ("same content", by_content, "the same once decoded, though not byte for byte"),
     ):
         if groups:
-            text = f"{pluralize(sum(map(len, groups)), 'file')} in {pluralize(len(groups), 'group')} are {what}"
+            n_files, n_groups = sum(map(len, groups)), len(groups)
+            text = f"{pluralize(n_files, 'file')} in {pluralize(n_groups, 'group')} are {what}"
             findings.append(_finding(kind, "defect", text, groups=_ids(groups)))
     wider = {group[0]["content"] for group in by_content}
     copies = [group for group in by_bytes if group[0].get("content") not in wider] + by_content
@@ -174,7 +183,10 @@ def _copies(rows: Sequence[Row]) -> list[Finding]:
 
 
 def _copies_in(manifest: Mapping[str, Any], source: str, other: Mapping[str, Any]) -> list[Finding]:
-    """Find clips that another set holds too; a file that is read in both domains of its corpus is no copy."""
+    """Find clips that another set holds too.
+
+    A file that is read in both domains of its corpus is no copy.
+    """
     same_corpus = manifest["corpus"] == other["corpus"]
     known = defaultdict(list)
     for row in other["clips"]:
@@ -201,19 +213,22 @@ def _copies_in(manifest: Mapping[str, Any], source: str, other: Mapping[str, Any
 def _shared_utterances(
     manifest: Mapping[str, Any], source: str, other: Mapping[str, Any]
 ) -> list[Finding]:
-    """Tell how much of the set the other domain of the same corpus holds too: what pairs of sight and sound are made of."""
+    """Count the utterances that the set and the other domain of its corpus share."""
     if manifest["corpus"] != other["corpus"]:
         return []
-    there = {row["utterance"] for row in other["clips"]}
+    other_utterances = {row["utterance"] for row in other["clips"]}
     utterances = {row["utterance"] for row in manifest["clips"]}
-    if not (shared := utterances & there):
+    if not (shared := utterances & other_utterances):
         return []
     text = f"{len(shared)} of {pluralize(len(utterances), 'utterance')} are in {source} too"
     return [_finding("utterances in both domains", "fact", text)]
 
 
 def _formats(rows: Sequence[Row]) -> list[Finding]:
-    """Find sound of another rate or more channels than nearly all of the set; of even numbers of several, tell these."""
+    """Find sound with a rate or channels that few clips of the set have.
+
+    If several formats are common, the finding lists them.
+    """
     formats = defaultdict(list)
     for row in rows:
         if row.get("rate_hz") and row.get("channels"):
@@ -230,7 +245,10 @@ def _formats(rows: Sequence[Row]) -> list[Finding]:
     for (suffix, *format), ids in sorted(formats.items()):
         if tuple(format) != usual:
             odd = len(ids) <= max(1, ODD_SHARE * total) < most
-            text = f"{_are(len(ids), f'{suffix} file'.strip())} of {_format(*format)} sound, where {most} of {total} have {_format(*usual)}"
+            text = (
+                f"{_are(len(ids), f'{suffix} file'.strip())} of {_format(*format)} sound, "
+                f"where {most} of {total} have {_format(*usual)}"
+            )
             findings.append(
                 _finding(
                     "odd sound format" if odd else "sound formats",
@@ -262,12 +280,15 @@ def _damage(rows: Sequence[Row]) -> list[Finding]:
     return findings
 
 
-def _taken_otherwise(rows: Sequence[Row]) -> list[Finding]:
-    """Tell of clips that were written, but not quite as they came."""
+def _changed_clips(rows: Sequence[Row]) -> list[Finding]:
+    """Find clips that were written with a change, such as padding."""
     findings = []
     files = _grouped(rows, lambda row: row["utterance"])
     if again := sum(len(group) - 1 for group in files):
-        text = f"{_are(again, 'clip')} another file of an utterance that is there already; a side, a batch or a score uses one of them"
+        text = (
+            f"{_are(again, 'clip')} another file of an utterance that is there already; "
+            "a split, a batch or a score uses one of them"
+        )
         findings.append(
             _finding("several files of an utterance", "notice", text, groups=_ids(files))
         )
@@ -286,7 +307,10 @@ def _uneven(rows: Sequence[Row]) -> list[Finding]:
         counts = Counter(row[field] for row in rows if row[field]).most_common()
         if len(counts) > 1 and counts[0][1] >= UNEVEN_RATIO * counts[-1][1]:
             (most, highest), (least, lowest) = counts[0], counts[-1]
-            text = f"{field} {most} has {highest / lowest:.1f} times the clips of {least} ({highest} and {lowest})"
+            text = (
+                f"{field} {most} has {highest / lowest:.1f} times the clips of {least} "
+                f"({highest} and {lowest})"
+            )
             findings.append(_finding(f"uneven {field}s", "fact", text))
     return findings
 
@@ -298,7 +322,10 @@ def _quarantined(manifest: Mapping[str, Any], rejects: Sequence[Reject]) -> list
         return []
     text = f"quarantined: {len(ids)} of {pluralize(len(ids) + len(manifest['clips']), 'file')}"
     if again := sum(bool(row.get("retry")) for row in bad):
-        text += f"; {again} of them are read again by the next build: time, memory or the reading failed them, not the file"
+        text += (
+            f"; {again} of them are read again by the next build: "
+            "time, memory or the reading failed them, not the file"
+        )
     return [_finding("quarantined", "fact", text, clips=ids)]
 
 
@@ -307,19 +334,22 @@ def set_report(
     *,
     rejects: Sequence[Reject] = (),
     defects: Sequence[Defect] = (),
-    beside: Mapping[str, Mapping[str, Any]] | None = None,
+    other_manifests: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return the report of one set.
 
     Args:
         manifest: The set's manifest.
-        rejects: Files of this domain that the corpus' loader could not take.
+        rejects: Files of this domain that the corpus' loader could not read.
         defects: Known defects of the published corpus that were met.
-        beside: The manifests of other sets by source (`NAME/DOMAIN`), in which copies and shared utterances are looked for.
+        other_manifests: The manifests of other sets by source (`NAME/DOMAIN`), in which copies and
+            shared utterances are looked for.
 
     Returns:
-        `found` (files), `written`, `seconds` (of the written clips), `speakers` and `emotions` (clips of each),
-        `quarantined` (path and reason), `findings` (of `examine`), and `notes`: those lines of them that a reader should know.
+        `found` (files), `written`, `seconds` (of the written clips), `speakers` and `emotions`
+            (clips of each),
+        `quarantined` (path and reason), `findings` (of `examine`), and `notes`: those lines of them
+            that a reader should know.
     """
     rows = manifest["clips"]
     quarantined = [{"path": reject.id, "reason": reject.reason} for reject in rejects]
@@ -328,7 +358,7 @@ def set_report(
     ]
     speakers = Counter(row["speaker"] or "unknown" for row in rows)
     emotions = Counter(row["emotion"] for row in rows)
-    findings = examine(manifest, beside=beside, rejects=rejects, defects=defects)
+    findings = examine(manifest, other_manifests=other_manifests, rejects=rejects, defects=defects)
     return {
         "found": len(rows) + len(quarantined),
         "written": len(rows),
@@ -337,20 +367,21 @@ def set_report(
         "emotions": dict(sorted(emotions.items())),
         "quarantined": sorted(quarantined, key=lambda row: row["path"]),
         "findings": findings,
-        "notes": [line_of(finding) for finding in findings if finding["grade"] != "fact"],
+        "notes": [finding_line(finding) for finding in findings if finding["grade"] != "fact"],
     }
 
 
 def set_table(source: str, report: Mapping[str, Any]) -> str:
-    """Return the report of a set as lines for people; what is quarantined is told elsewhere."""
+    """Return the report of a set as text lines, without the quarantined files."""
     lines = [
-        f"{source}: {report['written']} of {report['found']} clips written, {report['seconds']:.2f} s, {_people(report['speakers'])}",
+        f"{source}: {report['written']} of {report['found']} clips written, "
+        f"{report['seconds']:.2f} s, {_speaker_count(report['speakers'])}",
         "  " + ", ".join(f"{emotion} {count}" for emotion, count in report["emotions"].items()),
         *(f"  note: {printable(note)}" for note in report["notes"]),
     ]
     return "\n".join(lines)
 
 
-def _people(speakers: Mapping[str, int]) -> str:
+def _speaker_count(speakers: Mapping[str, int]) -> str:
     known = len(speakers) - ("unknown" in speakers)
     return pluralize(known, "speaker") if known else "speakers unknown"

@@ -1,17 +1,24 @@
-"""Media files -> what records hold: the tf.data graph files -> (worker processes) -> log-Mel."""
+"""Decode media files with worker processes, and compute the log-Mel in a tf.data graph."""
 
 import dataclasses
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import RunError
 from pipelines.core.spec import Spec
 from pipelines.corpora.clip import STILL_SUFFIXES, Clip
+
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorflow as tf
+
+    Measure = Callable[[tf.Tensor], tf.Tensor]
+    """Returns the log-Mel of a waveform."""
 
 
 class StalledError(RunError):
@@ -19,28 +26,33 @@ class StalledError(RunError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
-    """How files are read."""
+class DecodingOptions:
+    """How files are decoded.
+
+    Attributes:
+        spec: The spec of the features.
+        workers: The number of processes; None: the number of processors of this process.
+        detector: The name of a detector; None: each picture is a face.
+        audio_decoder: `av` or `tfio`.
+        waveform: Also return the sound as int16.
+    """
 
     spec: Spec = Spec()
     workers: int | None = None
-    """None: as many as there are processors for this process."""
     detector: str | None = "viola-jones"
-    """None: each picture is a face already."""
     audio_decoder: str = "av"
     waveform: bool = False
-    """Keep the int16 sound."""
 
 
-def decoded(
-    tasks: Sequence[Mapping[str, Clip]], *, reading: Reading
+def decode_files(
+    tasks: Sequence[Mapping[str, Clip]], *, decoding: DecodingOptions
 ) -> Iterator[tuple[Mapping[str, Clip], dict[str, Any]]]:
-    """Read files, each in the domains that its task names.
+    """Decode files, each in the domains of its task.
 
     Yields:
-        (task, result) in the order of the tasks. The result has the file's `sha256` and, for each domain, an error or what
-        was read: faces with their counts; the `log_mel` and, where asked for, the `pcm` of its sound, in blocks,
-        with the facts of the track.
+        Each task with its result, in order. The result has the `sha256` of the file and an entry
+        for each domain. The entry is an error, or the faces with their counts, or the `log_mel`
+        and, with `waveform`, the `pcm` of the sound in blocks, with the facts of the track.
 
     Raises:
         StalledError: tensorflow-io does not return from a file.
@@ -49,85 +61,87 @@ def decoded(
     import numpy as np
     import tensorflow as tf
 
-    from pipelines.core.processes import processors
+    from pipelines.core.processes import processor_count
     from pipelines.features import log_mel as log_mel_module
     from pipelines.workers import pool as pool_module
-    from pipelines.workers.pool import Pool
-    from pipelines.workers.record_task import Task
+    from pipelines.workers.pool import WorkerPool
+    from pipelines.workers.record_task import RecordTask
 
     if not tasks:
         return
-    spec = reading.spec
-    processes = min(reading.workers or processors(), len(tasks))
+    spec = decoding.spec
+    processes = min(decoding.workers or processor_count(), len(tasks))
     measure = tf.function(
         lambda waveform: log_mel_module.log_mel(waveform, spec=spec),
         input_signature=[tf.TensorSpec([None], tf.float32)],
     )
-    under_way: dict[int, tuple[dict[str, Any], Iterator[dict[str, Any]]]] = {}
+    unfinished: dict[int, tuple[dict[str, Any], Iterator[dict[str, Any]]]] = {}
     turn, started = threading.Condition(), 0
-    in_graph = reading.audio_decoder == "tfio"
+    in_graph = decoding.audio_decoder == "tfio"
     domains_of = [
         tuple(domain for domain in task if not (in_graph and domain == "audio")) for task in tasks
     ]
     sounds = (
         _sounds_in_graph(
-            [task["audio"].path for task in tasks if "audio" in task], measure, reading
+            [task["audio"].path for task in tasks if "audio" in task], measure, decoding
         )
         if in_graph
         else iter(())
     )
 
-    def first_of(index):
+    def first_block(index: int) -> np.ndarray:
         nonlocal started
         clip = next(iter(tasks[index].values()))
         still = clip.path.suffix.lower() in STILL_SUFFIXES
-        with turn:  # in order, as the pool asks
+        with turn:  # the pool needs its tasks in order
             turn.wait_for(lambda: started == index)
             messages = pool.read(
-                Task(clip.path, domains_of[index], still=still, detector=reading.detector)
+                RecordTask(clip.path, domains_of[index], still=still, detector=decoding.detector)
             )
             started += 1
             turn.notify_all()
         message = next(messages)
-        under_way[int(index)] = message, messages
+        unfinished[int(index)] = message, messages
         return message.get("audio", {}).get("waveform", np.zeros(0, np.float32))
 
-    def first_and_log_mel(index):
-        waveform = tf.numpy_function(first_of, [index], tf.float32)
+    def first_log_mel(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        waveform = tf.numpy_function(first_block, [index], tf.float32)
         return index, measure(tf.ensure_shape(waveform, [None]))
 
-    with Pool(workers=processes, spec=spec, stall_seconds=pool_module.STALL_SECONDS) as pool:
-        # Two calls more than workers: none of them waits while the log-Mel of its file is taken.
+    with WorkerPool(workers=processes, spec=spec, stall_seconds=pool_module.STALL_SECONDS) as pool:
+        # Two more calls than workers, so that no worker waits for the log-Mel of its file.
         dataset = tf.data.Dataset.range(len(tasks)).map(
-            first_and_log_mel, num_parallel_calls=processes + 2, deterministic=True
+            first_log_mel, num_parallel_calls=processes + 2, deterministic=True
         )
         threads = tf.data.Options()
-        threads.threading.private_threadpool_size = (
-            processes + 4
-        )  # first_of() waits in them for its process
-        threads.autotune.enabled = False  # its thread would be waited for at the end, for seconds
-        # Under a name, so that it outlives the pool: it waits for its threads, which wait for the pool.
+        # `first_block` waits for its process in one of these threads.
+        threads.threading.private_threadpool_size = processes + 4
+        # The end of the dataset would wait for the thread of autotune, for seconds.
+        threads.autotune.enabled = False
+        # The variable keeps the iterator longer than the pool: it waits for its threads, which
+        # wait for the pool.
         log_mels = dataset.prefetch(processes).with_options(threads).as_numpy_iterator()
-        drawer = ThreadPoolExecutor(
-            1
-        )  # next() of tensorflow's is deaf to Ctrl-C; waiting for a thread is not
-        while drawn := drawer.submit(next, log_mels, ()).result():
-            index, log_mel = drawn
-            result = _whole(*under_way.pop(int(index)), log_mel, measure, reading)
+        # Ctrl-C does not interrupt `next` of TensorFlow, but it interrupts the wait for a thread.
+        reader = ThreadPoolExecutor(1)
+        while element := reader.submit(next, log_mels, ()).result():
+            index, log_mel = element
+            result = _complete_result(*unfinished.pop(int(index)), log_mel, measure, decoding)
             if in_graph and "audio" in tasks[index]:
                 result["audio"] = next(sounds)
             yield tasks[index], result
 
 
-def _sounds_in_graph(paths: Sequence[Path], measure, reading: Reading) -> Iterator[dict[str, Any]]:
-    """Yield what tensorflow-io reads of each file: its log-Mel with the facts of the track, or an error."""
+def _sounds_in_graph(
+    paths: Sequence[Path], measure: "Measure", decoding: DecodingOptions
+) -> Iterator[dict[str, Any]]:
+    """Yield the log-Mel of each file by tensorflow-io with the facts of the track, or an error."""
     import tensorflow as tf
 
     from pipelines.features import audio_tfio
     from pipelines.workers.pool import STALL_SECONDS
 
-    def read(path):
-        track = audio_tfio.read_waveform(path, spec=reading.spec)
+    def read(path: tf.Tensor) -> dict[str, tf.Tensor]:
+        track = audio_tfio.read_waveform_tfio(path, spec=decoding.spec)
         return track | {"log_mel": measure(track["waveform"])}
 
     tracks = iter(
@@ -136,19 +150,19 @@ def _sounds_in_graph(paths: Sequence[Path], measure, reading: Reading) -> Iterat
         )
     )
     for path in paths:
-        answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        results: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
-        def advance(answers=answers):
+        def advance(results: "queue.SimpleQueue[dict[str, Any]]" = results) -> None:
             try:
-                answers.put({name: value.numpy() for name, value in next(tracks).items()})
+                results.put({name: value.numpy() for name, value in next(tracks).items()})
             except tf.errors.OpError as error:
-                answers.put({"error": audio_tfio.reason(error)})
-            except Exception as error:  # else the wait below would take it for a hang
-                answers.put({"error": f"decoder failed ({type(error).__name__}: {error})"})
+                results.put({"error": audio_tfio.tfio_message(error)})
+            except Exception as error:  # otherwise the wait below would end as a hang
+                results.put({"error": f"decoder failed ({type(error).__name__}: {error})"})
 
         threading.Thread(target=advance, daemon=True).start()
         try:
-            track = answers.get(timeout=STALL_SECONDS)
+            track = results.get(timeout=STALL_SECONDS)
         except queue.Empty as error:
             raise StalledError(
                 f"{path}: tensorflow-io does not return from this file; "
@@ -159,29 +173,33 @@ def _sounds_in_graph(paths: Sequence[Path], measure, reading: Reading) -> Iterat
             facts = {name: value.item() for name, value in track.items() if name != "log_mel"}
             track = facts | {
                 "log_mel": [track["log_mel"]],
-                "pcm": [_pcm(waveform)] if reading.waveform else [],
+                "pcm": [_pcm(waveform)] if decoding.waveform else [],
             }
         yield track
 
 
-def _pcm(waveform):
+def _pcm(waveform: "np.ndarray") -> "np.ndarray":
     import numpy as np
 
     return np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
 
 
-def _whole(
-    message: dict[str, Any], messages: Iterator[dict[str, Any]], log_mel, measure, reading: Reading
+def _complete_result(
+    message: dict[str, Any],
+    messages: Iterator[dict[str, Any]],
+    log_mel: "np.ndarray",
+    measure: "Measure",
+    decoding: DecodingOptions,
 ) -> dict[str, Any]:
-    """Draw what is still to come of a file and return all that was read of it, the log-Mel in blocks: `log_mel` is the first."""
+    """Read the remaining messages of a file, and return all its data with the log-Mel in blocks."""
     import numpy as np
 
-    spec, result = reading.spec, message
+    spec, result = decoding.spec, message
     sound = result.get("audio", {})
     blocks, pcm, rest = [log_mel], [], None
     while "waveform" in sound:
         waveform = sound.pop("waveform")
-        if reading.waveform:
+        if decoding.waveform:
             pcm.append(_pcm(waveform))
         if rest is not None:
             waveform = np.concatenate([rest, waveform])

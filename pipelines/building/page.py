@@ -1,6 +1,6 @@
-"""What was found in a corpus, as one HTML page that needs nothing but itself.
+"""The report of a corpus as one self-contained HTML page.
 
-It is written from the sets: their manifests, reports and records.
+The page comes from the manifests, reports and records of the sets.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import cv2
 
-from pipelines.building.findings import names_of
+from pipelines.building.findings import clip_names
 from pipelines.core import files
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import DataError, InputError
@@ -21,44 +21,47 @@ from pipelines.core.text import pluralize
 from pipelines.faces.crops import NO_FACE
 from pipelines.html import spectrogram
 from pipelines.html.markup import (
-    bars,
+    bar_table,
     data_uri,
-    document,
     escape,
     folded,
-    heat,
+    folded_list,
+    heat_table,
     hertz,
     histogram,
-    natural,
+    natural_key,
+    page,
     section,
     table,
     ticks,
     tiles,
     time_marks,
-    unfolding,
 )
 from pipelines.records import reader
 
-LONGEST_SECONDS = 6.0
-"""What is shown of a spectrogram."""
+MAX_SPECTROGRAM_SECONDS = 6.0
+"""The longest part of a clip in a spectrogram."""
 
 Row = Mapping[str, Any]
 
 
 class Spectrogram(NamedTuple):
-    """The picture of a log-Mel and where its axes have their marks, as shares of its width and height."""
+    """The picture of a log-Mel, and the marks of its axes as shares of width and height."""
 
     row: Row
     picture: str
-    """A data URI; as wide as there are frames, as high as there are Mel filters."""
+    """A data URI with one pixel per frame and Mel filter."""
     hertz: tuple[tuple[int, float], ...]
-    """(frequency, share of the height from below)."""
+    """Frequencies, each with its share of the height from below."""
     seconds: tuple[tuple[float, float], ...]
-    """(time, share of the width from the left)."""
+    """Times, each with its share of the width from the left."""
 
 
-def spread(rows: Sequence[Row], count: int) -> dict[str, list[Row]]:
-    """Return at most `count` clips of each emotion, evenly spread over its speakers; each emotion starts with another one."""
+def choose_clips(rows: Sequence[Row], count: int) -> dict[str, list[Row]]:
+    """Return at most `count` clips of each emotion, evenly spread over its speakers.
+
+    Each emotion starts with another one.
+    """
     emotions = sorted({row["emotion"] for row in rows})
     chosen = {}
     for number, emotion in enumerate(emotions):
@@ -72,11 +75,11 @@ def spread(rows: Sequence[Row], count: int) -> dict[str, list[Row]]:
     return chosen
 
 
-def crops(
+def face_pictures(
     folder: Path, manifest: Mapping[str, Any], count: int
 ) -> dict[str, list[tuple[Row, str]]]:
-    """Return for each emotion at most `count` clips, each with the middle one of its faces as a data URI."""
-    chosen = spread(manifest["clips"], count)
+    """Return up to `count` clips of each emotion, each with its middle face as a data URI."""
+    chosen = choose_clips(manifest["clips"], count)
     pictures = {
         row["id"]: _middle_face(record)
         for row, record in reader.read_first_records(
@@ -90,7 +93,7 @@ def crops(
 
 def spectrograms(folder: Path, manifest: Mapping[str, Any]) -> list[Spectrogram]:
     """Return the spectrogram of one clip of each emotion, sorted by emotion."""
-    chosen = [rows[0] for rows in spread(manifest["clips"], 1).values()]
+    chosen = [rows[0] for rows in choose_clips(manifest["clips"], 1).values()]
     spec = reader.spec_of(manifest)
     drawn = [
         _spectrogram_of(row, record, spec)
@@ -107,23 +110,24 @@ def _middle_face(record: Mapping[str, Any]) -> str:
 
 def _spectrogram_of(row: Row, record: Mapping[str, Any], spec: Spec) -> Spectrogram:
     log_mel = record["log_mel"]  # [frames, mel_filters]
-    log_mel = log_mel[: round(LONGEST_SECONDS / spec.hop_seconds)]
+    log_mel = log_mel[: round(MAX_SPECTROGRAM_SECONDS / spec.hop_seconds)]
     length = len(log_mel) * spec.hop_seconds
     return Spectrogram(
-        row, spectrogram.picture(log_mel), spectrogram.hertz_marks(spec), time_marks(length)
+        row, spectrogram.spectrogram_uri(log_mel), spectrogram.hertz_marks(spec), time_marks(length)
     )
 
 
 FILE = "report.html"
-MOST_CROPS, CROPS_IN_LINE = 100, 11
-"""How many faces are shown at most, and of one emotion."""
-MANY_SPEAKERS, MOST_SPEAKERS, MOST_NAMES, MOST_QUARANTINED, MOST_ENDS = 24, 100, 40, 200, 5
+MAX_FACES, MAX_FACES_PER_EMOTION = 100, 11
+FOLDED_SPEAKERS = 24
+"""A table of more speakers is folded."""
+MAX_SPEAKERS, MAX_NAMES, MAX_QUARANTINED, MAX_EXTREMES = 100, 40, 200, 5
 TITLES = {"visual": "faces", "audio": "voices"}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Set:
-    """A set as it is on disk."""
+    """The manifest and the report of a set on disk."""
 
     folder: Path
     manifest: Mapping[str, Any]
@@ -138,8 +142,10 @@ class _Set:
         return self.manifest["clips"]
 
 
-def write(folder: Path) -> Path:
-    """Write the page of a corpus into its folder, `OUT/NAME`, unless this very page is there; return the file.
+def write_corpus_page(folder: Path) -> Path:
+    """Write the page of a corpus into its folder, `OUT/NAME`, unless this very page is there.
+
+    Return the file.
 
     Raises:
         InputError: There is no set in the folder.
@@ -154,7 +160,10 @@ def write(folder: Path) -> Path:
 
 
 def corpus_page(folder: Path) -> str:
-    """Return the page of a corpus from the sets in its folder, `OUT/NAME`; raises InputError where there is none."""
+    """Return the page of a corpus from the sets in its folder, `OUT/NAME`.
+
+    Raises InputError where there is none.
+    """
     sets = [
         _read(folder / domain)
         for domain in DOMAINS
@@ -183,8 +192,9 @@ def corpus_page(folder: Path) -> str:
         + "".join(map(_totals, sets))
         + f'<nav aria-label="Sections">{links}</nav>'
     )
-    footer = f"Made by python -m pipelines.build from the sets {', '.join(escape(f'{name}/{one.domain}') for one in sets)}."
-    return document(f"{name}: what is in the corpus", header, sections, footer)
+    names = ", ".join(escape(f"{name}/{one.domain}") for one in sets)
+    footer = f"Made by python -m pipelines.build from the sets {names}."
+    return page(f"{name}: what is in the corpus", header, sections, footer)
 
 
 def _read(folder: Path) -> _Set:
@@ -217,7 +227,7 @@ def _length(seconds: float) -> str:
 
 
 def _name(speaker: str) -> str:
-    """Return a speaker without the name of the corpus, which stands above all."""
+    """Return a speaker without the name of the corpus, which is the title of the page."""
     return speaker.partition(":")[2] or "unknown"
 
 
@@ -233,40 +243,41 @@ def _counts(sets: Sequence[_Set]) -> Iterator[str]:
             for one in sets
         }
         if any(counts.values()):
-            yield bars(caption, field, counts)
+            yield bar_table(caption, field, counts)
     speakers = {
         one.domain: _by_speaker(one.rows) for one in sets if any(row["speaker"] for row in one.rows)
     }
     if not speakers:
-        yield '<p class="soft">Nobody knows who the speakers are.</p>'
+        yield '<p class="soft">The speakers are unknown.</p>'
         return
     totals = {
         domain: {speaker: own.total() for speaker, own in table.items()}
         for domain, table in speakers.items()
     }
-    yield bars(
+    yield bar_table(
         "Clips of each speaker", "speaker", {domain: _first(own) for domain, own in totals.items()}
     )
     alike = len(speakers) == 2 and speakers["visual"] == speakers["audio"]
     for domain, own in speakers.items():
         if not (alike and domain == "audio"):
-            caption = f"Clips of each speaker and emotion, {'in each of both domains' if alike else domain}"
+            scope = "in each of both domains" if alike else domain
+            caption = f"Clips of each speaker and emotion, {scope}"
             emotions = sorted({emotion for counts in own.values() for emotion in counts})
-            crossed = heat(caption, "speaker", _first(own), emotions, domain)
-            yield folded(caption, crossed) if len(own) > MANY_SPEAKERS else crossed
-    if (most := max(map(len, speakers.values()))) > MOST_SPEAKERS:
-        yield f'<p class="soft">The first {MOST_SPEAKERS} of {most} speakers.</p>'
+            crossed = heat_table(caption, "speaker", _first(own), emotions, domain)
+            yield folded(caption, crossed) if len(own) > FOLDED_SPEAKERS else crossed
+    if (most := max(map(len, speakers.values()))) > MAX_SPEAKERS:
+        yield f'<p class="soft">The first {MAX_SPEAKERS} of {most} speakers.</p>'
 
 
 def _by_speaker(rows: Sequence[Mapping[str, Any]]) -> dict[str, Counter]:
     found: dict[str, Counter] = defaultdict(Counter)
     for row in rows:
         found[_name(row["speaker"])][row["emotion"]] += 1
-    return dict(sorted(found.items(), key=lambda entry: natural(entry[0])))
+    return dict(sorted(found.items(), key=lambda entry: natural_key(entry[0])))
 
 
 def _first(counts: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(list(counts.items())[:MOST_SPEAKERS])
+    return dict(list(counts.items())[:MAX_SPEAKERS])
 
 
 def _durations(sets: Sequence[_Set]) -> Iterator[str]:
@@ -277,13 +288,16 @@ def _durations(sets: Sequence[_Set]) -> Iterator[str]:
         if not rows:
             continue
         seconds = [row["seconds"] for row in rows]
-        middle = f"{pluralize(len(rows), 'clip')} from {seconds[0]:.2f} to {seconds[-1]:.2f} s, median {statistics.median(seconds):.2f} s"
+        middle = (
+            f"{pluralize(len(rows), 'clip')} from {seconds[0]:.2f} to {seconds[-1]:.2f} s, "
+            f"median {statistics.median(seconds):.2f} s"
+        )
         yield f"<h3>{escape(one.domain)}</h3><p>{escape(middle)}</p>" + histogram(
             seconds, "s", one.domain, f"Histogram of durations: {middle}"
         )
         ends = (
-            {"shortest": rows[:MOST_ENDS], "longest": rows[::-1][:MOST_ENDS]}
-            if len(rows) > 2 * MOST_ENDS
+            {"shortest": rows[:MAX_EXTREMES], "longest": rows[::-1][:MAX_EXTREMES]}
+            if len(rows) > 2 * MAX_EXTREMES
             else {"": rows}
         )
         for which, chosen in ends.items():
@@ -306,9 +320,10 @@ def _faces(sets: Sequence[_Set]) -> Iterator[str]:
             continue
         yield from _found_rate(one)
         emotions = len({row["emotion"] for row in one.rows})
-        yield f"<h3>A face of some clips, with its {'speaker' if any(row['speaker'] for row in one.rows) else 'name'}</h3>"
-        for emotion, own in crops(
-            one.folder, one.manifest, min(MOST_CROPS // emotions, CROPS_IN_LINE)
+        title = "speaker" if any(row["speaker"] for row in one.rows) else "name"
+        yield f"<h3>A face of some clips, with its {title}</h3>"
+        for emotion, own in face_pictures(
+            one.folder, one.manifest, min(MAX_FACES // emotions, MAX_FACES_PER_EMOTION)
         ).items():
             items = "".join(_crop(row, picture) for row, picture in own)
             yield f'<div class="crops"><h4>{escape(emotion)}</h4><ul>{items}</ul></div>'
@@ -318,13 +333,16 @@ def _crop(row: Mapping[str, Any], picture: str) -> str:
     name = escape(row["id"])
     below = escape(_name(row["speaker"]) if row["speaker"] else row["id"].rpartition("/")[2])
     alt = f"{escape(row['emotion'])}, face of {name}"
-    return f'<li><img src="{picture}" width="64" height="64" alt="{alt}" title="{name}"><span>{below}</span></li>'
+    return (
+        f'<li><img src="{picture}" width="64" height="64" alt="{alt}" title="{name}">'
+        f"<span>{below}</span></li>"
+    )
 
 
 def _found_rate(one: _Set) -> Iterator[str]:
-    """Tell in how many of the frames that were looked at a face was found."""
+    """Yield the share of the searched frames with a face."""
     if one.manifest.get("faces") == "as-is":
-        yield "<p>Each picture was taken as a face, as the build was told to: nothing was looked for.</p>"
+        yield "<p>Each picture was used as a face (--faces as-is), without a search for faces.</p>"
         return
     faceless = sum(row["reason"].startswith(NO_FACE) for row in one.report["quarantined"])
     looked_at, found = (
@@ -349,7 +367,7 @@ def _found_rate(one: _Set) -> Iterator[str]:
     if fewest:
         cells = [
             (row["id"], row["emotion"], f"{row['items']} of {row['looked_at']}")
-            for row in fewest[:MOST_ENDS]
+            for row in fewest[:MAX_EXTREMES]
         ]
         yield table(
             "Clips with the fewest faces",
@@ -365,8 +383,9 @@ def _spectrograms(sets: Sequence[_Set]) -> Iterator[str]:
         if one.domain != "audio" or not one.rows:
             continue
         yield (
-            f'<p class="soft">Log-Mel power of a clip of each emotion over time (s) and frequency (Hz), at most the first '
-            f"{LONGEST_SECONDS:g} s; bright is loud, black is {spectrogram.RANGE_DB:g} dB below the loudest.</p>"
+            '<p class="soft">Log-Mel power of a clip of each emotion over time (s) and frequency '
+            f"(Hz), at most the first {MAX_SPECTROGRAM_SECONDS:g} s; bright is loud, black is "
+            f"{spectrogram.RANGE_DB:g} dB below the loudest.</p>"
         )
         figures = "".join(map(_spectrogram, spectrograms(one.folder, one.manifest)))
         yield f'<div class="plots">{figures}</div>'
@@ -376,44 +395,47 @@ def _spectrogram(drawn: Spectrogram) -> str:
     row = drawn.row
     label = f"Spectrogram of {row['id']}, {row['emotion']}, {row['seconds']:.2f} s"
     return (
-        f'<figure><div class="plot">{hertz(drawn.hertz)}<img src="{drawn.picture}" alt="{escape(label)}">{ticks(drawn.seconds)}</div>'
-        f"<figcaption><b>{escape(row['emotion'])}</b> {escape(_name(row['speaker']))}, {row['seconds']:.2f} s<br>"
+        f'<figure><div class="plot">{hertz(drawn.hertz)}'
+        f'<img src="{drawn.picture}" alt="{escape(label)}">{ticks(drawn.seconds)}</div>'
+        f"<figcaption><b>{escape(row['emotion'])}</b> {escape(_name(row['speaker']))}, "
+        f"{row['seconds']:.2f} s<br>"
         f"{escape(row['id'])}</figcaption></figure>"
     )
 
 
 def _findings(sets: Sequence[_Set]) -> Iterator[str]:
-    """Tell each finding once: a defect of the published files concerns both domains alike."""
-    told: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
+    """Yield each finding once, because a defect of published files is one of both domains."""
+    domains_of: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
     for one in sets:
         for finding in one.report.get("findings", []):
             if finding["kind"] != "quarantined":
-                told.setdefault(
-                    f"{finding['kind']} {finding['text']} {names_of(finding)[:1]}", (finding, [])
+                domains_of.setdefault(
+                    f"{finding['kind']} {finding['text']} {clip_names(finding)[:1]}", (finding, [])
                 )[1].append(one.domain)
-    if not told:
+    if not domains_of:
         yield "<p>Nothing odd was found.</p>"
         return
     grades = ("defect", "notice", "fact")
     items = "".join(
         _finding(*entry)
-        for entry in sorted(told.values(), key=lambda entry: grades.index(entry[0]["grade"]))
+        for entry in sorted(domains_of.values(), key=lambda entry: grades.index(entry[0]["grade"]))
     )
     yield f'<ul class="findings">{items}</ul>'
 
 
 def _finding(finding: Mapping[str, Any], domains: Sequence[str]) -> str:
-    names, grade = names_of(finding), escape(finding["grade"])
+    names, grade = clip_names(finding), escape(finding["grade"])
     list_of_names = (
-        unfolding(
-            pluralize(len(names), "group" if "groups" in finding else "file"), names, MOST_NAMES
+        folded_list(
+            pluralize(len(names), "group" if "groups" in finding else "file"), names, MAX_NAMES
         )
         if names
         else ""
     )
     return (
         f'<li class="{grade}"><b>{escape(finding["kind"])}</b> <span class="grade">{grade}</span> '
-        f'<span class="soft">{" and ".join(domains)}</span><p>{escape(finding["text"])}.</p>{list_of_names}</li>'
+        f'<span class="soft">{" and ".join(domains)}</span>'
+        f"<p>{escape(finding['text'])}.</p>{list_of_names}</li>"
     )
 
 
@@ -433,11 +455,14 @@ def _quarantine(sets: Sequence[_Set]) -> Iterator[str]:
     yield table(
         "Files that were left out",
         ("file", "domain", "reason"),
-        rows[:MOST_QUARANTINED],
+        rows[:MAX_QUARANTINED],
         paths=(0,),
     )
-    if len(rows) > MOST_QUARANTINED:
-        yield f'<p class="soft">The first {MOST_QUARANTINED} of {len(rows):,}; all are in report.json.</p>'
+    if len(rows) > MAX_QUARANTINED:
+        yield (
+            f'<p class="soft">The first {MAX_QUARANTINED} of {len(rows):,}; '
+            "all are in report.json.</p>"
+        )
 
 
 def _options(sets: Sequence[_Set]) -> Iterator[str]:

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from pipelines.core.labels import EMOTIONS, canonical_emotion, in_order
     from pipelines.core.locks import lock_descriptor, locked, locked_folder
     from pipelines.core.logs import ContextLogger, format_record, handled_by, shown_on_stderr
-    from pipelines.core.processes import end_with_parent, processors
-    from pipelines.core.progress import Bar, bar
-    from pipelines.core.spec import MARKER, Spec, spaced_indices
+    from pipelines.core.processes import end_with_parent, processor_count
+    from pipelines.core.progress import ProgressBar, progress_bar
+    from pipelines.core.spec import SAMPLE_MARKER, Spec, spaced_indices
     from pipelines.core.tensorflow_loading import load_tensorflow
     from pipelines.core.text import (
         format_duration,
@@ -49,19 +49,18 @@ if TYPE_CHECKING:
 __all__ = [
     "DOMAINS",
     "EMOTIONS",
-    "MARKER",
-    "Bar",
+    "SAMPLE_MARKER",
     "ContextLogger",
     "DataError",
     "InputError",
     "KerasemoError",
     "MediaError",
     "Parser",
+    "ProgressBar",
     "RunError",
     "Spec",
     "StorageError",
     "atomic_path",
-    "bar",
     "bytes_sha256",
     "canonical_emotion",
     "end_with_parent",
@@ -83,7 +82,8 @@ __all__ = [
     "pluralize",
     "positive_int",
     "printable",
-    "processors",
+    "processor_count",
+    "progress_bar",
     "raise_all",
     "read_json",
     "run_main",
@@ -97,21 +97,20 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "Bar": "progress",
     "ContextLogger": "logs",
     "DOMAINS": "domains",
     "DataError": "errors",
     "EMOTIONS": "labels",
     "InputError": "errors",
     "KerasemoError": "errors",
-    "MARKER": "spec",
     "MediaError": "errors",
     "Parser": "cli",
+    "ProgressBar": "progress",
     "RunError": "errors",
+    "SAMPLE_MARKER": "spec",
     "Spec": "spec",
     "StorageError": "errors",
     "atomic_path": "files",
-    "bar": "progress",
     "bytes_sha256": "files",
     "canonical_emotion": "labels",
     "end_with_parent": "processes",
@@ -133,7 +132,8 @@ _MODULE_OF = {
     "pluralize": "text",
     "positive_int": "cli",
     "printable": "text",
-    "processors": "processes",
+    "processor_count": "processes",
+    "progress_bar": "progress",
     "raise_all": "errors",
     "read_json": "files",
     "run_main": "cli",

@@ -1,10 +1,10 @@
-"""What every command shares: usage errors in one line, a user's mistake without a traceback."""
+"""The parser with one-line errors and the main function without tracebacks of every command."""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipelines.core import logs
 from pipelines.core.errors import KerasemoError
@@ -13,12 +13,13 @@ from pipelines.core.errors import KerasemoError
 class Parser(argparse.ArgumentParser):
     """An argument parser whose usage errors are one line and exit status 2."""
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(
             allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
         )
 
     def error(self, message: str) -> NoReturn:
+        """Exit with status 2 and the message on one line."""
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
@@ -53,42 +54,50 @@ def run_main(work: Callable[[], int], *, prog: str, resumes: bool = True) -> int
 
 
 def _open_closed_streams() -> None:
-    """Let what is written to a standard stream that was closed (`>&-`) go nowhere."""
+    """Open a standard stream that was closed (`>&-`) as a stream that discards its text."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            if nowhere != number:
-                os.dup2(nowhere, number)
-                os.close(nowhere)
-            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 (for as long as the process)
+            descriptor = os.open(os.devnull, os.O_WRONLY)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            # Open until the process ends.
+            stream = open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 def name_pairs(text: str) -> tuple[tuple[str, str], ...] | None:
-    """Return the pairs of different names in a text, None where it is no such text.
+    """Return the pairs of different names in a text; None if the text does not have this form.
 
     >>> name_pairs("joint:pooled,joint:alone"), name_pairs("joint:joint")
     ((('joint', 'pooled'), ('joint', 'alone')), None)
     """
-    found = tuple(tuple(part.split(":")) for part in text.split(","))
-    return (
-        found
-        if all(len(pair) == 2 and all(pair) and pair[0] != pair[1] for pair in found)
-        else None
-    )
+    pairs = []
+    for part in text.split(","):
+        names_of_pair = part.split(":")
+        if len(names_of_pair) != 2 or not all(names_of_pair):
+            return None
+        first, second = names_of_pair
+        if first == second:
+            return None
+        pairs.append((first, second))
+    return tuple(pairs)
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Parse names such as pretrain,transfer or savee/audio (an argparse type); one that stands there twice counts once.
+    """Parse names such as `pretrain,transfer` or `savee/audio` (an argparse type).
+
+    A name that occurs twice counts once.
 
     >>> names("joint,pooled,joint")
     ('joint', 'pooled')
     """
-    found = tuple(dict.fromkeys(text.split(",")))
-    if "" in found:
+    parsed = tuple(dict.fromkeys(text.split(",")))
+    if "" in parsed:
         raise argparse.ArgumentTypeError(
             f"expected names with commas between them; received {text!r}"
         )
-    return found
+    return parsed
 
 
 def positive_int(text: str) -> int:

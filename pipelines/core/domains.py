@@ -1,4 +1,5 @@
-"""The domains that a clip is read as."""
+"""The domains of clips."""
 
 DOMAINS = ("visual", "audio")
-"""Faces (`visual`) and log-Mel segments (`audio`). The index of a domain is the network's input `domain`."""
+"""Faces (`visual`) and log-Mel segments (`audio`). The network's input `domain` is an index of this
+tuple."""

@@ -1,4 +1,7 @@
-"""The errors that users meet. Each message is one line: what was expected, what came, the remedy."""
+"""The errors that users meet.
+
+A message names in one line the expected, the received, the remedy.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The emotions, their published synonyms, and their order."""
+"""The emotions, their published synonyms and their order."""
 
 from collections.abc import Iterable
 
@@ -29,11 +29,11 @@ SYNONYMS = {
     "sad": "sadness",
     "surprised": "surprise",
 }
-"""Names that corpora use for a canonical emotion, lower case."""
+"""Name in a corpus, in lower case -> the canonical emotion."""
 
 
 def canonical_emotion(name: str) -> str | None:
-    """Return the canonical emotion that `name` means in any case, or None when it means none.
+    """Return the canonical emotion of a name in any case; None for an unknown name.
 
     >>> canonical_emotion("Happy"), canonical_emotion("anger"), canonical_emotion("smug")
     ('happiness', 'anger', None)
@@ -43,10 +43,10 @@ def canonical_emotion(name: str) -> str | None:
 
 
 def in_order(emotions: Iterable[str]) -> list[str]:
-    """Return some emotions in the order of EMOTIONS.
+    """Return emotions in the order of EMOTIONS.
 
     >>> in_order({"surprise", "anger"})
     ['anger', 'surprise']
     """
-    named = set(emotions)
-    return [emotion for emotion in EMOTIONS if emotion in named]
+    wanted = set(emotions)
+    return [emotion for emotion in EMOTIONS if emotion in wanted]

@@ -1,4 +1,4 @@
-"""Lazy re-exports: a package offers names of its modules and imports a module at the first use of a name (PEP 562)."""
+"""Lazy re-exports: a package imports a module at the first use of one of its names (PEP 562)."""
 
 import importlib
 import sys
@@ -12,22 +12,22 @@ def lazy_exports(
     """Return the `__getattr__` and the `__dir__` of a package that re-exports names.
 
     Args:
-        package: The package's `__name__`.
-        module_of: Each public name with the module of the package that defines it.
+        package: The `__name__` of the package.
+        module_of: Public name -> the module of the package that defines it.
 
     >>> import pipelines.core
     >>> pipelines.core.InputError.__module__
     'pipelines.core.errors'
     """
 
-    def __getattr__(name: str) -> Any:
+    def get_attribute(name: str) -> Any:
         if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(f"{package}.{module_of[name]}"), name)
         setattr(sys.modules[package], name, value)
         return value
 
-    def __dir__() -> list[str]:
+    def list_names() -> list[str]:
         return sorted({*vars(sys.modules[package]), *module_of})
 
-    return __getattr__, __dir__
+    return get_attribute, list_names

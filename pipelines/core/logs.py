@@ -24,14 +24,14 @@ class ContextLogger(logging.LoggerAdapter):
         context: What the records are about.
     """
 
-    def __init__(self, logger: logging.Logger, context: str):
+    def __init__(self, logger: logging.Logger, context: str) -> None:
         super().__init__(logger, {"context": context})
 
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
         """Add the context to a record."""
-        kwargs["extra"] = {**self.extra, **kwargs.get("extra", {})}
+        kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}
         return msg, kwargs
 
 
@@ -53,19 +53,32 @@ class _StandardErrorHandler(logging.Handler):
     """Write each record as a line to what `sys.stderr` is at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
         print(format_record(record), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def shown_on_stderr(level: int = logging.INFO) -> Iterator[None]:
-    """Show the project's log lines on standard error until the block ends."""
-    with handled_by(_StandardErrorHandler(), level):
-        yield
+    """Show the project's log lines on standard error until the block ends.
+
+    Handlers of the root logger do not get the lines meanwhile: some packages install such a
+    handler, and a line would be shown twice.
+    """
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    propagated = [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.propagate = False
+    try:
+        with handled_by(_StandardErrorHandler(), level):
+            yield
+    finally:
+        for logger, former in zip(loggers, propagated, strict=True):
+            logger.propagate = former
 
 
 @contextlib.contextmanager
 def handled_by(handler: logging.Handler, level: int = logging.INFO) -> Iterator[None]:
-    """Give the project's log records to a handler until the block ends; then restore the loggers."""
+    """Give the project's log records to a handler within the block."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

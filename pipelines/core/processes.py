@@ -1,4 +1,4 @@
-"""What a process has of the machine that it runs on, and when it ends."""
+"""The processors that a process may use, and its end together with its parent."""
 
 import os
 import signal
@@ -6,20 +6,24 @@ import threading
 import time
 
 
-def processors() -> int:
-    """Return how many processors this process may use.
+def processor_count() -> int:
+    """Return the number of processors that this process may use.
 
-    >>> processors() >= 1
+    >>> processor_count() >= 1
     True
     """
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def end_with_parent(*, saving_seconds: float = 0.0) -> None:
-    """Let a thread end this process when the one that started it is gone, also in the middle of what hangs.
+    """Start a thread that ends this process when its parent process has ended.
+
+    The thread also ends a process that hangs.
 
     Args:
-        saving_seconds: How long it has to save, after a SIGTERM; 0: none is sent.
+        saving_seconds: The time to save after a SIGTERM, before the end; 0: no SIGTERM is sent.
     """
 
     def watch(parent: int) -> None:

@@ -1,95 +1,115 @@
-"""The progress bar of long work, on standard error: a rate and an end on a terminal, now and then a line elsewhere."""
+"""A progress bar on standard error: a bar on a terminal, a line now and then elsewhere."""
 
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-LINE_EVERY_SECONDS = 15.0
+SECONDS_BETWEEN_LINES = 15.0
 
 
-class Bar:
-    """Counts steps of work whose number is told by `start`."""
+class ProgressBar:
+    """Shows how many steps of a work are done, the rate and the time left.
 
-    def __init__(self, label: str, unit: str):
-        self._label, self._unit = label, unit
-        self._done, self._total = 0, 0
-        self._began = self._told = time.monotonic()
-        self._rich = None
+    Args:
+        label: What the work is, such as the name of a stage.
+        unit: What a step is, such as `images`.
+    """
+
+    def __init__(self, label: str, unit: str) -> None:
+        self._label = label
+        self._unit = unit
+        self._done = 0
+        self._total = 0
+        self._start_time = self._last_line_time = time.monotonic()
+        self._rich: Any = None
+        self._task: Any = None
 
     def start(self, total: int) -> None:
-        """Say how many steps there are; with none, no bar is shown."""
+        """Start with `total` steps; with 0 steps no bar is shown."""
         self._total, self._done = total, 0
-        self._began = self._told = time.monotonic()
+        self._start_time = self._last_line_time = time.monotonic()
         if total and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeRemainingColumn,
-            )
-            from rich.text import Text
-
-            class Noted(Progress):
-                """A bar with its note below, where a long one takes nothing from it."""
-
-                def get_renderables(self):
-                    yield from super().get_renderables()
-                    yield from (
-                        Text(f"  {task.fields['note']}")
-                        for task in self.tasks
-                        if task.fields["note"]
-                    )
-
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-            )
-            self._rich = Noted(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+            self._rich = _rich_progress()
             self._task = self._rich.add_task(self._label, total=total, rate="", note="")
             self._rich.start()
 
     def advance(self, note: str = "", count: int = 1) -> None:
-        """Count some steps done; `note` says more of them."""
+        """Count steps as done.
+
+        Args:
+            note: A remark on the present step.
+            count: The number of steps.
+        """
         self._done += count
         now = time.monotonic()
-        rate = f"{self._done / max(now - self._began, 1e-9):.1f} {self._unit}/s"
+        seconds = now - self._start_time
+        rate = f"{self._done / max(seconds, 1e-9):.1f} {self._unit}/s"
         if self._rich is not None:
             self._rich.update(self._task, advance=count, rate=rate, note=note)
-        elif now - self._told > LINE_EVERY_SECONDS or (
-            self._done == self._total and now - self._began > 1.0
-        ):
-            self._told = now
-            left = (self._total - self._done) * (now - self._began) / max(self._done, 1)
+            return
+        is_due = now - self._last_line_time > SECONDS_BETWEEN_LINES
+        is_end = self._done == self._total and seconds > 1.0
+        if is_due or is_end:
+            self._last_line_time = now
+            seconds_left = (self._total - self._done) * seconds / max(self._done, 1)
             parts = (
                 f"{self._label}: {self._done}/{self._total} {self._unit}",
                 rate,
                 note,
-                f"{left:.0f} s left",
+                f"{seconds_left:.0f} s left",
             )
             print(", ".join(filter(None, parts)), file=sys.stderr, flush=True)
 
     def note(self, note: str) -> None:
-        """Say more of the step that is under way, on a terminal."""
+        """Show a remark on the present step, on a terminal only."""
         if self._rich is not None:
             self._rich.update(self._task, note=note)
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._rich is not None:
             self._rich.stop()
             self._rich = None
 
 
+def _rich_progress() -> Any:
+    """Return the bar of a terminal, with its remark on a line of its own."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class ProgressWithNote(Progress):
+        """A bar with its remark below, so that a long remark does not shorten the bar."""
+
+        def get_renderables(self) -> Iterable[Any]:
+            yield from super().get_renderables()
+            for task in self.tasks:
+                if task.fields["note"]:
+                    yield Text(f"  {task.fields['note']}")
+
+    return ProgressWithNote(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
 @contextlib.contextmanager
-def bar(label: str, *, unit: str) -> Iterator[Bar]:
-    """A bar that is taken away when the work ends, however it ends."""
-    shown = Bar(label, unit)
+def progress_bar(label: str, *, unit: str) -> Iterator[ProgressBar]:
+    """Yield a progress bar that is removed when the block ends; see `ProgressBar`."""
+    bar = ProgressBar(label, unit)
     try:
-        yield shown
+        yield bar
     finally:
-        shown.stop()
+        bar.stop()

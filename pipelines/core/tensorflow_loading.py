@@ -6,16 +6,16 @@ import tempfile
 
 
 def load_tensorflow() -> None:
-    """Import tensorflow and find its devices, without the lines that it logs about itself on every start.
+    """Import TensorFlow and find its devices, without the lines that it logs at every start.
 
-    Its log is shown when the import fails, or when TF_CPP_MIN_LOG_LEVEL is set: that asks for it.
+    The lines are shown if the import fails, or if the user has set TF_CPP_MIN_LOG_LEVEL.
     """
     if "tensorflow" in sys.modules or os.environ.get("TF_CPP_MIN_LOG_LEVEL"):
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     sys.stderr.flush()
     with tempfile.TemporaryFile() as log:
-        screen = os.dup(2)
+        standard_error = os.dup(2)
         os.dup2(log.fileno(), 2)
         try:
             import tensorflow as tf
@@ -23,10 +23,11 @@ def load_tensorflow() -> None:
             tf.config.list_physical_devices()
         except BaseException:
             log.seek(0)
-            os.write(screen, log.read())
+            os.write(standard_error, log.read())
             raise
         finally:
-            os.dup2(screen, 2)
-            os.close(screen)
-            # TensorFlow reads the variable once. A command that this process starts chooses for itself.
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+            # TensorFlow reads the variable once. A command that this process starts chooses for
+            # itself.
             del os.environ["TF_CPP_MIN_LOG_LEVEL"]

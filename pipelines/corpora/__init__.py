@@ -1,15 +1,20 @@
-"""Corpora: names on disk -> clips. Loaders read names, and a CSV manifest; they never open media and never write."""
+"""Find the clips of a corpus by the names of its files.
+
+Loaders read file names and CSV manifests. They never open media and never write. May import
+`pipelines.core`.
+"""
 
 import inspect
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
 from pipelines.core.text import pluralize
 from pipelines.corpora import cremad, emodb, enterface, folder, ravdess, savee
-from pipelines.corpora.clip import Found, media_files
+from pipelines.corpora.clip import FoundClips, media_files
 
 _MODULES = {
     "enterface": enterface,
@@ -20,33 +25,40 @@ _MODULES = {
     "folder": folder,
 }
 LOADERS = {kind: module.find_clips for kind, module in _MODULES.items()}
-"""For each kind of corpus its `find_clips(media, *, name, **options) -> Found`."""
+"""The function `find_clips(media, *, name, **options)` of each kind of corpus."""
 
 
 def find_clips(
-    kind: str, media: Path, *, name: str | None = None, domains: Sequence[str] = DOMAINS, **options
-) -> Found:
-    """Return the clips of the corpus of `kind` below `media` that are read in `domains`, sorted by id.
+    kind: str,
+    media: Path,
+    *,
+    name: str | None = None,
+    domains: Sequence[str] = DOMAINS,
+    **options: Any,
+) -> FoundClips:
+    """Return the clips of a corpus in some domains, sorted by id.
 
     Args:
-        kind: a key of LOADERS.
-        media: the folder that holds the corpus; for `folder` also a `.csv` manifest.
-        name: the corpus's name in clips, speakers and utterances; `kind` when not given.
-        domains: some of `pipelines.core.domains.DOMAINS`.
-        options: what the loader of `kind` takes besides, such as `song=True` of `ravdess`.
+        kind: A key of `LOADERS`.
+        media: The folder with the corpus; for `folder` also a `.csv` manifest.
+        name: The name of the corpus in clips, speakers and utterances; None: the kind.
+        domains: Some of `pipelines.core.domains.DOMAINS`.
+        options: Further options of the loader, such as `song=True` of `ravdess`.
 
     Raises:
-        InputError: an argument is invalid, `media` does not exist, or no clip is found below it.
-        DataError: the manifest of a `folder` corpus is damaged.
+        InputError: An argument is invalid, `media` does not exist, or it has no clip.
+        DataError: The manifest of a `folder` corpus is damaged.
     """
     if kind not in LOADERS:
         raise InputError(
-            f"corpus must be one of {', '.join(LOADERS)}; received {kind!r}; for any other use folder"
+            f"corpus must be one of {', '.join(LOADERS)}; received {kind!r}; "
+            "for any other use folder"
         )
     name = kind if name is None else name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise InputError(
-            f"name must be letters, digits, '_', '.', '-', the first a letter or digit; received {name!r}"
+            "name must be letters, digits, '_', '.', '-', the first a letter or digit; "
+            f"received {name!r}"
         )
     if not domains or not set(domains) <= set(DOMAINS):
         raise InputError(
@@ -58,9 +70,10 @@ def find_clips(
     if not media.is_dir() and not (
         kind == "folder" and media.is_file() and media.suffix.lower() == ".csv"
     ):
-        came = "it is a file" if media.exists() else "it does not exist"
+        received = "it is a file" if media.exists() else "it does not exist"
         raise InputError(
-            f"media {media} must be a folder that holds {layout}; {came}; name the unpacked corpus"
+            f"media {media} must be a folder that holds {layout}; {received}; "
+            "name the unpacked corpus"
         )
 
     found = LOADERS[kind](media, name=name, **options)
@@ -73,16 +86,16 @@ def find_clips(
     )
     if not clips:
         raise InputError(
-            f"no {' or '.join(domains)} clip of {kind} in {media}: expected {layout}; found {_contents(media, found)}; "
-            "name the folder that holds this layout"
+            f"no {' or '.join(domains)} clip of {kind} in {media}: expected {layout}; "
+            f"found {_contents(media, found)}; name the folder that holds this layout"
         )
     if len({(clip.id, clip.domain) for clip in clips}) < len(clips):
         raise RuntimeError(f"the loader of {kind} gave two clips one id")
-    return Found(tuple(clips), tuple(rejects), found.defects)
+    return FoundClips(tuple(clips), tuple(rejects), found.defects)
 
 
-def _contents(media: Path, found: Found) -> str:
-    """Say in a few words what is in `media`, from which no clip came."""
+def _contents(media: Path, found: FoundClips) -> str:
+    """Return a short text about the contents of `media`, which has no clip."""
     if found.clips:
         return (
             f"{pluralize(len(found.clips), f'{found.clips[0].domain} clip')}, "

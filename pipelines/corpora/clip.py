@@ -1,4 +1,4 @@
-"""What a corpus loader finds: clips, and files it could not take."""
+"""The result of a corpus loader: clips, and files that it could not read."""
 
 import dataclasses
 import os
@@ -15,30 +15,37 @@ STILL_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """One media file's worth of one act of speaking, read in one domain."""
+    """One media file of one utterance, read in one domain.
+
+    Attributes:
+        id: The path of the file below the media folder, with forward slashes; unique within a set.
+        path: The file.
+        corpus: The name of the corpus.
+        domain: `visual` or `audio`.
+        speaker: `corpus:id`, or empty for an unknown speaker.
+        emotion: A canonical emotion.
+        utterance: The corpus, speaker, emotion, intensity, sentence and take. The audio and the
+            video of one utterance have the same value.
+        sentence: The spoken text. No split depends on the sentence.
+        take: The number of the repetition.
+        split: The split of the publisher (`train`, `validation`, `test`), or empty.
+    """
 
     id: str
-    """The file's path below the media folder, with forward slashes: unique within a set."""
     path: Path
     corpus: str
     domain: str
-    """`visual` or `audio`."""
     speaker: str
-    """`corpus:id`, or empty when nobody knows."""
     emotion: str
-    """A canonical emotion."""
     utterance: str
-    """One act of speaking: corpus, speaker, emotion, intensity, sentence and take; shared by its audio and its video."""
     sentence: str = ""
-    """The text that was spoken; never split on."""
     take: str = ""
     split: str = ""
-    """The publisher's own side (`train`, `validation`, `test`), or empty."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reject:
-    """A media file that a loader could not take, with the reason; it becomes a quarantine row."""
+    """A media file that a loader could not read, with the reason. The set quarantines the file."""
 
     id: str
     domain: str
@@ -46,28 +53,36 @@ class Reject:
 
 
 class Defect(NamedTuple):
-    """A known defect of a published corpus that a loader met."""
+    """A known defect of a published corpus that a loader met.
+
+    Attributes:
+        kind: The kind of the defect in a few words, such as `odd names`.
+        text: One line with the number of clips and how they were read.
+        clips: The ids of the files, sorted.
+    """
 
     kind: str
-    """A few words that name the sort of it, such as `odd names`."""
     text: str
-    """One line: how many clips, and how they were taken."""
     clips: tuple[str, ...] = ()
-    """The ids of the files concerned, sorted."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """What a loader found in a media folder, sorted by id."""
+class FoundClips:
+    """The clips in a media folder, sorted by id.
+
+    Attributes:
+        clips: The clips.
+        rejects: The files that could not be read.
+        defects: The known defects of the published corpus.
+    """
 
     clips: tuple[Clip, ...]
     rejects: tuple[Reject, ...] = ()
     defects: tuple[Defect, ...] = ()
-    """Known defects of the published corpus that were met and how they were taken."""
 
 
 def domains_of(path: Path | PurePosixPath) -> tuple[str, ...]:
-    """Return the domains that a file of this name can be read in; none for what is not media.
+    """Return the domains of a file by its name; none for a file that is no media.
 
     >>> domains_of(Path("a.AVI")), domains_of(Path("a.wav")), domains_of(Path("a.txt"))
     (('visual', 'audio'), ('audio',), ())
@@ -81,12 +96,12 @@ def domains_of(path: Path | PurePosixPath) -> tuple[str, ...]:
 
 
 def speech_domains_of(path: PurePosixPath) -> tuple[str, ...]:
-    """Return `domains_of(path)`, and none for a still: in a corpus of speech a picture is no clip."""
+    """Return `domains_of(path)`, but none for a still picture, which is no clip of speech."""
     return () if path.suffix.lower() in STILL_SUFFIXES else domains_of(path)
 
 
 class Labels(NamedTuple):
-    """What a loader reads from one file's name; speaker and utterance still without their `corpus:`."""
+    """The labels in the name of a file; speaker and utterance do not have `corpus:` yet."""
 
     speaker: str
     emotion: str
@@ -96,17 +111,20 @@ class Labels(NamedTuple):
     split: str = ""
 
 
-class NotUnderstood(ValueError):
-    """A name or label that a loader cannot take; the message becomes the reason of a Reject."""
+class LabelError(ValueError):
+    """A loader cannot read a name or a label; the message becomes the reason of a Reject."""
 
 
 def media_files(media: Path) -> list[str]:
     """Return the ids (POSIX paths below `media`) of all files that are not hidden, sorted.
 
-    Links to folders are followed, but a folder is listed once. Raises OSError where a folder cannot be read.
+    Links to folders are followed, but each folder is listed once.
+
+    Raises:
+        OSError: A folder cannot be read.
     """
 
-    def stop(error: OSError):
+    def stop(error: OSError) -> None:
         raise error
 
     ids, seen = [], {os.path.realpath(media)}
@@ -126,22 +144,27 @@ def media_files(media: Path) -> list[str]:
 def clips_of(
     id: str, path: Path, labels: Labels, *, corpus: str, domains: tuple[str, ...]
 ) -> list[Clip]:
-    """Return a clip per domain of one file."""
+    """Return the clip of each domain of a file."""
     speaker = f"{corpus}:{labels.speaker}" if labels.speaker else ""
     labels = labels._replace(speaker=speaker, utterance=f"{corpus}:{labels.utterance}")
     return [Clip(id, path, corpus, domain, **labels._asdict()) for domain in domains]
 
 
-def take_files(
+def read_names(
     media: Path,
     labels_of: Callable[[PurePosixPath], Labels | None],
     *,
     corpus: str,
     domains_of: Callable[[PurePosixPath], tuple[str, ...]] = speech_domains_of,
 ) -> tuple[list[Clip], list[Reject]]:
-    """Return the clips of every media file below `media` and the files that are not understood, sorted by id.
+    """Return the clips of the media files below `media`, and the rejected files, sorted by id.
 
-    `labels_of` takes a file's id as a path; it returns None to leave a file out and raises NotUnderstood to reject it.
+    Args:
+        media: The folder.
+        labels_of: Takes the id of a file as a path. It returns None to leave the file out, and
+            raises LabelError to reject the file.
+        corpus: The name of the corpus.
+        domains_of: Returns the domains of a file.
     """
     clips, rejects = [], []
     for id in media_files(media):
@@ -152,12 +175,13 @@ def take_files(
         try:
             id.encode()
             labels = labels_of(file)
-        except UnicodeEncodeError:  # no record could hold such a name
-            id = id.encode(errors="backslashreplace").decode()
+        except UnicodeEncodeError:  # a record cannot hold such a name
+            readable_id = id.encode(errors="backslashreplace").decode()
             rejects += [
-                Reject(id, domain, "name is not UTF-8; rename the file") for domain in domains
+                Reject(readable_id, domain, "name is not UTF-8; rename the file")
+                for domain in domains
             ]
-        except NotUnderstood as error:
+        except LabelError as error:
             rejects += [Reject(id, domain, str(error)) for domain in domains]
         else:
             if labels is not None:

@@ -1,14 +1,15 @@
-"""EMO-DB, the Berlin database of emotional speech: 10 speakers, 10 sentences, 7 emotions, audio only.
+"""EMO-DB, the Berlin database: 10 speakers, 10 sentences, 7 emotions, audio only.
 
-Layout: `wav/<speaker><text><emotion><version>.wav`, such as `wav/03a01Fa.wav`; the folder's name does not matter.
-The letter is the first of the German word: W Wut, L Langeweile, E Ekel, A Angst, F Freude, N neutral, T Trauer.
-Source: F. Burkhardt et al., "A Database of German Emotional Speech", Interspeech 2005, and the page of the database.
+Layout: `wav/<speaker><text><emotion><version>.wav`, such as `wav/03a01Fa.wav`; the folder's name
+does not matter. The letter is the first of the German word: W Wut, L Langeweile, E Ekel, A Angst, F
+Freude, N neutral, T Trauer. Source: F. Burkhardt et al., "A Database of German Emotional Speech",
+Interspeech 2005, and the page of the database.
 """
 
 import re
 from pathlib import Path, PurePosixPath
 
-from pipelines.corpora.clip import Found, Labels, NotUnderstood, take_files
+from pipelines.corpora.clip import FoundClips, LabelError, Labels, read_names
 
 LAYOUT = "wav/<speaker><text><emotion><version>.wav, such as wav/03a01Fa.wav"
 EMOTIONS = {
@@ -27,22 +28,23 @@ def labels_of(file: PurePosixPath) -> Labels:
     """Return what a file name says.
 
     >>> labels_of(PurePosixPath("wav/03a01Wc.wav"))
-    Labels(speaker='03', emotion='anger', utterance='03:anger:a01:c', sentence='a01', take='c', split='')
+    Labels(speaker='03', emotion='anger', utterance='03:anger:a01:c', sentence='a01', take='c',
+    split='')
     """
     match = _NAME.fullmatch(file.stem)
     if not match:
-        raise NotUnderstood(
+        raise LabelError(
             "name is not EMO-DB's <speaker><text><emotion><version>.wav, such as 03a01Fa.wav"
         )
     speaker, sentence, letter, take = match.groups()
     if letter not in EMOTIONS:
         expected = ", ".join(f"{letter} ({emotion})" for letter, emotion in EMOTIONS.items())
-        raise NotUnderstood(f"unknown emotion letter {letter!r}; expected {expected}")
+        raise LabelError(f"unknown emotion letter {letter!r}; expected {expected}")
     emotion = EMOTIONS[letter]
     return Labels(speaker, emotion, f"{speaker}:{emotion}:{sentence}:{take}", sentence, take)
 
 
-def find_clips(media: Path, *, name: str) -> Found:
+def find_clips(media: Path, *, name: str) -> FoundClips:
     """Return the clips below `media`."""
-    clips, rejects = take_files(media, labels_of, corpus=name)
-    return Found(tuple(clips), tuple(rejects))
+    clips, rejects = read_names(media, labels_of, corpus=name)
+    return FoundClips(tuple(clips), tuple(rejects))

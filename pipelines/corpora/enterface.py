@@ -1,13 +1,15 @@
 """eNTERFACE'05: 44 subjects, 6 emotions, 5 sentences each, sound and picture in one avi.
 
-Layout: `subject N/<emotion>/sentence K/sN_<em>_K.avi`, such as `subject 1/anger/sentence 1/s1_an_1.avi`, below any
-folder. The folders say what a clip is; the name is only compared with them, for the published copy is known to have
-- 30 clips in folder `subject 11` that are named `s12_*`, and no folder `subject 12`;
-- files of `subject 6` that are not cut into sentences: `subject 6/<emotion>/*.avi`, taken with an empty sentence and
+Layout: `subject N/<emotion>/sentence K/sN_<em>_K.avi`, such as `subject 1/anger/sentence
+1/s1_an_1.avi`, below any folder. The folders say what a clip is; the name is only compared with
+them, for the published copy is known to have - 30 clips in folder `subject 11` that are named
+`s12_*`, and no folder `subject 12`; - files of `subject 6` that are not cut into sentences:
+`subject 6/<emotion>/*.avi`, taken with an empty sentence and
   take `unsegmented`;
-- odd names such as `s_3_su_4.avi` and `s16_su_3avi`, the latter without the dot of its suffix.
-Each that is met is told in `Found.defects`. Every emotion has its own five texts, so `sentence` is code and number.
-Source: O. Martin et al., "The eNTERFACE'05 Audio-Visual Emotion Database", ICDE Workshops 2006 (registration).
+- odd names such as `s_3_su_4.avi` and `s16_su_3avi`, the latter without the dot of its suffix. Each
+that is met is told in `FoundClips.defects`. Every emotion has its own five texts, so `sentence` is
+code and number. Source: O. Martin et al., "The eNTERFACE'05 Audio-Visual Emotion Database", ICDE
+Workshops 2006 (registration).
 """
 
 import collections
@@ -20,11 +22,11 @@ from pipelines.core.labels import canonical_emotion
 from pipelines.core.text import pluralize
 from pipelines.corpora.clip import (
     Defect,
-    Found,
+    FoundClips,
+    LabelError,
     Labels,
-    NotUnderstood,
+    read_names,
     speech_domains_of,
-    take_files,
 )
 
 LAYOUT = (
@@ -54,20 +56,20 @@ def labels_of(file: PurePosixPath) -> Labels:
     """
     match = _FOLDERS.fullmatch(str(file))
     if not match:
-        raise NotUnderstood("its folders are not eNTERFACE's subject N/<emotion>/sentence K/")
+        raise LabelError("its folders are not eNTERFACE's subject N/<emotion>/sentence K/")
     subject, folder, number = match.groups()
     emotion = canonical_emotion(folder)
     if emotion not in _CODES:
-        raise NotUnderstood(f"unknown emotion folder {folder!r}; expected {', '.join(_CODES)}")
+        raise LabelError(f"unknown emotion folder {folder!r}; expected {', '.join(_CODES)}")
     if number is None:
         return Labels(subject, emotion, f"{subject}:{emotion}:unsegmented", take="unsegmented")
     return Labels(subject, emotion, f"{subject}:{emotion}:{number}", f"{_CODES[emotion]}{number}")
 
 
-def find_clips(media: Path, *, name: str) -> Found:
+def find_clips(media: Path, *, name: str) -> FoundClips:
     """Return the clips below `media`."""
-    clips, rejects = take_files(media, labels_of, corpus=name, domains_of=_domains_of)
-    return Found(
+    clips, rejects = read_names(media, labels_of, corpus=name, domains_of=_domains_of)
+    return FoundClips(
         tuple(clips), tuple(rejects), tuple(_defects(dict.fromkeys(clip.id for clip in clips)))
     )
 
@@ -102,7 +104,8 @@ def _defects(ids: Iterable[str]) -> list[Defect]:
     defects = [
         Defect(
             "names of another subject",
-            f"{pluralize(len(files), 'file')} of folder subject {folder}, named s{other}_*, taken as subject {folder}",
+            f"{pluralize(len(files), 'file')} of folder subject {folder}, named s{other}_*, taken "
+            f"as subject {folder}",
             tuple(files),
         )
         for (folder, other), files in sorted(renamed.items())

@@ -1,13 +1,12 @@
 """Any collection of labelled media: class folders, or a CSV manifest.
 
-Layout: `CLASS/...` or `train|validation|test/CLASS/...`, where CLASS is an emotion or a synonym of one
-(`pipelines.core.spec`); below a class folders may be nested. Nobody knows the speaker, and each path without its suffix is
-one utterance.
-Or a manifest: a `.csv` file, or a folder that holds `manifest.csv`. Its header names the columns `path` (relative to
-the manifest's folder) and `emotion`, and may name `speaker`, `utterance`, `domain`, `split`, `sentence`, `take`;
-fields are parted by comma, semicolon or tab; UTF-8.
-Source: the class folders are those of FER-2013 (I. Goodfellow et al., "Challenges in Representation Learning",
-ICONIP 2013) as it is passed on.
+Layout: `CLASS/...` or `train|validation|test/CLASS/...`, where CLASS is an emotion or a synonym of
+one (`pipelines.core.spec`); below a class folders may be nested. Nobody knows the speaker, and each
+path without its suffix is one utterance. Or a manifest: a `.csv` file, or a folder that holds
+`manifest.csv`. Its header names the columns `path` (relative to the manifest's folder) and
+`emotion`, and may name `speaker`, `utterance`, `domain`, `split`, `sentence`, `take`; fields are
+parted by comma, semicolon or tab; UTF-8. Source: the class folders are those of FER-2013 (I.
+Goodfellow et al., "Challenges in Representation Learning", ICONIP 2013) as it is passed on.
 """
 
 import csv
@@ -22,16 +21,19 @@ from pipelines.core.labels import EMOTIONS, canonical_emotion
 from pipelines.core.text import pluralize
 from pipelines.corpora.clip import (
     Clip,
-    Found,
+    FoundClips,
+    LabelError,
     Labels,
-    NotUnderstood,
     Reject,
     clips_of,
     domains_of,
-    take_files,
+    read_names,
 )
 
-LAYOUT = "CLASS/..., train|validation|test/CLASS/..., such as train/happy/1.jpg, or a manifest.csv (path, emotion, ...)"
+LAYOUT = (
+    "CLASS/..., train|validation|test/CLASS/..., such as train/happy/1.jpg, "
+    "or a manifest.csv (path, emotion, ...)"
+)
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -48,19 +50,18 @@ def labels_of(file: PurePosixPath) -> Labels:
     """Return what a file's folders say.
 
     >>> labels_of(PurePosixPath("val/Happy/7.jpg"))
-    Labels(speaker='', emotion='happiness', utterance='val/Happy/7', sentence='', take='', split='validation')
+    Labels(speaker='', emotion='happiness', utterance='val/Happy/7', sentence='', take='',
+    split='validation')
     """
     folders = file.parts[:-1]
     split = SPLITS.get(folders[0].lower(), "") if folders else ""
     classes = folders[1:] if split else folders
     if not classes:
-        raise NotUnderstood(
-            "lies in no class folder; expected CLASS/ or train|validation|test/CLASS/"
-        )
+        raise LabelError("lies in no class folder; expected CLASS/ or train|validation|test/CLASS/")
     return Labels("", _emotion(classes[0]), str(file.with_suffix("")), split=split)
 
 
-def find_clips(media: Path, *, name: str) -> Found:
+def find_clips(media: Path, *, name: str) -> FoundClips:
     """Return the clips below `media`, a folder or a manifest.
 
     Raises:
@@ -70,7 +71,7 @@ def find_clips(media: Path, *, name: str) -> Found:
     if manifest.is_file():
         clips, rejects = _read_manifest(manifest, corpus=name)
     else:
-        clips, rejects = take_files(media, labels_of, corpus=name, domains_of=domains_of)
+        clips, rejects = read_names(media, labels_of, corpus=name, domains_of=domains_of)
     without = [clip.id for clip in clips if not clip.split]
     if 0 < len(without) < len(clips):
         raise DataError(
@@ -78,38 +79,39 @@ def find_clips(media: Path, *, name: str) -> Found:
             f"{pluralize(len(clips), 'clip')} have none, such as {without[0]}; "
             "give every clip a split (train, validation, test), or remove the splits"
         )
-    return Found(tuple(clips), tuple(rejects))
+    return FoundClips(tuple(clips), tuple(rejects))
 
 
 def _emotion(name: str) -> str:
     emotion = canonical_emotion(name)
     if emotion is None:
-        raise NotUnderstood(
-            f"unknown emotion {name!r}; expected {', '.join(EMOTIONS)} or a synonym"
-        )
+        raise LabelError(f"unknown emotion {name!r}; expected {', '.join(EMOTIONS)} or a synonym")
     return emotion
 
 
 def _read_manifest(manifest: Path, *, corpus: str) -> tuple[list[Clip], list[Reject]]:
-    clips, rejects, lines = [], [], {}
+    clips: list[Clip] = []
+    rejects: list[Reject] = []
+    lines: dict[tuple[str, str], int] = {}
     for line, row in _rows(manifest):
-        id, domains = row["path"] or f"{manifest.name}:{line}", DOMAINS
+        id = row["path"] or f"{manifest.name}:{line}"
+        domains: tuple[str, ...] = DOMAINS
         try:
             if not row["path"]:
-                raise NotUnderstood("has no path")
+                raise LabelError("has no path")
             if row["surplus"]:
-                raise NotUnderstood(f"has more fields than the header, such as {row['surplus']!r}")
+                raise LabelError(f"has more fields than the header, such as {row['surplus']!r}")
             domains = domains_of(PurePosixPath(id)) or DOMAINS
             id = _id_below(manifest.parent, row["path"])
             domains = _domains(id, row["domain"])
             labels = _labels(id, row)
             if not (path := manifest.parent / id).is_file():
-                raise NotUnderstood(f"file is missing: {path}")
+                raise LabelError(f"file is missing: {path}")
             if first := next(
                 (lines[id, domain] for domain in domains if (id, domain) in lines), None
             ):
-                raise NotUnderstood(f"path is listed already, in line {first}")
-        except NotUnderstood as error:
+                raise LabelError(f"path is listed already, in line {first}")
+        except LabelError as error:
             rejects += [
                 Reject(id, domain, f"line {line} of {manifest.name}: {error}") for domain in domains
             ]
@@ -120,15 +122,18 @@ def _read_manifest(manifest: Path, *, corpus: str) -> tuple[list[Clip], list[Rej
 
 
 def _rows(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line number and fields of each row that is not blank; `surplus` is what the header has no column for."""
+    """Yield line number and fields of each row that is not blank.
+
+    `surplus` is what the header has no column for.
+    """
     try:
         text = manifest.read_text(encoding="utf-8-sig")
         delimiter = max(",;\t", key=text.partition("\n")[0].count)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         columns = [column.strip().lower() for column in next(reader, [])]
         _check_columns(columns, manifest)
-        for fields in reader:
-            fields = [field.strip() for field in fields]
+        for line in reader:
+            fields = [field.strip() for field in line]
             if any(fields):
                 surplus = "".join(fields[len(columns) :])
                 row = dict(zip(columns, fields, strict=False))
@@ -143,7 +148,7 @@ def _rows(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
         ) from None
 
 
-def _check_columns(columns: list[str], manifest: Path):
+def _check_columns(columns: list[str], manifest: Path) -> None:
     unknown = [column for column in columns if column not in COLUMNS]
     missing = [column for column in ("path", "emotion") if column not in columns]
     if unknown or missing or len(set(columns)) < len(columns):
@@ -162,24 +167,22 @@ def _id_below(folder: Path, path: str) -> str:
         below = Path(os.path.relpath(os.path.join(base, path), base))
         if below.parts and below.parts[0] != "..":
             return below.as_posix()
-    raise NotUnderstood(f"path is outside the manifest's folder {folder}; move the file there")
+    raise LabelError(f"path is outside the manifest's folder {folder}; move the file there")
 
 
 def _domains(id: str, domain: str) -> tuple[str, ...]:
     readable = domains_of(PurePosixPath(id))
     if not readable:
-        raise NotUnderstood("is not media by its suffix; expected video, audio or a still")
+        raise LabelError("is not media by its suffix; expected video, audio or a still")
     if domain and domain.lower() not in readable:
-        raise NotUnderstood(
-            f"bad domain {domain!r}; expected {' or '.join(readable)} for this file"
-        )
+        raise LabelError(f"bad domain {domain!r}; expected {' or '.join(readable)} for this file")
     return (domain.lower(),) if domain else readable
 
 
 def _labels(id: str, row: dict[str, str]) -> Labels:
     split = SPLITS.get(row["split"].lower(), "")
     if row["split"] and not split:
-        raise NotUnderstood(f"bad split {row['split']!r}; expected train, validation or test")
+        raise LabelError(f"bad split {row['split']!r}; expected train, validation or test")
     utterance = row["utterance"] or str(PurePosixPath(id).with_suffix(""))
     return Labels(
         row["speaker"], _emotion(row["emotion"]), utterance, row["sentence"], row["take"], split

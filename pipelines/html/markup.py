@@ -1,4 +1,4 @@
-"""Parts of an HTML page: escaped text, tables with bars, a histogram; no script, and nothing from elsewhere."""
+"""Parts of an HTML page, such as tables with bars. No script, no remote file."""
 
 import html
 import math
@@ -6,14 +6,14 @@ import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 
-BINS = 30
+MAX_BINS = 30
 """The most bars of a histogram."""
-FEW = 5
-"""A list of no more names is shown at once."""
-MOST_MARKS = 6
-"""A time axis has no more steps than this."""
-_STEPS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
-_MARK_STEPS = (
+MAX_UNFOLDED = 5
+"""A longer list of names is folded at first."""
+MAX_TIME_STEPS = 6
+"""The most steps of a time axis."""
+_BIN_STEPS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
+_TIME_STEPS = (
     0.1,
     0.25,
     0.5,
@@ -100,7 +100,7 @@ summary{cursor:pointer;color:var(--soft)}
 
 
 def escape(text: object) -> str:
-    """Return text for a page or an attribute in double quotes.
+    """Return a text for a page, or for an attribute in double quotes.
 
     >>> escape('<a "b">')
     '&lt;a &quot;b&quot;&gt;'
@@ -108,31 +108,31 @@ def escape(text: object) -> str:
     return html.escape(str(text), quote=True).encode(errors="backslashreplace").decode()
 
 
-def natural(name: str) -> list[str | int]:
-    """Return what names are sorted by so that numbers in them come in their order.
+def natural_key(name: str) -> list[str | int]:
+    """Return a key that sorts names by the value of the numbers in them.
 
-    >>> sorted(["10", "2", "a10", "a9"], key=natural)
+    >>> sorted(["10", "2", "a10", "a9"], key=natural_key)
     ['2', '10', 'a9', 'a10']
     """
     return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", name))]
 
 
-def data_uri(content: bytes, kind: str) -> str:
-    """Return bytes of a media type as an address that holds them.
+def data_uri(content: bytes, media_type: str) -> str:
+    """Return a data URI with some bytes.
 
     >>> data_uri(b"hi", "text/plain")
     'data:text/plain;base64,aGk='
     """
-    return f"data:{kind};base64,{b64encode(content).decode()}"
+    return f"data:{media_type};base64,{b64encode(content).decode()}"
 
 
-def document(
-    title: str, header: str, sections: Iterable[str], footer: str, *, style: str = ""
-) -> str:
-    """Return the whole page; everything but the title is markup, and `style` is more CSS."""
+def page(title: str, header: str, sections: Iterable[str], footer: str, *, style: str = "") -> str:
+    """Return a whole page. The title is text, the other parts are markup; `style` is more CSS."""
     return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"<title>{escape(title)}</title>\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'
         f"<style>{CSS}{style}</style>\n</head>\n<body>\n<header>{header}</header>\n<main>\n"
         + "\n".join(sections)
         + f"\n</main>\n<footer>{footer}</footer>\n</body>\n</html>\n"
@@ -140,14 +140,14 @@ def document(
 
 
 def section(name: str, title: str, *parts: str) -> str:
-    """Return a part of the page below a heading; the parts are markup."""
+    """Return a section of a page with a heading; the parts are markup."""
     return (
         f'<section id="{escape(name)}"><h2>{escape(title)}</h2>\n' + "\n".join(parts) + "</section>"
     )
 
 
 def tiles(figures: Mapping[str, str], kind: str) -> str:
-    """Return figures in large type; `kind` is a class that has a colour."""
+    """Return figures in large type; `kind` is a CSS class with a colour."""
     items = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(figure)}</dd></div>"
         for name, figure in figures.items()
@@ -155,11 +155,14 @@ def tiles(figures: Mapping[str, str], kind: str) -> str:
     return f'<dl class="tiles {kind}">{items}</dl>'
 
 
-def framed(caption: str, head: str, rows: Iterable[str], kind: str = "") -> str:
-    """Return a table of cells that are markup; `kind` is its class."""
+def markup_table(caption: str, head: str, rows: Iterable[str], kind: str = "") -> str:
+    """Return a table whose cells are markup; `kind` is its CSS class."""
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     caption = f"<caption>{escape(caption)}</caption>"
-    return f'<div class="wide"><table class="{kind}">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        f'<div class="wide"><table class="{kind}">{caption}<thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def table(
@@ -170,7 +173,7 @@ def table(
     numbers: Sequence[int] = (),
     paths: Sequence[int] = (),
 ) -> str:
-    """Return a plain table; `numbers` and `paths` say which columns are figures and file names."""
+    """Return a plain table; `numbers` and `paths` are the columns of numbers and file names."""
     kinds = [
         "n" if place in numbers else "path" if place in paths else ""
         for place in range(len(columns))
@@ -183,65 +186,70 @@ def table(
         (f'<td class="{kind}">{escape(cell)}</td>' for kind, cell in zip(kinds, row, strict=True))
         for row in rows
     )
-    return framed(caption, head, map("".join, cells))
+    return markup_table(caption, head, map("".join, cells))
 
 
-def bars(caption: str, name: str, counts: Mapping[str, Mapping[str, int]]) -> str:
+def bar_table(caption: str, name: str, counts: Mapping[str, Mapping[str, int]]) -> str:
     """Return a table of counts with bars.
 
     Args:
-        caption: What is counted.
-        name: What a row is.
-        counts: For each column (whose name is its colour's class) the count of each row.
+        caption: The caption of the table.
+        name: The heading of the rows.
+        counts: The count of each row, for each column. The name of a column is a CSS class with a
+            colour.
     """
-    most = max(count for column in counts.values() for count in column.values())
+    largest = max(count for column in counts.values() for count in column.values())
     head = f'<th scope="col">{escape(name)}</th>' + "".join(
         f'<th scope="col" colspan="2">{escape(column)}</th>' for column in counts
     )
     rows = []
-    for row in sorted({row for column in counts.values() for row in column}, key=natural):
+    for row in sorted({row for column in counts.values() for row in column}, key=natural_key):
         cells = f'<th scope="row">{escape(row)}</th>'
         for kind, column in counts.items():
             count = column.get(row, 0)
-            cells += f'<td class="n">{count:,}</td><td class="bar {kind}"><i style="width:{100 * count / most:.1f}%"></i></td>'
+            cells += (
+                f'<td class="n">{count:,}</td><td class="bar {kind}">'
+                f'<i style="width:{100 * count / largest:.1f}%"></i></td>'
+            )
         rows.append(cells)
-    return framed(caption, head, rows, "bars")
+    return markup_table(caption, head, rows, "bars")
 
 
-def heat(
+def heat_table(
     caption: str,
     name: str,
     counts: Mapping[str, Mapping[str, int]],
     columns: Sequence[str],
     kind: str,
 ) -> str:
-    """Return a table of counts by row and column, the larger the stronger in colour."""
-    most = max(count for row in counts.values() for count in row.values())
+    """Return a table of counts by row and column, with a stronger colour for a larger count."""
+    largest = max(count for row in counts.values() for count in row.values())
     head = f'<th scope="col">{escape(name)}</th>' + "".join(
         f'<th scope="col" class="n">{escape(column)}</th>' for column in columns
     )
     rows = []
     for row, own in counts.items():
         cells = (
-            f'<td class="n heat" style="--h:{own.get(column, 0) / most:.2f}">{own.get(column, 0):,}</td>'
+            f'<td class="n heat" style="--h:{own.get(column, 0) / largest:.2f}">'
+            f"{own.get(column, 0):,}</td>"
             for column in columns
         )
         rows.append(f'<th scope="row">{escape(row)}</th>' + "".join(cells))
-    return framed(caption, head, rows, kind)
+    return markup_table(caption, head, rows, kind)
 
 
 def histogram(values: Sequence[float], unit: str, kind: str, label: str) -> str:
-    """Return bars of how many values lie in each step from 0; `label` says the same in words."""
+    """Return a histogram of values from 0; `label` is its text for a screen reader."""
     top = max(values)
-    step = next((step for step in _STEPS if top / step < BINS), top / (BINS - 1))
+    step = next((step for step in _BIN_STEPS if top / step < MAX_BINS), top / (MAX_BINS - 1))
     counts = [0] * (int(top / step) + 1)
     for value in values:
         counts[int(value / step)] += 1
     drawn = ""
     for place, count in enumerate(counts):
-        said = f"{place * step:g} to {(place + 1) * step:g} {unit}: {count:,}"
+        tooltip = f"{place * step:g} to {(place + 1) * step:g} {unit}: {count:,}"
         drawn += (
-            f'<i style="height:{100 * count / max(counts):.1f}%" title="{said}"></i>'
+            f'<i style="height:{100 * count / max(counts):.1f}%" title="{tooltip}"></i>'
             if count
             else '<i class="none"></i>'
         )
@@ -256,25 +264,28 @@ def histogram(values: Sequence[float], unit: str, kind: str, label: str) -> str:
     )
     return (
         f'<div class="hist {kind}" role="img" aria-label="{escape(label)}">{drawn}</div>'
-        f'<div class="ticks" aria-hidden="true">{marks}<span class="end" style="left:100%">{len(counts) * step:g} {unit}</span></div>'
+        f'<div class="ticks" aria-hidden="true">{marks}'
+        f'<span class="end" style="left:100%">{len(counts) * step:g} {unit}</span></div>'
     )
 
 
 def time_marks(seconds: float) -> tuple[tuple[float, float], ...]:
-    """Return (time, share of the width from the left) of even times on an axis of so many seconds, at most every sixth of it.
+    """Return the round times on a time axis, each with its place as a share of the width.
+
+    The axis has no more than `MAX_TIME_STEPS` steps.
 
     >>> time_marks(2.5)
     ((0.0, 0.0), (0.5, 0.2), (1.0, 0.4), (1.5, 0.6), (2.0, 0.8), (2.5, 1.0))
     """
     step = next(
-        (step for step in _MARK_STEPS if seconds / step <= MOST_MARKS),
-        3600.0 * math.ceil(seconds / 3600 / MOST_MARKS),
+        (step for step in _TIME_STEPS if seconds / step <= MAX_TIME_STEPS),
+        3600.0 * math.ceil(seconds / 3600 / MAX_TIME_STEPS),
     )
     return tuple((tick * step, tick * step / seconds) for tick in range(int(seconds / step) + 1))
 
 
 def clock(seconds: float, *, longest: float = 0.0) -> str:
-    """Return a time in a few characters; by the clock where it, or the longest beside it, has two minutes or more.
+    """Return a short text of a time: as on a clock if the time or `longest` is two minutes or more.
 
     >>> clock(2.5), clock(150), clock(3725), clock(2, longest=150)
     ('2.5', '2:30', '1:02:05', '0:02')
@@ -286,16 +297,18 @@ def clock(seconds: float, *, longest: float = 0.0) -> str:
 
 
 def ticks(marks: Sequence[tuple[float, float]]) -> str:
-    """Return the axis below a picture, of `time_marks`."""
+    """Return the time axis below a picture, from `time_marks`."""
     drawn = ""
     for time, share in marks:
-        kind = ' class="end"' if share > 0.97 else ""  # else half of it would stick out
-        drawn += f'<span{kind} style="left:{100 * share:.1f}%">{clock(time, longest=marks[-1][0])}</span>'
+        # A centred label at the end would leave the picture.
+        kind = ' class="end"' if share > 0.97 else ""
+        label = clock(time, longest=marks[-1][0])
+        drawn += f'<span{kind} style="left:{100 * share:.1f}%">{label}</span>'
     return f'<div class="ticks" aria-hidden="true">{drawn}</div>'
 
 
 def hertz(marks: Iterable[tuple[int, float]]) -> str:
-    """Return the axis to the left of a spectrogram, of (frequency, share of the height from below)."""
+    """Return the axis at the left of a spectrogram, from frequencies and shares of the height."""
     drawn = "".join(
         f'<span style="bottom:{100 * share:.1f}%">{tick}</span>' for tick, share in marks
     )
@@ -303,16 +316,20 @@ def hertz(marks: Iterable[tuple[int, float]]) -> str:
 
 
 def folded(summary: str, content: str) -> str:
-    """Return markup that unfolds."""
+    """Return markup that a click unfolds."""
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
-def unfolding(summary: str, names: Sequence[str], most: int) -> str:
-    """Return a list that unfolds, cut behind `most` names; one of a few names is unfolded from the start."""
-    items = "".join(f"<li>{escape(name)}</li>" for name in names[:most])
+def folded_list(summary: str, names: Sequence[str], max_names: int) -> str:
+    """Return a list of the first `max_names` names that a click unfolds.
+
+    A list of no more than `MAX_UNFOLDED` names is open from the start.
+    """
+    items = "".join(f"<li>{escape(name)}</li>" for name in names[:max_names])
     rest = (
-        f'<p class="soft">{len(names) - most:,} more are in report.json.</p>'
-        if len(names) > most
+        f'<p class="soft">{len(names) - max_names:,} more are in report.json.</p>'
+        if len(names) > max_names
         else ""
     )
-    return f"<details{' open' * (len(names) <= FEW)}><summary>{escape(summary)}</summary><ul>{items}</ul>{rest}</details>"
+    is_open = " open" * (len(names) <= MAX_UNFOLDED)
+    return f"<details{is_open}><summary>{escape(summary)}</summary><ul>{items}</ul>{rest}</details>"

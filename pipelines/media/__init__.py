@@ -1,6 +1,7 @@
 """Decode media files: still images, video frames in order, audio as blocks of one waveform.
 
-May import `pipelines.core`. Never imports TensorFlow, so that isolated decoder processes stay small.
+May import `pipelines.core`. Never imports TensorFlow, so that isolated decoder processes stay
+small.
 """
 
 from typing import TYPE_CHECKING
@@ -9,41 +10,41 @@ from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from pipelines.media.audio import read_blocks, read_waveform, resampled
-    from pipelines.media.images import Frame, content_hash, open_media, read_still, reason
-    from pipelines.media.prefetch import Signs, read_ahead
-    from pipelines.media.video import VideoReader, decoded_packet, opened_video, plane_of
+    from pipelines.media.images import Frame, content_hash, library_message, open_media, read_still
+    from pipelines.media.prefetch import ThreadProgress, read_ahead
+    from pipelines.media.video import VideoReader, decoded_packet, opened_video, plane_pixels
 
 __all__ = [
     "Frame",
-    "Signs",
+    "ThreadProgress",
     "VideoReader",
     "content_hash",
     "decoded_packet",
+    "library_message",
     "open_media",
     "opened_video",
-    "plane_of",
+    "plane_pixels",
     "read_ahead",
     "read_blocks",
     "read_still",
     "read_waveform",
-    "reason",
     "resampled",
 ]
 
 _MODULE_OF = {
     "Frame": "images",
-    "Signs": "prefetch",
+    "ThreadProgress": "prefetch",
     "VideoReader": "video",
     "content_hash": "images",
     "decoded_packet": "video",
+    "library_message": "images",
     "open_media": "images",
     "opened_video": "video",
-    "plane_of": "video",
+    "plane_pixels": "video",
     "read_ahead": "prefetch",
     "read_blocks": "audio",
     "read_still": "images",
     "read_waveform": "audio",
-    "reason": "images",
     "resampled": "audio",
 }
 

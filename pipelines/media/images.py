@@ -1,6 +1,6 @@
-"""Media file -> still picture, by OpenCV, and what every reader of media shares; no tensorflow.
+"""Read still pictures with OpenCV, and what every reader of media shares.
 
-Videos are read by `pipelines.media.video`, sound by `pipelines.media.audio`.
+`pipelines.media.video` reads videos, `pipelines.media.audio` reads audio.
 """
 
 import errno
@@ -11,6 +11,7 @@ import struct
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Self
 
 import av
 import cv2
@@ -21,29 +22,39 @@ from pipelines.core.files import file_sha256
 
 av.logging.set_level(av.logging.PANIC)
 
-MOST_PIXELS = 2**26
-"""Pictures of more pixels (8192x8192) are refused before memory is taken for them: a header of a few bytes can claim any size."""
+MAX_PIXELS = 2**26
+"""The largest picture, 8192x8192 pixels. The size in the header is checked before memory is
+allocated, because a header of a few bytes can claim any size."""
 
 
 class Frame:
-    """One decoded picture; colour is converted only when asked for, and only where."""
+    """One decoded picture. Its colours are converted only when they are needed, and only where.
+
+    Args:
+        luma: See `luma`.
+        rgb: See `rgb`.
+        cut: See `cut`; None: a part is cut from the converted picture.
+
+    Attributes:
+        luma: uint8 [height, width], in which faces are detected.
+        rgb: Returns the picture as uint8 [height, width, 3].
+        cut: Returns the part of `rgb()` between top, bottom, left and right, bit by bit, without
+            converting the rest.
+    """
 
     def __init__(
         self,
         luma: np.ndarray,
         rgb: Callable[[], np.ndarray],
         cut: Callable[[int, int, int, int], np.ndarray] | None = None,
-    ):
+    ) -> None:
         self.luma = luma
-        """uint8 [height, width]: what faces are looked for in."""
         self.rgb = rgb
-        """Call it for uint8 [height, width, 3]."""
         self.cut = cut or (lambda top, bottom, left, right: rgb()[top:bottom, left:right])
-        """Call it with top, bottom, left and right for that part of `rgb()`, to the bit, without converting the rest."""
 
     @classmethod
-    def of_rgb(cls, rgb: np.ndarray) -> "Frame":
-        """Make a frame of a picture that is in colour already, uint8 [height, width, 3]."""
+    def of_rgb(cls, rgb: np.ndarray) -> Self:
+        """Return the frame of a colour picture, uint8 [height, width, 3]."""
         return cls(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), lambda: rgb)
 
 
@@ -55,7 +66,7 @@ def content_hash(path: Path, *, progress: Callable[[], None] = lambda: None) -> 
         progress: Called after every chunk of the file.
 
     Raises:
-        OSError: The file cannot be read, or is a pipe or a device, which might never end.
+        OSError: The file cannot be read, or is a pipe or a device, which may never end.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -63,16 +74,18 @@ def content_hash(path: Path, *, progress: Callable[[], None] = lambda: None) -> 
 
 
 def read_still(path: Path) -> np.ndarray:
-    """Read a still image as uint8 [height, width, 3] RGB, by OpenCV.
+    """Return a still picture as uint8 [height, width, 3] RGB.
 
     Raises:
-        MediaError: The file is empty, no JPEG, PNG, BMP or WebP, has more than `MOST_PIXELS` pixels, or does not decode.
+        MediaError: The file is empty, is not JPEG, PNG, BMP or WebP, has more than `MAX_PIXELS`
+            pixels, or cannot be decoded.
     """
     encoded = np.fromfile(path, dtype=np.uint8)
     size = still_size(encoded.data)
     if size is None:
         raise MediaError(
-            f"not an image that can be decoded ({encoded.size} bytes); expected a JPEG, PNG, BMP or WebP with its size"
+            f"not an image that can be decoded ({encoded.size} bytes); expected a JPEG, PNG, BMP "
+            "or WebP file with its size"
         )
     check_size(*size)
     try:
@@ -85,10 +98,11 @@ def read_still(path: Path) -> np.ndarray:
 
 
 def check_size(width: int, height: int) -> None:
-    """Raise MediaError for a picture that would take absurd memory."""
-    if width * height > MOST_PIXELS:
+    """Raise MediaError for a picture of more than `MAX_PIXELS` pixels."""
+    if width * height > MAX_PIXELS:
         raise MediaError(
-            f"pictures of {width}x{height} pixels, expected at most {MOST_PIXELS} (8192x8192); scale the file down"
+            f"pictures of {width}x{height} pixels, expected at most {MAX_PIXELS} (8192x8192); "
+            "scale the file down"
         )
 
 
@@ -105,7 +119,7 @@ def still_size(encoded: bytes | memoryview) -> tuple[int, int] | None:
         None for anything else, and for a header that is damaged.
 
     Raises:
-        MediaError: Pillow itself refuses a WebP file for its size, which is above `MOST_PIXELS`.
+        MediaError: Pillow itself refuses a WebP file for its size, which is above `MAX_PIXELS`.
     """
     from PIL import BmpImagePlugin, Image, JpegImagePlugin, WebPImagePlugin
 
@@ -120,7 +134,7 @@ def still_size(encoded: bytes | memoryview) -> tuple[int, int] | None:
                 return read_size(io.BytesIO(encoded))
         except Image.DecompressionBombError as error:
             raise MediaError(
-                f"pictures of more than {MOST_PIXELS} pixels (8192x8192); scale the file down"
+                f"pictures of more than {MAX_PIXELS} pixels (8192x8192); scale the file down"
             ) from error
         except (SyntaxError, OSError, ValueError, struct.error):  # another format, or damaged
             continue
@@ -145,18 +159,24 @@ def _png_size(file: io.BytesIO) -> tuple[int, int]:
     return stream.im_size
 
 
-def open_media(path: Path):
-    """Open a media file; raises MediaError when it is none. What is decoded of it is at most `MOST_PIXELS` large, while probing too."""
+def open_media(path: Path) -> Any:
+    """Return a media file, opened with PyAV, which decodes at most `MAX_PIXELS` pixels.
+
+    Raises:
+        MediaError: The file is empty or cannot be opened.
+    """
     if path.stat().st_size == 0:
         raise MediaError("empty file (0 bytes)")
     try:
         return av.open(
-            str(path), metadata_errors="replace", options={"max_pixels": str(MOST_PIXELS)}
+            str(path), metadata_errors="replace", options={"max_pixels": str(MAX_PIXELS)}
         )
     except (av.FFmpegError, ValueError) as error:
-        raise MediaError(f"not a media file that can be opened ({reason(error)})") from error
+        raise MediaError(
+            f"not a media file that can be opened ({library_message(error)})"
+        ) from error
 
 
-def reason(error: Exception) -> str:
-    """Return what a library says of its error, in a few words."""
+def library_message(error: Exception) -> str:
+    """Return the short message of an error of PyAV or another library."""
     return getattr(error, "strerror", None) or str(error)

@@ -1,4 +1,4 @@
-"""What a thread makes while its results are used: the next pictures are decoded while faces are looked for in these."""
+"""Compute the next results, such as decoded frames, in a thread while the current one is used."""
 
 import queue
 import threading
@@ -6,68 +6,84 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import Any
 
-HELD = 4
-"""The most results that wait to be used."""
+MAX_WAITING = 4
+"""The largest number of results that wait to be used."""
 
 
-class Signs:
-    """Passes signs of progress on, in the thread that made this alone: those of other threads wait for `pass_on`.
+class ThreadProgress:
+    """Passes signs of progress on in one thread only: the thread that created the object.
 
-    What is told of progress, such as a worker process, need not heed several threads then.
+    Signs of other threads wait for `pass_on`. The receiver, such as the pipe of a worker process,
+    does not have to be thread-safe.
+
+    Args:
+        progress: Called for each sign.
     """
 
-    def __init__(self, progress: Callable[[], None]):
-        self._progress, self._owner, self._waiting = progress, threading.get_ident(), False
+    def __init__(self, progress: Callable[[], None]) -> None:
+        self._progress = progress
+        self._owner = threading.get_ident()
+        self._is_waiting = False
 
     def __call__(self) -> None:
+        """Give a sign of progress, from any thread."""
         if threading.get_ident() == self._owner:
             self._progress()
         else:
-            self._waiting = True
+            self._is_waiting = True
 
     def pass_on(self) -> None:
-        """Pass on what came from other threads; to be called by the one that made this."""
-        if self._waiting:
-            self._waiting = False
+        """Pass on the signs of other threads; call it in the thread that created the object."""
+        if self._is_waiting:
+            self._is_waiting = False
             self._progress()
 
 
 def read_ahead(
-    made: Generator[Any, None, None], signs: Signs, *, held: int = HELD
+    items: Generator[Any, None, None],
+    progress: ThreadProgress,
+    *,
+    max_waiting: int = MAX_WAITING,
 ) -> Iterator[Any]:
-    """Yield what a generator does, and raise what it raises, while a thread draws the next ones from it, and closes it.
+    """Yield the items of a generator while a thread computes the next ones.
 
-    Close it (`contextlib.closing`) before what the generator reads from is closed; that waits until the thread has ended.
+    Close the result (`contextlib.closing`) before the files that the generator reads. Closing waits
+    until the thread has ended.
 
-    >>> list(read_ahead((letter for letter in "abc"), Signs(lambda: None)))
+    Args:
+        items: The generator. Its errors are raised here.
+        progress: Its waiting signs are passed on here.
+        max_waiting: The largest number of results that wait.
+
+    >>> list(read_ahead((letter for letter in "abc"), ThreadProgress(lambda: None)))
     ['a', 'b', 'c']
     """
-    results: queue.Queue[tuple[str, Any]] = queue.Queue(held)
-    unwanted = threading.Event()
+    results: queue.Queue[tuple[str, Any]] = queue.Queue(max_waiting)
+    is_closed = threading.Event()
 
-    def put(*result) -> None:
-        while not unwanted.is_set():
+    def put(kind: str, result: Any) -> None:
+        while not is_closed.is_set():
             try:
-                return results.put(result, timeout=0.1)
+                return results.put((kind, result), timeout=0.1)
             except queue.Full:
                 continue
 
-    def draw() -> None:
+    def compute() -> None:
         try:
-            with closing(made):
-                for item in made:
+            with closing(items):
+                for item in items:
                     put("item", item)
-                    if unwanted.is_set():
+                    if is_closed.is_set():
                         return
             put("end", None)
         except BaseException as error:
             put("error", error)
 
-    thread = threading.Thread(target=draw, daemon=True)
+    thread = threading.Thread(target=compute, daemon=True)
     thread.start()
     try:
         while True:
-            signs.pass_on()
+            progress.pass_on()
             try:
                 kind, result = results.get(timeout=1.0)
             except queue.Empty:
@@ -78,5 +94,5 @@ def read_ahead(
                 return
             yield result
     finally:
-        unwanted.set()
+        is_closed.set()
         thread.join()

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from pipelines.overlay.writer import Overlay
+    from pipelines.overlay.writer import OverlayTask
 
-__all__ = ["Overlay"]
+__all__ = ["OverlayTask"]
 
-_MODULE_OF = {"Overlay": "writer"}
+_MODULE_OF = {"OverlayTask": "writer"}
 
 __getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

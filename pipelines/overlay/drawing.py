@@ -1,26 +1,26 @@
-"""Boxes, names and bars drawn by OpenCV into the planes of a YUV 4:2:0 picture; nothing is converted to RGB and back."""
+"""Draw boxes, names and bars with OpenCV into the planes of a YUV 4:2:0 picture, without RGB."""
 
 import itertools
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-GONE_SECONDS = 1.0
-"""What is not told of for longer than this is gone: between two times that lie farther apart nothing is drawn."""
+MAX_GAP_SECONDS = 1.0
+"""Between two times that are farther apart, nothing is drawn."""
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-CAPITAL = 21
-"""How high the font's capitals are at scale 1, in pixels."""
-LEAST_ROW, ROWS_OF_HEIGHT, ROWS_OF_WIDTH = 14, 32, 28
-"""A line of the bars is at least so many pixels high, and such a part of the picture's height; less where it is narrow."""
+CAPITAL_PIXELS = 21
+"""The height of the font's capitals at scale 1."""
+MIN_ROW_PIXELS, ROWS_PER_HEIGHT, ROWS_PER_WIDTH = 14, 32, 28
+"""The height of a row of bars: the smallest one, and the picture's height and width in rows."""
 COLUMN_ROWS = 9
-"""How wide a column of bars must be, in heights of a line: a name, a bar and a percentage."""
+"""The width of a column of bars (a name, a bar and a percentage), in heights of a row."""
 
 
 class Colour(NamedTuple):
-    """Of BT.601, in the limited range."""
+    """A colour of BT.601 in the limited range."""
 
     y: int
     u: int
@@ -42,13 +42,11 @@ def colour(red: int, green: int, blue: int) -> Colour:
     )
 
 
-WHITE, SOFT, DARK, TRACK = (
-    colour(255, 255, 255),
-    colour(180, 184, 190),
-    colour(22, 24, 28),
-    colour(62, 66, 72),
-)
-FACES = tuple(
+WHITE = colour(255, 255, 255)
+GREY = colour(180, 184, 190)
+DARK = colour(22, 24, 28)
+BAR_BACKGROUND = colour(62, 66, 72)
+FACE_COLOURS = tuple(
     itertools.starmap(
         colour,
         [
@@ -61,18 +59,19 @@ FACES = tuple(
         ],
     )
 )
-"""Of the boxes and bars, by number."""
+"""The colours of the boxes, which repeat, and of the bars."""
 
 
-class Moving:
-    """Numbers told at some times, which change evenly from one to the next.
+class TimedValues:
+    """Values at some times, interpolated linearly between them.
 
     Args:
-        seconds: Rising.
-        values: A row of numbers for each.
-        held_seconds: How long they hold before and behind a gap; None: half a usual step, at most half of `GONE_SECONDS`.
+        seconds: The times, rising.
+        values: A row of numbers for each time.
+        hold_seconds: The time for which values stay before and after a gap; None: half of the
+            median step, no more than half of `MAX_GAP_SECONDS`.
 
-    >>> box = Moving([0.0, 1.0, 9.0], [[0, 0], [10, 20], [50, 50]])
+    >>> box = TimedValues([0.0, 1.0, 9.0], [[0, 0], [10, 20], [50, 50]])
     >>> box.at(0.5), box.at(1.2), box.at(5.0)
     ((array([ 5., 10.]), 0), (array([10., 20.]), 1), None)
     """
@@ -82,41 +81,49 @@ class Moving:
         seconds: Sequence[float],
         values: Sequence[Sequence[float]],
         *,
-        held_seconds: float | None = None,
-    ):
+        hold_seconds: float | None = None,
+    ) -> None:
         self._seconds, self._values = list(seconds), np.asarray(values, float)
-        usual = float(np.median(np.diff(self._seconds))) if len(self._seconds) > 1 else GONE_SECONDS
-        self._held_seconds = min(usual, GONE_SECONDS) / 2 if held_seconds is None else held_seconds
+        median_step = (
+            float(np.median(np.diff(self._seconds))) if len(self._seconds) > 1 else MAX_GAP_SECONDS
+        )
+        self._hold_seconds = (
+            min(median_step, MAX_GAP_SECONDS) / 2 if hold_seconds is None else hold_seconds
+        )
 
     def at(self, seconds: float) -> tuple[np.ndarray, int] | None:
-        """Return the numbers of a time, and the index of what was told next to it; None where nothing was."""
+        """Return the values of a time and the index of the nearest time; None in a gap."""
         after = bisect_right(self._seconds, seconds)
         before, count = after - 1, len(self._seconds)
         since = seconds - self._seconds[before] if before >= 0 else np.inf
         until = self._seconds[after] - seconds if after < count else np.inf
-        if since + until <= GONE_SECONDS + 1e-6:
+        if since + until <= MAX_GAP_SECONDS + 1e-6:
             share = since / (since + until)
-            return self._values[before] + share * (
-                self._values[after] - self._values[before]
-            ), before if share <= 0.5 else after
+            values = self._values[before] + share * (self._values[after] - self._values[before])
+            return values, before if share <= 0.5 else after
         nearest = before if since <= until else after
-        return (
-            (self._values[nearest], nearest)
-            if min(since, until) <= self._held_seconds + 1e-6
-            else None
-        )
+        if min(since, until) <= self._hold_seconds + 1e-6:
+            return self._values[nearest], nearest
+        return None
 
 
 class Canvas:
-    """The three planes of a picture, uint8 [height, width] and twice [height / 2, width / 2]."""
+    """The three planes of a picture.
 
-    def __init__(self, planes: Sequence[np.ndarray]):
+    Args:
+        planes: uint8 [height, width], and twice uint8 [height / 2, width / 2].
+    """
+
+    def __init__(self, planes: Sequence[np.ndarray]) -> None:
         self.planes = planes
 
     def rectangle(
         self, left: int, top: int, right: int, bottom: int, colour: Colour, *, thickness: int = -1
     ) -> None:
-        """Draw the outline of a rectangle, or fill it; `right` and `bottom` are its last pixels."""
+        """Draw the outline of a rectangle, or fill the rectangle with a negative thickness.
+
+        `right` and `bottom` are its last pixels.
+        """
         for place, (plane, value) in enumerate(zip(self.planes, colour, strict=True)):
             half = min(1, place)
             width = thickness if thickness < 0 else max(1, thickness >> half)
@@ -131,13 +138,16 @@ class Canvas:
     def text(
         self, text: str, left: int, bottom: int, capital: float, colour: Colour = WHITE
     ) -> None:
-        """Write grey letters, so high, with their feet at `bottom`, on what is grey already."""
+        """Write text on a grey background, with its baseline at `bottom`.
+
+        `capital` is the height of capitals in pixels. Only the luma plane changes.
+        """
         cv2.putText(
             self.planes[0],
             text,
             (left, bottom),
             FONT,
-            capital / CAPITAL,
+            capital / CAPITAL_PIXELS,
             int(colour.y),
             _stroke(capital),
             cv2.LINE_AA,
@@ -145,68 +155,78 @@ class Canvas:
 
 
 def text_width(text: str, capital: float) -> int:
-    return cv2.getTextSize(text, FONT, capital / CAPITAL, _stroke(capital))[0][0]
+    """Return the width of a text in pixels, with capitals of `capital` pixels."""
+    return cv2.getTextSize(text, FONT, capital / CAPITAL_PIXELS, _stroke(capital))[0][0]
 
 
 def _stroke(capital: float) -> int:
     return max(1, round(capital / 9))
 
 
-class Boxes:
-    """The box, number and words of each face.
+class BoxDrawing:
+    """Draws the box, number and text of each face.
 
     Args:
-        faces: For each number its `seconds`, `boxes` of left, top, width and height, and `texts`.
-        height: Of the picture; lines and letters go by it.
+        faces: The `seconds`, `boxes` (left, top, width and height) and `texts` of each number.
+        height: The height of the picture, which sets the size of lines and letters.
     """
 
-    def __init__(self, faces: Mapping[int, Mapping[str, Any]], *, height: int):
+    def __init__(self, faces: Mapping[int, Mapping[str, Any]], *, height: int) -> None:
         self._faces = [
-            (number, Moving(face["seconds"], face["boxes"]), face["texts"])
+            (number, TimedValues(face["seconds"], face["boxes"]), face["texts"])
             for number, face in sorted(faces.items())
         ]
-        self._line = 2 * max(1, round(height / 480))  # even, so that it is as thick in colour
+        # An even number of pixels has the same width in the planes of colour.
+        self._line = 2 * max(1, round(height / 480))
         self._capital = max(8.0, height / 50)
 
     def draw(self, canvas: Canvas, seconds: float) -> None:
-        """Draw what is there at a time."""
+        """Draw the faces of a time."""
         rows, columns = canvas.planes[0].shape
         for place, (number, boxes, texts) in enumerate(self._faces):
             if (found := boxes.at(seconds)) is None:
                 continue
             left, top, width, height = (round(value) for value in found[0])
-            own = FACES[place % len(FACES)]
+            own = FACE_COLOURS[place % len(FACE_COLOURS)]
             outer, inner = self._line, self._line // 2
             canvas.rectangle(
                 left, top, left + width - 1, top + height - 1, DARK, thickness=outer + 2 * inner
             )
             canvas.rectangle(left, top, left + width - 1, top + height - 1, own, thickness=outer)
-            words, capital, pad = (
-                f"{number} {texts[found[1]]}",
-                self._capital,
-                round(self._capital / 2),
-            )
-            wide, high = text_width(words, capital) + 2 * pad, round(capital) + 2 * pad
-            x = min(max(0, left - outer), max(0, columns - wide))
-            y = top - high - outer if top - high - outer >= 0 else min(max(0, top), rows - high)
-            canvas.rectangle(x, y, x + wide - 1, y + high - 1, DARK)
-            canvas.text(words, x + pad, y + high - pad, capital)
+            text, capital = f"{number} {texts[found[1]]}", self._capital
+            padding = round(capital / 2)
+            label_width = text_width(text, capital) + 2 * padding
+            label_height = round(capital) + 2 * padding
+            x = min(max(0, left - outer), max(0, columns - label_width))
+            y = top - label_height - outer
+            if y < 0:
+                y = min(max(0, top), rows - label_height)
+            canvas.rectangle(x, y, x + label_width - 1, y + label_height - 1, DARK)
+            canvas.text(text, x + padding, y + label_height - padding, capital)
 
 
-class Bars:
-    """A field of bars: for each group its title and a line a label with name, bar and percentage.
+class BarDrawing:
+    """Draws bars below a picture: per group a title, and per label a name, a bar and a percentage.
 
     Args:
-        groups: For each its `title`, `seconds`, `labels` and `values`.
-        size: Width and height of the picture that it stands below.
+        groups: The `title`, `seconds`, `labels` and `values` of each group.
+        size: The width and the height of the picture.
+
+    Attributes:
+        height: The height of the bars in pixels, an even number.
     """
 
-    def __init__(self, groups: Sequence[Mapping[str, Any]], *, size: tuple[int, int]):
+    def __init__(self, groups: Sequence[Mapping[str, Any]], *, size: tuple[int, int]) -> None:
         width, height = size
-        self._row = max(LEAST_ROW, round(min(height / ROWS_OF_HEIGHT, width / ROWS_OF_WIDTH)))
+        self._row = max(
+            MIN_ROW_PIXELS, round(min(height / ROWS_PER_HEIGHT, width / ROWS_PER_WIDTH))
+        )
         self._capital = 0.52 * self._row
         self._groups = [
-            (group, Moving(group["seconds"], group["values"], held_seconds=GONE_SECONDS / 2))
+            (
+                group,
+                TimedValues(group["seconds"], group["values"], hold_seconds=MAX_GAP_SECONDS / 2),
+            )
             for group in groups
         ]
         self._columns = (
@@ -217,13 +237,9 @@ class Bars:
             max(lines[start : start + self._columns])
             for start in range(0, len(lines), self._columns)
         ]
-        pad = self._row // 2
-        self.height: int = (
-            2 * ((sum(self._bands) * self._row + pad * (1 + len(self._bands))) // 2)
-            if groups
-            else 0
-        )
-        """In pixels, even."""
+        padding = self._row // 2
+        rows_height = sum(self._bands) * self._row + padding * (1 + len(self._bands))
+        self.height: int = 2 * (rows_height // 2) if groups else 0
         names = [label for group in groups for label in group["labels"]]
         self._name_width = max((text_width(name, self._capital) for name in names), default=0)
         self._share_width = text_width("100%", self._capital)
@@ -234,34 +250,37 @@ class Bars:
         self._width = width
         for group, left, top in self._places():
             for line, label in enumerate(group["labels"], 1):
-                Canvas(self._empty).text(label, left, self._foot(top, line), self._capital, SOFT)
-        self._told, self._drawn = None, self._empty
+                Canvas(self._empty).text(
+                    label, left, self._baseline(top, line), self._capital, GREY
+                )
+        self._drawn_indices: tuple[int | None, ...] | None = None
+        self._drawn = self._empty
 
-    def _places(self):
-        across, top, pad = self._width // self._columns, self._row // 2, self._row // 2
+    def _places(self) -> Iterator[tuple[Mapping[str, Any], int, int]]:
+        """Yield each group with the left and the top of its place."""
+        column_width, top, padding = self._width // self._columns, self._row // 2, self._row // 2
         for place, (group, _) in enumerate(self._groups):
             band, column = divmod(place, self._columns)
             if place and column == 0:
-                top += self._bands[band - 1] * self._row + pad
-            yield group, column * across + pad, top
+                top += self._bands[band - 1] * self._row + padding
+            yield group, column * column_width + padding, top
 
-    def _foot(self, top: int, line: int) -> int:
+    def _baseline(self, top: int, line: int) -> int:
         return round(top + line * self._row + (self._row + self._capital) / 2)
 
     def draw(self, canvas: Canvas, seconds: float) -> None:
-        """Fill a canvas of its size with what is told next to a time: the bars are those of the words at the box."""
-        found = [moving.at(seconds) for _, moving in self._groups]
-        told = tuple(one and one[1] for one in found)
-        if told != self._told:
-            self._told, self._drawn = told, [plane.copy() for plane in self._empty]
-            for (group, left, top), index in zip(self._places(), told, strict=True):
-                self._draw_group(
-                    Canvas(self._drawn),
-                    group,
-                    left,
-                    top,
-                    None if index is None else group["values"][index],
-                )
+        """Fill a canvas of this size with the bars of the time nearest to `seconds`.
+
+        They match the text at the boxes.
+        """
+        found = [values.at(seconds) for _, values in self._groups]
+        indices = tuple(one and one[1] for one in found)
+        if indices != self._drawn_indices:
+            self._drawn_indices = indices
+            self._drawn = [plane.copy() for plane in self._empty]
+            for (group, left, top), index in zip(self._places(), indices, strict=True):
+                shares = None if index is None else group["values"][index]
+                self._draw_group(Canvas(self._drawn), group, left, top, shares)
         for plane, drawn in zip(canvas.planes, self._drawn, strict=True):
             plane[:] = drawn
 
@@ -274,31 +293,29 @@ class Bars:
         shares: Sequence[float] | None,
     ) -> None:
         best = int(np.argmax(shares)) if shares is not None else -1
-        answer = group["labels"][best] if shares is not None else "none"
-        canvas.text(f"{group['title']}: {answer}", left, self._foot(top, 0), self._capital)
-        row, gap, across = self._row, self._row // 2, self._width // self._columns
-        start, end = left + self._name_width + gap, left + across - row - self._share_width - gap
+        prediction = group["labels"][best] if shares is not None else "none"
+        canvas.text(f"{group['title']}: {prediction}", left, self._baseline(top, 0), self._capital)
+        row, gap, column_width = self._row, self._row // 2, self._width // self._columns
+        start = left + self._name_width + gap
+        end = left + column_width - row - self._share_width - gap
         for line, share in enumerate(shares if shares is not None else (), 1):
-            upper, lower, is_best = (
-                top + line * row + row // 5,
-                top + (line + 1) * row - row // 5,
-                line == best + 1,
-            )
-            canvas.rectangle(start, upper, end, lower, TRACK)
+            upper, lower = top + line * row + row // 5, top + (line + 1) * row - row // 5
+            is_best = line == best + 1
+            canvas.rectangle(start, upper, end, lower, BAR_BACKGROUND)
             if share * (end - start) >= 1:
                 canvas.rectangle(
                     start,
                     upper,
                     start + round(share * (end - start)),
                     lower,
-                    FACES[0] if is_best else SOFT,
+                    FACE_COLOURS[0] if is_best else GREY,
                 )
             canvas.text(
                 f"{100 * share:.0f}%",
                 end + gap,
-                self._foot(top, line),
+                self._baseline(top, line),
                 self._capital,
-                WHITE if is_best else SOFT,
+                WHITE if is_best else GREY,
             )
             if is_best:
-                canvas.text(group["labels"][best], left, self._foot(top, line), self._capital)
+                canvas.text(group["labels"][best], left, self._baseline(top, line), self._capital)

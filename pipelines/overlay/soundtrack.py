@@ -1,12 +1,12 @@
-"""The sound of one file -> a track of an MP4 file that is being written: its packets as they are, or AAC."""
+"""Write the sound of a file as a track of an MP4 file: copied packets, or AAC."""
 
 from fractions import Fraction
 
 import av
 
-COPIED = ("aac", "ac3", "alac", "eac3", "flac", "mp3", "opus")
-"""Codecs that MP4 holds and players know there."""
-RATES_HZ = (
+COPIED_CODECS = ("aac", "ac3", "alac", "eac3", "flac", "mp3", "opus")
+"""Codecs that players accept in MP4."""
+AAC_RATES_HZ = (
     8_000,
     11_025,
     12_000,
@@ -20,47 +20,56 @@ RATES_HZ = (
     88_200,
     96_000,
 )
-"""Those of AAC; sound of another one is resampled to `RATE_HZ`."""
-RATE_HZ = 48_000
-LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
-"""Channels that stay; others become two."""
-CHANNEL_BIT_RATE = 96_000
-FRAME_SAMPLES = 1024
-"""Of AAC."""
+"""The sample rates of AAC. Sound with another rate is resampled to `OTHER_RATE_HZ`."""
+OTHER_RATE_HZ = 48_000
+LAYOUT_OF_CHANNELS = {1: "mono", 2: "stereo", 6: "5.1"}
+"""The channel layouts that stay; other layouts become stereo."""
+BIT_RATE_PER_CHANNEL = 96_000
+SAMPLES_PER_AAC_FRAME = 1024
 
 
 class Soundtrack:
-    """A track of sound in step with the pictures; gaps that damage leaves in what is encoded anew are filled with silence.
+    """A sound track in step with the pictures.
+
+    Where the sound is encoded again, gaps from damaged packets are filled with silence.
 
     Args:
-        file: The MP4 file, before anything was written to it.
+        file: The MP4 file, to which nothing was written yet.
         source: The stream whose packets are added.
         origin_seconds: The time in the source that is 0 in the file.
+
+    Attributes:
+        kind: "copied" or "transcoded".
+        undecodable: The number of packets that did not decode or had no valid time.
     """
 
-    def __init__(self, file, source, origin_seconds: Fraction):
+    def __init__(
+        self,
+        file: av.container.OutputContainer,
+        source: av.audio.stream.AudioStream,
+        origin_seconds: Fraction,
+    ) -> None:
         self._file, self._source = file, source
         self._origin = round(origin_seconds / source.time_base)
         self._last = None
         self._graph = None
         self.undecodable = 0
-        """Packets that did not decode or had no place in time."""
-        copied = source.codec_context.codec.canonical_name in COPIED
-        self.kind: str = "copied" if copied else "transcoded"
-        if copied:
+        is_copied = source.codec_context.codec.canonical_name in COPIED_CODECS
+        self.kind: str = "copied" if is_copied else "transcoded"
+        if is_copied:
             self._track = file.add_stream_from_template(source)
             return
         rate_hz, channels = source.codec_context.sample_rate, source.codec_context.channels
-        rate_hz, layout = (
-            rate_hz if rate_hz in RATES_HZ else RATE_HZ,
-            LAYOUTS.get(channels, "stereo"),
-        )
+        rate_hz = rate_hz if rate_hz in AAC_RATES_HZ else OTHER_RATE_HZ
+        layout = LAYOUT_OF_CHANNELS.get(channels, "stereo")
         self._track = file.add_stream("aac", rate=rate_hz, layout=layout)
         self._track.codec_context.format = "fltp"
-        self._track.codec_context.bit_rate = CHANNEL_BIT_RATE * self._track.codec_context.channels
+        self._track.codec_context.bit_rate = (
+            BIT_RATE_PER_CHANNEL * self._track.codec_context.channels
+        )
 
     def add(self, packet: av.Packet) -> None:
-        """Add a packet of the source that holds something."""
+        """Add a packet of the source that is not empty."""
         if self.kind == "copied":
             self._copy(packet)
         else:
@@ -87,12 +96,12 @@ class Soundtrack:
         for frame in frames:
             if frame.pts is not None:
                 frame.pts -= round(self._origin * self._source.time_base / frame.time_base)
-            self._graph = self._graph or self._even(frame)
+            self._graph = self._graph or self._resampling_graph(frame)
             self._graph.push(frame)
             self._write()
 
-    def _even(self, frame: av.AudioFrame) -> av.filter.Graph:
-        """Return a graph whose frames are as the encoder wants them, without gaps."""
+    def _resampling_graph(self, frame: av.AudioFrame) -> av.filter.Graph:
+        """Return a graph that gives the frames of the encoder, without gaps."""
         context, graph = self._track.codec_context, av.filter.Graph()
         kind = {
             "sample_rate": frame.sample_rate,
@@ -100,13 +109,19 @@ class Soundtrack:
             "layout": frame.layout,
             "time_base": frame.time_base,
         }
-        wanted = f"sample_fmts=fltp:sample_rates={context.sample_rate}:channel_layouts={context.layout.name}"
+        wanted = (
+            f"sample_fmts=fltp:sample_rates={context.sample_rate}:"
+            f"channel_layouts={context.layout.name}"
+        )
         nodes = [
             graph.add_abuffer(**kind),
             graph.add("aresample", "async=1"),
             graph.add("aformat", wanted),
         ]
-        nodes += [graph.add("asetnsamples", f"n={FRAME_SAMPLES}:p=0"), graph.add("abuffersink")]
+        nodes += [
+            graph.add("asetnsamples", f"n={SAMPLES_PER_AAC_FRAME}:p=0"),
+            graph.add("abuffersink"),
+        ]
         graph.link_nodes(*nodes).configure()
         return graph
 
@@ -119,7 +134,7 @@ class Soundtrack:
             self._file.mux(self._track.encode(frame))
 
     def close(self) -> None:
-        """Write what is still held."""
+        """Write the rest of the sound."""
         if self.kind == "copied":
             return
         self._encode(None)

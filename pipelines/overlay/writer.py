@@ -1,6 +1,7 @@
-"""A video and its captions -> the video with boxes, names and bars drawn into it: H.264 with the original sound, in MP4.
+"""Write a video with boxes, names and bars drawn into it: MP4 with H.264 and the original sound.
 
-Pictures go from the decoder through the drawing to the encoder one by one, so that two hours take the memory of a minute.
+Each picture goes from the decoder through the drawing to the encoder, so the memory does not grow
+with the length of the video.
 """
 
 import contextlib
@@ -17,38 +18,41 @@ from av.video.reformatter import ColorRange
 from pipelines.core.errors import InputError, MediaError, StorageError
 from pipelines.core.files import atomic_path
 from pipelines.core.spec import Spec
-from pipelines.media.images import reason
-from pipelines.media.video import decoded_packet, opened_video, plane_of
-from pipelines.overlay.drawing import Bars, Boxes, Canvas
+from pipelines.media.images import library_message
+from pipelines.media.video import decoded_packet, opened_video, plane_pixels
+from pipelines.overlay.drawing import BarDrawing, BoxDrawing, Canvas
 from pipelines.overlay.soundtrack import Soundtrack
-from pipelines.workers.record_task import guarded
+from pipelines.workers.record_task import entry_or_error
 
-ENCODING = {
-    "preset": "veryfast",
-    "crf": "20",
-    "x264-params": "mbtree=0",
-}  # which, of small pictures, gives other bytes in other processes
+ENCODING_OPTIONS = {"preset": "veryfast", "crf": "20", "x264-params": "mbtree=0"}
+"""The options of x264. With `mbtree`, small pictures give other bytes in other processes."""
 ENCODER_THREADS = 4
-"""Fixed, as what they write depends on how many they are."""
+"""A fixed number, because the bytes depend on it."""
 ASSUMED_RATE_HZ = 25
-"""Of a file that does not tell."""
-PICTURES_A_MESSAGE = 100
-MOST_WAITING_BYTES = 2**26
-"""What is held of the sound while no picture has come yet."""
+"""The assumed frame rate of a file that tells none."""
+PICTURES_PER_MESSAGE = 100
+MAX_WAITING_BYTES = 2**26
+"""The most sound that is kept before the first picture."""
 
 Facts = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Overlay:
-    """One video to draw into, for `pool.Pool` as `record_task.Task` is."""
+class OverlayTask:
+    """One video to draw into, a task of `pool.WorkerPool`.
+
+    Attributes:
+        path: The video.
+        out: The MP4 file to write; an existing file is replaced.
+        captions: `{"faces": {number: {"seconds", "boxes", "texts"}}, "bars": [{"title", "seconds",
+            "labels", "values"}]}`. The times are seconds after the first picture and rise. A box
+            has left, top, width and height in pixels of the upright picture.
+        domains: The entry of the messages that reports a crash.
+    """
 
     path: Path
     out: Path
-    """An MP4 file, which is replaced."""
     captions: Mapping[str, Any]
-    """`{"faces": {number: {"seconds", "boxes", "texts"}}, "bars": [{"title", "seconds", "labels", "values"}]}`: times in seconds
-    after the first picture, rising; boxes of left, top, width and height in pixels of the upright picture."""
     domains: tuple[str, ...] = ("overlay",)
 
     def read(
@@ -57,25 +61,26 @@ class Overlay:
         """Write the video.
 
         Yields:
-            Messages `{"more": True, "overlay": {"pictures", "seconds"}}`: how far it is. The last one has `more` unset and holds
-            `{"pictures", "seconds", "undecodable", "size", "sound"}`, sound being "copied", "transcoded" or "none", or
-            `{"error": reason}`, and then nothing was written.
+            Messages of progress, `{"more": True, "overlay": {"pictures", "seconds"}}`. The last
+            message has `more` unset and holds `{"pictures", "seconds", "undecodable", "size",
+            "sound"}`, where `sound` is "copied", "transcoded" or "none". After an error it holds
+            `{"error": reason}`, and no file was written.
         """
-        drawing = draw(self.path, self.out, captions=self.captions, progress=progress)
+        messages = write_overlay(self.path, self.out, captions=self.captions, progress=progress)
 
         def advance() -> dict[str, Any]:
             try:
-                return {"message": next(drawing)}
+                return {"message": next(messages)}
             except StopIteration as end:
                 return {"facts": end.value}
 
-        with contextlib.closing(drawing):
-            while "message" in (step := guarded(advance)):
+        with contextlib.closing(messages):
+            while "message" in (step := entry_or_error(advance)):
                 yield {"more": True, "overlay": step["message"]}
         yield {"more": False, "overlay": step.get("facts", step)}
 
 
-def draw(
+def write_overlay(
     path: Path,
     out: Path,
     *,
@@ -84,22 +89,27 @@ def draw(
 ) -> Generator[Facts, None, Facts]:
     """Write a video with captions, atomically.
 
-    Every picture that decodes is drawn, at its own time. The sound is remuxed where MP4 takes its codec, else it becomes AAC.
+    Each picture that decodes keeps its time. The sound is copied where MP4 accepts its codec, and
+    otherwise becomes AAC.
 
     Args:
         path: A video.
         out: Another file.
-        captions: See `Overlay.captions`.
+        captions: See `OverlayTask.captions`.
         progress: Called after every packet and every picture.
 
-    Yields and returns what the messages of `Overlay.read` hold.
+    Yields:
+        The progress in the messages of `OverlayTask.read`.
+
+    Returns:
+        The facts in the last message of `OverlayTask.read`.
 
     Raises:
         MediaError: The video cannot be read, has no pictures (a sound file), or cannot be encoded.
         InputError: `out` is the video itself.
         StorageError: `out` cannot be written.
     """
-    _check(path, out)
+    _check_paths(path, out)
     try:
         with atomic_path(out) as temporary, opened_video(path) as (container, stream):
             writer = _Writer(temporary, container, stream, captions)
@@ -109,15 +119,15 @@ def draw(
             finally:
                 writer.abandon()
     except OSError as error:
-        raise StorageError(f"{out} cannot be written ({reason(error)})") from error
+        raise StorageError(f"{out} cannot be written ({library_message(error)})") from error
     except av.FFmpegError as error:
         if isinstance(error, MemoryError):
             raise
-        raise MediaError(f"the video cannot be encoded ({reason(error)})") from error
+        raise MediaError(f"the video cannot be encoded ({library_message(error)})") from error
     return facts
 
 
-def _check(path: Path, out: Path) -> None:
+def _check_paths(path: Path, out: Path) -> None:
     try:
         path.stat()
     except OSError as error:
@@ -127,10 +137,13 @@ def _check(path: Path, out: Path) -> None:
 
 
 def _pictures(
-    container, stream, writer: "_Writer", progress: Callable[[], None]
+    container: av.container.InputContainer,
+    stream: av.video.stream.VideoStream,
+    writer: "_Writer",
+    progress: Callable[[], None],
 ) -> Iterator[Facts]:
-    """Give everything to the writer; yield how far it is."""
-    context, drawn = stream.codec_context, 0
+    """Give all pictures and all sound to the writer, and yield the progress."""
+    context, count = stream.codec_context, 0
     for packet in _packets(container, writer.streams, writer):
         progress()
         if packet is not None and packet.stream is not stream:
@@ -140,25 +153,33 @@ def _pictures(
         writer.undecodable += pictures is None
         for picture in pictures or ():
             writer.add(picture)
-            drawn += 1
+            count += 1
             progress()
-            if drawn % PICTURES_A_MESSAGE == 0:
-                yield {"pictures": drawn, "seconds": writer.seconds}
+            if count % PICTURES_PER_MESSAGE == 0:
+                yield {"pictures": count, "seconds": writer.seconds}
 
 
-def _packets(container, streams, writer: "_Writer") -> Iterator[av.Packet | None]:
-    """Yield the packets of the streams that hold anything, then None."""
+def _packets(
+    container: av.container.InputContainer, streams: list[av.stream.Stream], writer: "_Writer"
+) -> Iterator[av.Packet | None]:
+    """Yield the packets of the streams that are not empty, then None."""
     try:
         yield from (packet for packet in container.demux(streams) if packet.size)
-    except av.FFmpegError:  # a truncated container: what came before it is good
+    except av.FFmpegError:  # The container is truncated. The packets before that are good.
         writer.undecodable += 1
     yield None
 
 
 class _Writer:
-    """The file that is written; it begins with the first picture, which tells how large the others are."""
+    """Writes the file. The first picture sets the size of the video."""
 
-    def __init__(self, path: Path, container, stream, captions: Mapping[str, Any]):
+    def __init__(
+        self,
+        path: Path,
+        container: av.container.InputContainer,
+        stream: av.video.stream.VideoStream,
+        captions: Mapping[str, Any],
+    ) -> None:
         self._path, self._stream, self._captions = path, stream, captions
         self.streams = [stream, *container.streams.audio[:1]]
         self._origin_seconds = Fraction(container.start_time or 0, av.time_base)
@@ -172,7 +193,7 @@ class _Writer:
 
     @property
     def seconds(self) -> float:
-        """How long what is written is."""
+        """The duration of the written pictures."""
         return (
             float((self._last - self._first + self._step) * self._stream.time_base)
             if self._count
@@ -180,45 +201,44 @@ class _Writer:
         )
 
     def add_sound(self, packet: av.Packet) -> None:
+        """Add a packet of sound."""
         if self._sound:
             self._sound.add(packet)
             return
         self._waiting.append(packet)
-        if sum(held.size for held in self._waiting) > MOST_WAITING_BYTES:
+        if sum(waiting.size for waiting in self._waiting) > MAX_WAITING_BYTES:
             raise MediaError("video of which no picture could be decoded")
 
     def add(self, picture: av.VideoFrame) -> None:
-        turns = round(picture.rotation / 90) % 4  # counter-clockwise
+        """Draw into a picture and write it."""
+        turns = round(picture.rotation / 90) % 4  # quarter turns, counter-clockwise
         if self._file is None:
-            self._begin(picture, turns)
-        stamp = (
+            self._start(picture, turns)
+        timestamp = (
             -1
             if picture.pts is None
             else picture.pts - round(self._origin_seconds / self._stream.time_base)
         )
-        stamp = max(stamp, 0 if self._last < 0 else self._last + 1)
+        timestamp = max(timestamp, 0 if self._last < 0 else self._last + 1)
         if picture.pts is None and self._last >= 0:
-            stamp = self._last + self._step
-        self._first = stamp if self._first < 0 else self._first
-        self._last, self._count = stamp, self._count + 1
-        drawn = self._drawn(picture, turns, float((stamp - self._first) * self._stream.time_base))
-        drawn.pts, drawn.time_base, drawn.duration = (
-            stamp,
-            self._stream.time_base,
-            picture.duration or self._step,
-        )
+            timestamp = self._last + self._step
+        self._first = timestamp if self._first < 0 else self._first
+        self._last, self._count = timestamp, self._count + 1
+        seconds = float((timestamp - self._first) * self._stream.time_base)
+        drawn = self._drawn(picture, turns, seconds)
+        drawn.pts, drawn.time_base = timestamp, self._stream.time_base
+        drawn.duration = picture.duration or self._step
         self._file.mux(self._video.encode(drawn))
 
-    def _begin(self, picture: av.VideoFrame, turns: int) -> None:
+    def _start(self, picture: av.VideoFrame, turns: int) -> None:
+        """Open the file for pictures of this size."""
         shown = (picture.height, picture.width) if turns % 2 else (picture.width, picture.height)
         self._source_size = picture.width, picture.height
         self._size = width, height = tuple(side + side % 2 for side in shown)
-        self._boxes, self._bars = (
-            Boxes(self._captions["faces"], height=height),
-            Bars(self._captions["bars"], size=self._size),
-        )
+        self._boxes = BoxDrawing(self._captions["faces"], height=height)
+        self._bars = BarDrawing(self._captions["bars"], size=self._size)
         self._file = av.open(str(self._path), "w", format="mp4", options={"movflags": "+faststart"})
-        self._video = self._file.add_stream("libx264", rate=self._rate, options=ENCODING)
+        self._video = self._file.add_stream("libx264", rate=self._rate, options=ENCODING_OPTIONS)
         context, source = self._video.codec_context, self._stream.codec_context
         context.width, context.height, context.pix_fmt = (
             width,
@@ -242,7 +262,7 @@ class _Writer:
             self._waiting.clear()
 
     def _drawn(self, picture: av.VideoFrame, turns: int, seconds: float) -> av.VideoFrame:
-        """Return the picture, upright, with what is said of it in and below it."""
+        """Return the upright picture with its captions in and below it."""
         kind = picture.format.name, picture.width, picture.height
         if kind != ("yuv420p", *self._source_size) or picture.color_range == ColorRange.JPEG:
             picture = picture.reformat(
@@ -250,12 +270,12 @@ class _Writer:
             )
         width, height = self._size
         drawn = av.VideoFrame(width, height + self._bars.height, "yuv420p")
-        planes = [plane_of(plane) for plane in drawn.planes]
+        planes = [plane_pixels(plane) for plane in drawn.planes]
         for place, (plane, source) in enumerate(zip(planes, picture.planes, strict=True)):
-            upright = np.rot90(plane_of(source), turns)
+            upright = np.rot90(plane_pixels(source), turns)
             rows, columns = upright.shape
             plane[:rows, :columns] = upright
-            if place == 0:  # an odd side is made even by its last line
+            if place == 0:  # an odd side repeats its last line
                 plane[rows:height, :columns] = upright[-1]
                 plane[:height, columns:] = plane[:height, columns - 1 : columns]
         edges = [height >> min(1, place) for place in range(3)]
@@ -269,7 +289,11 @@ class _Writer:
         return drawn
 
     def close(self) -> Facts:
-        """Finish the file and return the facts."""
+        """Complete the file and return its facts.
+
+        Raises:
+            MediaError: No picture could be decoded.
+        """
         if self._file is None:
             raise MediaError("video of which no picture could be decoded")
         self._file.mux(self._video.encode(None))
@@ -289,7 +313,7 @@ class _Writer:
         }
 
     def abandon(self) -> None:
-        """Let go of a file that was not finished."""
+        """Close a file that is not complete."""
         if self._file is not None:
             with contextlib.suppress(OSError, av.FFmpegError):
                 self._file.close()

@@ -80,7 +80,7 @@ def spec_of(manifest: Mapping[str, Any]) -> Spec:
 
 
 def find_sets(folder: Path) -> list[Path]:
-    """Return the sets at or below a folder, sorted: the folder itself, or every `NAME/DOMAIN` in it."""
+    """Return the sorted sets at or below a folder: the folder itself, or each `NAME/DOMAIN`."""
     if (folder / "manifest.json").is_file():
         return [folder]
     for below in ("*/manifest.json", "*/*/manifest.json"):
@@ -146,7 +146,7 @@ def verify(folder: Path) -> dict[str, int]:
 
 
 def read_features(folder: Path, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the stored features of every record of a set in order, as `schema.deserialise` returns them.
+    """Yield the features of every record in order, as `schema.deserialise` returns them.
 
     Each shard is read from the disk once, and checked against the manifest before its first record
     is yielded.
@@ -184,7 +184,7 @@ def read_inputs(folder: Path, manifest: Mapping[str, Any]) -> Iterator[dict[str,
 def read_first_records(
     folder: Path, manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[Mapping[str, Any], dict[str, Any]]]:
-    """Yield (row, stored features) of the first record of some clips, without reading other records.
+    """Yield the row and the features of the first record of some clips only.
 
     Only the size of a shard is checked, not its checksum.
 
@@ -220,7 +220,10 @@ def read_first_records(
 def _records(
     folder: Path, manifest: Mapping[str, Any], shard: Mapping[str, Any]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the byte where each record of a shard begins, and its features; first check the checksum."""
+    """Yield the byte where each record of a shard begins, and its features.
+
+    First check the checksum.
+    """
     path = folder / shard["file"]
     body = memoryview(path.read_bytes()) if path.is_file() else memoryview(b"")
     if len(body) != shard["bytes"] or bytes_sha256([body]) != shard["sha256"]:

@@ -21,7 +21,7 @@ class Buffer(Protocol):
     def __getitem__(self, place: slice, /) -> Any: ...
 
 
-class Frame(NamedTuple):
+class RecordFrame(NamedTuple):
     """The place of one record in a TFRecord file."""
 
     offset: int
@@ -32,7 +32,7 @@ class Frame(NamedTuple):
     """The byte where the next record begins."""
 
 
-def iterate_tfrecord(buffer: Buffer) -> Iterator[Frame]:
+def iterate_tfrecord(buffer: Buffer) -> Iterator[RecordFrame]:
     """Yield the place of each record, without reading the data of the records.
 
     A record is framed as uint64 length, uint32 masked CRC-32C of the length, byte data[length],
@@ -54,7 +54,7 @@ def iterate_tfrecord(buffer: Buffer) -> Iterator[Frame]:
         stop = start + int.from_bytes(length, "little")
         if stop + CHECKSUM_BYTES > len(buffer):
             raise DataError(f"no whole record at byte {offset}")
-        yield Frame(offset, slice(start, stop), stop + CHECKSUM_BYTES)
+        yield RecordFrame(offset, slice(start, stop), stop + CHECKSUM_BYTES)
         offset = stop + CHECKSUM_BYTES
 
 
@@ -77,7 +77,7 @@ def check_shard(path: Path, shard: Mapping[str, Any]) -> None:
 
 
 def first_damage(path: Path) -> str:
-    """Return a few words about where the damage of a shard begins, by the checksums of its records."""
+    """Return a text about the place where the damage of a shard begins."""
     count = 0
     try:
         for _ in tf.data.TFRecordDataset([str(path)]):

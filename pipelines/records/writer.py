@@ -1,4 +1,7 @@
-"""Write sets of records: shard by shard, so that an interrupted build resumes, and into place only when a set is whole."""
+"""Write sets of records shard by shard, so that an interrupted build resumes.
+
+A set moves to its folder when it is complete.
+"""
 
 import contextlib
 import json
@@ -22,8 +25,9 @@ from pipelines.records.schema import NAMES, SCHEMA
 class SetWriter:
     """Writes one set, shard by shard, in a folder that takes its place only when it is whole.
 
-    A finished shard is renamed into place together with a list of what it holds. What an interrupted build, or the set
-    that stands there already, has of whole shards of the same media is taken over and not made again. One build at a
+    A finished shard is renamed into place together with a list of what it holds. What an
+    interrupted build, or the set that stands there already, has of whole shards of the same media
+    is taken over and not made again. One build at a
     time: the folder is locked until `close`.
     """
 
@@ -34,7 +38,7 @@ class SetWriter:
         clips: Sequence[Clip],
         options: Mapping[str, Any],
         clips_per_shard: int,
-    ):
+    ) -> None:
         self.folder = folder = Path(os.path.realpath(folder))  # a link to a larger disk stays one
         self._building = folder.with_name(f".{folder.name}.building")
         self._before = folder.with_name(f".{folder.name}.before")
@@ -43,7 +47,7 @@ class SetWriter:
         self._options = {"schema": SCHEMA, **options}
         self._per_shard = clips_per_shard
         self._done: dict[int, dict[str, Any]] = {}
-        self._writer = None
+        self._writer: tf.io.TFRecordWriter | None = None
         self._lock: int | None = None
 
     @property
@@ -51,7 +55,7 @@ class SetWriter:
         return -(-len(self._clips) // self._per_shard)
 
     def resume(self, sha256_of: Callable[[Clip], str]) -> list[Clip]:
-        """Lock the folder, take over what is whole, and return the clips that are to be read, in order.
+        """Lock the folder, reuse complete shards, and return the clips that must be read.
 
         Args:
             sha256_of: Gives the content hash of a clip's file as it is now.
@@ -151,7 +155,10 @@ class SetWriter:
         self._next()
 
     def quarantine(self, clip: Clip, reason: str, *, sha256: str, retry: str = "") -> None:
-        """Leave the next clip out, with the reason; `retry` says why a later call is to try it again."""
+        """Leave the next clip out, with the reason.
+
+        `retry` says why a later call is to try it again.
+        """
         row = {"path": clip.id, "reason": reason, "sha256": sha256}
         self._quarantined.append(row | {"retry": retry} if retry else row)
         self._next()
@@ -236,7 +243,7 @@ class SetWriter:
 
 
 def _locked(building: Path, folder: Path) -> int:
-    """Make the folder `building` and lock it against other processes until the returned descriptor is closed.
+    """Make the folder `building` and lock it until the returned descriptor is closed.
 
     Raises:
         RunError: Another process holds the lock.
@@ -277,7 +284,10 @@ def _side_name(shard: int) -> str:
 
 
 def _sides_in(folder: Path) -> dict[int, dict[str, Any]]:
-    """Return what each shard in a folder holds, by its number: of a whole set from its manifest, else from the shards' own lists."""
+    """Return the contents of each shard in a folder by its number.
+
+    They come from the manifest of a whole set, otherwise from the lists of the shards.
+    """
     try:
         manifest = read_manifest(folder)
         options = {
@@ -342,7 +352,7 @@ def is_current(
     options: Mapping[str, Any],
     sha256_of: Callable[[Clip], str],
 ) -> bool:
-    """Tell whether a whole set holds exactly these clips, built with these options from files of the same content.
+    """Return whether a whole set has exactly these clips, options and contents of files.
 
     A set with clips that are to be tried again is not current.
     """
@@ -355,7 +365,10 @@ def is_current(
 
 
 def _dissolve(folder: Path, *, into: Path) -> None:
-    """Take a set that was replaced away; what somebody else laid into its folder goes into the new one."""
+    """Take a set that was replaced away.
+
+    What somebody else laid into its folder goes into the new one.
+    """
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
             if re.fullmatch(r"\d{5}\.(tfrecord|json)|(manifest|report)\.json(\.tmp)?", path.name):

@@ -1,4 +1,4 @@
-"""Synthesise small corpora of talking heads in the genuine layouts of eNTERFACE'05, SAVEE and EMO-DB.
+"""Synthesise small corpora in the layouts of eNTERFACE'05, SAVEE and EMO-DB.
 
 May import `pipelines.core` and `pipelines.corpora`.
 """

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from pipelines.core import files
 from pipelines.core.errors import InputError, RunError
 from pipelines.core.locks import locked_folder
-from pipelines.core.processes import processors
-from pipelines.core.spec import MARKER
+from pipelines.core.processes import processor_count
+from pipelines.core.spec import SAMPLE_MARKER
 from pipelines.corpora import emodb, enterface, savee
 
 if TYPE_CHECKING:
@@ -47,12 +47,14 @@ class Utterance:
     speaker: str
     emotion: str
     text: str
-    """Decides the sounds of the sentence; the same for all emotions, so that the words do not tell the emotion."""
+    """Decides the sounds of the sentence; the same for all emotions, so that the words do not tell
+    the emotion."""
     video: str | None = None
     audio: str | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
+        """The files of the utterance."""
         return tuple(file for file in (self.video, self.audio) if file)
 
 
@@ -62,7 +64,8 @@ def plan_utterances() -> tuple[Utterance, ...]:
     for subject in SUBJECTS:
         for code, emotion in enterface.EMOTIONS.items():
             for sentence in "123":
-                video = f"enterface/subject {subject}/{emotion}/sentence {sentence}/s{subject}_{code}_{sentence}.avi"
+                folder = f"enterface/subject {subject}/{emotion}/sentence {sentence}"
+                video = f"{folder}/s{subject}_{code}_{sentence}.avi"
                 planned.append(Utterance("enterface", subject, emotion, sentence, video=video))
     for speaker in savee.SPEAKERS:
         for code, emotion in savee.EMOTIONS.items():
@@ -97,7 +100,7 @@ def write_samples(
     utterances: Sequence[Utterance] | None = None,
     on_clip: Callable[[Utterance], None] | None = None,
 ) -> dict[str, Path]:
-    """Write the sample corpora below `out`, and keep files that an earlier call with the same seed wrote.
+    """Write the sample corpora below `out`, and keep the files of an earlier call.
 
     A second process that writes to the same folder waits for the first.
 
@@ -118,7 +121,7 @@ def write_samples(
     """
     out = Path(out)
     utterances = plan_utterances() if utterances is None else utterances
-    workers = processors() if workers is None else workers
+    workers = processor_count() if workers is None else workers
     with contextlib.ExitStack() as stack:
         with files.storage_errors(out):
             _make_folder(out)
@@ -168,7 +171,7 @@ def _make_folder(out: Path) -> None:
 
 def _claim_folder(out: Path, *, seed: int) -> None:
     """Write the marker of the folder, or check that an earlier call with the same seed wrote it."""
-    marker, expected = out / MARKER, json.dumps({"recipe": RECIPE, "seed": seed})
+    marker, expected = out / SAMPLE_MARKER, json.dumps({"recipe": RECIPE, "seed": seed})
     if marker.exists():
         content = marker.read_text("utf-8", errors="replace").strip()
         if content != expected:
@@ -180,7 +183,8 @@ def _claim_folder(out: Path, *, seed: int) -> None:
     for corpus in WOMEN:
         if (out / corpus).exists():
             raise InputError(
-                f"{out / corpus} exists, but no {MARKER} marks it as samples; name another --out"
+                f"{out / corpus} exists, but no {SAMPLE_MARKER} marks it as samples; name another "
+                "--out"
             )
     files.write_text(marker, expected + "\n")
 
@@ -252,7 +256,10 @@ def _write_wav(path: Path, pcm: "np.ndarray", *, rate_hz: int) -> None:
 def _write_avi(
     path: Path, utterance: Utterance, *, pcm: "np.ndarray", loudness: "np.ndarray", seed: int
 ) -> None:
-    """Film the utterance and write picture and sound; `pcm` is int16 [samples], `loudness` float [steps]."""
+    """Film the utterance and write picture and sound.
+
+    `pcm` is int16 [samples], `loudness` float [steps].
+    """
     import av
     import numpy as np
 
@@ -280,7 +287,8 @@ def _write_avi(
             "yuv420p",
             1,
         )
-        # SAVEE's two files of an utterance have the same samples; eNTERFACE's sound is compressed to save room.
+        # SAVEE's two files of an utterance have the same samples; eNTERFACE's sound is compressed
+        # to save room.
         sound = container.add_stream(
             "pcm_s16le" if utterance.audio else "mp3", rate=rate_hz, layout="mono"
         )

@@ -1,6 +1,7 @@
-"""Films the speakers of the sample corpora: heads that act an emotion and speak, in a room, with light and noise.
+"""Film the speakers of the sample corpora: heads that act an emotion and speak in a room.
 
-The expressions follow the action units that Ekman and Friesen give for the basic emotions (Facial Action Coding System, 1978).
+The expressions follow the action units that Ekman and Friesen give for the basic emotions (Facial
+Action Coding System, 1978).
 """
 
 import dataclasses
@@ -53,7 +54,10 @@ SCENES = {
 
 @dataclasses.dataclass(frozen=True)
 class Acting:
-    """What keeps the emotions from being told apart too easily: standard deviations for each feature, 1 is a whole expression."""
+    """Standard deviations that make the emotions harder to recognise.
+
+    The value 1 is a whole expression.
+    """
 
     rest_spread: float = 0.06
     """How speakers' faces at rest differ."""
@@ -68,13 +72,17 @@ ACTING = Acting()
 BOX_CENTRE_Y, BOX_SIDE = 0.11, 1.93
 """Where Viola-Jones puts its box, in head units: centre below the middle of the head, and side."""
 NOISE_MARGIN = 32
-"""The noise of a clip is one field, of which each frame shows another part; drawing it anew would be the slowest step."""
+"""The noise of a clip is one field, of which each frame shows another part; drawing it anew would
+be the slowest step."""
 
 
 def film_clip(
     person: Person, *, scene: Scene, emotion: str, loudness: np.ndarray, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Yield a picture for each value of `loudness` (float [frames], 0 to 1): uint8 [height * 3 / 2, width], I420 planes."""
+    """Yield a picture for each value of `loudness` (float [frames], 0 to 1).
+
+    A picture is uint8 [height * 3 / 2, width] with I420 planes.
+    """
     frames = len(loudness)
     target = np.array(dataclasses.astuple(EXPRESSIONS[emotion]))
     target = target * rng.uniform(ACTING.least_intensity, 1.0) + rng.normal(
@@ -107,7 +115,7 @@ def film_clip(
 
 
 def face_box(person: Person, scene: Scene) -> tuple[float, float, float]:
-    """Return x and y of the middle and the side, in pixels, of the box that a face detector should find; the head sways around it."""
+    """Return the centre (x, y) and the side of the expected face box, in pixels."""
     x, y = _on_screen(person, scene, 0.0, BOX_CENTRE_Y)
     return x, y, BOX_SIDE * scene.unit_pixels * person.size
 
@@ -133,7 +141,7 @@ def _placement(person: Person, scene: Scene, sway: np.ndarray) -> np.ndarray:
 
 
 def _on_screen(person: Person, scene: Scene, x: float, y: float) -> tuple[float, float]:
-    """Return where a point given in head units is on the screen while the head is at rest, in pixels."""
+    """Return the pixel of a point in head units on the screen while the head is at rest."""
     screen_x, screen_y = _placement(person, scene, np.zeros(4)) @ (*canvas_point(x, y), 1.0)
     return float(screen_x), float(screen_y)
 
@@ -160,7 +168,7 @@ def _blended(
 
 
 def _furnished_room(person: Person, scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """Return the background with the speaker's shoulders, which do not sway: uint8 [height, width, 3], BGR."""
+    """Return the background with the still shoulders: uint8 [height, width, 3], BGR."""
     x = np.linspace(-1, 1, scene.width)[:, None]
     y = np.linspace(-1, 1, scene.height)[:, None, None]
     slope_x, slope_y = rng.uniform(-0.2, 0.2, 2)

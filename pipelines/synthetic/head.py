@@ -1,7 +1,8 @@
 """Draws one head of the sample corpora: who it is, what its features do, how the light falls.
 
-Everything is given in head units (x to the right, y down, 0 between eyes and nose, chin at y = 1) and drawn on a canvas that
-`pipelines.synthetic.film` moves over a room. Only what a crop of 64x64 pixels still shows is drawn.
+Everything is given in head units (x to the right, y down, 0 between eyes and nose, chin at y = 1)
+and drawn on a canvas that `pipelines.synthetic.film` moves over a room. Only what a crop of 64x64
+pixels still shows is drawn.
 """
 
 import dataclasses
@@ -79,7 +80,10 @@ class Person:
 
     @staticmethod
     def drawn(rng: np.random.Generator, *, female: bool, rest_spread: float) -> "Person":
-        """Return a person drawn from `rng`; faces at rest differ by `rest_spread` (standard deviation, for each feature)."""
+        """Return a person drawn from `rng`.
+
+        Faces at rest differ by `rest_spread` (standard deviation, for each feature).
+        """
         complexion = np.array(COMPLEXIONS_BGR[rng.integers(len(COMPLEXIONS_BGR))])
         skin, hair = complexion * rng.uniform(0.92, 1.06, (2, 1)) + rng.normal(0, 4, (2, 3))
         return Person(
@@ -108,7 +112,9 @@ def canvas_point(x: float, y: float) -> tuple[float, float]:
 
 
 def head_light(*, lamp: float, tint_bgr: np.ndarray) -> np.ndarray:
-    """Return the light on a head: uint8 [CANVAS_HEIGHT, CANVAS_WIDTH, 3], LIGHT_UNIT for a factor of 1.
+    """Return the light on a head: uint8 [CANVAS_HEIGHT, CANVAS_WIDTH, 3].
+
+    LIGHT_UNIT is a factor of 1.
 
     Args:
         lamp: Where the light comes from, -1 (left) to 1 (right).
@@ -136,7 +142,10 @@ def head_light(*, lamp: float, tint_bgr: np.ndarray) -> np.ndarray:
 def draw_head(
     person: Person, expression: Expression, *, light: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a head, uint8 [CANVAS_HEIGHT, CANVAS_WIDTH, 3] in BGR, and its mask, uint8 [CANVAS_HEIGHT, CANVAS_WIDTH], 255 inside."""
+    """Return the picture of a head in BGR and its mask, which is 255 inside.
+
+    Both are uint8 [CANVAS_HEIGHT, CANVAS_WIDTH], the picture with 3 channels.
+    """
     brush = _Brush()
     chin = 0.10 * max(0.0, expression.mouth_open)
     _draw_skull(brush, person, chin=chin)
@@ -154,7 +163,10 @@ def draw_head(
 
 
 class _Brush:
-    """Draws curves given in head units; what it touches becomes part of the mask while `masking`."""
+    """Draws curves given in head units.
+
+    What it touches becomes part of the mask while `masking`.
+    """
 
     def __init__(self) -> None:
         self.canvas = np.zeros((CANVAS_HEIGHT, CANVAS_WIDTH, 3), np.uint8)

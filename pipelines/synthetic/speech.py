@@ -1,8 +1,9 @@
-"""Speaks for the sample corpora: source-filter speech whose pitch, loudness, rate and voice quality depend on an emotion.
+"""Make the speech of the sample corpora by a source and a filter that depend on an emotion.
 
-Pulses of the glottis and breath pass the resonances of a vocal tract that moves from vowel to vowel, with fricatives and pauses
-between; no language is meant. How the emotions change the voice follows Banse and Scherer, Journal of Personality and Social
-Psychology 70(3), 1996, and Juslin and Laukka, Psychological Bulletin 129(5), 2003.
+Pulses of the glottis and breath pass the resonances of a vocal tract that moves from vowel to
+vowel, with fricatives and pauses between; no language is meant. How the emotions change the voice
+follows Banse and Scherer, Journal of Personality and Social Psychology 70(3), 1996, and Juslin and
+Laukka, Psychological Bulletin 129(5), 2003.
 """
 
 import dataclasses
@@ -19,7 +20,10 @@ PEAK = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Prosody:
-    """How an emotion differs from neutral speech; the whole difference, which a clip shows only a part of."""
+    """How an emotion differs from neutral speech.
+
+    The whole difference, which a clip shows only a part of.
+    """
 
     pitch_semitones: float = 0.0
     range_log2: float = 0.0
@@ -129,7 +133,7 @@ def speak(
     text_rng: np.random.Generator,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a sentence, float32 [samples] within -1 to 1 at the channel's rate, and its loudness, float [steps], 0 to 1.
+    """Return a sentence, float32 [samples] in [-1, 1], and its loudness, float [steps] in [0, 1].
 
     `text_rng` chooses the sounds of the sentence, `rng` how they are spoken.
     """
@@ -149,7 +153,10 @@ def speak(
 
 @dataclasses.dataclass(frozen=True)
 class _Score:
-    """What the vocal tract does, a value each STEP_SECONDS; arrays [steps] and `formants_hz` [steps, 3]."""
+    """What the vocal tract does, a value each STEP_SECONDS.
+
+    Arrays [steps] and `formants_hz` [steps, 3].
+    """
 
     pitch_hz: np.ndarray
     voiced: np.ndarray
@@ -279,12 +286,12 @@ def _resonances(
 
 
 def _transform_size(hop: int) -> int:
-    """Return a power of two that holds a window of WINDOW_STEPS hops and the ringing of the filter on both sides."""
+    """Return a power of two that fits a window of WINDOW_STEPS hops and the filter's ringing."""
     return 1 << (2 * WINDOW_STEPS * hop - 1).bit_length()
 
 
 def _filtered(source: np.ndarray, gain: np.ndarray, hop: int) -> np.ndarray:
-    """Return `source` (float [steps * hop]) passed through the zero-phase filter whose gain is float [steps, bins]."""
+    """Return `source` (float [steps * hop]) after the zero-phase filter of gain [steps, bins]."""
     window_samples, size = WINDOW_STEPS * hop, _transform_size(hop)
     before = (size - window_samples) // 2
     padded = np.pad(source, window_samples // 2)

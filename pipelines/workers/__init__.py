@@ -1,7 +1,7 @@
 """Isolated decoder processes: a bad file stops its own task and no other.
 
-May import `pipelines.core`, `pipelines.media` and `pipelines.faces`. Never imports TensorFlow. `python -m pipelines.workers` is one
-worker; only the pool starts it.
+May import `pipelines.core`, `pipelines.media` and `pipelines.faces`. Never imports TensorFlow.
+`python -m pipelines.workers` is one worker; only the pool starts it.
 """
 
 from typing import TYPE_CHECKING
@@ -9,19 +9,26 @@ from typing import TYPE_CHECKING
 from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from pipelines.workers.pool import STALL_SECONDS, Pool, WorkerError
-    from pipelines.workers.record_task import Task, guarded
-    from pipelines.workers.stream_task import Watch
+    from pipelines.workers.pool import STALL_SECONDS, WorkerError, WorkerPool
+    from pipelines.workers.record_task import RecordTask, entry_or_error
+    from pipelines.workers.stream_task import StreamTask
 
-__all__ = ["STALL_SECONDS", "Pool", "Task", "Watch", "WorkerError", "guarded"]
+__all__ = [
+    "STALL_SECONDS",
+    "RecordTask",
+    "StreamTask",
+    "WorkerError",
+    "WorkerPool",
+    "entry_or_error",
+]
 
 _MODULE_OF = {
-    "Pool": "pool",
+    "RecordTask": "record_task",
     "STALL_SECONDS": "pool",
-    "Task": "record_task",
-    "Watch": "stream_task",
+    "StreamTask": "stream_task",
     "WorkerError": "pool",
-    "guarded": "record_task",
+    "WorkerPool": "pool",
+    "entry_or_error": "record_task",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

@@ -1,4 +1,7 @@
-"""A worker process: answers tasks from standard input until it closes. It never imports TensorFlow."""
+"""A worker process: reads tasks from standard input until the input ends.
+
+The process never imports TensorFlow.
+"""
 
 import contextlib
 import os
@@ -6,19 +9,23 @@ import pickle
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from pipelines.core import processes
-from pipelines.workers.pool import framed
+from pipelines.workers.pool import to_message_bytes
 from pipelines.workers.record_task import MEMORY_BYTES
 
 
 def _serve() -> None:
-    """Answer tasks from standard input on standard output until it closes; what codecs print of a bad file is dropped."""
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    """Read tasks from standard input and write their messages to standard output.
+
+    The process drops what codecs print about a bad file.
+    """
+    output = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     import cv2
 
-    # What fails to import is shown while standard error is still open.
+    # Standard error is still open and shows an import that fails.
     from pipelines.faces import crops  # noqa: F401
     from pipelines.media import audio  # noqa: F401
 
@@ -28,17 +35,17 @@ def _serve() -> None:
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     tasks = sys.stdin.buffer
-    last_sign = time.monotonic()
+    last_heartbeat = time.monotonic()
 
-    def send(message) -> None:
-        left = memoryview(framed(message))
-        while left:
-            left = left[answers.write(left) :]
+    def send(message: dict[str, Any] | None) -> None:
+        remaining = memoryview(to_message_bytes(message))
+        while remaining:
+            remaining = remaining[output.write(remaining) :]
 
     def progress() -> None:
-        nonlocal last_sign
-        if time.monotonic() - last_sign > 1.0:
-            last_sign = time.monotonic()
+        nonlocal last_heartbeat
+        if time.monotonic() - last_heartbeat > 1.0:
+            last_heartbeat = time.monotonic()
             send(None)
 
     try:
@@ -47,22 +54,24 @@ def _serve() -> None:
             task, spec = pickle.loads(tasks.read(int.from_bytes(size, "little")))
             for message in task.read(spec, progress=progress):
                 send(message)
-    except (EOFError, BrokenPipeError):  # the build has what it wanted, or was stopped
+    except (EOFError, BrokenPipeError):  # the parent process needs no more, or was stopped
         return
 
 
 def _limit_memory(more_bytes: int) -> None:
-    """Let this process allocate only so much more than it has; a decoder that wants more fails alone. Linux heeds it."""
+    """Limit the memory that this process allocates from now on, so that only its own task fails.
+
+    Only Linux has the limit.
+    """
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
-        pages = int(Path("/proc/self/statm").read_text().split()[5])  # data and stack
-        limit = pages * resource.getpagesize() + more_bytes
-        most = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        resource.setrlimit(
-            resource.RLIMIT_DATA,
-            (limit if most == resource.RLIM_INFINITY else min(limit, most), most),
-        )
+        data_and_stack_pages = int(Path("/proc/self/statm").read_text().split()[5])
+        limit = data_and_stack_pages * resource.getpagesize() + more_bytes
+        hard_limit = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        if hard_limit != resource.RLIM_INFINITY:
+            limit = min(limit, hard_limit)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard_limit))
 
 
 if __name__ == "__main__":

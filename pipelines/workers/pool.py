@@ -1,4 +1,4 @@
-"""The pool of worker processes that decode media: a file that crashes or hangs its decoder fails alone.
+"""A pool of worker processes that decode media, so that a crash or a hang fails one file only.
 
 A worker is this package run as a program. It talks over its standard streams, never imports
 TensorFlow, and is replaced when it dies or reports no progress for a while.
@@ -14,18 +14,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 from pipelines.core.errors import RunError
 from pipelines.core.spec import Spec
-from pipelines.workers.record_task import Readable, Task
-
-__all__ = ["STALL_SECONDS", "Pool", "Task", "WorkerError"]
+from pipelines.workers.record_task import Readable
 
 STALL_SECONDS = 120.0
-"""A worker that decodes nothing for this long is taken to hang."""
+"""A worker without progress for this time counts as hanging."""
 EXIT_SECONDS = 5.0
-"""How long the end of a process is waited for after its stream ended."""
+"""The time in which a process must end after its stream ended."""
 
 
 class WorkerError(RunError):
@@ -36,26 +34,24 @@ class WorkerError(RunError):
             blame.
     """
 
-    def __init__(self, message: str, *, retry: str = ""):
+    def __init__(self, message: str, *, retry: str = "") -> None:
         super().__init__(message)
         self.retry = retry
 
 
 class _Worker:
-    def __init__(self):
-        self._ready = False
+    """One worker process."""
+
+    def __init__(self) -> None:
+        self._is_ready = False
         self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "pipelines.workers",
-            ],  # -P: not what happens to lie in the working directory
+            # -P: do not import modules from the working directory.
+            [sys.executable, "-P", "-m", "pipelines.workers"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            process_group=0,  # Ctrl-C is for the build: a worker that it hit would look like a crash
+            process_group=0,  # Ctrl-C stops the parent; in a worker it would look like a crash
         )
         self._heartbeats = select.poll()
         self._heartbeats.register(self._process.stdout, select.POLLIN)
@@ -66,11 +62,11 @@ class _Worker:
         Raises:
             WorkerError: The process ended, or sent no heartbeat in time.
         """
-        if self._ready:
+        if self._is_ready:
             return
         try:
             self._receive(STALL_SECONDS)
-            self._ready = True
+            self._is_ready = True
         except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
             self._wait_for_exit()
             self.close()
@@ -110,61 +106,76 @@ class _Worker:
                 ) from error
             raise WorkerError(f"decoder crashed (exit status {status})") from error
 
-    def _send(self, message) -> None:
-        self._process.stdin.write(framed(message))
+    def _send(self, task: tuple[Readable, Spec]) -> None:
+        self._process.stdin.write(to_message_bytes(task))
 
-    def _receive(self, stall_seconds: float):
+    def _receive(self, stall_seconds: float) -> dict[str, Any] | None:
         size = int.from_bytes(self._receive_bytes(8, stall_seconds), "little")
         return pickle.loads(self._receive_bytes(size, stall_seconds))
 
     def _receive_bytes(self, size: int, stall_seconds: float) -> bytearray:
         received = bytearray(size)
-        left, source = memoryview(received), self._process.stdout
-        while left:
+        remaining, source = memoryview(received), self._process.stdout
+        while remaining:
             if not self._heartbeats.poll(1000 * stall_seconds):
                 raise TimeoutError
-            count = source.readinto(left)
+            count = source.readinto(remaining)
             if not count:
                 raise EOFError
-            left = left[count:]
+            remaining = remaining[count:]
         return received
 
     def _wait_for_exit(self) -> int | None:
-        """Return the exit status of a process whose stream ended; None if the process still runs."""
+        """Return the exit status of a process whose stream ended; None if it still runs."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(EXIT_SECONDS)
         return self._process.poll()
 
     def close(self) -> None:
-        """End the process; a thread that waits for its answer finds the end of the stream."""
+        """End the process; a thread that waits for its messages gets the end of the stream."""
         self._process.kill()
         self._process.wait()
 
 
-def framed(message) -> bytes:
+def to_message_bytes(message: object) -> bytes:
+    """Return an object as its pickled bytes, after their number in 8 bytes."""
     content = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     return len(content).to_bytes(8, "little") + content
 
 
-class Pool:
-    """Worker processes in which tasks are read; `read` may be called from several threads.
+class WorkerPool:
+    """Worker processes that read media files. Several threads can call `read`.
+
+    Use the pool in a `with` statement, which starts and ends its processes.
 
     >>> from pathlib import Path
-    >>> with Pool(workers=1) as pool:
-    ...     next(pool.read(Task(Path("missing.wav"), ("audio",))))["audio"]
+    >>> from pipelines.workers.record_task import RecordTask
+    >>> with WorkerPool(workers=1) as pool:
+    ...     next(pool.read(RecordTask(Path("missing.wav"), ("audio",))))["audio"]
     {'error': 'cannot be read (No such file or directory)', 'retry': 'unreadable'}
+
+    Args:
+        workers: The number of processes.
+        spec: The spec of the features.
+        stall_seconds: A worker without progress for this time is stopped.
+
+    Raises:
+        WorkerError: A process cannot start.
     """
 
-    def __init__(self, *, workers: int, spec: Spec = Spec(), stall_seconds: float = STALL_SECONDS):
+    def __init__(
+        self, *, workers: int, spec: Spec = Spec(), stall_seconds: float = STALL_SECONDS
+    ) -> None:
         self._spec = spec
         self._stall_seconds = stall_seconds
         self._count = workers
         self._idle: queue.Queue[_Worker | None] = queue.Queue()
         self._workers: set[_Worker] = set()
         self._lock = threading.Lock()
-        self._closed = False
+        self._is_closed = False
 
-    def __enter__(self) -> "Pool":
+    def __enter__(self) -> Self:
+        """Start the processes and wait until they are ready."""
         try:
             for _ in range(self._count):
                 self._idle.put(self._started())
@@ -175,16 +186,17 @@ class Pool:
             raise
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_exception: object) -> None:
+        """End the processes."""
         with self._lock:
-            self._closed = True
+            self._is_closed = True
             for worker in self._workers:
                 worker.close()
             self._workers.clear()
 
     def _started(self) -> _Worker:
         with self._lock:
-            if self._closed:
+            if self._is_closed:
                 raise WorkerError("the pool is closed", retry="time")
             try:
                 worker = _Worker()
@@ -196,14 +208,14 @@ class Pool:
             return worker
 
     def read(self, task: Readable) -> Iterator[dict[str, Any]]:
-        """Have one file decoded by a worker; a crash or a hang becomes the error of the file.
+        """Yield the messages of a task from a worker. A crash or a hang becomes an error message.
 
-        A worker is taken at once and held until the last message was drawn. A caller that reads
-        several files at a time must draw from the earliest first, and call `read` in that order
-        too: else all workers may wait for their turn.
+        The call takes a worker immediately and keeps the worker until the caller has the last
+        message. A caller with several tasks must call `read` and take messages in the same order,
+        otherwise all workers can wait for each other.
         """
         worker = None
-        while not self._closed:
+        while not self._is_closed:
             with contextlib.suppress(queue.Empty):
                 worker = self._idle.get(timeout=1.0)
                 break
@@ -225,7 +237,7 @@ class Pool:
             self._idle.put(worker)
 
     def _failure(self, error: WorkerError) -> dict[str, str]:
-        """Return the entry of a domain for an error; a pool that was closed ended its workers itself."""
-        if self._closed:
+        """Return the entry of a domain for an error. A closed pool has ended its workers itself."""
+        if self._is_closed:
             return {"error": "the pool is closed", "retry": "time"}
         return {"error": str(error)} | ({"retry": error.retry} if error.retry else {})

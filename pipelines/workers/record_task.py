@@ -1,4 +1,4 @@
-"""One media file -> what is read of it, in messages: what a worker process does for the build; no tensorflow."""
+"""The task of a worker process in a build: read the faces and the sound of one media file."""
 
 import dataclasses
 import errno
@@ -10,31 +10,39 @@ from typing import Any, Protocol
 from pipelines.core.spec import Spec
 
 MEMORY_BYTES = 3 << 29
-"""What the reading of a file may allocate (1.5 GiB); one that wants more costs itself alone."""
+"""The memory that a worker can allocate for a file (1.5 GiB). A file that needs more fails
+alone."""
 OPENCV_NO_MEMORY = -4
 """The `code` of a `cv2.error` when an allocation failed: `cv2.Error.StsNoMem`."""
-CHANGED = {"error": "changed while it was read", "retry": "changed"}
+CHANGED_ERROR = {"error": "changed while it was read", "retry": "changed"}
 
 
 class Readable(Protocol):
-    """What a worker process can read: the messages of a file, of which all but the last have `more` set."""
+    """A task of a worker process."""
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """Which of them a crash or a hang is told of."""
+        """The entries of the message that report a crash or a hang."""
 
-    def read(self, spec: Spec, *, progress: Callable[[], None]) -> Iterator[dict[str, Any]]: ...
+    def read(self, spec: Spec, *, progress: Callable[[], None]) -> Iterator[dict[str, Any]]:
+        """Yield the messages of the file. All messages but the last one have `more` set."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-    """One media file to read in one or both domains."""
+class RecordTask:
+    """One media file to read in one or both domains.
+
+    Attributes:
+        path: The file.
+        domains: The domains to read.
+        still: The file is a still picture.
+        detector: A name of `detectors.DETECTORS`; None: each picture is a face.
+    """
 
     path: Path
     domains: tuple[str, ...]
     still: bool = False
     detector: str | None = "viola-jones"
-    """A name of `faces.DETECTORS`; None: each picture is a face already."""
 
     def read(
         self, spec: Spec, *, progress: Callable[[], None] = lambda: None
@@ -44,48 +52,56 @@ class Task:
 
 
 def read_file(
-    task: Task, spec: Spec, *, progress: Callable[[], None] = lambda: None
+    task: RecordTask, spec: Spec, *, progress: Callable[[], None] = lambda: None
 ) -> Iterator[dict[str, Any]]:
-    """Read one media file, long sound in blocks.
+    """Read one media file, with long sound in blocks.
 
     Yields:
-        A message `{"sha256", "more"}` with an entry for each domain: `{"error": reason}`, with `retry` where another call
-        may read it; else the faces with their counts, or the `waveform` with the facts of its track. With `more`
-        set, the waveform goes on in another message, and only the last of them holds the facts. An error in a later
-        message stands for what came before.
+        A message `{"sha256", "more"}` with an entry for each domain. The entry is `{"error":
+        reason}`, with `retry` where another call can succeed. Otherwise the entry has the faces
+        with their counts, or the `waveform` with the facts of its track. With `more` set, the
+        waveform continues in the next message; only the last message has the facts. An error in a
+        later message also stands for the earlier ones.
     """
-    before, message = begun(task.path, task.domains, progress=progress)
-    if before is None:
+    first_state, message = start_message(task.path, task.domains, progress=progress)
+    if first_state is None:
         yield message | {"more": False}
         return
     if "visual" in task.domains:
-        message["visual"] = guarded(lambda: _faces(task, spec, progress))
+        message["visual"] = entry_or_error(lambda: _faces(task, spec, progress))
     sound = _sound(task, spec, progress) if "audio" in task.domains else [({}, False)]
     for audio, more in sound:
         if audio:
             message["audio"] = audio
-        if not more and state(task.path, missing_ok=True) != before:
-            message |= dict.fromkeys(task.domains, CHANGED)
+        if not more and file_state(task.path, missing_ok=True) != first_state:
+            message |= dict.fromkeys(task.domains, CHANGED_ERROR)
         yield message | {"more": more}
         message = {}
 
 
-def begun(
+def start_message(
     path: Path, domains: tuple[str, ...], *, progress: Callable[[], None] = lambda: None
 ) -> tuple[tuple[int, ...] | None, dict[str, Any]]:
-    """Return the state of a file and the beginning of its message; where it cannot be read, None and an error for each domain."""
+    """Return the state of a file and the start of its message.
+
+    For a file that cannot be read, the state is None and each domain has an error.
+    """
     from pipelines.media import images
 
     try:
-        return state(path), {"sha256": images.content_hash(path, progress=progress)}
+        return file_state(path), {"sha256": images.content_hash(path, progress=progress)}
     except OSError as error:
         return None, {"sha256": ""} | dict.fromkeys(domains, _unreadable(error))
     except MemoryError as error:
         return None, {"sha256": ""} | dict.fromkeys(domains, _failure(error))
 
 
-def state(path: Path, *, missing_ok: bool = False) -> tuple[int, ...]:
-    """Return what changes when a file does; () where it is missing, if it may be."""
+def file_state(path: Path, *, missing_ok: bool = False) -> tuple[int, ...]:
+    """Return numbers that change when the file changes; with `missing_ok`, () for a missing file.
+
+    Raises:
+        OSError: The file is missing or cannot be read.
+    """
     try:
         facts = os.stat(path)
     except OSError:
@@ -95,10 +111,10 @@ def state(path: Path, *, missing_ok: bool = False) -> tuple[int, ...]:
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-def _faces(task: Task, spec: Spec, progress: Callable[[], None]) -> dict[str, Any]:
+def _faces(task: RecordTask, spec: Spec, progress: Callable[[], None]) -> dict[str, Any]:
     from pipelines.faces import crops, detectors
 
-    detect = None if task.detector is None else detectors.detector(task.detector)
+    detect = None if task.detector is None else detectors.load_detector(task.detector)
     if task.still:
         return dataclasses.asdict(crops.read_still_face(task.path, spec=spec, detect=detect))
     return dataclasses.asdict(
@@ -107,9 +123,12 @@ def _faces(task: Task, spec: Spec, progress: Callable[[], None]) -> dict[str, An
 
 
 def _sound(
-    task: Task, spec: Spec, progress: Callable[[], None]
+    task: RecordTask, spec: Spec, progress: Callable[[], None]
 ) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Yield ({"waveform": block}, more), the last with the facts of the track; or an error, after which nothing comes."""
+    """Yield the entries of the sound, and whether more follow.
+
+    An entry is `{"waveform": block}`. The last one also has the facts of the track, or is an error.
+    """
     from pipelines.media.audio import read_blocks
 
     blocks = read_blocks(task.path, spec=spec, progress=progress)
@@ -120,22 +139,21 @@ def _sound(
         except StopIteration as end:
             return dataclasses.asdict(end.value)
 
-    held = guarded(advance)
-    while "error" not in held:
-        following = guarded(advance)
+    entry = entry_or_error(advance)
+    while "error" not in entry:
+        following = entry_or_error(advance)
         if "waveform" not in following:
-            held = following if "error" in following else held | following
+            entry = following if "error" in following else entry | following
             break
-        yield held, True
-        held = following
-    yield held, False
+        yield entry, True
+        entry = following
+    yield entry, False
 
 
-def guarded(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Call a decoder, and return an error that it raises as the entry of its file.
+def entry_or_error(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Call a decoder, and return its entry or the error that it raised.
 
-    The message of an error of the project is the reason as it stands. Any other error of a decoder
-    fails this file alone.
+    The error is the message of a KerasemoError. Any other error of a decoder fails this file alone.
     """
     from pipelines.core.errors import KerasemoError
 
@@ -148,7 +166,7 @@ def guarded(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _unreadable(error: OSError) -> dict[str, str]:
-    """Another call may find the file, such as one on a disk that was away."""
+    """Return the entry of a file that a later call may find, such as one on an absent disk."""
     return {"error": f"cannot be read ({error.strerror})", "retry": "unreadable"}
 
 

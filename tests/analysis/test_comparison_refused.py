@@ -20,16 +20,12 @@ def test_what_is_not_alike_is_not_compared(tmp_path, capsys):
     whole = of("whole", lambda place, *row: row)
     part = write(tmp_path / "part.csv", rows[:-1])
     text = refused(capsys, whole, part)
-    assert (
-        "not asked about the same clips (1 of the clips, such as 'clip119', were not asked of the second"
-        in text
-    )
-    assert "such as 'clip119', were not asked of the first" in refused(capsys, part, whole)
+    assert "1 clips, for example 'clip119', are missing in the second" in text
+    assert "'clip119', are missing in the first" in refused(capsys, part, whole)
     names = of("names", lambda place, clip, *row: (f"{clip}.wav", *row))
-    assert (
-        "120 of the clips, such as 'clip0', were not asked of the second, which was asked about 'clip0.wav'"
-        in refused(capsys, whole, names)
-    )
+    text = refused(capsys, whole, names)
+    assert "120 clips, for example 'clip0', are missing in the second" in text
+    assert "'clip0.wav'" in text
     truth = of(
         "truth",
         lambda place, clip, who, truth, answer: (
@@ -39,14 +35,13 @@ def test_what_is_not_alike_is_not_compared(tmp_path, capsys):
             answer,
         ),
     )
-    assert (
-        "'clip101' is fear as mine:5 and happiness as mine:5; speakers and emotions must be alike"
-        in refused(capsys, whole, truth)
-    )
+    text = refused(capsys, whole, truth)
+    assert all(word in text for word in ("'clip101'", "fear", "happiness", "mine:5"))
     moved = of("moved", lambda place, clip, who, *row: (clip, f"mine:{5 - int(who[5:])}", *row))
-    assert "'clip0' is anger as mine:0 and anger as mine:5" in refused(capsys, whole, moved)
+    text = refused(capsys, whole, moved)
+    assert all(word in text for word in ("'clip0'", "mine:0", "mine:5"))
     missing = write(tmp_path / "missing.csv", [row for row in rows if row[2] != "anger"])
-    assert "30 of the clips, such as 'clip0'" in refused(capsys, whole, missing)
+    assert "30 clips, for example 'clip0'" in refused(capsys, whole, missing)
     assert compare.main([str(whole), str(part)]) == 1
     text = " ".join(capsys.readouterr().out.split())
     assert "whole" in text and "119" in text and "t over 6 speakers" in text
@@ -85,10 +80,9 @@ def test_other_sides_and_protocols_are_not_compared(tmp_path, capsys, column, sa
         )
         for word in said
     ]
-    assert (
-        refused(capsys, *paths)
-        == f"another {column}: {said[0]} and {said[1]}; compare answers of the same"
-    )
+    text = refused(capsys, *paths)
+    kind = {"side": "split", "protocol": "protocol"}[column]
+    assert f"different {kind}s: {said[0]} and {said[1]}" in text
     unsaid = write(tmp_path / "unsaid.csv", clips(0.7, seed=1))
     assert compare.main([str(paths[1]), str(unsaid)]) == 0
     assert ("a little too high" in capsys.readouterr().out) == (column == "side")
@@ -98,10 +92,8 @@ def test_one_comparison_that_cannot_be_made_leaves_the_others(tmp_path, capsys):
     names, rows = ("stage", "source", *NEEDED), clips(0.7, seed=1)
     alone = write(tmp_path / "alone.csv", [("alone", "savee/audio", *row) for row in rows], names)
     other = write(tmp_path / "other.csv", [("other", "emodb/audio", *row) for row in rows], names)
-    assert (
-        "no source that both were asked about ('savee/audio' and 'emodb/audio'); a column source says"
-        in refused(capsys, alone, other)
-    )
+    text = refused(capsys, alone, other)
+    assert "no common source ('savee/audio' and 'emodb/audio')" in text
     again = write(tmp_path / "again.csv", [("again", "savee/audio", *row) for row in rows], names)
     found = as_json(capsys, alone, other, again)["comparisons"]
     assert "refused" in found[0] and found[1]["ua"]["p"] == found[1]["ua"]["p_holm"] == 1
@@ -146,10 +138,11 @@ def test_a_compressed_file_is_read_and_a_broken_one_is_told(tmp_path, capsys):
         assert compare.main([str(broken)]) == 1
         error = capsys.readouterr().err.lower()
         assert (
-            "broken.csv.gz: no whole gzip file" in error
+            "broken.csv.gz: " in error
+            and "gzip" in error
             and told in error
             and "traceback" not in error
         )
     broken.write_bytes(packed.read_bytes()[:40] + b"\xff" * 40 + packed.read_bytes()[80:])
     assert compare.main([str(broken)]) == 1
-    assert "broken.csv.gz: no" in capsys.readouterr().err
+    assert "broken.csv.gz: " in capsys.readouterr().err

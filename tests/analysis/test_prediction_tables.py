@@ -3,7 +3,7 @@
 import pytest
 
 from kerasemo.analysis import prediction_tables
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError, InputError
 
 
 @pytest.mark.parametrize(
@@ -14,20 +14,20 @@ from pipelines.core.errors import InputError
         ("\n \n", "the file is empty"),
         (
             "id,speaker,emotion\nx,y,anger\n",
-            "no column 'answer' among id, speaker, emotion; expected a CSV in UTF-8",
+            "no column 'answer' among id, speaker, emotion; expected a CSV file",
         ),
-        ("id;speaker;emotion;answer\na;s;fear;fear\n", "separated by semicolons? expected"),
+        ("id;speaker;emotion;answer\na;s;fear;fear\n", "semicolons"),
         (
             "id,speaker,emotion,answer,Answer\na,s,fear,fear,anger\n",
-            "column 'answer' is there twice",
+            "duplicate column 'answer'",
         ),
         (
             "id,speaker,emotion,answer\na,s,fear,fear\n\nb,,fear,fear\n",
-            "line 4: no speaker, where other clips have one",
+            "line 4: no speaker",
         ),
         (
             "id,speaker,emotion,answer,side\na,s,fear,fear,test\nb,s,fear,fear,\n",
-            "line 3: another side, protocol",
+            "line 3: side, protocol",
         ),
         (
             "id,speaker,emotion,answer,among\na,s,fear,fear,fear smug\n",
@@ -43,7 +43,7 @@ from pipelines.core.errors import InputError
         ("id,speaker,emotion,answer\na,s,fear,\n", "line 2: answer ''; expected anger, "),
         (
             "id,speaker,emotion,answer\na,s,fear,fear\na,s,fear,anger\n",
-            "line 3: clip 'a' for the second time",
+            "line 3: duplicate clip 'a'",
         ),
         (
             "id,speaker,emotion,answer,fold\na,s,fear,fear,first\n",
@@ -55,16 +55,17 @@ from pipelines.core.errors import InputError
         ),
         (
             "id,speaker,emotion,answer,seed\na,s,fear,fear,0\na,s,anger,fear,1\n",
-            "two networks (mine; seeds 0 and 1) were not asked about the same",
+            "the networks of mine with seeds 0 and 1",
         ),
-        (b"\xff\xfe\x00\x01", "no text of a CSV"),
+        (b"\xff\xfe\x00\x01", "not a CSV file"),
     ],
 )
 def test_a_file_that_is_none_is_told_with_its_line(tmp_path, text, told):
     path = tmp_path / "mine.csv"
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(InputError) as error:
+    error_class = InputError if text is None else DataError
+    with pytest.raises(error_class) as error:
         prediction_tables.read_prediction_tables(path)
     assert told in str(error.value) and str(error.value).startswith(str(path))
 
@@ -72,6 +73,8 @@ def test_a_file_that_is_none_is_told_with_its_line(tmp_path, text, told):
 def test_headers_with_spaces_and_capitals_and_empty_columns_are_taken(tmp_path):
     text = "\ufeff\r\n ID , Speaker,EMOTION,answer,stage,network,seed,fold\r\n a , s, Happy , fear ,,,,\r\n"
     (tmp_path / "mine.csv").write_text(text, encoding="utf-8", newline="")
-    (((stage, source), kept),) = prediction_tables.read_prediction_tables(tmp_path / "mine.csv").items()
+    (((stage, source), kept),) = prediction_tables.read_prediction_tables(
+        tmp_path / "mine.csv"
+    ).items()
     assert (stage, source, kept.pool.clips, kept.pool.speakers) == ("mine", "", ((0, "a"),), ("s",))
     assert kept.emotions == ("fear", "happiness")

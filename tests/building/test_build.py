@@ -326,7 +326,7 @@ def test_a_stopped_build_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     totals = []
     for place, workers in ((out, 2), (tmp_path / "whole", 1)):
         builder.build(
-            builder.Options("emodb", folder, place, workers=workers), on_start=totals.append
+            builder.BuildOptions("emodb", folder, place, workers=workers), on_start=totals.append
         )
     assert totals == [60 - 24 - 8, 60]
     assert content(out) == content(tmp_path / "whole")

@@ -73,7 +73,7 @@ def test_every_bad_file_is_named_and_the_rest_is_built(command, tmp_path, mixed)
         "cut.mp4": unopened,
         "nobody.mp4": "no face found in 8 frames and those around them",
         "nobody.png": "no face found in the image; if the images are faces already, use --faces as-is",
-        "text.png": "not an image that can be decoded (10 bytes); expected a JPEG, PNG, BMP or WebP with its size",
+        "text.png": "not an image that can be decoded (10 bytes); expected a JPEG, PNG, BMP or WebP file with its size",
         "broken.png": f"not an image that can be decoded ({(mixed / 'joy/broken.png').stat().st_size} bytes)",
     }
     (label,) = (reason for path, reason in reasons["audio"].items() if path == "smug/label.wav")

@@ -48,7 +48,7 @@ def test_ctrl_c_while_a_decoder_hangs(tmp_path):
 def test_reuse_and_files_that_are_left_out_are_log_records(tmp_path, caplog):
     folder = emodb(tmp_path / "media", 2)
     (folder / "wav/03a01Na.wav").write_bytes(b"no sound")
-    options = builder.Options("emodb", folder, tmp_path / "out", workers=1)
+    options = builder.BuildOptions("emodb", folder, tmp_path / "out", workers=1)
     with caplog.at_level(logging.INFO, logger="pipelines"):
         builder.build(options)
         (record,) = caplog.records

@@ -16,7 +16,7 @@ from pipelines.records import reader
 @pytest.fixture(scope="module")
 def ops_load():
     try:
-        audio_tfio.check()
+        audio_tfio.check_tfio()
     except InputError as error:
         pytest.skip(str(error))
 
@@ -83,13 +83,13 @@ from pipelines import build
 from pipelines.features import audio_tfio
 from pipelines.workers import pool
 pool.STALL_SECONDS = 2.0
-audio_tfio.check = lambda: None
+audio_tfio.check_tfio = lambda: None
 def read_waveform(path, *, spec):
     def never():
         time.sleep(600)
         return 0.0
     return {"waveform": tf.ensure_shape(tf.numpy_function(never, [], tf.float32), [None])}
-audio_tfio.read_waveform = read_waveform
+audio_tfio.read_waveform_tfio = read_waveform
 sys.exit(build.main(sys.argv[1:]))
 """
 
@@ -122,7 +122,7 @@ def test_a_file_that_it_does_not_come_back_from_is_named(tmp_path):
 
 def test_where_it_is_not_installed_the_option_says_so(capsys, tmp_path):
     try:
-        audio_tfio.check()
+        audio_tfio.check_tfio()
     except InputError:
         media.write_sound(tmp_path / "media/joy/a.wav", media.noise(0.7, 16_000))
         words = (

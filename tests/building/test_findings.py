@@ -8,7 +8,7 @@ import av
 import pytest
 
 from helpers.manifests import manifest, row
-from pipelines.building.findings import examine, line_of, manifests_in
+from pipelines.building.findings import examine, finding_line, manifests_in
 from pipelines.corpora import find_clips, folder
 from pipelines.corpora.clip import Defect, Reject
 
@@ -50,7 +50,7 @@ def test_byte_copies():
         **{"kind": "byte copies", "grade": "defect"},
         **{"text": "3 files in 1 group are byte-identical", "groups": [["a", "c", "d"]]},
     }
-    assert line_of(finding) == "3 files in 1 group are byte-identical: a = c = d"
+    assert finding_line(finding) == "3 files in 1 group are byte-identical: a = c = d"
 
 
 def test_copies_that_only_decoding_shows():
@@ -83,7 +83,7 @@ def test_copies_with_conflicting_labels_and_speakers():
         == [["a", "b", "c"]]
     )
     assert (
-        line_of(findings["conflicting labels"])
+        finding_line(findings["conflicting labels"])
         == "1 group of copies with more than one emotion: a (anger) = b (fear) = c (anger)"
     )
     assert findings["copies of several speakers"]["labels"] == [["s:1", "s:1", "s:2"]]
@@ -114,7 +114,9 @@ def test_copies_in_another_corpus_and_in_the_other_domain():
     other = manifest(row("x.flac", content="2"), row("a.mp4"), source="t/audio")
     groups = {
         finding["text"]: finding["groups"]
-        for finding in examine(manifest(*rows), beside={"s/visual": sight, "t/audio": other})
+        for finding in examine(
+            manifest(*rows), other_manifests={"s/visual": sight, "t/audio": other}
+        )
         if finding["kind"] == "copies in another set"
     }
     assert groups == {
@@ -135,7 +137,7 @@ def test_utterances_of_both_domains_are_a_fact_and_of_several_files_a_notice():
     )
     findings = found(
         *rows,
-        beside={
+        other_manifests={
             "s/visual": sight,
             "t/visual": sight | {"corpus": "t", "clips": sight["clips"][1:]},
         },
@@ -221,7 +223,7 @@ def test_what_rows_tell(rows, kind, said):
     finding = only(found(*rows))
     assert finding["kind"] == kind
     with pytest.raises(ValueError, match=said):
-        raise ValueError(line_of(finding))
+        raise ValueError(finding_line(finding))
 
 
 def test_what_the_loader_met_and_what_is_quarantined():
@@ -259,7 +261,7 @@ def test_manifests_are_those_of_the_whole_sets_in_a_folder(tmp_path):
 
 def test_a_set_is_not_beside_itself():
     held = manifest(row("a"), row("b"))
-    assert examine(held, beside={"s/audio": held}) == []
+    assert examine(held, other_manifests={"s/audio": held}) == []
 
 
 def test_real_ravdess(corpora):

@@ -63,10 +63,10 @@ def examined(tmp_path_factory):
     ):
         assert build.main(["--corpus", *map(str, words), "--out", str(out)]) == 0
     beside = manifests_in(out)
-    reports = {source: set_report(held, beside=beside) for source, held in beside.items()}
+    reports = {source: set_report(held, other_manifests=beside) for source, held in beside.items()}
     for source, report in reports.items():
         files.write_json(out / source / "report.json", report)
-    pages = [page.write(out / name).read_text("utf-8") for name in ("faces", "ravdess")]
+    pages = [page.write_corpus_page(out / name).read_text("utf-8") for name in ("faces", "ravdess")]
     assert state(media_folder) == before
     return reports, pages
 

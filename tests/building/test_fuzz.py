@@ -8,7 +8,7 @@ import pytest
 
 from helpers import media
 from pipelines.building import builder
-from pipelines.building.builder import Options
+from pipelines.building.builder import BuildOptions
 from pipelines.records import reader
 
 
@@ -108,12 +108,12 @@ def mutate(sources, folder, *, count, seed):
 
 def check(sources, tmp_path, *, count, seed):
     good = mutate(sources, tmp_path / "media", count=count, seed=seed)
-    result = builder.build(Options("folder", tmp_path / "media", tmp_path / "out"))
+    result = builder.build(BuildOptions("folder", tmp_path / "media", tmp_path / "out"))
     alone = tmp_path / "alone"
     for id in good:
         (alone / id).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(tmp_path / "media" / id, alone / id)
-    builder.build(Options("folder", alone, tmp_path / "reference"))
+    builder.build(BuildOptions("folder", alone, tmp_path / "reference"))
     accounted = set()
     for domain, report in result["domains"].items():
         folder = tmp_path / "out/folder" / domain

@@ -30,7 +30,7 @@ BAND = 40
 
 
 def write_set(
-    out: Path, source: str, rows, *, quarantined=(), beside=None, defects=(), **more
+    out: Path, source: str, rows, *, quarantined=(), other_manifests=None, defects=(), **more
 ) -> dict:
     """Write `OUT/NAME/DOMAIN` of rows: faces of one grey level a clip, or sound in one band; return the manifest."""
     folder = out / source
@@ -73,7 +73,9 @@ def write_set(
         "shards": shards,
     } | more
     files.write_json(folder / "manifest.json", held)
-    files.write_json(folder / "report.json", set_report(held, beside=beside, defects=defects))
+    files.write_json(
+        folder / "report.json", set_report(held, other_manifests=other_manifests, defects=defects)
+    )
     return held
 
 
@@ -152,7 +154,7 @@ def corpus(tmp_path_factory):
         "s/visual",
         rows_of("mp4", looked_at=4),
         quarantined=faceless,
-        beside={"s/audio": audio},
+        other_manifests={"s/audio": audio},
         defects=[odd],
     )
     return out / "s"
@@ -237,7 +239,7 @@ def test_the_page_needs_nothing_but_itself_and_no_name_breaks_it(corpus):
 
 
 def test_crops_are_the_middle_faces_of_the_records(corpus):
-    crops = page.crops(corpus / "visual", reader.read_manifest(corpus / "visual"), 9)
+    crops = page.face_pictures(corpus / "visual", reader.read_manifest(corpus / "visual"), 9)
     assert {emotion: [clip["id"] for clip, _ in own] for emotion, own in crops.items()} == {
         "anger": ["1/anger.mp4", "2/anger.mp4"],
         "fear": ["1/fear.mp4", "2/fear.mp4"],
@@ -291,13 +293,13 @@ def test_clips_are_spread_over_emotions_and_speakers():
         for e in ("anger", "fear")
         for n in range(20)
     ]
-    chosen = page.spread(rows[::-1], 4)
+    chosen = page.choose_clips(rows[::-1], 4)
     assert {emotion: [clip["speaker"][2] for clip in own] for emotion, own in chosen.items()} == {
         "anger": list("bdfh"),
         "fear": list("aceg"),
     }
-    assert chosen == page.spread(rows, 4)
-    assert {emotion: len(own) for emotion, own in page.spread(rows, 500).items()} == {
+    assert chosen == page.choose_clips(rows, 4)
+    assert {emotion: len(own) for emotion, own in page.choose_clips(rows, 500).items()} == {
         "anger": 160,
         "fear": 160,
     }
@@ -308,8 +310,8 @@ def test_stills_that_are_faces_already_have_no_durations_and_no_rate(tmp_path):
     write_set(tmp_path, "s/visual", rows, faces="as-is")
     text = Page(page.corpus_page(tmp_path / "s")).text
     for said in (
-        "Each picture was taken as a face",
-        "Nobody knows who the speakers are.",
+        "Each picture was used as a face",
+        "The speakers are unknown.",
         "Nothing odd was found.",
         "Every file that was found",
     ):
@@ -351,19 +353,19 @@ def test_a_set_without_a_clip_is_a_page_of_reasons(tmp_path):
 
 def test_the_page_is_written_whole_once_and_nothing_else(corpus, monkeypatch):
     before = {path: path.read_bytes() for path in sorted(corpus.rglob("*")) if path.is_file()}
-    path = page.write(corpus)
+    path = page.write_corpus_page(corpus)
     assert path == corpus / "report.html" and path.read_text("utf-8") == page.corpus_page(corpus)
     inode = path.stat().st_ino
-    assert page.write(corpus).stat().st_ino == inode  # there already
+    assert page.write_corpus_page(corpus).stat().st_ino == inode  # there already
     path.write_text("old")
     monkeypatch.setattr(
         os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
     with pytest.raises(OSError, match="No space"):
-        page.write(corpus)
+        page.write_corpus_page(corpus)
     assert path.read_text() == "old"
     monkeypatch.undo()
-    page.write(corpus)
+    page.write_corpus_page(corpus)
     path.unlink()
     assert {
         path: path.read_bytes() for path in sorted(corpus.rglob("*")) if path.is_file()
@@ -393,7 +395,7 @@ def test_a_page_that_cannot_be_written_is_a_storage_error(corpus, tmp_path):
     (tmp_path / "s" / page.FILE).unlink(missing_ok=True)
     (tmp_path / "s" / f"{page.FILE}.tmp").mkdir()
     with pytest.raises(StorageError, match=f"{page.FILE}.*: Is a directory"):
-        page.write(tmp_path / "s")
+        page.write_corpus_page(tmp_path / "s")
 
 
 LOOK = """<script>addEventListener("load", () => {

@@ -61,7 +61,8 @@ def test_counts_seconds_and_reasons():
 def test_notes_are_the_findings_with_a_few_of_their_clips():
     rows = [row(f"{n}", padded=n > 0, sha256=f"{n // 2}") for n in range(9)]
     report = set_report(
-        manifest(*rows, source="a/visual"), beside={"a/audio": manifest(*rows, source="a/audio")}
+        manifest(*rows, source="a/visual"),
+        other_manifests={"a/audio": manifest(*rows, source="a/audio")},
     )
     assert report["notes"] == [
         "8 files in 4 groups are byte-identical: 0 = 1, 2 = 3, 4 = 5 and 1 more",
@@ -86,7 +87,7 @@ def clock(monkeypatch):
 
 
 def test_progress_without_a_terminal_is_a_line_now_and_then_with_rate_and_end(clock, capsys):
-    with progress.bar("emodb", unit="files") as bar:
+    with progress.progress_bar("emodb", unit="files") as bar:
         bar.start(40)
         for _ in range(40):
             clock.now += 1
@@ -96,7 +97,7 @@ def test_progress_without_a_terminal_is_a_line_now_and_then_with_rate_and_end(cl
 
 
 def test_short_work_shows_no_progress(clock, capsys):
-    with progress.bar("emodb", unit="files") as bar:
+    with progress.progress_bar("emodb", unit="files") as bar:
         bar.start(0)
         bar.start(3)
         for _ in range(3):
@@ -105,7 +106,7 @@ def test_short_work_shows_no_progress(clock, capsys):
 
 
 def test_steps_are_counted_in_blocks_and_what_is_noted_stands_between_rate_and_end(clock, capsys):
-    with progress.bar("joint", unit="images") as bar:
+    with progress.progress_bar("joint", unit="images") as bar:
         bar.start(640)
         for step in range(5):
             clock.now += 8
@@ -121,7 +122,7 @@ def test_a_long_note_takes_nothing_from_the_bar_of_a_terminal():
     """80 columns, of which the note alone needs more."""
     code = (
         "from pipelines.core import progress\n"
-        "with progress.bar('joint', unit='images') as bar:\n"
+        "with progress.progress_bar('joint', unit='images') as bar:\n"
         "    bar.start(64)\n    bar.advance('epoch 1/2, step 3/4, ' + 'contrastive 0.25, ' * 5, 32)\n"
     )
     ours, theirs = pty.openpty()
@@ -149,7 +150,10 @@ def test_a_long_note_takes_nothing_from_the_bar_of_a_terminal():
 
 def test_progress_on_a_terminal_is_taken_away_when_the_work_fails(monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with pytest.raises(ValueError, match="work"), progress.bar("emodb", unit="files") as bar:
+    with (
+        pytest.raises(ValueError, match="work"),
+        progress.progress_bar("emodb", unit="files") as bar,
+    ):
         bar.start(3)
         bar.advance("loss 0.5")
         assert bar._rich.finished is False

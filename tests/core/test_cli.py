@@ -107,7 +107,7 @@ def test_help_is_quick_because_nothing_heavy_is_imported(command, verb):
         ),
         (
             ["kerasemo.reproduce", "--experiment", "open", "--records", "x", "--compare", "joint"],
-            "expected pairs of two stages",
+            "expected pairs of stages",
         ),
         (
             [

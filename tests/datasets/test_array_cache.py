@@ -17,7 +17,7 @@ from helpers.toy_sources import write_set
 from kerasemo.datasets import array_cache, batches, sampling
 from kerasemo.datasets import sources as sources_module
 from kerasemo.datasets.sources import fits_memory, manifest_hash, read_source
-from pipelines.core.errors import DataError, InputError
+from pipelines.core.errors import DataError, StorageError
 from pipelines.records import reader
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def kept(tmp_path, monkeypatch) -> Path:
     """The folder of the files; no set fits into the memory."""
     monkeypatch.setattr(array_cache, "default_folder", lambda: tmp_path / "kept")
-    monkeypatch.setattr(sources_module, "MOST_BYTES", 100)
+    monkeypatch.setattr(sources_module, "MAX_BYTES_IN_MEMORY", 100)
     return tmp_path / "kept"
 
 
@@ -41,7 +41,7 @@ def count_reads(monkeypatch) -> list:
 
 def in_memory(folder, source, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(sources_module, "MOST_BYTES", 2**30)
+        patch.setattr(sources_module, "MAX_BYTES_IN_MEMORY", 2**30)
         return read_source(folder, source)
 
 
@@ -62,9 +62,9 @@ def test_a_map_holds_what_the_memory_would(tmp_path, kept, count_reads, monkeypa
         assert (source.rows, source.emotions) == (expected.rows, expected.emotions)
     one, other = (
         list(
-            batches.batches(
-                [source], sampling.labelled_plan(whole(source), batch=4, seed=1), epochs=2
-            )[0]
+            batches.BatchStream(
+                [source], sampling.item_sampler(whole(source), batch=4, seed=1), epochs=2
+            )
         )
         for source in (expected, sources[0])
     )
@@ -119,7 +119,7 @@ DAMAGES = {
     "facts of another layout": lambda folder: change_facts(folder, layout=0),
     "facts of another shape": lambda folder: change_facts(folder, shape=[1, 2, 3]),
     "what was interrupted": lambda folder: next(folder.glob("*.bin")).rename(
-        next(folder.glob("*.bin")).with_suffix(".tmp")
+        next(folder.glob("*.bin")).with_suffix(".bin.tmp")
     ),
 }
 
@@ -155,7 +155,7 @@ def test_a_manifest_of_other_records_leaves_nothing(tmp_path, kept):
     document = json.loads(manifest.read_text())
     document["clips"][-1]["items"] += 1
     manifest.write_text(json.dumps(document))
-    with pytest.raises(InputError, match="9 faces or segments, its manifest says 10"):
+    with pytest.raises(DataError, match="9 faces or segments, its manifest says 10"):
         read_source(tmp_path, "toy/visual")
     assert [path.suffix for path in kept.iterdir()] == [".lock"]
 
@@ -163,10 +163,8 @@ def test_a_manifest_of_other_records_leaves_nothing(tmp_path, kept):
 def test_a_full_disk_is_said_in_one_line(tmp_path, kept):
     write_set(tmp_path, "visual")
     kept.mkdir()
-    (kept / f"{manifest_hash(tmp_path / 'toy' / 'visual')}.tmp").symlink_to("/dev/full")
-    with pytest.raises(
-        InputError, match=r"kept/.*: No space left on device; 0.0 GiB are to be kept there"
-    ) as caught:
+    (kept / f"{manifest_hash(tmp_path / 'toy' / 'visual')}.bin.tmp").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match=r"kept/.*: No space left on device; 0.0 GiB") as caught:
         read_source(tmp_path, "toy/visual")
     assert "\n" not in str(caught.value) and [path.suffix for path in kept.iterdir()] == [".lock"]
 
@@ -174,7 +172,7 @@ def test_a_full_disk_is_said_in_one_line(tmp_path, kept):
 def test_a_folder_that_is_none_is_refused(tmp_path, kept):
     write_set(tmp_path, "visual")
     kept.write_text("")
-    with pytest.raises(InputError, match="kept/.*: File exists"):
+    with pytest.raises(StorageError, match="kept.*: (File exists|Not a directory)"):
         read_source(tmp_path, "toy/visual")
 
 
@@ -184,7 +182,7 @@ from kerasemo.datasets import array_cache, sources
 from pipelines.records import reader
 out = pathlib.Path(sys.argv[1])
 array_cache.default_folder = lambda: out / "kept"
-sources.MOST_BYTES = 100
+sources.MAX_BYTES_IN_MEMORY = 100
 read = reader.read_inputs
 def slowly(*words):
     print("reads", flush=True)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from kerasemo.datasets import splits
-from pipelines.core.errors import InputError
+from kerasemo.config import schema
+from kerasemo.datasets import leakage_gate
+from pipelines.core.errors import DataError
 
 
 def row(id, side, content, *, corpus="fer"):
@@ -28,34 +29,38 @@ def rows(corpus="fer"):
     ]
 
 
-@pytest.mark.parametrize("protocol", splits.PROTOCOLS)
+@pytest.mark.parametrize("protocol", schema.PROTOCOLS)
 def test_they_stay_where_they_are_and_are_counted(protocol):
     """x is in all three, y in train and test, z in train and validation: of test clips there are 2 copies in train, 1 in validation."""
-    usual = splits.sides({"fer/visual": rows()}, protocol=protocol, fold=0)
-    kept = splits.sides({"fer/visual": rows()}, protocol=protocol, fold=0, keep_copies=True)
-    assert {side: len(ids) for side, ids in usual.ids["fer/visual"].items()} == {
+    usual = leakage_gate.split_sources({"fer/visual": rows()}, protocol=protocol, fold=0)
+    kept = leakage_gate.split_sources(
+        {"fer/visual": rows()}, protocol=protocol, fold=0, keep_copies=True
+    )
+    assert {side: len(ids) for side, ids in usual.clip_ids["fer/visual"].items()} == {
         "train": 3,
         "validation": 4,
         "test": 5,
     }
-    assert {side: len(ids) for side, ids in kept.ids["fer/visual"].items()} == {
+    assert {side: len(ids) for side, ids in kept.clip_ids["fer/visual"].items()} == {
         "train": 6,
         "validation": 5,
         "test": 5,
     }
-    assert usual.ids["fer/visual"]["test"] == kept.ids["fer/visual"]["test"]
-    assert kept.left_in["fer/visual"] == {
+    assert usual.clip_ids["fer/visual"]["test"] == kept.clip_ids["fer/visual"]["test"]
+    assert kept.copy_ids["fer/visual"] == {
         "train": ("train/x.jpg", "train/y.jpg"),
         "validation": ("validation/x.jpg",),
         "test": (),
     }
-    assert usual.deduplicated and not kept.deduplicated and usual.digest != kept.digest
-    facts, usually = (sides.report["sources"]["fer/visual"] for sides in (kept, usual))
     assert (
-        splits.stamp(facts)
-        == "as published: 2 copies of test clips stay in training, 1 in validation"
+        usual.report["deduplicated"]
+        and not kept.report["deduplicated"]
+        and usual.digest != kept.digest
     )
-    assert splits.stamp(usually) == "deduplicated: 4 copies of clips on a later side left out"
+    facts, usually = (sides.report["sources"]["fer/visual"] for sides in (kept, usual))
+    assert "2 copies of test clips" in leakage_gate.copies_stamp(facts)
+    assert "1 in validation" in leakage_gate.copies_stamp(facts)
+    assert "deduplicated: 4 copies" in leakage_gate.copies_stamp(usually)
 
 
 def test_they_do_not_stay_where_another_corpus_has_the_content_on_another_side():
@@ -63,17 +68,17 @@ def test_they_do_not_stay_where_another_corpus_has_the_content_on_another_side()
     other[0]["sha256"] = "fer y"  # of fer's test side, and of its train side
     sets = {"fer/visual": rows(), "other/visual": other}
     with pytest.raises(
-        InputError,
-        match=r"sha256 'fer y' is on two sides: fer/visual test/y.jpg \(test\) and other/visual train/a.jpg",
+        DataError,
+        match=r"sha256 'fer y' is in two splits: fer/visual test/y.jpg \(test\) and other/visual train/a.jpg",
     ):
-        splits.sides(sets, protocol="speaker-independent", fold=0, keep_copies=True)
+        leakage_gate.split_sources(sets, protocol="speaker-independent", fold=0, keep_copies=True)
     other[0]["sha256"], other[-1]["sha256"] = "other a", "fer y"
     with pytest.raises(
-        InputError,
-        match=r"sha256 'fer y' is on two sides: fer/visual train/y.jpg \(train\) and other/visual test/y.jpg",
+        DataError,
+        match=r"sha256 'fer y' is in two splits: fer/visual train/y.jpg \(train\) and other/visual test/y.jpg",
     ):
-        splits.sides(sets, protocol="speaker-independent", fold=0, keep_copies=True)
-    assert splits.sides(
+        leakage_gate.split_sources(sets, protocol="speaker-independent", fold=0, keep_copies=True)
+    assert leakage_gate.split_sources(
         {**sets, "other/visual": rows("other")},
         protocol="speaker-independent",
         fold=0,
@@ -88,10 +93,14 @@ def test_nothing_changes_where_no_publisher_split_the_corpus():
         for number in range(3)
     ]
     one, other = (
-        splits.sides({"c/audio": clips}, protocol="speaker-independent", fold=1, keep_copies=keep)
+        leakage_gate.split_sources(
+            {"c/audio": clips}, protocol="speaker-independent", fold=1, keep_copies=keep
+        )
         for keep in (False, True)
     )
-    assert one.ids == other.ids and one.digest == other.digest
+    assert one.clip_ids == other.clip_ids and one.digest == other.digest
     clips[0]["sha256"] = clips[-1]["sha256"]
-    with pytest.raises(InputError, match="is on two sides"):
-        splits.sides({"c/audio": clips}, protocol="speaker-independent", fold=0, keep_copies=True)
+    with pytest.raises(DataError, match="is in two splits"):
+        leakage_gate.split_sources(
+            {"c/audio": clips}, protocol="speaker-independent", fold=0, keep_copies=True
+        )

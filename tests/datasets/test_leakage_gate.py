@@ -16,10 +16,13 @@ from helpers.corpora_rows import (
     row,
     stills,
 )
-from kerasemo.datasets import splits
-from pipelines.core.errors import InputError
+from kerasemo.config import schema
+from kerasemo.datasets import leakage_gate, splits
+from pipelines.core.errors import DataError
 
-PUBLISHED = {name: {f"{name}/visual": stills(splits.SIDES, name=name)} for name in ("fer", "other")}
+PUBLISHED = {
+    name: {f"{name}/visual": stills(splits.SPLITS, name=name)} for name in ("fer", "other")
+}
 
 
 def built(*names, kinds=()):
@@ -84,30 +87,32 @@ def test_planted_copies_are_refused(name, by):
     """By `sha256` the file is the same, by `content` only what was read of it: a WAV and a FLAC of one sound."""
     names, place, leak, none = PLANTED[name]
     sets = built(*names)
-    assert splits.sides(sets, protocol=INDEPENDENT, fold=0)
+    assert leakage_gate.split_sources(sets, protocol=INDEPENDENT, fold=0)
     of(sets, *place)[by] = of(sets, *leak)[by]
     with pytest.raises(
-        InputError,
-        match=rf"^{by} '.*' is on two sides: .*\) and .*\); they are copies; remove one and build",
+        DataError,
+        match=rf"^{by} '.*' is in two splits: .*\) and .*\); they are copies; remove one and build",
     ) as error:
-        splits.sides(sets, protocol=INDEPENDENT, fold=0)
+        leakage_gate.split_sources(sets, protocol=INDEPENDENT, fold=0)
     for source, id in (place, leak):
         assert f"{source} {id} (" in str(error.value)
     of(sets, *place)[by] = of(sets, *none)[by]
-    result = splits.sides(sets, protocol=INDEPENDENT, fold=0)
-    assert not result.deduplicated and any(place[1] in ids for ids in result.ids[place[0]].values())
+    result = leakage_gate.split_sources(sets, protocol=INDEPENDENT, fold=0)
+    assert not result.report["deduplicated"] and any(
+        place[1] in ids for ids in result.clip_ids[place[0]].values()
+    )
 
 
 @pytest.mark.parametrize("by", ["sha256", "content"])
 def test_a_planted_copy_in_a_corpus_that_is_only_scored_is_refused(by):
     sets = built("emodb", "half")
     of(sets, *HALF_TRAIN)[by] = of(sets, *EMODB_TRAIN)[by]
-    assert splits.sides(sets, protocol=INDEPENDENT, fold=0)
+    assert leakage_gate.split_sources(sets, protocol=INDEPENDENT, fold=0)
     with pytest.raises(
-        InputError,
-        match=rf"{by} .* is on two sides: emodb/audio {EMODB_TRAIN[1]} \(train\) and half/audio .* \(test\)",
+        DataError,
+        match=rf"{by} .* is in two splits: emodb/audio {EMODB_TRAIN[1]} \(train\) and half/audio .* \(test\)",
     ):
-        splits.sides(sets, protocol=INDEPENDENT, fold=0, foreign=["half"])
+        leakage_gate.split_sources(sets, protocol=INDEPENDENT, fold=0, foreign=["half"])
 
 
 def test_a_planted_speaker_of_another_corpus_is_refused():
@@ -115,12 +120,12 @@ def test_a_planted_speaker_of_another_corpus_is_refused():
     sets = built("emodb", "half")
     of(sets, *HALF_TRAIN)["speaker"] = "emodb:9"
     with pytest.raises(
-        InputError,
-        match=r"speaker 'emodb:9' is on two sides: emodb/audio 9/.* \(train\) and half/audio 12/.* \(test\)",
+        DataError,
+        match=r"speaker 'emodb:9' is in two splits: emodb/audio 9/.* \(train\) and half/audio 12/.* \(test\)",
     ):
-        splits.sides(sets, protocol=INDEPENDENT, fold=0)
+        leakage_gate.split_sources(sets, protocol=INDEPENDENT, fold=0)
     of(sets, *HALF_TRAIN)["speaker"] = "emodb:3"
-    assert splits.sides(sets, protocol=INDEPENDENT, fold=0)
+    assert leakage_gate.split_sources(sets, protocol=INDEPENDENT, fold=0)
 
 
 def test_a_planted_utterance_whose_sound_is_trained_on_and_whose_video_is_tested_is_refused():
@@ -134,11 +139,11 @@ def test_a_planted_utterance_whose_sound_is_trained_on_and_whose_video_is_tested
     tested["utterance"] = "emodb:9:anger:a01:0"
     two = r"emodb/audio 9/angera01-0.wav \(train\) and half/visual 01/anger01-0.avi \(test\); split a corpus once, for all of its domains"
     with pytest.raises(
-        InputError, match=rf"utterance 'emodb:9:anger:a01:0' is on two sides: {two}"
+        DataError, match=rf"utterance 'emodb:9:anger:a01:0' is in two splits: {two}"
     ):
-        splits.sides(sets | videos, protocol=INDEPENDENT, fold=0)
+        leakage_gate.split_sources(sets | videos, protocol=INDEPENDENT, fold=0)
     tested["utterance"] = "emodb:3:anger:a01:0"  # which is tested
-    assert splits.sides(sets | videos, protocol=INDEPENDENT, fold=0)
+    assert leakage_gate.split_sources(sets | videos, protocol=INDEPENDENT, fold=0)
 
 
 def renamed(sets, old, new, *, speakers=None):
@@ -162,17 +167,19 @@ def test_the_speakers_of_a_corpus_under_two_names_are_the_same():
         sets, "emodb", "again", speakers=[f"emodb:{speaker}" for speaker in range(8, 17)]
     )
     with pytest.raises(
-        InputError,
-        match=r"speaker 'emodb:8' is on two sides: again/audio 8/.* \(test\) and emodb/audio 8/.* \(validation\)",
+        DataError,
+        match=r"speaker 'emodb:8' is in two splits: again/audio 8/.* \(test\) and emodb/audio 8/.* \(validation\)",
     ):
-        splits.sides(sets | again, protocol=INDEPENDENT, fold=0)
-    assert splits.sides(sets | renamed(sets, "emodb", "again"), protocol=INDEPENDENT, fold=0)
+        leakage_gate.split_sources(sets | again, protocol=INDEPENDENT, fold=0)
+    assert leakage_gate.split_sources(
+        sets | renamed(sets, "emodb", "again"), protocol=INDEPENDENT, fold=0
+    )
     for kind in ("", "folder"):  # of which nobody knows whether two names mean one person
         other = {
             source: [clip | {"kind": kind} for clip in rows]
             for source, rows in (sets | again).items()
         }
-        assert splits.sides(other, protocol=INDEPENDENT, fold=0)
+        assert leakage_gate.split_sources(other, protocol=INDEPENDENT, fold=0)
 
 
 def test_the_utterances_of_a_corpus_whose_domains_have_two_names_are_the_same():
@@ -180,11 +187,13 @@ def test_the_utterances_of_a_corpus_whose_domains_have_two_names_are_the_same():
     sets = built("savee", kinds={"savee": "savee"})
     video = renamed({"savee/visual": sets["savee/visual"]}, "savee", "video")
     with pytest.raises(
-        InputError,
-        match=r"utterance 'savee:.*' is on two sides: savee/audio .*\.wav \(.*\) and video/visual .*\.avi",
+        DataError,
+        match=r"utterance 'savee:.*' is in two splits: savee/audio .*\.wav \(.*\) and video/visual .*\.avi",
     ):
-        splits.sides({"savee/audio": sets["savee/audio"]} | video, protocol=DEPENDENT, fold=0)
-    assert splits.sides(sets, protocol=DEPENDENT, fold=0)
+        leakage_gate.split_sources(
+            {"savee/audio": sets["savee/audio"]} | video, protocol=DEPENDENT, fold=0
+        )
+    assert leakage_gate.split_sources(sets, protocol=DEPENDENT, fold=0)
 
 
 @pytest.mark.parametrize("by", ["sha256", "content"])
@@ -192,7 +201,7 @@ def test_copies_across_the_domains_of_a_publishers_split_are_dropped_from_both(b
     """The sound of a training clip is a copy of the video of a test clip (a container without pictures is read as sound alone)."""
     visual = [
         row(f"{side}/{i}.mp4", "", "fear", utterance=f"c:{side}{i}", split=side)
-        for side in splits.SIDES
+        for side in splits.SPLITS
         for i in range(3)
     ]
     audio = [
@@ -200,11 +209,17 @@ def test_copies_across_the_domains_of_a_publishers_split_are_dropped_from_both(b
         for clip in visual
     ]
     visual[-1][by] = audio[0][by] = "one content"
-    result = splits.sides({"c/visual": visual, "c/audio": audio}, protocol=DEPENDENT, fold=0)
-    assert result.dropped["c/audio"] == {"train": ("train/0.wav",), "validation": (), "test": ()}
+    result = leakage_gate.split_sources(
+        {"c/visual": visual, "c/audio": audio}, protocol=DEPENDENT, fold=0
+    )
+    assert result.dropped_ids["c/audio"] == {
+        "train": ("train/0.wav",),
+        "validation": (),
+        "test": (),
+    }
     assert (
-        result.dropped["c/visual"] == {"train": ("train/0.mp4",), "validation": (), "test": ()}
-        and result.deduplicated
+        result.dropped_ids["c/visual"] == {"train": ("train/0.mp4",), "validation": (), "test": ()}
+        and result.report["deduplicated"]
     )
 
 
@@ -213,8 +228,10 @@ def test_a_publishers_file_is_a_copy_by_its_bytes_or_by_what_was_read():
     rows = {clip["id"]: clip for clip in built("fer")["fer/visual"]}
     rows["train/anger/0.jpg"]["sha256"] = rows["validation/anger/0.jpg"]["sha256"]
     rows["validation/anger/0.jpg"]["content"] = rows["test/anger/0.jpg"]["content"]
-    result = splits.sides({"fer/visual": list(rows.values())}, protocol=INDEPENDENT, fold=0)
-    assert result.dropped["fer/visual"] == {
+    result = leakage_gate.split_sources(
+        {"fer/visual": list(rows.values())}, protocol=INDEPENDENT, fold=0
+    )
+    assert result.dropped_ids["fer/visual"] == {
         "train": ("train/anger/0.jpg",),
         "validation": ("validation/anger/0.jpg",),
         "test": (),
@@ -230,7 +247,7 @@ def test_what_passes_is_apart_however_copies_are_planted():
             "a", speakers="1234567", emotions=SEVEN[:2], sentences="xy", domains=("visual", "audio")
         )
         sets |= (
-            {"b/visual": stills(splits.SIDES, name="b", per_class=3)}
+            {"b/visual": stills(splits.SPLITS, name="b", per_class=3)}
             if trial % 2
             else corpus("b", speakers="1234567", emotions=SEVEN[:2], sentences="xy")
         )
@@ -247,27 +264,27 @@ def test_what_passes_is_apart_however_copies_are_planted():
                 draw.choice(("sha256", "content")),
             )
             one[by] = other[by]
-        protocol = draw.choice(splits.PROTOCOLS)
+        protocol = draw.choice(schema.PROTOCOLS)
         try:
-            result = splits.sides(sets, protocol=protocol, fold=trial % 5)
-        except InputError as error:
-            assert "is on two sides" in str(error)
+            result = leakage_gate.split_sources(sets, protocol=protocol, fold=trial % 5)
+        except DataError as error:
+            assert "is in two splits" in str(error)
             outcomes["refused"] += 1
             continue
-        outcomes["deduplicated" if result.deduplicated else "passed"] += 1
+        outcomes["deduplicated" if result.report["deduplicated"] else "passed"] += 1
         for by in (
             "sha256",
             "content",
             "utterance",
             *(["speaker"] if protocol == INDEPENDENT else []),
         ):
-            values = {side: set() for side in splits.SIDES}
+            values = {side: set() for side in splits.SPLITS}
             for source, rows in sets.items():
-                if by == "speaker" and result.splits[source[0]].publisher:
+                if by == "speaker" and result.corpus_splits[source[0]].publisher:
                     continue
-                for side in splits.SIDES:
+                for side in splits.SPLITS:
                     values[side] |= {
-                        clip[by] for clip in rows if clip["id"] in result.ids[source][side]
+                        clip[by] for clip in rows if clip["id"] in result.clip_ids[source][side]
                     }
             assert_apart(values)
     assert min(outcomes[name] for name in ("refused", "deduplicated", "passed")) > 5
@@ -275,7 +292,9 @@ def test_what_passes_is_apart_however_copies_are_planted():
 
 def wrong(split, utterance, side):
     """A split with one utterance on a wrong side."""
-    return dataclasses.replace(split, side_of={**split.side_of, utterance: side})
+    return dataclasses.replace(
+        split, split_by_utterance={**split.split_by_utterance, utterance: side}
+    )
 
 
 def test_copies_inside_a_publishers_split_are_dropped_and_counted():
@@ -283,7 +302,7 @@ def test_copies_inside_a_publishers_split_are_dropped_and_counted():
 
     Dropped: train/anger/0 and validation/fear/0 (of test/anger/0), train/anger/1 (of validation/fear/1). Kept: both of train 8 and 9.
     """
-    rows = {clip["id"]: clip for clip in stills(splits.SIDES)}
+    rows = {clip["id"]: clip for clip in stills(splits.SPLITS)}
     for id, content in {
         "test/anger/0.jpg": "x",
         "train/anger/0.jpg": "x",
@@ -294,22 +313,24 @@ def test_copies_inside_a_publishers_split_are_dropped_and_counted():
         "train/anger/9.jpg": "z",
     }.items():
         rows[id]["sha256"] = content
-    result = splits.sides({"fer/visual": list(rows.values())}, protocol=INDEPENDENT, fold=0)
-    assert result.dropped["fer/visual"] == {
+    result = leakage_gate.split_sources(
+        {"fer/visual": list(rows.values())}, protocol=INDEPENDENT, fold=0
+    )
+    assert result.dropped_ids["fer/visual"] == {
         "train": ("train/anger/0.jpg", "train/anger/1.jpg"),
         "validation": ("validation/fear/0.jpg",),
         "test": (),
     }
     counts = result.report["sources"]["fer/visual"]
-    assert [counts[name] for name in (*splits.SIDES, "dropped_train", "dropped_validation")] == [
+    assert [counts[name] for name in (*splits.SPLITS, "dropped_train", "dropped_validation")] == [
         18,
         19,
         20,
         2,
         1,
     ]
-    assert result.deduplicated and result.report["deduplicated"]
-    assert "train/anger/9.jpg" in result.ids["fer/visual"]["train"]
+    assert result.report["deduplicated"] and result.report["deduplicated"]
+    assert "train/anger/9.jpg" in result.clip_ids["fer/visual"]["train"]
 
 
 def test_the_copies_of_fer_2013(fer2013_files):
@@ -325,21 +346,21 @@ def test_the_copies_of_fer_2013(fer2013_files):
         sum(count["test"] for count in sides_of.values() if count["train"] or count["validation"])
         == 314
     )
-    result = splits.sides({"fer2013/visual": rows}, protocol=INDEPENDENT, fold=0)
+    result = leakage_gate.split_sources({"fer2013/visual": rows}, protocol=INDEPENDENT, fold=0)
     counts = result.report["sources"]["fer2013/visual"]
-    assert [counts[name] for name in (*splits.SIDES, "dropped_train", "dropped_validation")] == [
+    assert [counts[name] for name in (*splits.SPLITS, "dropped_train", "dropped_validation")] == [
         28006,
         3543,
         3589,
         703,
         46,
     ]
-    assert result.deduplicated
+    assert result.report["deduplicated"]
     content_of = {row["id"]: row["sha256"] for row in rows}
     assert_apart(
         {
-            side: {content_of[id] for id in result.ids["fer2013/visual"][side]}
-            for side in splits.SIDES
+            side: {content_of[id] for id in result.clip_ids["fer2013/visual"][side]}
+            for side in splits.SPLITS
         }
     )
 
@@ -347,15 +368,17 @@ def test_the_copies_of_fer_2013(fer2013_files):
 def test_copies_of_a_video_are_dropped_from_both_domains():
     clips = [
         row(f"{side}/{i}.mp4", "", "fear", utterance=f"c:{side}{i}", split=side)
-        for side in splits.SIDES
+        for side in splits.SPLITS
         for i in range(2)
     ]
     sounds = [dict(clip, sha256="sound " + clip["id"]) for clip in clips]
     clips[0]["sha256"] = clips[-1]["sha256"]
-    result = splits.sides({"c/visual": clips, "c/audio": sounds}, protocol=DEPENDENT, fold=0)
+    result = leakage_gate.split_sources(
+        {"c/visual": clips, "c/audio": sounds}, protocol=DEPENDENT, fold=0
+    )
     assert (
-        result.dropped["c/visual"]["train"]
-        == result.dropped["c/audio"]["train"]
+        result.dropped_ids["c/visual"]["train"]
+        == result.dropped_ids["c/audio"]["train"]
         == ("train/0.mp4",)
     )
 
@@ -364,14 +387,16 @@ def test_copies_within_a_side_are_no_leak():
     """RAVDESS: two takes of actor 07 are byte-identical."""
     rows = corpus("r", speakers="12345", emotions=SEVEN, sentences="a", takes=2)["r/audio"]
     rows[0]["sha256"] = rows[1]["sha256"] = "twin takes"
-    for protocol in splits.PROTOCOLS:
-        assert not splits.sides({"r/audio": rows}, protocol=protocol, fold=0).deduplicated
+    for protocol in schema.PROTOCOLS:
+        assert not leakage_gate.split_sources({"r/audio": rows}, protocol=protocol, fold=0).report[
+            "deduplicated"
+        ]
 
 
 def test_gate_refuses_a_speaker_on_two_sides():
     sets = CORPORA["emodb"]
     split = splits.split_corpus("emodb", sets, protocol=INDEPENDENT, fold=0)
-    assert splits.gate({"emodb": split}, sets)
+    assert leakage_gate.pass_gate({"emodb": split}, sets)
     for speaker, side in (
         (3, "train"),
         (3, "validation"),
@@ -380,35 +405,37 @@ def test_gate_refuses_a_speaker_on_two_sides():
         (9, "test"),
     ):
         with pytest.raises(
-            InputError,
-            match=rf"speaker 'emodb:{speaker}' is on two sides: emodb/audio {speaker}/.* and emodb/audio",
+            DataError,
+            match=rf"speaker 'emodb:{speaker}' is in two splits: emodb/audio {speaker}/.* and emodb/audio",
         ):
-            splits.gate({"emodb": wrong(split, f"emodb:{speaker}:anger:a01:0", side)}, sets)
+            leakage_gate.pass_gate(
+                {"emodb": wrong(split, f"emodb:{speaker}:anger:a01:0", side)}, sets
+            )
 
 
 def test_gate_refuses_a_test_speaker_where_train_and_validation_share_speakers():
     sets = CORPORA["savee"]
     split = splits.split_corpus("savee", sets, protocol=INDEPENDENT, fold=0)
-    assert split.validation_by == "utterances" and splits.gate({"savee": split}, sets)
-    with pytest.raises(InputError, match=r"speaker 'savee:DC' is on two sides"):
-        splits.gate({"savee": wrong(split, "savee:DC:fear:a:0", "validation")}, sets)
+    assert split.validation_by == "utterances" and leakage_gate.pass_gate({"savee": split}, sets)
+    with pytest.raises(DataError, match=r"speaker 'savee:DC' is in two splits"):
+        leakage_gate.pass_gate({"savee": wrong(split, "savee:DC:fear:a:0", "validation")}, sets)
 
 
 def test_gate_refuses_an_utterance_that_two_corpora_put_on_two_sides():
-    rows = stills(splits.SIDES)
+    rows = stills(splits.SPLITS)
     again = [
         dict(clip, id="again/" + clip["id"], sha256="another file of " + clip["id"])
         for clip in rows
     ]
     split = splits.split_corpus("fer", {"visual": rows}, protocol=INDEPENDENT, fold=0)
     sets = {"fer/visual": rows, "fer2/visual": again}
-    assert splits.gate({"fer": split, "fer2": split}, sets)
+    assert leakage_gate.pass_gate({"fer": split, "fer2": split}, sets)
     other = wrong(dataclasses.replace(split, corpus="fer2"), "fer:test/fear/3.jpg", "train")
     with pytest.raises(
-        InputError,
-        match=r"utterance 'fer:test/fear/3.jpg' is on two sides: fer/visual .*\(test\) and fer2/visual .*\(train\)",
+        DataError,
+        match=r"utterance 'fer:test/fear/3.jpg' is in two splits: fer/visual .*\(test\) and fer2/visual .*\(train\)",
     ):
-        splits.gate({"fer": split, "fer2": other}, sets)
+        leakage_gate.pass_gate({"fer": split, "fer2": other}, sets)
 
 
 def test_gate_refuses_an_utterance_that_was_not_split():
@@ -417,6 +444,6 @@ def test_gate_refuses_an_utterance_that_was_not_split():
         "savee", {"audio": sets["savee/audio"][1:]}, protocol=INDEPENDENT, fold=0
     )
     with pytest.raises(
-        InputError, match="utterance 'savee:DC:anger:a:0' is not in the split of savee"
+        DataError, match="utterance 'savee:DC:anger:a:0' is not in the split of savee"
     ):
-        splits.gate({"savee": split}, sets)
+        leakage_gate.pass_gate({"savee": split}, sets)

@@ -10,30 +10,31 @@ import tensorflow as tf
 from helpers.sources import SIZE, random_source, whole
 from helpers.toy_sources import three_sources, two_sources
 from kerasemo.config import schema
-from kerasemo.config.schema import NetworkConfig
+from kerasemo.config.schema import NetworkConfig, StageConfig
 from kerasemo.datasets import batches, sampling, subsets
 from kerasemo.networks.network import build_network
 from kerasemo.training import stage_models
+from kerasemo.training.augmentation import augmentation
 from pipelines.core.labels import EMOTIONS
 from pipelines.core.spec import Spec
 
 
-def mixed_plan(sources, *, alpha=0.5, size=12, seed=2):
+def mixed_sampler(sources, *, alpha=0.5, size=12, seed=2):
     sides = [whole(source) for source in sources]
     one = len(sources) == 1
     plan = (
-        sampling.labelled_plan(sides[0], batch=size, seed=seed)
+        sampling.item_sampler(sides[0], batch=size, seed=seed)
         if one
-        else sampling.pair_plan(sides, pairs=size // 2, seed=seed)
+        else sampling.pair_sampler(sides, pairs=size // 2, seed=seed)
     )
-    return plan, lambda epoch: sampling.mixed(plan(epoch), alpha=alpha, seed=seed, epoch=epoch)
+    return plan, lambda epoch: sampling.draw_mixup(plan(epoch), alpha=alpha, seed=seed, epoch=epoch)
 
 
 @pytest.mark.parametrize(
     "sources", [[two_sources()[0]], two_sources(), three_sources()], ids=["one", "two", "three"]
 )
 def test_partners_are_a_permutation_of_the_examples_of_a_source_in_a_step(sources):
-    plan, mixed = mixed_plan(sources)
+    plan, mixed = mixed_sampler(sources)
     for epoch in range(3):
         plain, drawn = plan(epoch), mixed(epoch)
         assert (
@@ -62,10 +63,10 @@ def test_partners_are_a_permutation_of_the_examples_of_a_source_in_a_step(source
 
 
 def test_mixing_is_a_function_of_seed_and_epoch_alone():
-    plan, _ = mixed_plan(two_sources())
+    plan, _ = mixed_sampler(two_sources())
 
     def mixed(**given):
-        return sampling.mixed(plan(0), alpha=0.5, **{"seed": 2, "epoch": 0} | given)
+        return sampling.draw_mixup(plan(0), alpha=0.5, **{"seed": 2, "epoch": 0} | given)
 
     for name in ("mix_item", "mix_weight"):
         np.testing.assert_array_equal(mixed()[name], mixed()[name])
@@ -77,7 +78,7 @@ def test_mixing_is_a_function_of_seed_and_epoch_alone():
 def test_shares_are_of_the_beta_distribution(alpha):
     """Of mean 1/2 and variance 1 / (4 (2 alpha + 1))."""
     drawn = {name: np.zeros((200, 50), np.int64) for name in ("item", "source", "seed")}
-    weight = sampling.mixed(drawn, alpha=alpha, seed=0, epoch=0)["mix_weight"]
+    weight = sampling.draw_mixup(drawn, alpha=alpha, seed=0, epoch=0)["mix_weight"]
     assert weight.dtype == np.float32 and weight.min() >= 0 and weight.max() <= 1
     assert weight.mean() == pytest.approx(0.5, abs=0.02) and weight.var() == pytest.approx(
         1 / (4 * (2 * alpha + 1)), rel=0.05
@@ -99,17 +100,18 @@ def test_what_is_drawn_for_mixing_and_versions_is_of_streams_of_its_own():
 )
 def test_images_are_mixed_after_each_has_been_changed_by_its_own_seed(changes):
     sources = [random_source("a/audio", ("anger", "fear", "calm") * 8, items=(2,))]
-    _, mixed = mixed_plan(sources)
+    _, mixed = mixed_sampler(sources)
     drawn = mixed(0)
+    augment = augmentation(changes, domains={source.domain for source in sources})
 
-    def other(epoch):  # the partners as a plan of their own
+    def other(epoch):  # the partners as a draw of their own
         return {"item": drawn["mix_item"], "source": drawn["source"], "seed": drawn["mix_seed"]}
 
     found, one, two = (
-        list(batches.batches(sources, plan, epochs=1, changes=changes)[0])
+        list(batches.BatchStream(sources, plan, epochs=1, augment=augment))
         for plan in (mixed, lambda epoch: drawn, other)
     )
-    plain = list(batches.batches(sources, mixed_plan(sources)[0], epochs=1, changes=changes)[0])
+    plain = list(batches.BatchStream(sources, mixed_sampler(sources)[0], epochs=1, augment=augment))
     for step, (batch, own, partner) in enumerate(zip(found, plain, two, strict=True)):
         share = drawn["mix_weight"][step][:, None, None, None]
         np.testing.assert_allclose(
@@ -122,9 +124,9 @@ def test_images_are_mixed_after_each_has_been_changed_by_its_own_seed(changes):
 
 
 def test_faces_are_mixed_in_numbers_between_the_grey_levels():
-    _, mixed = mixed_plan([random_source("a/visual", ("anger", "fear") * 8, items=(2,))])
+    _, mixed = mixed_sampler([random_source("a/visual", ("anger", "fear") * 8, items=(2,))])
     source = random_source("a/visual", ("anger", "fear") * 8, items=(2,))
-    batch = next(iter(batches.batches([source], mixed, epochs=1)[0]))
+    batch = next(iter(batches.BatchStream([source], mixed, epochs=1)))
     assert batch["image"].dtype == tf.float32
     assert (
         batch["image"].numpy().min() >= 0
@@ -158,14 +160,13 @@ def measured(kind, count, *, mixing=True, balanced=True, smoothing=0.1, weight=0
     )
     weights = subsets.class_weights(sides)
     settings = {"label_smoothing": smoothing, "margin": margin, "contrastive_weight": weight}
-    model = stage_models.MODELS[kind](
+    model = stage_models.STAGE_MODELS[kind](
         *network,
-        sources=[source.name for source in sources],
+        StageConfig("stage", kind, tuple(source.name for source in sources), **settings),
         class_weights=weights if balanced else None,
-        **settings,
     )
-    plain, mixed = mixed_plan(sources, alpha=1.0)
-    batch = next(iter(batches.batches(sources, mixed if mixing else plain, epochs=1)[0]))
+    plain, mixed = mixed_sampler(sources, alpha=1.0)
+    batch = next(iter(batches.BatchStream(sources, mixed if mixing else plain, epochs=1)))
     found = {name: float(value) for name, value in model.measure(batch).items()}
 
     flat = {

@@ -8,10 +8,12 @@ import tensorflow as tf
 
 from helpers.synthetic_sets import write_set
 from helpers.toy_sources import write_set as write_odd_set
+from kerasemo.config.schema import StageConfig
 from kerasemo.datasets import segmentation, sources
-from kerasemo.datasets.lazy_arrays import Windows
-from kerasemo.datasets.segmentation import Cut
-from pipelines.core.errors import InputError
+from kerasemo.datasets.catalog import RecordCatalog
+from kerasemo.datasets.lazy_arrays import SegmentWindows
+from kerasemo.datasets.segmentation import Segmentation
+from pipelines.core.errors import DataError, InputError
 from pipelines.core.spec import Spec
 from pipelines.features.log_mel import segments
 
@@ -26,7 +28,7 @@ def some_utterances(*frames, speakers=("s:1",), seed=0):
         random.normal(-60 + 5 * n, 3 + n, (count, 64)).astype(np.float32)
         for n, count in enumerate(frames)
     )
-    return segmentation.Utterances(
+    return segmentation.UtteranceAudio(
         "x/audio", rows, tuple(range(len(frames))), log_mels, (), frozenset(["anger"])
     )
 
@@ -37,19 +39,23 @@ def test_segments_are_those_of_the_one_definition(hop):
     frames = (3, 63, 64, 65, 97, 98, 99, 132, 200)
     of = some_utterances(*frames)
     spec = Spec(segment_hop_frames=hop)
-    source = segmentation.cut(of, spec=spec)
+    source, counts = segmentation.cut_utterances(of, spec=spec)
     expected = [segments(tf.constant(log_mel), spec=spec).numpy() for log_mel in of.log_mels]
     np.testing.assert_array_equal(source.inputs[0 : len(source.inputs)], np.concatenate(expected))
     np.testing.assert_array_equal(
         source.clip_of, np.repeat(np.arange(len(frames)), [len(part) for part in expected])
     )
-    assert [len(part) for part in expected] == [spec.segment_count(count) for count in frames]
+    assert (
+        counts
+        == [len(part) for part in expected]
+        == [spec.segment_count(count) for count in frames]
+    )
 
 
 def test_windows_are_indexed_as_the_array_that_they_stand_for():
     random = np.random.default_rng(1)
     features, starts = random.normal(size=(4, 50, 3)).astype(np.float32), np.array([0, 3, 40, 41])
-    windows = Windows(features, starts, spec=Spec(segment_frames=9))
+    windows = SegmentWindows(features, starts, spec=Spec(segment_frames=9))
     whole = np.stack([features[:, start : start + 9] for start in starts])
     assert windows.shape == whole.shape and len(windows) == 4 and windows.dtype == np.float32
     for which in (
@@ -77,7 +83,7 @@ def test_at_the_hop_of_the_records_a_source_is_as_they_have_it(folder, source):
     """Also of a clip of two parts, each with deltas of its own."""
     recorded, cut = (
         sources.read_source(folder, source),
-        segmentation.cut(segmentation.read(folder, source)),
+        segmentation.cut_utterances(RecordCatalog(folder).utterances(source))[0],
     )
     np.testing.assert_array_equal(cut.inputs[0 : len(cut.inputs)], recorded.inputs)
     np.testing.assert_array_equal(cut.clip_of, recorded.clip_of)
@@ -91,22 +97,22 @@ def test_at_the_hop_of_the_records_a_source_is_as_they_have_it(folder, source):
 def test_a_speakers_log_mels_get_one_mean_and_scale_in_every_bin():
     """Over all of the speaker's clips together, each frame once; what a clip is louder than the speaker's others stays."""
     of = some_utterances(80, 100, 70, 120, speakers=("s:1", "s:2"))
-    normal = segmentation.normalized_by_speaker(of, segmentation.speaker_statistics(of))
+    normal = segmentation.normalize_by_speaker(of, segmentation.speaker_statistics(of))
     for first in (0, 1):
         own = np.concatenate(normal.log_mels[first::2])
-        np.testing.assert_allclose(own.mean(axis=0), segmentation.MEAN_DB, atol=1e-3)
-        np.testing.assert_allclose(own.std(axis=0), segmentation.SCALE_DB, rtol=1e-2)
+        np.testing.assert_allclose(own.mean(axis=0), segmentation.SPEAKER_MEAN_DB, atol=1e-3)
+        np.testing.assert_allclose(own.std(axis=0), segmentation.SPEAKER_SCALE_DB, rtol=1e-2)
         assert normal.log_mels[first].mean() < normal.log_mels[first + 2].mean() - 5
         assert normal.log_mels[first].dtype == np.float32
 
 
 def test_deltas_are_scaled_as_the_log_mels_are():
     of = some_utterances(90, 90)
-    normal = segmentation.normalized_by_speaker(of, segmentation.speaker_statistics(of))
-    ratio = segmentation.SCALE_DB / (
+    normal = segmentation.normalize_by_speaker(of, segmentation.speaker_statistics(of))
+    ratio = segmentation.SPEAKER_SCALE_DB / (
         np.concatenate(of.log_mels).std(axis=0) + 1e-3
     )  # [mel_filters]
-    before, after = (segmentation.cut(one).inputs[0:2] for one in (of, normal))
+    before, after = (segmentation.cut_utterances(one)[0].inputs[0:2] for one in (of, normal))
     np.testing.assert_allclose(
         after[..., 1:], before[..., 1:] * ratio[:, None, None], rtol=1e-3, atol=1e-3
     )
@@ -116,7 +122,7 @@ def test_a_speaker_is_normalised_alike_whatever_others_are_there():
     of = some_utterances(80, 100, 70, 120, speakers=("s:1", "s:2"))
     alone = dataclasses.replace(of, clip_of=of.clip_of[::2], log_mels=of.log_mels[::2])
     together, apart = (
-        segmentation.normalized_by_speaker(one, segmentation.speaker_statistics(one))
+        segmentation.normalize_by_speaker(one, segmentation.speaker_statistics(one))
         for one in (of, alone)
     )
     for one, other in zip(together.log_mels[::2], apart.log_mels, strict=True):
@@ -138,73 +144,85 @@ def test_pauses_are_those_of_the_recorded_sound_and_no_part_of_a_speakers_statis
     (speaker,) = alone
     np.testing.assert_allclose(both[speaker], alone[speaker])
     assert (segmentation.speaker_statistics(with_pause)[speaker][0] < alone[speaker][0] - 5).all()
-    normal = segmentation.normalized_by_speaker(with_pause, both)
+    normal = segmentation.normalize_by_speaker(with_pause, both)
     recorded, made = (
-        segmentation.cut(of, spec=spec).inputs[:][..., 0] for of in (with_pause, normal)
+        segmentation.cut_utterances(of, spec=spec)[0].inputs[:][..., 0]
+        for of in (with_pause, normal)
     )
     mean, scale = both[speaker]
     expected = (recorded - mean[:, None]) / scale[
         :, None
-    ] * segmentation.SCALE_DB + segmentation.MEAN_DB
+    ] * segmentation.SPEAKER_SCALE_DB + segmentation.SPEAKER_MEAN_DB
     np.testing.assert_allclose(made, expected, atol=1e-2)  # the same segments
     assert len(made) < len(
-        segmentation.cut(with_pause, spec=dataclasses.replace(spec, active_share=0.0)).inputs
+        segmentation.cut_utterances(with_pause, spec=dataclasses.replace(spec, active_share=0.0))[
+            0
+        ].inputs
     )
 
 
 def test_silence_is_normalised_to_the_mean():
     of = dataclasses.replace(some_utterances(80), log_mels=(np.full((80, 64), -100, np.float32),))
-    (normal,) = segmentation.normalized_by_speaker(of, segmentation.speaker_statistics(of)).log_mels
-    np.testing.assert_allclose(normal, segmentation.MEAN_DB, atol=1e-3)
+    (normal,) = segmentation.normalize_by_speaker(of, segmentation.speaker_statistics(of)).log_mels
+    np.testing.assert_allclose(normal, segmentation.SPEAKER_MEAN_DB, atol=1e-3)
 
 
 def test_an_unknown_speaker_is_refused(folder):
+    by_speaker = Segmentation(by_speaker=True)
     with pytest.raises(
-        InputError,
-        match="unknown/audio: speaker_normalization needs every clip's speaker; 18 have none; leave it out",
+        DataError, match="unknown/audio: speaker_normalization .* 18 .* none; leave"
     ):
-        segmentation.read_cut(folder, "unknown/audio", Cut(by_speaker=True))
+        RecordCatalog(folder).load("unknown/audio", by_speaker)
+    rows = RecordCatalog(folder).rows("unknown/audio")
+    assert "18 clips have none" in by_speaker.reason_unreadable("unknown/audio", rows)
+    assert not Segmentation().reason_unreadable("unknown/audio", rows)
 
 
-def test_what_a_stage_is_scored_on_is_read_as_its_settings_ask(folder):
-    asked = []
+def test_scored_clips_are_cut_as_the_settings_say_and_arrays_are_kept(folder, monkeypatch):
+    names_read = []
+    read_set = sources.read_set
 
-    def load(source):
-        asked.append(source)
-        return sources.read_source(folder, source)
+    def counted_read_set(source, *arguments, **options):
+        names_read.append(source)
+        return read_set(source, *arguments, **options)
 
-    plain = segmentation.loader(folder, {}, load)("a/audio")
-    assert isinstance(plain.inputs, np.ndarray) and asked == ["a/audio"]
-    own = segmentation.loader(folder, {"test_hop_frames": 17, "speaker_normalization": False}, load)
-    assert len(own("a/audio").inputs) == 18 * 5 and asked == ["a/audio"]
-    assert own("a/visual").inputs.dtype == np.uint8 and asked == ["a/audio", "a/visual"]
-    assert own("a/audio") is own("a/audio")  # kept
-    assert len(segmentation.loader(folder, {"test_hop_frames": 17})("a/audio").inputs) == 18 * 5
+    monkeypatch.setattr(sources, "read_set", counted_read_set)
+    catalog = RecordCatalog(folder)
+    stage = StageConfig("s", "supervised", ("a/audio",), test_hop_frames=17)
+    assert isinstance(catalog.load("a/audio").inputs, np.ndarray) and names_read == ["a/audio"]
+    for_scores = Segmentation.for_scores(stage)
+    assert len(catalog.load("a/audio", for_scores).inputs) == 18 * 5
+    assert catalog.load("a/visual", for_scores).inputs.dtype == np.uint8
+    assert catalog.load("a/audio", for_scores) is catalog.load("a/audio", for_scores)
+    assert catalog.load("a/visual", for_scores) is catalog.load("a/visual")
+    assert names_read == ["a/audio", "a/visual"]
 
 
-def test_another_manifest_is_read_anew(tmp_path):
+def test_a_set_that_is_built_again_meanwhile_is_refused(tmp_path):
     write_set(tmp_path, "a/audio", speakers=2)
-    before = segmentation.read_cut(tmp_path, "a/audio", Cut(17))
+    catalog = RecordCatalog(tmp_path)
+    assert len(catalog.rows("a/audio")) == 12
     write_set(tmp_path / "other", "a/audio", speakers=3)
     for path in (tmp_path / "a" / "audio").iterdir():
         path.unlink()
     for path in (tmp_path / "other" / "a" / "audio").iterdir():
         path.rename(tmp_path / "a" / "audio" / path.name)
-    assert len(segmentation.read_cut(tmp_path, "a/audio", Cut(17)).rows) > len(before.rows)
+    with pytest.raises(DataError):
+        catalog.load("a/audio", Segmentation(17))
+    assert len(RecordCatalog(tmp_path).load("a/audio", Segmentation(17)).rows) == 18
 
 
-def test_faces_and_stages_that_ask_for_nothing_are_not_transductive():
-    stage = {"speaker_normalization": True}
-    assert segmentation.is_transductive("a/audio", stage)
-    assert not segmentation.is_transductive("a/visual", stage) and not segmentation.is_transductive(
-        "a/audio", {"test_hop_frames": 8}
-    )
+def test_faces_and_other_settings_are_not_transductive():
+    by_speaker = Segmentation(by_speaker=True)
+    assert by_speaker.is_transductive("a/audio")
+    assert not by_speaker.is_transductive("a/visual")
+    assert not Segmentation(8).is_transductive("a/audio")
 
 
 def test_what_is_too_long_for_the_memory_is_refused(monkeypatch):
-    monkeypatch.setattr(sources, "MOST_BYTES", 1000)
+    monkeypatch.setattr(sources, "MAX_BYTES_IN_MEMORY", 1000)
     with pytest.raises(
         InputError,
-        match="x/audio: 0.0 GiB of log-Mels, too much for the memory; leave out test_hop_frames, .* speed and noise",
+        match="x/audio: 0.0 GiB of log-Mels .* memory; leave out test_hop_frames, .* speed and noise",
     ):
-        segmentation.cut(some_utterances(70))
+        segmentation.cut_utterances(some_utterances(70))

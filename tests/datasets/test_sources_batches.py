@@ -9,15 +9,14 @@ import pytest
 from helpers.sources import SIZE, random_source, whole
 from helpers.synthetic_sets import write_set as write_toy
 from helpers.toy_sources import one_source, two_sources, write_set
-from kerasemo.datasets import batches as batches_module
 from kerasemo.datasets import lazy_arrays, sampling
-from kerasemo.datasets.batches import Share
-from kerasemo.datasets.sources import Side, manifest_hash, read_source
+from kerasemo.datasets.batches import BatchShare, BatchStream
+from kerasemo.datasets.sources import Subset, manifest_hash, read_source
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import DataError, InputError, KerasemoError
 from pipelines.core.labels import EMOTIONS
 
-# Sources and sides.
+# Sources and subsets.
 
 
 def test_a_source_names_its_labels_mask_and_domain():
@@ -26,7 +25,7 @@ def test_a_source_names_its_labels_mask_and_domain():
     assert source.labels.tolist() == [9, 0, 0] and source.labels.dtype == np.int32
     assert np.flatnonzero(source.mask).tolist() == [0, 9] and source.mask.dtype == np.float32
     assert source.items_of([0, 2]).tolist() == [0, 3] and source.items_of([]).tolist() == []
-    assert Side(source, np.array([3, 0])).labels.tolist() == [0, 9]
+    assert Subset(source, np.array([3, 0])).labels.tolist() == [0, 9]
 
 
 # Batches.
@@ -37,11 +36,12 @@ def test_a_batch_is_what_its_indices_name(kind):
     sources = two_sources() if kind == "pairs" else [one_source()]
     sides = [whole(source) for source in sources]
     plan = (
-        sampling.pair_plan(sides, pairs=6, seed=1)
+        sampling.pair_sampler(sides, pairs=6, seed=1)
         if kind == "pairs"
-        else sampling.labelled_plan(sides[0], batch=6, seed=1)
+        else sampling.item_sampler(sides[0], batch=6, seed=1)
     )
-    dataset, steps = batches_module.batches(sources, plan, epochs=1)
+    stream = BatchStream(sources, plan, epochs=1)
+    dataset, steps = stream.dataset, stream.steps
     drawn = plan(0)
     shape = (6, 2) if kind == "pairs" else (6,)
     assert {name: tuple(spec.shape) for name, spec in dataset.element_spec.items()} == {
@@ -74,10 +74,12 @@ def test_a_batch_is_what_its_indices_name(kind):
 @pytest.mark.parametrize("step", [0, 1, 5])
 def test_an_interrupted_training_sees_the_batches_it_would_have_seen(step):
     sources = two_sources()
-    plan = sampling.pair_plan([whole(source) for source in sources], pairs=6, seed=1)
-    through, steps = batches_module.batches(sources, plan, epochs=4)
-    resumed, _ = batches_module.batches(sources, plan, first_epoch=2, first_step=step, epochs=2)
-    through, resumed = list(through.as_numpy_iterator()), list(resumed.as_numpy_iterator())
+    plan = sampling.pair_sampler([whole(source) for source in sources], pairs=6, seed=1)
+    whole_stream = BatchStream(sources, plan, epochs=4)
+    resumed_stream = BatchStream(sources, plan, first_epoch=2, first_step=step, epochs=2)
+    steps = whole_stream.steps
+    through = list(whole_stream.dataset.as_numpy_iterator())
+    resumed = list(resumed_stream.dataset.as_numpy_iterator())
     assert len(through) == 4 * steps and len(resumed) == 2 * steps - step
     for one, other in zip(through[2 * steps + step :], resumed, strict=True):
         assert one.keys() == other.keys()
@@ -89,14 +91,13 @@ def test_an_interrupted_training_sees_the_batches_it_would_have_seen(step):
 def test_shares_of_a_batch_are_its_parts_in_a_row():
     """Of two machines of two devices each, the second: the third and the fourth part of every batch, one after the other."""
     sources = two_sources()
-    plan = sampling.pair_plan([whole(source) for source in sources], pairs=8, seed=1)
-    every, steps = batches_module.batches(sources, plan, epochs=2)
-    second, same = batches_module.batches(
-        sources, plan, first_step=1, epochs=2, share=Share(2, 2, 4)
-    )
-    assert same == steps and second.cardinality() == 2 * (2 * steps - 1)
-    parts = list(second.as_numpy_iterator())
-    for step, batch in enumerate(list(every.as_numpy_iterator())[1:]):
+    plan = sampling.pair_sampler([whole(source) for source in sources], pairs=8, seed=1)
+    every = BatchStream(sources, plan, epochs=2)
+    second = BatchStream(sources, plan, first_step=1, epochs=2, share=BatchShare(2, 2, 4))
+    steps = every.steps
+    assert second.steps == steps and second.dataset.cardinality() == 2 * (2 * steps - 1)
+    parts = list(second.dataset.as_numpy_iterator())
+    for step, batch in enumerate(list(every.dataset.as_numpy_iterator())[1:]):
         for name, values in batch.items():
             np.testing.assert_array_equal(
                 np.stack([part[name] for part in parts[2 * step : 2 * step + 2]]),
@@ -106,9 +107,10 @@ def test_shares_of_a_batch_are_its_parts_in_a_row():
 
 def test_batches_without_end_go_on_to_the_next_epoch():
     source = one_source()
-    plan = sampling.labelled_plan(whole(source), batch=16, seed=1)
-    dataset, steps = batches_module.batches([source], plan, first_epoch=3)
-    seeds = [batch["seed"] for batch in itertools.islice(dataset.as_numpy_iterator(), 2 * steps)]
+    plan = sampling.item_sampler(whole(source), batch=16, seed=1)
+    stream = BatchStream([source], plan, first_epoch=3)
+    batches = itertools.islice(stream.dataset.as_numpy_iterator(), 2 * stream.steps)
+    seeds = [batch["seed"] for batch in batches]
     np.testing.assert_array_equal(
         np.stack(seeds), np.concatenate([plan(3)["seed"], plan(4)["seed"]])
     )
@@ -116,47 +118,39 @@ def test_batches_without_end_go_on_to_the_next_epoch():
 
 def test_nothing_of_the_batches_is_tuned_by_a_thread_that_their_end_would_wait_for():
     source = one_source()
-    batches, _ = batches_module.batches(
-        [source], sampling.labelled_plan(whole(source), batch=16, seed=1)
-    )
-    assert batches.options().autotune.enabled is False
+    stream = BatchStream([source], sampling.item_sampler(whole(source), batch=16, seed=1))
+    assert stream.dataset.options().autotune.enabled is False
 
 
-@pytest.mark.parametrize("left", ["iterator", "dataset"])
-def test_what_batches_are_made_of_is_there_as_long_as_they_are_and_no_longer(left):
-    """TensorFlow's own graphs, which are never forgotten in full, do not keep it."""
+@pytest.mark.parametrize("left", ["iterator", "stream"])
+def test_arrays_live_as_long_as_their_stream_or_iterator(left):
+    """The graphs of TensorFlow, which may live for ever, do not keep them."""
     source = one_source()
     kept = weakref.ref(source)
-    dataset, _ = batches_module.batches(
-        [source], sampling.labelled_plan(whole(source), batch=16, seed=1)
-    )
-    iterator = iter(dataset)
+    stream = BatchStream([source], sampling.item_sampler(whole(source), batch=16, seed=1))
+    iterator = iter(stream)
     next(iterator)
     del source
     if left == "iterator":
-        del dataset
+        del stream
         gc.collect()
-        assert [int(next(iterator)["label"][0]) >= 0 for _ in range(20)]
+        assert all(int(next(iterator)["label"][0]) >= 0 for _ in range(20))
         del iterator
     else:
         del iterator
         gc.collect()
-        assert len([batch for batch in itertools.islice(dataset.as_numpy_iterator(), 20)]) == 20
-        del dataset
+        assert len(list(itertools.islice(stream.dataset.as_numpy_iterator(), 20))) == 20
+        del stream
     gc.collect()
     assert kept() is None
 
 
-def test_a_dataset_can_be_gone_through_again():
-    """As validation is, every epoch."""
+def test_a_stream_can_be_iterated_again():
+    """As the validation does in every epoch."""
     source = one_source()
-    dataset, steps = batches_module.batches(
-        [source], sampling.labelled_plan(whole(source), batch=16, seed=1), epochs=1
-    )
-    one, other = (
-        [batch["seed"].tolist() for batch in dataset.as_numpy_iterator()] for _ in range(2)
-    )
-    assert one == other and len(one) == steps
+    stream = BatchStream([source], sampling.item_sampler(whole(source), batch=16, seed=1), epochs=1)
+    one, other = ([batch["seed"].numpy().tolist() for batch in stream] for _ in range(2))
+    assert one == other and len(one) == stream.steps
 
 
 # Records.
@@ -219,9 +213,9 @@ def test_a_damaged_shard_is_refused_by_its_name(tmp_path):
         ),
         (
             {"items": 1},
-            r"toy/visual: holds more of s/4.x than its manifest says; build the set again",
+            r"toy/visual: more records of s/4.x than its manifest says; build the set again",
         ),
-        ({"id": "s/5.x"}, r"toy/visual: holds more of s/4.x than its manifest says"),
+        ({"id": "s/5.x"}, r"toy/visual: more records of s/4.x than its manifest says"),
     ],
 )
 def test_a_manifest_of_other_records_is_refused(tmp_path, change, message):
@@ -230,7 +224,7 @@ def test_a_manifest_of_other_records_is_refused(tmp_path, change, message):
     document = json.loads(manifest.read_text())
     document["clips"][-1] |= change
     manifest.write_text(json.dumps(document))
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(DataError, match=message):
         read_source(tmp_path, "toy/visual")
 
 
@@ -256,12 +250,14 @@ def test_what_is_gathered_slice_by_slice_is_the_whole(tmp_path):
         write_toy(tmp_path, name, seed=len(name))
     sources = [read_source(tmp_path, name) for name in ("a/visual", "b/visual")]
     sides = [
-        Side(source, np.random.default_rng(0).permutation(len(source.inputs))[:-1])
+        Subset(source, np.random.default_rng(0).permutation(len(source.inputs))[:-1])
         for source in sources
     ]
     for chosen in (sides[:1], sides):
         whole = np.concatenate([side.source.inputs[side.items] for side in chosen])
-        gathered = lazy_arrays.Gathered(chosen)
+        gathered = lazy_arrays.GatheredItems(
+            [side.source.inputs for side in chosen], [side.items for side in chosen]
+        )
         assert gathered.shape == whole.shape and len(gathered) == len(whole)
         for part in (
             slice(0, 3),
@@ -275,7 +271,7 @@ def test_what_is_gathered_slice_by_slice_is_the_whole(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("hop_seconds", 0.02, "built to another spec .hop_seconds 0.02, expected 0.01."),
+        ("hop_seconds", 0.02, "another spec .hop_seconds 0.02, expected 0.01."),
         ("blur", 1, "another version .blur."),
     ],
 )

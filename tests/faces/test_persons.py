@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipelines.faces.detectors import covered
-from pipelines.faces.persons import Persons, follow_faces
+from pipelines.faces.detectors import is_covered
+from pipelines.faces.persons import PersonNumbers, follow_faces
 from pipelines.media.images import Frame
 
 ONE, TWO = (100, 50, 80, 80), (300, 60, 70, 70)
@@ -21,7 +21,7 @@ class Scripted:
         self.asked.append((number, whole))
         found = []
         for box in self.where(number):
-            if not covered(box, taken) and (whole or covered(box, near)):
+            if not is_covered(box, taken) and (whole or is_covered(box, near)):
                 found.append(box)
         return found
 
@@ -97,10 +97,10 @@ def test_few_frames_are_held():
 
 def numbers(places, *, a_second=4, **options):
     """Return the numbers given for frames whose boxes are `places`, and assert that frames come back in order."""
-    persons, given = Persons(**options), []
+    persons, given = PersonNumbers(**options), []
     for index, boxes in enumerate(places):
         given += persons.add(index / a_second, boxes, index)
-    given += persons.end()
+    given += persons.finish()
     assert [index for index, _ in given] == list(range(len(places)))
     return [numbers for _, numbers in given]
 
@@ -128,7 +128,7 @@ def test_a_jump_to_where_nobody_was_moves_no_identity():
 def test_two_who_walk_through_each_other_keep_their_numbers():
     """They pass at 12 frames, 20 pixels a frame each; while they cover each other, only the first is seen."""
     one, two = walk(100, 20, 25), walk(580, -20, 25)
-    places = [[a] if covered(a, [b]) else [a, b] for a, b in zip(one, two, strict=True)]
+    places = [[a] if is_covered(a, [b]) else [a, b] for a, b in zip(one, two, strict=True)]
     assert 3 <= sum(len(boxes) == 1 for boxes in places) <= 5
     assert numbers(places) == [[1, 2][: len(boxes)] for boxes in places]
 
@@ -173,12 +173,12 @@ def test_of_a_single_frame_all_boxes_are_persons():
 
 
 def test_frames_far_apart_are_linked_where_that_is_asked_for():
-    assert numbers([[ONE]] * 4, a_second=0.1, unseen_seconds=25) == [[1]] * 4
+    assert numbers([[ONE]] * 4, a_second=0.1, max_unseen_seconds=25) == [[1]] * 4
 
 
 def test_what_is_held_back_is_bounded():
     """An error in every eighth frame; no frame waits for more than two seconds, in an hour of them."""
-    persons, back = Persons(), 0
+    persons, back = PersonNumbers(), 0
     for index in range(4 * 3600):
         for _ in persons.add(
             index / 4,

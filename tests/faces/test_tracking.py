@@ -122,7 +122,7 @@ def test_tracked_boxes_agree_with_the_plain_cascade_in_every_frame(corpora, patt
                 )
             }
         for frame, box in list(tracked.values())[::4]:
-            plain = detectors.detect_by_alt2(frame.luma)
+            plain = detectors.detect_frontal_face(frame.luma)
             if plain is not None:
                 found += 1
                 agreeing += box is not None and detectors.overlap(box, plain) >= 0.8

@@ -14,7 +14,7 @@ from pipelines.media.audio import read_waveform
 
 def _loads() -> bool:
     try:
-        audio_tfio.check()
+        audio_tfio.check_tfio()
     except InputError:
         return False
     return True
@@ -42,7 +42,7 @@ def test_where_the_ops_do_not_load_one_line_names_the_remedy():
         InputError,
         match=r"tensorflow-io beside TensorFlow 2.17; here is .*pip install 'kerasemo\[tfio\]'",
     ) as raised:
-        audio_tfio.check()
+        audio_tfio.check_tfio()
     assert "\n" not in str(raised.value)
 
 
@@ -56,7 +56,7 @@ def test_an_op_that_is_missing_is_told(monkeypatch, error):
     monkeypatch.setattr("importlib.import_module", fail)
     why = "it is not installed" if error is ModuleNotFoundError else "its compiled ops do not load"
     with pytest.raises(InputError, match=f"{why}: pip install"):
-        audio_tfio.check()
+        audio_tfio.check_tfio()
 
 
 @needs_tfio
@@ -69,7 +69,7 @@ def test_the_graph_reads_what_the_default_reads(tmp_path, kind, rate_hz, channel
     path = media.write_sound(
         tmp_path / f"a.{suffix}", noise, rate_hz=rate_hz, codec=codec, sample_format=sample_format
     )
-    (read,) = tf.data.Dataset.from_tensors(str(path)).map(audio_tfio.read_waveform)
+    (read,) = tf.data.Dataset.from_tensors(str(path)).map(audio_tfio.read_waveform_tfio)
     expected, track = read_waveform(path)
     np.testing.assert_allclose(read["waveform"], expected, atol=1e-4 if kind == "mp3" else 1e-6)
     np.testing.assert_allclose(
@@ -94,7 +94,7 @@ def test_an_extended_header(tmp_path):
         sample_format="s32",
     )
     assert path.read_bytes()[20:22] == b"\xfe\xff"
-    read = audio_tfio.read_waveform(tf.constant(str(path)))
+    read = audio_tfio.read_waveform_tfio(tf.constant(str(path)))
     np.testing.assert_allclose(read["waveform"], read_waveform(path)[0], atol=1e-6)
 
 
@@ -131,7 +131,7 @@ def test_a_bad_file_costs_itself_alone(tmp_path):
     paths = [str(tmp_path / name) for name in written]
     elements = iter(
         tf.data.Dataset.from_tensor_slices(paths).map(
-            audio_tfio.read_waveform, num_parallel_calls=2, deterministic=True
+            audio_tfio.read_waveform_tfio, num_parallel_calls=2, deterministic=True
         )
     )
     for name, expected in written.items():
@@ -142,15 +142,17 @@ def test_a_bad_file_costs_itself_alone(tmp_path):
             continue
         with pytest.raises(tf.errors.OpError) as raised:
             next(elements)
-        assert re.fullmatch(expected, audio_tfio.reason(raised.value)), audio_tfio.reason(
-            raised.value
+        assert re.fullmatch(expected, audio_tfio.tfio_message(raised.value)), (
+            audio_tfio.tfio_message(raised.value)
         )
 
 
 @needs_tfio
 def test_a_file_that_is_too_large_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio_tfio, "LARGEST_BYTES", 10_000)
+    monkeypatch.setattr(audio_tfio, "MAX_BYTES", 10_000)
     path = media.write_sound(tmp_path / "a.wav", media.noise(1, 16_000))
     with pytest.raises(tf.errors.OpError) as raised:
-        audio_tfio.read_waveform(tf.constant(str(path)))
-    assert audio_tfio.reason(raised.value) == "larger than 0 MiB: leave out --audio-decoder tfio"
+        audio_tfio.read_waveform_tfio(tf.constant(str(path)))
+    assert (
+        audio_tfio.tfio_message(raised.value) == "larger than 0 MiB: leave out --audio-decoder tfio"
+    )

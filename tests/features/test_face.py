@@ -15,7 +15,9 @@ from pipelines.faces import crops
 from pipelines.features import face
 from pipelines.media import images
 
-resize = tf.function(face.resize_face, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+resize = tf.function(
+    face.resize_in_graph, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)]
+)
 decoded = tf.function(face.decode_face, input_signature=[tf.TensorSpec([], tf.string)])
 
 
@@ -148,7 +150,7 @@ def assert_turned(encoded: bytes, read: np.ndarray, *, orientation: int) -> None
         ),
         cv2.COLOR_BGR2RGB,
     )
-    np.testing.assert_array_equal(read, face.upright(plain, tf.constant(orientation)))
+    np.testing.assert_array_equal(read, face.turned_upright(plain, tf.constant(orientation)))
     np.testing.assert_array_equal(decoded(encoded), crops.resize_face(read))
 
 
@@ -311,9 +313,9 @@ def _whole(kind: str) -> bytes:
         (_whole("PNG")[:900], "PNG"),
         (b"\x89PNG\r\n\x1a\n", "whole PNG"),
         (_whole("CMYK"), "CMYK"),
-        (_png(5000, 10), f"at most {face.MOST_SIDE}"),
-        (_png(0, 10), f"at most {face.MOST_SIDE}"),
-        (_png(2**31, 2**31), f"at most {face.MOST_SIDE}"),
+        (_png(5000, 10), f"at most {face.MAX_SIDE}"),
+        (_png(0, 10), f"at most {face.MAX_SIDE}"),
+        (_png(2**31, 2**31), f"at most {face.MAX_SIDE}"),
     ],
 )
 def test_what_is_no_picture_is_refused(encoded, told):
@@ -324,5 +326,5 @@ def test_what_is_no_picture_is_refused(encoded, told):
 def test_another_size_of_faces_is_heeded():
     rgb, spec = picture(50, 40), Spec(face_size=32)
     np.testing.assert_array_equal(
-        face.resize_face(tf.constant(rgb), spec=spec), crops.resize_face(rgb, spec=spec)
+        face.resize_in_graph(tf.constant(rgb), spec=spec), crops.resize_face(rgb, spec=spec)
     )

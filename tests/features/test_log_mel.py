@@ -108,7 +108,7 @@ def test_pauses_are_left_out_where_the_spec_asks():
         changed = dataclasses.replace(spec, active_share=share)
         assert log_mel.segment_starts(static, spec=changed).numpy().tolist() == starts
         assert log_mel.segments(static, spec=changed).shape == (len(starts), 64, 64, 3)
-        every = log_mel.every_start(224, spec=spec).numpy()
+        every = log_mel.all_segment_starts(224, spec=spec).numpy()
         assert every[log_mel.active_segments(static, spec=changed).numpy()].tolist() == starts
     assert (
         len(
@@ -127,5 +127,5 @@ def test_the_most_active_segments_stay_where_none_is_active_enough():
     spec = Spec(segment_hop_frames=32, active_share=0.5)
     assert log_mel.segment_starts(tf.constant(static), spec=spec).numpy().tolist() == [32, 64]
     assert len(log_mel.segment_starts(tf.fill([200, 64], -100.0), spec=spec)) == len(
-        log_mel.every_start(200, spec=spec)
+        log_mel.all_segment_starts(200, spec=spec)
     )

@@ -1,10 +1,11 @@
-"""Rows of manifests of whole corpora that are never written, for what is told from names: sides, folds, leaks."""
+"""Rows of manifests of whole corpora that are never written, for tests of splits, folds and leaks."""
 
 import itertools
 
-from kerasemo.datasets import splits
+from kerasemo.config.schema import PROTOCOLS
+from kerasemo.datasets.splits import SPLITS
 
-INDEPENDENT, DEPENDENT = splits.PROTOCOLS
+INDEPENDENT, DEPENDENT = PROTOCOLS
 
 
 def row(id, speaker, emotion, *, utterance, sentence="", split="", sha256=None):
@@ -89,5 +90,5 @@ def stills(sides, *, name="fer", per_class=10):
 
 
 def assert_apart(values):
-    for one, other in itertools.combinations(splits.SIDES, 2):
+    for one, other in itertools.combinations(SPLITS, 2):
         assert not values[one] & values[other]

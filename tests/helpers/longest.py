@@ -25,5 +25,5 @@ LONGEST = (
 )
 """Files whose tests take longest, begun first, so that no process of pytest-xdist is left with one of them at the end.
 
-Those of one reproduction, `toy_sweep`, stand apart: of two that are begun together one would wait for the other to make it.
+Files that need `toy_study` stand apart: of two that start together, one would wait for the other to make it.
 """

@@ -1,4 +1,7 @@
-"""Prediction results that pages are rendered from."""
+"""Predictions of clips, as documents that pages are rendered from."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,76 +22,95 @@ MODEL = {
 }
 
 
-NOTHING = {"pictures": [], "spectrogram": None}
+NO_IMAGES = {"pictures": [], "spectrogram": None}
+"""A clip without key pictures and spectrogram."""
+
+BOX = (100, 60, 80, 90)
+"""Left, top, width and height of a face, in pixels."""
 
 
-def said(shares) -> dict:
-    best = int(np.argmax(shares))
-    probabilities = dict(zip(LABELS, map(float, shares), strict=True))
+def prediction_of(distribution: np.ndarray) -> dict[str, Any]:
+    """Return the prediction for a distribution over LABELS."""
+    best = int(np.argmax(distribution))
     return {
         "emotion": LABELS[best],
-        "confidence": float(shares[best]),
-        "probabilities": probabilities,
+        "confidence": float(distribution[best]),
+        "probabilities": dict(zip(LABELS, map(float, distribution), strict=True)),
     }
 
 
-def shares_of(count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).dirichlet(np.ones(len(LABELS)), count)
+def random_predictions(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Return predictions for random distributions."""
+    random = np.random.default_rng(seed)
+    return [prediction_of(row) for row in random.dirichlet(np.ones(len(LABELS)), count)]
 
 
-def clip(
-    path="a/b.mp4", *, seconds=4.0, looked_at=16, faces=1, visual=True, audio=True, warnings=()
-) -> dict:
-    """Return what is said of a clip: its faces in turn, two voices' segments a second."""
-    times = (np.arange(looked_at) + 0.5) * seconds / looked_at
-    seen = [
-        {
-            "seconds": float(time),
-            "face": 1 + place % faces,
-            "box": [100, 60, 80, 90],
-            **said(shares),
-        }
-        for place, (time, shares) in enumerate(zip(times, shares_of(looked_at), strict=True))
+def clip_prediction(
+    path: str = "a/b.mp4",
+    *,
+    seconds: float = 4.0,
+    n_pictures: int = 16,
+    faces: int = 1,
+    visual: bool = True,
+    audio: bool = True,
+    warnings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the prediction for a clip whose faces take turns, with two audio segments a second."""
+    times = (np.arange(n_pictures) + 0.5) * seconds / n_pictures
+    of_pictures = [
+        {"seconds": float(time), "face": 1 + place % faces, "box": list(BOX), **prediction}
+        for place, (time, prediction) in enumerate(
+            zip(times, random_predictions(n_pictures), strict=True)
+        )
     ]
-    people = []
-    for face in range(1, faces + 1):
-        own = [entry for entry in seen if entry["face"] == face]
-        span = {
-            "from_seconds": own[0]["seconds"],
-            "to_seconds": own[-1]["seconds"],
-            "count": len(own),
-        }
-        people.append({"face": face, **span, **said(shares_of(1, seed=face)[0])})
-    heard = [
-        {"seconds": start / 2, "to_seconds": start / 2 + 0.655, **said(shares)}
-        for start, shares in enumerate(shares_of(int(2 * seconds), seed=1))
+    of_faces = [_face_prediction(face, of_pictures) for face in range(1, faces + 1)]
+    main_face = {name: of_faces[0][name] for name in ("emotion", "confidence", "probabilities")}
+    of_segments = [
+        {"seconds": start / 2, "to_seconds": start / 2 + 0.655, **prediction}
+        for start, prediction in enumerate(random_predictions(int(2 * seconds), seed=1))
     ]
-    main = {name: people[0][name] for name in ("emotion", "confidence", "probabilities")}
-    both = [
+    of_both = [
         {name: entry[name] for name in ("seconds", "emotion", "confidence", "probabilities")}
-        for entry in heard
+        for entry in of_segments
     ]
-    looks = {
+    by_face = main_face | {
         "seconds": seconds,
         "size": [640, 360],
-        "looked_at": looked_at,
-        "faces": people,
-        "timeline": seen,
+        "looked_at": n_pictures,
+        "faces": of_faces,
+        "timeline": of_pictures,
     }
-    fused = {"visual_weight": 0.65, "temperature": 1.2, "timeline": both}
+    (by_voice,) = random_predictions(1, seed=8)
+    by_voice |= {"seconds": seconds, "timeline": of_segments}
+    (fused,) = random_predictions(1, seed=9)
+    fused |= {"visual_weight": 0.65, "temperature": 1.2, "timeline": of_both}
     return {
         "path": path,
         "sha256": "ab" * 32,
-        "visual": main | looks if visual else None,
-        "audio": said(shares_of(1, seed=8)[0]) | {"seconds": seconds, "timeline": heard}
-        if audio
-        else None,
-        "fused": said(shares_of(1, seed=9)[0]) | fused if visual and audio else None,
+        "visual": by_face if visual else None,
+        "audio": by_voice if audio else None,
+        "fused": fused if visual and audio else None,
         "warnings": list(warnings),
     }
 
 
-def pictures(count=2, boxes=((1, 100, 60, 80, 90),)) -> list[dict]:
+def _face_prediction(face: int, of_pictures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the prediction for a face, and the time in which it is seen."""
+    times = [entry["seconds"] for entry in of_pictures if entry["face"] == face]
+    (prediction,) = random_predictions(1, seed=face)
+    return {
+        "face": face,
+        "from_seconds": times[0],
+        "to_seconds": times[-1],
+        "count": len(times),
+        **prediction,
+    }
+
+
+def key_pictures(
+    count: int = 2, boxes: Sequence[Sequence[int]] = ((1, *BOX),)
+) -> list[dict[str, Any]]:
+    """Return grey pictures, one a second, with boxes (face, left, top, width, height)."""
     jpeg = cv2.imencode(".jpg", np.full((180, 320, 3), 90, np.uint8))[1].tobytes()
     return [
         {
@@ -101,8 +123,7 @@ def pictures(count=2, boxes=((1, 100, 60, 80, 90),)) -> list[dict]:
     ]
 
 
-def heard(columns=120, seconds=4.0) -> dict:
-    return {
-        "log_mel": np.random.default_rng(0).uniform(-100, 0, (columns, 64)).astype(np.float32),
-        "seconds": seconds,
-    }
+def random_spectrogram(columns: int = 120, seconds: float = 4.0) -> dict[str, Any]:
+    """Return a log-Mel of random values, and the seconds that it spans."""
+    log_mel = np.random.default_rng(0).uniform(-100, 0, (columns, 64))
+    return {"log_mel": log_mel.astype(np.float32), "seconds": seconds}

@@ -89,10 +89,10 @@ def prepare(strategy, kind: str, options: dict):
     from keras import ops
 
     from helpers.sources import SIZE, random_source, whole
-    from kerasemo.config.schema import NetworkConfig
+    from kerasemo.config.schema import NetworkConfig, StageConfig
     from kerasemo.datasets import sampling, subsets
     from kerasemo.losses import classification
-    from kerasemo.networks import inference
+    from kerasemo.networks.inference import TrainedNetwork
     from kerasemo.networks.network import build_network
     from kerasemo.training import stage_models
     from pipelines.core.spec import Spec
@@ -101,15 +101,20 @@ def prepare(strategy, kind: str, options: dict):
         """What is forbidden: a mean that knows nothing of replicas."""
 
         def compute_loss(self, batch, training=True):
+            inputs = {
+                "image": ops.cast(batch["image"], "float32"),
+                "domain": batch["domain"],
+                "seed": batch["seed"],
+            }
             logits = classification.mask_logits(
-                self._forward(batch, training)["logits"], batch["mask"]
+                self(inputs, training=training)["logits"], batch["mask"]
             )
             loss = ops.mean(
                 classification.cross_entropy(
-                    classification.smoothed_targets(batch["label"], batch["mask"]), logits
+                    classification.smooth_targets(batch["label"], batch["mask"]), logits
                 )
             )
-            return dict.fromkeys(("loss", *self.term_names()), loss)
+            return dict.fromkeys(("loss", *self.objective.names), loss)
 
     stage, count = KINDS.get(kind, ("supervised", 1))
     emotions = (
@@ -122,11 +127,11 @@ def prepare(strategy, kind: str, options: dict):
         random_source(names[i], emotions[i] * (9 - 2 * i), items=(2, 1, 3), seed=i)
         for i in range(count)
     ]
-    sides = [whole(source) for source in sources]
-    plan = (
-        sampling.labelled_plan(sides[0], batch=12, seed=3)
+    whole_sources = [whole(source) for source in sources]
+    sampler = (
+        sampling.item_sampler(whole_sources[0], batch=12, seed=3)
         if stage == "supervised"
-        else sampling.pair_plan(sides, pairs=6, seed=3)
+        else sampling.pair_sampler(whole_sources, pairs=6, seed=3)
     )
     keras.utils.set_random_seed(7)
     keras.config.set_dtype_policy("mixed_bfloat16" if "bfloat16" in options else "float32")
@@ -137,16 +142,22 @@ def prepare(strategy, kind: str, options: dict):
         network = build_network(
             config, spec=Spec(face_size=SIZE), heads=count if "heads" in options else 1
         )
-        model = (ReducedByHand if kind == "reduced by hand" else stage_models.MODELS[stage])(
-            *network,
-            sources=[source.name for source in sources],
+        settings = StageConfig(
+            "stage",
+            stage,
+            tuple(source.name for source in sources),
+            start_from="" if stage == "supervised" else "before",
             label_smoothing=0.1,
             contrastive_weight=2.0,
             margin=1.2,
-            class_weights=subsets.class_weights(sides) if "balanced" in options else None,
             **{key: options[key] for key in ("clip_norm", "accumulate") if key in options},
         )
-        stage_models.freeze(model, options.get("freeze", ()))
+        weights = subsets.class_weights(whole_sources) if "balanced" in options else None
+        model_class = (
+            ReducedByHand if kind == "reduced by hand" else stage_models.STAGE_MODELS[stage]
+        )
+        model = model_class(*network, settings, class_weights=weights)
+        stage_models.freeze_layers(model, options.get("freeze", ()))
         rates = {
             "weight_decay": options.get("weight_decay"),
             "use_ema": "ema" in options,
@@ -162,16 +173,16 @@ def prepare(strategy, kind: str, options: dict):
         model.optimizer.build(model.trainable_weights)
     for source in sources:
         model.get_layer("normalization").fit(source.name.partition("/")[2], source.inputs)
-    drawn = plan(0)
+    draw = sampler(0)
     if "hardness" in options:
-        predict = inference.predictor(model)
-        embeddings = [predict(source.inputs, source.domain)["embedding"] for source in sources]
-        drawn = sampling.with_hard_negatives(
-            drawn, sides, embeddings, hardness=options["hardness"], seed=3, epoch=0
+        predict = TrainedNetwork(model).predictor()
+        embeddings = [predict(source.inputs, source.domain).embedding for source in sources]
+        draw = sampling.with_hard_negatives(
+            draw, whole_sources, embeddings, hardness=options["hardness"], seed=3, epoch=0
         )
     if "mixup" in options:
-        drawn = sampling.mixed(drawn, alpha=options["mixup"], seed=3, epoch=0)
-    return model, sources, {key: value[:STEPS] for key, value in drawn.items()}
+        draw = sampling.draw_mixup(draw, alpha=options["mixup"], seed=3, epoch=0)
+    return model, sources, {key: value[:STEPS] for key, value in draw.items()}
 
 
 def state(model, when) -> dict[str, np.ndarray]:
@@ -189,11 +200,14 @@ def train(strategy, kind: str, feature: str, *, fitted: bool = False) -> dict[st
     from keras import callbacks
 
     from kerasemo.config.schema import DEFAULT_AUGMENT, AugmentConfig
-    from kerasemo.datasets import batches as batches_module
+    from kerasemo.datasets.batches import BatchStream
+    from kerasemo.training.augmentation import augmentation
 
-    model, sources, drawn = prepare(strategy, kind, FEATURES[feature])
-    changes = DEFAULT_AUGMENT if "changes" in FEATURES[feature] else AugmentConfig()
-    batches, _ = batches_module.batches(sources, lambda epoch: drawn, epochs=1, changes=changes)
+    model, sources, draw = prepare(strategy, kind, FEATURES[feature])
+    strengths = DEFAULT_AUGMENT if "changes" in FEATURES[feature] else AugmentConfig()
+    augment = augmentation(strengths, domains={source.domain for source in sources})
+    stream = BatchStream(sources, lambda epoch: draw, epochs=1, augment=augment)
+    batches = stream.dataset
     found = state(model, 0)
     if fitted:
 
@@ -264,9 +278,9 @@ def train(strategy, kind: str, feature: str, *, fitted: bool = False) -> dict[st
 
 
 def main(devices: str, out: str, which: str) -> None:
-    from kerasemo.training.devices import strategy_for
+    from kerasemo.training.devices import create_strategy
 
-    strategy = strategy_for({"one": 1, "two": 2}[devices])
+    strategy = create_strategy({"one": 1, "two": 2}[devices])
     assert (strategy.num_replicas_in_sync if strategy else 1) == (1 if devices == "one" else 2)
     arrays = {}
     for case in [*{"quick": QUICK, "all": CASES}[which], *PLANTED]:

@@ -1,14 +1,19 @@
-"""A reproduction of toys, made once: records of a publisher's corpus, with copies, and of two others; its helpers."""
+"""A small reproduction, made once for all tests, and helpers to read its results.
+
+Its records are of a corpus that its publisher split, with copies, and of two other corpora.
+"""
 
 import csv
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Self
 
+from helpers.logs import logged_lines
 from helpers.synthetic_sets import write_experiment, write_set
-from kerasemo.studies import reproduction
+from kerasemo.studies.reproduction import ReproductionOptions, reproduce
 from pipelines.core.labels import EMOTIONS
 
 FAST = {"kind": "supervised", "batch": 8, "epochs": 2, "learning_rate": 1e-2}
@@ -18,8 +23,8 @@ STAGES = {
     "transfer_2": {"sources": ["emodb/audio"], "start_from": "transfer", **FAST},
 }
 FOLDS = (0, 3)
-"""Of emodb's six; of ravdess' three they are one and the same."""
-CELLS = [
+"""Of the six folds of emodb; ravdess has three, so that they are the same fold."""
+NETWORKS = [
     "pretrain, fold 0, seed 0",
     "transfer, fold 0, seed 0",
     "transfer-2, fold 0, seed 0",
@@ -27,69 +32,87 @@ CELLS = [
 ]
 
 
-class ToySweep(NamedTuple):
-    """What a finished reproduction was given, and what it made; the test side was not looked at."""
+@dataclass(frozen=True)
+class ToyStudy:
+    """A finished reproduction: its inputs and its results. No test clip was predicted."""
 
-    given: tuple[Path, Path]
-    """The records and the experiment."""
-    run: tuple[Path, dict, list[str]]
-    """Its folder, its document and what was said."""
+    records: Path
+    experiment: Path
+    run: Path
+    document: Mapping[str, Any]
+    """The content of `tables.json`."""
+    lines: list[str]
+    """The log lines."""
 
+    def options(
+        self, run: Path, *, experiment: Path | None = None, **other: Any
+    ) -> ReproductionOptions:
+        """Return the options of the same reproduction in another run folder."""
+        return reproduction_options(self.records, experiment or self.experiment, run, **other)
 
-def make_sweep(folder: Path) -> dict[str, Any]:
-    """Make a reproduction in a folder; return what `sweep_of` takes, ready for JSON."""
-    sides = ("train", "train", "validation", "test")
-    write_set(
-        folder / "records", "fer/visual", speakers=4, items=1, takes=3, published=sides, copies=4
-    )
-    write_set(
-        folder / "records", "ravdess/audio", speakers=3, emotions=EMOTIONS[:4], takes=3, seed=1
-    )
-    write_set(folder / "records", "emodb/audio", speakers=6, takes=2, seed=2)
-    given, log = (folder / "records", write_experiment(folder / "toy.toml", **STAGES)), []
-    document = reproduction.reproduce(options(given, folder / "run"), log=log.append)
-    assert json.loads(json.dumps(document)) == document  # so that nothing of it is lost on the way
-    return {
-        "given": list(map(str, given)),
-        "run": str(folder / "run"),
-        "document": document,
-        "log": log,
-    }
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads."""
+        paths = {name: str(getattr(self, name)) for name in ("records", "experiment", "run")}
+        return {**paths, "document": self.document, "lines": self.lines}
 
-
-def sweep_of(made: Mapping[str, Any]) -> ToySweep:
-    records, experiment = map(Path, made["given"])
-    return ToySweep((records, experiment), (Path(made["run"]), made["document"], made["log"]))
+    @classmethod
+    def from_json(cls, made: Mapping[str, Any]) -> Self:
+        """Return the reproduction that `to_json` describes."""
+        records, experiment, run = (Path(made[name]) for name in ("records", "experiment", "run"))
+        return cls(records, experiment, run, made["document"], made["lines"])
 
 
-def options(given, run: Path, **other) -> reproduction.Options:
-    return reproduction.Options(
-        str(given[1]), given[0], run, **{"folds": FOLDS, "words": ("reproduce", "again")} | other
-    )
+def make_toy_study(folder: Path) -> ToyStudy:
+    """Make a reproduction in a folder."""
+    splits = ("train", "train", "validation", "test")
+    records = folder / "records"
+    write_set(records, "fer/visual", speakers=4, items=1, takes=3, published=splits, copies=4)
+    write_set(records, "ravdess/audio", speakers=3, emotions=EMOTIONS[:4], takes=3, seed=1)
+    write_set(records, "emodb/audio", speakers=6, takes=2, seed=2)
+    experiment, run = write_experiment(folder / "toy.toml", **STAGES), folder / "run"
+    document, lines = reproduce_logged(reproduction_options(records, experiment, run))
+    assert json.loads(json.dumps(document)) == document  # processes get it as JSON
+    return ToyStudy(records, experiment, run, document, lines)
 
 
-def predictions(run: Path, side: str, stage: str) -> list[dict[str, str]]:
+def reproduction_options(
+    records: Path, experiment: Path, run: Path, **other: Any
+) -> ReproductionOptions:
+    """Return options of a reproduction of the folds FOLDS."""
+    options = {"folds": FOLDS, "words": ("reproduce", "again")} | other
+    return ReproductionOptions(str(experiment), records, run, **options)
+
+
+def reproduce_logged(options: ReproductionOptions) -> tuple[dict[str, Any], list[str]]:
+    """Return the results of a reproduction and its log lines."""
+    with logged_lines() as lines:
+        document = reproduce(options)
+    return document, lines
+
+
+def prediction_rows(run: Path, split: str, stage: str, source: str) -> list[dict[str, str]]:
+    """Return the kept predictions of all networks of a stage for the clips of a source."""
     rows = []
-    for path in sorted((run / "stages").glob(f"{stage}-*/{side}-predictions.csv")):
+    for path in sorted((run / "stages").glob(f"{stage}-*/{split}-predictions.csv")):
         if re.fullmatch(rf"{stage}-[0-9a-f]{{12}}", path.parent.name):
             with open(path, newline="") as file:
-                rows += csv.DictReader(file)
+                rows += [row for row in csv.DictReader(file) if row["source"] == source]
     return rows
 
 
-def row(document: dict, stage: str, source: str, level: str = "clip") -> dict:
-    (found,) = [
-        own
-        for own in document["rows"]
-        if (own["stage"], own["source"], own["level"]) == (stage, source, level)
+def score_row(
+    document: Mapping[str, Any], stage: str, source: str, level: str = "clip"
+) -> dict[str, Any]:
+    """Return the scores of a stage on a source in the results of a reproduction."""
+    (row,) = [
+        row
+        for row in document["rows"]
+        if (row["stage"], row["source"], row["level"]) == (stage, source, level)
     ]
-    return found
+    return row
 
 
-def begun(log: list[str]) -> list[str]:
-    """Return the cells whose training was announced."""
-    return [
-        line.partition("] ")[2].partition(": ")[0]
-        for line in log
-        if re.match(r"\[\d+/\d+\] .*: supervised on", line)
-    ]
+def trained_networks(lines: list[str]) -> list[str]:
+    """Return the networks whose training the log announces."""
+    matches = (re.match(r"\[\d+/\d+\] (.*): supervised on", line) for line in lines)
+    return [match[1] for match in matches if match]

@@ -1,4 +1,4 @@
-"""Send requests to a server in tests, and compare the outputs."""
+"""How tests ask a server, and compare what it answers."""
 
 import base64
 import json
@@ -14,28 +14,30 @@ from kerasemo.serving.client import Client
 TOLERANCE = 1e-5
 
 
-def assert_same(actual: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
-    """Check the names, dtypes and values of outputs."""
-    assert set(actual) == set(expected)
+def assert_same(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
+    """Check the names, types and values of two answers."""
+    assert set(found) == set(expected)
     for name, array in expected.items():
         if array.dtype.kind == "U":
-            assert actual[name].tolist() == array.tolist()
+            assert found[name].tolist() == array.tolist()
         else:
-            assert actual[name].dtype == array.dtype == np.float32
-            np.testing.assert_allclose(actual[name], array, rtol=0, atol=TOLERANCE)
+            assert found[name].dtype == array.dtype == np.float32
+            np.testing.assert_allclose(found[name], array, rtol=0, atol=TOLERANCE)
 
 
-def call_client_method(
+def ask_as_a_user(
     client: Client, signature: str, inputs: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Call the client's method of a signature as a user does, with files as a list of bytes."""
+    """Ask by the method that is named as the signature."""
     (first, *rest) = inputs
-    value = inputs[first].tolist() if inputs[first].dtype == object else inputs[first]
-    return getattr(client, signature)(value, **{name: inputs[name] for name in rest})
+    words = {name: inputs[name] for name in rest}
+    return getattr(client, signature)(
+        inputs[first].tolist() if inputs[first].dtype == object else inputs[first], **words
+    )
 
 
 def post(url: str, body: bytes) -> tuple[int, Any]:
-    """Return the status and the document of a REST response."""
+    """Return the status and the document of a REST answer."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, body), timeout=120) as response:
             return response.status, json.load(response)
@@ -45,6 +47,8 @@ def post(url: str, body: bytes) -> tuple[int, Any]:
 
 def as_json(array: np.ndarray) -> list:
     """Return an input as JSON holds it."""
-    if array.dtype == object:
-        return [{"b64": base64.b64encode(data).decode()} for data in array]
-    return array.tolist()
+    return (
+        [{"b64": base64.b64encode(data).decode()} for data in array]
+        if array.dtype == object
+        else array.tolist()
+    )

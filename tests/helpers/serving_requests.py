@@ -199,12 +199,12 @@ WRONG: dict[str, tuple[str, Callable[[int], Inputs], str]] = {
     "truncated JPEG": (
         "face_bytes",
         lambda k: {"face_bytes": files(still()[:-300])},
-        "whole JPEG or PNG files",
+        "JPEG or PNG files",
     ),
     "truncated PNG": (
         "face_bytes",
         lambda k: {"face_bytes": files(still(".png")[:-300])},
-        "whole JPEG or PNG files",
+        "JPEG or PNG files",
     ),
     "WAV at 44.1 kHz": (
         "wav_bytes",
@@ -216,7 +216,7 @@ WRONG: dict[str, tuple[str, Callable[[int], Inputs], str]] = {
         lambda k: {"wav_bytes": files(wav(channels=2))},
         "16000 Hz, mono.*received 16000 Hz in 2 channels",
     ),
-    "8-bit WAV": ("wav_bytes", lambda k: {"wav_bytes": files(wav(bits=8))}, "mono, 16-bit PCM"),
+    "8-bit WAV": ("wav_bytes", lambda k: {"wav_bytes": files(wav(bits=8))}, "mono, 16-bit"),
     "text for WAV": (
         "wav_bytes",
         lambda k: {"wav_bytes": files(wav(), b"hello")},
@@ -225,7 +225,7 @@ WRONG: dict[str, tuple[str, Callable[[int], Inputs], str]] = {
     "truncated WAV": (
         "wav_bytes",
         lambda k: {"wav_bytes": files(wav()[:30])},
-        "whole WAV files of 16000 Hz",
+        "WAV files, 16 kHz",
     ),
     "WAV without a sample": (
         "wav_bytes",
@@ -263,7 +263,7 @@ WRONG: dict[str, tuple[str, Callable[[int], Inputs], str]] = {
     "mask of halves": (
         "speech_masked",
         lambda k: _masked(k, mask=np.full((2, k), 0.5, np.float32)),
-        "expected 1 for what can be answered",
+        "expected 1 for each label",
     ),
     "lengths beyond the waveform": (
         "speech_masked",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kerasemo.datasets.sources import Side, Source
+from kerasemo.datasets.sources import Source, Subset
 from pipelines.core.labels import EMOTIONS
 
 SIZE = 16
@@ -40,6 +40,6 @@ def random_source(name: str, emotions, *, items=(2,), seed: int = 0) -> Source:
     return Source(name, tuple(rows), inputs, clip_of)
 
 
-def whole(source: Source) -> Side:
-    """Return all items of a source as one side."""
-    return Side(source, np.arange(len(source.inputs)))
+def whole(source: Source) -> Subset:
+    """Return all items of a source as one subset."""
+    return Subset(source, np.arange(len(source.inputs)))

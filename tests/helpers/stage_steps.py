@@ -4,9 +4,9 @@ import keras
 import numpy as np
 
 from helpers.sources import SIZE, random_source, whole
-from kerasemo.config.schema import NetworkConfig
-from kerasemo.datasets import batches as batches_module
+from kerasemo.config.schema import NetworkConfig, StageConfig
 from kerasemo.datasets import sampling
+from kerasemo.datasets.batches import BatchStream
 from kerasemo.networks.network import build_network
 from kerasemo.training import stage_models
 from pipelines.core.labels import EMOTIONS
@@ -29,14 +29,31 @@ def some_sources(count):
     ]
 
 
-def a_model(kind, sources, *, dropout=0.0, optimizer=None, heads=1, members=1, **options):
+def stage_config(kind, sources, **settings):
+    """The settings of a stage; the schema's checks of a whole experiment do not run."""
+    start_from = "" if kind == "supervised" else "before"
+    names = tuple(source.name for source in sources)
+    return StageConfig("stage", kind, names, start_from=start_from, **settings)
+
+
+def a_model(
+    kind,
+    sources,
+    *,
+    dropout=0.0,
+    optimizer=None,
+    heads=1,
+    members=1,
+    class_weights=None,
+    **settings,
+):
     keras.utils.set_random_seed(5)
     config = NetworkConfig(
         widths=(8,), convolutions=1, groups=4, embedding=8, dropout=dropout, members=members
     )
     network = build_network(config, spec=Spec(face_size=SIZE), heads=heads)
-    model = stage_models.MODELS[kind](
-        *network, sources=[source.name for source in sources], **options
+    model = stage_models.STAGE_MODELS[kind](
+        *network, stage_config(kind, sources, **settings), class_weights=class_weights
     )
     for source in sources:
         model.get_layer("normalization").fit(source.name.partition("/")[2], source.inputs)
@@ -44,19 +61,18 @@ def a_model(kind, sources, *, dropout=0.0, optimizer=None, heads=1, members=1, *
     return model
 
 
-def a_plan(kind, sources, *, size=12):
-    sides = [whole(source) for source in sources]
+def a_sampler(kind, sources, *, size=12):
+    subsets = [whole(source) for source in sources]
     return (
-        sampling.labelled_plan(sides[0], batch=size, seed=2)
+        sampling.item_sampler(subsets[0], batch=size, seed=2)
         if kind == "supervised"
-        else sampling.pair_plan(sides, pairs=size // 2, seed=2)
+        else sampling.pair_sampler(subsets, pairs=size // 2, seed=2)
     )
 
 
 def a_batch(kind, sources, **options):
     """The first batch of the first epoch."""
-    dataset, _ = batches_module.batches(sources, a_plan(kind, sources, **options), epochs=1)
-    return next(iter(dataset))
+    return next(iter(BatchStream(sources, a_sampler(kind, sources, **options), epochs=1)))
 
 
 def oracle(kind, model, batch, sources, *, label_smoothing=0.0, margin=0.6, weight=1.0):

@@ -1,9 +1,9 @@
-"""What a test reads by `pipelines.workers.stream_task.Watch`, put together."""
+"""What a test reads by `pipelines.workers.stream_task.StreamTask`, put together."""
 
 import numpy as np
 
 from pipelines.core.spec import Spec
-from pipelines.workers.stream_task import Watch
+from pipelines.workers.stream_task import StreamTask
 
 
 def gathered(messages):
@@ -31,4 +31,4 @@ def gathered(messages):
 
 
 def watch(path, **options):
-    return gathered(Watch(path, **options).read(Spec()))
+    return gathered(StreamTask(path, **options).read(Spec()))

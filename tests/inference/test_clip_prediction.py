@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerasemo.inference.clip_prediction import Columns, Prediction
+from kerasemo.inference.clip_prediction import ClipPrediction, SpectrogramColumns
 from kerasemo.metrics.fusion import Fusion
 
 LABELS = ("anger", "calm")
@@ -22,8 +22,16 @@ SOUND = {
 FITTED = Fusion(visual_weight=0.5, temperature=1.0, utterances=9)
 
 
-def prediction(*, asked=("visual", "audio"), fused=FITTED, shown=False) -> Prediction:
-    return Prediction(Path("a.mp4"), labels=LABELS, asked=asked, fused=fused, shown=shown)
+def prediction(
+    *, domains=("visual", "audio"), fusion_parameters=FITTED, shown=False
+) -> ClipPrediction:
+    return ClipPrediction(
+        Path("a.mp4"),
+        labels=LABELS,
+        domains=domains,
+        fusion_parameters=fusion_parameters,
+        keep_spectrogram=shown,
+    )
 
 
 def block(seconds, face, boxes) -> dict[str, np.ndarray]:
@@ -34,7 +42,7 @@ def rows(*anger) -> np.ndarray:
     return np.array([[share, 1 - share] for share in anger], np.float32)
 
 
-def add_sound(into: Prediction, starts, answers, *, start_seconds=0.0) -> None:
+def add_sound(into: ClipPrediction, starts, answers, *, start_seconds=0.0) -> None:
     part = {"start_seconds": start_seconds, "waveform": np.full(16_000, 0.1, np.float32)}
     outputs = {"starts": np.array([starts], np.float32), "probabilities": answers[None]}
     into.add_sound(part, outputs | {"weights": np.ones((1, len(starts)), np.float32)})
@@ -42,7 +50,7 @@ def add_sound(into: Prediction, starts, answers, *, start_seconds=0.0) -> None:
 
 def test_the_face_is_the_mean_over_the_main_ones_pictures():
     """Face 2 is seen three times, face 1 once: (0.9 + 0.6 + 0.3) / 3 = 0.6 is anger."""
-    one = prediction(asked=("visual",))
+    one = prediction(domains=("visual",))
     one.add_faces(block([0.0, 0.5], [2, 1], [[0, 0, 10, 10], [30, 0, 20, 20]]), rows(0.9, 0.1))
     one.add_faces(block([1.0, 1.5], [2, 2], [[0, 0, 10, 10]] * 2), rows(0.6, 0.3))
     said, extras = one.finish({"sha256": "f00d", **GOOD})
@@ -73,14 +81,14 @@ def test_the_face_is_the_mean_over_the_main_ones_pictures():
 
 
 def test_of_two_who_are_seen_alike_the_larger_is_the_main_one():
-    one = prediction(asked=("visual",))
+    one = prediction(domains=("visual",))
     one.add_faces(block([0.0, 0.0], [1, 2], [[0, 0, 10, 10], [30, 0, 20, 20]]), rows(0.9, 0.2))
     assert one.finish(GOOD)[0]["visual"]["emotion"] == "calm"
 
 
 def test_the_voice_is_the_mean_over_its_segments_in_all_parts():
     """(0.2 + 0.4 + 0.9) / 3 = 0.5 for each; a segment lasts 0.655 s, and the last no longer than the sound."""
-    one = prediction(asked=("audio",))
+    one = prediction(domains=("audio",))
     add_sound(one, [0.0, 0.34], rows(0.2, 0.4))
     add_sound(one, [0.0], rows(0.9), start_seconds=60.0)
     said, _ = one.finish({"audio": SOUND["audio"] | {"seconds": 60.5}})
@@ -134,7 +142,7 @@ def test_a_clip_of_which_nothing_could_be_read_has_an_error_alone():
 
 
 def test_what_was_lost_is_said_and_that_nothing_was_fitted():
-    one = prediction(fused=Fusion())
+    one = prediction(fusion_parameters=Fusion())
     one.add_faces(block([0.0], [1], [[0, 0, 10, 10]]), rows(0.9))
     add_sound(one, [0.0], rows(0.2))
     lost = {
@@ -151,8 +159,11 @@ def test_what_was_lost_is_said_and_that_nothing_was_fitted():
 
 def test_probabilities_are_as_many_as_the_labels_and_sum_to_one():
     random = np.random.default_rng(0)
-    one = Prediction(
-        Path("a.mp4"), labels=("anger", "calm", "fear"), asked=("visual",), fused=FITTED
+    one = ClipPrediction(
+        Path("a.mp4"),
+        labels=("anger", "calm", "fear"),
+        domains=("visual",),
+        fusion_parameters=FITTED,
     )
     answers = random.dirichlet(np.ones(3), 50).astype(np.float32)
     one.add_faces(block(np.arange(50) / 4, np.ones(50, int), [[0, 0, 9, 9]] * 50), answers)
@@ -170,7 +181,7 @@ def test_a_spectrogram_of_any_length_has_its_columns_in_order(frames):
     """Columns of equal width: each is the mean of a run of frames, whatever the blocks were that they came in."""
     ramp = np.arange(frames, dtype=np.float32)[:, None] * np.array([1.0, -1.0], np.float32)
     for size in (1, 3, 50):
-        columns = Columns(8)
+        columns = SpectrogramColumns(8)
         for start in range(0, frames, size):
             columns.add(ramp[start : start + size])
         values = columns.values()

@@ -56,7 +56,7 @@ def clips(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def said(model, clips) -> dict[str, dict]:
     """What is said of each clip of the folder, by its name."""
-    found = predictor.predict(model, predictor.find_clips([clips]))
+    found = predictor.predict(model, predictor.expand_clips([clips]))
     return {Path(one["path"]).name: one for one, _ in found}
 
 
@@ -75,10 +75,10 @@ def test_face_and_voice_are_those_of_the_build(model, clips, said):
     """A clip of up to 4 s: the very faces and segments that a build would make, so the answer is what evaluate would score."""
     one = said["both.mp4"]
     crops = read_faces(clips / "both.mp4").faces
-    expected = model.ask("faces", faces=crops)["probabilities"].mean(axis=0)
+    expected = model.predict("faces", faces=crops)["probabilities"].mean(axis=0)
     np.testing.assert_allclose(list(one["visual"]["probabilities"].values()), expected, atol=1e-5)
     waveform, _ = audio.read_waveform(clips / "both.mp4")
-    expected = model.ask("speech", waveform=waveform[None])["probabilities"][0]
+    expected = model.predict("speech", waveform=waveform[None])["probabilities"][0]
     np.testing.assert_allclose(list(one["audio"]["probabilities"].values()), expected, atol=1e-5)
 
 
@@ -144,7 +144,7 @@ def test_two_persons_are_followed_apart(said):
 
 def test_the_same_whatever_the_workers_and_the_company(model, clips, said):
     for workers, names in ((1, ["two.mp4", "both.mp4", "voice.wav"]), (2, ["both.mp4"])):
-        reading = predictor.Reading(workers=workers)
+        reading = predictor.ReadingOptions(workers=workers)
         for one, _ in predictor.predict(model, [clips / name for name in names], reading=reading):
             whole = said[Path(one["path"]).name]
             for domain in ("visual", "audio", "fused"):
@@ -157,9 +157,9 @@ def test_the_same_whatever_the_workers_and_the_company(model, clips, said):
 
 
 def test_a_model_of_one_domain_says_what_it_was_not_trained_on(exported, clips, tmp_path):
-    from kerasemo.exporting.exporter import Options, export
+    from kerasemo.exporting.exporter import ExportOptions, export_stage
 
-    export(Options(exported.parent / "run", tmp_path / "faces", "pretrain"))
+    export_stage(ExportOptions(exported.parent / "run", tmp_path / "faces", "pretrain"))
     found = predictor.predict(
         Bundle.load(tmp_path / "faces"), [clips / "both.mp4", clips / "voice.wav"]
     )

@@ -44,7 +44,7 @@ def unit(vectors):
 
 
 def value(labels, mask, logits, *, label_smoothing=0.0):
-    targets = classification.smoothed_targets(
+    targets = classification.smooth_targets(
         np.asarray(labels), np.asarray(mask, np.float32), label_smoothing=label_smoothing
     )
     masked = classification.mask_logits(
@@ -107,7 +107,7 @@ def test_masked_classes_get_no_gradient_and_the_others_p_minus_t(random):
     with tf.GradientTape() as tape:
         loss = ops.sum(
             classification.cross_entropy(
-                classification.smoothed_targets(labels, mask),
+                classification.smooth_targets(labels, mask),
                 classification.mask_logits(variable, mask),
             )
         )
@@ -121,9 +121,7 @@ def test_masked_classes_get_no_gradient_and_the_others_p_minus_t(random):
 
 def test_targets_are_distributions_over_the_mask(random):
     labels, mask, _ = a_batch(random)
-    targets = ops.convert_to_numpy(
-        classification.smoothed_targets(labels, mask, label_smoothing=0.3)
-    )
+    targets = ops.convert_to_numpy(classification.smooth_targets(labels, mask, label_smoothing=0.3))
     np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
     assert not targets[mask == 0].any() and (targets[mask == 1] > 0).all()
     rest = targets[np.arange(64), labels] - 0.3 / mask.sum(axis=1)
@@ -133,7 +131,7 @@ def test_targets_are_distributions_over_the_mask(random):
 def test_cross_entropy_loss_is_the_mean_and_takes_weights(random):
     labels, mask, logits = a_batch(random)
     targets, masked = (
-        classification.smoothed_targets(labels, mask),
+        classification.smooth_targets(labels, mask),
         classification.mask_logits(logits, mask),
     )
     each = numpy_cross_entropy(labels, mask, logits, label_smoothing=0)
@@ -154,7 +152,7 @@ def test_contrastive_of_equal_and_of_opposite_embeddings():
     one = np.eye(3)[0]
     embeddings = np.array([[one, one], [one, -one], [one, one], [one, -one]])
     found = ops.convert_to_numpy(
-        contrastive.contrastive(np.array([1, 0, 0, 1]), embeddings, margin=0.6)
+        contrastive.contrastive_loss(np.array([1, 0, 0, 1]), embeddings, margin=0.6)
     )
     np.testing.assert_allclose(found, [0, 0, 0.36, 4], atol=2e-6)
 
@@ -163,10 +161,10 @@ def test_contrastive_by_hand():
     """Unit vectors at 60 degrees are D = 1 apart. Matching: D^2 = 1. Else, with m = 1.5: (1.5 - 1)^2 = 0.25; with m = 0.6: 0."""
     pairs = np.array([[[1, 0], [0.5, np.sqrt(0.75)]]] * 2)
     np.testing.assert_allclose(
-        contrastive.contrastive([1, 0], pairs, margin=1.5), [1, 0.25], rtol=1e-6
+        contrastive.contrastive_loss([1, 0], pairs, margin=1.5), [1, 0.25], rtol=1e-6
     )
     np.testing.assert_allclose(
-        contrastive.contrastive([1, 0], pairs, margin=0.6), [1, 0], rtol=1e-6
+        contrastive.contrastive_loss([1, 0], pairs, margin=0.6), [1, 0], rtol=1e-6
     )
 
 
@@ -176,21 +174,21 @@ def test_contrastive_equals_numpy(random):
     distance = np.linalg.norm(embeddings[:, 0] - embeddings[:, 1], axis=1)
     oracle = np.where(same, distance**2, np.maximum(0, 1.1 - distance) ** 2)
     assert 20 < (oracle == 0).sum() < 180
-    found = ops.convert_to_numpy(contrastive.contrastive(same, embeddings, margin=1.1))
+    found = ops.convert_to_numpy(contrastive.contrastive_loss(same, embeddings, margin=1.1))
     assert found.dtype == np.float32 and found.shape == (200,)
     np.testing.assert_allclose(found, oracle, rtol=1e-4, atol=1e-6)
     assert float(
-        contrastive.Contrastive(1.1)(same.astype(np.float32), embeddings)
+        contrastive.ContrastiveLoss(1.1)(same.astype(np.float32), embeddings)
     ) == pytest.approx(oracle.mean(), rel=1e-5)
 
 
 def test_contrastive_knows_neither_the_order_within_a_pair_nor_a_rotation(random):
     embeddings, same = unit(random.normal(size=(50, 2, 4))), random.random(50) < 0.5
     rotation, _ = np.linalg.qr(random.normal(size=(4, 4)))
-    expected = contrastive.contrastive(same, embeddings, margin=1.3)
+    expected = contrastive.contrastive_loss(same, embeddings, margin=1.3)
     for other in (embeddings[:, ::-1], embeddings @ rotation):
         np.testing.assert_allclose(
-            contrastive.contrastive(same, other, margin=1.3), expected, rtol=1e-4, atol=1e-6
+            contrastive.contrastive_loss(same, other, margin=1.3), expected, rtol=1e-4, atol=1e-6
         )
 
 
@@ -198,7 +196,7 @@ def test_contrastive_knows_neither_the_order_within_a_pair_nor_a_rotation(random
 def test_gradient_is_finite_at_distance_0(same):
     embeddings = tf.Variable(np.full((1, 2, 4), 0.5, np.float32))
     with tf.GradientTape() as tape:
-        loss = ops.sum(contrastive.contrastive([same], embeddings, margin=0.6))
+        loss = ops.sum(contrastive.contrastive_loss([same], embeddings, margin=0.6))
     gradient = tape.gradient(loss, embeddings).numpy()
     assert np.isfinite(gradient).all() and not gradient.any()
 
@@ -207,7 +205,7 @@ def test_gradient_ends_at_the_margin():
     """d/dx of (m - D)^2 for the first of two at D = 0.5 apart along x, m = 0.6: 2 (m - D) = 0.2, drawn apart; beyond m nothing."""
     embeddings = tf.Variable([[[0.0, 0.0], [0.5, 0.0]], [[0.0, 0.0], [0.7, 0.0]]])
     with tf.GradientTape() as tape:
-        loss = ops.sum(contrastive.contrastive([0, 0], embeddings, margin=0.6))
+        loss = ops.sum(contrastive.contrastive_loss([0, 0], embeddings, margin=0.6))
     expected = [[[0.2, 0], [-0.2, 0]], [[0, 0], [0, 0]]]
     np.testing.assert_allclose(tape.gradient(loss, embeddings).numpy(), expected, atol=1e-6)
 
@@ -215,10 +213,10 @@ def test_gradient_ends_at_the_margin():
 @pytest.mark.parametrize("margin", [0, -0.6, 2.1, float("nan")])
 def test_a_margin_that_no_pair_can_reach_is_refused(margin):
     with pytest.raises(ValueError, match=r"margin must be in \(0, 2\].* received"):
-        contrastive.Contrastive(margin)
+        contrastive.ContrastiveLoss(margin)
 
 
-@pytest.mark.parametrize("loss", [contrastive.Contrastive(0.8), classification.CrossEntropy()])
+@pytest.mark.parametrize("loss", [contrastive.ContrastiveLoss(0.8), classification.CrossEntropy()])
 def test_losses_are_rebuilt_from_their_configuration(loss):
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     assert type(again) is type(loss) and again.get_config() == loss.get_config()

@@ -57,7 +57,7 @@ def test_sound_equals_librosa(tmp_path, kind, rate_hz, channels):
     )
     ours, track = read_waveform(path)
     theirs, _ = librosa.load(path, sr=16_000, mono=True)
-    assert track == audio.Track(sound_written.shape[1] / rate_hz, rate_hz, channels, 0, 0.0)
+    assert track == audio.AudioTrack(sound_written.shape[1] / rate_hz, rate_hz, channels, 0, 0.0)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
     np.testing.assert_allclose(log_mel.log_mel(ours), librosa_log_mel(theirs), atol=1e-3)
@@ -218,7 +218,7 @@ def test_a_long_track_is_read_in_little_memory(tmp_path):
 @pytest.mark.parametrize("suffix", ["wav", "mka"])
 def test_a_track_that_is_too_long_is_refused(tmp_path, monkeypatch, suffix):
     """The header of a WAV tells, so that nothing is decoded; Matroska's does not."""
-    monkeypatch.setattr(audio, "LONGEST_SECONDS", 9)
+    monkeypatch.setattr(audio, "MAX_SECONDS", 9)
     signs = []
     for seconds in (9, 9.5):
         path = media.write_sound(tmp_path / f"a.{suffix}", media.noise(seconds, 16_000))
@@ -280,7 +280,7 @@ def test_a_wav_written_to_a_pipe_is_whole(tmp_path, size):
     path.write_bytes(content)
     ours, track = read_waveform(path)
     np.testing.assert_array_equal(ours, whole)
-    assert track == audio.Track(1.0, 16_000, 1, 0, 0.0)
+    assert track == audio.AudioTrack(1.0, 16_000, 1, 0, 0.0)
 
 
 @pytest.mark.parametrize(

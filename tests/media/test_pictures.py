@@ -65,8 +65,8 @@ def test_a_part_in_colour_equals_the_whole_picture_there(
     )
     ((_, frame),) = VideoReader(path).frames([1])
     whole, converted = frame.rgb(), []
-    cut = video._cut
-    monkeypatch.setattr(video, "_cut", lambda *sides: converted.append(1) or cut(*sides))
+    cut = video._cut_to_rgb
+    monkeypatch.setattr(video, "_cut_to_rgb", lambda *sides: converted.append(1) or cut(*sides))
     random = np.random.default_rng(0)
     for _ in range(40):
         top, bottom = np.sort(random.choice(size[0] + 1, 2, replace=False)).tolist()
@@ -74,7 +74,9 @@ def test_a_part_in_colour_equals_the_whole_picture_there(
         np.testing.assert_array_equal(
             frame.cut(top, bottom, left, right), whole[top:bottom, left:right]
         )
-    assert bool(converted) == (pixels in video.EXACT_CUT and size[0] % 2 == size[1] % 2 == 0)
+    assert bool(converted) == (
+        pixels in video.EXACTLY_CUT_FORMATS and size[0] % 2 == size[1] % 2 == 0
+    )
     for box in ((20, 10, 40, 40), (-10, 20, 50, 60), (60, 40, 70, 50)):
         np.testing.assert_array_equal(crops.crop_frame(frame, box), crops.crop_face(whole, box))
 
@@ -189,9 +191,9 @@ def test_a_picture_that_claims_an_absurd_size_amid_the_video_is_refused(tmp_path
 
 def test_a_video_of_more_than_the_most_pixels_is_refused(tmp_path, monkeypatch):
     path = media.write_video(tmp_path / "a.mp4", media.numbered_pictures(3))
-    monkeypatch.setattr(images, "MOST_PIXELS", 128 * 96)
+    monkeypatch.setattr(images, "MAX_PIXELS", 128 * 96)
     assert VideoReader(path).count == 3
-    monkeypatch.setattr(images, "MOST_PIXELS", 128 * 96 - 1)
+    monkeypatch.setattr(images, "MAX_PIXELS", 128 * 96 - 1)
     with pytest.raises(MediaError, match="pixels"):
         VideoReader(path)
 
@@ -201,7 +203,7 @@ def test_the_real_clips_give_the_pictures_of_reading_straight_on(corpora):
         path = sorted(corpora.glob(name))[-1]
         pictures = straight(path)
         with VideoReader(path) as reader:
-            assert reader.count == len(pictures) and reader._exact
+            assert reader.count == len(pictures) and reader._is_exact
             for wanted in (range(2, reader.count, 6), [reader.count - 1], [31]):
                 read = list(reader.frames(wanted))
                 assert [number for number, _ in read] == list(wanted)

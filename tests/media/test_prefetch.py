@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from pipelines.media.prefetch import Signs, read_ahead
+from pipelines.media.prefetch import ThreadProgress, read_ahead
 
 
 def test_few_results_are_read_ahead_and_errors_come_in_their_turn():
@@ -18,7 +18,7 @@ def test_few_results_are_read_ahead_and_errors_come_in_their_turn():
 
     drawn = []
     with pytest.raises(ValueError, match="odd"):
-        for number in read_ahead(numbers(), Signs(lambda: None), held=3):
+        for number in read_ahead(numbers(), ThreadProgress(lambda: None), max_waiting=3):
             drawn.append(number)
             assert len(made) - len(drawn) <= 3 + 1
     assert drawn == list(range(20))
@@ -34,7 +34,7 @@ def test_who_stops_early_closes_what_is_read():
         finally:
             closed.append(True)
 
-    ahead = read_ahead(endless(), Signs(lambda: None))
+    ahead = read_ahead(endless(), ThreadProgress(lambda: None))
     assert next(ahead) == 1 and not closed
     ahead.close()
     assert closed == [True]
@@ -42,7 +42,7 @@ def test_who_stops_early_closes_what_is_read():
 
 def test_signs_of_another_thread_are_passed_on_by_the_one_that_reads():
     told = []
-    signs = Signs(lambda: told.append(threading.get_ident()))
+    signs = ThreadProgress(lambda: told.append(threading.get_ident()))
 
     def reading():
         for _ in range(5):

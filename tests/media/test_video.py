@@ -48,7 +48,7 @@ def test_wanted_pictures_are_those_of_reading_straight_on(clips, kind):
     ):
         assert_same(reader, wanted, pictures)
     assert reader.undecodable == 0
-    assert reader._exact == (kind not in UNTIMED)
+    assert reader._is_exact == (kind not in UNTIMED)
 
 
 def remuxed(path, out, change):
@@ -171,7 +171,7 @@ def test_no_more_is_decoded_than_the_wanted_pictures_need(clips, monkeypatch):
     list(VideoReader(clips("mpeg4-avi")).frames([30]))
     assert len(came) == 7 + 1  # and what was left in the decoder
     for kept in (2**24, 0):
-        monkeypatch.setattr(video, "KEPT_BYTES", kept)
+        monkeypatch.setattr(video, "MAX_KEPT_PACKET_BYTES", kept)
         for kind in ("mpeg4-avi", "h264-b-frames", "mpeg1", "h264-avi"):
             came.clear()
             with VideoReader(clips(kind)) as reader:

@@ -135,7 +135,11 @@ def test_clip_answers_equal_a_loop_in_any_order(random):
         ([[0.5, np.nan]], [0], "probabilities must be finite; received NaN"),
         ([[2.0, -1.0]], [0], "probabilities must be softmax outputs.* received values from -1 "),
         ([[0.7, 0.7]], [0], "probabilities must be softmax outputs.* sums from 1.4 to 1.4"),
-        ([[0.5, 0.5]], [0, 1], r"clip_of must hold one integer for each of 1 items; received shape \(2,\)"),
+        (
+            [[0.5, 0.5]],
+            [0, 1],
+            r"clip_of must hold one integer for each of 1 items; received shape \(2,\)",
+        ),
         ([[0.5, 0.5]], [0.0], "clip_of must hold one integer .* dtype float64"),
         ([[0.5, 0.5]], [-1], "clip_of must count clips from 0; received -1"),
         (

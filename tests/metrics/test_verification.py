@@ -394,5 +394,5 @@ def test_what_cannot_be_scored_is_none():
         verification.score_pairs({"b/audio": one_emotion}, seed=0)["couples"]["b/audio"]["same"]
         == 1.0
     )
-    with pytest.raises(ValueError, match="most_pairs must be at least 1; received 0"):
+    with pytest.raises(ValueError, match="max_pairs must be at least 1; received 0"):
         verification.score_pairs({"a/audio": alone}, seed=0, max_pairs=0)

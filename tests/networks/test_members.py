@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from keras import ops
 
+from helpers.finished_stages import write_finished_stage
 from helpers.networks import TINY, network, some_inputs
 from helpers.stage_steps import a_batch, a_model, oracle, some_sources
 from helpers.synthetic_sets import write_experiment, write_set
-from kerasemo.datasets.catalog import side_of
-from kerasemo.datasets.sources import read_source
-from kerasemo.evaluation import evaluator
+from kerasemo.datasets.catalog import RecordCatalog
+from kerasemo.evaluation.evaluator import evaluate_run
 from kerasemo.exporting import exporter
 from kerasemo.networks import layers
-from kerasemo.runs import checkpoints, lineage
+from kerasemo.runs import checkpoints
+from kerasemo.runs.lineage import find_lineage
 from kerasemo.serving.bundle import Bundle
 from kerasemo.training import experiment, stage_models, warm_start
 from pipelines.core.errors import InputError
@@ -59,7 +60,9 @@ def test_one_member_is_the_network_as_it_was():
         *("stage1_conv1_norm/beta", "features/kernel", "features/bias", "head/kernel", "head/bias"),
     }
     assert set(one(some_inputs(np.random.default_rng(0)))) == {"embedding", "logits"}
-    assert set(checkpoints.arrays(one.weights)) < set(checkpoints.arrays(three.weights))
+    assert set(checkpoints.variable_arrays(one.weights)) < set(
+        checkpoints.variable_arrays(three.weights)
+    )
     assert [net.get_layer("dropout").stream for net in (one, three)] == [0, 0]
 
 
@@ -127,7 +130,7 @@ def test_each_member_is_trained_as_it_would_be_alone(member, dropout, accumulate
         "supervised", sources, members=3, optimizer=faster, dropout=dropout, accumulate=accumulate
     )
     alone = a_model("supervised", sources, dropout=dropout)
-    before = checkpoints.arrays(together.weights)
+    before = checkpoints.variable_arrays(together.weights)
 
     def own(path: str) -> str:
         layer, _, kind = path.partition("/")
@@ -138,8 +141,8 @@ def test_each_member_is_trained_as_it_would_be_alone(member, dropout, accumulate
     for _ in range(3):
         together.step(batch)
         alone.step(batch)
-    after = checkpoints.arrays(together.weights)
-    for path, value in checkpoints.arrays(alone.weights).items():
+    after = checkpoints.variable_arrays(together.weights)
+    for path, value in checkpoints.variable_arrays(alone.weights).items():
         np.testing.assert_allclose(after[own(path)], value, rtol=1e-4, atol=1e-6)
         assert path.startswith("normalization") or np.abs(value - before[own(path)]).max() > 0
 
@@ -147,12 +150,12 @@ def test_each_member_is_trained_as_it_would_be_alone(member, dropout, accumulate
 def test_layers_are_frozen_in_every_member_and_a_contrastive_stage_moves_no_head():
     sources = some_sources(2)
     made = a_model("contrastive", sources, members=2, margin=2.0)
-    stage_models.freeze(made, ["stage1"])
-    before = checkpoints.arrays(made.weights)
+    stage_models.freeze_layers(made, ["stage1"])
+    before = checkpoints.variable_arrays(made.weights)
     made.step(a_batch("contrastive", sources))
     moved = {
         path
-        for path, value in checkpoints.arrays(made.weights).items()
+        for path, value in checkpoints.variable_arrays(made.weights).items()
         if not np.array_equal(before[path], value)
     }
     assert moved == {
@@ -164,21 +167,21 @@ def test_classes_that_are_new_get_fresh_rows_in_every_head(tmp_path):
     parent, child = several(2), several(2)
     for weight in child.weights:
         weight.assign(weight + 1.0)
-    fresh = checkpoints.arrays(child.weights)
-    checkpoints.save(tmp_path / "weights.safetensors", checkpoints.arrays(parent.weights), {})
-    key = {"stage": {"heads": "masked", "sources": ["a/audio"]}, "emotions": {}}
-    document = {"key": key, "trained_emotions": ["anger", "fear"], "sources": {}, "scored": "test"}
-    (tmp_path / "metrics.json").write_text(json.dumps(document))
-    warm_start.start_from(child, tmp_path)
+    fresh = checkpoints.variable_arrays(child.weights)
+    checkpoints.save_arrays(
+        tmp_path / "weights.safetensors", checkpoints.variable_arrays(parent.weights), {}
+    )
+    write_finished_stage(tmp_path, trained_emotions=["anger", "fear"])
+    warm_start.assign_parent_weights(child, tmp_path)
     known = np.isin(EMOTIONS, ["anger", "fear"])
-    for path, value in checkpoints.arrays(child.weights).items():
+    for path, value in checkpoints.variable_arrays(child.weights).items():
         if path.startswith("head"):
             np.testing.assert_array_equal(
-                value[..., known], checkpoints.arrays(parent.weights)[path][..., known]
+                value[..., known], checkpoints.variable_arrays(parent.weights)[path][..., known]
             )
             np.testing.assert_array_equal(value[..., ~known], fresh[path][..., ~known])
         else:
-            np.testing.assert_array_equal(value, checkpoints.arrays(parent.weights)[path])
+            np.testing.assert_array_equal(value, checkpoints.variable_arrays(parent.weights)[path])
 
 
 @pytest.fixture(scope="module")
@@ -205,8 +208,8 @@ def folder(tmp_path_factory):
 
 
 def train_stage(folder, *settings):
-    experiment.train(
-        experiment.Options(
+    experiment.train_experiment(
+        experiment.TrainingOptions(
             "speech",
             str(folder / "toy.toml"),
             folder / "records",
@@ -218,34 +221,31 @@ def train_stage(folder, *settings):
 
 def test_they_are_trained_scored_and_served_as_one(folder):
     result = json.loads((folder / "run" / "speech" / "metrics.json").read_text())
-    again = evaluator.evaluate(evaluator.Options(folder / "run", folder / "records", "speech"))[
-        "sources"
-    ]["savee/audio"]
-    assert again["confusion"] == result["sources"]["savee/audio"]["confusion"]
-    with pytest.raises(InputError, match="network.members: 2 there, 1 asked"):
+    evaluation = evaluate_run(folder / "run", folder / "records", "speech")
+    scores = evaluation["sources"]["savee/audio"]
+    assert scores["confusion"] == result["sources"]["savee/audio"]["confusion"]
+    with pytest.raises(InputError, match="network.members: 2 .*, 1 requested"):
         train_stage(folder, "network.members=1")
 
-    of = lineage.find(folder / "run", "speech")
-    predict, _ = of.network()
-    sides = of.sides(folder / "records", asked=["savee/audio"], there=["savee/audio"])
-    asked = side_of(read_source(folder / "records", "savee/audio"), sides, "test")
-    outputs = predict(asked.inputs[:4], asked.source.domain)
-    assert outputs["embedding"].shape == (4, 16) and outputs["logits"].shape == (4, len(EMOTIONS))
+    lineage = find_lineage(folder / "run", "speech")
+    catalog = RecordCatalog(folder / "records")
+    subset = catalog.subset(lineage.split(catalog), "savee/audio", "test")
+    segments = subset.inputs[:4]
+    outputs = lineage.load_network().predictor()(segments, subset.source.domain)
+    assert outputs.embedding.shape == (4, 16) and outputs.logits.shape == (4, len(EMOTIONS))
 
-    exporter.export(exporter.Options(folder / "run", folder / "bundle", "speech"))
+    exporter.export_stage(exporter.ExportOptions(folder / "run", folder / "bundle", "speech"))
     bundle = Bundle.load(folder / "bundle")
     assert re.search(
         r"2 networks of kerasemo, whose mean logits answer, \d[\d ]* weights in all, read 64x64x3 log-Mel",
         bundle.card,
     )
-    assert bundle.predict("embed_segments", segments=asked.inputs[:4].astype(np.float32))[
+    assert bundle.predict("embed_segments", segments=segments.astype(np.float32))[
         "embedding"
     ].shape == (4, 16)
     columns = [EMOTIONS.index(label) for label in bundle.labels]
-    expected = keras.activations.softmax(ops.convert_to_tensor(outputs["logits"][:, columns]))
-    served = bundle.predict("segments", segments=asked.inputs[:4].astype(np.float32))[
-        "probabilities"
-    ]
+    expected = keras.activations.softmax(ops.convert_to_tensor(outputs.logits[:, columns]))
+    served = bundle.predict("segments", segments=segments.astype(np.float32))["probabilities"]
     np.testing.assert_allclose(served, expected, atol=1e-5)
 
 
@@ -253,7 +253,7 @@ def test_they_are_trained_scored_and_served_as_one(folder):
 @pytest.mark.parametrize("format", ["onnx", "litert"])
 def test_other_formats_answer_as_one(folder, format):
     """An export fails where its answers are not the Keras model's."""
-    result = exporter.export(
-        exporter.Options(folder / "run", folder / format, "speech", format=format)
+    result = exporter.export_stage(
+        exporter.ExportOptions(folder / "run", folder / format, "speech", format=format)
     )
     assert result["differences"] and max(result["differences"].values()) < 1e-4

@@ -288,7 +288,7 @@ def test_network_and_losses_are_free_of_tensorflow(module):
     imported |= {
         node.module.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
     }
-    assert imported <= {"keras", "numpy", "kerasemo", "pipelines"}
+    assert imported - sys.stdlib_module_names <= {"keras", "numpy", "kerasemo", "pipelines"}
     assert not {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & {
         "tf",
         "tensorflow",
@@ -360,8 +360,8 @@ def test_it_trains_in_jax_and_its_weights_load_here(tmp_path):
     )
     assert finished.returncode == 0, finished.stderr[-4000:]
     net = network()
-    tensors, _ = checkpoints.load(tmp_path / "weights.safetensors")
-    checkpoints.assign(net.weights, tensors, where=tmp_path)
+    tensors, _ = checkpoints.load_arrays(tmp_path / "weights.safetensors")
+    checkpoints.assign_variables(net.weights, tensors, where=tmp_path)
     for training in (False, True):
         held = dict(np.load(tmp_path / f"{training}.npz"))
         outputs = net({name: held[name] for name in ("image", "domain", "seed")}, training=training)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.overlay.drawing import Bars, Boxes, Canvas, Moving
+from pipelines.overlay.drawing import BarDrawing, BoxDrawing, Canvas, TimedValues
 
 
 @pytest.mark.parametrize("size", [(640, 360), (1920, 1080), (360, 640), (128, 96)])
@@ -13,7 +13,7 @@ def test_bars_fit_and_their_letters_go_by_the_height(size):
         {"title": title, "seconds": [0.0], "labels": labels, "values": [[0.1] * 10]}
         for title in ("face", "voice", "both")
     ]
-    bars = Bars(groups, size=size)
+    bars = BarDrawing(groups, size=size)
     width, _ = size
     planes = [np.zeros((bars.height >> half, width >> half), np.uint8) for half in (0, 1, 1)]
     bars.draw(Canvas(planes), 0.0)
@@ -27,7 +27,7 @@ def test_bars_fit_and_their_letters_go_by_the_height(size):
 
 
 def test_a_name_stays_within_the_picture():
-    boxes = Boxes(
+    boxes = BoxDrawing(
         {12: {"seconds": [0.0], "boxes": [(150, 0, 20, 20)], "texts": ["happiness 100%"]}},
         height=96,
     )
@@ -37,8 +37,8 @@ def test_a_name_stays_within_the_picture():
 
 
 def test_what_is_told_holds_half_a_step_beyond_its_ends():
-    moving = Moving([1.0, 1.2, 1.4, 4.0], [[0.0], [2.0], [4.0], [9.0]])
+    moving = TimedValues([1.0, 1.2, 1.4, 4.0], [[0.0], [2.0], [4.0], [9.0]])
     found = [moving.at(seconds) for seconds in (0.85, 0.95, 1.05, 1.5, 1.6, 4.05)]
     told = [one and (round(float(one[0][0]), 6), one[1]) for one in found]
     assert told == [None, (0.0, 0), (0.5, 0), (4.0, 2), None, (9.0, 3)]
-    assert Moving([], []).at(0.0) is None
+    assert TimedValues([], []).at(0.0) is None

@@ -6,13 +6,13 @@ import pytest
 from helpers import media
 from pipelines.core.errors import InputError, MediaError, StorageError
 from pipelines.overlay import drawing, writer
-from pipelines.overlay.writer import Overlay
+from pipelines.overlay.writer import OverlayTask
 
 PLAIN = {"faces": {}, "bars": []}
 
 
 def failure(path, out, captions=PLAIN) -> str:
-    (last,) = list(Overlay(path, out, captions).read())
+    (last,) = list(OverlayTask(path, out, captions).read())
     assert not last["more"]
     return last["overlay"]["error"]
 
@@ -52,15 +52,15 @@ def test_nothing_is_left_behind_and_nothing_replaced_by_a_failure(tmp_path, monk
         if len(drawn) > 7:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(drawing.Boxes, "draw", draw)
+    monkeypatch.setattr(drawing.BoxDrawing, "draw", draw)
     assert failure(path, out) == f"{out} cannot be written (No space left on device)"
     assert out.read_text() == "old" and sorted(one.name for one in tmp_path.iterdir()) == [
         "a.mp4",
         "out.mp4",
     ]
     monkeypatch.undo()
-    monkeypatch.setattr(writer, "PICTURES_A_MESSAGE", 5)
-    messages = Overlay(path, out, PLAIN).read()
+    monkeypatch.setattr(writer, "PICTURES_PER_MESSAGE", 5)
+    messages = OverlayTask(path, out, PLAIN).read()
     assert next(messages) == {
         "more": True,
         "overlay": {"pictures": 5, "seconds": pytest.approx(0.2)},
@@ -78,23 +78,23 @@ def test_a_file_whose_pictures_do_not_decode_is_refused(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(writer, "decoded_packet", lambda context, packet: None)
     assert failure(path, tmp_path / "out.mp4") == "video of which no picture could be decoded"
-    monkeypatch.setattr(writer, "MOST_WAITING_BYTES", 10)
+    monkeypatch.setattr(writer, "MAX_WAITING_BYTES", 10)
     with pytest.raises(MediaError, match="no picture could be decoded"):
-        list(writer.draw(path, tmp_path / "out.mp4", captions=PLAIN))
+        list(writer.write_overlay(path, tmp_path / "out.mp4", captions=PLAIN))
     assert not (tmp_path / "out.mp4").exists()
 
 
 def test_each_refusal_has_its_class(tmp_path, monkeypatch):
     path = media.write_video(tmp_path / "a.mp4", media.numbered_pictures(5))
     with pytest.raises(InputError, match="name another file"):
-        list(writer.draw(path, path, captions=PLAIN))
+        list(writer.write_overlay(path, path, captions=PLAIN))
     with pytest.raises(StorageError, match="cannot be written"):
-        list(writer.draw(path, tmp_path / "away/out.mp4", captions=PLAIN))
+        list(writer.write_overlay(path, tmp_path / "away/out.mp4", captions=PLAIN))
 
     def refuse(*_):
         raise av.error.ArgumentError(22, "Invalid argument")
 
-    monkeypatch.setattr(drawing.Boxes, "draw", refuse)
+    monkeypatch.setattr(drawing.BoxDrawing, "draw", refuse)
     with pytest.raises(MediaError, match="cannot be encoded .Invalid argument"):
-        list(writer.draw(path, tmp_path / "out.mp4", captions=PLAIN))
+        list(writer.write_overlay(path, tmp_path / "out.mp4", captions=PLAIN))
     assert [one.name for one in tmp_path.iterdir()] == ["a.mp4"]

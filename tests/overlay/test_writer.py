@@ -10,8 +10,8 @@ import pytest
 
 from helpers import media
 from pipelines.core.spec import Spec
-from pipelines.overlay.writer import Overlay
-from pipelines.workers.pool import Pool
+from pipelines.overlay.writer import OverlayTask
+from pipelines.workers.pool import WorkerPool
 
 COUNT = 30
 BOX = (40, 30, 48, 40)
@@ -27,7 +27,7 @@ PLAIN = {"faces": {}, "bars": []}
 
 def made(path, out, captions=PLAIN) -> dict:
     """Return the facts of an overlay that is written."""
-    *_, last = Overlay(path, out, captions).read()
+    *_, last = OverlayTask(path, out, captions).read()
     assert not last["more"] and "error" not in last["overlay"], last
     return last["overlay"]
 
@@ -308,9 +308,9 @@ def test_bars_stand_below_the_picture_and_grow_with_the_share(tmp_path):
 def test_the_same_clip_gives_the_same_bytes_and_a_worker_process_too(tmp_path):
     path = media.write_video(tmp_path / "a.mp4", media.film(12), sound=media.noise(0.48, 44_100))
     made(path, tmp_path / "one.mp4", CAPTIONS)
-    task = Overlay(path, tmp_path / "other.mp4", CAPTIONS)
+    task = OverlayTask(path, tmp_path / "other.mp4", CAPTIONS)
     assert pickle.loads(pickle.dumps(task)) == task
-    with Pool(workers=1, spec=Spec()) as pool:
+    with WorkerPool(workers=1, spec=Spec()) as pool:
         *_, last = pool.read(task)
     assert last["overlay"]["pictures"] == 12
     assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "other.mp4").read_bytes()

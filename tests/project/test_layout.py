@@ -144,6 +144,38 @@ def test_ruff_is_content():
         assert finished.returncode == 0, finished.stdout[-3000:]
 
 
+def test_mypy_accepts_the_core():
+    pytest.importorskip("mypy")
+    command = [sys.executable, "-m", "mypy", "--no-incremental"]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stdout[-3000:]
+
+
+def public_definitions(kind: type) -> dict[str, list[str]]:
+    """Return the modules that define each public class or function at their top level."""
+    modules_of: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, kind) and not node.name.startswith("_"):
+                modules_of.setdefault(node.name, []).append(name_of(path))
+    return modules_of
+
+
+def test_each_public_class_has_a_name_of_its_own():
+    repeated = {
+        name: names for name, names in public_definitions(ast.ClassDef).items() if names[1:]
+    }
+    assert not repeated
+
+
+def test_each_exported_name_comes_from_one_package():
+    packages_of: dict[str, list[str]] = {}
+    for package in EXPORTING:
+        for name in importlib.import_module(package).__all__:
+            packages_of.setdefault(name, []).append(package)
+    assert not {name: packages for name, packages in packages_of.items() if packages[1:]}
+
+
 def test_weights_are_kept_without_anything_that_executes():
     """No pickle, no HDF5, no Lambda layer, no NumPy file that could hold objects."""
     executing = {"pickle", "dill", "joblib", "h5py", "marshal", "shelve"}

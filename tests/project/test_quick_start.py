@@ -79,7 +79,9 @@ def test_what_needs_tensorflow_io_is_run_where_it_loads():
         path for path in (ROOT / "tests").rglob("test_*.py") if path.name != Path(__file__).name
     }
     needing = {
-        path.name for path in others if "audio_tfio.check()" in path.read_text(encoding="utf-8")
+        path.name
+        for path in others
+        if "audio_tfio.check_tfio()" in path.read_text(encoding="utf-8")
     }
     named = {Path(word).name for words in commands() for word in words if word.startswith("tests/")}
     assert needing <= named and len(needing) >= 2, needing - named
@@ -129,7 +131,7 @@ def test_again_nothing_is_done_twice_and_it_says_so(short, command):
     words, folder, result, _ = short
     again = command(*words, "--run", folder, check=0)
     assert again.stderr.count("reus") == 6  # the corpora and five stages
-    assert "Stage joint on the test side of every source" in again.stdout
+    assert "Stage joint on the test split of every source" in again.stdout
     for source in result["sources"]:
         assert source in again.stdout
 

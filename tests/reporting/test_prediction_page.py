@@ -5,10 +5,17 @@ import re
 
 import pytest
 
-from helpers.prediction_results import LABELS, MODEL, NOTHING, clip, heard, pictures
+from helpers.prediction_results import (
+    LABELS,
+    MODEL,
+    NO_IMAGES,
+    clip_prediction,
+    key_pictures,
+    random_spectrogram,
+)
 from kerasemo.inference.clip_prediction import captions
 from kerasemo.reporting import charts, prediction_page
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError
 from pipelines.core.labels import EMOTIONS
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&.mp4"
@@ -56,8 +63,8 @@ def words(read: Page) -> str:
 
 
 def test_what_is_on_the_page_of_one_clip():
-    one = clip(warnings=["3 faces: the main one is the largest"])
-    read = shown([(one, {"pictures": pictures(), "spectrogram": heard()})])
+    one = clip_prediction(warnings=["3 faces: the main one is the largest"])
+    read = shown([(one, {"pictures": key_pictures(), "spectrogram": random_spectrogram()})])
     assert [attributes["id"] for attributes in read.all("section")] == ["clip-1", "model"]
     assert [attributes["href"] for attributes in read.all("a")] == ["#clip-1", "#model"]
     text = words(read)
@@ -106,11 +113,11 @@ def test_the_page_needs_nothing_but_itself_and_no_name_breaks_it():
         "document": {"versions": {HOSTILE: HOSTILE}, "synthetic": True},
     }
     bad = {"path": f"bad{HOSTILE}", "sha256": "", "error": HOSTILE}
-    beside = {"pictures": pictures(), "spectrogram": heard()}
+    beside = {"pictures": key_pictures(), "spectrogram": random_spectrogram()}
     results = [
-        (clip(HOSTILE, warnings=[HOSTILE]), beside),
-        (bad, NOTHING),
-        (clip("\udcff.mp4"), NOTHING),
+        (clip_prediction(HOSTILE, warnings=[HOSTILE]), beside),
+        (bad, NO_IMAGES),
+        (clip_prediction("\udcff.mp4"), NO_IMAGES),
     ]
     text = prediction_page.prediction_page(results, model=model)
     read = Page(text)
@@ -139,18 +146,19 @@ def test_the_page_needs_nothing_but_itself_and_no_name_breaks_it():
 
 
 def test_a_label_that_is_no_emotion_is_refused():
-    with pytest.raises(
-        InputError, match=r"label must be one of anger, .*; received '<b>'\. Export the model again"
-    ):
+    with pytest.raises(DataError, match=r"label must be one of anger, .*; received '<b>'"):
         prediction_page.prediction_page([], model=MODEL | {"labels": ["<b>"]})
 
 
 def test_several_clips_have_a_summary_and_what_was_left_out_its_reason():
     results = [
-        (clip("one.mp4"), NOTHING),
-        (clip("voice.wav", visual=False, warnings=["no video stream", "short"]), NOTHING),
-        (clip("silent.mp4", audio=False), NOTHING),
-        ({"path": "bad.mp4", "sha256": "", "error": "empty file (0 bytes)"}, NOTHING),
+        (clip_prediction("one.mp4"), NO_IMAGES),
+        (
+            clip_prediction("voice.wav", visual=False, warnings=["no video stream", "short"]),
+            NO_IMAGES,
+        ),
+        (clip_prediction("silent.mp4", audio=False), NO_IMAGES),
+        ({"path": "bad.mp4", "sha256": "", "error": "empty file (0 bytes)"}, NO_IMAGES),
     ]
     read = shown(results)
     assert [attributes["id"] for attributes in read.all("section")] == [
@@ -180,7 +188,7 @@ def test_several_clips_have_a_summary_and_what_was_left_out_its_reason():
 
 
 def test_a_page_of_failures_alone_says_so():
-    read = shown([({"path": "bad.mp4", "sha256": "", "error": "empty file (0 bytes)"}, NOTHING)])
+    read = shown([({"path": "bad.mp4", "sha256": "", "error": "empty file (0 bytes)"}, NO_IMAGES)])
     assert [attributes["id"] for attributes in read.all("section")] == [
         "left-out",
         "model",
@@ -188,9 +196,9 @@ def test_a_page_of_failures_alone_says_so():
 
 
 def test_each_face_has_a_chart_and_many_faces_a_table():
-    one = clip(faces=9, looked_at=90, seconds=30.0)
+    one = clip_prediction(faces=9, n_pictures=90, seconds=30.0)
     two = ((1, 10, 5, 60, 60), (9, 560, 300, 50, 50))
-    read = shown([(one, {"pictures": pictures(1, boxes=two), "spectrogram": None})])
+    read = shown([(one, {"pictures": key_pictures(1, boxes=two), "spectrogram": None})])
     text = words(read)
     assert "Face 1 (the main one)" in text and "Face 6" in text and "The first 6 of 9 faces" in text
     assert (
@@ -222,12 +230,12 @@ def _nearest(one, face, seconds):
 
 
 def test_a_still_has_no_time():
-    still = clip("a.jpg", audio=False, looked_at=1)
+    still = clip_prediction("a.jpg", audio=False, n_pictures=1)
     still["visual"] |= {
         "seconds": 0.0,
         "timeline": [still["visual"]["timeline"][0] | {"seconds": 0.0}],
     }
-    read = shown([(still, {"pictures": pictures(1), "spectrogram": None})])
+    read = shown([(still, {"pictures": key_pictures(1), "spectrogram": None})])
     text = words(read)
     assert (
         "Seen in a still picture." in text
@@ -238,9 +246,9 @@ def test_a_still_has_no_time():
 
 
 def test_two_hours_are_a_page_of_less_than_a_megabyte():
-    one = clip(seconds=7200.0, looked_at=28_800, faces=2)
+    one = clip_prediction(seconds=7200.0, n_pictures=28_800, faces=2)
     text = prediction_page.prediction_page(
-        [(one, {"pictures": [], "spectrogram": heard(1200, 7200.0)})], model=MODEL
+        [(one, {"pictures": [], "spectrogram": random_spectrogram(1200, 7200.0)})], model=MODEL
     )
     assert len(text) < 1_000_000 and "2:00:00" in text
     for drawn in re.findall(r'class="rest" d="([^"]*)"', text):
@@ -249,7 +257,9 @@ def test_two_hours_are_a_page_of_less_than_a_megabyte():
 
 
 def test_the_same_predictions_give_the_same_page_written_whole(tmp_path, monkeypatch):
-    results = [(clip(), {"pictures": pictures(), "spectrogram": heard()})]
+    results = [
+        (clip_prediction(), {"pictures": key_pictures(), "spectrogram": random_spectrogram()})
+    ]
     prediction_page.write_prediction_page(tmp_path / "page.html", results, model=MODEL)
     written = (tmp_path / "page.html").read_bytes()
     assert written == prediction_page.prediction_page(results, model=MODEL).encode() and [
@@ -268,7 +278,7 @@ def test_the_same_predictions_give_the_same_page_written_whole(tmp_path, monkeyp
 
 
 def test_captions_are_the_boxes_of_all_and_the_bars_of_the_main_face():
-    one = clip(faces=2, looked_at=8)
+    one = clip_prediction(faces=2, n_pictures=8)
     made = captions(one)
     assert sorted(made["faces"]) == [1, 2] and [group["title"] for group in made["bars"]] == [
         "face",
@@ -294,7 +304,7 @@ def test_captions_are_the_boxes_of_all_and_the_bars_of_the_main_face():
     ("parts", "titles"), [({"visual": False}, ["voice"]), ({"audio": False}, ["face"])]
 )
 def test_captions_of_what_is_there_alone(parts, titles):
-    made = captions(clip(**parts))
+    made = captions(clip_prediction(**parts))
     assert [group["title"] for group in made["bars"]] == titles and bool(made["faces"]) == (
         titles == ["face"]
     )

@@ -3,7 +3,14 @@
 import pytest
 
 from helpers import browser
-from helpers.prediction_results import LABELS, MODEL, NOTHING, clip, heard, pictures
+from helpers.prediction_results import (
+    LABELS,
+    MODEL,
+    NO_IMAGES,
+    clip_prediction,
+    key_pictures,
+    random_spectrogram,
+)
 from kerasemo.reporting import prediction_page
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="no chromium")
@@ -22,12 +29,18 @@ def opened(tmp_path_factory):
     boxes = ((1, 100, 60, 80, 90), (2, 560, 5, 70, 80))
     results = [
         (
-            clip(name, faces=3, looked_at=48, seconds=12.0, warnings=["y" * 120]),
-            {"pictures": pictures(3, boxes), "spectrogram": heard()},
+            clip_prediction(name, faces=3, n_pictures=48, seconds=12.0, warnings=["y" * 120]),
+            {"pictures": key_pictures(3, boxes), "spectrogram": random_spectrogram()},
         ),
-        (clip("voice.wav", visual=False), {"pictures": [], "spectrogram": heard(60, 2.0)}),
-        (clip("long.mp4", seconds=7200.0, looked_at=14_400), NOTHING),
-        ({"path": "z" * 200, "sha256": "", "error": "empty file (0 bytes) " + "w" * 150}, NOTHING),
+        (
+            clip_prediction("voice.wav", visual=False),
+            {"pictures": [], "spectrogram": random_spectrogram(60, 2.0)},
+        ),
+        (clip_prediction("long.mp4", seconds=7200.0, n_pictures=14_400), NO_IMAGES),
+        (
+            {"path": "z" * 200, "sha256": "", "error": "empty file (0 bytes) " + "w" * 150},
+            NO_IMAGES,
+        ),
     ]
     prediction_page.write_prediction_page(folder / "page.html", results, model=MODEL)
     with browser.Browser(tmp_path_factory.mktemp("profile"), size=(1200, 900)) as shown:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from kerasemo.analysis import references
-from kerasemo.reporting import charts, study_page, study_tables
+from kerasemo.reporting import charts, study_markdown, study_page, study_tables
 
 
 def row(**more) -> dict:
@@ -145,7 +145,7 @@ def document() -> dict:
 
 
 def test_the_page_needs_nothing_but_itself_and_takes_no_markup_from_names(document):
-    page = study_page.page(document)
+    page = study_page.study_page(document)
     assert not re.search(
         r"https?:|<script|<link(?! rel=\"icon\" href=\"data:,\")|@import|url\(", page
     )
@@ -159,7 +159,7 @@ def test_the_page_needs_nothing_but_itself_and_takes_no_markup_from_names(docume
 
 
 def test_the_page_has_scores_intervals_matrices_speakers_and_looks(document):
-    page = study_page.page(document)
+    page = study_page.study_page(document)
     assert "82.6 (70.0 to 90.0)" in page and "left:70.00%;width:20.00%" in page
     assert (
         '<s class="chance" style="left:50.00%">' in page
@@ -174,13 +174,13 @@ def test_the_page_has_scores_intervals_matrices_speakers_and_looks(document):
     )
     assert "<b>82.6</b>" in page and "82.6 / 55.0" in page
     assert "+5.0 (-2.0 to +12.0)" in page and "needs at least 2 speakers" in page
-    assert "Every look of this run folder" in page and "reproduce --final" in page
+    assert "Every evaluation of the test split" in page and "reproduce --final" in page
 
 
 def test_markdown_says_the_same_beside_what_others_reach(document):
-    text = study_tables.markdown(document)
+    text = study_markdown.study_markdown(document)
     assert (
-        "| joint | emodb/audio | clip | 40 | 82.6 | 70.0 to 90.0 | 81.0 |  | 79.0 | 82.0, 83.3 | 75.0 | 50.0 |"
+        "| joint | emodb/audio | clip | 40 | 82.6 | 70.0 to 90.0 | 81.0 |  | 79.0 | 82.0, 83.3 | 50.0 | 75.0 |"
         in text
     )
     assert (
@@ -194,23 +194,18 @@ def test_markdown_says_the_same_beside_what_others_reach(document):
     document["comparisons"][0]["ua"] = document["comparisons"][0]["ua"] | {
         "speakers": {}
     }  # over images both are one
-    assert "| UA, pooled |" not in study_tables.markdown(document)
-    assert "- look 1 at the test side; there were 1 in this run folder:" in text
-    assert (
-        "- joint, emodb/audio: 30 clips, of which some are on this side of several folds: n counts each time"
-        in text
-    )
-    assert (
-        "- FAILED: alone, fold 1, seed 0: loss <nan>" in text
-        and "- joint, fer/visual: not scored: the network" in text
-    )
+    assert "| UA, pooled |" not in study_markdown.study_markdown(document)
+    assert "evaluation 1 of 1" in text
+    assert "- joint, emodb/audio: 30 different clips" in text
+    assert "- FAILED: alone, fold 1, seed 0: loss <nan>" in text
+    assert "- joint, fer/visual: not scored: the network" in text
     for line in text.splitlines():
         if line.startswith("| the paper"):
             assert line.split("|")[2].strip() == "protocol unknown"
 
 
 def test_csv_has_a_line_for_each_stage_source_and_level(document):
-    rows = list(csv.DictReader(io.StringIO(study_tables.as_csv(document))))
+    rows = list(csv.DictReader(io.StringIO(study_tables.study_csv(document))))
     assert [(one["source"], one["level"]) for one in rows] == [
         ("emodb/audio", "clip"),
         ("emodb/audio", "segment"),

@@ -9,8 +9,17 @@ from keras import ops
 
 from kerasemo.config.schema import NetworkConfig
 from kerasemo.networks.network import build_network
-from kerasemo.runs.checkpoints import ENTRY, Checkpoints, alone, arrays, assign, load, save
-from pipelines.core.errors import InputError
+from kerasemo.runs.checkpoints import (
+    HEADER_ENTRY,
+    CheckpointError,
+    CheckpointFolder,
+    assign_variables,
+    load_arrays,
+    save_arrays,
+    training_lock,
+    variable_arrays,
+)
+from pipelines.core.errors import RunError, StorageError
 from pipelines.core.spec import Spec
 
 REMEDY = "remove its folder and train the stage again"
@@ -47,7 +56,7 @@ def training(tmp_path_factory):
     """The file of a training, and its variables; not to be changed."""
     variables = a_training()
     path = tmp_path_factory.mktemp("training") / "last.safetensors"
-    save(path, arrays(variables), {"history": [{"loss": 0.1}]})
+    save_arrays(path, variable_arrays(variables), {"history": [{"loss": 0.1}]})
     return path, variables
 
 
@@ -63,11 +72,11 @@ def test_the_state_of_a_training_comes_back_bit_for_bit(saved):
     path, variables = saved
     other = a_training(seed=2)
     assert any(not np.array_equal(a, b) for a, b in zip(variables, other, strict=True))
-    tensors, metadata = load(path)
+    tensors, metadata = load_arrays(path)
     assert metadata == {"history": [{"loss": 0.1}]}
     for variable in other:
         variable.assign(ops.zeros_like(variable))
-    assign(other, tensors, where=path)
+    assign_variables(other, tensors, path=path)
     expected, found = values(variables), values(other)
     assert expected.keys() == found.keys() and len(expected) == len(variables)
     for name in expected:
@@ -82,9 +91,9 @@ def test_equal_states_make_equal_files(saved, tmp_path):
     """Each time: an interrupted training ends with the same bytes as one that was not."""
     path, variables = saved
     for order in (variables, variables[::-1]) * 8:
-        save(tmp_path / "again", arrays(order), {"history": [{"loss": 0.1}]})
+        save_arrays(tmp_path / "again", variable_arrays(order), {"history": [{"loss": 0.1}]})
         assert (tmp_path / "again").read_bytes() == path.read_bytes()
-    save(tmp_path / "other", arrays(variables), {"history": [{"loss": 0.2}]})
+    save_arrays(tmp_path / "other", variable_arrays(variables), {"history": [{"loss": 0.2}]})
     assert (tmp_path / "other").read_bytes() != path.read_bytes()
 
 
@@ -111,8 +120,8 @@ def test_a_flipped_bit_is_found_wherever_it_is(saved, place):
     }
     body[where[place]] ^= 1
     path.write_bytes(body)
-    with pytest.raises(InputError, match=rf"last.safetensors: damaged .*; {REMEDY}") as caught:
-        load(path)
+    with pytest.raises(CheckpointError, match=rf"last.safetensors: damaged.*; {REMEDY}") as caught:
+        load_arrays(path)
     assert "\n" not in str(caught.value)
 
 
@@ -120,15 +129,13 @@ def test_a_flipped_bit_is_found_wherever_it_is(saved, place):
 def test_a_truncated_file_is_refused(saved, kept):
     path, _ = saved
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(
-        InputError, match=rf"last.safetensors: damaged or no safetensors file .*; {REMEDY}"
-    ):
-        load(path)
+    with pytest.raises(CheckpointError, match=rf"last.safetensors: damaged.*; {REMEDY}"):
+        load_arrays(path)
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match=rf"last.safetensors: no such file; {REMEDY}"):
-        load(tmp_path / "last.safetensors")
+    with pytest.raises(CheckpointError, match=rf"last.safetensors: no such file; {REMEDY}"):
+        load_arrays(tmp_path / "last.safetensors")
 
 
 def test_what_another_program_wrote_is_refused(tmp_path):
@@ -137,26 +144,24 @@ def test_what_another_program_wrote_is_refused(tmp_path):
     for metadata in (
         None,
         {"other": "1"},
-        {ENTRY: ""},
-        {ENTRY: "0" * 64 + " {}"},
+        {HEADER_ENTRY: ""},
+        {HEADER_ENTRY: "0" * 64 + " {}"},
     ):
         safetensors.numpy.save_file({"head/kernel": np.zeros(3, np.float32)}, path, metadata)
-        with pytest.raises(InputError, match="other.safetensors: damaged"):
-            load(path)
+        with pytest.raises(CheckpointError, match="other.safetensors: damaged"):
+            load_arrays(path)
 
 
 def test_the_state_of_another_network_is_refused(saved):
     path, _ = saved
-    tensors, _ = load(path)
+    tensors, _ = load_arrays(path)
     with pytest.raises(
-        InputError,
-        match=rf"{path}: stage1_conv1/kernel has shape .*8\), expected .*16\); it is of another network",
+        CheckpointError,
+        match=rf"{path}: stage1_conv1/kernel has shape .*8\), expected .*16\).* another network",
     ):
-        assign(a_training(widths=(16,)), tensors, where=path)
-    with pytest.raises(
-        InputError, match=rf"{path}: holds no stage2_conv1/kernel; it is of another network"
-    ):
-        assign(a_training(widths=(8, 8)), tensors, where=path)
+        assign_variables(a_training(widths=(16,)), tensors, path=path)
+    with pytest.raises(CheckpointError, match=rf"{path}: no stage2_conv1/kernel.* another network"):
+        assign_variables(a_training(widths=(8, 8)), tensors, path=path)
 
 
 @pytest.mark.parametrize("failing", ["replace", "fsync"])
@@ -170,15 +175,15 @@ def test_an_interrupted_save_leaves_the_file_of_before_whole(saved, monkeypatch,
     with monkeypatch.context() as patch:
         patch.setattr(os, failing, fail)
         with pytest.raises(
-            InputError,
-            match=r"last.safetensors: No space left on device; .* MiB are to be written; what was saved before is whole: make room",
+            StorageError,
+            match="last.safetensors: No space left on device; .* MiB .* former checkpoint is whole",
         ):
-            save(path, arrays(variables), {"history": []})
+            save_arrays(path, variable_arrays(variables), {"history": []})
     assert path.read_bytes() == before
-    save(
-        path, arrays(variables), {"history": []}
+    save_arrays(
+        path, variable_arrays(variables), {"history": []}
     )  # and what was left behind does not stand in the way
-    assert load(path)[1] == {"history": []}
+    assert load_arrays(path)[1] == {"history": []}
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
@@ -188,7 +193,7 @@ def test_the_file_is_on_the_disk_before_it_takes_its_name(saved, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: calls.append("fsync"))
     replace = os.replace
     monkeypatch.setattr(os, "replace", lambda *names: (calls.append("replace"), replace(*names)))
-    save(path, arrays(variables), {})
+    save_arrays(path, variable_arrays(variables), {})
     assert calls == ["fsync", "replace"]
 
 
@@ -197,7 +202,7 @@ def test_two_variables_of_one_path_are_refused():
     with pytest.raises(
         ValueError, match="paths of variables must be unique; received .*twice.*twice"
     ):
-        arrays(variables)
+        variable_arrays(variables)
 
 
 # The states of a training.
@@ -209,7 +214,7 @@ def tensors(value: float) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    kept = Checkpoints(tmp_path)
+    kept = CheckpointFolder(tmp_path)
     for step in (2, 9, 10, 100):
         kept.save_state(step, tensors(step), {"step": step})
     for epoch in (1, 2, 3, 4, 12):
@@ -218,32 +223,32 @@ def checkpoints(tmp_path):
 
 
 def test_the_last_states_and_the_last_best_weights_are_kept(checkpoints):
-    assert [load(path)[1]["step"] for path in checkpoints.states()] == [100, 10, 9]
-    assert [checkpoints.best(epoch)["a"][0] for epoch in (2, 3, 4, 12)] == [2, 3, 4, 12]
-    with pytest.raises(InputError, match="no such file"):
-        checkpoints.best(1)
+    assert [load_arrays(path)[1]["step"] for path in checkpoints.state_paths()] == [100, 10, 9]
+    assert [checkpoints.load_best(epoch)["a"][0] for epoch in (2, 3, 4, 12)] == [2, 3, 4, 12]
+    with pytest.raises(CheckpointError, match="no such file"):
+        checkpoints.load_best(1)
 
 
 def test_what_comes_after_the_state_that_is_taken_is_forgotten(checkpoints):
     """Else the best weights of an epoch that is trained again would push out those that are needed."""
-    checkpoints.forget_after(10, 3)
-    assert [load(path)[1]["step"] for path in checkpoints.states()] == [10, 9]
-    assert checkpoints.best(3)["a"][0] == 3
-    with pytest.raises(InputError):
-        checkpoints.best(12)
+    checkpoints.remove_after(10, 3)
+    assert [load_arrays(path)[1]["step"] for path in checkpoints.state_paths()] == [10, 9]
+    assert checkpoints.load_best(3)["a"][0] == 3
+    with pytest.raises(CheckpointError):
+        checkpoints.load_best(12)
     checkpoints.save_best(4, tensors(4))
-    assert checkpoints.best(3)["a"][0] == 3
+    assert checkpoints.load_best(3)["a"][0] == 3
 
 
 def test_one_training_at_a_time_has_a_folder(tmp_path):
     with (
-        alone(tmp_path),
+        training_lock(tmp_path),
         pytest.raises(
-            InputError,
-            match="another training is at work there; wait for it, or name another --run",
+            RunError,
+            match="another training .*; wait for it, or name another --run",
         ),
-        alone(tmp_path),
+        training_lock(tmp_path),
     ):
         pass
-    with alone(tmp_path):
+    with training_lock(tmp_path):
         pass

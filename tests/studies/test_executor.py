@@ -1,4 +1,4 @@
-"""Networks trained side by side: as one after the other, and a process that dies or is told to end loses nothing."""
+"""Networks that are trained side by side: the same results, and nothing is lost if a process ends."""
 
 import json
 import os
@@ -12,185 +12,188 @@ from pathlib import Path
 
 import pytest
 
-from helpers.reproductions import FAST
+from helpers.paths import ROOT
+from helpers.reproductions import FAST, reproduction_options
 from helpers.synthetic_sets import write_experiment, write_set
-from kerasemo.studies import reproduction
+from kerasemo.studies.reproduction import reproduce
 from pipelines.core.labels import EMOTIONS
 
-ROOT = Path(__file__).resolve().parents[2]
 STAGES = {
     "first": {"sources": ["ravdess/audio"], **FAST},
     "second": {"sources": ["emodb/audio"], "start_from": "first", **FAST},
 }
+NETWORKS = ["first, fold 0, seed 0", "second, fold 0, seed 0", "second, fold 3, seed 0"]
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory) -> tuple[Path, Path]:
-    """Records of two corpora of three and of six speakers; an experiment on them."""
-    folder = tmp_path_factory.mktemp("given")
-    write_set(
-        folder / "records", "ravdess/audio", speakers=3, emotions=EMOTIONS[:4], takes=3, seed=1
-    )
-    write_set(folder / "records", "emodb/audio", speakers=6, takes=2, seed=2)
-    return folder / "records", write_experiment(folder / "toy.toml", **STAGES)
+def records_folder(tmp_path_factory) -> Path:
+    """Records of two corpora, of three and of six speakers."""
+    out = tmp_path_factory.mktemp("records")
+    write_set(out, "ravdess/audio", speakers=3, emotions=EMOTIONS[:4], takes=3, seed=1)
+    write_set(out, "emodb/audio", speakers=6, takes=2, seed=2)
+    return out
 
 
-def command(given, run: Path, *more: str) -> list[str]:
-    words = [
-        sys.executable,
-        "-m",
-        "kerasemo.reproduce",
-        "--experiment",
-        given[1],
-        "--records",
-        given[0],
-        "--run",
-        run,
-        "--folds",
-        "0,3",
-    ]
-    return [*map(str, words), *more]
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory) -> Path:
+    return write_experiment(tmp_path_factory.mktemp("experiment") / "toy.toml", **STAGES)
 
 
-def started(words: list[str], **options) -> subprocess.Popen:
+@pytest.fixture(scope="module")
+def in_one_process(records_folder, experiment, tmp_path_factory) -> tuple[Path, dict]:
+    """The run folder and the results of one process, which trains one network after the other."""
+    run = tmp_path_factory.mktemp("one_process")
+    return run, reproduce(reproduction_options(records_folder, experiment, run, final=True))
+
+
+def parallel_command(records_folder: Path, experiment: Path, run: Path, *more: str) -> list[str]:
+    """Return the command that trains two networks side by side."""
+    options = {"--experiment": experiment, "--records": records_folder, "--run": run}
+    arguments = [str(word) for option in options.items() for word in option]
+    command = [sys.executable, "-m", "kerasemo.reproduce", *arguments]
+    return [*command, "--folds", "0,3", "--jobs", "2", *more]
+
+
+def start(command: list[str]) -> subprocess.Popen:
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(words, cwd=ROOT, start_new_session=True, **streams, **options)
+    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **streams)
 
 
-def members(parent: int) -> list[int]:
-    """Return the processes of a command that train, which are children of it and no helper of Python's own."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
+def training_processes(parent: int) -> list[int]:
+    """Return the ids of the child processes that train; Python starts another child of its own."""
+    process_ids = []
+    for folder in Path("/proc").glob("[0-9]*"):
         try:
-            owner = int(path.joinpath("stat").read_text().rpartition(")")[2].split()[1])
-            words = path.joinpath("cmdline").read_bytes()
+            parent_of_process = int(process_state(folder)[1])
+            command = (folder / "cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if owner == parent and b"spawn_main" in words:
-            found.append(int(path.name))
-    return found
+        if parent_of_process == parent and b"spawn_main" in command:
+            process_ids.append(int(folder.name))
+    return process_ids
 
 
-def wait_for(what, process: subprocess.Popen, seconds: float = 120.0):
-    """Return what `what` does once that is true, while the process lives."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        if found := what():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(
-        f"did not come: exit status {process.poll()}\n{process.communicate()[1] if process.poll() is not None else ''}"
-    )
+def process_state(folder: Path) -> list[str]:
+    """Return the words of `/proc/ID/stat` from the state on."""
+    return (folder / "stat").read_text().rpartition(")")[2].split()
 
 
-def alive(number: int) -> bool:
+def is_alive(process_id: int) -> bool:
     try:
-        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return process_state(Path(f"/proc/{process_id}"))[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
 
-@pytest.fixture(scope="module")
-def alone(given, tmp_path_factory) -> tuple[Path, dict]:
-    """What one process makes, one network after the other: its folder and its document."""
-    run = tmp_path_factory.mktemp("alone")
-    return run, reproduction.reproduce(
-        reproduction.Options(
-            str(given[1]), given[0], run, folds=(0, 3), final=True, words=("reproduce",)
-        )
-    )
+def wait_until(condition, process: subprocess.Popen, seconds: float = 120.0) -> None:
+    """Wait until a condition is true while a process lives."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        if condition():
+            return
+        time.sleep(0.05)
+    errors = process.communicate()[1] if process.poll() is not None else ""
+    raise AssertionError(f"the condition never held; exit status {process.poll()}\n{errors}")
 
 
-def with_first(alone, run: Path) -> None:
-    """Lay into a run folder the network that the others start from, which was not asked about the test side there."""
-    (first,) = alone[0].glob("stages/first-*")
+def copy_first_stage(in_one_process, run: Path) -> None:
+    """Copy the network that the others start from, without its test predictions, to a run folder."""
+    (first,) = in_one_process[0].glob("stages/first-*")
     shutil.copytree(first, run / "stages" / first.name, ignore=shutil.ignore_patterns("test-*"))
 
 
-def test_two_at_once_make_what_one_after_the_other_does(given, alone, tmp_path):
-    with started(command(given, tmp_path, "--jobs", "2", "--final", "--json")) as process:
-        out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    document, expected = json.loads(out), alone[1]
-    keep = ("stage", "source", "level", "n", "folds")
-    assert [[row[name] for name in keep] for row in document["rows"]] == [
-        [row[name] for name in keep] for row in expected["rows"]
-    ]
-    for ours, theirs in zip(
-        document["rows"], expected["rows"], strict=True
-    ):  # as many threads or not, but for the last digits
-        assert ours["ua"] == pytest.approx(theirs["ua"], abs=0.1)
-    assert document["looks"][0]["networks"] == 3 and document["failed"] == []
-    begun = re.findall(r"^\[\d/3\] (\w+, fold \d, seed 0): supervised on", err, re.M)
-    assert begun[0] == "first, fold 0, seed 0" and sorted(begun[1:]) == [
-        "second, fold 0, seed 0",
-        "second, fold 3, seed 0",
-    ]
-    last_begun = max(err.index(f"{cell}: supervised on") for cell in begun)
-    assert last_begun < min(err.index(f"{cell}: validation") for cell in begun[1:])  # side by side
-    assert all(
-        f"\n  {cell}: " in err for cell in begun
-    )  # what each process says is told with its network
-    before, _, _ = err.partition("[1/3] first, fold 0, seed 0: validation")
-    assert "second" not in before.partition("to train")[2]  # what it starts from is there first
-    assert err.count("asked about the test side") == 3 and "Traceback" not in err
+def folds_with_checkpoint(run: Path) -> set[int]:
+    """Return the folds of the second stage whose training has saved its state within an epoch."""
+    checkpoints = run.glob("stages/second-*/checkpoints/step-*.safetensors")
+    key_files = {path.parents[1] / "stage.json" for path in checkpoints}
+    return {json.loads(path.read_text())["key"]["fold"] for path in key_files}
 
 
-def saved(run: Path) -> dict[int, Path]:
-    """Return the folders of the networks of the second stage that have been saved while they are trained, by their folds."""
-    folders = {
-        path.parents[1] for path in run.glob("stages/second-*/checkpoints/step-*.safetensors")
-    }
-    return {
-        json.loads((folder / "stage.json").read_text())["key"]["fold"]: folder for folder in folders
-    }
+@pytest.fixture(scope="module")
+def side_by_side(records_folder, experiment, tmp_path_factory) -> tuple[dict, str]:
+    """The results and the log of a command that trains two networks side by side."""
+    run = tmp_path_factory.mktemp("side_by_side")
+    with start(parallel_command(records_folder, experiment, run, "--final", "--json")) as process:
+        printed, logged = process.communicate(timeout=300)
+    assert process.returncode == 0, logged
+    return json.loads(printed), logged
 
 
-def test_a_process_that_dies_costs_its_network_alone_and_the_same_command_goes_on(
-    given, alone, tmp_path
+def test_networks_side_by_side_equal_networks_one_after_the_other(in_one_process, side_by_side):
+    document, logged = side_by_side
+    expected = in_one_process[1]
+    names = ("stage", "source", "level", "n", "folds")
+    for row, expected_row in zip(document["rows"], expected["rows"], strict=True):
+        assert [row[name] for name in names] == [expected_row[name] for name in names]
+        # The number of threads changes the last digits.
+        assert row["ua"] == pytest.approx(expected_row["ua"], abs=0.1)
+    assert document["looks"][0]["networks"] == 3
+    assert document["failed"] == []
+    assert logged.count("predicted the test split") == 3
+    assert "Traceback" not in logged
+
+
+def test_network_is_trained_after_the_network_that_it_starts_from(side_by_side):
+    """The other networks are trained side by side, and each line of a process has its network."""
+    _, logged = side_by_side
+    started = re.findall(r"^\[\d/3\] (\w+, fold \d, seed 0): supervised on", logged, re.M)
+    assert started[0] == NETWORKS[0]
+    assert sorted(started) == NETWORKS
+    before, _, _ = logged.partition("[1/3] first, fold 0, seed 0: validation")
+    assert "second" not in before.partition("to train")[2]
+    last_start = max(logged.index(f"{network}: supervised on") for network in NETWORKS)
+    first_end = min(logged.index(f"{network}: validation") for network in NETWORKS[1:])
+    assert last_start < first_end
+    assert all(f"\n  {network}: " in logged for network in NETWORKS)
+
+
+def test_process_that_dies_loses_only_its_network_and_the_same_command_resumes(
+    records_folder, experiment, in_one_process, tmp_path
 ):
-    with_first(alone, tmp_path)
-    words = command(given, tmp_path, "--jobs", "2", "--set", "second.epochs=60")
-    with started(words) as process:
-        wait_for(lambda: 0 in saved(tmp_path), process)
-        os.kill(
-            min(members(process.pid)), signal.SIGKILL
-        )  # the first to start is at the first fold
-        out, err = process.communicate(timeout=300)
-    assert (
-        process.returncode == 1
-        and "1 are there, 2 to train" in err
-        and "[1/3] first, fold 0, seed 0: done before, reused" in err
-    )
-    (failed,) = re.findall(
-        r"^\[\d/3\] (second, fold \d, seed 0): failed: its process was killed", err, re.M
-    )
-    assert failed == "second, fold 0, seed 0"
-    assert f"FAILED: {failed}: its process was killed" in out and "Traceback" not in err
-    with started(words) as process:
-        out, err = process.communicate(timeout=300)
-    assert process.returncode == 0 and "goes on after epoch" in err, err
-    assert "2 are there, 1 to train" in err
+    copy_first_stage(in_one_process, tmp_path)
+    more = ("--set", "second.epochs=60")
+    command = parallel_command(records_folder, experiment, tmp_path, *more)
+    with start(command) as process:
+        wait_until(lambda: 0 in folds_with_checkpoint(tmp_path), process)
+        # The process that was started first trains the first fold.
+        os.kill(min(training_processes(process.pid)), signal.SIGKILL)
+        printed, logged = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "1 finished, 2 to train" in logged
+    assert "[1/3] first, fold 0, seed 0: already trained" in logged
+    assert "Traceback" not in logged
+    pattern = r"^\[\d/3\] (second, fold \d, seed 0): failed: its process was killed"
+    assert re.findall(pattern, logged, re.M) == ["second, fold 0, seed 0"]
+    assert "FAILED: second, fold 0, seed 0: its process was killed" in printed
+    with start(command) as process:
+        _, logged = process.communicate(timeout=300)
+    assert process.returncode == 0, logged
+    assert "2 finished, 1 to train" in logged
+    assert "resuming after epoch" in logged
 
 
 @pytest.mark.parametrize(
-    "sign", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.endurance)]
+    "signal_number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.endurance)]
 )
-def test_when_it_is_told_to_end_all_processes_save_and_end(given, alone, tmp_path, sign):
-    with_first(alone, tmp_path)
-    words = command(given, tmp_path, "--jobs", "2", "--set", "second.epochs=400")
-    with started(words) as process:
-        wait_for(lambda: len(saved(tmp_path)) == 2, process)
-        there = members(process.pid)
-        process.send_signal(sign)
-        _, err = process.communicate(timeout=120)
-    assert len(there) == 2 and process.returncode == (-sign if sign == signal.SIGKILL else 130)
-    end = time.monotonic() + 30
-    while any(map(alive, there)) and time.monotonic() < end:
+def test_stopped_command_ends_all_its_processes(
+    records_folder, experiment, in_one_process, tmp_path, signal_number
+):
+    """SIGTERM lets the processes save their state first."""
+    copy_first_stage(in_one_process, tmp_path)
+    more = ("--set", "second.epochs=400")
+    with start(parallel_command(records_folder, experiment, tmp_path, *more)) as process:
+        wait_until(lambda: len(folds_with_checkpoint(tmp_path)) == 2, process)
+        process_ids = training_processes(process.pid)
+        process.send_signal(signal_number)
+        _, logged = process.communicate(timeout=120)
+    assert len(process_ids) == 2
+    is_killed = signal_number == signal.SIGKILL
+    assert process.returncode == (-signal_number if is_killed else 130)
+    deadline = time.monotonic() + 30
+    while any(map(is_alive, process_ids)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not any(map(alive, there)) and "Traceback" not in err
-    if sign != signal.SIGKILL:
-        assert (
-            "interrupted; the same command resumes" in err
-            and err.count("interrupted; saved after") == 2
-        )
+    assert not any(map(is_alive, process_ids))
+    assert "Traceback" not in logged
+    if not is_killed:
+        assert "same command resumes" in logged
+        assert logged.count("interrupted; saved after") == 2

@@ -1,4 +1,7 @@
-"""A reproduction that is interrupted, damaged or wrongly asked for: what is lost is made again, what is wrong is told first."""
+"""A reproduction that is interrupted, damaged or called with invalid options.
+
+What is lost is made again, and what is wrong is reported before anything is trained.
+"""
 
 import json
 import os
@@ -7,259 +10,222 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from helpers.reproductions import FAST, STAGES, begun, options, row
+from helpers.paths import ROOT
+from helpers.reproductions import (
+    FAST,
+    ToyStudy,
+    reproduce_logged,
+    score_row,
+    trained_networks,
+)
 from helpers.synthetic_sets import write_experiment, write_set
 from kerasemo import reproduce
-from kerasemo.datasets.catalog import Holdings
+from kerasemo.datasets.catalog import RecordCatalog
 from kerasemo.runs import test_set_log
-from kerasemo.studies import reproduction
-from kerasemo.training import loop
-from kerasemo.training.trainer import Training
-from pipelines.core.errors import InputError
-
-ROOT = Path(__file__).resolve().parents[2]
+from kerasemo.training import chain
+from kerasemo.training.loop import StepLoop
+from kerasemo.training.trainer import StageTrainer
+from pipelines.core.errors import DataError, InputError
 
 
-def test_an_interrupted_cell_goes_on_to_the_same_bytes(toy_given, toy_run, tmp_path, monkeypatch):
-    made, count = loop.Loop.step, 0
+def command_arguments(study: ToyStudy, run, folds: str) -> list[str]:
+    """Return the arguments of `kerasemo.reproduce` for the same study in another run folder."""
+    arguments = ["--experiment", study.experiment, "--records", study.records, "--run", run]
+    return [*map(str, arguments), "--folds", folds]
 
-    def stop(*words):
-        nonlocal count
-        count += 1
-        if count == 9:
+
+def test_interrupted_network_resumes_to_the_same_bytes(toy_study, tmp_path, monkeypatch):
+    step, n_steps = StepLoop.step, 0
+
+    def interrupt(*arguments):
+        nonlocal n_steps
+        n_steps += 1
+        if n_steps == 9:
             raise KeyboardInterrupt
-        return made(*words)
+        return step(*arguments)
 
+    options = toy_study.options(tmp_path, stages=("transfer",))
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Loop, "step", stop)
+        patch.setattr(StepLoop, "step", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            reproduction.reproduce(options(toy_given, tmp_path, stages=("transfer",)))
-    log = []
-    reproduction.reproduce(options(toy_given, tmp_path, stages=("transfer",)), log=log.append)
-    assert begun(log)[-1] == "transfer, fold 0, seed 0"
-    for path in (tmp_path / "stages").glob("*/weights.safetensors"):
-        assert path.read_bytes() == (toy_run[0] / path.relative_to(tmp_path)).read_bytes()
+            reproduce_logged(options)
+    _, lines = reproduce_logged(options)
+    assert trained_networks(lines)[-1] == "transfer, fold 0, seed 0"
+    paths = list((tmp_path / "stages").glob("*/weights.safetensors"))
+    assert len(paths) == 2
+    for path in paths:
+        expected = toy_study.run / path.relative_to(tmp_path)
+        assert path.read_bytes() == expected.read_bytes()
 
 
-def test_a_cell_that_fails_is_named_and_costs_itself_and_those_behind_it(
-    toy_given, toy_copy, monkeypatch, capsys
+def test_failed_network_leaves_out_only_itself_and_the_networks_that_start_from_it(
+    toy_study, toy_study_copy, monkeypatch, capsys
 ):
-    """Of five networks three are there; of the others one fails, and the last starts from it."""
-    real = Training.run
+    """Three of five networks are finished. One of the others fails, and the last starts from it."""
 
-    def fail(self):
-        if self._stage.name == "transfer" and self._work.key["fold"] == 1:
-            raise RuntimeError("the sky fell")
-        return real(self)
+    class FailingTrainer(StageTrainer):
+        def __init__(self, task):
+            super().__init__(task)
+            self._fails = (task.name, task.key.fold) == ("transfer", 1)
 
-    monkeypatch.setattr(Training, "run", fail)
-    words = [
-        "--experiment",
-        toy_given[1],
-        "--records",
-        toy_given[0],
-        "--run",
-        toy_copy,
-        "--folds",
-        "0,1",
-    ]
-    assert reproduce.main(list(map(str, words))) == 1
-    out, err = capsys.readouterr()
-    assert "3 are there, 2 to train" in err
-    assert "[4/5] transfer, fold 1, seed 0: failed: RuntimeError: the sky fell" in err
-    assert (
-        "[5/5] transfer-2, fold 1, seed 0: failed: the stage it starts from failed (transfer, fold 1, seed 0)"
-        in err
-    )
-    assert "FAILED: transfer, fold 1, seed 0: RuntimeError: the sky fell" in out
-    document = json.loads((toy_copy / "tables" / "tables.json").read_text())
-    assert (
-        row(document, "transfer-2", "emodb/audio")["folds"] == [0] and len(document["failed"]) == 2
-    )
+        def run(self):
+            if self._fails:
+                raise RuntimeError("planted failure")
+            return super().run()
+
+    monkeypatch.setattr(chain, "StageTrainer", FailingTrainer)
+    assert reproduce.main(command_arguments(toy_study, toy_study_copy, "0,1")) == 1
+    printed, logged = capsys.readouterr()
+    assert "3 finished, 2 to train" in logged
+    assert "[4/5] transfer, fold 1, seed 0: failed: RuntimeError: planted failure" in logged
+    (line,) = [line for line in logged.splitlines() if "transfer-2, fold 1, seed 0: failed" in line]
+    assert "(transfer, fold 1, seed 0)" in line
+    assert "FAILED: transfer, fold 1, seed 0: RuntimeError: planted failure" in printed
+    document = json.loads((toy_study_copy / "tables" / "tables.json").read_text())
+    assert score_row(document, "transfer-2", "emodb/audio")["folds"] == [0]
+    assert len(document["failed"]) == 2
 
 
-def test_a_fold_that_is_not_there_is_told_before_anything_runs(toy_given, tmp_path):
-    with pytest.raises(
-        InputError,
-        match="--folds 7: these corpora have 6 folds under speaker-independent; expected 0 to 5",
-    ):
-        reproduction.reproduce(options(toy_given, tmp_path, folds=(0, 7)))
+def test_unknown_fold_is_refused_before_a_training(toy_study, tmp_path):
+    with pytest.raises(InputError, match="--folds 7: .* 6 folds .*expected 0 to 5"):
+        reproduce_logged(toy_study.options(tmp_path, folds=(0, 7)))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_cluster_is_told_before_anything_runs(toy_given, tmp_path, monkeypatch):
+def test_cluster_is_refused_before_a_training(toy_study, tmp_path, monkeypatch):
     cluster = {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
-    with pytest.raises(
-        InputError, match="TF_CONFIG names 2 machines; a reproduction runs on one, so leave it out"
-    ):
-        reproduction.reproduce(options(toy_given, tmp_path))
+    with pytest.raises(InputError, match="TF_CONFIG .* 2 machines"):
+        reproduce_logged(toy_study.options(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_in_the_place_of_a_folder_is_told_before_anything_runs(toy_given, tmp_path):
-    (tmp_path / "file").touch()
-    for name in ("run", "out"):
-        with pytest.raises(
-            InputError, match=f"file: a file, expected a folder; name another --{name}"
-        ):
-            reproduction.reproduce(
-                options(toy_given, **{"run": tmp_path / "run", name: tmp_path / "file"})
-            )
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_copies_are_kept_only_where_a_stage_is_of_a_corpus_with_copies(toy_given, tmp_path):
-    """Also where the experiment has such a corpus, but no stage that is asked for."""
-    alone = STAGES["transfer_2"] | {"start_from": ""}
-    for other in ({}, {"pretrain": STAGES["pretrain"]}):
-        experiment = write_experiment(tmp_path / "mine.toml", alone=alone, **other)
-        with pytest.raises(
-            InputError,
-            match="--keep-copies is for corpora that their publisher split, such as FER-2013; no stage is of one",
-        ):
-            reproduction.reproduce(
-                options(
-                    (toy_given[0], experiment),
-                    tmp_path / "run",
-                    stages=("alone",),
-                    keep_copies=True,
-                )
-            )
+@pytest.mark.parametrize("option", ["run", "out"])
+def test_file_in_place_of_a_folder_is_refused_before_a_training(toy_study, tmp_path, option):
+    file = tmp_path / "file"
+    file.touch()
+    folders = {"run": tmp_path / "run"} | {option: file}
+    with pytest.raises(InputError, match=f"file: .*expected a folder.* --{option}"):
+        reproduce_logged(toy_study.options(**folders))
+    assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.endurance
-def test_a_command_that_was_killed_goes_on(toy_given, toy_run, tmp_path):
-    words = [
-        sys.executable,
-        "-m",
-        "kerasemo.reproduce",
-        "--experiment",
-        toy_given[1],
-        "--records",
-        toy_given[0],
-        "--run",
-        tmp_path,
-        "--folds",
-        "0,3",
-    ]
-    words = list(map(str, words))
-    with subprocess.Popen(
-        words,
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
-        while process.poll() is None and not list(
-            tmp_path.glob("stages/transfer-*/checkpoints/step-*")
-        ):
+def test_killed_command_resumes(toy_study, tmp_path):
+    arguments = command_arguments(toy_study, tmp_path, "0,3")
+    command = [sys.executable, "-m", "kerasemo.reproduce", *arguments]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=ROOT, start_new_session=True, **silent) as process:
+        checkpoints = "stages/transfer-*/checkpoints/step-*"
+        while process.poll() is None and not list(tmp_path.glob(checkpoints)):
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
     finished = subprocess.run(
-        [*words, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [*command, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert finished.returncode == 0, finished.stderr[-2000:]
-    assert "[1/4] pretrain, fold 0, seed 0: done before, reused" in finished.stderr
-    assert json.loads(finished.stdout)["rows"] == toy_run[1]["rows"]
+    assert "[1/4] pretrain, fold 0, seed 0: already trained" in finished.stderr
+    assert json.loads(finished.stdout)["rows"] == toy_study.document["rows"]
 
 
-def test_looks_that_are_damaged_are_told_and_a_last_line_cut_off_is_left_out(tmp_path):
-    given = {"keys": ["a"], "records": {"x/audio": "1"}, "said": {"stages": ["s"]}, "words": ["w"]}
-    assert [
-        test_set_log.look(tmp_path, **given),
-        test_set_log.look(tmp_path, **given | {"keys": ["a", "b"]}),
-        test_set_log.look(tmp_path, **given),
-    ] == [1, 2, 1]
-    with open(tmp_path / test_set_log.NAME, "a") as file:
+def test_damaged_test_set_log_is_refused_and_a_cut_off_last_line_does_not_count(tmp_path):
+    def log_evaluation(keys=("a",), manifest_hash="1"):
+        return test_set_log.log_test_evaluation(
+            tmp_path,
+            keys=keys,
+            records={"x/audio": manifest_hash},
+            facts={"stages": ["s"]},
+            command=["command"],
+        )
+
+    path = tmp_path / test_set_log.FILE_NAME
+    assert [log_evaluation(), log_evaluation(keys=("a", "b")), log_evaluation()] == [1, 2, 1]
+    with open(path, "a") as file:
         file.write('{"date"')
-    assert len(test_set_log.read(tmp_path)) == 2
-    assert test_set_log.look(tmp_path, **given | {"records": {"x/audio": "2"}}) == 3
-    assert [look["look"] for look in test_set_log.read(tmp_path)] == [1, 2, 3]
-    (tmp_path / test_set_log.NAME).write_text("{\n{}\n")
-    with pytest.raises(InputError, match="line 1 is damaged"):
-        test_set_log.read(tmp_path)
+    assert len(test_set_log.read_test_set_log(tmp_path)) == 2
+    assert log_evaluation(manifest_hash="2") == 3
+    assert [entry["look"] for entry in test_set_log.read_test_set_log(tmp_path)] == [1, 2, 3]
+    path.write_text("{\n{}\n")
+    with pytest.raises(DataError, match="line 1 is damaged"):
+        test_set_log.read_test_set_log(tmp_path)
 
 
 @pytest.mark.parametrize(
     "damage",
     [
         "half a row",
-        "gone",
+        "missing file",
         *(
             pytest.param(rare, marks=pytest.mark.endurance)
-            for rare in ("a row lost", "empty", "no text")
+            for rare in ("missing row", "empty file", "no text")
         ),
     ],
 )
-def test_answers_that_are_damaged_are_asked_for_again(toy_given, toy_run, toy_copy, damage):
-    path = sorted(toy_copy.glob("stages/transfer-2-*/validation-predictions.csv"))[0]
-    held = path.read_bytes()
-    if damage == "gone":
+def test_damaged_predictions_are_made_again(toy_study, toy_study_copy, damage):
+    path = sorted(toy_study_copy.glob("stages/transfer-2-*/validation-predictions.csv"))[0]
+    content = path.read_bytes()
+    if damage == "missing file":
         path.unlink()
     else:
-        cut = {
-            "a row lost": held[: held.rstrip().rfind(b"\n") + 1],
-            "half a row": held[: len(held) // 2],
-            "empty": b"",
+        damaged = {
+            "missing row": content[: content.rstrip().rfind(b"\n") + 1],
+            "half a row": content[: len(content) // 2],
+            "empty file": b"",
             "no text": b"\xff\xfe",
         }
-        path.write_bytes(cut[damage])
-    again = reproduction.reproduce(options(toy_given, toy_copy))
-    assert (
-        again["rows"] == toy_run[1]["rows"] and again["failed"] == [] and path.read_bytes() == held
-    )
+        path.write_bytes(damaged[damage])
+    document, _ = reproduce_logged(toy_study.options(toy_study_copy))
+    assert document["rows"] == toy_study.document["rows"]
+    assert document["failed"] == []
+    assert path.read_bytes() == content
 
 
-def test_a_network_whose_weights_are_gone_costs_itself_alone(toy_given, toy_copy):
-    sorted(toy_copy.glob("stages/transfer-2-*/weights.safetensors"))[0].unlink()
-    document = reproduction.reproduce(options(toy_given, toy_copy, final=True))
-    (failed,) = document["failed"]
-    assert (
-        failed["cell"].startswith("transfer-2, fold ")
-        and "no such file; remove its folder" in failed["reason"]
-    )
+def test_network_without_weights_is_the_only_one_that_fails(toy_study, toy_study_copy):
+    sorted(toy_study_copy.glob("stages/transfer-2-*/weights.safetensors"))[0].unlink()
+    document, _ = reproduce_logged(toy_study.options(toy_study_copy, final=True))
+    (failure,) = document["failed"]
+    assert failure["cell"].startswith("transfer-2, fold ")
+    assert "no such file" in failure["reason"]
 
 
-def test_a_log_of_looks_that_was_removed_begins_anew_and_no_answer_stands_without_a_look(
-    toy_given, toy_copy
+def test_predictions_without_an_entry_in_the_test_set_log_are_a_new_evaluation(
+    toy_study, toy_study_copy
 ):
-    words = options(toy_given, toy_copy, stages=("pretrain",), final=True)
-    reproduction.reproduce(words)
-    (toy_copy / test_set_log.NAME).unlink()
-    document = reproduction.reproduce(words)
-    assert [(look["look"], look["of_these"]) for look in document["looks"]] == [(1, 1)]
+    options = toy_study.options(toy_study_copy, stages=("pretrain",), final=True)
+    reproduce_logged(options)
+    path = toy_study_copy / test_set_log.FILE_NAME
+    path.unlink()
+    document, _ = reproduce_logged(options)
+    assert [(entry["look"], entry["of_these"]) for entry in document["looks"]] == [(1, 1)]
     for line in ("[1]", '{"date": 1}'):
-        (toy_copy / test_set_log.NAME).write_text(f"{line}\n{{}}\n")
-        with pytest.raises(InputError, match="line 1 is damaged"):
-            reproduction.reproduce(words)
+        path.write_text(f"{line}\n{{}}\n")
+        with pytest.raises(DataError, match="line 1 is damaged"):
+            reproduce_logged(options)
 
 
-def test_rates_of_listeners_are_looked_at_before_anything_is_trained(toy_given, tmp_path):
-    rates = tmp_path / "erkennung.txt"
-    rates.write_text(
-        "Nr. Satz erkannt natuerlich\n1 03a01Fa.wav 90,00 80,00\n", encoding="iso-8859-1"
+def test_listener_rates_are_checked_before_a_training(toy_study, tmp_path):
+    rates, run = tmp_path / "erkennung.txt", tmp_path / "run"
+    text = "Nr. Satz erkannt natuerlich\n1 03a01Fa.wav 90,00 80,00\n"
+    rates.write_text(text, encoding="iso-8859-1")
+    with pytest.raises(DataError, match="every clip"):
+        reproduce_logged(toy_study.options(run, listeners=rates))
+    experiment = write_experiment(
+        tmp_path / "other.toml", voice={"sources": ["ravdess/audio"], **FAST}
     )
-    with pytest.raises(InputError, match="must hold every clip"):
-        reproduction.reproduce(options(toy_given, tmp_path / "run", listeners=rates))
-    other = write_experiment(tmp_path / "other.toml", voice={"sources": ["ravdess/audio"], **FAST})
-    with pytest.raises(
-        InputError, match="--listeners is for emodb/audio, and there is ravdess/audio"
-    ):
-        reproduction.reproduce(
-            options((toy_given[0], other), tmp_path / "run", folds=(0,), listeners=rates)
-        )
-    assert not (tmp_path / "run").exists()
+    options = toy_study.options(run, experiment=experiment, folds=(0,), listeners=rates)
+    with pytest.raises(InputError, match="--listeners .*emodb/audio.* ravdess/audio"):
+        reproduce_logged(options)
+    assert not run.exists()
 
 
-def test_records_that_are_built_anew_meanwhile_are_not_trained_on(toy_given, tmp_path):
-    shutil.copytree(toy_given[0] / "emodb", tmp_path / "emodb")
-    held = Holdings(tmp_path, ["emodb/audio"])
+def test_records_that_are_built_again_meanwhile_are_refused(toy_study, tmp_path):
+    shutil.copytree(toy_study.records / "emodb", tmp_path / "emodb")
+    catalog = RecordCatalog(tmp_path)
+    catalog.require(["emodb/audio"])
     shutil.rmtree(tmp_path / "emodb")
     write_set(tmp_path, "emodb/audio", speakers=5)
-    with pytest.raises(InputError, match="emodb/audio: was built anew while this command ran"):
-        held.source("emodb/audio")
+    with pytest.raises(DataError, match="emodb/audio: was built again while this command ran"):
+        catalog.load("emodb/audio")

@@ -1,12 +1,13 @@
-"""Searches over a stage's settings, with trainings of seconds."""
+"""Searches over the settings of a stage, with trainings of seconds."""
 
 import contextlib
 import csv
+import dataclasses
 import hashlib
 import json
+import logging
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,21 +16,29 @@ from pathlib import Path
 
 import pytest
 
+from helpers.logs import logged_lines
+from helpers.paths import ROOT
 from helpers.synthetic_sets import write_experiment, write_set
 from kerasemo import tune
-from kerasemo.config import loading, schema
-from kerasemo.datasets import splits
-from kerasemo.runs import checkpoints
-from kerasemo.studies import search_space, tuning
-from kerasemo.training.experiment import Options, train
-from pipelines.core.errors import InputError
-from pipelines.records import reader
+from kerasemo.config import schema
+from kerasemo.config.loading import load_experiment, shipped_experiments
+from kerasemo.datasets.catalog import RecordCatalog
+from kerasemo.runs.checkpoints import FolderInUseError, training_lock
+from kerasemo.studies.search_space import (
+    SearchParameter,
+    experiment_toml,
+    search_parameters,
+    with_trial_values,
+)
+from kerasemo.studies.tuning import SearchOptions, search_settings
+from kerasemo.training.experiment import TrainingOptions, train_experiment
+from pipelines.core.errors import InputError, RunError
+from pipelines.core.logs import handled_by
 
 pytest.importorskip("keras_tuner")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner.*")
 
-ROOT = Path(__file__).resolve().parents[2]
-BOTH = ["enterface/visual", "savee/visual"]
+SOURCES = ["enterface/visual", "savee/visual"]
 STAGES = {
     "pretrain": {
         "kind": "supervised",
@@ -38,10 +47,16 @@ STAGES = {
         "batch": 16,
         "learning_rate": 1e-2,
     },
-    "joint": {"kind": "joint", "sources": BOTH, "start_from": "pretrain", "epochs": 1, "batch": 16},
+    "joint": {
+        "kind": "joint",
+        "sources": SOURCES,
+        "start_from": "pretrain",
+        "epochs": 1,
+        "batch": 16,
+    },
     "contrastive": {
         "kind": "contrastive",
-        "sources": BOTH,
+        "sources": SOURCES,
         "start_from": "pretrain",
         "epochs": 1,
         "batch": 16,
@@ -58,8 +73,8 @@ def records_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def experiment(tmp_path_factory) -> Path:
-    return write_experiment(tmp_path_factory.mktemp("experiment") / "toy.toml", **STAGES)
+def experiment(tmp_path_factory) -> str:
+    return str(write_experiment(tmp_path_factory.mktemp("experiment") / "toy.toml", **STAGES))
 
 
 @pytest.fixture(scope="module")
@@ -68,54 +83,53 @@ def run(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("run")
 
 
-def settings_of(result: dict) -> list[dict]:
-    return [
-        trial["settings"] for trial in sorted(result["trials"], key=lambda trial: trial["trial"])
-    ]
-
-
-def stamps(folder: Path) -> dict[Path, int]:
-    """When each file of the trainings below a folder was written."""
-    return {
-        path: path.stat().st_mtime_ns
-        for path in sorted(folder.rglob("trial-*/*/*"))
-        if path.is_file()
-    }
-
-
 @pytest.fixture(scope="module")
-def random_search(records_folder, experiment, run):
-    """Two trials of the joint stage: the options and the result."""
-    options = tuning.Options(
-        "joint", str(experiment), records_folder, run, trials=2, compiler="none"
-    )
-    return options, tuning.tune(options)
+def random_search(records_folder, experiment, run) -> tuple[SearchOptions, dict]:
+    """The options and the result of a search with two trials of the joint stage."""
+    options = SearchOptions("joint", experiment, records_folder, run, trials=2, compiler="none")
+    return options, search_settings(options)
 
 
-def test_a_search_is_judged_on_the_validation_side_alone(random_search, records_folder, run):
+def in_order(result: dict) -> list[dict]:
+    """Return the trials of a search in the order in which they were proposed."""
+    return sorted(result["trials"], key=lambda trial: trial["trial"])
+
+
+def settings_in_order(result: dict) -> list[dict]:
+    return [trial["settings"] for trial in in_order(result)]
+
+
+def read_metrics(trial: dict, stage: str) -> dict:
+    return json.loads((Path(trial["folder"]) / stage / "metrics.json").read_text())
+
+
+def modification_times(folder: Path) -> dict[Path, int]:
+    """Return when each file of the trainings of a search was written."""
+    files = (path for path in folder.rglob("trial-*/*/*") if path.is_file())
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def test_trials_are_scored_on_the_validation_split_alone(random_search, records_folder, run):
     _, result = random_search
-    rows = {source: reader.read_manifest(records_folder / source)["clips"] for source in BOTH}
-    ids = splits.sides(rows, protocol="speaker-independent", fold=0).ids
-    validation = {(source, clip) for source in BOTH for clip in ids[source]["validation"]}
+    splits = RecordCatalog(records_folder).split(SOURCES, protocol="speaker-independent", fold=0)
+    validation = {
+        (source, clip_id) for source in SOURCES for clip_id in splits.clip_ids[source]["validation"]
+    }
     assert (result["stage"], result["objective"]) == ("joint", "val_ua")
-    assert [trial["score"] for trial in result["trials"]] == sorted(
-        (trial["score"] for trial in result["trials"]), reverse=True
-    )
+    scores = [trial["score"] for trial in result["trials"]]
+    assert scores == sorted(scores, reverse=True)
     assert result["best"] == {name: result["trials"][0][name] for name in ("settings", "score")}
     for trial in result["trials"]:
-        folder = Path(trial["folder"]) / "joint"
-        metrics = json.loads((folder / "metrics.json").read_text())
-        assert (
-            trial["score"]
-            == metrics["history"][trial["epoch"] - 1]["val_ua"]
-            == max(epoch["val_ua"] for epoch in metrics["history"])
-        )
+        metrics = read_metrics(trial, "joint")
+        epoch_scores = [epoch["val_ua"] for epoch in metrics["history"]]
+        assert trial["score"] == epoch_scores[trial["epoch"] - 1] == max(epoch_scores)
         assert metrics["scored"] == "validation"
-        with open(folder / "predictions.csv", newline="") as file:
-            assert {(row["source"], row["id"]) for row in csv.DictReader(file)} == validation
-        assert [path.name for path in Path(trial["folder"]).iterdir() if path.is_dir()] == [
-            "joint"
-        ]  # those before are the run's
+        folder = Path(trial["folder"])
+        with open(folder / "joint" / "predictions.csv", newline="") as file:
+            predicted = {(row["source"], row["id"]) for row in csv.DictReader(file)}
+        assert predicted == validation
+        # The stages before are in the run folder that the trials share.
+        assert [path.name for path in folder.iterdir() if path.is_dir()] == ["joint"]
     assert (run / "pretrain" / "metrics.json").is_file()
 
 
@@ -129,103 +143,112 @@ def test_tensorboard_compares_the_trials(random_search, run):
     _, result = random_search
     events = EventMultiplexer().AddRunsFromDirectory(str(run / "tune" / "joint"))
     events.Reload()
-    told = {
-        name.partition("/")[0]: tags
-        for name, tags in events.PluginRunToTagToContent("hparams").items()
+    contents = {
+        name.partition("/")[0]: by_tag
+        for name, by_tag in events.PluginRunToTagToContent("hparams").items()
     }
     for trial in result["trials"]:
-        started = parse_session_start_info_plugin_data(
-            told[Path(trial["folder"]).name][SESSION_START_INFO_TAG]
-        )
-        assert started.hparams["learning_rate"].number_value == trial["settings"]["learning_rate"]
+        content = contents[Path(trial["folder"]).name][SESSION_START_INFO_TAG]
+        hparams = parse_session_start_info_plugin_data(content).hparams
+        learning_rate = trial["settings"]["learning_rate"]
+        assert hparams["learning_rate"].number_value == learning_rate
 
 
-def test_the_best_settings_are_an_experiment_that_trains_to_the_same_score(
-    random_search, records_folder, experiment, run
-):
+def test_best_settings_are_an_experiment(random_search, experiment):
     _, result = random_search
-    best = loading.load_experiment(result["experiment"])
+    best, searched = load_experiment(result["experiment"]), load_experiment(experiment)
     stage, settings = best.stage("joint"), result["best"]["settings"]
-    assert {name: getattr(stage, name) for name in settings if name != "augmentation"} | {
-        "augmentation": settings["augmentation"]
-    } == settings
+    of_stage = {name: value for name, value in settings.items() if name != "augmentation"}
+    assert {name: getattr(stage, name) for name in of_stage} == of_stage
     assert settings["learning_rate"] != 1e-3
-    assert stage.augment.shift == pytest.approx(
-        schema.DEFAULT_AUGMENT.shift * settings["augmentation"], rel=1e-2
-    )
-    own = loading.load_experiment(str(experiment))
-    assert (best.network, best.stage("pretrain"), best.stage("contrastive")) == (
-        own.network,
-        own.stages[0],
-        own.stages[2],
-    )
+    expected_shift = schema.DEFAULT_AUGMENT.shift * settings["augmentation"]
+    assert stage.augment.shift == pytest.approx(expected_shift, rel=1e-2)
+    assert best.network == searched.network
+    for name in ("pretrain", "contrastive"):
+        assert best.stage(name) == searched.stage(name)
     comment = Path(result["experiment"]).read_text().partition("[network]")[0]
-    for told in (
-        "random search over stage joint of experiment toy",
+    for key_words in (
+        "random search over stage joint",
+        "experiment toy",
         "2 trials (0 failed)",
         "seed 0",
         f"val_ua {result['best']['score']:.4f}",
     ):
-        assert told in comment
-    train(
-        Options("joint", result["experiment"], records_folder, run, compiler="none")
-    )  # pretrain is reused: the same chain
+        assert key_words in comment
+
+
+def test_best_experiment_trains_to_the_score_of_its_trial(random_search, records_folder, run):
+    """Stage pretrain of the run folder is reused, so the chain is the same."""
+    _, result = random_search
+    train_experiment(
+        TrainingOptions("joint", result["experiment"], records_folder, run, compiler="none")
+    )
     metrics = json.loads((run / "joint" / "metrics.json").read_text())
-    assert metrics["history"][metrics["best_epoch"] - 1]["val_ua"] == result["best"]["score"]
+    best_epoch = metrics["history"][metrics["best_epoch"] - 1]
+    assert best_epoch["val_ua"] == result["best"]["score"]
 
 
-def test_the_same_command_trains_nothing_twice_and_more_trials_go_on(random_search, run):
+def test_same_command_trains_nothing_again_and_more_trials_extend_the_search(random_search, run):
     options, result = random_search
-    before = stamps(run / "tune" / "joint")
-    assert before and tuning.tune(options) == result
-    longer = tuning.tune(tuning.Options(**vars(options) | {"trials": 3}))
-    assert settings_of(longer)[:2] == settings_of(result)
-    assert len({json.dumps(settings) for settings in settings_of(longer)}) == 3
-    after = stamps(run / "tune" / "joint")
+    before = modification_times(run / "tune" / "joint")
+    assert before
+    assert search_settings(options) == result
+    longer = search_settings(dataclasses.replace(options, trials=3))
+    assert settings_in_order(longer)[:2] == settings_in_order(result)
+    assert len({json.dumps(settings) for settings in settings_in_order(longer)}) == 3
+    after = modification_times(run / "tune" / "joint")
     assert before.items() < after.items()
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"),
+    ("change", "difference"),
     [
-        ({"search": "bayesian"}, "search: 'random' there, 'bayesian' asked"),
-        ({"seed": 1}, "seed: 0 there, 1 asked"),
-        ({"epochs": 2}, "stage.epochs: 1 there, 2 asked"),
-        ({"settings": ("joint.heads='corpus'",)}, "stage.heads: 'masked' there, 'corpus' asked"),
-        ({"over": ("margin",)}, r"space.batch: \[8, 16, 32\] there, None asked"),
+        ({"search": "bayesian"}, "search: 'random' .* 'bayesian'"),
+        ({"seed": 1}, "seed: 0 .* 1"),
+        ({"epochs": 2}, r"stage\.epochs: 1 .* 2"),
+        ({"settings": ("joint.heads='corpus'",)}, r"stage\.heads: 'masked' .* 'corpus'"),
+        ({"over": ("margin",)}, r"space\.batch: \[8, 16, 32\] .* None"),
     ],
 )
-def test_another_search_is_refused_with_what_differs(random_search, change, expected):
+def test_other_search_in_the_same_folder_is_refused(random_search, change, difference):
     options, _ = random_search
-    with pytest.raises(InputError, match=f"holds another search .*{expected}.*name another --run"):
-        tuning.tune(tuning.Options(**vars(options) | change))
+    with pytest.raises(InputError, match=f"another search .*{difference} requested.* --run"):
+        search_settings(dataclasses.replace(options, **change))
 
 
-def test_hyperband_promotes_the_best_to_more_epochs(records_folder, experiment, run):
-    asked = {
-        "search": "hyperband",
-        "trials": 4,
-        "epochs": 3,
-        "over": ("width", "dropout"),
-        "compiler": "none",
-    }
-    result = tuning.tune(tuning.Options("pretrain", str(experiment), records_folder, run, **asked))
-    trials = sorted(result["trials"], key=lambda trial: trial["trial"])
-    assert [trial["epochs"] for trial in trials] == [1, 1, 1, 3]
-    assert trials[3]["settings"] == max(trials[:3], key=lambda trial: trial["score"])["settings"]
-    for trial in trials:
-        metrics = json.loads((Path(trial["folder"]) / "pretrain" / "metrics.json").read_text())
+def test_hyperband_trains_the_best_trial_again_with_more_epochs(records_folder, experiment, run):
+    options = SearchOptions(
+        "pretrain",
+        experiment,
+        records_folder,
+        run,
+        search="hyperband",
+        trials=4,
+        epochs=3,
+        over=("width", "dropout"),
+        compiler="none",
+    )
+    *first, promoted = in_order(search_settings(options))
+    assert [trial["epochs"] for trial in first] == [1, 1, 1]
+    assert promoted["epochs"] == 3
+    assert promoted["settings"] == max(first, key=lambda trial: trial["score"])["settings"]
+    for trial in (*first, promoted):
+        metrics = read_metrics(trial, "pretrain")
         assert len(metrics["history"]) == trial["epochs"]
-        assert metrics["key"]["network"]["dropout"] == trial["settings"]["dropout"]
-        assert metrics["key"]["network"]["widths"] == [
-            round(width * trial["settings"]["width"] / 4) * 4 for width in (8, 16)
-        ]
+        network = metrics["key"]["network"]
+        assert network["dropout"] == trial["settings"]["dropout"]
+        factor = trial["settings"]["width"]
+        assert network["widths"] == [round(width * factor / 4) * 4 for width in (8, 16)]
 
 
-def test_bayesian_search_of_a_contrastive_stage(records_folder, experiment, run):
-    options = tuning.Options(
+def test_bayesian_search_proposes_by_the_first_trials(records_folder, experiment, run):
+    """The first of two trials is drawn at random, the second by a Gaussian process.
+
+    The same command proposes the same trials again.
+    """
+    options = SearchOptions(
         "contrastive",
-        str(experiment),
+        experiment,
         records_folder,
         run,
         search="bayesian",
@@ -233,141 +256,148 @@ def test_bayesian_search_of_a_contrastive_stage(records_folder, experiment, run)
         over=("margin",),
         compiler="none",
     )
-    result = tuning.tune(options)
+    result = search_settings(options)
     assert result["objective"] == "val_pair_auc"
-    margins = [settings["margin"] for settings in settings_of(result)]
+    first, second = (settings["margin"] for settings in settings_in_order(result))
     seed = int(hashlib.sha256(b"0 search").hexdigest()[:7], 16)
-    at_random = [
-        0.2 + 1.4 * random.Random(seed + number).random() for number in range(2)
-    ]  # what keras-tuner draws
-    assert margins[0] == pytest.approx(at_random[0], rel=1e-2)
-    assert margins[1] != pytest.approx(at_random[1], rel=1e-2) and 0.2 <= margins[1] <= 1.6
-    log = []
-    assert (
-        tuning.tune(options, log=log.append) == result
-    )  # the Gaussian process proposes the same ones again
-    assert log.count("  contrastive: done before, reused") == 2
+    # keras-tuner draws a margin between 0.2 and 1.6 with the next seed for every trial.
+    at_random = [0.2 + 1.4 * random.Random(seed + number).random() for number in range(2)]
+    assert first == pytest.approx(at_random[0], rel=1e-2)
+    assert second != pytest.approx(at_random[1], rel=1e-2)
+    assert 0.2 <= second <= 1.6
+    with logged_lines() as lines:
+        assert search_settings(options) == result
+    assert len([line for line in lines if line.startswith("contrastive: already trained")]) == 2
 
 
-def test_a_failed_trial_is_named_and_the_search_goes_on(
+def test_failed_trial_is_reported_and_the_search_continues(
     records_folder, experiment, tmp_path, capsys
 ):
     """Of the batches 16, 32 and 64 the last is larger than the 36 training items."""
-    settings = {"settings": ("pretrain.batch=32",), "over": ("batch",), "compiler": "none"}
-    log = []
-    result = tuning.tune(
-        tuning.Options("pretrain", str(experiment), records_folder, tmp_path, trials=9, **settings),
-        log=log.append,
+    options = SearchOptions(
+        "pretrain",
+        experiment,
+        records_folder,
+        tmp_path,
+        trials=9,
+        settings=("pretrain.batch=32",),
+        over=("batch",),
+        compiler="none",
     )
-    assert [trial["settings"]["batch"] for trial in result["trials"]][2:] == [64]
-    assert (
-        "fewer than a batch of 64" in result["trials"][2]["failed"]
-        and result["trials"][2]["score"] is None
-    )
-    assert log[-1].endswith("no other trials than these 3")
+    with logged_lines() as lines:
+        result = search_settings(options)
+    *trained, failed = result["trials"]
+    assert sorted(trial["settings"]["batch"] for trial in trained) == [16, 32]
+    assert failed["settings"]["batch"] == 64
+    assert "fewer than a batch of 64" in failed["failed"]
+    assert failed["score"] is None
+    assert "no other trials than these 3" in lines[-1]
     tune.print_search(result)
-    out = capsys.readouterr().out
-    assert f"trial {result['trials'][2]['trial']} failed (batch 64): " in out
+    assert f"trial {failed['trial']} failed (batch 64): " in capsys.readouterr().out
     assert "3 trials (1 failed)" in Path(result["experiment"]).read_text()
 
 
-def test_a_search_whose_trials_all_fail_is_one_clear_error(records_folder, experiment, tmp_path):
-    """Steps of 9 with a decay of 0.9 make the weights 7 times larger each, beyond what float32 holds within 60 steps."""
-    settings = (
-        "pretrain.learning_rate=9",
-        "pretrain.weight_decay=0.9",
-        "pretrain.batch=2",
-        "pretrain.epochs=8",
-    )
-    options = tuning.Options(
+def test_search_whose_trials_all_fail_is_one_error(records_folder, experiment, tmp_path):
+    """Each step with learning rate 9 and decay 0.9 makes the weights 7 times larger.
+
+    float32 cannot hold them after 60 steps.
+    """
+    options = SearchOptions(
         "pretrain",
-        str(experiment),
+        experiment,
         records_folder,
         tmp_path,
-        settings=settings,
+        settings=(
+            "pretrain.learning_rate=9",
+            "pretrain.weight_decay=0.9",
+            "pretrain.batch=2",
+            "pretrain.epochs=8",
+        ),
         compiler="none",
         trials=1,
         over=("width",),
     )
-    with pytest.raises(
-        InputError,
-        match="all 1 trials failed; the first: pretrain: epoch .* became NaN or infinite",
-    ):
-        tuning.tune(options)
+    with pytest.raises(RunError, match="all 1 trials failed; .*pretrain: epoch .* NaN or infinite"):
+        search_settings(options)
 
 
-def test_what_is_no_fault_of_a_trial_stops_the_search(records_folder, experiment, tmp_path):
-    """Another process that trains the very trial; a full disk is told likewise."""
-    folder = tmp_path / "tune" / "pretrain" / "trial-001" / "pretrain"
-    options = tuning.Options(
+@pytest.fixture
+def two_trials(records_folder, experiment, tmp_path) -> SearchOptions:
+    """The options of a search with two trials in `tmp_path`."""
+    return SearchOptions(
         "pretrain",
-        str(experiment),
+        experiment,
         records_folder,
         tmp_path,
         compiler="none",
         trials=2,
         over=("batch",),
     )
-    folder.mkdir(parents=True)
-    with pytest.raises(InputError, match="trials without a whole search.json"):
-        tuning.tune(options)
-    shutil.rmtree(tmp_path / "tune")
-    log = []
-
-    def hold_first_trial(line: str) -> None:
-        log.append(line)
-        if "trial 1 of 2" in line:
-            folder.mkdir(parents=True)
-            locks.enter_context(checkpoints.alone(folder))
-
-    with (
-        contextlib.ExitStack() as locks,
-        pytest.raises(InputError, match="another training is at work there"),
-    ):
-        tuning.tune(options, log=hold_first_trial)
-    assert not any("failed" in line or "trial 2" in line for line in log)
 
 
-@pytest.mark.parametrize("missing", ["keras_tuner", "sklearn"])
-def test_a_search_without_its_packages_says_what_to_install(
-    records_folder, experiment, tmp_path, monkeypatch, missing
+def test_trials_without_the_file_of_their_search_are_refused(two_trials, tmp_path):
+    (tmp_path / "tune" / "pretrain" / "trial-001").mkdir(parents=True)
+    with pytest.raises(InputError, match="trials .*search.json"):
+        search_settings(two_trials)
+
+
+class TrialLocker(logging.Handler):
+    """Locks the folder of the first trial, as another training would, when the trial is announced."""
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack):
+        super().__init__()
+        self._folder, self._stack = folder, stack
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith("trial 1 of 2"):
+            self._folder.mkdir(parents=True)
+            self._stack.enter_context(training_lock(self._folder))
+
+
+def test_folder_of_a_trial_that_is_in_use_stops_the_search(two_trials, tmp_path):
+    """No setting of the trial is at fault, so the trial does not count as failed."""
+    folder = tmp_path / "tune" / "pretrain" / "trial-001" / "pretrain"
+    with contextlib.ExitStack() as stack:
+        lines = stack.enter_context(logged_lines())
+        stack.enter_context(handled_by(TrialLocker(folder, stack)))
+        with pytest.raises(FolderInUseError, match="another training"):
+            search_settings(two_trials)
+    assert any("trial 1 of 2" in line for line in lines)
+    assert not any("failed" in line or "trial 2" in line for line in lines)
+
+
+@pytest.mark.parametrize("package", ["keras_tuner", "sklearn"])
+def test_missing_package_of_a_search_is_named_with_the_command_that_installs_it(
+    records_folder, experiment, tmp_path, monkeypatch, package
 ):
-    if missing == "sklearn":
+    if package == "sklearn":
         monkeypatch.setattr("keras_tuner.src.tuners.bayesian.sklearn", None)
     else:
-        monkeypatch.setitem(sys.modules, missing, None)
+        monkeypatch.setitem(sys.modules, package, None)
+    run = tmp_path / "run"
     with pytest.raises(InputError, match=r"bayesian search: .*pip install 'kerasemo\[tune\]'"):
-        tuning.tune(
-            tuning.Options(
-                "joint", str(experiment), records_folder, tmp_path / "run", search="bayesian"
-            )
-        )
-    assert not (tmp_path / "run").exists()
+        search_settings(SearchOptions("joint", experiment, records_folder, run, search="bayesian"))
+    assert not run.exists()
 
 
 @pytest.mark.endurance
-def test_a_killed_search_goes_on_and_ends_as_if_it_had_not_been(
-    records_folder, experiment, tmp_path
-):
-    paths = map(
-        str, ("--experiment", experiment, "--records", records_folder, "--run", tmp_path / "killed")
-    )
-    options = (
-        "--trials",
-        "2",
-        "--epochs",
-        "12",
-        "--over",
-        "learning_rate,width",
-        "--compiler",
-        "none",
-        "--json",
-    )
-    words = [sys.executable, "-m", "kerasemo.tune", "--stage", "pretrain", *paths, *options]
-    process = subprocess.Popen(
-        words, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    second = tmp_path / "killed" / "tune" / "pretrain" / "trial-002" / "pretrain"
+def test_killed_search_resumes_to_the_same_trials(records_folder, experiment, tmp_path):
+    killed_run = tmp_path / "killed"
+    options = {
+        "--stage": "pretrain",
+        "--experiment": experiment,
+        "--records": records_folder,
+        "--run": killed_run,
+        "--trials": 2,
+        "--epochs": 12,
+        "--over": "learning_rate,width",
+        "--compiler": "none",
+    }
+    arguments = [str(word) for option in options.items() for word in option]
+    command = [sys.executable, "-m", "kerasemo.tune", *arguments, "--json"]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=ROOT, **silent)
+    second = killed_run / "tune" / "pretrain" / "trial-002" / "pretrain"
     deadline = time.monotonic() + 120
     while (
         not list(second.glob("checkpoints/step-*.safetensors"))
@@ -379,55 +409,61 @@ def test_a_killed_search_goes_on_and_ends_as_if_it_had_not_been(
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (second / "metrics.json").exists()
-    again = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr[-3000:]
-    assert "goes on after" in again.stderr
-    changed = {"trials": 2, "epochs": 12, "over": ("learning_rate", "width"), "compiler": "none"}
-    whole = tuning.tune(
-        tuning.Options("pretrain", str(experiment), records_folder, tmp_path / "whole", **changed)
+    assert "resuming after" in again.stderr
+    uninterrupted = search_settings(
+        SearchOptions(
+            "pretrain",
+            experiment,
+            records_folder,
+            tmp_path / "uninterrupted",
+            trials=2,
+            epochs=12,
+            over=("learning_rate", "width"),
+            compiler="none",
+        )
     )
-    for killed, trial in zip(json.loads(again.stdout)["trials"], whole["trials"], strict=True):
-        assert killed | {"folder": ""} == trial | {"folder": ""}
+    resumed_trials = json.loads(again.stdout)["trials"]
+    for resumed, expected in zip(resumed_trials, uninterrupted["trials"], strict=True):
+        assert resumed | {"folder": ""} == expected | {"folder": ""}
 
 
-@pytest.mark.parametrize("name", [*loading.shipped_experiments(), "toy"])
+@pytest.mark.parametrize("name", [*shipped_experiments(), "toy"])
 @pytest.mark.parametrize("end", ["low", "high"])
-def test_every_end_of_the_space_is_an_experiment_that_is_read_back_as_it_was(
+def test_each_end_of_the_search_space_is_an_experiment_that_is_read_back_unchanged(
     experiment, tmp_path, name, end
 ):
-    own = loading.load_experiment(str(experiment) if name == "toy" else name)
-    for stage in own.stages:
-        entries = search_space.entries(own, stage.name)
-        of_network = (
-            {"width", "dropout"} if stage.kind == "supervised" else {"width"}
-        )  # pairs go without dropout in the space
-        assert {"dropout", "width"} & {entry.name for entry in entries} == (
-            set() if stage.start_from else of_network
-        )
-        at = {"low": (0, "low"), "high": (-1, "high")}[end]
-        values = {
-            entry.name: entry.choices[at[0]] if entry.choices else getattr(entry, at[1])
-            for entry in entries
-        }
-        made = search_space.with_values(own, stage.name, values, epochs=7)
-        path = tmp_path / f"{own.name}.toml"
-        path.write_text(search_space.toml(made), encoding="utf-8")
-        assert loading.load_experiment(str(path)) == made
-        assert (
-            made.stage(stage.name).epochs == 7
-            and made.stage(stage.name).learning_rate == values["learning_rate"]
-        )
+    searched = load_experiment(experiment if name == "toy" else name)
+    for stage in searched.stages:
+        parameters = search_parameters(searched, stage.name)
+        of_network = {"dropout", "width"} & {parameter.name for parameter in parameters}
+        if stage.start_from:
+            assert of_network == set()
+        elif stage.kind == "supervised":
+            assert of_network == {"width", "dropout"}
+        else:  # the search space has no dropout for stages of pairs
+            assert of_network == {"width"}
+        values = {parameter.name: end_of(parameter, end) for parameter in parameters}
+        changed = with_trial_values(searched, stage.name, values, epochs=7)
+        path = tmp_path / f"{searched.name}.toml"
+        path.write_text(experiment_toml(changed), encoding="utf-8")
+        assert load_experiment(str(path)) == changed
+        assert changed.stage(stage.name).epochs == 7
+        assert changed.stage(stage.name).learning_rate == values["learning_rate"]
 
 
-def test_stronger_changes_are_of_as_many_masks_and_versions():
-    own = loading.load_experiment(
-        "sample",
-        ["joint.augment={time_masks = 3, variants = 4, speed = 0.4, noise = 0.1, flip = 0.2}"],
-    )
-    changed = (
-        search_space.with_values(own, "joint", {"augmentation": 1.5}, epochs=1)
-        .stage("joint")
-        .augment
-    )
-    assert (changed.time_masks, changed.frequency_masks, changed.variants) == (3, 1, 4)
-    assert (changed.speed, changed.noise, changed.flip) == (0.5, 0.15, 0.3)
+def end_of(parameter: SearchParameter, end: str) -> float:
+    """Return the lowest or the highest value of a parameter."""
+    if parameter.choices:
+        return parameter.choices[0 if end == "low" else -1]
+    return parameter.low if end == "low" else parameter.high
+
+
+def test_stronger_augmentation_has_the_same_number_of_masks_and_variants():
+    augment = "{time_masks = 3, variants = 4, speed = 0.4, noise = 0.1, flip = 0.2}"
+    searched = load_experiment("sample", [f"joint.augment={augment}"])
+    changed = with_trial_values(searched, "joint", {"augmentation": 1.5}, epochs=1)
+    strengths = changed.stage("joint").augment
+    assert (strengths.time_masks, strengths.frequency_masks, strengths.variants) == (3, 1, 4)
+    assert (strengths.speed, strengths.noise, strengths.flip) == (0.5, 0.15, 0.3)

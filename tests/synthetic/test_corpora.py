@@ -113,7 +113,7 @@ def test_an_interrupted_file_is_not_taken_for_a_finished_one(tmp_path, few, monk
     with monkeypatch.context() as patch, pytest.raises(StorageError, match="No space"):
         patch.setattr(corpora, "_write_wav", fail)
         corpora.write_samples(tmp_path, workers=1, utterances=few[2:])
-    assert list(contents(tmp_path)) == [tmp_path.joinpath(spec.MARKER).relative_to(tmp_path)]
+    assert list(contents(tmp_path)) == [tmp_path.joinpath(spec.SAMPLE_MARKER).relative_to(tmp_path)]
     corpora.write_samples(tmp_path, workers=1, utterances=few[2:])
     assert (tmp_path / few[2].audio).stat().st_size > 10_000
 
@@ -345,6 +345,6 @@ def test_a_genuine_corpus_is_not_touched(tmp_path, capsys):
 
 @pytest.mark.parametrize("text", ["", "[]", json.dumps({"recipe": corpora.RECIPE + 1, "seed": 0})])
 def test_a_marker_of_another_recipe_is_told(tmp_path, text, capsys):
-    (tmp_path / spec.MARKER).write_text(text)
+    (tmp_path / spec.SAMPLE_MARKER).write_text(text)
     assert sample.main(["--out", str(tmp_path)]) == 1
-    assert spec.MARKER in capsys.readouterr().err
+    assert spec.SAMPLE_MARKER in capsys.readouterr().err

@@ -8,10 +8,11 @@ import pytest
 from helpers.synthetic_sets import write_experiment, write_set
 from kerasemo.config.loading import load_experiment
 from kerasemo.config.schema import StageConfig
+from kerasemo.datasets.catalog import RecordCatalog
 from kerasemo.training import chain
-from kerasemo.training.experiment import Options, train
+from kerasemo.training.experiment import TrainingOptions, train_experiment
 from pipelines.core import errors
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError, InputError
 
 STAGES = {
     "pretrain": {"kind": "supervised", "sources": ["enterface/visual"], "batch": 8, "epochs": 1},
@@ -43,8 +44,10 @@ def records_folder(tmp_path_factory) -> Path:
 def problems(folder: Path, records_folder: Path, stages: dict, **options) -> str:
     """Return what is said of a chain up to `joint`; nothing has been trained by then."""
     experiment = write_experiment(folder / "toy.toml", **stages)
-    with pytest.raises(InputError) as caught:
-        train(Options("joint", str(experiment), records_folder, folder / "run", **options))
+    with pytest.raises((InputError, DataError)) as caught:
+        train_experiment(
+            TrainingOptions("joint", str(experiment), records_folder, folder / "run", **options)
+        )
     assert not (folder / "run").exists()
     return str(caught.value)
 
@@ -71,18 +74,15 @@ def test_batches_that_are_too_large_are_named_with_their_stages(records_folder, 
     said = problems(
         tmp_path, records_folder, changed(pretrain={"batch": 200}, joint={"batch": 400})
     )
-    items = "train side: enterface/visual: 45 faces or segments"
+    items = "train split: enterface/visual: 45 faces or segments"
     assert said.startswith(f"2 problems: (1) stage 'pretrain': {items}, fewer than a batch of 200")
-    assert (
-        f"(2) stage 'joint': {items}, too few for 200 pairs a step; make it smaller: --set STAGE.batch=N"
-        in said
-    )
+    assert f"(2) stage 'joint': {items}, too few for 200 pairs in a step" in said
 
 
 def test_batches_that_do_not_divide_over_the_devices_are_named(records_folder, tmp_path):
     said = problems(tmp_path, records_folder, changed(transfer={"batch": 16}), replicas=8)
     assert (
-        "stage 'joint': 4 pairs a step do not divide over 8 devices; set batch or --replicas"
+        "stage 'joint': 4 pairs in a step do not divide over 8 devices; set batch or --replicas"
         in said
         and "pretrain" not in said
     )
@@ -107,8 +107,8 @@ def test_a_class_that_only_the_other_sides_have_is_named(records_folder, tmp_pat
     shutil.copytree(records_folder / "savee", tmp_path / "records" / "savee")
     write_set(tmp_path / "records", "enterface/visual", speakers=4, only_first=("surprise",))
     said = problems(tmp_path, tmp_path / "records", STAGES)
-    words = "enterface/visual: no clip of surprise on the train side under speaker-independent, fold 0, though the corpus has some"
-    assert f"stage 'pretrain': {words}; take another fold or build more of the corpus" in said
+    words = "enterface/visual: no clip of surprise in the train split"
+    assert f"stage 'pretrain': {words}" in said
     assert f"stage 'joint': {words}" in said and said.startswith("2 problems")
 
 
@@ -126,14 +126,14 @@ def test_networks_and_orders_of_two_folds_are_drawn_apart(records_folder, tmp_pa
     """Else a draw that happens to be good would count in every fold."""
     drawn: dict[str, list[int]] = {}
 
-    def keep(assignment, log):
-        drawn.setdefault(assignment.stage.name, []).append(assignment.seed)
+    def keep(task):
+        drawn.setdefault(task.name, []).append(task.draw_seed)
 
-    monkeypatch.setattr(chain, "Training", keep)
+    monkeypatch.setattr(chain, "StageTrainer", keep)
     experiment = load_experiment(str(write_experiment(tmp_path / "toy.toml", **STAGES)))
     for fold in (0, 1, 0):
-        run = chain.Run(experiment, records_folder, tmp_path / str(fold), fold=fold)
-        chain.Chain(run, experiment.stages).check()
+        settings = chain.RunSettings(experiment, tmp_path / str(fold), fold=fold)
+        chain.Chain(settings, experiment.stages, RecordCatalog(records_folder)).check()
     assert list(drawn) == list(STAGES)
     assert all(first == again != other for first, other, again in drawn.values())
     assert len({seed for seeds in drawn.values() for seed in seeds}) == 2 * len(STAGES)
@@ -146,8 +146,8 @@ def test_stages_that_are_drawn_alike_begin_alike_in_every_fold(
     drawn: dict[tuple[str, int], int] = {}
     monkeypatch.setattr(
         chain,
-        "Training",
-        lambda work, log: drawn.update({(work.stage.name, work.key["fold"]): work.seed}),
+        "StageTrainer",
+        lambda task: drawn.update({(task.name, task.key.fold): task.draw_seed}),
     )
     alone = {name: STAGES["pretrain"][name] for name in ("kind", "sources")}
     stages = {
@@ -159,8 +159,9 @@ def test_stages_that_are_drawn_alike_begin_alike_in_every_fold(
     for fold in (0, 1):
         for stage in experiment.stages:
             own = chain.Chain(
-                chain.Run(experiment, records_folder, tmp_path / f"{stage.name}{fold}", fold=fold),
+                chain.RunSettings(experiment, tmp_path / f"{stage.name}{fold}", fold=fold),
                 [stage],
+                RecordCatalog(records_folder),
             )
             own.check()
         assert drawn["same", fold] == drawn["usual", fold] != drawn["other", fold]
@@ -180,4 +181,9 @@ def test_as_many_devices_as_divide_the_steps_of_every_stage():
         StageConfig("a", "supervised", ("x/audio",), batch=8),
         StageConfig("b", "joint", ("x/audio", "y/audio"), batch=12),
     ]
-    assert [chain.most_replicas(devices, stages) for devices in (1, 2, 3, 4)] == [1, 2, 2, 2]
+    assert [chain.largest_replica_count(devices, stages) for devices in (1, 2, 3, 4)] == [
+        1,
+        2,
+        2,
+        2,
+    ]

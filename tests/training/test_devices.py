@@ -64,12 +64,12 @@ def replicated():
 
 
 def main() -> None:
-    strategy = devices.strategy_for(2)
-    choice = devices.choose("auto", "auto", strategy)
+    strategy = devices.create_strategy(2)
+    choice = devices.choose_compute_settings("auto", "auto", strategy)
     found = {
         "replicas": strategy.num_replicas_in_sync,
         "jit": choice.jit_compile,
-        "line": choice.line,
+        "line": choice.description,
     }
     found["sum"] = float(
         strategy.reduce(
@@ -81,7 +81,7 @@ def main() -> None:
         )
     )
     try:
-        devices.choose("auto", "xla", strategy)
+        devices.choose_compute_settings("auto", "xla", strategy)
     except InputError as error:
         found["error"] = str(error)
     found["reduction"] = type(strategy.extended._cross_device_ops).__name__
@@ -90,23 +90,25 @@ def main() -> None:
 
 def test_one_cpu_computes_in_float32_without_xla(monkeypatch):
     monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 3)
-    choice = devices.choose("auto", "auto", None)
+    choice = devices.choose_compute_settings("auto", "auto", None)
     line = (
         "float32, no XLA (oneDNN's convolutions are faster on a CPU), 1 CPU device with 3 threads"
     )
-    assert choice == devices.Choice("float32", False, line)
+    assert choice == devices.ComputeSettings("float32", False, line)
 
 
 def test_threads_that_the_environment_asks_for_are_told(monkeypatch):
     """TensorFlow reads the variable, and does not say so."""
     monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 0)
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "5")
-    assert devices.choose("auto", "auto", None).line.endswith("1 CPU device with 5 threads")
+    assert devices.choose_compute_settings("auto", "auto", None).description.endswith(
+        "1 CPU device with 5 threads"
+    )
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS")
     assert (
-        devices.choose("auto", "auto", None)
-        .line.split("with ")[1]
-        .startswith(f"{processes.processors()} thread")
+        devices.choose_compute_settings("auto", "auto", None)
+        .description.split("with ")[1]
+        .startswith(f"{processes.processor_count()} thread")
     )
 
 
@@ -117,17 +119,17 @@ def test_threads_that_the_environment_asks_for_are_told(monkeypatch):
         (
             "bfloat16",
             "none",
-            ("mixed_bfloat16", False, "bfloat16, no XLA (as asked for), 1 CPU device"),
+            ("mixed_bfloat16", False, "bfloat16, no XLA (as requested), 1 CPU device"),
         ),
-        ("float32", "none", ("float32", False, "float32, no XLA (as asked for), 1 CPU device")),
+        ("float32", "none", ("float32", False, "float32, no XLA (as requested), 1 CPU device")),
     ],
 )
 def test_what_is_asked_for_is_taken(precision, compiler, expected):
-    choice = devices.choose(precision, compiler, None)
+    choice = devices.choose_compute_settings(precision, compiler, None)
     assert (
         (choice.policy, choice.jit_compile) == expected[:2]
-        and choice.line.startswith(expected[2])
-        and "\n" not in choice.line
+        and choice.description.startswith(expected[2])
+        and "\n" not in choice.description
     )
 
 
@@ -142,13 +144,13 @@ def test_what_is_asked_for_is_taken(precision, compiler, expected):
 )
 def test_gpus_compute_in_bfloat16_when_all_have_units_for_it(gpus, capabilities, precision):
     gpus(*capabilities)
-    choice = devices.choose("auto", "auto", None)
-    assert choice.line == f"{precision}, compiled by XLA, 1 GPU (NVIDIA X)"
+    choice = devices.choose_compute_settings("auto", "auto", None)
+    assert choice.description == f"{precision}, compiled by XLA, 1 GPU (NVIDIA X)"
     assert (
         choice.policy == {"bfloat16": "mixed_bfloat16", "float32": "float32"}[precision]
         and choice.jit_compile
     )
-    assert devices.choose("float32", "auto", None).policy == "float32"
+    assert devices.choose_compute_settings("float32", "auto", None).policy == "float32"
     assert devices.replica_count(None) == len(capabilities) and devices.replica_count(1) == 1
 
 
@@ -164,18 +166,21 @@ def test_gpus_compute_in_bfloat16_when_all_have_units_for_it(gpus, capabilities,
 )
 def test_unknown_words_are_refused(words, message):
     with pytest.raises(InputError, match=message):
-        devices.choose(*words, None)
+        devices.choose_compute_settings(*words, None)
 
 
 def test_op_determinism_turns_xla_off_and_says_so(monkeypatch):
     monkeypatch.setattr(devices, "is_op_determinism_enabled", lambda: True)
-    choice = devices.choose("auto", "auto", None)
-    assert not choice.jit_compile and "no XLA (TensorFlow's op determinism is on)" in choice.line
+    choice = devices.choose_compute_settings("auto", "auto", None)
+    assert (
+        not choice.jit_compile
+        and "no XLA (TensorFlow's op determinism is on)" in choice.description
+    )
     with pytest.raises(
         InputError,
         match="--compiler xla: TensorFlow's op determinism is on; leave enable_op_determinism out",
     ):
-        devices.choose("auto", "xla", None)
+        devices.choose_compute_settings("auto", "xla", None)
 
 
 def test_two_logical_cpus_stand_for_two_devices(replicated):
@@ -188,30 +193,30 @@ def test_two_logical_cpus_stand_for_two_devices(replicated):
     assert replicated["line"].startswith(
         "float32, no XLA (it does not compile a step of 2 devices), 2 CPU devices with "
     )
-    expected = "--compiler xla: it does not compile a step of 2 devices; train with --replicas 1, or take --compiler auto or none"
+    expected = "--compiler xla: it does not compile a step of 2 devices; train with --replicas 1, or use --compiler auto or none"
     assert replicated["error"] == expected
 
 
 def test_one_device_needs_no_strategy():
-    assert devices.strategy_for(None) is None and devices.strategy_for(1) is None
+    assert devices.create_strategy(None) is None and devices.create_strategy(1) is None
 
 
 def test_more_gpus_than_there_are_cannot_be_used(gpus):
     gpus((8, 0), (8, 0))
-    with pytest.raises(InputError, match="--replicas 3: expected at most the 2 GPUs there are"):
-        devices.strategy_for(3)
+    with pytest.raises(InputError, match="--replicas 3: expected at most 2"):
+        devices.create_strategy(3)
 
 
 def test_several_machines_make_a_strategy_over_them(cluster, gpus, monkeypatch):
     cluster(TWO_MACHINES | {"cluster": {"chief": ["10.0.0.3:4000"], **TWO_MACHINES["cluster"]}})
-    assert devices.workers() == 3 and devices.replica_count(None) == 3
+    assert devices.worker_count() == 3 and devices.replica_count(None) == 3
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: "over machines")
-    assert devices.strategy_for(None) == "over machines"
+    assert devices.create_strategy(None) == "over machines"
     with pytest.raises(
         InputError,
-        match="--replicas 2: TF_CONFIG names 3 machines, each of which takes all it has; leave it out",
+        match="--replicas 2: TF_CONFIG names 3 machines, .* all its devices; leave",
     ):
-        devices.strategy_for(2)
+        devices.create_strategy(2)
     gpus((8, 0), (8, 0))
     assert devices.replica_count(None) == 6
 
@@ -222,7 +227,7 @@ def test_a_cluster_of_one_machine_is_none(cluster, address):
         cluster({"cluster": {"worker": address}, "task": {"type": "worker", "index": 0}})
     else:
         cluster("")
-    assert devices.workers() == 1 and devices.strategy_for(None) is None
+    assert devices.worker_count() == 1 and devices.create_strategy(None) is None
 
 
 @pytest.mark.parametrize(
@@ -234,28 +239,28 @@ def test_a_cluster_of_one_machine_is_none(cluster, address):
         ({"cluster": TWO_MACHINES["cluster"]}, "'task'"),
         (
             {**TWO_MACHINES, "cluster": {"worker": "10.0.0.1:4000"}},
-            "the addresses of worker are no list of HOST:PORT",
+            "the addresses of worker are not a list of HOST:PORT",
         ),
         (
             {**TWO_MACHINES, "cluster": {"ps": ["10.0.0.1:4000"], **TWO_MACHINES["cluster"]}},
             "unknown kind of machine 'ps'",
         ),
-        ({**TWO_MACHINES, "task": {"type": "chief", "index": 0}}, "the task is not of the cluster"),
+        ({**TWO_MACHINES, "task": {"type": "chief", "index": 0}}, "the task is not in the cluster"),
         ({**TWO_MACHINES, "task": {"type": "worker"}}, "'index'"),
         (
             {**TWO_MACHINES, "task": {"type": "worker", "index": "1"}},
-            "the task is not of the cluster",
+            "the task is not in the cluster",
         ),
         (
             {**TWO_MACHINES, "task": {"type": "worker", "index": 2}},
-            "there is no worker 2 in the cluster; they count from 0",
+            "no worker 2.* start at 0",
         ),
     ],
 )
 def test_a_tf_config_that_is_no_cluster_is_refused(cluster, document, message):
     cluster(document)
     with pytest.raises(InputError, match=f"^TF_CONFIG: .*{message}"):
-        devices.strategy_for(None)
+        devices.create_strategy(None)
 
 
 if __name__ == "__main__":

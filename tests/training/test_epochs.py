@@ -9,9 +9,8 @@ from helpers.sources import random_source, whole
 from helpers.toy_sources import one_source, three_sources, two_sources
 from kerasemo.config.schema import AugmentConfig, StageConfig
 from kerasemo.datasets import batches, sampling
-from kerasemo.datasets.sources import Side
-from kerasemo.datasets.waveform_variants import VariedSource
-from kerasemo.training.epochs import Epochs, planned
+from kerasemo.datasets.sources import Source, Subset
+from kerasemo.training.epochs import TrainingBatches, stage_sampler
 from pipelines.core.errors import InputError
 
 
@@ -26,18 +25,16 @@ def varied(source):
         [source.inputs.astype(np.float32) + 1000 * version for version in range(3)]
     )
     versions = np.arange(count)[:, None] + [count, 2 * count]
-    return Side(
-        VariedSource(
-            source.name, source.rows, inputs, np.tile(source.clip_of, 3), versions=versions
-        ),
+    return Subset(
+        Source(source.name, source.rows, inputs, np.tile(source.clip_of, 3), variants=versions),
         np.arange(count),
     )
 
 
 def test_given_steps_go_round_the_side_in_whole_permutations():
     """35 items, 10 steps of 8: two permutations and ten items of a third."""
-    side = Side(one_source(), np.arange(5, 40))
-    items = sampling.labelled_plan(side, batch=8, seed=0, steps=10)(3)["item"]
+    side = Subset(one_source(), np.arange(5, 40))
+    items = sampling.item_sampler(side, batch=8, seed=0, steps=10)(3)["item"]
     assert items.shape == (10, 8)
     first, second, rest = items.ravel()[:35], items.ravel()[35:70], items.ravel()[70:]
     assert (
@@ -49,18 +46,16 @@ def test_given_steps_go_round_the_side_in_whole_permutations():
 
 def test_fewer_steps_than_fill_an_epoch_are_the_first_of_it():
     side = whole(one_source())
-    few, all_steps = (
-        sampling.labelled_plan(side, batch=8, seed=1, steps=steps) for steps in (3, 0)
-    )
+    few, all_steps = (sampling.item_sampler(side, batch=8, seed=1, steps=steps) for steps in (3, 0))
     np.testing.assert_array_equal(few(2)["item"], all_steps(2)["item"][:3])
 
 
 def test_a_side_smaller_than_a_batch_fills_it_in_given_steps():
-    side = Side(one_source(), np.arange(5))
-    items = sampling.labelled_plan(side, batch=16, seed=0, steps=2)(0)["item"]
+    side = Subset(one_source(), np.arange(5))
+    items = sampling.item_sampler(side, batch=16, seed=0, steps=2)(0)["item"]
     assert items.shape == (2, 16) and sorted(items.ravel()[:5]) == list(range(5))
     with pytest.raises(InputError, match="a/visual: 0 faces or segments, fewer than a batch of 16"):
-        sampling.labelled_plan(Side(one_source(), np.arange(0)), batch=16, seed=0, steps=2)
+        sampling.item_sampler(Subset(one_source(), np.arange(0)), batch=16, seed=0, steps=2)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +65,7 @@ def test_a_side_smaller_than_a_batch_fills_it_in_given_steps():
 def test_given_steps_of_pairs_go_round_the_largest_source(sources, pairs):
     """Also where the side is too small for one step."""
     sides = [whole(source) for source in sources]
-    drawn = sampling.pair_plan(sides, pairs=pairs, seed=0, steps=20)(1)
+    drawn = sampling.pair_sampler(sides, pairs=pairs, seed=0, steps=20)(1)
     assert drawn["item"].shape == drawn["source"].shape == drawn["seed"].shape == (20, pairs, 2)
     met = np.bincount(
         drawn["item"][..., 0][drawn["source"][..., 0] == 0], minlength=len(sources[0].inputs)
@@ -87,16 +82,16 @@ def test_only_the_training_side_has_the_steps_and_the_way_to_pair():
     sides = [whole(source) for source in two_sources()]
     stage = a_stage("joint", steps=3, pairs="random", batch=12)
     train, validation = (
-        planned(stage, sides, side, batch=12, seed=1)(0) for side in ("train", "validation")
+        stage_sampler(stage, sides, side, batch=12, seed=1)(0) for side in ("train", "validation")
     )
     assert len(train["item"]) == 3 < len(validation["item"])
     np.testing.assert_array_equal(
-        validation["item"], sampling.pair_plan(sides, pairs=6, seed=1)(0)["item"]
+        validation["item"], sampling.pair_sampler(sides, pairs=6, seed=1)(0)["item"]
     )
     with pytest.raises(
-        InputError, match="^validation side: a/visual: .* fewer than a batch of 1000"
+        InputError, match="^validation split: a/visual: .* fewer than a batch of 1000"
     ):
-        planned(a_stage(steps=3), sides, "validation", batch=1000, seed=1)
+        stage_sampler(a_stage(steps=3), sides, "validation", batch=1000, seed=1)
 
 
 @pytest.mark.parametrize("kind", ["supervised", "joint"])
@@ -106,13 +101,10 @@ def test_an_interrupted_training_sees_the_examples_that_it_would_have_seen(kind)
     stage = a_stage(
         kind, batch=12, steps=4, mixup=0.5, augment=AugmentConfig(flip=0.5, time_shift=0.2)
     )
-    through = list(
-        itertools.islice(Epochs(stage, sides, seed=3).batches(0, 0).as_numpy_iterator(), 12)
-    )
-    resumed = list(
-        itertools.islice(Epochs(stage, sides, seed=3).batches(1, 2).as_numpy_iterator(), 6)
-    )
-    assert Epochs(stage, sides, seed=3).steps == 4
+    batches = TrainingBatches(stage, sides, seed=3)
+    through = list(itertools.islice(batches.stream(0, 0), 12))
+    resumed = list(itertools.islice(TrainingBatches(stage, sides, seed=3).stream(1, 2), 6))
+    assert batches.steps == 4
     for one, other in zip(through[6:], resumed, strict=True):
         assert one.keys() == other.keys() >= {"mix_label", "mix_weight"}
         for name in one:
@@ -122,10 +114,10 @@ def test_an_interrupted_training_sees_the_examples_that_it_would_have_seen(kind)
 def test_shares_of_a_mixed_batch_are_its_parts():
     """Each of two devices mixes its examples with those of the whole batch."""
     side = varied(one_source())
-    epochs = Epochs(a_stage(steps=3, mixup=0.5), [side], seed=3)
+    epochs = TrainingBatches(a_stage(steps=3, mixup=0.5), [side], seed=3)
     every, second = (
-        epochs.batches(0, 0, share=share).as_numpy_iterator()
-        for share in (batches.Share(), batches.Share(1, 1, 2))
+        iter(epochs.stream(0, 0, share=share))
+        for share in (batches.BatchShare(), batches.BatchShare(1, 1, 2))
     )
     for whole_batch, part in itertools.islice(zip(every, second), 3):
         for name, values in whole_batch.items():
@@ -134,23 +126,25 @@ def test_shares_of_a_mixed_batch_are_its_parts():
 
 def test_an_item_is_shown_as_it_is_or_in_a_version_each_as_likely():
     side = varied(random_source("a/audio", ("anger", "fear") * 30, items=(2,)))
-    count, table = len(side.items), side.source.versions
-    plan = sampling.labelled_plan(side, batch=12, seed=1)
-    drawn = [sampling.varied(plan(epoch), [table], seed=1, epoch=epoch) for epoch in range(10)]
+    count, table = len(side.items), side.source.variants
+    plan = sampling.item_sampler(side, batch=12, seed=1)
+    drawn = [
+        sampling.draw_variants(plan(epoch), [table], seed=1, epoch=epoch) for epoch in range(10)
+    ]
     versions = np.concatenate([one["item"].ravel() // count for one in drawn])
     assert np.bincount(versions) / len(versions) == pytest.approx([1 / 3] * 3, abs=0.04)
     for epoch, one in enumerate(drawn):
         np.testing.assert_array_equal(one["item"] % count, plan(epoch)["item"])
         np.testing.assert_array_equal(one["seed"], plan(epoch)["seed"])
-    again = sampling.varied(plan(4), [table], seed=1, epoch=4)["item"]
+    again = sampling.draw_variants(plan(4), [table], seed=1, epoch=4)["item"]
     np.testing.assert_array_equal(again, drawn[4]["item"])
     assert (drawn[0]["item"] // count != drawn[1]["item"] // count).any()
 
 
 def test_sources_without_versions_stay_beside_those_that_have_some():
     sides = [whole(two_sources()[0]), varied(two_sources()[1])]
-    plain = sampling.pair_plan(sides, pairs=6, seed=1)(0)
-    drawn = sampling.varied(plain, [None, sides[1].source.versions], seed=1, epoch=0)
+    plain = sampling.pair_sampler(sides, pairs=6, seed=1)(0)
+    drawn = sampling.draw_variants(plain, [None, sides[1].source.variants], seed=1, epoch=0)
     first = drawn["source"] == 0
     np.testing.assert_array_equal(drawn["item"][first], plain["item"][first])
     assert (drawn["item"][~first] != plain["item"][~first]).mean() == pytest.approx(2 / 3, abs=0.1)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from helpers.logs import logged_lines
 from helpers.synthetic_sets import write_experiment, write_set
-from kerasemo.datasets import splits
-from kerasemo.evaluation import evaluator
-from kerasemo.training.experiment import Options, train
-from pipelines.core.errors import InputError
+from kerasemo.datasets import leakage_gate, splits
+from kerasemo.evaluation.evaluator import evaluate_run
+from kerasemo.training.experiment import TrainingOptions, train_experiment
+from pipelines.core.errors import DataError, InputError
 from pipelines.core.labels import EMOTIONS
 from pipelines.records import reader
 
@@ -67,9 +68,9 @@ def experiment(tmp_path_factory) -> Path:
 def run(records_folder, experiment, tmp_path_factory):
     """A finished joint stage: its run folder and what the training returned."""
     folder = tmp_path_factory.mktemp("run")
-    log = []
-    result = train(Options("joint", str(experiment), records_folder, folder), log=log.append)
-    return folder, result, log
+    with logged_lines() as lines:
+        result = train_experiment(TrainingOptions("joint", str(experiment), records_folder, folder))
+    return folder, result, lines
 
 
 def test_the_joint_stage_trains_those_before_it_and_not_the_contrastive_one(run):
@@ -175,12 +176,12 @@ def test_no_speaker_and_no_utterance_is_on_two_sides_over_all_domains(records_fo
         for source in ("enterface/visual", "savee/visual", "savee/audio")
     }
     for fold in range(6):
-        sides = splits.sides(rows, protocol="speaker-independent", fold=fold)
+        sides = leakage_gate.split_sources(rows, protocol="speaker-independent", fold=fold)
         for name in ("speaker", "utterance"):
-            held = {side: set() for side in splits.SIDES}
-            for source, ids in sides.ids.items():
+            held = {side: set() for side in splits.SPLITS}
+            for source, ids in sides.clip_ids.items():
                 for row in rows[source]:
-                    for side in splits.SIDES:
+                    for side in splits.SPLITS:
                         if row["id"] in ids[side]:
                             held[side].add(row[name])
             assert (
@@ -196,9 +197,11 @@ def test_no_speaker_and_no_utterance_is_on_two_sides_over_all_domains(records_fo
 def test_run_again_does_nothing_twice_and_says_so(run, records_folder, experiment):
     folder, result, _ = run
     before = {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
-    log = []
-    again = train(Options("joint", str(experiment), records_folder, folder), log=log.append)
-    assert log == [f"{stage}: done before, reused" for stage in ("pretrain", "transfer", "joint")]
+    with logged_lines() as lines:
+        again = train_experiment(TrainingOptions("joint", str(experiment), records_folder, folder))
+    assert len(lines) == 3
+    for stage, line in zip(("pretrain", "transfer", "joint"), lines, strict=True):
+        assert line.startswith(f"{stage}: ") and "reused" in line
     assert again == result
     assert {
         path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()
@@ -210,18 +213,18 @@ def test_run_again_does_nothing_twice_and_says_so(run, records_folder, experimen
     [
         (
             {"settings": ("joint.margin=0.8",)},
-            "joint' trained otherwise (stage.margin: 0.6 there, 0.8 asked)",
+            "stage.margin: 0.6 in the folder, 0.8 requested",
         ),
         (
             {"fold": 6},
-            "--fold 6: these corpora have 6 folds under speaker-independent; expected 0 to 5",
+            "--fold 6: these corpora have 6 folds with protocol speaker-independent; expected 0 to 5",
         ),
-        ({"fold": 1}, "fold: 0 there, 1 asked; another split of enterface/visual"),
-        ({"seed": 3}, "seed: 0 there, 3 asked"),
-        ({"epochs": 1}, "stage.epochs: 8 there, 1 asked"),
+        ({"fold": 1}, "fold: 0 in the folder, 1 requested; another split of enterface/visual"),
+        ({"seed": 3}, "seed: 0 in the folder, 3 requested"),
+        ({"epochs": 1}, "stage.epochs: 8 in the folder, 1 requested"),
         (
             {"settings": ("pretrain.batch=8",)},
-            "pretrain' trained otherwise (stage.batch: 16 there, 8 asked)",
+            "stage.batch: 16 in the folder, 8 requested",
         ),
     ],
 )
@@ -230,7 +233,9 @@ def test_another_key_is_refused_with_what_differs(
 ):
     folder, _, _ = run
     with pytest.raises(InputError) as error:
-        train(Options("joint", str(experiment), records_folder, folder, **change))
+        train_experiment(
+            TrainingOptions("joint", str(experiment), records_folder, folder, **change)
+        )
     assert expected in str(error.value)
     assert "name another --run" in str(error.value) or "fold" in change
 
@@ -239,7 +244,9 @@ def test_epochs_are_for_stages_that_run(run, records_folder, experiment, tmp_pat
     """A stage that is done with its own epochs is reused; the next one runs with --epochs."""
     folder, _, _ = run
     shutil.copytree(folder / "pretrain", tmp_path / "pretrain")
-    result = train(Options("transfer", str(experiment), records_folder, tmp_path, epochs=1))
+    result = train_experiment(
+        TrainingOptions("transfer", str(experiment), records_folder, tmp_path, epochs=1)
+    )
     assert [stage["epochs"] for stage in result["stages"]] == [20, 1]
 
 
@@ -248,7 +255,9 @@ def test_the_contrastive_stage_is_scored_by_pairs_and_by_class_means(
 ):
     folder, _, _ = run
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    result = train(Options("contrastive", str(experiment), records_folder, tmp_path))
+    result = train_experiment(
+        TrainingOptions("contrastive", str(experiment), records_folder, tmp_path)
+    )
     for source in ("enterface/visual", "savee/visual"):
         score = result["sources"][source]
         assert 0.5 < score["pair_auc"] <= 1
@@ -256,14 +265,14 @@ def test_the_contrastive_stage_is_scored_by_pairs_and_by_class_means(
         assert score["emotions"] == list(
             EMOTIONS[:3] if source == "enterface/visual" else EMOTIONS[:4]
         )
-    assert "no answers of its own" in result["not_scored"]["savee/audio"]
+    assert "contrastive stage" in result["not_scored"]["savee/audio"]
     history = json.loads((tmp_path / "contrastive" / "metrics.json").read_text())["history"]
     assert set(history[0]) == {"loss", "contrastive", "val_loss", "val_contrastive", "val_pair_auc"}
 
 
 def test_evaluate_gives_the_scores_of_the_training_and_takes_foreign_corpora(run, records_folder):
     folder, trained, _ = run
-    result = evaluator.evaluate(evaluator.Options(folder, records_folder))
+    result = evaluate_run(folder, records_folder)
     assert result["stage"] == "joint"
     for source, score in trained["sources"].items():
         assert result["sources"][source] == score
@@ -275,7 +284,7 @@ def test_evaluate_gives_the_scores_of_the_training_and_takes_foreign_corpora(run
     assert foreign["clips"] == 4
     assert foreign["all_classes"]["emotions"] == ["calm", "contempt", "disgust", "fear"]
     assert foreign["all_classes"]["ua"] == pytest.approx(foreign["ua"] / 2)
-    by_stage = evaluator.evaluate(evaluator.Options(folder, records_folder, "pretrain"))
+    by_stage = evaluate_run(folder, records_folder, "pretrain")
     assert set(by_stage["sources"]) == {"enterface/visual", "savee/visual"}
     assert "not been trained on audio" in by_stage["not_scored"]["savee/audio"]
 
@@ -285,10 +294,8 @@ def test_evaluate_refuses_records_with_other_sides(run, records_folder, tmp_path
     shutil.copytree(records_folder, tmp_path / "records")
     shutil.rmtree(tmp_path / "records" / "enterface")
     write_set(tmp_path / "records", "enterface/visual", speakers=7)
-    with pytest.raises(
-        InputError, match="sides are not those that stage 'pretrain' was trained on"
-    ):
-        evaluator.evaluate(evaluator.Options(folder, tmp_path / "records"))
+    with pytest.raises(DataError, match="stage 'pretrain' was trained on another split"):
+        evaluate_run(folder, tmp_path / "records")
 
 
 def test_evaluate_refuses_records_without_those_of_the_training(run, records_folder, tmp_path):
@@ -297,21 +304,23 @@ def test_evaluate_refuses_records_without_those_of_the_training(run, records_fol
     shutil.copytree(records_folder / "enterface", tmp_path / "renamed")
     with pytest.raises(
         InputError,
-        match="lacks enterface/visual, savee/audio, savee/visual, which stage 'joint' comes from",
+        match="enterface/visual, savee/audio, savee/visual are missing.* stage 'joint'",
     ):
-        evaluator.evaluate(evaluator.Options(folder, tmp_path))
-    with pytest.raises(InputError, match="no set NAME/DOMAIN of records in it"):
-        evaluator.evaluate(evaluator.Options(folder, records_folder / "savee"))
+        evaluate_run(folder, tmp_path)
+    with pytest.raises(InputError, match="no set CORPUS/DOMAIN of records in it"):
+        evaluate_run(folder, records_folder / "savee")
 
 
 def test_a_domain_that_widens_a_corpus_makes_another_key(records_folder, experiment, tmp_path):
     """The mask of the logits has the emotions of all domains, so a stage of before is not the same."""
     shutil.copytree(records_folder / "enterface", tmp_path / "records" / "enterface")
-    options = Options("pretrain", str(experiment), tmp_path / "records", tmp_path / "run", epochs=1)
-    train(options)
+    options = TrainingOptions(
+        "pretrain", str(experiment), tmp_path / "records", tmp_path / "run", epochs=1
+    )
+    train_experiment(options)
     write_set(tmp_path / "records", "enterface/audio", speakers=6, emotions=EMOTIONS[:5], seed=9)
     with pytest.raises(InputError, match="emotions.enterface/visual"):
-        train(options)
+        train_experiment(options)
 
 
 def test_a_copy_in_a_corpus_that_is_only_scored_is_found_before_the_training(
@@ -333,8 +342,10 @@ def test_a_copy_in_a_corpus_that_is_only_scored_is_found_before_the_training(
         },
     }
     experiment = write_experiment(tmp_path / "toy.toml", **stages)
-    with pytest.raises(InputError, match="is on two sides"):
-        train(Options("pretrain", str(experiment), tmp_path / "records", tmp_path / "run"))
+    with pytest.raises(DataError, match="is in two splits"):
+        train_experiment(
+            TrainingOptions("pretrain", str(experiment), tmp_path / "records", tmp_path / "run")
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -346,20 +357,22 @@ def test_a_corpus_under_two_names_is_found_before_the_training(
     for manifest in (tmp_path / "records" / "savee").glob("*/manifest.json"):
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"kind": "enterface"}))
     with pytest.raises(
-        InputError, match="speaker 'enterface:2' is on two sides: enterface/visual .* and savee/"
+        DataError, match="speaker 'enterface:2' is in two splits: enterface/visual .* and savee/"
     ):
-        train(Options("transfer", str(experiment), tmp_path / "records", tmp_path / "run"))
+        train_experiment(
+            TrainingOptions("transfer", str(experiment), tmp_path / "records", tmp_path / "run")
+        )
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("stage", "expected"),
-    [("finetune", "stage 'finetune' is not finished there"), (None, "no finished stage")],
+    [("finetune", "stage 'finetune' is not finished"), (None, "no finished stage")],
 )
 def test_evaluate_says_what_is_missing(run, records_folder, tmp_path, stage, expected):
     folder = run[0] if stage else tmp_path
     with pytest.raises(InputError, match=expected):
-        evaluator.evaluate(evaluator.Options(folder, records_folder, stage))
+        evaluate_run(folder, records_folder, stage)
 
 
 def test_a_damaged_shard_is_found_before_the_first_step(records_folder, experiment, tmp_path):
@@ -368,12 +381,14 @@ def test_a_damaged_shard_is_found_before_the_first_step(records_folder, experime
     body = bytearray(shard.read_bytes())
     body[1000] ^= 1
     shard.write_bytes(body)
-    with pytest.raises(InputError, match=r"00000\.tfrecord: damaged"):
-        train(Options("pretrain", str(experiment), tmp_path / "records", tmp_path / "run"))
+    with pytest.raises(DataError, match=r"00000\.tfrecord: damaged"):
+        train_experiment(
+            TrainingOptions("pretrain", str(experiment), tmp_path / "records", tmp_path / "run")
+        )
 
 
 def test_speaker_dependent_protocol(records_folder, experiment, tmp_path):
-    options = Options(
+    options = TrainingOptions(
         "pretrain",
         str(experiment),
         records_folder,
@@ -382,7 +397,7 @@ def test_speaker_dependent_protocol(records_folder, experiment, tmp_path):
         fold=2,
         epochs=1,
     )
-    result = train(options)
+    result = train_experiment(options)
     assert (result["protocol"], result["fold"]) == ("speaker-dependent", 2)
     with open(tmp_path / "pretrain" / "predictions.csv", newline="") as file:
         assert len({row["speaker"] for row in csv.DictReader(file)}) > 1

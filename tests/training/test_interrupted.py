@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.logs import logged_lines
 from helpers.synthetic_sets import write_experiment, write_set
 from helpers.trainings import train_only
+from kerasemo.datasets.catalog import RecordCatalog
 from kerasemo.runs import checkpoints
 from kerasemo.training import experiment, loop, monitoring
-from pipelines.core.errors import InputError
+from pipelines.core.errors import RunError, StorageError
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = {
@@ -38,8 +40,8 @@ def given(tmp_path_factory) -> tuple[Path, Path]:
     return folder / "records", write_experiment(folder / "toy.toml", pretrain=STAGE)
 
 
-def options(given, run: Path, **other) -> experiment.Options:
-    return experiment.Options(
+def options(given, run: Path, **other) -> experiment.TrainingOptions:
+    return experiment.TrainingOptions(
         "pretrain", str(given[1]), given[0], run, **{"checkpoint_seconds": 0.0} | other
     )
 
@@ -54,7 +56,7 @@ def whole(given, tmp_path_factory) -> Path:
 
 def stopped_at(given, run: Path, step: int, error: BaseException, **other) -> None:
     """Train, and stop with an error in the place of a step, from 1."""
-    made, count = loop.Loop.step, 0
+    made, count = loop.StepLoop.step, 0
 
     def stop(*words):
         nonlocal count
@@ -64,9 +66,9 @@ def stopped_at(given, run: Path, step: int, error: BaseException, **other) -> No
         return made(*words)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.Loop, "step", stop)
+        patch.setattr(loop.StepLoop, "step", stop)
         with pytest.raises(type(error)):
-            experiment.train(options(given, run, **other))
+            experiment.train_experiment(options(given, run, **other))
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +94,16 @@ def damage(path: Path) -> None:
 
 @pytest.mark.parametrize("damaged", [1, pytest.param(2, marks=pytest.mark.endurance), 3])
 def test_damaged_checkpoints_fall_back_to_the_one_before_and_say_so(given, whole, run, damaged):
-    states = checkpoints.Checkpoints(run / "pretrain" / "checkpoints").states()
+    states = checkpoints.CheckpointFolder(run / "pretrain" / "checkpoints").state_paths()
     assert len(states) == 3
     for path in states[:damaged]:
         damage(path)
-    log = []
-    train_only(options(given, run), log=log.append)
-    said = [line for line in log if "damaged" in line]
+    with logged_lines() as log:
+        train_only(options(given, run))
+    said = [line for line in log if "damaged" in line and ".safetensors" in line]
     assert [path.name in line for path, line in zip(states, said, strict=False)] == [True] * damaged
-    assert any("goes on after epoch 2 of 5" in line for line in log) == (damaged < 3)
-    assert any("trained from the start" in line for line in log) == (damaged == 3)
+    assert any("resuming after epoch 2/5" in line for line in log) == (damaged < 3)
+    assert any("from the start" in line for line in log) == (damaged == 3)
     for name in ("weights.safetensors", "metrics.json", "predictions.csv"):
         assert (run / "pretrain" / name).read_bytes() == (whole / name).read_bytes(), name
 
@@ -109,8 +111,8 @@ def test_damaged_checkpoints_fall_back_to_the_one_before_and_say_so(given, whole
 def test_best_weights_that_are_damaged_are_made_again(given, whole, run):
     for path in (run / "pretrain" / "checkpoints").glob("best-*"):
         damage(path)
-    log = []
-    train_only(options(given, run), log=log.append)
+    with logged_lines() as log:
+        train_only(options(given, run))
     assert any("best-" in line and "damaged" in line for line in log)
     assert (run / "pretrain" / "weights.safetensors").read_bytes() == (
         whole / "weights.safetensors"
@@ -133,11 +135,11 @@ def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
         with pytest.raises(
-            InputError, match=r"No space left on device; .* make room, and the same command goes on"
+            StorageError, match=r"No space left on device; .* free space, and run the same command"
         ):
-            experiment.train(options(given, tmp_path))
+            experiment.train_experiment(options(given, tmp_path))
     for path in (tmp_path / "pretrain" / "checkpoints").glob("*.safetensors"):
-        checkpoints.load(path)
+        checkpoints.load_arrays(path)
     assert not list((tmp_path / "pretrain" / "checkpoints").glob("*.tmp"))
     train_only(options(given, tmp_path))
     assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (
@@ -149,7 +151,7 @@ def test_a_loss_of_nan_names_step_and_term_and_keeps_the_weights_of_before(
     given, tmp_path, monkeypatch
 ):
     """The images of one step are NaN from the second epoch on."""
-    made, count = loop.Loop.step, 0
+    made, count = loop.StepLoop.step, 0
 
     def step(self, feed):
         nonlocal count
@@ -157,20 +159,20 @@ def test_a_loss_of_nan_names_step_and_term_and_keeps_the_weights_of_before(
         values = made(self, feed)
         return values * np.array([1, np.nan], np.float32) if count == 9 else values
 
-    monkeypatch.setattr(loop.Loop, "step", step)
+    monkeypatch.setattr(loop.StepLoop, "step", step)
     words = r"pretrain: epoch 2, step 3 of 6: cross_entropy_enterface_visual became NaN or infinite; the last good weights are .*best-00000001"
     with pytest.raises(
-        InputError, match=words + r".*--set pretrain.learning_rate=0.001\) with another --run"
+        RunError, match=words + r".*--set pretrain.learning_rate=0.001\) with another --run"
     ):
-        experiment.train(options(given, tmp_path))
-    checkpoints.load(tmp_path / "pretrain" / "checkpoints" / "best-00000001.safetensors")
+        experiment.train_experiment(options(given, tmp_path))
+    checkpoints.load_arrays(tmp_path / "pretrain" / "checkpoints" / "best-00000001.safetensors")
 
 
 def test_a_training_that_diverges_stops(given, tmp_path):
     with pytest.raises(
-        InputError, match=r"pretrain: epoch \d+, step \d+ of 6: .* became NaN or infinite"
+        RunError, match=r"pretrain: epoch \d+, step \d+ of 6: .* became NaN or infinite"
     ):
-        experiment.train(
+        experiment.train_experiment(
             options(
                 given,
                 tmp_path,
@@ -179,7 +181,9 @@ def test_a_training_that_diverges_stops(given, tmp_path):
             )
         )
     for path in (tmp_path / "pretrain" / "checkpoints").glob("*.safetensors"):
-        assert all(np.isfinite(values).all() for values in checkpoints.load(path)[0].values()), path
+        assert all(
+            np.isfinite(values).all() for values in checkpoints.load_arrays(path)[0].values()
+        ), path
 
 
 def command(given, run: Path, *words: str) -> list[str]:
@@ -202,32 +206,32 @@ def test_an_interrupt_saves_and_says_how_to_go_on(given, tmp_path, number):
         time.sleep(0.02)
     if number == signal.SIGINT:
         second = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-        assert second.returncode == 1 and "another training is at work there" in second.stderr
+        assert second.returncode == 1 and "another training" in second.stderr
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in stderr
     epochs, steps = map(
         int,
         re.search(
-            r"interrupted; saved after (\d+) epochs and (\d+) steps; the same command goes on",
+            r"interrupted; saved after (\d+) epochs and (\d+) steps; the same command resumes",
             stderr,
         ).groups(),
     )
-    newest = checkpoints.Checkpoints(tmp_path / "pretrain" / "checkpoints").states()[0]
-    tensors, state = checkpoints.load(newest)
+    newest = checkpoints.CheckpointFolder(tmp_path / "pretrain" / "checkpoints").state_paths()[0]
+    tensors, state = checkpoints.load_arrays(newest)
     assert (len(state["history"]), len(tensors["position/values"])) == (epochs, steps)
     assert newest.name == f"step-{6 * epochs + steps:08d}.safetensors"
 
 
 def test_a_state_of_another_training_is_not_taken(given, whole, run):
     """Its file fits in shape, but was copied from elsewhere."""
-    newest = checkpoints.Checkpoints(run / "pretrain" / "checkpoints").states()[0]
-    tensors, state = checkpoints.load(newest)
-    checkpoints.save(newest, tensors, state | {"digest": "0" * 64})
-    log = []
-    train_only(options(given, run), log=log.append)
+    newest = checkpoints.CheckpointFolder(run / "pretrain" / "checkpoints").state_paths()[0]
+    tensors, state = checkpoints.load_arrays(newest)
+    checkpoints.save_arrays(newest, tensors, state | {"digest": "0" * 64})
+    with logged_lines() as log:
+        train_only(options(given, run))
     assert any(
-        f"{newest.name}: of another training; the state before it is taken" in line for line in log
+        f"{newest.name}: of another training" in line and "state before" in line for line in log
     )
     assert json.loads((run / "pretrain" / "metrics.json").read_text()) == json.loads(
         (whole / "metrics.json").read_text()
@@ -238,28 +242,28 @@ def test_the_oldest_state_still_has_its_best_weights(given, whole, tmp_path, mon
     """A state an epoch, each the best of its time."""
     monkeypatch.setattr(monitoring, "best_epoch", lambda history, watch: len(history) - 1)
     stopped_at(given, tmp_path, 30, RuntimeError("stop"), checkpoint_seconds=1e9)
-    for path in checkpoints.Checkpoints(tmp_path / "pretrain" / "checkpoints").states()[:2]:
+    for path in checkpoints.CheckpointFolder(tmp_path / "pretrain" / "checkpoints").state_paths()[
+        :2
+    ]:
         damage(path)
-    log = []
-    train_only(options(given, tmp_path), log=log.append)
-    assert any("goes on after epoch 2 of 5" in line for line in log), log
+    with logged_lines() as log:
+        train_only(options(given, tmp_path))
+    assert any("resuming after epoch 2/5" in line for line in log), log
 
 
 def test_logs_that_were_removed_do_not_hinder_a_training(given, whole, run):
     shutil.rmtree(run / "pretrain" / "logs")
-    log = []
-    train_only(options(given, run), log=log.append)
-    assert any(
-        "events are missing; TensorBoard shows what comes from here on" in line for line in log
-    )
+    with logged_lines() as log:
+        train_only(options(given, run))
+    assert any("events are missing" in line for line in log)
     assert (run / "pretrain" / "weights.safetensors").read_bytes() == (
         whole / "weights.safetensors"
     ).read_bytes()
 
 
 def test_another_precision_from_here_on_is_said(given, run):
-    log = []
-    train_only(options(given, run, precision="bfloat16"), log=log.append)
+    with logged_lines() as log:
+        train_only(options(given, run, precision="bfloat16"))
     assert "pretrain: computed in float32 so far, in mixed_bfloat16 from here on" in log
 
 
@@ -271,14 +275,15 @@ def test_a_training_with_other_settings_does_not_take_the_place_of_one_that_bega
     from kerasemo.training import chain
 
     late = chain.Chain(
-        chain.Run(load_experiment(str(given[1])), given[0], tmp_path, seed=1),
+        chain.RunSettings(load_experiment(str(given[1])), tmp_path, seed=1),
         load_experiment(str(given[1])).stages,
+        RecordCatalog(given[0]),
     )
-    waiting = late.check()["pretrain"]
+    waiting = late._prepare([late.last])["pretrain"]
     train_only(options(given, tmp_path))
     with pytest.raises(
-        InputError,
-        match="a training with other settings was begun there meanwhile; name another --run",
+        RunError,
+        match="another command began a training with other settings.* name another --run",
     ):
         waiting.run()
     assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (

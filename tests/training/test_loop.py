@@ -1,19 +1,19 @@
 import os
 import signal
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasemo.datasets import batches
+from kerasemo.datasets.batches import BatchShare
 from kerasemo.training import loop
 
 
 class Model:
     """What the loop asks of a model: a step that gives the mean of a batch, and its square."""
 
-    def term_names(self):
-        return ["square"]
+    objective = types.SimpleNamespace(names=["square"])
 
     def step(self, batch):
         mean = tf.reduce_mean(batch["value"])
@@ -21,11 +21,12 @@ class Model:
 
 
 def test_a_step_gives_the_values_in_the_order_of_their_names():
-    made = loop.Loop(Model(), strategy=None, jit_compile=False)
-    feed = made.feed(tf.data.Dataset.from_tensor_slices({"value": [[1.0, 3.0], [5.0, 7.0]]}))
-    assert made.names == ("loss", "square")
-    assert [made.step(feed).numpy().tolist() for _ in range(2)] == [[2, 4], [6, 36]]
-    assert made.share == batches.Share(0, 1, 1)
+    made = loop.StepLoop(Model(), strategy=None, jit_compile=False)
+    dataset = tf.data.Dataset.from_tensor_slices({"value": [[1.0, 3.0], [5.0, 7.0]]})
+    batches = made.iterate(types.SimpleNamespace(dataset=dataset))
+    assert made.value_names == ("loss", "square")
+    assert [made.step(batches).numpy().tolist() for _ in range(2)] == [[2, 4], [6, 36]]
+    assert made.share == BatchShare(0, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -37,16 +38,16 @@ def test_a_step_gives_the_values_in_the_order_of_their_names():
     ],
 )
 def test_the_first_step_that_broke_and_its_terms(values, expected):
-    assert loop.first_broken(np.array(values, np.float32)) == expected
+    assert loop.first_non_finite(np.array(values, np.float32)) == expected
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_interrupt_is_noted_and_the_second_is_not_waited_for(number):
     before = signal.getsignal(number)
-    with loop.Interruption() as interruption:
-        assert not interruption.asked
+    with loop.InterruptionHandler() as interruption:
+        assert not interruption.is_requested
         os.kill(os.getpid(), number)
-        assert interruption.asked
+        assert interruption.is_requested
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
@@ -65,21 +66,21 @@ class Cluster:
 def test_place_in_a_cluster():
     tasks = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
     places = [
-        loop.place_in_cluster(Cluster(kind, index, **tasks))
+        loop.worker_position(Cluster(kind, index, **tasks))
         for kind, index in (("chief", 0), ("worker", 0), ("worker", 1))
     ]
     assert places == [(0, 3), (1, 3), (2, 3)]
-    assert loop.place_in_cluster(None) == (0, 1)
-    assert loop.place_in_cluster(Cluster("worker", 0, worker=["a:1"])) == (0, 1)
-    made = loop.Loop.__new__(loop.Loop)
+    assert loop.worker_position(None) == (0, 1)
+    assert loop.worker_position(Cluster("worker", 0, worker=["a:1"])) == (0, 1)
+    made = loop.StepLoop.__new__(loop.StepLoop)
     made._strategy = Cluster("worker", 1, **tasks)
-    assert made.share == batches.Share(4, 2, 6)
+    assert made.share == BatchShare(4, 2, 6)
 
 
 def test_the_precision_is_that_of_the_layers_made_within():
     import keras
 
     before = keras.config.dtype_policy().name
-    with loop.precision("mixed_bfloat16"):
+    with loop.dtype_policy("mixed_bfloat16"):
         assert keras.layers.Dense(2).dtype_policy.name == "mixed_bfloat16"
     assert keras.config.dtype_policy().name == before

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from kerasemo.config.schema import StageConfig
+from kerasemo.runs.checkpoints import CheckpointFolder
 from kerasemo.training import monitoring
 
 
@@ -46,10 +47,10 @@ def test_the_bar_counts_the_images_that_are_left_and_says_where_it_stands(monkey
     clock = iter([0.0, 10.0, 12.0, 13.0, 17.0])
     monkeypatch.setattr(monitoring.time, "monotonic", lambda: next(clock))
     bar = Bar()
-    shown = monitoring.StageBar(bar, STAGE, steps=5)
+    shown = monitoring.StageProgress(bar, STAGE, steps=5)
     shown.start(4)
     assert shown.advance({"loss": 1.5, "cross_entropy_a_visual": 0.25}, 1) == pytest.approx(8 / 2)
-    shown.validate("val_ua", 0.125)
+    shown.set_validation("val_ua", 0.125)
     assert shown.advance({"loss": 1.0}, 2) == pytest.approx(16 / 4), (
         "the time of the validation is not the steps'"
     )
@@ -61,7 +62,9 @@ def test_the_bar_counts_the_images_that_are_left_and_says_where_it_stands(monkey
 
 
 def test_the_error_of_a_loss_that_breaks_says_what_is_still_good(tmp_path):
-    error = monitoring.not_finite(STAGE, "epoch 1, step 2 of 5", ["loss", "contrastive"], tmp_path)
+    error = monitoring.non_finite_error(
+        STAGE, "epoch 1, step 2 of 5", ["loss", "contrastive"], CheckpointFolder(tmp_path)
+    )
     assert (
         "joint: epoch 1, step 2 of 5: loss, contrastive became NaN or infinite; no epoch was finished"
         in str(error)
@@ -69,7 +72,7 @@ def test_the_error_of_a_loss_that_breaks_says_what_is_still_good(tmp_path):
     for epoch in (2, 10):
         (tmp_path / f"best-{epoch:08d}.safetensors").touch()
     assert f"the last good weights are {tmp_path}/best-00000010.safetensors" in str(
-        monitoring.not_finite(STAGE, "", ["loss"], tmp_path)
+        monitoring.non_finite_error(STAGE, "", ["loss"], CheckpointFolder(tmp_path))
     )
     assert "--set joint.learning_rate=0.0001" in str(error)
 
@@ -90,7 +93,7 @@ def test_the_steps_that_are_asked_for_are_profiled(tmp_path, monkeypatch, steps,
     monkeypatch.setattr(tf.profiler.experimental, "start", lambda folder: calls.append("start"))
     monkeypatch.setattr(tf.profiler.experimental, "stop", stop)
     for step in made:
-        with monitoring.profiled(tmp_path, steps, step):
+        with monitoring.profiled_step(tmp_path, steps, step):
             calls.append(step)
     expected = {
         (1, 7): [1, 2, "start", 3, 4, "stop", 5, 6],

@@ -7,16 +7,18 @@ import shutil
 import numpy as np
 import pytest
 
+from helpers.logs import logged_lines
 from helpers.synthetic_sets import write_experiment, write_set
 from kerasemo.config.loading import load_experiment
-from kerasemo.datasets import segmentation, sources
-from kerasemo.datasets.catalog import side_of
-from kerasemo.evaluation import bundle_scoring, evaluator, scoring
+from kerasemo.datasets.catalog import RecordCatalog
+from kerasemo.datasets.segmentation import Segmentation
+from kerasemo.evaluation import bundle_scoring, scoring
+from kerasemo.evaluation.evaluator import evaluate_run
 from kerasemo.exporting import exporter
-from kerasemo.runs import lineage
+from kerasemo.runs.lineage import find_lineage
 from kerasemo.serving.bundle import Bundle
 from kerasemo.training import chain
-from kerasemo.training.experiment import Options, train
+from kerasemo.training.experiment import TrainingOptions, train_experiment
 from pipelines.core.errors import InputError
 
 COMMON = {
@@ -51,10 +53,10 @@ def folder(tmp_path_factory):
 
 
 def train_stage(folder, stage, *settings, run="run"):
-    options = Options(
+    options = TrainingOptions(
         stage, str(folder / "toy.toml"), folder / "records", folder / run, settings=settings
     )
-    return train(options)
+    return train_experiment(options)
 
 
 def metrics_of(folder, stage):
@@ -66,8 +68,8 @@ def test_a_recipe_is_part_of_the_key(folder):
     held = metrics_of(folder, "denser")["key"]["stage"]
     assert held["test_hop_frames"] == 17 and held["augment"]["noise"] == 0.1 and held["steps"] == 6
     for setting, told in (
-        ("denser.mixup=0.1", "stage.mixup: 0.0 there, 0.1 asked"),
-        ("denser.steps=7", "stage.steps: 6 there, 7 asked"),
+        ("denser.mixup=0.1", "stage.mixup: 0.0 in the folder, 0.1 requested"),
+        ("denser.steps=7", "stage.steps: 6 in the folder, 7 requested"),
     ):
         with pytest.raises(InputError, match=told):
             train_stage(folder, "denser", setting)
@@ -77,25 +79,25 @@ def test_a_recipe_is_part_of_the_key(folder):
 def test_who_evaluates_sees_what_the_training_scored(folder, stage):
     """And that is what the network says of the segments as the stage asks for them, not as the records have them."""
     result = metrics_of(folder, stage)
-    again = evaluator.evaluate(evaluator.Options(folder / "run", folder / "records", stage))[
-        "sources"
-    ]["savee/audio"]
+    again = evaluate_run(folder / "run", folder / "records", stage)["sources"]["savee/audio"]
     own = result["sources"]["savee/audio"]
     assert {name: again[name] for name in ("ua", "wa", "confusion", "calibration_error")} == {
         name: own[name] for name in ("ua", "wa", "confusion", "calibration_error")
     }
-    of = lineage.find(folder / "run", stage)
-    predict, _ = of.network()
-    sides = of.sides(folder / "records", asked=["savee/audio"], there=["savee/audio"])
-    recorded = side_of(sources.read_source(folder / "records", "savee/audio"), sides, "test")
-    asked = side_of(
-        segmentation.loader(folder / "records", result["key"]["stage"])("savee/audio"),
-        sides,
-        "test",
-    )
+    lineage = find_lineage(folder / "run", stage)
+    predict = lineage.load_network().predictor()
+    catalog = RecordCatalog(folder / "records")
+    splits = lineage.split(catalog)
     found, plain = (
-        scoring.score_side(predict, side, trained=result["trained_emotions"])[0]
-        for side in (asked, recorded)
+        scoring.score_outputs(
+            scoring.predict_subset(predict, subset),
+            subset,
+            trained_emotions=result["trained_emotions"],
+        )[0]
+        for subset in (
+            catalog.subset(splits, "savee/audio", "test", segmentation)
+            for segmentation in (Segmentation.for_scores(lineage.last.config), Segmentation())
+        )
     )
     assert (
         found["calibration_error"]
@@ -110,7 +112,7 @@ def test_results_by_the_speakers_own_statistics_are_stamped(folder):
         and not metrics_of(folder, "denser")["transductive"]
     )
     for stage, stamped in (("own", True), ("denser", False)):
-        found = evaluator.evaluate(evaluator.Options(folder / "run", folder / "records", stage))
+        found = evaluate_run(folder / "run", folder / "records", stage)
         assert found["sources"]["savee/audio"]["transductive"] is stamped
 
 
@@ -120,11 +122,10 @@ def test_a_foreign_corpus_of_unknown_speakers_is_not_scored_by_their_statistics(
         tmp_path / "records", "foreign/audio", speakers=3, published=("train", "validation", "test")
     )
     own, other = (
-        evaluator.evaluate(evaluator.Options(folder / "run", tmp_path / "records", stage))
-        for stage in ("own", "denser")
+        evaluate_run(folder / "run", tmp_path / "records", stage) for stage in ("own", "denser")
     )
     assert own["not_scored"] == {
-        "foreign/audio": "speaker_normalization needs every clip's speaker, and 18 have none"
+        "foreign/audio": "speaker_normalization needs the speaker of every clip; 18 clips have none"
     }
     assert set(own["sources"]) == {"savee/audio"} and set(other["sources"]) == {
         "savee/audio",
@@ -136,18 +137,17 @@ def test_the_training_is_given_what_the_recipe_asks_for(folder):
     """The steps, and a weight for each class, of the clips that are labelled."""
     experiment = load_experiment(str(folder / "toy.toml"))
     stage = experiment.stage("own")
-    said: list[str] = []
-    training = chain.Chain(
-        chain.Run(experiment, folder / "records", folder / "fresh"), [stage], log=said.append
-    ).check()["own"]
-    assert training._steps == 6 and "own: savee/audio: trained on 3 of 21 clips, 1 a class" in said
-    (weights,) = training._model_of(experiment.network).class_weights
+    settings = chain.RunSettings(experiment, folder / "fresh")
+    catalog = RecordCatalog(folder / "records")
+    with logged_lines() as lines:
+        trainer = chain.Chain(settings, [stage], catalog)._prepare([stage])["own"]
+    assert trainer._steps == 6
+    assert any("own: savee/audio: " in line and "3 of 21 clips" in line for line in lines)
+    (weights,) = trainer._build_model().objective._class_weights
     assert np.count_nonzero(weights) == 3 and weights.sum() == pytest.approx(3, rel=0.2)
     plain = dataclasses.replace(stage, balance="none")
-    training = chain.Chain(
-        chain.Run(experiment, folder / "records", folder / "fresh"), [plain]
-    ).check()["own"]
-    assert training._model_of(experiment.network).class_weights is None
+    trainer = chain.Chain(settings, [plain], catalog)._prepare([plain])["own"]
+    assert trainer._build_model().objective._class_weights is None
 
 
 def test_the_stage_says_on_how_many_clips_it_was_trained(folder):
@@ -162,15 +162,15 @@ def test_the_stage_says_on_how_many_clips_it_was_trained(folder):
 def test_what_only_works_on_all_clips_of_a_speaker_is_not_exported(folder):
     with pytest.raises(
         InputError,
-        match="own: its sound is normalised by each speaker's own clips .*; train the stages without it",
+        match="own: .*speaker_normalization.*; train the stages without",
     ):
-        exporter.export(exporter.Options(folder / "run", folder / "none", "own"))
+        exporter.export_stage(exporter.ExportOptions(folder / "run", folder / "none", "own"))
     assert not (folder / "none").exists()
 
 
 def test_what_is_served_is_cut_as_what_was_scored(folder):
     """The export has compared itself with the Keras model; here its answers to sound are the stage's own to the clips."""
-    exporter.export(exporter.Options(folder / "run", folder / "bundle", "denser"))
+    exporter.export_stage(exporter.ExportOptions(folder / "run", folder / "bundle", "denser"))
     bundle = Bundle.load(folder / "bundle")
     assert (
         json.loads((folder / "bundle" / "1" / "assets" / "spec.json").read_text())[
@@ -179,12 +179,12 @@ def test_what_is_served_is_cut_as_what_was_scored(folder):
         == 17
     )
     assert "one every 17" in bundle.card
-    scored = bundle_scoring.evaluate(bundle, folder / "records")["sources"]["savee/audio"]
+    scored = bundle_scoring.evaluate_bundle(bundle, folder / "records")["sources"]["savee/audio"]
     own = metrics_of(folder, "denser")["sources"]["savee/audio"]
     assert scored["confusion"] == own["confusion"]
     assert scored["calibration_error"] == pytest.approx(own["calibration_error"], abs=1e-5)
 
-    of = segmentation.read(folder / "records", "savee/audio")
+    of = RecordCatalog(folder / "records").utterances("savee/audio")
     said = {
         line.split(",")[1]: line
         for line in (folder / "run" / "denser" / "predictions.csv").read_text().splitlines()[1:]

@@ -87,8 +87,9 @@ def main(run: str, records: str, experiment: str, stage: str, kill_at: str) -> N
     from kerasemo.evaluation import scoring
     from kerasemo.runs import checkpoints
     from kerasemo.training import loop, tensorboard
-    from kerasemo.training.experiment import Options
+    from kerasemo.training.experiment import TrainingOptions
     from pipelines.core import files
+    from pipelines.core.logs import shown_on_stderr
 
     moments = 0
 
@@ -110,18 +111,19 @@ def main(run: str, records: str, experiment: str, stage: str, kill_at: str) -> N
         setattr(owner, name, wrapped)
 
     for owner, name in (
-        (loop.Loop, "step"),
-        (checkpoints, "save"),
-        (tensorboard.Board, "flush"),
-        (tensorboard.Board, "epoch"),
+        (loop.StepLoop, "step"),
+        (checkpoints, "save_arrays"),
+        (tensorboard.TensorBoardWriter, "flush"),
+        (tensorboard.TensorBoardWriter, "write_epoch"),
         (os, "replace"),
         (os, "fsync"),
         (scoring, "write_predictions"),
         (files, "write_json"),
     ):
         killable(owner, name)
-    options = Options(stage, experiment, Path(records), Path(run), checkpoint_seconds=0.0)
-    train_only(options, log=lambda line: print(line, file=sys.stderr))
+    options = TrainingOptions(stage, experiment, Path(records), Path(run), checkpoint_seconds=0.0)
+    with shown_on_stderr():
+        train_only(options)
     (Path(run) / stage / "moments").write_text(str(moments))
 
 

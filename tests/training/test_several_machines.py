@@ -123,12 +123,11 @@ def test_a_worker_that_dies_stops_the_others_and_a_restart_goes_on(given, tmp_pa
     _, stderr = chief.communicate(timeout=120)
     assert chief.returncode == 1 and "Traceback" not in stderr
     last = stderr.strip().splitlines()[-1]
-    assert (
-        "a worker of the cluster stopped or cannot be reached" in last
-        and "start all of them again with the same command" in last
-    )
+    assert "a worker of the cluster stopped or cannot be reached" in last and "same command" in last
     assert not (folder / "metrics.json").exists()
     for process in start(given, tmp_path, "pretrain", "--epochs", "30"):
         _, stderr = process.communicate(timeout=300)
-        assert process.returncode == 0 and "pretrain: goes on after epoch" in stderr, stderr[-3000:]
+        assert process.returncode == 0 and "pretrain: resuming after epoch" in stderr, stderr[
+            -3000:
+        ]
     assert len(json.loads((folder / "metrics.json").read_text())["history"]) == 30

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from helpers import browser
-from kerasemo.training.tensorboard import Board
+from kerasemo.training.tensorboard import TensorBoardWriter
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="no chromium")
 
@@ -17,7 +17,7 @@ EMOTIONS = ("anger", "fear", "sadness")
 
 def write_stage(folder, name: str, rate: float) -> None:
     random = np.random.default_rng(0)
-    board = Board(folder / name / "logs", held=None)
+    board = TensorBoardWriter(folder / name / "logs", held=None)
     board.configuration({"stage": {"name": name, "margin": 0.625}, "versions": {"keras": "3.99"}})
     for epoch in range(1, 4):
         board.steps(

@@ -20,8 +20,8 @@ from pipelines.core.spec import Spec
 from pipelines.media import images
 from pipelines.media.audio import read_waveform
 from pipelines.workers import record_task
-from pipelines.workers.pool import Pool, WorkerError
-from pipelines.workers.record_task import Task
+from pipelines.workers.pool import WorkerError, WorkerPool
+from pipelines.workers.record_task import RecordTask
 
 
 def opencv_out_of_memory() -> cv2.error:
@@ -53,7 +53,7 @@ def run(pool, task):
 
 
 def audio(path):
-    return Task(path, ("audio",))
+    return RecordTask(path, ("audio",))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def sound(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pool():
     """One worker that is taken to hang after three seconds."""
-    with Pool(workers=1, stall_seconds=3.0) as pool:
+    with WorkerPool(workers=1, stall_seconds=3.0) as pool:
         yield pool
 
 
@@ -76,18 +76,18 @@ def reads(pool, sound):
 def test_a_worker_reads_both_domains_of_a_file(pool, tmp_path):
     pictures = media.film(6)
     path = media.write_video(tmp_path / "a.mp4", pictures, sound=media.noise(0.24, 44_100))
-    result = run(pool, Task(path, ("visual", "audio")))
+    result = run(pool, RecordTask(path, ("visual", "audio")))
     assert result["sha256"] == images.content_hash(path)
     assert (result["visual"]["faces"].shape, result["visual"]["looked_at"]) == ((6, 64, 64, 3), 6)
     np.testing.assert_array_equal(result["audio"]["waveform"], read_waveform(path)[0])
-    assert "audio" not in run(pool, Task(path, ("visual",)))
+    assert "audio" not in run(pool, RecordTask(path, ("visual",)))
 
 
 def test_one_domain_may_be_bad_alone(pool, tmp_path, sound):
     mute = media.write_video(tmp_path / "mute.mp4", media.film(2))
-    result = run(pool, Task(mute, ("visual", "audio")))
+    result = run(pool, RecordTask(mute, ("visual", "audio")))
     assert result["audio"] == {"error": "no sound track"} and len(result["visual"]["faces"]) == 2
-    result = run(pool, Task(sound, ("visual", "audio")))
+    result = run(pool, RecordTask(sound, ("visual", "audio")))
     assert result["visual"] == {"error": "no video stream"} and result["audio"]["seconds"] == 0.5
 
 
@@ -95,9 +95,9 @@ def test_a_still_and_pictures_as_they_are(pool, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.full((48, 48, 3), 90, np.uint8))
     path = tmp_path / "a.png"
     assert (
-        run(pool, Task(path, ("visual",), still=True, detector=None))["visual"]["faces"] == 90
+        run(pool, RecordTask(path, ("visual",), still=True, detector=None))["visual"]["faces"] == 90
     ).all()
-    assert run(pool, Task(path, ("visual",), still=True))["visual"]["error"].startswith(
+    assert run(pool, RecordTask(path, ("visual",), still=True))["visual"]["error"].startswith(
         "no face found in the image"
     )
 
@@ -113,7 +113,7 @@ def test_a_still_and_pictures_as_they_are(pool, tmp_path):
 )
 def test_a_crash_or_a_hang_costs_its_file_alone(pool, sound, trap, said):
     began = time.monotonic()
-    result = run(pool, Task(media.Trap(trap), ("visual", "audio")))
+    result = run(pool, RecordTask(media.Trap(trap), ("visual", "audio")))
     assert result["visual"] == result["audio"]
     assert re.fullmatch(said, result["audio"]["error"]) and result["audio"].get("retry") == (
         "time" if trap == "hang" else None
@@ -218,7 +218,7 @@ def test_what_is_no_file_is_named(pool, tmp_path, name, said):
 
 
 def test_what_a_codec_prints_is_no_answer(sound, capfd):
-    with Pool(workers=1) as pool:
+    with WorkerPool(workers=1) as pool:
         assert run(pool, audio(media.Trap("print")))["audio"]["error"].startswith("cannot be read")
         assert reads(pool, sound)
     assert capfd.readouterr() == ("", "")
@@ -280,7 +280,7 @@ def test_good_files_pass_while_others_crash_and_hang(sound):
         sound,
     ]
     results = [None] * len(paths)
-    with Pool(workers=2, stall_seconds=3.0) as pool:
+    with WorkerPool(workers=2, stall_seconds=3.0) as pool:
 
         def work(first):
             for index in range(first, len(paths), 4):
@@ -295,7 +295,7 @@ def test_good_files_pass_while_others_crash_and_hang(sound):
 
 
 def test_a_worker_that_cannot_be_replaced_is_no_fault_of_the_file(sound, monkeypatch, tmp_path):
-    with Pool(workers=1) as pool:
+    with WorkerPool(workers=1) as pool:
         run(pool, audio(media.Trap("exit")))
         (tmp_path / "soxr.py").write_text("raise ImportError('soxr is broken here')")
         monkeypatch.syspath_prepend(tmp_path)
@@ -332,7 +332,7 @@ def test_signs_of_progress_put_the_deadline_off(tmp_path, monkeypatch):
     (tmp_path / "pipelines/core/spec.py").write_text(spec)
     (tmp_path / "pipelines/workers.py").write_text(textwrap.dedent(program))
     monkeypatch.syspath_prepend(tmp_path)
-    with Pool(workers=1, stall_seconds=1.2) as pool:
+    with WorkerPool(workers=1, stall_seconds=1.2) as pool:
         assert run(pool, {"a": "task"}) == {"answer": "late"}
 
 
@@ -342,14 +342,14 @@ def test_workers_that_cannot_start_are_told_at_once(tmp_path, monkeypatch, capfd
     monkeypatch.syspath_prepend(tmp_path)
     with (
         pytest.raises(WorkerError, match=r"a worker process cannot start \(exit status 1\)"),
-        Pool(workers=2),
+        WorkerPool(workers=2),
     ):
         pass
     assert "soxr is broken here" in capfd.readouterr().err
 
 
 def test_a_system_that_starts_no_process_is_no_fault_of_the_file(sound, monkeypatch):
-    with Pool(workers=1) as pool:
+    with WorkerPool(workers=1) as pool:
         run(pool, audio(media.Trap("exit")))
         with monkeypatch.context() as patch:
             patch.setattr(sys, "executable", "/no/such/program")
@@ -362,12 +362,12 @@ def test_a_system_that_starts_no_process_is_no_fault_of_the_file(sound, monkeypa
 def test_what_lies_in_the_working_directory_is_not_imported(tmp_path, monkeypatch, sound):
     (tmp_path / "soxr.py").write_text("raise ImportError('not this one')")
     monkeypatch.chdir(tmp_path)
-    with Pool(workers=1) as pool:
+    with WorkerPool(workers=1) as pool:
         assert reads(pool, sound)
 
 
 def test_a_pool_that_is_closed_starts_no_worker(sound):
-    with Pool(workers=1) as pool:
+    with WorkerPool(workers=1) as pool:
         pass
     for _ in range(2):
         assert run(pool, audio(sound))["audio"]["error"].startswith("the pool is closed")

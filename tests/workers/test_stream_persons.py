@@ -89,7 +89,7 @@ def test_what_is_seen_but_once_is_not_sent(tmp_path):
     pictures = stage(75, lambda number: [(0, 10)] + [(1, 240)] * (number == wanted))
     path = media.write_video(tmp_path / "a.mp4", pictures)
     (frame,) = video.VideoReader(path).frames([wanted])
-    assert len(detectors.finder("viola-jones")(frame[1].luma)) == 2
+    assert len(detectors.load_finder("viola-jones")(frame[1].luma)) == 2
     seen, keys, _, _ = watch(path, pictures=16, domains=("visual",))
     assert (
         set(seen["face"]) == {1}

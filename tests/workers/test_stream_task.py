@@ -18,8 +18,8 @@ from pipelines.faces import crops, stream
 from pipelines.media import images, video
 from pipelines.media.audio import read_waveform
 from pipelines.records import reader
-from pipelines.workers.pool import Pool
-from pipelines.workers.stream_task import Watch
+from pipelines.workers.pool import WorkerPool
+from pipelines.workers.stream_task import StreamTask
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def speaker(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pool():
-    with Pool(workers=1, stall_seconds=5.0) as pool:
+    with WorkerPool(workers=1, stall_seconds=5.0) as pool:
         yield pool
 
 
@@ -68,7 +68,7 @@ def test_the_face_of_one_person_is_the_builds_to_the_bit(speaker):
 
 
 def test_a_worker_sends_the_same(pool, speaker):
-    here, there = watch(speaker, pictures=3), gathered(pool.read(Watch(speaker, pictures=3)))
+    here, there = watch(speaker, pictures=3), gathered(pool.read(StreamTask(speaker, pictures=3)))
     for name in here[0]:
         np.testing.assert_array_equal(here[0][name], there[0][name])
     np.testing.assert_array_equal(here[2][0]["waveform"], there[2][0]["waveform"])
@@ -195,11 +195,11 @@ def test_a_file_that_ends_too_early_gives_what_it_holds(tmp_path):
 
 
 def test_a_file_that_is_not_there_or_changes(monkeypatch, tmp_path):
-    (message,) = Watch(tmp_path / "gone.mp4").read(Spec())
+    (message,) = StreamTask(tmp_path / "gone.mp4").read(Spec())
     unreadable = {"error": "cannot be read (No such file or directory)", "retry": "unreadable"}
     assert message == {"sha256": "", "more": False, "visual": unreadable, "audio": unreadable}
     path = media.write_sound(tmp_path / "a.wav", media.noise(0.5, 16_000))
-    messages = Watch(path, domains=("audio",)).read(Spec())
+    messages = StreamTask(path, domains=("audio",)).read(Spec())
     assert next(messages)["length"] == 0.5 and "waveform" in next(messages)["audio"]
     media.write_sound(path, media.noise(0.7, 16_000))
     (last,) = messages
@@ -211,12 +211,12 @@ def test_a_file_that_is_not_there_or_changes(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("trap", ["exit", f"signal{signal.SIGSEGV}", "hang"])
 def test_a_crash_or_a_hang_costs_its_file_alone(pool, speaker, trap):
-    (message,) = pool.read(Watch(media.Trap(trap)))
+    (message,) = pool.read(StreamTask(media.Trap(trap)))
     assert (
         re.match("decoder (crashed|made no progress)", message["visual"]["error"])
         and message["visual"] == message["audio"]
     )
-    assert len(gathered(pool.read(Watch(speaker)))[0]["faces"]) == 16
+    assert len(gathered(pool.read(StreamTask(speaker)))[0]["faces"]) == 16
 
 
 # Sound, in parts
@@ -330,11 +330,11 @@ def test_sound_that_begins_later_is_told_at_its_time(tmp_path):
 
 def test_how_far_it_is_is_told_of_sound_and_where_there_is_no_face(tmp_path):
     sound = media.write_sound(tmp_path / "a.wav", media.noise(130.0, 8_000), rate_hz=8_000)
-    told = list(Watch(sound, domains=("audio",)).read(Spec()))
+    told = list(StreamTask(sound, domains=("audio",)).read(Spec()))
     assert told[0] == {"more": True, "length": 130.0}
     assert [round(message["at"]) for message in told if "at" in message] == [43, 87, 130]
     blank = media.write_video(tmp_path / "blank.mp4", np.full((300, 96, 128, 3), 90, np.uint8))
-    told = list(Watch(blank, domains=("visual",), faces_per_second=25.0).read(Spec()))
+    told = list(StreamTask(blank, domains=("visual",), faces_per_second=25.0).read(Spec()))
     at = [message["at"] for message in told if "at" in message]
     assert (
         at == pytest.approx([63 / 25, 127 / 25, 191 / 25, 255 / 25])

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from kerasemo.config.schema import DEFAULT_AUGMENT, AugmentConfig
-from kerasemo.datasets import augmentation
+from kerasemo.training import augmentation
 from pipelines.core.domains import DOMAINS
 
 FACES, SEGMENTS = DOMAINS.index("visual"), DOMAINS.index("audio")
@@ -42,21 +42,21 @@ def a_batch(images, domain, seeds=SEEDS):
 
 
 def changed_images(batch, strengths=DEFAULT_AUGMENT):
-    return augmentation.augmented(batch, strengths, domains=set(batch["domain"].numpy().flat))[
-        "image"
-    ].numpy()
+    return augmentation.augment_batch(
+        batch, strengths=strengths, domains=set(batch["domain"].numpy().flat)
+    )["image"].numpy()
 
 
 def faces_with(**strengths):
     faces = some_faces()
-    return faces.numpy().astype(float), augmentation.changed_faces(
+    return faces.numpy().astype(float), augmentation.change_faces(
         faces, SEEDS, AugmentConfig(**strengths)
     ).numpy().astype(float)
 
 
 def segments_with(**strengths):
     segments = some_segments()
-    return segments.numpy(), augmentation.changed_segments(
+    return segments.numpy(), augmentation.change_segments(
         segments, SEEDS, AugmentConfig(**strengths)
     ).numpy()
 
@@ -97,24 +97,24 @@ def test_a_batch_in_two_halves_is_the_whole_batch(kind):
 def test_what_is_not_an_image_is_not_touched(kind):
     batch = BATCHES[kind]()
     domains = set(batch["domain"].numpy())
-    changed = augmentation.augmented(batch, DEFAULT_AUGMENT, domains=domains)
+    changed = augmentation.augment_batch(batch, strengths=DEFAULT_AUGMENT, domains=domains)
     assert (
         changed["image"].dtype == batch["image"].dtype
         and changed["image"].shape == batch["image"].shape
     )
     for name in batch.keys() - {"image"}:
         assert changed[name] is batch[name]
-    assert augmentation.augmented(batch, AugmentConfig(), domains=domains) is batch
+    assert augmentation.augmentation(AugmentConfig(), domains=domains) is None
 
 
 def test_both_domains_in_one_batch_are_changed_as_each_alone():
     faces, segments = some_faces(6, 64, np.float32), some_segments(6)
     both = changed_images(a_batch(tf.concat([faces, segments], 0), [FACES] * 6 + [SEGMENTS] * 6))
     np.testing.assert_array_equal(
-        both[:6], augmentation.changed_faces(faces, SEEDS[:6], DEFAULT_AUGMENT)
+        both[:6], augmentation.change_faces(faces, SEEDS[:6], DEFAULT_AUGMENT)
     )
     np.testing.assert_array_equal(
-        both[6:], augmentation.changed_segments(segments, SEEDS[6:], DEFAULT_AUGMENT)
+        both[6:], augmentation.change_segments(segments, SEEDS[6:], DEFAULT_AUGMENT)
     )
 
 
@@ -129,7 +129,7 @@ def test_pairs_are_changed_each_by_its_own_seed():
 def test_masks_of_the_dropout_are_drawn_apart():
     from kerasemo.networks.random import random_uniform
 
-    drawn = np.concatenate(augmentation._draws(SEEDS, 10), axis=1)
+    drawn = np.concatenate(augmentation._draw_uniform(SEEDS, 10), axis=1)
     assert drawn.shape == (12, 10) and not np.isin(drawn, random_uniform(SEEDS, 256)).any()
 
 
@@ -152,7 +152,7 @@ def test_a_flip_is_the_mirror_image_of_about_half_of_the_faces():
     faces, changed = faces_with(flip=1.0)
     np.testing.assert_array_equal(changed, faces[:, :, ::-1])
     seeds = tf.range(1000)
-    flipped = augmentation.changed_faces(
+    flipped = augmentation.change_faces(
         tf.repeat(some_faces(1, 8), 1000, axis=0), seeds, AugmentConfig(flip=0.5)
     ).numpy()
     assert 0.45 < (flipped[:, 0, 0, 0] == flipped[0, 0, 0, 0]).mean() < 0.55
@@ -162,9 +162,9 @@ def test_geometry_equals_an_interpolation_by_hand():
     """Every change at once, by the bilinear formula in NumPy, from the same draws; the edges repeated."""
     strengths = AugmentConfig(flip=0.5, shift=0.2, scale=0.3, rotation_degrees=40.0)
     faces = some_faces(dtype=np.float32)
-    changed = augmentation.changed_faces(faces, SEEDS, strengths).numpy()
+    changed = augmentation.change_faces(faces, SEEDS, strengths).numpy()
     faces, size = faces.numpy(), 32
-    draws = np.concatenate(augmentation._draws(SEEDS, 10), axis=1).astype(np.float64)
+    draws = np.concatenate(augmentation._draw_uniform(SEEDS, 10), axis=1).astype(np.float64)
     for face, shown, (flip, right, down, scale, turn, *_) in zip(
         faces, changed, draws, strict=True
     ):
@@ -193,7 +193,7 @@ def test_geometry_equals_an_interpolation_by_hand():
 
 def test_light_moves_every_pixel_of_a_face_alike():
     faces = tf.fill([12, 16, 16, 3], 128.0)
-    changed = augmentation.changed_faces(faces, SEEDS, AugmentConfig(brightness=0.2)).numpy()
+    changed = augmentation.change_faces(faces, SEEDS, AugmentConfig(brightness=0.2)).numpy()
     moves = changed.reshape(12, -1) - 128
     assert (
         (moves.std(axis=1) < 1e-3).all() and moves.std() > 10 and np.abs(moves).max() <= 0.2 * 255
@@ -202,7 +202,7 @@ def test_light_moves_every_pixel_of_a_face_alike():
 
 def test_contrast_keeps_the_mean_and_scales_the_rest():
     faces = some_faces(dtype=np.float32) / 4 + 96  # far from 0 and 255
-    changed = augmentation.changed_faces(faces, SEEDS, AugmentConfig(contrast=0.5)).numpy()
+    changed = augmentation.change_faces(faces, SEEDS, AugmentConfig(contrast=0.5)).numpy()
     faces = faces.numpy()
     np.testing.assert_allclose(changed.mean(axis=(1, 2)), faces.mean(axis=(1, 2)), atol=1e-2)
     ratios = changed.std(axis=(1, 2)) / faces.std(axis=(1, 2))
@@ -216,7 +216,7 @@ def test_contrast_keeps_the_mean_and_scales_the_rest():
 
 def test_an_erased_square_shows_the_mean_and_the_rest_stays():
     faces = some_faces(dtype=np.float32)
-    changed = augmentation.changed_faces(faces, SEEDS, AugmentConfig(erasing=0.6)).numpy()
+    changed = augmentation.change_faces(faces, SEEDS, AugmentConfig(erasing=0.6)).numpy()
     faces, widest = faces.numpy(), []
     for face, shown in zip(faces, changed, strict=True):
         erased = np.abs(face - shown).max(axis=-1) > 1e-3
@@ -232,17 +232,15 @@ def test_an_erased_square_shows_the_mean_and_the_rest_stays():
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_faces_stay_in_their_range(dtype):
     strong = dataclasses.replace(DEFAULT_AUGMENT, brightness=0.9, contrast=0.9)
-    changed = augmentation.changed_faces(some_faces(dtype=dtype), SEEDS, strong).numpy()
+    changed = augmentation.change_faces(some_faces(dtype=dtype), SEEDS, strong).numpy()
     assert changed.dtype == dtype and changed.min() == 0 and changed.max() == 255
     assert (changed == 0).mean() < 0.5 and (changed == 255).mean() < 0.5
 
 
 def test_whole_numbers_are_rounded_not_cut_off():
     strengths = AugmentConfig(brightness=0.1)
-    exact = augmentation.changed_faces(some_faces(dtype=np.uint8), SEEDS, strengths).numpy()
-    numbers = augmentation.changed_faces(
-        tf.cast(some_faces(), tf.float32), SEEDS, strengths
-    ).numpy()
+    exact = augmentation.change_faces(some_faces(dtype=np.uint8), SEEDS, strengths).numpy()
+    numbers = augmentation.change_faces(tf.cast(some_faces(), tf.float32), SEEDS, strengths).numpy()
     assert np.abs(exact - numbers).max() <= 0.5 + 1e-3
 
 
@@ -260,7 +258,7 @@ def test_nothing_is_softer_than_the_floor():
     _, after = segments_with(gain_db=60.0)
     assert after[..., 0].min() == augmentation.FLOOR_DB == -100
     _, deltas = segments_with(time_mask=0.1)
-    quiet = augmentation.changed_segments(
+    quiet = augmentation.change_segments(
         some_segments() - 200, SEEDS, AugmentConfig(gain_db=1.0)
     ).numpy()
     assert deltas[..., 1:].min() >= 0 and quiet[..., 1:].min() < -150  # a derivative has no floor
@@ -323,13 +321,8 @@ def test_masks_of_one_kind_do_not_move_those_of_the_other():
 
 
 def test_changes_of_the_waveform_are_not_made_here():
-    batch = BATCHES["segments"]()
-    assert (
-        augmentation.augmented(
-            batch, AugmentConfig(speed=0.1, noise=0.1, variants=3), domains={SEGMENTS}
-        )
-        is batch
-    )
+    strengths = AugmentConfig(speed=0.1, noise=0.1, variants=3)
+    assert augmentation.augmentation(strengths, domains={SEGMENTS}) is None
 
 
 def test_what_comes_in_from_beyond_the_edge_is_held_and_has_no_derivative():
@@ -356,7 +349,7 @@ def test_what_comes_in_from_beyond_the_edge_is_held_and_has_no_derivative():
 def test_a_stretched_mel_axis_shows_each_bin_where_it_was_heard():
     """A segment whose bin f holds f in every channel shows f * w in row f, up to the highest bin; w differs from segment to segment."""
     ramp = np.broadcast_to(np.arange(64, dtype=np.float32)[None, :, None, None], (12, 64, 64, 3))
-    after = augmentation.changed_segments(
+    after = augmentation.change_segments(
         tf.constant(ramp), SEEDS, AugmentConfig(frequency_warp=0.2)
     ).numpy()
     factors = after[:, 32, 0, 0] / 32

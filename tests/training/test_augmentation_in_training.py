@@ -6,7 +6,8 @@ import pytest
 from helpers.sources import random_source, whole
 from kerasemo.config import loading
 from kerasemo.config.schema import DEFAULT_AUGMENT, AugmentConfig
-from kerasemo.datasets import augmentation, batches, sampling
+from kerasemo.datasets import batches, sampling
+from kerasemo.training import augmentation
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
 
@@ -14,14 +15,14 @@ from pipelines.core.errors import InputError
 def test_batches_are_changed_in_training_and_the_source_is_not():
     source = random_source("a/visual", ("anger", "fear") * 12, items=(2,))
     kept = source.inputs.copy()
-    plan = sampling.labelled_plan(whole(source), batch=8, seed=0)
+    sampler = sampling.item_sampler(whole(source), batch=8, seed=0)
+    domains = {DOMAINS.index("visual")}
+    augment = augmentation.augmentation(DEFAULT_AUGMENT, domains=domains)
     plain, changed, again = (
-        list(batches.batches([source], plan, epochs=2, changes=changes)[0])
-        for changes in (AugmentConfig(), DEFAULT_AUGMENT, DEFAULT_AUGMENT)
+        list(batches.BatchStream([source], sampler, epochs=2, augment=function))
+        for function in (None, augment, augment)
     )
-    resumed = list(
-        batches.batches([source], plan, first_epoch=1, epochs=1, changes=DEFAULT_AUGMENT)[0]
-    )
+    resumed = list(batches.BatchStream([source], sampler, first_epoch=1, epochs=1, augment=augment))
     for one, other in zip(changed, again, strict=True):
         np.testing.assert_array_equal(one["image"], other["image"])
     for one, other in zip(changed[6:], resumed, strict=True):
@@ -29,9 +30,7 @@ def test_batches_are_changed_in_training_and_the_source_is_not():
     for before, after in zip(plain, changed, strict=True):
         np.testing.assert_array_equal(
             after["image"],
-            augmentation.augmented(before, DEFAULT_AUGMENT, domains={DOMAINS.index("visual")})[
-                "image"
-            ],
+            augmentation.augment_batch(before, strengths=DEFAULT_AUGMENT, domains=domains)["image"],
         )
         assert (before["image"].numpy() != after["image"].numpy()).mean() > 0.3
     np.testing.assert_array_equal(source.inputs, kept)
