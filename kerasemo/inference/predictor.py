@@ -124,7 +124,7 @@ class _PredictionRun:
         self._waiting_faces: list[tuple[int, dict[str, np.ndarray]]] = []
         self._results: dict[int, ClipResult] = {}
         self._durations: dict[int, float] = {}
-        self._training_files = bundle.training_files()
+        self._training_files = bundle.training_clips().files
         self._yielded_count = 0
         self._turn, self._next = threading.Condition(), 0
 
