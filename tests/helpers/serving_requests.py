@@ -225,7 +225,7 @@ WRONG: dict[str, tuple[str, Callable[[int], Inputs], str]] = {
     "truncated WAV": (
         "wav_bytes",
         lambda k: {"wav_bytes": files(wav()[:30])},
-        "WAV files, 16 kHz",
+        "WAV files of 16000 Hz",
     ),
     "WAV without a sample": (
         "wav_bytes",
