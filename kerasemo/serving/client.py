@@ -228,7 +228,7 @@ class Client:
             shapes = {
                 name: list(np.shape(np.asarray(value, object))) for name, value in response.items()
             }
-            reason = f"the server answered {shapes}, not {', '.join(outputs)} of {rows} rows"
+            reason = f"the server returned {shapes}, not {', '.join(outputs)} of {rows} rows"
             raise self._other_model_error(signature, reason) from None
         return arrays
 

@@ -143,7 +143,7 @@ def _portable_prediction(*rows: str) -> tuple[SignatureTensor, ...]:
     )
 
 
-_ALL: Sequence[Signature] = (
+ALL_SIGNATURES: Sequence[Signature] = (
     Signature(
         "faces",
         "visual",
@@ -249,6 +249,7 @@ _ALL: Sequence[Signature] = (
         max_seconds=_SPEC.part_seconds,
     ),
 )
+"""The table: the signatures of all formats, in the order of a bundle's document."""
 
 
 def select_signatures(
@@ -266,7 +267,7 @@ def select_signatures(
     """
     return {
         signature.name: signature
-        for signature in _ALL
+        for signature in ALL_SIGNATURES
         if format in signature.formats
         and signature.domain in domains
         and (has_head or not signature.needs_head)
@@ -274,7 +275,7 @@ def select_signatures(
 
 
 SIGNATURES: Mapping[str, Signature] = {
-    signature.name: signature for signature in _ALL if "saved_model" in signature.formats
+    signature.name: signature for signature in ALL_SIGNATURES if "saved_model" in signature.formats
 }
 """Every signature of a SavedModel by its name, in the order of a bundle's document.
 

@@ -293,7 +293,7 @@ class RestTransport:
     def _raise_unexpected(self, signature: str, text: str, status: int | None = None) -> NoReturn:
         shown = server_message(text[:MAX_MESSAGE_CHARACTERS])
         raise ServingError(
-            f"{self.url}: {signature}: the server said {shown!r}, which is not JSON as TensorFlow "
+            f"{self.url}: {signature}: the server responded {shown!r}, which is not JSON as TensorFlow "
             "Serving sends it; name its REST port (8501 unless --rest_api_port sets another)",
             reason=FailureReason.UNEXPECTED_RESPONSE,
             status=status,
@@ -357,7 +357,7 @@ def refused_error(
         remedy = "see the server's log, or try again later"
     shown = server_message(text)
     return ServingError(
-        f"{url}: {signature}: the server said {shown!r}; {remedy}",
+        f"{url}: {signature}: the server reports {shown!r}; {remedy}",
         reason=reason,
         status=status,
         server_text=shown,

@@ -20,7 +20,9 @@ from pipelines.core.errors import InputError
 
 def test_names_are_unique_within_a_format():
     for format in FORMATS:
-        names = [signature.name for signature in signatures._ALL if format in signature.formats]
+        names = [
+            signature.name for signature in signatures.ALL_SIGNATURES if format in signature.formats
+        ]
         assert len(names) == len(set(names)) > 0
 
 
