@@ -293,8 +293,9 @@ class RestTransport:
     def _raise_unexpected(self, signature: str, text: str, status: int | None = None) -> NoReturn:
         shown = server_message(text[:MAX_MESSAGE_CHARACTERS])
         raise ServingError(
-            f"{self.url}: {signature}: the server responded {shown!r}, which is not JSON as TensorFlow "
-            "Serving sends it; name its REST port (8501 unless --rest_api_port sets another)",
+            f"{self.url}: {signature}: the server responded {shown!r}, which is not JSON as "
+            "TensorFlow Serving sends it; name its REST port (8501 unless --rest_api_port sets "
+            "another)",
             reason=FailureReason.UNEXPECTED_RESPONSE,
             status=status,
             server_text=shown,
