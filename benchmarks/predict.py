@@ -2,7 +2,7 @@
 
     python benchmarks/predict.py [--model BUNDLE] [--seconds 60] [--clips 8] [--frames 32] [--rounds 5]
 
-All the work of the command on an exported model that is loaded (`kerasemo.inference.predictor.predict`): its worker processes are started,
+All the work of the command on an exported model that is loaded (`kerasemo.inference.predictor.predict_clips`): its worker processes are started,
 read faces and sound of one long clip or of several short ones, and the network answers. The start of the processes is counted and
 also told apart; that of Python and of TensorFlow is not counted. Then the faces alone, on decoded frames, four a second: found,
 cropped and answered as predict does it, where most boxes are followed from frame to frame; with each frame by itself; and by `fer`
@@ -42,7 +42,8 @@ def times_real_time(title: str, bundle, clips: Sequence[Path], rounds: int) -> N
     def predict() -> None:
         began = processor_seconds()
         lengths.clear()
-        for said, _ in predictor.predict(bundle, clips):
+        for prediction in predictor.predict_clips(bundle, clips):
+            said = prediction.document
             if not (said.get("visual") and said.get("audio")):
                 sys.exit(f"{said['path']}: {said.get('error') or said['warnings']}")
             lengths.append(said["visual"]["seconds"])

@@ -1,18 +1,21 @@
-"""The command `kerasemo.client`: predict with a TensorFlow Serving that serves a bundle."""
+"""`python -m kerasemo.client`: predict sounds and face crops with a served bundle.
 
+`Client` is the same in Python.
+"""
+
+import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from kerasemo.serving.client import Client, predict_files
+from kerasemo.serving.client import Client, FilePrediction, predict_files
 from kerasemo.serving.transport import GRPC_PORT, ServingError, parse_url
 from pipelines.core.cli import Parser, positive_int, run_main
-from pipelines.core.errors import KerasemoError
+from pipelines.core.errors import InputError
 from pipelines.core.text import printable
 
-__all__ = ["Client", "ServingError", "main", "predict_files"]
+__all__ = ["Client", "FilePrediction", "ServingError", "main", "predict_files"]
 
 
 def _parser() -> Parser:
@@ -55,38 +58,39 @@ def _parser() -> Parser:
     return parser
 
 
+def _run(arguments: argparse.Namespace, *, prog: str) -> int:
+    """Predict the files, print the results, and return the exit status."""
+    predictions: list[FilePrediction] = []
+    with Client(
+        arguments.url,
+        model=arguments.model,
+        version=arguments.version,
+        timeout_seconds=arguments.timeout,
+    ) as client:
+        for prediction in predict_files(client, arguments.files):
+            if prediction.error:
+                message = f"{prog}: {printable(prediction.path)}: {prediction.error}"
+                print(message, file=sys.stderr)
+            else:
+                predictions.append(prediction)
+            if arguments.json:
+                print(json.dumps(prediction.to_json()), flush=True)
+    if predictions and not arguments.json:
+        from kerasemo.reporting import terminal
+
+        terminal.print_file_predictions([prediction.to_json() for prediction in predictions])
+    return 0 if predictions else 1
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, predict, print, and return the exit status."""
+    """Parse the command line, predict the files, and return the exit status."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
         parse_url(arguments.url)
-    except KerasemoError as error:
+    except InputError as error:
         parser.error(str(error))
-
-    def print_result(result: dict[str, Any]) -> None:
-        if "error" in result:
-            path = printable(result["path"])
-            print(f"{parser.prog}: {path}: {result['error']}", file=sys.stderr)
-        if arguments.json:
-            print(json.dumps(result), flush=True)
-
-    def predict() -> int:
-        with Client(
-            arguments.url,
-            model=arguments.model,
-            version=arguments.version,
-            timeout_seconds=arguments.timeout,
-        ) as client:
-            results = predict_files(client, arguments.files, on_result=print_result)
-        predicted = [result for result in results if "error" not in result]
-        if predicted and not arguments.json:
-            from kerasemo.reporting import terminal
-
-            terminal.print_file_predictions(predicted)
-        return 0 if predicted else 1
-
-    return run_main(predict, prog=parser.prog, resumes=False)
+    return run_main(lambda: _run(arguments, prog=parser.prog), prog=parser.prog, resumes=False)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kerasemo.exporting.exporter import FORMATS, ExportOptions, export_stage
+from kerasemo.exporting.exporter import ExportOptions, export_stage
 from kerasemo.runs.paths import check_run_folder
+from kerasemo.serving.signatures import FORMATS
 from pipelines.core.cli import Parser, run_main
 from pipelines.core.tensorflow_loading import load_tensorflow
 

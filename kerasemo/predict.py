@@ -9,14 +9,15 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.core.cli import Parser, positive_int, run_main
-from pipelines.core.errors import InputError
+from pipelines.core.errors import DataError, InputError
 from pipelines.core.text import printable
 from pipelines.corpora.clip import STILL_SUFFIXES, domains_of
 
 if TYPE_CHECKING:
+    from kerasemo.inference.clip_prediction import ClipPrediction
     from kerasemo.inference.predictor import ReadingOptions
     from kerasemo.serving.bundle import Bundle
 
@@ -84,26 +85,10 @@ def run(options: PredictOptions) -> int:
         options.workers,
         PICTURES_PER_CLIP if options.report else 0,
     )
-    results = _predict(bundle, clips, reading, options)
-    predicted = [result for result, _ in results if "error" not in result]
+    predictions = _predict(bundle, clips, reading, options)
+    predicted = [prediction for prediction in predictions if not prediction.error]
     if options.report and predicted:
-        from kerasemo.reporting import prediction_page
-
-        model = {
-            "name": bundle.document["name"],
-            "labels": list(bundle.labels),
-            "document": bundle.document,
-            "card": bundle.card,
-        }
-        prediction_page.write_prediction_page(
-            options.report, results[:MAX_REPORTED_CLIPS], model=model
-        )
-        note = (
-            f" (the first {MAX_REPORTED_CLIPS} of {len(results)} clips)"
-            if len(results) > MAX_REPORTED_CLIPS
-            else ""
-        )
-        print(f"report: {options.report}{note}", file=sys.stderr)
+        _write_report(options.report, predictions, bundle)
     if options.video and predicted:
         _write_video(clips[0], options.video, predicted[0])
     if not predicted:
@@ -112,6 +97,29 @@ def run(options: PredictOptions) -> int:
             "nothing could be predicted; the reasons stand above"
         )
     return 0
+
+
+def _write_report(out: Path, predictions: "Sequence[ClipPrediction]", bundle: "Bundle") -> None:
+    from kerasemo.reporting import prediction_page
+
+    model = {
+        "name": bundle.document["name"],
+        "labels": list(bundle.labels),
+        "document": bundle.document,
+        "card": bundle.card,
+    }
+    results = [
+        (
+            prediction.document,
+            {"pictures": prediction.pictures, "spectrogram": prediction.spectrogram},
+        )
+        for prediction in predictions[:MAX_REPORTED_CLIPS]
+    ]
+    prediction_page.write_prediction_page(out, results, model=model)
+    note = ""
+    if len(predictions) > MAX_REPORTED_CLIPS:
+        note = f" (the first {MAX_REPORTED_CLIPS} of {len(predictions)} clips)"
+    print(f"report: {out}{note}", file=sys.stderr)
 
 
 def _check_outputs(options: PredictOptions, clips: Sequence[Path]) -> None:
@@ -147,16 +155,16 @@ def _check_outputs(options: PredictOptions, clips: Sequence[Path]) -> None:
 
 def _predict(
     bundle: "Bundle", clips: Sequence[Path], reading: "ReadingOptions", options: PredictOptions
-) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Predict and print the clips, and return their results.
+) -> "list[ClipPrediction]":
+    """Predict and print the clips, and return the predictions.
 
-    Only the first results keep their timelines, pictures and spectrograms for a report.
+    Only the first predictions keep timelines, pictures and spectrograms for a report.
     """
     from kerasemo.inference import predictor
     from kerasemo.reporting import terminal
     from pipelines.core import progress
 
-    results: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    predictions: list[ClipPrediction] = []
     with progress.progress_bar(
         "predict", unit="clips" if len(clips) > 1 else "s of the clip"
     ) as bar:
@@ -176,59 +184,60 @@ def _predict(
 
         if len(clips) > 1:
             bar.start(len(clips))
-        for result, extras in predictor.predict(
+        for prediction in predictor.predict_clips(
             bundle, clips, reading=reading, on_seconds=on_seconds
         ):
-            is_reported = (options.report or options.video) and len(results) < MAX_REPORTED_CLIPS
-            results.append((result, extras) if is_reported else (_without_timelines(result), {}))
+            is_shown = (options.report or options.video) and len(predictions) < MAX_REPORTED_CLIPS
+            predictions.append(prediction if is_shown else prediction.without_timelines())
             if len(clips) > 1:
-                bar.advance(Path(result["path"]).name)
+                bar.advance(Path(prediction.path).name)
             if options.json:
-                print(json.dumps(result), flush=True)
-            if "error" in result:
-                message = f"not predicted: {result['path']}: {result['error']}"
+                print(json.dumps(prediction.document), flush=True)
+            if prediction.error:
+                message = f"not predicted: {prediction.path}: {prediction.error}"
                 print(printable(message), file=sys.stderr)
     if not options.json:
-        terminal.print_predictions([result for result, _ in results])
+        terminal.print_predictions([prediction.document for prediction in predictions])
+    _print_warnings(predictions)
+    return predictions
+
+
+def _print_warnings(predictions: "Sequence[ClipPrediction]") -> None:
+    """Print each warning once, with its clip or the number of its clips."""
     paths_of: dict[str, list[str]] = {}
-    for result, _ in results:
-        for warning in result.get("warnings", ()):
-            paths_of.setdefault(warning, []).append(result["path"])
+    for prediction in predictions:
+        for warning in prediction.warnings:
+            paths_of.setdefault(warning, []).append(prediction.path)
     for warning, paths in paths_of.items():
         subject = paths[0] if len(paths) == 1 else f"{len(paths)} clips"
         print(printable(f"{subject}: {warning}"), file=sys.stderr)
-    return results
 
 
-def _without_timelines(result: dict[str, Any]) -> dict[str, Any]:
-    """Return a result without its timelines, which are large."""
-    return result | {
-        domain: {key: value for key, value in result[domain].items() if key != "timeline"}
-        for domain in ("visual", "audio", "fused")
-        if result.get(domain)
-    }
+def _write_video(path: Path, out: Path, prediction: "ClipPrediction") -> None:
+    """Write the video of a clip with its predictions drawn into it.
 
-
-def _write_video(path: Path, out: Path, result: dict[str, Any]) -> None:
-    """Write the video of a clip with its predictions drawn into it."""
+    Raises:
+        InputError: The clip has no face.
+        DataError: The video cannot be drawn.
+    """
     from kerasemo.inference.clip_prediction import captions
     from pipelines.core import progress
     from pipelines.overlay.writer import OverlayTask
     from pipelines.workers.pool import WorkerPool
 
-    if not result["visual"]:
+    if not prediction.document["visual"]:
         raise InputError(f"{path}: no face in it to draw at, so {out} was not written")
     with (
         tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".drawing-") as temporary,
         progress.progress_bar("draw", unit="s of video") as bar,
         WorkerPool(workers=1) as pool,
     ):
-        bar.start(math.ceil(result["visual"]["seconds"]))
+        bar.start(math.ceil(prediction.document["visual"]["seconds"]))
         shown_seconds, video = 0, Path(temporary) / out.name
-        for message in pool.read(OverlayTask(path, video, captions(result))):
+        for message in pool.read(OverlayTask(path, video, captions(prediction.document))):
             state = message.get("overlay", message)
             if "error" in state:
-                raise InputError(f"{path}: {out} was not written: {state['error']}")
+                raise DataError(f"{path}: {out} was not written: {state['error']}")
             seconds = int(state.get("seconds", shown_seconds))
             if seconds > shown_seconds:
                 bar.advance(count=seconds - shown_seconds)

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from kerasemo.exporting.exporter import FORMATS, ExportOptions, export_stage
+    from kerasemo.exporting.exporter import ExportOptions, export_stage
     from kerasemo.exporting.graph import ServedModel
     from kerasemo.exporting.onnx_litert import portable_functions, write_onnx
     from kerasemo.exporting.parity_cases import wav_file
 
 __all__ = [
-    "FORMATS",
     "ExportOptions",
     "ServedModel",
     "export_stage",
@@ -25,7 +24,6 @@ __all__ = [
 
 _MODULE_OF = {
     "ExportOptions": "exporter",
-    "FORMATS": "exporter",
     "ServedModel": "graph",
     "export_stage": "exporter",
     "portable_functions": "onnx_litert",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerasemo.serving.signatures import FORMATS
 from pipelines.core import files
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import DataError, InputError, RunError, StorageError
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from kerasemo.datasets.catalog import RecordCatalog
     from kerasemo.networks.inference import NetworkOutputs, TrainedNetwork
     from kerasemo.runs.lineage import Lineage
-
-FORMATS = ("saved_model", "onnx", "litert")
 
 UNFINISHED = ".unfinished-"
 """The beginning of the name of the folder, in the folder of a bundle, in which a version is
@@ -191,15 +190,14 @@ def _storage_errors(out: Path) -> Iterator[None]:
     """Raise StorageError when Python or TensorFlow cannot write."""
     import tensorflow as tf
 
-    from kerasemo.serving import bundle
+    from kerasemo.serving.graph_messages import graph_message
 
     try:
         with files.storage_errors(out):
             yield
     except tf.errors.OpError as error:
         raise StorageError(
-            f"{out}: cannot be written ({bundle.graph_message(error)}); free space, or name "
-            "another --out"
+            f"{out}: cannot be written ({graph_message(error)}); free space, or name another --out"
         ) from error
 
 
@@ -301,6 +299,7 @@ def _write_model(
 ) -> dict[str, Any]:
     """Write the model in a format, and return inputs and outputs of each signature."""
     from kerasemo.exporting import onnx_litert
+    from kerasemo.serving.signatures import select_signatures
 
     if format == "saved_model":
         return _write_saved_model(folder, network, labels, domains, has_head, spec)
@@ -309,7 +308,8 @@ def _write_model(
         names = onnx_litert.write_onnx(folder, functions, labels=labels)
     else:
         names = onnx_litert.write_litert(folder, functions, network.model)
-    return {name: functions[name].describe(len(labels)) for name in names}
+    signatures = select_signatures(format, domains=domains)
+    return {name: signatures[name].to_json(len(labels)) for name in names}
 
 
 def _finite_predictor(network: "TrainedNetwork", stage: str) -> Callable[..., "NetworkOutputs"]:

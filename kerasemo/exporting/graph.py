@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from kerasemo.losses.classification import mask_logits
 from kerasemo.networks.inference import TrainedNetwork
-from kerasemo.serving.requests import MAX_PEAK, MAX_SECONDS, segment_range, segment_range_text
-from kerasemo.serving.signatures import SIGNATURES
+from kerasemo.serving.requests import MAX_PEAK, segment_range, segment_range_text
+from kerasemo.serving.signatures import MAX_SOUND_SECONDS, select_signatures
 from pipelines.core.domains import DOMAINS
 from pipelines.core.labels import EMOTIONS
 from pipelines.core.spec import Spec
@@ -134,11 +134,7 @@ class ServedModel(tf.Module):
         self._columns = [EMOTIONS.index(label) for label in labels]
         # Proxies, because a mapping that is an attribute would be saved as well.
         self._shared = types.MappingProxyType(self._shared_functions(network))
-        signatures = [
-            signature
-            for signature in SIGNATURES.values()
-            if signature.domain in domains and (has_head or not signature.needs_head)
-        ]
+        signatures = select_signatures("saved_model", domains=domains, has_head=has_head)
         self.inputs = types.MappingProxyType(
             {
                 signature.name: {
@@ -147,7 +143,7 @@ class ServedModel(tf.Module):
                     )
                     for tensor in signature.inputs
                 }
-                for signature in signatures
+                for signature in signatures.values()
             }
         )
         self._functions = types.MappingProxyType(
@@ -417,7 +413,7 @@ class ServedModel(tf.Module):
     def _sound_checks(self, waveform: tf.Tensor, lengths: tf.Tensor) -> list[Check]:
         """Return the checks of waveforms [batch, samples]; the last is that they are not silent."""
         spec = self._spec
-        max_samples = round(MAX_SECONDS * spec.sample_rate_hz)
+        max_samples = round(MAX_SOUND_SECONDS * spec.sample_rate_hz)
         peaks = tf.reduce_max(tf.abs(waveform), axis=-1)
         silence_db = 20 * np.log10(spec.silence_peak)
         too_short = (
@@ -425,7 +421,7 @@ class ServedModel(tf.Module):
             "received"
         )
         too_long = (
-            f"too long: expected at most {max_samples} samples ({MAX_SECONDS:g} s at "
+            f"too long: expected at most {max_samples} samples ({MAX_SOUND_SECONDS:g} s at "
             f"{spec.sample_rate_hz} Hz); received"
         )
         too_loud = (

@@ -108,10 +108,10 @@ def _signatures(document: Mapping[str, Any]) -> Iterator[str]:
     yield "| name | input | output |"
     yield "|---|---|---|"
     for name, signature in document["signatures"].items():
-        input_text, output_text = _types(signature["inputs"]), "probabilities, valid"
+        input_text, output_text = _types(signature["inputs"]), ", ".join(signature["outputs"])
         if document["format"] == "saved_model":
             input_text = SIGNATURES[name].input_text
-            output_text = SIGNATURES[name].output_text
+            output_text = SIGNATURES[name].describe_outputs()
         yield f"| `{name}` | {input_text} | {output_text} |"
     yield ""
 

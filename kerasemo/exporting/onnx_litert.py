@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from kerasemo.networks.inference import TrainedNetwork
 from kerasemo.serving.requests import MAX_PEAK, segment_range
-from kerasemo.serving.signatures import ITEM_SIGNATURES, SIGNATURES
+from kerasemo.serving.signatures import select_signatures
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
 from pipelines.core.labels import EMOTIONS
@@ -40,14 +40,6 @@ class PortableFunction:
     def to_tensorflow(self) -> Any:
         """Return it as a `tf.function`."""
         return tf.function(self.function, input_signature=[self.input])
-
-    def describe(self, n_labels: int) -> dict[str, Any]:
-        """Return dtype and shape of input and outputs, for the document of a bundle."""
-        batch = [None] if self.input.shape.rank > 1 else []
-        return {
-            "inputs": {self.input.name: [self.input.dtype.name, self.input.shape.as_list()]},
-            "outputs": {"probabilities": ["float32", [*batch, n_labels]], "valid": ["bool", batch]},
-        }
 
 
 def portable_functions(
@@ -101,18 +93,13 @@ def portable_functions(
         of_segments = probabilities(log_mel.segments(static, spec=spec), "audio")
         return with_validity(tf.reduce_mean(of_segments, axis=0), is_valid)
 
-    def item_input(name: str) -> tf.TensorSpec:
-        (tensor,) = SIGNATURES[name].inputs
-        return tf.TensorSpec(tensor.shape_for(len(labels)), tensor.dtype, tensor.name)
-
+    # `speech` takes a single waveform: these runtimes do not run the loop over a batch.
+    of_signatures = {"faces": faces, "segments": segments, "speech": speech}
     functions = {}
-    if "visual" in domains:
-        functions["faces"] = PortableFunction(faces, item_input("faces"))
-    if "audio" in domains:
-        functions["segments"] = PortableFunction(segments, item_input("segments"))
-        # A single waveform: these runtimes do not run the loop over a batch.
-        waveform = tf.TensorSpec([None], tf.float32, "waveform")
-        functions["speech"] = PortableFunction(speech, waveform)
+    for name, signature in select_signatures("litert", domains=domains).items():
+        (tensor,) = signature.inputs
+        spec_of_input = tf.TensorSpec(tensor.shape_for(len(labels)), tensor.dtype, tensor.name)
+        functions[name] = PortableFunction(of_signatures[name], spec_of_input)
     return functions
 
 
@@ -136,7 +123,7 @@ def write_onnx(
                 "--format onnx needs the packages tf2onnx and onnxruntime; install them with "
                 "pip install 'kerasemo[onnx]'"
             ) from error
-        names = [name for name in ITEM_SIGNATURES.values() if name in functions]
+        names = [name for name in select_signatures("onnx", domains=DOMAINS) if name in functions]
         for name in names:
             model, _ = tf2onnx.convert.from_function(
                 functions[name].to_tensorflow(), [functions[name].input], opset=ONNX_OPSET

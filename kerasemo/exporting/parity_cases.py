@@ -14,8 +14,8 @@ from PIL import Image
 
 from kerasemo.metrics import classification, verification
 from kerasemo.networks.inference import NetworkOutputs
-from kerasemo.serving.parity import Call
-from kerasemo.serving.signatures import EMBEDDING_SIGNATURES, ITEM_SIGNATURES
+from kerasemo.serving.parity import Call, Inputs
+from kerasemo.serving.signatures import SIGNATURES, Signature, select_signatures
 from pipelines.core.domains import DOMAINS
 from pipelines.core.labels import EMOTIONS
 from pipelines.core.spec import Spec, spaced_indices
@@ -94,11 +94,14 @@ class ParityCases:
     def calls(self, signatures: Sequence[str]) -> list[CallAndExpected]:
         """Return the calls of signatures of a SavedModel.
 
-        Each signature has a method of its name.
+        The inputs and outputs in the table of signatures choose the cases of each.
         """
-        return [
-            call for signature in signatures for call in getattr(self, f"_calls_of_{signature}")()
-        ]
+        calls: list[CallAndExpected] = []
+        for name in signatures:
+            for case in self._cases(SIGNATURES[name]):
+                expected = self._expected_outputs(SIGNATURES[name], case)
+                calls.append(((name, case.inputs), expected))
+        return calls
 
     def portable_calls(self, signatures: Sequence[str]) -> list[CallAndExpected]:
         """Return the calls of functions that return `valid` instead of an error.
@@ -106,11 +109,12 @@ class ParityCases:
         One input of each function is not valid.
         """
         calls: list[CallAndExpected] = []
+        portable = select_signatures("litert", domains=DOMAINS)
         for signature in signatures:
-            if signature == "speech":
-                calls += self._portable_speech_calls()
+            domain, (input_name,) = portable[signature].domain, portable[signature].input_names
+            if input_name == "waveform":
+                calls += self._portable_waveform_calls(signature)
                 continue
-            domain = next(domain for domain, name in ITEM_SIGNATURES.items() if name == signature)
             items = np.concatenate(self._items[domain])
             invalid = np.full_like(items[:1], 0 if domain == "visual" else np.nan)
             no_probabilities = np.full((1, len(self._labels)), np.nan)
@@ -119,19 +123,24 @@ class ParityCases:
                 "probabilities": probabilities.astype(np.float32),
                 "valid": np.arange(len(items) + 1) < len(items),
             }
-            calls.append(((signature, {signature: np.concatenate([items, invalid])}), expected))
+            calls.append(((signature, {input_name: np.concatenate([items, invalid])}), expected))
         return calls
 
-    def _portable_speech_calls(self) -> list[CallAndExpected]:
+    def _portable_waveform_calls(self, signature: str) -> list[CallAndExpected]:
         calls: list[CallAndExpected] = []
         for waveform in self.waveforms:
-            probabilities = self._speech_probabilities([waveform])[0].astype(np.float32)
-            expected = {"probabilities": probabilities, "valid": np.array(True)}
-            calls.append((("speech", {"waveform": waveform}), expected))
+            segments, clip_of = self._cut_segments([waveform])
+            of_segments = self._probabilities(segments, "audio")
+            (probabilities,) = classification.mean_probabilities(of_segments, clip_of)
+            expected = {
+                "probabilities": probabilities.astype(np.float32),
+                "valid": np.array(True),
+            }
+            calls.append(((signature, {"waveform": waveform}), expected))
         silence = np.zeros(self._spec.sample_rate_hz, np.float32)
         no_probabilities = np.full(len(self._labels), np.nan, np.float32)
         expected = {"probabilities": no_probabilities, "valid": np.array(False)}
-        return [*calls, (("speech", {"waveform": silence}), expected)]
+        return [*calls, ((signature, {"waveform": silence}), expected)]
 
     def _outputs(self, items: np.ndarray, domain: str) -> NetworkOutputs:
         return self._predict(items, DOMAINS.index(domain))
@@ -152,12 +161,49 @@ class ParityCases:
             "emotion": labels[probabilities.argmax(axis=1)],
         }
 
-    def _calls_of_faces(self) -> Iterator[CallAndExpected]:
+    def _expected_outputs(self, signature: Signature, case: "_Case") -> Expected:
+        """Return the outputs of a signature that the Keras model computes for a case."""
+        if "embedding" in signature.output_names:
+            embeddings = self._outputs(case.items, signature.domain).embedding
+            if case.clip_of is not None:
+                embeddings = verification.clip_embeddings(embeddings, case.clip_of)
+            return {"embedding": embeddings}
+        mask = self._masks[signature.domain] if "mask" in signature.input_names else None
+        probabilities = self._probabilities(case.items, signature.domain, mask)
+        if case.weights is not None:
+            return {"probabilities": probabilities[None], "weights": case.weights[None]}
+        if case.clip_of is not None:
+            probabilities = classification.mean_probabilities(probabilities, case.clip_of)
+        return self._named(probabilities)
+
+    def _cases(self, signature: Signature) -> Iterator["_Case"]:
+        """Yield the cases for the inputs and outputs of a signature."""
+        if "weights" in signature.output_names:
+            cases = self._timeline_cases()
+        elif "lengths" in signature.input_names:
+            cases = self._padded_waveform_cases()
+        else:
+            cases = {
+                "faces": self._face_cases,
+                "face_bytes": self._face_file_cases,
+                "segments": self._segment_cases,
+                "waveform": self._waveform_cases,
+                "wav_bytes": self._wav_file_cases,
+            }[signature.input_names[0]]()
+        for case in cases:
+            if "mask" not in signature.input_names:
+                yield case
+                continue
+            n_rows = len(case.inputs[signature.input_names[0]])
+            mask = np.tile(self._masks[signature.domain], (n_rows, 1))
+            yield dataclasses.replace(case, inputs={**case.inputs, "mask": mask})
+
+    def _face_cases(self) -> Iterator["_Case"]:
         all_faces = np.concatenate(self._items["visual"])
         for faces in (all_faces, all_faces[:1]):
-            yield ("faces", {"faces": faces}), self._named(self._probabilities(faces, "visual"))
+            yield _Case({"faces": faces}, faces)
 
-    def _calls_of_face_bytes(self) -> Iterator[CallAndExpected]:
+    def _face_file_cases(self) -> Iterator["_Case"]:
         """Yield faces as stills of several sizes.
 
         The Keras model gets them as a build reads them.
@@ -175,38 +221,11 @@ class ParityCases:
                 files.append(path.read_bytes())
                 still = images.read_still(path)
                 decoded_faces.append(crops.resize_face(still, spec=self._spec))
-        expected = self._named(self._probabilities(np.stack(decoded_faces), "visual"))
-        yield ("face_bytes", {"face_bytes": files}), expected
+        yield _Case({"face_bytes": files}, np.stack(decoded_faces))
 
-    def _calls_of_faces_masked(self) -> Iterator[CallAndExpected]:
-        faces, mask = np.concatenate(self._items["visual"]), self._masks["visual"]
-        inputs = {"faces": faces, "mask": np.tile(mask, (len(faces), 1))}
-        expected = self._named(self._probabilities(faces, "visual", mask))
-        yield ("faces_masked", inputs), expected
-
-    def _calls_of_segments(self) -> Iterator[CallAndExpected]:
+    def _segment_cases(self) -> Iterator["_Case"]:
         segments = np.concatenate(self._items["audio"])
-        expected = self._named(self._probabilities(segments, "audio"))
-        yield ("segments", {"segments": segments}), expected
-
-    def _calls_of_embed_faces(self) -> Iterator[CallAndExpected]:
-        yield self._embedding_call("visual")
-
-    def _calls_of_embed_segments(self) -> Iterator[CallAndExpected]:
-        yield self._embedding_call("audio")
-
-    def _embedding_call(self, domain: str) -> CallAndExpected:
-        items = np.concatenate(self._items[domain])
-        call = (EMBEDDING_SIGNATURES[domain], {ITEM_SIGNATURES[domain]: items})
-        return call, {"embedding": self._outputs(items, domain).embedding}
-
-    def _speech_probabilities(
-        self, waveforms: Sequence[np.ndarray], mask: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Return the mean probabilities of each waveform: [waveforms, labels]."""
-        segments, clip_of = self._cut_segments(waveforms)
-        probabilities = self._probabilities(segments, "audio", mask)
-        return classification.mean_probabilities(probabilities, clip_of)
+        yield _Case({"segments": segments}, segments)
 
     def _cut_segments(self, waveforms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return the segments of waveforms as in records, and the waveform of each segment."""
@@ -221,45 +240,33 @@ class ParityCases:
         counts = [len(segments) for segments in of_waveforms]
         return np.concatenate(of_waveforms), np.repeat(np.arange(len(counts)), counts)
 
-    def _calls_of_speech(self) -> Iterator[CallAndExpected]:
-        # One waveform is longer than a part.
+    def _waveform_cases(self) -> Iterator["_Case"]:
+        """Yield each waveform, a waveform of more than one part, and a batch."""
         joined = np.concatenate(self.waveforms)
         long_waveform = np.resize(joined, round(1.3 * self._spec.part_samples))
         for waveform in (*self.waveforms, long_waveform):
-            expected = self._named(self._speech_probabilities([waveform]))
-            yield ("speech", {"waveform": waveform[None]}), expected
+            yield _Case({"waveform": waveform[None]}, *self._cut_segments([waveform]))
         n_samples = min(map(len, self.waveforms))
         batch = [waveform[:n_samples] for waveform in self.waveforms]
-        expected = self._named(self._speech_probabilities(batch))
-        yield ("speech", {"waveform": np.stack(batch)}), expected
+        yield _Case({"waveform": np.stack(batch)}, *self._cut_segments(batch))
 
-    def _calls_of_wav_bytes(self) -> Iterator[CallAndExpected]:
+    def _wav_file_cases(self) -> Iterator["_Case"]:
         files, decoded_waveforms = [], []
         for waveform in self.waveforms:
             pcm = np.clip(np.round(waveform * 32768), -32768, 32767).astype("<i2")
             files.append(wav_file(pcm, rate_hz=self._spec.sample_rate_hz))
             decoded_waveforms.append(pcm.astype(np.float32) / 32768)
-        expected = self._named(self._speech_probabilities(decoded_waveforms))
-        yield ("wav_bytes", {"wav_bytes": files}), expected
+        yield _Case({"wav_bytes": files}, *self._cut_segments(decoded_waveforms))
 
-    def _calls_of_speech_masked(self) -> Iterator[CallAndExpected]:
-        mask = self._masks["audio"]
+    def _padded_waveform_cases(self) -> Iterator["_Case"]:
         lengths = np.array([len(waveform) for waveform in self.waveforms], np.int32)
         padded = np.zeros((len(lengths), lengths.max()), np.float32)
         for row, waveform in zip(padded, self.waveforms, strict=True):
             row[: len(waveform)] = waveform
-        inputs = {"waveform": padded, "lengths": lengths, "mask": np.tile(mask, (len(lengths), 1))}
-        expected = self._named(self._speech_probabilities(self.waveforms, mask))
-        yield ("speech_masked", inputs), expected
+        inputs = {"waveform": padded, "lengths": lengths}
+        yield _Case(inputs, *self._cut_segments(self.waveforms))
 
-    def _calls_of_embed_speech(self) -> Iterator[CallAndExpected]:
-        for waveform in self.waveforms:
-            segments, clip_of = self._cut_segments([waveform])
-            embeddings = self._outputs(segments, "audio").embedding
-            expected = {"embedding": verification.clip_embeddings(embeddings, clip_of)}
-            yield ("embed_speech", {"waveform": waveform[None]}), expected
-
-    def _calls_of_timeline(self) -> Iterator[CallAndExpected]:
+    def _timeline_cases(self) -> Iterator["_Case"]:
         with_pauses = dataclasses.replace(self._spec, active_share=0.0)
         for waveform in self.waveforms:
             static = log_mel.padded(
@@ -267,11 +274,25 @@ class ParityCases:
             )
             segments = log_mel.segments(static, spec=with_pauses).numpy()
             is_active = log_mel.active_segments(static, spec=self._spec).numpy()
-            expected = {
-                "probabilities": self._probabilities(segments, "audio")[None],
-                "weights": is_active.astype(np.float32)[None],
-            }
-            yield ("timeline", {"waveform": waveform[None]}), expected
+            inputs = {"waveform": waveform[None]}
+            yield _Case(inputs, segments, weights=is_active.astype(np.float32))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Case:
+    """Inputs of a signature, and the items that the Keras model gets for them.
+
+    Attributes:
+        inputs: The inputs, but the mask.
+        items: Faces or segments.
+        clip_of: The row of each item, int [items]; None: each item is a row.
+        weights: Of a timeline, float32 [items]: 1 for a segment that counts in the mean.
+    """
+
+    inputs: Inputs
+    items: np.ndarray
+    clip_of: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
 
 def resynthesize(segments: np.ndarray, *, spec: Spec = Spec()) -> np.ndarray:

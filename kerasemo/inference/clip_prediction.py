@@ -1,12 +1,13 @@
-"""Collect the predictions of one clip while the clip is read.
+"""Build the prediction of one clip while the clip is read.
 
 The memory grows with the number of faces and segments, but not with pictures or sound.
 """
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,8 +22,78 @@ MAX_SPECTROGRAM_COLUMNS = 1200
 TITLES = {"visual": "face", "audio": "voice"}
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class ClipPrediction:
-    """Collects the predictions of one clip.
+    """The prediction of one clip, and what a report shows next to it.
+
+    Attributes:
+        document: The JSON document: `path` and `sha256`; then `error`, or `visual`, `audio`,
+            `fused` and `warnings`.
+        pictures: Key frames: `{"seconds", "jpeg", "size", "boxes"}` each.
+        spectrogram: `{"log_mel": float32 [columns, mel_filters] in dB, "seconds"}`, or None.
+    """
+
+    document: dict[str, Any]
+    pictures: Sequence[dict[str, Any]] = ()
+    spectrogram: dict[str, Any] | None = None
+
+    @property
+    def path(self) -> str:
+        """The path of the clip."""
+        return self.document["path"]
+
+    @property
+    def error(self) -> str:
+        """Why the clip has no prediction; empty if it has one."""
+        return self.document.get("error", "")
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What a reader of the prediction must know."""
+        return self.document.get("warnings", ())
+
+    def without_timelines(self) -> "ClipPrediction":
+        """Return the prediction without timelines, pictures and spectrogram, which are large."""
+        document = dict(self.document)
+        for domain in ("visual", "audio", "fused"):
+            if document.get(domain):
+                entries = document[domain].items()
+                document[domain] = {key: value for key, value in entries if key != "timeline"}
+        return ClipPrediction(document)
+
+
+class FaceObservation(NamedTuple):
+    """The prediction of one face in one picture.
+
+    Attributes:
+        seconds: The time of the picture.
+        face: The number of the person, from 1.
+        box: Left, top, width and height in pixels.
+        probabilities: float32 [labels].
+    """
+
+    seconds: float
+    face: int
+    box: tuple[int, ...]
+    probabilities: np.ndarray
+
+
+class SegmentObservation(NamedTuple):
+    """The prediction of one segment of the sound.
+
+    Attributes:
+        start_seconds: The start of the segment.
+        probabilities: float32 [labels].
+        weight: 1 if the segment counts in the mean of the clip, 0 for a pause.
+    """
+
+    start_seconds: float
+    probabilities: np.ndarray
+    weight: float
+
+
+class ClipPredictionBuilder:
+    """Builds the prediction of one clip while the clip is read.
 
     Args:
         path: The clip.
@@ -46,10 +117,8 @@ class ClipPrediction:
         self.path = path
         self._labels, self._domains = list(labels), tuple(domains)
         self._fusion, self._spec = fusion_parameters, spec
-        # seconds, person, box, probabilities
-        self._faces: list[tuple[float, int, tuple[int, ...], np.ndarray]] = []
-        # start in seconds, probabilities, weight
-        self._segments: list[tuple[float, np.ndarray, float]] = []
+        self._faces: list[FaceObservation] = []
+        self._segments: list[SegmentObservation] = []
         self._pictures: list[dict[str, Any]] = []
         self._columns = SpectrogramColumns(MAX_SPECTROGRAM_COLUMNS) if keep_spectrogram else None
         self._sound_start: float | None = None  # in seconds after the first picture
@@ -64,7 +133,9 @@ class ClipPrediction:
             probabilities,
             strict=True,
         )
-        self._faces += [(seconds, face, tuple(box), row) for seconds, face, box, row in rows]
+        self._faces += [
+            FaceObservation(seconds, face, tuple(box), row) for seconds, face, box, row in rows
+        ]
 
     def add_sound(self, part: Mapping[str, Any], outputs: Mapping[str, np.ndarray]) -> None:
         """Add the outputs of the signature `timeline` for a part of the sound."""
@@ -77,9 +148,8 @@ class ClipPrediction:
                 self._columns.add(np.full(shape, floor_db, np.float32))
         starts = part["start_seconds"] + outputs["starts"][0].astype(np.float64)
         weights = outputs["weights"][0]
-        self._segments += list(
-            zip(starts.tolist(), outputs["probabilities"][0], weights.tolist(), strict=True)
-        )
+        rows = zip(starts.tolist(), outputs["probabilities"][0], weights.tolist(), strict=True)
+        self._segments += [SegmentObservation(*row) for row in rows]
         if self._columns is not None:
             from pipelines.features import log_mel as log_mel_module
 
@@ -93,67 +163,63 @@ class ClipPrediction:
         """Add key frames."""
         self._pictures += pictures
 
-    def finish(self, last: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the result of the clip, and the pictures and the spectrogram for a report.
+    def build(self, last: Mapping[str, Any]) -> ClipPrediction:
+        """Return the prediction of the clip.
 
         Args:
             last: The last message of the `StreamTask`, with the facts or the error of each domain.
         """
         facts = {domain: last.get(domain, {"error": "not read"}) for domain in self._domains}
-        facts |= {
-            domain: {"error": reason}
-            for domain, reason in self._refused.items()
-            if "error" not in facts[domain]
-        }
+        for domain, reason in self._refused.items():
+            if "error" not in facts[domain]:
+                facts[domain] = {"error": reason}
         errors = {domain: entry["error"] for domain, entry in facts.items() if "error" in entry}
-        identity = {"path": str(self.path), "sha256": last.get("sha256", "")}
-        extras = {"pictures": [] if "visual" in errors else self._pictures, "spectrogram": None}
+        pictures = () if "visual" in errors else self._pictures
+        document = {"path": str(self.path), "sha256": last.get("sha256", "")}
         if len(errors) == len(facts):
             reasons = dict.fromkeys(errors.values())
             error = "; ".join(reasons) or "nothing in it that the model was trained on"
-            return identity | {"error": error}, extras
-        visual = (
-            self._visual(facts["visual"]) if "visual" in facts and "visual" not in errors else None
-        )
-        audio = self._audio(facts["audio"]) if "audio" in facts and "audio" not in errors else None
-        fused = self._fused(visual, audio) if visual and audio else None
-        if audio and self._columns is not None:
-            extras["spectrogram"] = {
-                "log_mel": self._columns.values(),
-                "seconds": self._sound_start + audio["seconds"],
-            }
+            return ClipPrediction(document | {"error": error}, pictures)
+        usable = {domain: entry for domain, entry in facts.items() if domain not in errors}
+        visual = self._visual(usable["visual"]) if "visual" in usable else None
+        audio = self._audio(usable["audio"]) if "audio" in usable else None
         warnings = [
             f"no answer by the {TITLES[domain]}: {reason}" for domain, reason in errors.items()
         ]
         warnings += self._warnings(visual, facts)
-        return identity | {
+        document |= {
             "visual": visual,
             "audio": audio,
-            "fused": fused,
+            "fused": self._fused(visual, audio) if visual and audio else None,
             "warnings": warnings,
-        }, extras
+        }
+        return ClipPrediction(document, pictures, self._spectrogram(audio))
+
+    def _spectrogram(self, audio: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        if not audio or self._columns is None:
+            return None
+        seconds = self._sound_start + audio["seconds"]
+        return {"log_mel": self._columns.values(), "seconds": seconds}
 
     def _visual(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        faces_of: dict[int, list[tuple[float, int, tuple[int, ...], np.ndarray]]] = defaultdict(
-            list
-        )
-        for entry in self._faces:
-            faces_of[entry[1]].append(entry)
+        faces_of: dict[int, list[FaceObservation]] = defaultdict(list)
+        for observation in self._faces:
+            faces_of[observation.face].append(observation)
 
         def count_and_area(person: int) -> tuple[int, float]:
-            areas = [width * height for _, _, (_, _, width, height), _ in faces_of[person]]
-            return len(areas), float(np.mean(areas))
+            boxes = [observation.box for observation in faces_of[person]]
+            return len(boxes), float(np.mean([width * height for _, _, width, height in boxes]))
 
         persons = []
         for person in sorted(faces_of, key=count_and_area, reverse=True):
             faces = faces_of[person]
             span = {
                 "face": person,
-                "from_seconds": round(faces[0][0], 3),
-                "to_seconds": round(faces[-1][0], 3),
+                "from_seconds": round(faces[0].seconds, 3),
+                "to_seconds": round(faces[-1].seconds, 3),
                 "count": len(faces),
             }
-            mean = np.mean([row for *_, row in faces], axis=0, dtype=np.float64)
+            mean = np.mean([face.probabilities for face in faces], axis=0, dtype=np.float64)
             persons.append(span | self._entry(mean))
         timeline = [
             {"seconds": round(seconds, 3), "face": face, "box": list(box)} | self._entry(row)
@@ -169,7 +235,9 @@ class ClipPrediction:
 
     def _audio(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         mean = np.mean(
-            [row for _, row, weight in self._segments if weight], axis=0, dtype=np.float64
+            [segment.probabilities for segment in self._segments if segment.weight],
+            axis=0,
+            dtype=np.float64,
         )
         end = self._sound_start + facts["seconds"]
         timeline = [
@@ -192,17 +260,17 @@ class ClipPrediction:
 
     def _fused_timeline(self, main_face: int) -> Iterator[dict[str, Any]]:
         """Yield the fused prediction at the middle of each segment with the main face around it."""
-        faces = [(seconds, row) for seconds, face, _, row in self._faces if face == main_face]
-        times = np.array([seconds for seconds, _ in faces])
-        rows = np.stack([row for _, row in faces])  # [faces, labels]
-        for start, voice, _ in self._segments:
-            middle = start + self._spec.segment_seconds / 2
+        faces = [observation for observation in self._faces if observation.face == main_face]
+        times = np.array([face.seconds for face in faces])
+        rows = np.stack([face.probabilities for face in faces])  # [faces, labels]
+        for segment in self._segments:
+            middle = segment.start_seconds + self._spec.segment_seconds / 2
             first, end = np.searchsorted(
                 times, (middle - WINDOW_SECONDS / 2, middle + WINDOW_SECONDS / 2)
             )
             if first < end:
                 face = rows[first:end].mean(axis=0, dtype=np.float64)
-                fused = fusion.fuse(self._fusion, face, voice)
+                fused = fusion.fuse(self._fusion, face, segment.probabilities)
                 yield {"seconds": round(middle, 3)} | self._entry(fused)
 
     def _warnings(
@@ -231,7 +299,7 @@ class ClipPrediction:
             )
 
     def _entry(self, probabilities: np.ndarray) -> dict[str, Any]:
-        """Return the prediction of probabilities [labels] for the result."""
+        """Return the JSON document of probabilities [labels]."""
         best = int(np.argmax(probabilities))
         rounded = [round(float(value), 6) for value in probabilities]
         return {
@@ -287,16 +355,16 @@ class SpectrogramColumns:
         return columns[:whole].reshape(-1, count, columns.shape[1]).mean(axis=1)
 
 
-def captions(result: Mapping[str, Any]) -> dict[str, Any]:
+def captions(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the boxes of all faces and the bars of the main face, the voice and both.
 
     Args:
-        result: The result of a clip that has no error.
+        document: `ClipPrediction.document` of a clip without an error.
 
     Returns:
         The captions of a `pipelines.overlay.writer.OverlayTask`.
     """
-    visual, audio, fused = result["visual"], result["audio"], result["fused"]
+    visual, audio, fused = document["visual"], document["audio"], document["fused"]
     faces: dict[int, dict[str, list]] = {}
     for entry in sorted(visual["timeline"] if visual else (), key=lambda entry: entry["seconds"]):
         face = faces.setdefault(entry["face"], {"seconds": [], "boxes": [], "texts": []})

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from kerasemo.inference.clip_prediction import ClipPrediction
+from kerasemo.inference.clip_prediction import ClipPrediction, ClipPredictionBuilder
 from kerasemo.metrics import fusion
 from kerasemo.serving.bundle import Bundle
-from pipelines.core.errors import InputError, KerasemoError
+from pipelines.core.errors import InputError
 from pipelines.core.processes import processor_count
 from pipelines.core.spec import Spec
 from pipelines.core.tensorflow_loading import load_tensorflow
@@ -27,10 +27,7 @@ FACES_PER_BATCH = 128
 MAX_WAITING_MESSAGES = 8
 """The most messages that wait for the network, because readers are faster than the network."""
 MAX_CLIPS_AHEAD = 64
-"""The most clips that are read before an earlier one is complete; results keep the order."""
-
-ClipResult = tuple[dict[str, Any], dict[str, Any]]
-"""The result of a clip, and the pictures and the spectrogram for a report."""
+"""The most clips that are read before an earlier one is complete; predictions keep the order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +50,7 @@ class ReadingOptions:
 def expand_clips(names: Sequence[Path]) -> list[Path]:
     """Return the clips of files and folders, each once.
 
-    A folder without media stands for itself, so that its result is an error.
+    A folder without media stands for itself, so that its prediction is an error.
 
     Raises:
         OSError: A folder cannot be read.
@@ -67,15 +64,15 @@ def expand_clips(names: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(clips))
 
 
-def predict(
+def predict_clips(
     bundle: Bundle,
     clips: Sequence[Path],
     *,
     reading: ReadingOptions = ReadingOptions(),
     spec: Spec = Spec(),
     on_seconds: Callable[[Path, float, float], None] = lambda _path, _seconds, _duration: None,
-) -> Iterator[ClipResult]:
-    """Yield the result of each clip, in the order of the clips.
+) -> Iterator[ClipPrediction]:
+    """Yield the prediction of each clip, in the order of the clips.
 
     A clip that cannot be read has an `error`, and the other clips go on.
 
@@ -88,6 +85,7 @@ def predict(
 
     Raises:
         InputError: The bundle predicts no emotions.
+        DataError: The bundle is damaged.
         RunError: A worker process cannot start.
     """
     if not {"timeline", "faces"} & set(bundle.signatures):
@@ -105,7 +103,7 @@ def predict(
 
 
 class _PredictionRun:
-    """The state of the clips between reading and result."""
+    """The state of the clips between reading and prediction."""
 
     def __init__(
         self,
@@ -120,16 +118,16 @@ class _PredictionRun:
         self._messages: queue.Queue[tuple[int, dict[str, Any] | BaseException]] = queue.Queue(
             MAX_WAITING_MESSAGES
         )
-        self._predictions: dict[int, ClipPrediction] = {}
+        self._builders: dict[int, ClipPredictionBuilder] = {}
         self._waiting_faces: list[tuple[int, dict[str, np.ndarray]]] = []
-        self._results: dict[int, ClipResult] = {}
+        self._finished: dict[int, ClipPrediction] = {}
         self._durations: dict[int, float] = {}
-        self._training_files = bundle.training_files()
+        self._training_files = bundle.training_clips().files
         self._yielded_count = 0
         self._turn, self._next = threading.Condition(), 0
 
-    def run(self, pool: WorkerPool) -> Iterator[ClipResult]:
-        """Yield the results in order."""
+    def run(self, pool: WorkerPool) -> Iterator[ClipPrediction]:
+        """Yield the predictions in the order of the clips."""
         for _ in range(min(self._reading.workers or processor_count(), max(1, len(self._clips)))):
             threading.Thread(target=self._read, args=(pool,), daemon=True).start()
         load_tensorflow()  # the workers read the first clips at the same time
@@ -138,11 +136,12 @@ class _PredictionRun:
             if isinstance(message, BaseException):
                 raise message
             self._add_message(index, message)
-            while (result := self._results.pop(self._yielded_count, None)) is not None:
+            while self._yielded_count in self._finished:
+                prediction = self._finished.pop(self._yielded_count)
                 with self._turn:
                     self._yielded_count += 1
                     self._turn.notify_all()
-                yield result
+                yield prediction
 
     def _read(self, pool: WorkerPool) -> None:
         """Read one clip after another, and put the messages in the queue."""
@@ -180,8 +179,8 @@ class _PredictionRun:
     def _add_message(self, index: int, message: dict[str, Any]) -> None:
         """Add a message of a clip, and predict a full batch of faces or a part of sound."""
         path = self._clips[index]
-        if index not in self._predictions:
-            self._predictions[index] = ClipPrediction(
+        if index not in self._builders:
+            self._builders[index] = ClipPredictionBuilder(
                 path,
                 labels=self._bundle.labels,
                 domains=self._domains(path),
@@ -197,7 +196,7 @@ class _PredictionRun:
             if "audio" in message:
                 self._predict_sound(index, message["audio"])
             if "pictures" in message:
-                self._predictions[index].add_pictures(message["pictures"])
+                self._builders[index].add_pictures(message["pictures"])
             if "length" in message:
                 self._durations[index] = message["length"]
             if "at" in message and index in self._durations:
@@ -207,39 +206,44 @@ class _PredictionRun:
             self._predict_faces()
         if duration := self._durations.pop(index, 0.0):
             self._on_seconds(path, duration, duration)
-        self._results[index] = self._result(index, message)
+        self._finished[index] = self._build(index, message)
 
-    def _result(self, index: int, last: dict[str, Any]) -> ClipResult:
-        path, prediction = self._clips[index], self._predictions.pop(index)
-        if error := _path_error(path):
-            return {"path": str(path), "sha256": "", "error": error}, {}
-        result, extras = prediction.finish(last)
+    def _build(self, index: int, last: dict[str, Any]) -> ClipPrediction:
+        """Return the prediction of a clip after its last message."""
+        path, builder = self._clips[index], self._builders.pop(index)
+        error = _path_error(path)
+        if error:
+            return ClipPrediction({"path": str(path), "sha256": "", "error": error})
+        prediction = builder.build(last)
         domains = domains_of(path)
         untrained = [domain for domain in domains if domain not in self._bundle.domains]
-        if "warnings" in result:
-            if result["sha256"] in self._training_files:
-                result["warnings"].append(
-                    "the model was trained on this very file, or its epoch was chosen on it"
-                )
-            titles = {"visual": "faces", "audio": "voices"}
-            result["warnings"] += [
-                f"the model was not trained on {titles[domain]}" for domain in untrained
-            ]
-        elif len(untrained) == len(domains):
-            result["error"] = (
+        if prediction.error:
+            if len(untrained) < len(domains):
+                return prediction
+            error = (
                 f"the model was trained on {' and '.join(self._bundle.domains)} alone, "
                 f"and this is {' and '.join(untrained)}"
             )
-        return result, extras
+            return dataclasses.replace(prediction, document=prediction.document | {"error": error})
+        warnings = list(prediction.warnings)
+        if prediction.document["sha256"] in self._training_files:
+            warnings.append(
+                "the model was trained on this very file, or its epoch was chosen on it"
+            )
+        titles = {"visual": "faces", "audio": "voices"}
+        warnings += [f"the model was not trained on {titles[domain]}" for domain in untrained]
+        return dataclasses.replace(
+            prediction, document=prediction.document | {"warnings": warnings}
+        )
 
     def _predict_sound(self, index: int, part: dict[str, Any]) -> None:
-        """Predict a part of a clip's sound. An error concerns only the voice of this clip."""
+        """Predict a part of a clip's sound; sound that the graph refuses costs only this voice."""
         try:
             outputs = self._bundle.predict("timeline", waveform=part["waveform"][None])
-        except KerasemoError as error:
-            self._predictions[index].refuse("audio", str(error))
+        except InputError as error:
+            self._builders[index].refuse("audio", str(error))
         else:
-            self._predictions[index].add_sound(part, outputs)
+            self._builders[index].add_sound(part, outputs)
 
     def _predict_faces(self) -> None:
         """Predict all waiting faces in one batch."""
@@ -248,7 +252,7 @@ class _PredictionRun:
         start = 0
         for index, block in self._waiting_faces:
             end = start + len(block["faces"])
-            self._predictions[index].add_faces(block, probabilities[start:end])
+            self._builders[index].add_faces(block, probabilities[start:end])
             start = end
         self._waiting_faces.clear()
 

@@ -7,22 +7,20 @@ and `checksums.sha256`. `OUT/serving/` has the configuration of a TF Serving.
 
 import json
 import re
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from kerasemo.serving import training_clips
+from kerasemo.serving.runtimes import SavedModelPredictor
+from kerasemo.serving.training_clips import TRAINING_CLIPS, TrainingClips, read_training_clips
 from pipelines.core.errors import DataError, InputError
-from pipelines.core.files import file_sha256
-from pipelines.core.tensorflow_loading import load_tensorflow
+from pipelines.core.files import file_sha256, storage_errors, write_text
 
 SCHEMA = 1
 """The version of the format. It rises when older bundles can no longer be read."""
 DOCUMENT, CHECKSUMS = "assets/bundle.json", "checksums.sha256"
-FORMATS = ("saved_model", "onnx", "litert")
 _LISTED_FILES = (
     r"saved_model\.pb|variables/.*|assets/.*|[^/]*\.onnx|model\.tflite|"
     r"assets\.extra/tf_serving_warmup_requests"
@@ -62,8 +60,8 @@ class Bundle:
         fusion: The parameters of the fusion of face and voice.
 
     Raises:
-        InputError: The folder has no bundle, or one of another version of the format.
-        DataError: The document is damaged.
+        InputError: The folder has no bundle.
+        DataError: The document is damaged, or of another version of the format.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -72,7 +70,7 @@ class Bundle:
         self.labels: tuple[str, ...] = tuple(self.document["labels"])
         self.domains: tuple[str, ...] = tuple(self.document["domains"])
         self.fusion: dict[str, Any] = self.document["fusion"]
-        self._signatures: Mapping[str, Any] | None = None
+        self._predictor = SavedModelPredictor(folder, self.document["signatures"])
 
     @classmethod
     def load(cls, name: str | Path) -> Self:
@@ -81,9 +79,8 @@ class Bundle:
         The method checks each file by its checksum. The first prediction imports TensorFlow.
 
         Raises:
-            InputError: The bundle does not exist, has another version of the format, or needs a
-                runtime other than TensorFlow.
-            DataError: The bundle is damaged.
+            InputError: The bundle does not exist, or needs a runtime other than TensorFlow.
+            DataError: The bundle is damaged, or of another version of the format.
         """
         folder = find_bundle(name)
         check_files(folder)
@@ -102,11 +99,13 @@ class Bundle:
         """The model card in Markdown."""
         return (self.folder / "assets" / "model_card.md").read_text(encoding="utf-8")
 
-    def training_files(self) -> frozenset[str]:
-        """Return the SHA-256 of the media files in the training and the validation split."""
-        return training_clips.read_training_clips(
-            self.folder / "assets" / "training_clips.json"
-        ).files
+    def training_clips(self) -> TrainingClips:
+        """Return the hashes of the clips in the training and the validation split.
+
+        Raises:
+            DataError: The file is missing or damaged.
+        """
+        return read_training_clips(self.folder / TRAINING_CLIPS)
 
     def __repr__(self) -> str:
         """Return the folder, the labels and the signatures."""
@@ -132,105 +131,15 @@ class Bundle:
             InputError: The signature or an input is unknown, or the graph refuses an input.
             DataError: The graph cannot be loaded.
         """
-        if signature not in self.signatures:
-            raise InputError(
-                f"{self.folder}: has no signature {signature!r}; expected one of "
-                f"{', '.join(self.signatures)}"
-            )
-        expected = self.document["signatures"][signature]["inputs"]
-        if set(inputs) != set(expected):
-            raise InputError(
-                f"{signature}: expected the inputs {', '.join(expected)}; "
-                f"received {', '.join(inputs) or 'none'}"
-            )
-        load_tensorflow()
-        import tensorflow as tf
-
-        if self._signatures is None:
-            self._signatures = self._graph().signatures
-        try:
-            tensors = {
-                name: tf.constant(_to_dtype(name, value, expected[name][0]))
-                for name, value in inputs.items()
-            }
-            outputs = self._signatures[signature](**tensors)
-        except (tf.errors.OpError, ValueError, TypeError) as error:
-            raise InputError(f"{signature}: {graph_message(error)}") from error
-        return {name: _to_str(tensor.numpy()) for name, tensor in outputs.items()}
+        return self._predictor.predict(signature, **inputs)
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Return the weights of the network by the paths of their variables."""
-        return {path: variable.numpy() for path, variable in self._graph().weights.items()}
+        """Return the weights of the network by the paths of their variables.
 
-    def _graph(self) -> Any:
-        """Return the loaded SavedModel; raise DataError where it cannot be loaded."""
-        load_tensorflow()
-        import tensorflow as tf
-
-        try:
-            graph = tf.saved_model.load(str(self.folder))
-            if missing := set(self.signatures) - set(graph.signatures):
-                raise ValueError(f"no signature {', '.join(sorted(missing))}")
-            return graph
-        except Exception as error:  # the bytes of a damaged file can raise any error
-            raise DataError(
-                f"{self.folder}: cannot be loaded ({graph_message(error)}); export the model again"
-            ) from error
-
-
-def _to_dtype(name: str, value: Any, expected: str) -> np.ndarray:
-    """Return an input as an array of the dtype of a signature.
-
-    A float can lose digits.
-
-    Raises:
-        ValueError: Another conversion would change values.
-    """
-    if expected == "string":
-        return np.array(value, dtype=object)
-    array = np.asarray(value)
-    is_integer = np.issubdtype(expected, np.integer)
-    if array.dtype.kind not in ("iu" if is_integer else "f") or not np.can_cast(
-        array.dtype, expected, "same_kind"
-    ):
-        raise ValueError(f"{name}: expected {expected}; received {array.dtype}")
-    if is_integer:
-        limits = np.iinfo(expected)
-        is_wrong = (array < limits.min) | (array > limits.max)
-        if is_wrong.any():
-            raise ValueError(
-                f"{name}: expected {expected}; received {array.dtype}, with {array[is_wrong][0]}"
-            )
-    with np.errstate(over="ignore"):  # the graph refuses infinity
-        return array.astype(expected)
-
-
-def _to_str(values: np.ndarray) -> np.ndarray:
-    return (
-        np.array([text.decode() for text in values.ravel()], dtype=np.str_).reshape(values.shape)
-        if values.dtype == object
-        else values
-    )
-
-
-def graph_message(error: Exception) -> str:
-    """Return the message of the graph or of TensorFlow about an input, in one line.
-
-    >>> text = "assertion failed: [too long: expected at most] [96] [samples; received] [1 2]"
-    >>> graph_message(ValueError(text))
-    'too long: expected at most 96 samples; received 1 2'
-    """
-    text = getattr(error, "message", None) or str(error)
-    if found := re.search(r"assertion failed: \[(.*)\](?:\n|$)", text):
-        return re.sub(r"\] \[", " ", found[1])
-    lines = [
-        line
-        for line in text.splitlines()
-        if line and not line.startswith(("Graph execution error", "Detected at node", "<stack"))
-    ]
-    return (
-        re.sub(r"\s*\[\[\{\{node.*|\s*\[Op:.*", "", " ".join(lines)).strip() or type(error).__name__
-    )
+        Raises:
+            DataError: The graph cannot be loaded.
+        """
+        return self._predictor.weights()
 
 
 def shipped_presets() -> dict[str, Path]:
@@ -279,8 +188,8 @@ def read_document(folder: Path) -> dict[str, Any]:
     """Read the document of a bundle from the folder of one version.
 
     Raises:
-        InputError: The folder has no bundle, or one of another version of the format.
-        DataError: The document is damaged.
+        InputError: The folder has no bundle.
+        DataError: The document is damaged, or of another version of the format.
     """
     path = folder / DOCUMENT
     try:
@@ -291,10 +200,10 @@ def read_document(folder: Path) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise DataError(f"{path}: damaged ({error}); export the model again") from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        version = document.get("schema") if isinstance(document, dict) else None
-        raise InputError(
-            f"{path}: version {version} of the contract, expected {SCHEMA}; "
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise DataError(
+            f"{path}: version {schema} of the format, expected {SCHEMA}; "
             "export the model again with this version"
         )
     if missing := _KEYS - document.keys():
@@ -305,52 +214,66 @@ def read_document(folder: Path) -> dict[str, Any]:
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the checksum of each file of a bundle in the format of `sha256sum -c`."""
-    lines = [
-        f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}" for path in _files(folder)
-    ]
-    (folder / CHECKSUMS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    """Write the checksum of every file of a version's folder in the format of `sha256sum`.
+
+    Raises:
+        StorageError: The disk is full, or the folder cannot be written.
+    """
+    lines = [f"{file_sha256(folder / name)}  {name}\n" for name in _file_names(folder)]
+    with storage_errors(folder / CHECKSUMS):
+        write_text(folder / CHECKSUMS, "".join(lines))
 
 
 def check_files(folder: Path) -> None:
-    """Check each file of a bundle by its checksum.
+    """Check every file of a version's folder against its checksum.
 
-    A user can add files, such as `assets.extra/batching_params.pbtxt`, but not among the files of
-    the model.
+    Files that a user adds, such as `assets.extra/batching_params.pbtxt`, need no checksum.
 
     Raises:
-        DataError: A file is missing, damaged, or has no checksum.
+        DataError: A file is missing, damaged, or must have a checksum and has none.
     """
-    try:
-        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{folder / CHECKSUMS}: cannot be read ({error}); export the model again"
-        ) from error
-    wrong_lines = [line for line in lines if not re.fullmatch(r"[0-9a-f]{64}  .+", line)]
-    if wrong_lines or not lines:
-        received = repr(wrong_lines[0]) if wrong_lines else "an empty file"
-        raise DataError(
-            f"{folder / CHECKSUMS}: damaged (expected a checksum and a name; received {received}); "
-            "export the model again"
-        )
-    expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    existing = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
-    for name, digest in expected.items():
-        if name not in existing:
-            raise DataError(f"{folder / name}: missing; export the model again")
-        if file_sha256(existing[name]) != digest:
+    checksums = _read_checksums(folder)
+    names = _file_names(folder)
+    for name, checksum in checksums.items():
+        if name not in names:
             raise DataError(
-                f"{folder / name}: damaged (its checksum is not that of {CHECKSUMS}); "
+                f"{folder / name}: missing ({CHECKSUMS} lists it); export the model again"
+            )
+        if file_sha256(folder / name) != checksum:
+            raise DataError(
+                f"{folder / name}: damaged (its checksum is not that in {CHECKSUMS}); "
                 "export the model again"
             )
-    if unlisted := [
-        name for name in existing if re.fullmatch(_LISTED_FILES, name) and name not in expected
-    ]:
-        raise DataError(
-            f"{folder / CHECKSUMS}: damaged (does not name {unlisted[0]}); export the model again"
-        )
+    for name in names:
+        if re.fullmatch(_LISTED_FILES, name) and name not in checksums:
+            raise DataError(
+                f"{folder / CHECKSUMS}: damaged (does not name {name}); export the model again"
+            )
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != CHECKSUMS]
+def _read_checksums(folder: Path) -> dict[str, str]:
+    """Return the listed checksum of each file name."""
+    path = folder / CHECKSUMS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); export the model again") from error
+    checksums = {}
+    for line in lines or ["an empty file"]:
+        if not re.fullmatch(r"[0-9a-f]{64}  .+", line):
+            raise DataError(
+                f"{path}: damaged (expected a checksum and a name; received {line!r}); "
+                "export the model again"
+            )
+        checksum, _, name = line.partition("  ")
+        checksums[name] = checksum
+    return checksums
+
+
+def _file_names(folder: Path) -> list[str]:
+    """Return the names of all files in a folder but the checksums, sorted by path."""
+    return [
+        path.relative_to(folder).as_posix()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != CHECKSUMS
+    ]

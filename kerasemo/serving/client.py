@@ -1,46 +1,55 @@
-"""The client of a TensorFlow Serving that serves a bundle; `kerasemo.client` is its command."""
+"""A client of a TensorFlow Serving that serves an exported bundle."""
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from kerasemo.serving.signatures import SIGNATURES
+from kerasemo.serving.signatures import SIGNATURES, file_signature, find_signature
 from kerasemo.serving.transport import (
     GRPC_PORT,
+    FailureReason,
     GrpcTransport,
+    ModelMetadata,
+    ModelVersionStatus,
     RestTransport,
+    ServedSignature,
     ServingError,
+    Transport,
     parse_url,
 )
-from pipelines.core.errors import InputError, KerasemoError
+from pipelines.core.errors import InputError
 from pipelines.core.text import printable
 
 if TYPE_CHECKING:
     import numpy as np
 
+SIGNATURE_STATUSES = (400, 412, "INVALID_ARGUMENT", "FAILED_PRECONDITION")
+"""Statuses of a response to an unknown signature, also of responses to other requests."""
+
 
 class Client:
-    """A client of one served model. Each method has the name of its signature.
+    """A client of one served model.
 
-    The methods return a dict of arrays: `probabilities` float32 [n, k], `labels` [n, k] and
-    `emotion` [n] of str. The methods of embeddings return `embedding` float32 [n, d], where d is
-    256 for a network of the default size. Each method checks its inputs before it sends them.
+    Each signature has a method of its name; `predict` runs any of them. All check their inputs
+    before they send them. Outputs are a dict of arrays: `probabilities` float32 [n, labels],
+    `labels` [n, labels] and `emotion` [n] of str. Embeddings have `embedding` float32 [n, size],
+    where size is 256 for a network of the default shape.
 
     Args:
         url: `http://HOST:8501` (REST) or `grpc://HOST:8500`, which imports TensorFlow.
-        model: The name of the model on the server.
-        version: The version of the model; None: the newest.
-        timeout_seconds: The longest time of one request.
+        model: The name that the server gives the model.
+        version: The number of its version; None is the newest.
+        timeout_seconds: How long one response may take.
 
     Raises:
-        InputError: An argument is wrong.
-        ServingError: A method gets no outputs. The message has the url, the signature, the message
-            of the server and the remedy.
+        InputError: An argument is invalid.
+        ServingError: By each method: no usable response. See its attributes `reason` and `status`.
 
     >>> client = Client("http://localhost:8501", timeout_seconds=5)
     >>> client.face_bytes([b"GIF89a"])  # doctest: +ELLIPSIS
-    Traceback (most recent call last): pipelines.core.errors.InputError: face_bytes 0 must be a JPEG
-    or PNG file; received 6 bytes that begin b'GIF89a'; ...
+    Traceback (most recent call last):
+    pipelines.core.errors.InputError: face_bytes 0 must be a JPEG or PNG file; received 6 bytes ...
     """
 
     def __init__(
@@ -51,33 +60,28 @@ class Client:
         version: int | None = None,
         timeout_seconds: float = 30,
     ) -> None:
-        scheme, host, port = parse_url(url)
-        if not isinstance(model, str) or not model or set(model) & set("/:"):
-            raise InputError(
-                f"model must be the name of a served model, without / and :; received {model!r}"
-            )
-        if version is not None and (
-            isinstance(version, bool) or not isinstance(version, int) or version < 0
-        ):
-            raise InputError(
-                "version must be the whole number of a version, or None for the newest; "
-                f"received {version!r}"
-            )
-        if not 0 < timeout_seconds < float("inf"):
-            raise InputError(f"timeout_seconds must be above 0; received {timeout_seconds!r}")
+        server = parse_url(url)
+        _check_model(model, version, timeout_seconds)
         self.url = url.rstrip("/")
         self._label_count: int | None = None
-        arguments: dict[str, Any] = {
-            "host": host,
-            "model": model,
-            "version": version,
-            "timeout_seconds": timeout_seconds,
-        }
-        self._transport: RestTransport | GrpcTransport
-        if scheme == "grpc":
-            self._transport = GrpcTransport(self.url, port=port or GRPC_PORT, **arguments)
+        self._transport: Transport
+        if server.scheme == "grpc":
+            self._transport = GrpcTransport(
+                self.url,
+                host=server.host,
+                port=server.port or GRPC_PORT,
+                model=model,
+                version=version,
+                timeout_seconds=timeout_seconds,
+            )
         else:
-            self._transport = RestTransport(self.url, **arguments)
+            self._transport = RestTransport(
+                self.url,
+                host=server.host,
+                model=model,
+                version=version,
+                timeout_seconds=timeout_seconds,
+            )
 
     def __enter__(self) -> Self:
         """Return the client."""
@@ -88,217 +92,212 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection of gRPC; REST keeps none."""
+        """Close the connection, if the transport keeps one open."""
         self._transport.close()
 
-    def status(self) -> list[dict[str, Any]]:
-        """Return the versions on the server, the newest first.
+    def status(self) -> list[ModelVersionStatus]:
+        """Return the versions that the server knows, newest first."""
+        return sorted(self._transport.status(), key=lambda status: -status.version)
 
-        Each is `{"version": 1, "state": "AVAILABLE", "error": ""}`.
-        """
-        return sorted(self._transport.status(), key=lambda row: -row["version"])
-
-    def metadata(self) -> dict[str, Any]:
-        """Return the version and the signatures of the served model.
-
-        The result is `{"version", "signatures": {name: {"inputs": {name: [dtype, shape]},
-        "outputs": ...}}}`. A size of -1 is any size, a shape of None any shape.
-        """
+    def metadata(self) -> ModelMetadata:
+        """Return the served version and its signatures."""
         return self._transport.metadata()
+
+    def predict(self, signature: str, **inputs: Any) -> "dict[str, np.ndarray]":
+        """Check the inputs of a signature, send them, and return its outputs.
+
+        Args:
+            signature: A name of the table `kerasemo.serving.signatures.SIGNATURES`.
+            inputs: A value for each of its inputs.
+
+        Returns:
+            An array for each output: numbers as float32, text as str.
+
+        Raises:
+            InputError: Unknown signature, or an input that the model would refuse.
+            ServingError: No usable response.
+        """
+        from kerasemo.serving import requests
+
+        known = find_signature(signature)
+        checked = requests.check_inputs(known, inputs, n_labels=lambda: self._n_labels(signature))
+        return self.send(signature, checked, known.output_names)
 
     def faces(self, faces: Any) -> "dict[str, np.ndarray]":
         """Predict the emotions of face crops, uint8 [n, 64, 64, 3]."""
-        from kerasemo.serving import requests
-
-        return self.send("faces", {"faces": requests.check_faces(faces)})
+        return self.predict("faces", faces=faces)
 
     def face_bytes(self, files: Sequence[bytes]) -> "dict[str, np.ndarray]":
-        """Predict the emotions of face crops in the bytes of JPEG or PNG files."""
-        from kerasemo.serving import requests
-
-        return self.send("face_bytes", {"face_bytes": requests.check_images(files)})
+        """Predict the emotions of face crops in JPEG or PNG files."""
+        return self.predict("face_bytes", face_bytes=files)
 
     def segments(self, segments: Any) -> "dict[str, np.ndarray]":
         """Predict the emotions of log-Mel segments with deltas, float32 [n, 64, 64, 3]."""
-        from kerasemo.serving import requests
-
-        return self.send("segments", {"segments": requests.check_segments(segments)})
+        return self.predict("segments", segments=segments)
 
     def speech(self, waveforms: Any) -> "dict[str, np.ndarray]":
         """Predict the emotion of each waveform.
 
+        A list of unequal lengths is padded and sent to the signature `speech_masked`, with its
+        lengths, and with every label allowed.
+
         Args:
-            waveforms: float [batch, samples] at 16 kHz in [-1, 1], or a list of 1-D arrays. Arrays
-                with different lengths go padded to the signature `speech_masked`, with all labels
-                allowed.
+            waveforms: float [batch, samples] at 16 kHz in [-1, 1], or a list of float [samples].
         """
         import numpy as np
 
         from kerasemo.serving import requests
 
-        if isinstance(waveforms, list | tuple):
-            padded, lengths = requests.pad_waveforms(waveforms)
-            if (lengths != padded.shape[1]).any():
-                mask = np.ones((len(padded), self._n_labels("speech_masked")), np.float32)
-                return self.send(
-                    "speech_masked", {"waveform": padded, "lengths": lengths, "mask": mask}
-                )
-            waveforms = padded
-        return self.send("speech", {"waveform": requests.check_waveform(waveforms)})
+        if not isinstance(waveforms, list | tuple):
+            return self.predict("speech", waveform=waveforms)
+        padded, lengths = requests.pad_waveforms(waveforms)
+        if (lengths == padded.shape[1]).all():
+            return self.predict("speech", waveform=padded)
+        mask = np.ones((len(padded), self._n_labels("speech_masked")), np.float32)
+        return self.predict("speech_masked", waveform=padded, lengths=lengths, mask=mask)
 
     def wav_bytes(self, files: Sequence[bytes]) -> "dict[str, np.ndarray]":
-        """Predict the emotion of each WAV file (16 kHz, mono, 16-bit). Only the sound is sent."""
-        from kerasemo.serving import requests
-
-        return self.send("wav_bytes", {"wav_bytes": requests.check_wavs(files)})
+        """Predict the emotion of each WAV file (16 kHz, mono, 16-bit); only its sound is sent."""
+        return self.predict("wav_bytes", wav_bytes=files)
 
     def faces_masked(self, faces: Any, *, mask: Any) -> "dict[str, np.ndarray]":
-        """Predict as `faces` does, among the labels with 1 in `mask`, float32 [n, k]."""
-        from kerasemo.serving import requests
-
-        faces = requests.check_faces(faces)
-        mask = requests.check_mask(mask, rows=len(faces), width=self._n_labels("faces_masked"))
-        return self.send("faces_masked", {"faces": faces, "mask": mask})
+        """Predict as `faces` does, among the labels that `mask` [n, labels] allows with a 1."""
+        return self.predict("faces_masked", faces=faces, mask=mask)
 
     def speech_masked(self, waveform: Any, *, lengths: Any, mask: Any) -> "dict[str, np.ndarray]":
-        """Predict as `speech` does, for the start of each waveform and among some labels.
+        """Predict as `speech` does, from padded waveforms and among the allowed labels.
 
         Args:
             waveform: float [batch, samples] at 16 kHz in [-1, 1].
-            lengths: int32 [batch], the number of samples of each waveform.
-            mask: float32 [batch, k], 1 for each allowed label.
+            lengths: int32 [batch], how many samples of each row come before its padding.
+            mask: float32 [batch, labels], 1 for each allowed label.
         """
-        from kerasemo.serving import requests
-
-        waveform = requests.check_waveform(waveform)
-        lengths = requests.check_lengths(lengths, waveform)
-        mask = requests.check_mask(mask, rows=len(waveform), width=self._n_labels("speech_masked"))
-        return self.send("speech_masked", {"waveform": waveform, "lengths": lengths, "mask": mask})
+        return self.predict("speech_masked", waveform=waveform, lengths=lengths, mask=mask)
 
     def embed_faces(self, faces: Any) -> "dict[str, np.ndarray]":
-        """Return the embeddings of face crops, uint8 [n, 64, 64, 3].
-
-        The embeddings are float32 [n, d] of unit length.
-        """
-        from kerasemo.serving import requests
-
-        return self.send("embed_faces", {"faces": requests.check_faces(faces)})
+        """Embed face crops, uint8 [n, 64, 64, 3]: float32 [n, size] of unit length."""
+        return self.predict("embed_faces", faces=faces)
 
     def embed_segments(self, segments: Any) -> "dict[str, np.ndarray]":
-        """Return the embeddings of log-Mel segments, float32 [n, 64, 64, 3].
-
-        The embeddings are float32 [n, d] of unit length.
-        """
-        from kerasemo.serving import requests
-
-        return self.send("embed_segments", {"segments": requests.check_segments(segments)})
+        """Embed log-Mel segments, float32 [n, 64, 64, 3]: float32 [n, size] of unit length."""
+        return self.predict("embed_segments", segments=segments)
 
     def embed_speech(self, waveform: Any) -> "dict[str, np.ndarray]":
-        """Return the embedding of each waveform, float [batch, samples] at 16 kHz in [-1, 1].
-
-        The embeddings are float32 [batch, d] of unit length.
-        """
-        from kerasemo.serving import requests
-
-        return self.send("embed_speech", {"waveform": requests.check_waveform(waveform)})
+        """Embed waveforms, float [batch, samples] at 16 kHz: float32 [batch, size], unit length."""
+        return self.predict("embed_speech", waveform=waveform)
 
     def timeline(self, waveform: Any) -> "dict[str, np.ndarray]":
-        """Predict the emotions of each segment of waveforms that are no longer than 60 s.
+        """Predict the emotions of each segment of waveforms.
 
         Args:
-            waveform: float [batch, samples] at 16 kHz in [-1, 1].
+            waveform: float [batch, samples] at 16 kHz in [-1, 1], of at most 60 s.
 
         Returns:
-            `probabilities` float32 [batch, segments, k], `starts` float32 [batch, segments] in
-            seconds, and `weights` of the same shape. The prediction of a clip is the mean of the
-            segments with weight 1. A pause that the model leaves out has weight 0.
+            `probabilities` float32 [batch, segments, labels], `starts` float32 [batch, segments] in
+            seconds, and `weights` float32 [batch, segments]: 1 for a segment that counts in the
+            clip's mean, 0 for a pause that the model leaves out.
         """
-        from kerasemo.serving import requests
-
-        waveform = requests.check_waveform(waveform, max_seconds=requests.SPEC.part_seconds)
-        return self.send("timeline", {"waveform": waveform})
+        return self.predict("timeline", waveform=waveform)
 
     def send(
-        self,
-        signature: str,
-        inputs: "Mapping[str, np.ndarray]",
-        outputs: Sequence[str] | None = None,
+        self, signature: str, inputs: "Mapping[str, np.ndarray]", outputs: Sequence[str]
     ) -> "dict[str, np.ndarray]":
-        """Send inputs to a signature without a check.
+        """Send inputs unchecked, and return the outputs.
 
         Args:
-            signature: The name of the signature.
-            inputs: An array for each input; an array of bytes has dtype object.
-            outputs: The names of the outputs, which have one row per row of the inputs. None: those
-                of `SIGNATURES`.
+            signature: Any name.
+            inputs: An array for each of its inputs; bytes with dtype object.
+            outputs: The names of the outputs, each with a row for every row of the inputs.
         """
         import numpy as np
 
-        if outputs is None:
-            outputs = SIGNATURES[signature].outputs
         try:
             response = self._transport.predict(signature, inputs)
         except ServingError as error:
-            self._label_count = None  # the server may have another version now
-            raise self._with_signatures(signature, error) from None
+            self._label_count = None  # the server may have switched to another version
+            raise self._explain(signature, error) from None
         if set(response) == {""} and len(outputs) == 1:
             response = {outputs[0]: response[""]}
-        batch = max((len(array) for array in inputs.values() if np.ndim(array)), default=0)
+        rows = max((len(array) for array in inputs.values() if np.ndim(array)), default=0)
         try:
             arrays = {name: _to_array(response[name]) for name in outputs}
-            if any(
-                len(array) != batch or array.dtype.kind not in "fU" for array in arrays.values()
-            ):
-                raise ValueError
+            for array in arrays.values():
+                if len(array) != rows or array.dtype.kind not in "fU":
+                    raise ValueError
         except (AttributeError, KeyError, TypeError, ValueError):
             shapes = {
                 name: list(np.shape(np.asarray(value, object))) for name, value in response.items()
             }
-            raise ServingError(
-                f"{self.url}: {signature}: the server answered {shapes}, not "
-                f"{', '.join(outputs)} of {batch} rows; "
-                "name a model that python -m kerasemo.export made"
-            ) from None
+            reason = f"the server returned {shapes}, not {', '.join(outputs)} of {rows} rows"
+            raise self._other_model_error(signature, reason) from None
         return arrays
 
     def _n_labels(self, signature: str) -> int:
-        """Return the number of labels of the model."""
+        """Return how many labels the model has, from the shape of the probabilities."""
         if self._label_count is None:
-            signatures = self.metadata()["signatures"]
+            signatures = self.metadata().signatures
             if signature not in signatures:
-                raise self._missing_signature(signature, signatures)
-            try:
-                _, (_, count) = signatures[signature]["outputs"]["probabilities"]
-            except (KeyError, TypeError, ValueError):
-                count = -1
-            if count < 1:
-                raise ServingError(
-                    f"{self.url}: {signature}: the server reports the outputs "
-                    f"{signatures[signature]['outputs']} without the number of labels; "
-                    "name a model that python -m kerasemo.export made"
+                raise self._missing_signature_error(signature, signatures)
+            probabilities = signatures[signature].outputs.get("probabilities")
+            if probabilities is None or not probabilities.shape or probabilities.shape[-1] < 1:
+                raise self._other_model_error(
+                    signature,
+                    f"the server describes the outputs {dict(signatures[signature].outputs)}, "
+                    "and not how many labels the model has",
                 )
-            self._label_count = count
+            self._label_count = probabilities.shape[-1]
         return self._label_count
 
-    def _with_signatures(self, signature: str, error: ServingError) -> ServingError:
-        """Return an error that names the signatures, if the model lacks this one; or the error."""
-        if not error.is_unknown_signature:
+    def _explain(self, signature: str, error: ServingError) -> ServingError:
+        """Return the error; if the model lacks the signature, one that lists those it has."""
+        if error.status not in SIGNATURE_STATUSES:
             return error
         try:
-            signatures = self.metadata()["signatures"]
+            signatures = self.metadata().signatures
         except ServingError:
             return error
-        return error if signature in signatures else self._missing_signature(signature, signatures)
+        if signature in signatures:
+            return error
+        return self._missing_signature_error(signature, signatures, error)
 
-    def _missing_signature(self, signature: str, signatures: Mapping[str, Any]) -> ServingError:
+    def _missing_signature_error(
+        self,
+        signature: str,
+        signatures: Mapping[str, ServedSignature],
+        error: ServingError | None = None,
+    ) -> ServingError:
         return ServingError(
-            f"{self.url}: {signature}: the server said that the model has no such signature; "
-            f"it has {', '.join(signatures)}: a domain that was not trained has none"
+            f"{self.url}: {signature}: the served model has no such signature; it has "
+            f"{', '.join(signatures)}: a domain that was not trained has none",
+            reason=FailureReason.SIGNATURE_NOT_FOUND,
+            status=error.status if error else None,
+            server_text=error.server_text if error else "",
+        )
+
+    def _other_model_error(self, signature: str, reason: str) -> ServingError:
+        return ServingError(
+            f"{self.url}: {signature}: {reason}; name a model that python -m kerasemo.export made",
+            reason=FailureReason.UNEXPECTED_RESPONSE,
         )
 
 
+def _check_model(model: Any, version: Any, timeout_seconds: float) -> None:
+    if not isinstance(model, str) or not model or set(model) & set("/:"):
+        raise InputError(
+            f"model must be the name of a served model, without / and :; received {model!r}"
+        )
+    is_number = isinstance(version, int) and not isinstance(version, bool) and version >= 0
+    if version is not None and not is_number:
+        raise InputError(
+            "version must be the whole number of a version, or None for the newest; "
+            f"received {version!r}"
+        )
+    if not 0 < timeout_seconds < float("inf"):
+        raise InputError(f"timeout_seconds must be above 0; received {timeout_seconds!r}")
+
+
 def _to_array(value: Any) -> "np.ndarray":
-    """Return numbers as float32 and texts as str."""
+    """Return numbers as float32 and text as str."""
     import numpy as np
 
     array = np.asarray(value)
@@ -307,70 +306,70 @@ def _to_array(value: Any) -> "np.ndarray":
     return array if array.dtype.kind == "U" else array.astype(np.float32)
 
 
-SIGNATURE_OF_SUFFIX = {
-    ".wav": "wav_bytes",
-    ".jpg": "face_bytes",
-    ".jpeg": "face_bytes",
-    ".png": "face_bytes",
-}
+@dataclasses.dataclass(frozen=True)
+class FilePrediction:
+    """The prediction of a served model for a file, or why it has none."""
+
+    path: str
+    probabilities: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """By label, in the order of the model; empty after an error."""
+    emotion: str = ""
+    error: str = ""
+    """Why the file has no prediction; empty if it has one."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the prediction as a JSON document."""
+        if self.error:
+            return {"path": self.path, "error": self.error}
+        return {
+            "path": self.path,
+            "emotion": self.emotion,
+            "confidence": self.probabilities[self.emotion],
+            "probabilities": dict(self.probabilities),
+        }
 
 
-def predict_files(
-    client: Client,
-    paths: Sequence[Path],
-    *,
-    on_result: Callable[[dict[str, Any]], None] = lambda result: None,
-) -> list[dict[str, Any]]:
-    """Predict the emotion of each file: WAV files, and JPEG and PNG files as face crops.
+def predict_files(client: Client, paths: Sequence[Path]) -> Iterator[FilePrediction]:
+    """Yield the prediction for each file, in the order of the paths.
+
+    A file that cannot be read, or that the server refuses, gets a prediction with an error.
 
     Args:
-        client: The client.
-        paths: The files.
-        on_result: Called with each result.
-
-    Returns:
-        In the order of the paths, `{"path", "emotion", "confidence", "probabilities": {label: p}}`.
-        A file that cannot be read, or that the server refuses, gives `{"path", "error": reason}`.
+        client: The client of a served model.
+        paths: WAV files, and face crops as JPEG or PNG files.
 
     Raises:
-        ServingError: The server fails, or has no such model.
+        ServingError: The server does not work, or has no such model.
     """
     from pipelines.core import progress
 
-    results = []
     with progress.progress_bar("predict", unit="files") as bar:
         bar.start(len(paths))
         for path in paths:
             try:
-                result = {"path": str(path)} | _predict_file(client, path)
+                prediction = _predict_file(client, path)
             except OSError as error:
-                if isinstance(error, KerasemoError):
+                prediction = FilePrediction(str(path), error=error.strerror or str(error))
+            except InputError as error:
+                prediction = FilePrediction(str(path), error=str(error))
+            except ServingError as error:
+                if not error.is_refused:
                     raise
-                result = {"path": str(path), "error": error.strerror or str(error)}
-            except KerasemoError as error:
-                if isinstance(error, ServingError) and not error.is_refused:
-                    raise
-                result = {"path": str(path), "error": str(error)}
-            results.append(result)
-            on_result(result)
+                prediction = FilePrediction(str(path), error=str(error))
+            yield prediction
             bar.advance(printable(path.name))
-    return results
 
 
-def _predict_file(client: Client, path: Path) -> dict[str, Any]:
-    signature = SIGNATURE_OF_SUFFIX.get(path.suffix.lower())
+def _predict_file(client: Client, path: Path) -> FilePrediction:
+    signature = file_signature(path.suffix)
     if signature is None:
+        suffixes = [suffix for known in SIGNATURES.values() for suffix in known.suffixes]
         raise InputError(
-            f"expected a file with one of {', '.join(SIGNATURE_OF_SUFFIX)}; "
-            "other media are for python -m kerasemo.predict"
+            f"expected a file with one of {', '.join(suffixes)}; "
+            "python -m kerasemo.predict reads other media"
         )
-    outputs = getattr(client, signature)([path.read_bytes()])
-    probabilities = dict(
-        zip(outputs["labels"][0].tolist(), outputs["probabilities"][0].tolist(), strict=True)
-    )
-    emotion = str(outputs["emotion"][0])
-    return {
-        "emotion": emotion,
-        "confidence": probabilities[emotion],
-        "probabilities": probabilities,
-    }
+    (input_name,) = signature.input_names
+    outputs = client.predict(signature.name, **{input_name: [path.read_bytes()]})
+    labels = outputs["labels"][0].tolist()
+    probabilities = dict(zip(labels, outputs["probabilities"][0].tolist(), strict=True))
+    return FilePrediction(str(path), probabilities, emotion=str(outputs["emotion"][0]))

@@ -65,8 +65,8 @@ def _check_numbers(signature: str, expected: Outputs) -> None:
     for name, values in expected.items():
         if values.dtype.kind == "f" and not np.isfinite(values[valid]).all():
             raise RunError(
-                f"{signature}: the Keras model's own {name} are no numbers; "
-                "its weights are broken, train the stage again"
+                f"{signature}: the {name} of the Keras model are NaN or infinite; "
+                "its weights are damaged: train the stage again"
             )
 
 

@@ -5,16 +5,22 @@ would fail all of them.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from kerasemo.serving.signatures import (
+    FACES,
+    MAX_SOUND_SECONDS,
+    SEGMENTS,
+    WAVEFORM,
+    Signature,
+)
 from pipelines.core.errors import InputError
 from pipelines.core.spec import Spec
 
 SPEC = Spec()
-MAX_SECONDS = 600
 MAX_PEAK = 8.0
 """A waveform with a higher peak has integers that were not divided; decoders overshoot less."""
 MAX_DB = 60.0
@@ -62,9 +68,42 @@ def segment_range_text(spec: Spec = SPEC) -> str:
     )
 
 
-FACES_TEXT = f"uint8 [n, {SPEC.face_size}, {SPEC.face_size}, 3] with n of at least 1"
-SEGMENTS_TEXT = f"float32 [n, {SPEC.mel_filters}, {SPEC.segment_frames}, 3] with n of at least 1"
-WAVEFORM_TEXT = f"float32 [batch, samples] in [-1, 1] at {SPEC.sample_rate_hz} Hz"
+FACES_TEXT = f"{FACES.describe()} with n of at least 1"
+SEGMENTS_TEXT = f"{SEGMENTS.describe()} with n of at least 1"
+WAVEFORM_TEXT = WAVEFORM.describe()
+
+
+def check_inputs(
+    signature: Signature, inputs: Mapping[str, Any], *, n_labels: Callable[[], int]
+) -> dict[str, np.ndarray]:
+    """Return the inputs of a signature as arrays of its dtypes and shapes.
+
+    Args:
+        signature: The signature.
+        inputs: A value for each of its inputs.
+        n_labels: Returns the number of labels of the model. It is called for a mask only.
+
+    Raises:
+        InputError: An input is missing, unknown, or one that the graph would refuse.
+    """
+    if set(inputs) != set(signature.input_names):
+        raise InputError(
+            f"{signature.name}: expected the inputs {', '.join(signature.input_names)}; "
+            f"received {', '.join(inputs) or 'none'}"
+        )
+    checked: dict[str, np.ndarray] = {}
+    for name in signature.input_names:
+        if name == "mask":
+            rows = len(next(iter(checked.values())))
+            checked[name] = check_mask(inputs[name], rows=rows, width=n_labels())
+        elif name == "lengths":
+            checked[name] = check_lengths(inputs[name], checked["waveform"])
+        elif name == "waveform":
+            max_seconds = signature.max_seconds or MAX_SOUND_SECONDS
+            checked[name] = check_waveform(inputs[name], max_seconds=max_seconds)
+        else:
+            checked[name] = _CHECKS[name](inputs[name])
+    return checked
 
 
 def check_faces(value: Any) -> np.ndarray:
@@ -118,7 +157,7 @@ def check_segments(value: Any) -> np.ndarray:
     return array
 
 
-def check_waveform(value: Any, *, max_seconds: float = MAX_SECONDS) -> np.ndarray:
+def check_waveform(value: Any, *, max_seconds: float = MAX_SOUND_SECONDS) -> np.ndarray:
     """Return waveforms as float32 [batch, samples].
 
     Raises:
@@ -246,8 +285,8 @@ def check_images(value: Any) -> np.ndarray:
         InputError: A file is not JPEG or PNG.
 
     >>> check_images([b"GIF89a"])  # doctest: +ELLIPSIS
-    Traceback (most recent call last): pipelines.core.errors.InputError: face_bytes 0 must be a JPEG
-    or PNG file; received 6 bytes that begin b'GIF89a'; ...
+    Traceback (most recent call last):
+    pipelines.core.errors.InputError: face_bytes 0 must be a JPEG or PNG file; received 6 bytes ...
     """
     array = _encoded(value, "face_bytes")
     for number, data in enumerate(array):
@@ -270,8 +309,8 @@ def check_wavs(value: Any) -> np.ndarray:
             sound.
 
     >>> check_wavs([b"hello"])  # doctest: +ELLIPSIS
-    Traceback (most recent call last): pipelines.core.errors.InputError: wav_bytes 0 must be a WAV
-    file, 16000 Hz, mono, 16-bit PCM; ...
+    Traceback (most recent call last):
+    pipelines.core.errors.InputError: wav_bytes 0 must be a WAV file, 16000 Hz, mono, 16-bit ...
     """
     array = _encoded(value, "wav_bytes")
     remedy = f"ffmpeg -i IN -ar {SPEC.sample_rate_hz} -ac 1 -c:a pcm_s16le OUT.wav"
@@ -284,7 +323,7 @@ def check_wavs(value: Any) -> np.ndarray:
                 f"wav_bytes {number} must be {expected}; received {error}; {remedy}"
             ) from None
         samples = np.frombuffer(sound, "<i2")
-        _check_samples(len(samples), MAX_SECONDS)
+        _check_samples(len(samples), MAX_SOUND_SECONDS)
         _check_not_silent(np.abs(samples.astype(np.float32)).max(keepdims=True) / FULL_SCALE)
         wav_format = (16, 1, 1, SPEC.sample_rate_hz, 2 * SPEC.sample_rate_hz, 2, 16)
         header = struct.pack(
@@ -299,6 +338,15 @@ def check_wavs(value: Any) -> np.ndarray:
         )
         array[number] = header + sound
     return array
+
+
+_CHECKS: dict[str, Callable[[Any], np.ndarray]] = {
+    "faces": check_faces,
+    "face_bytes": check_images,
+    "segments": check_segments,
+    "wav_bytes": check_wavs,
+}
+"""The checks of the inputs that depend on no other input."""
 
 
 class _WrongWavError(Exception):

@@ -1,14 +1,16 @@
 """The clips that an exported model was trained on, as hashes that tell nothing else about them."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import DataError
+from pipelines.core.files import text_sha256
 
+TRAINING_CLIPS = "assets/training_clips.json"
+"""The file in the folder of one version."""
 KEYS = ("files", "contents", "utterances", "speakers")
 
 
@@ -33,12 +35,12 @@ class TrainingClips:
         return (
             row["sha256"] in self.files
             or row.get("content") in self.contents
-            or name_hash(row["utterance"]) in self.utterances
+            or text_sha256(row["utterance"]) in self.utterances
         )
 
     def has_speaker(self, row: Mapping[str, Any]) -> bool:
         """Return whether the speaker of a manifest row is known; a missing name never is."""
-        return bool(row["speaker"]) and name_hash(row["speaker"]) in self.speakers
+        return bool(row["speaker"]) and text_sha256(row["speaker"]) in self.speakers
 
 
 def training_clips_document(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -53,8 +55,8 @@ def training_clips_document(rows: Iterable[Mapping[str, Any]]) -> dict[str, list
     hashes = {
         "files": {row["sha256"] for row in rows},
         "contents": {row["content"] for row in rows if row.get("content")},
-        "utterances": {name_hash(row["utterance"]) for row in rows},
-        "speakers": {name_hash(row["speaker"]) for row in rows if row["speaker"]},
+        "utterances": {text_sha256(row["utterance"]) for row in rows},
+        "speakers": {text_sha256(row["speaker"]) for row in rows if row["speaker"]},
     }
     return {key: sorted(hashes[key]) for key in KEYS}
 
@@ -97,11 +99,6 @@ def read_training_clips(path: Path) -> TrainingClips:
     except ValueError as error:
         raise DataError(f"{path}: damaged ({error}); export the model again") from error
     return parse_training_clips(document, where=path)
-
-
-def name_hash(name: str) -> str:
-    """Return the SHA-256 of a name in hexadecimal."""
-    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def _is_list_of_str(values: Any) -> bool:

@@ -1,17 +1,22 @@
-"""Requests to a TensorFlow Serving by REST (standard library) or gRPC (tensorflow-serving-api)."""
+"""Send requests to TensorFlow Serving: REST with the standard library, gRPC with its package."""
 
+import dataclasses
+import enum
 import json
-import re
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from kerasemo.serving.graph_messages import clean_graph_message
 from kerasemo.serving.signatures import SIGNATURES
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, RunError
 from pipelines.core.tensorflow_loading import load_tensorflow
 from pipelines.core.text import printable
 
+if TYPE_CHECKING:
+    import numpy as np
+
 MAX_MESSAGE_CHARACTERS = 600
-"""The longest part of a server's message in an error."""
+"""Characters of a server's text that a message passes on."""
 NUMPY_TYPES = {
     "DT_FLOAT": "float32",
     "DT_UINT8": "uint8",
@@ -19,232 +24,349 @@ NUMPY_TYPES = {
     "DT_STRING": "string",
 }
 GRPC_PORT = 8500
-"""The default port of tensorflow_model_server."""
+"""The default gRPC port of tensorflow_model_server."""
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 """Hosts that are reached without a proxy."""
+UNLIMITED_BYTES = -1
+"""The limit for gRPC messages. The default of 4 MiB is half a minute of sound."""
+READ_BYTES = 1 << 20
+"""How much of a response is read at a time."""
 
 
-class ServingError(InputError):
-    """A server gives no outputs.
+class FailureReason(enum.StrEnum):
+    """Why a server gave no usable response."""
 
-    The message is one line with the url, the signature, the message of the server and the remedy.
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+    MODEL_NOT_FOUND = "model not found"
+    """The server has no such model or version."""
+    SIGNATURE_NOT_FOUND = "signature not found"
+    REQUEST_REFUSED = "request refused"
+    """The server works; it refuses this request."""
+    UNEQUAL_LENGTHS = "unequal lengths"
+    """The server merged the request with requests of other lengths."""
+    SERVER_FAILED = "server failed"
+    UNEXPECTED_RESPONSE = "unexpected response"
+    """The response is not one of TensorFlow Serving, or not one of an exported bundle."""
+
+
+class ServingError(RunError):
+    """No usable response from a server.
+
+    The message is one line: the url, the signature, what the server reported, and the remedy.
 
     Attributes:
-        is_refused: The server works, and refuses only this request.
-        is_unknown_signature: The server does not know the signature.
+        reason: Why the request failed.
+        status: The HTTP status (int) or the gRPC code (str) of the response; None without one.
+        server_text: What the server reported, in one line.
     """
 
     def __init__(
-        self, message: str, *, is_refused: bool = False, is_unknown_signature: bool = False
+        self,
+        message: str,
+        *,
+        reason: FailureReason,
+        status: int | str | None = None,
+        server_text: str = "",
     ) -> None:
         super().__init__(message)
-        self.is_refused = is_refused
-        self.is_unknown_signature = is_unknown_signature
+        self.reason = reason
+        self.status = status
+        self.server_text = server_text
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the server works and refuses only this request."""
+        return self.reason in (FailureReason.REQUEST_REFUSED, FailureReason.UNEQUAL_LENGTHS)
 
 
-def parse_url(url: str) -> tuple[str, str, int | None]:
-    """Return the scheme, the host and the port of a server's url.
+@dataclasses.dataclass(frozen=True)
+class ServerUrl:
+    """The parts of a server's url."""
 
-    >>> parse_url("grpc://localhost:8500")
-    ('grpc', 'localhost', 8500)
+    scheme: str
+    """`http`, `https` or `grpc`."""
+    host: str
+    port: int | None
+    """None if the url names no port."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelVersionStatus:
+    """The state of a version on a server."""
+
+    version: int
+    state: str
+    """Such as `AVAILABLE`."""
+    error: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ServedTensor:
+    """An input or output as a server describes it."""
+
+    dtype: str
+    shape: tuple[int, ...] | None
+    """-1 for an axis of any size; None for any shape."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ServedSignature:
+    """A signature as a server describes it."""
+
+    inputs: Mapping[str, ServedTensor]
+    outputs: Mapping[str, ServedTensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelMetadata:
+    """A served version and its signatures by name."""
+
+    version: int
+    signatures: Mapping[str, ServedSignature]
+
+
+class Transport(Protocol):
+    """What both transports do; each method raises ServingError if the request fails."""
+
+    url: str
+
+    def predict(self, signature: str, inputs: "Mapping[str, np.ndarray]") -> dict[str, Any]:
+        """Return the outputs of a signature by name: lists or arrays."""
+
+    def status(self) -> list[ModelVersionStatus]:
+        """Return the versions that the server knows."""
+
+    def metadata(self) -> ModelMetadata:
+        """Return the version that the server uses, and its signatures."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+def parse_url(url: str) -> ServerUrl:
+    """Return the parts of a server's url.
 
     Raises:
-        InputError: The url is not that of a server.
+        InputError: The url is neither of REST nor of gRPC.
+
+    >>> parse_url("grpc://localhost:8500")
+    ServerUrl(scheme='grpc', host='localhost', port=8500)
     """
     from urllib.parse import urlsplit
 
     try:
-        split = urlsplit(url)
-        scheme, host, port = split.scheme, split.hostname, split.port
+        parts = urlsplit(url)
+        server = ServerUrl(parts.scheme, parts.hostname or "", parts.port)
+        is_plain = url.isprintable() and " " not in url and not (parts.query or parts.fragment)
+        has_path = bool(parts.path.strip("/"))
     except (AttributeError, TypeError, ValueError):
-        scheme, host, port = "", None, None
-    is_server = scheme in ("http", "https", "grpc") and host and not (split.query or split.fragment)
-    if (
-        not is_server
-        or not url.isprintable()
-        or " " in url
-        or (scheme == "grpc" and split.path.strip("/"))
-        or host is None
-    ):
+        server, is_plain, has_path = ServerUrl("", "", None), False, False
+    is_server = server.scheme in ("http", "https", "grpc") and server.host
+    if not is_server or not is_plain or (server.scheme == "grpc" and has_path):
         raise InputError(
             f"url must be http://HOST:8501 (REST) or grpc://HOST:{GRPC_PORT}; received {url!r}"
         )
-    return scheme, host, port
+    return server
 
 
 def server_message(text: str) -> str:
-    """Return the message of a graph or a server in one line, without the names of graph nodes.
-
-    >>> text = "{{function_node f_1}} assertion failed: [expected a JPEG; received] [3] [bytes]"
-    >>> server_message(text)
-    'expected a JPEG; received 3 bytes'
-    """
-    text = re.sub(r"\{\{\w+ [^}]*\}\} ?", "", re.split(r"\s*\[\[\{\{|\n\t", text)[0]).strip()
-    asserted = re.search(r"assertion failed: \[(.*)\]", text, re.DOTALL)
-    text = " ".join((asserted[1].replace("] [", " ") if asserted else text).split())
-    if len(text) > MAX_MESSAGE_CHARACTERS:
-        text = text[:MAX_MESSAGE_CHARACTERS] + "..."
-    return printable(text)
+    """Return what a server reports as one line of at most `MAX_MESSAGE_CHARACTERS` characters."""
+    text = clean_graph_message(text)
+    return printable(
+        text if len(text) <= MAX_MESSAGE_CHARACTERS else text[:MAX_MESSAGE_CHARACTERS] + "..."
+    )
 
 
 class RestTransport:
-    """Requests by REST to `http://HOST:8501`, without TensorFlow."""
+    """The REST interface, `http://HOST:8501`. It needs no TensorFlow."""
 
     def __init__(
         self, url: str, *, host: str, model: str, version: int | None, timeout_seconds: float
     ) -> None:
         from urllib.parse import quote
 
-        self.url, self._timeout_seconds = url, timeout_seconds
+        self.url = url
         self._is_local = host in LOOPBACK_HOSTS
-        self._path = f"/v1/models/{quote(model, safe='')}" + (
-            f"/versions/{version}" if version is not None else ""
-        )
+        self._timeout_seconds = timeout_seconds
+        version_path = f"/versions/{version}" if version is not None else ""
+        self._path = f"/v1/models/{quote(model, safe='')}{version_path}"
 
-    def predict(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def predict(self, signature: str, inputs: "Mapping[str, np.ndarray]") -> dict[str, Any]:
         """Return the outputs of a signature as lists by name; a single output has the name ''."""
         columns = {name: _to_json(array) for name, array in inputs.items()}
-        body = json.dumps(
-            {"signature_name": signature, "inputs": columns}, separators=(",", ":")
-        ).encode()
-        response = self._request(signature, f"{self._path}:predict", body)
-        if not isinstance(response, dict) or "outputs" not in response:
-            self._raise_unexpected(signature, json.dumps(response))
-        outputs = response["outputs"]
+        request = {"signature_name": signature, "inputs": columns}
+        body = json.dumps(request, separators=(",", ":")).encode()
+        document = self._send(signature, f"{self._path}:predict", body)
+        if not isinstance(document, dict) or "outputs" not in document:
+            self._raise_unexpected(signature, json.dumps(document))
+        outputs = document["outputs"]
         return outputs if isinstance(outputs, dict) else {"": outputs}
 
-    def status(self) -> list[dict[str, Any]]:
-        """Return the versions on the server: `{"version", "state", "error"}` each."""
-        response = self._request("status", self._path)
+    def status(self) -> list[ModelVersionStatus]:
+        """Return the versions that the server knows."""
+        document = self._send("status", self._path)
         try:
             return [
-                {
-                    "version": int(row["version"]),
-                    "state": row["state"],
-                    "error": row["status"]["error_message"],
-                }
-                for row in response["model_version_status"]
+                ModelVersionStatus(
+                    int(row["version"]), row["state"], row["status"]["error_message"]
+                )
+                for row in document["model_version_status"]
             ]
         except (KeyError, TypeError, ValueError):
-            self._raise_unexpected("status", json.dumps(response))
+            self._raise_unexpected("status", json.dumps(document))
 
-    def metadata(self) -> dict[str, Any]:
-        """Return the version and the signatures of the model; see `Client.metadata`."""
-        response = self._request("metadata", f"{self._path}/metadata")
+    def metadata(self) -> ModelMetadata:
+        """Return the version that the server uses, and its signatures."""
+        document = self._send("metadata", f"{self._path}/metadata")
         try:
-            definitions = response["metadata"]["signature_def"]["signature_def"]
-            return {
-                "version": int(response["model_spec"]["version"]),
-                "signatures": parse_signatures(definitions),
-            }
+            version = int(document["model_spec"]["version"])
+            definitions = document["metadata"]["signature_def"]["signature_def"]
+            return ModelMetadata(version, parse_signatures(definitions))
         except (AttributeError, KeyError, TypeError, ValueError):
-            self._raise_unexpected("metadata", json.dumps(response))
+            self._raise_unexpected("metadata", json.dumps(document))
 
     def close(self) -> None:
-        """Do nothing: no connection is open between two requests."""
+        """Do nothing: no connection stays open between two requests."""
 
-    def _request(self, signature: str, path: str, body: bytes | None = None) -> Any:
+    def _send(self, signature: str, path: str, body: bytes | None = None) -> Any:
+        """Return the JSON document of a response."""
         import http.client
-        import time
         from urllib.error import HTTPError, URLError
         from urllib.request import ProxyHandler, Request, build_opener
 
         opener = build_opener(*([ProxyHandler({})] if self._is_local else []))
-        deadline = time.monotonic() + self._timeout_seconds
+        request = Request(self.url + path, body, {"Content-Type": "application/json"})
         try:
-            request = Request(self.url + path, body, {"Content-Type": "application/json"})
-            try:
-                response = opener.open(request, timeout=self._timeout_seconds)
-            except HTTPError as error:  # the error is a response with a body
-                response = error
-            with response:
-                parts = []
-                while part := response.read1(1 << 20):
-                    parts.append(part)
-                    if time.monotonic() > deadline:
-                        raise TimeoutError
-                if response.length:  # `read1` does not report a missing end
-                    raise http.client.IncompleteRead(b"".join(parts), response.length)
-            text = b"".join(parts).decode(
-                errors="replace" if isinstance(response, HTTPError) else "strict"
-            )
+            text, error_status = self._read(opener, request)
         except (OSError, http.client.HTTPException, UnicodeDecodeError) as error:
-            reason = error.reason if isinstance(error, URLError) else error
-            if isinstance(reason, TimeoutError):
+            cause = error.reason if isinstance(error, URLError) else error
+            if isinstance(cause, TimeoutError):
                 raise timeout_error(self.url, signature, self._timeout_seconds) from None
-            if isinstance(reason, http.client.HTTPException | UnicodeDecodeError):
-                self._raise_unexpected(signature, repr(reason))
-            raise unreachable_error(self.url, signature, str(reason), "rest_api_port") from None
-        if isinstance(response, HTTPError):
-            self._raise_refused(signature, response.code, text)
+            if isinstance(cause, http.client.HTTPException | UnicodeDecodeError):
+                status = error.code if isinstance(error, HTTPError) else None
+                self._raise_unexpected(signature, repr(cause), status)
+            raise unreachable_error(self.url, signature, str(cause), "rest_api_port") from None
+        if error_status is not None:
+            self._raise_status(signature, error_status, text)
         try:
             return json.loads(text)
         except ValueError:
             self._raise_unexpected(signature, text)
 
-    def _raise_refused(self, signature: str, code: int, text: str) -> NoReturn:
+    def _read(self, opener: Any, request: Any) -> tuple[str, int | None]:
+        """Return the body of a response, and its status if the status is an error."""
+        import http.client
+        import time
+        from urllib.error import HTTPError
+
+        deadline = time.monotonic() + self._timeout_seconds
         try:
-            # Old servers escape an apostrophe as C does.
-            text = str(json.loads(text.replace("\\'", "'"))["error"])
+            response = opener.open(request, timeout=self._timeout_seconds)
+        except HTTPError as error:  # a response too, whose body is read like any other
+            response = error
+        is_error = isinstance(response, HTTPError)
+        with response:
+            parts = []
+            while part := response.read1(READ_BYTES):
+                parts.append(part)
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+            if response.length:  # read1 does not report a missing end
+                raise http.client.IncompleteRead(b"".join(parts), response.length)
+        text = b"".join(parts).decode(errors="replace" if is_error else "strict")
+        return text, response.code if is_error else None
+
+    def _raise_status(self, signature: str, status: int, text: str) -> NoReturn:
+        try:
+            document = json.loads(text.replace("\\'", "'"))  # old servers escape as C does
+            text = str(document["error"])
         except (ValueError, KeyError, TypeError):
-            self._raise_unexpected(signature, f"{code} {text}")
-        raise refused_error(
-            self.url, signature, text, is_refused=code == 400, is_missing=code == 404
-        )
+            self._raise_unexpected(signature, f"{status} {text}", status)
+        reasons = {
+            400: FailureReason.REQUEST_REFUSED,
+            404: FailureReason.MODEL_NOT_FOUND,
+        }
+        reason = reasons.get(status, FailureReason.SERVER_FAILED)
+        raise refused_error(self.url, signature, text, reason=reason, status=status)
 
-    def _raise_unexpected(self, signature: str, text: str) -> NoReturn:
-        message = server_message(text[:MAX_MESSAGE_CHARACTERS])
+    def _raise_unexpected(self, signature: str, text: str, status: int | None = None) -> NoReturn:
+        shown = server_message(text[:MAX_MESSAGE_CHARACTERS])
         raise ServingError(
-            f"{self.url}: {signature}: the server said {message!r}, which is not JSON as "
-            "TensorFlow Serving answers it; "
-            "name its REST port (8501 unless --rest_api_port says another)"
+            f"{self.url}: {signature}: the server responded {shown!r}, which is not JSON as "
+            "TensorFlow Serving sends it; name its REST port (8501 unless --rest_api_port sets "
+            "another)",
+            reason=FailureReason.UNEXPECTED_RESPONSE,
+            status=status,
+            server_text=shown,
         )
 
 
-def unreachable_error(url: str, signature: str, reason: str, option: str) -> ServingError:
-    """Return the error of a server that does not respond."""
+def unreachable_error(url: str, signature: str, cause: str, port_option: str) -> ServingError:
+    """Return the error of a server that cannot be reached.
+
+    Args:
+        url: The server.
+        signature: What was requested.
+        cause: Why, in the system's words.
+        port_option: The option of tensorflow_model_server that sets the port.
+    """
+    text = server_message(cause)
     return ServingError(
-        f"{url}: {signature}: not reachable ({server_message(reason)}); "
-        f"start tensorflow_model_server there with --{option}, or correct the url"
+        f"{url}: {signature}: not reachable ({text}); "
+        f"start tensorflow_model_server there with --{port_option}, or correct the url",
+        reason=FailureReason.UNREACHABLE,
+        server_text=text,
     )
 
 
 def timeout_error(url: str, signature: str, timeout_seconds: float) -> ServingError:
     """Return the error of a server that takes too long."""
     return ServingError(
-        f"{url}: {signature}: no answer within {timeout_seconds:g} s; "
-        "allow more with timeout_seconds (--timeout), or send less at once"
+        f"{url}: {signature}: no response within {timeout_seconds:g} s; "
+        "allow more with timeout_seconds (--timeout), or send less at once",
+        reason=FailureReason.TIMEOUT,
     )
 
 
 def refused_error(
-    url: str, signature: str, text: str, *, is_refused: bool, is_missing: bool
+    url: str, signature: str, text: str, *, reason: FailureReason, status: int | str
 ) -> ServingError:
-    """Return the error of a server that refuses a request with a message."""
-    if is_missing:
+    """Return the error of a server that responded with an error.
+
+    Args:
+        url: The server.
+        signature: What was requested.
+        text: What the server reported.
+        reason: What the status means.
+        status: The HTTP status or the gRPC code.
+    """
+    # TensorFlow Serving's BatchingSession gives this failure no status of its own.
+    if reason is FailureReason.REQUEST_REFUSED and "padding is turned off" in text:
+        reason = FailureReason.UNEQUAL_LENGTHS
+    if reason is FailureReason.MODEL_NOT_FOUND:
         remedy = "name a model and version that is served (model=, version=; --model, --version)"
-    elif "padding is turned off" in text:  # the BatchingSession of TensorFlow Serving
+    elif reason is FailureReason.UNEQUAL_LENGTHS:
         remedy = (
-            "it merges requests, and this one met another length of sound; send it again, "
-            "or use wav_bytes, which merges sound of any length"
+            "it merges requests, and this one met sound of another length; "
+            "send it again, or send wav_bytes, which merge at any length"
         )
-    elif is_refused:
-        remedy = (
-            f"it takes {SIGNATURES[signature].input_text}"
-            if signature in SIGNATURES
-            else "metadata() tells what it takes"
-        )
+    elif reason is FailureReason.REQUEST_REFUSED:
+        known = SIGNATURES.get(signature)
+        remedy = f"expected {known.describe_inputs()}" if known else "metadata() lists the inputs"
     else:
         remedy = "see the server's log, or try again later"
+    shown = server_message(text)
     return ServingError(
-        f"{url}: {signature}: the server said {server_message(text)!r}; {remedy}",
-        is_refused=is_refused,
-        is_unknown_signature="ignature" in text and "not found" in text,
+        f"{url}: {signature}: the server reports {shown!r}; {remedy}",
+        reason=reason,
+        status=status,
+        server_text=shown,
     )
 
 
 def _to_json(array: Any) -> Any:
-    """Return an array as lists for JSON, with bytes in base64."""
+    """Return an array as JSON holds it; bytes in base64."""
     if array.dtype != object:
         return array.tolist()
     import base64
@@ -252,38 +374,38 @@ def _to_json(array: Any) -> Any:
     return [{"b64": base64.b64encode(data).decode()} for data in array]
 
 
-def parse_signatures(definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the signatures of a SignatureDefMap in JSON, without those that only loading uses.
+def parse_signatures(
+    definitions: Mapping[str, Any],
+) -> dict[str, ServedSignature]:
+    """Return the signatures of a SignatureDefMap.
 
-    The result is `{name: {"inputs": {name: [dtype, shape]}, "outputs": ...}}`.
+    Args:
+        definitions: The map as JSON. Names that begin with `__` are for loading, and are left out.
     """
     return {
-        name: {
-            side: {
-                tensor: _dtype_and_shape(info)
-                for tensor, info in sorted(definitions[name][side].items())
-            }
-            for side in ("inputs", "outputs")
-        }
+        name: ServedSignature(
+            _parse_tensors(definitions[name]["inputs"]),
+            _parse_tensors(definitions[name]["outputs"]),
+        )
         for name in sorted(definitions)
         if not name.startswith("__")
     }
 
 
-def _dtype_and_shape(info: Mapping[str, Any]) -> list[Any]:
+def _parse_tensors(tensors: Mapping[str, Any]) -> dict[str, ServedTensor]:
+    return {name: _parse_tensor(info) for name, info in sorted(tensors.items())}
+
+
+def _parse_tensor(info: Mapping[str, Any]) -> ServedTensor:
     shape = info.get("tensor_shape", {})
-    sizes = (
-        None if shape.get("unknown_rank") else [int(axis["size"]) for axis in shape.get("dim", [])]
-    )
-    return [NUMPY_TYPES.get(info["dtype"], info["dtype"]), sizes]
-
-
-UNLIMITED_BYTES = -1
-"""Messages of any size. The default limit of gRPC is 4 MiB, which is half a minute of sound."""
+    sizes = None
+    if not shape.get("unknown_rank"):
+        sizes = tuple(int(axis["size"]) for axis in shape.get("dim", []))
+    return ServedTensor(NUMPY_TYPES.get(info["dtype"], info["dtype"]), sizes)
 
 
 class GrpcTransport:
-    """Requests by gRPC to `grpc://HOST:8500`, with the methods of `RestTransport`."""
+    """The gRPC interface, `grpc://HOST:8500`. It imports TensorFlow."""
 
     def __init__(
         self,
@@ -304,76 +426,71 @@ class GrpcTransport:
                 f"{url}: {error}; pip install tensorflow-serving-api, "
                 f"or name the REST url http://{host}:8501"
             ) from error
-        self.url, self._timeout_seconds = url, timeout_seconds
+        self.url = url
         self._model, self._version = model, version
+        self._timeout_seconds = timeout_seconds
         options = {
             "grpc.max_send_message_length": UNLIMITED_BYTES,
             "grpc.max_receive_message_length": UNLIMITED_BYTES,
         }
         if host in LOOPBACK_HOSTS:
             options["grpc.enable_http_proxy"] = 0
-        self._channel = grpc.insecure_channel(
-            f"[{host}]:{port}" if ":" in host else f"{host}:{port}", list(options.items())
-        )
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"  # brackets: IPv6
+        self._channel = grpc.insecure_channel(target, list(options.items()))
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
-    def predict(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the outputs of a signature as arrays by name, texts as bytes."""
+    def predict(self, signature: str, inputs: "Mapping[str, np.ndarray]") -> dict[str, Any]:
+        """Return the outputs of a signature as arrays by name, strings as bytes."""
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
         request = predict_pb2.PredictRequest(
             inputs={name: tf.make_tensor_proto(array) for name, array in inputs.items()}
         )
-        self._set_model(request.model_spec)
+        self._name_model(request.model_spec)
         request.model_spec.signature_name = signature
-        response = self._request(signature, self._predictions.Predict, request)
+        response = self._send(signature, self._predictions.Predict, request)
         return {name: tf.make_ndarray(tensor) for name, tensor in response.outputs.items()}
 
-    def status(self) -> list[dict[str, Any]]:
-        """Return the versions on the server: `{"version", "state", "error"}` each."""
+    def status(self) -> list[ModelVersionStatus]:
+        """Return the versions that the server knows."""
         from tensorflow_serving.apis import get_model_status_pb2
 
         request = get_model_status_pb2.GetModelStatusRequest()
-        self._set_model(request.model_spec)
-        response = self._request("status", self._models.GetModelStatus, request)
-        state = get_model_status_pb2.ModelVersionStatus.State
+        self._name_model(request.model_spec)
+        response = self._send("status", self._models.GetModelStatus, request)
+        state_names = get_model_status_pb2.ModelVersionStatus.State
         return [
-            {
-                "version": row.version,
-                "state": state.Name(row.state),
-                "error": row.status.error_message,
-            }
+            ModelVersionStatus(row.version, state_names.Name(row.state), row.status.error_message)
             for row in response.model_version_status
         ]
 
-    def metadata(self) -> dict[str, Any]:
-        """Return the version and the signatures of the model; see `Client.metadata`."""
+    def metadata(self) -> ModelMetadata:
+        """Return the version that the server uses, and its signatures."""
         from google.protobuf.json_format import MessageToDict
         from tensorflow_serving.apis import get_model_metadata_pb2
 
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
-        self._set_model(request.model_spec)
-        response = self._request("metadata", self._predictions.GetModelMetadata, request)
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        response.metadata["signature_def"].Unpack(signatures)
-        definitions = MessageToDict(signatures, preserving_proto_field_name=True)
-        return {
-            "version": response.model_spec.version.value,
-            "signatures": parse_signatures(definitions.get("signature_def", {})),
-        }
+        self._name_model(request.model_spec)
+        response = self._send("metadata", self._predictions.GetModelMetadata, request)
+        message = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(message)
+        document = MessageToDict(message, preserving_proto_field_name=True)
+        definitions = document.get("signature_def", {})
+        return ModelMetadata(response.model_spec.version.value, parse_signatures(definitions))
 
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()
 
-    def _set_model(self, spec: Any) -> None:
+    def _name_model(self, spec: Any) -> None:
         spec.name = self._model
         if self._version is not None:
             spec.version.value = self._version
 
-    def _request(self, signature: str, method: Callable[..., Any], request: Any) -> Any:
+    def _send(self, signature: str, method: Callable[..., Any], request: Any) -> Any:
+        """Return the response to a request."""
         import grpc
 
         try:
@@ -384,10 +501,10 @@ class GrpcTransport:
             raise timeout_error(self.url, signature, self._timeout_seconds)
         if code == grpc.StatusCode.UNAVAILABLE:
             raise unreachable_error(self.url, signature, text, "port")
-        raise refused_error(
-            self.url,
-            signature,
-            text or code.name,
-            is_refused=code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE),
-            is_missing=code == grpc.StatusCode.NOT_FOUND,
-        )
+        reasons = {
+            grpc.StatusCode.INVALID_ARGUMENT: FailureReason.REQUEST_REFUSED,
+            grpc.StatusCode.OUT_OF_RANGE: FailureReason.REQUEST_REFUSED,
+            grpc.StatusCode.NOT_FOUND: FailureReason.MODEL_NOT_FOUND,
+        }
+        reason = reasons.get(code, FailureReason.SERVER_FAILED)
+        raise refused_error(self.url, signature, text or code.name, reason=reason, status=code.name)

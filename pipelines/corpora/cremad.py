@@ -35,9 +35,11 @@ _NAME = re.compile(
 def labels_of(file: PurePosixPath) -> Labels:
     """Return the labels in the name of a file.
 
-    >>> labels_of(PurePosixPath("VideoFlash/1001_IEO_SAD_HI.flv"))
-    Labels(speaker='1001', emotion='sadness', utterance='1001:sadness:HI:IEO', sentence='IEO',
-    take='', split='')
+    >>> labels = labels_of(PurePosixPath("VideoFlash/1001_IEO_SAD_HI.flv"))
+    >>> labels.speaker, labels.emotion, labels.utterance
+    ('1001', 'sadness', '1001:sadness:HI:IEO')
+    >>> labels.sentence, labels.take
+    ('IEO', '')
     """
     match = _NAME.fullmatch(file.stem)
     if not match:

@@ -28,9 +28,11 @@ _NAME = re.compile(r"(\d\d)([ab](?:0[1-9]|10))([A-Z])([a-z])")
 def labels_of(file: PurePosixPath) -> Labels:
     """Return the labels in the name of a file.
 
-    >>> labels_of(PurePosixPath("wav/03a01Wc.wav"))
-    Labels(speaker='03', emotion='anger', utterance='03:anger:a01:c', sentence='a01', take='c',
-    split='')
+    >>> labels = labels_of(PurePosixPath("wav/03a01Wc.wav"))
+    >>> labels.speaker, labels.emotion, labels.utterance
+    ('03', 'anger', '03:anger:a01:c')
+    >>> labels.sentence, labels.take
+    ('a01', 'c')
     """
     match = _NAME.fullmatch(file.stem)
     if not match:

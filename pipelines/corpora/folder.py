@@ -56,9 +56,11 @@ COLUMNS = ("path", "emotion", "speaker", "utterance", "domain", "split", "senten
 def labels_of(file: PurePosixPath) -> Labels:
     """Return the labels in the names of a file's folders.
 
-    >>> labels_of(PurePosixPath("val/Happy/7.jpg"))
-    Labels(speaker='', emotion='happiness', utterance='val/Happy/7', sentence='', take='',
-    split='validation')
+    >>> labels = labels_of(PurePosixPath("val/Happy/7.jpg"))
+    >>> labels.speaker, labels.emotion, labels.utterance
+    ('', 'happiness', 'val/Happy/7')
+    >>> labels.split, labels.take
+    ('validation', '')
     """
     folders = file.parts[:-1]
     split = SPLITS.get(folders[0].lower(), "") if folders else ""

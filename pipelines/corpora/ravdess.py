@@ -42,9 +42,11 @@ _FIELDS = {
 def labels_of(file: PurePosixPath) -> Labels:
     """Return the labels in the name of a file.
 
-    >>> labels_of(PurePosixPath("Actor_07/03-01-06-02-01-02-07.wav"))
-    Labels(speaker='07', emotion='fear', utterance='01-06-02-01-02-07', sentence='01', take='02',
-    split='')
+    >>> labels = labels_of(PurePosixPath("Actor_07/03-01-06-02-01-02-07.wav"))
+    >>> labels.speaker, labels.emotion, labels.utterance
+    ('07', 'fear', '01-06-02-01-02-07')
+    >>> labels.sentence, labels.take
+    ('01', '02')
     """
     fields = file.stem.split("-")
     if len(fields) != len(_FIELDS) or not re.fullmatch(r"(\d\d-){6}\d\d", file.stem, re.ASCII):

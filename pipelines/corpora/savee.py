@@ -35,9 +35,11 @@ def labels_of(file: PurePosixPath) -> Labels:
 
     The sentences are numbered within an emotion.
 
-    >>> labels_of(PurePosixPath("AudioVisualClip/DC/su07.avi"))
-    Labels(speaker='DC', emotion='surprise', utterance='DC:surprise:su07', sentence='su07', take='',
-    split='')
+    >>> labels = labels_of(PurePosixPath("AudioVisualClip/DC/su07.avi"))
+    >>> labels.speaker, labels.emotion, labels.utterance
+    ('DC', 'surprise', 'DC:surprise:su07')
+    >>> labels.sentence, labels.take
+    ('su07', '')
     """
     match = _NAME.fullmatch(file.stem)
     if not match:

@@ -194,15 +194,6 @@ def test_network_with_nan_weights_is_not_exported(run, tmp_path, monkeypatch):
     assert not (tmp_path / "wrong").exists()
 
 
-@pytest.mark.parametrize("valid", [[False, True], True])
-def test_parity_check_refuses_nan_predictions_of_valid_inputs(tmp_path, valid):
-    """The inputs are two faces, one of them valid, or one sound."""
-    probabilities = np.full((*np.shape(valid), 3), np.nan, np.float32)
-    expected = {"probabilities": probabilities, "valid": np.array(valid)}
-    with pytest.raises(RunError, match="faces: .*probabilities"):
-        parity.parity_differences(tmp_path, [("faces", {})], [expected])
-
-
 def test_any_folder_name_can_be_served(tmp_path):
     from google.protobuf import text_format
     from tensorflow_serving.config import model_server_config_pb2
@@ -217,32 +208,6 @@ def test_any_folder_name_can_be_served(tmp_path):
 def test_any_folder_name_is_one_line_of_the_model_card(exported):
     document = read_document(exported / "1") | {"name": "toy\n# of mine"}
     assert model_card(document).startswith("# toy\\n# of mine\n\n")
-
-
-def test_bundle_that_cannot_be_loaded_again_is_refused(exported, tmp_path):
-    folder = tmp_path / "1"
-    shutil.copytree(exported / "1", folder)
-    (folder / "saved_model.pb").write_bytes(b"no graph")
-    bundle.write_checksums(folder)
-    call = ("faces", {"faces": np.zeros((1, 64, 64, 3), np.uint8)})
-    with pytest.raises(RunError, match="cannot be loaded"):
-        parity.parity_differences(folder, [call], [{}])
-
-
-def test_calls_of_the_parity_check_are_read_back_unchanged(tmp_path):
-    waveform, lengths = np.arange(4.0), np.array([4])
-    calls = [
-        ("face_bytes", {"face_bytes": [b"a\0b\0", b""]}),
-        ("speech", {"waveform": waveform, "lengths": lengths}),
-    ]
-    parity.write_calls(tmp_path / "calls.npz", calls)
-    faces, speech = parity.read_calls(tmp_path / "calls.npz")
-    assert faces == calls[0]
-    signature, inputs = speech
-    assert signature == "speech"
-    assert set(inputs) == {"waveform", "lengths"}
-    np.testing.assert_array_equal(inputs["waveform"], waveform)
-    np.testing.assert_array_equal(inputs["lengths"], lengths)
 
 
 PORTABLE = {"onnx": {"faces", "segments"}, "litert": {"faces", "segments", "speech"}}
@@ -261,8 +226,8 @@ def portable(request, exported, tmp_path_factory):
 @pytest.fixture
 def predict_portable(portable):
     """A function that runs the model of that bundle."""
-    format, out, _ = portable
-    return {"onnx": runtimes.load_onnx, "litert": runtimes.load_litert}[format](out / "1")
+    _, out, _ = portable
+    return runtimes.load_predictor(out / "1", bundle.read_document(out / "1")).predict
 
 
 def test_other_formats_predict_what_the_keras_model_predicts(portable):

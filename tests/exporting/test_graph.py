@@ -15,7 +15,8 @@ from kerasemo.exporting.parity_cases import wav_file
 from kerasemo.metrics import classification
 from kerasemo.networks.inference import TrainedNetwork
 from kerasemo.networks.network import build_network
-from kerasemo.serving import bundle, requests
+from kerasemo.serving import requests
+from kerasemo.serving.graph_messages import graph_message
 from kerasemo.serving.signatures import SIGNATURES
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
@@ -98,7 +99,7 @@ def test_both_domains_have_every_signature_of_the_table(served):
     signatures = served.signatures()
     assert set(signatures) == SIGNATURE_NAMES
     for name, signature in SIGNATURES.items():
-        assert set(signatures[name].structured_outputs) == set(signature.outputs)
+        assert set(signatures[name].structured_outputs) == set(signature.output_names)
 
 
 def test_untrained_domain_has_no_signature(model):
@@ -382,7 +383,7 @@ def test_graph_refuses_an_invalid_input(call, name):
     signature, inputs, key_words = INVALID_INPUTS[name]
     with pytest.raises(tf.errors.InvalidArgumentError) as refused:
         call(signature, **inputs)
-    message = bundle.graph_message(refused.value)
+    message = graph_message(refused.value)
     assert re.search(key_words, message), message
 
 
@@ -475,7 +476,7 @@ VALID_INPUTS = {
 def test_network_with_nan_weights_predicts_nothing(call_broken, signature):
     with pytest.raises(tf.errors.InvalidArgumentError) as refused:
         call_broken(signature, **VALID_INPUTS[signature])
-    assert "the network gives NaN" in bundle.graph_message(refused.value)
+    assert "the network gives NaN" in graph_message(refused.value)
 
 
 @pytest.mark.parametrize("signature", sorted(SIGNATURE_NAMES))

@@ -1,7 +1,8 @@
-"""A process that serves a bundle as TensorFlow Serving does, for tests: `python -m helpers.serving FOLDER --rest PORT --grpc PORT`.
+"""A process that serves a bundle as TensorFlow Serving does, for tests.
 
-It loads every numbered version with tensorflow alone, replays the warm-up requests, and then prints the ports it listens on as one line
-of JSON. It stands for `tensorflow_model_server --model_base_path=FOLDER`, which is not to be had from the package index.
+`python -m helpers.serving FOLDER --rest PORT --grpc PORT` loads every numbered version with
+TensorFlow, replays the warm-up requests, and prints its ports as one line of JSON. It stands for
+`tensorflow_model_server --model_base_path=FOLDER`, which the package index does not have.
 """
 
 import argparse
@@ -18,12 +19,12 @@ from pathlib import Path
 
 from helpers.paths import PYTHONPATH
 
-ANSWERS_WITHIN_SECONDS = 300
+START_SECONDS = 300
 
 
 @dataclasses.dataclass(frozen=True)
 class Served:
-    """A server that is ready."""
+    """A running server: its urls, and the number of warm-up requests of each version."""
 
     rest: str
     grpc: str
@@ -33,8 +34,8 @@ class Served:
 
 @contextlib.contextmanager
 def serving(folder: Path, *, model: str = "kerasemo") -> Iterator[Served]:
-    """Serve a bundle's folder in a process of its own until the block ends."""
-    words = [
+    """Serve a bundle's folder in a separate process until the block ends."""
+    command = [
         sys.executable,
         "-m",
         "helpers.serving",
@@ -48,17 +49,17 @@ def serving(folder: Path, *, model: str = "kerasemo") -> Iterator[Served]:
     ]
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "2"}
     with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         try:
-            said: list[str] = []
-            reader = threading.Thread(target=lambda: said.extend(process.stderr), daemon=True)
+            log_lines: list[str] = []
+            reader = threading.Thread(target=lambda: log_lines.extend(process.stderr), daemon=True)
             reader.start()
             line = process.stdout.readline()
             if not line:
-                process.wait(ANSWERS_WITHIN_SECONDS)
+                process.wait(START_SECONDS)
                 reader.join(10)
-                raise RuntimeError(f"exit status {process.returncode}: {''.join(said[-20:])}")
+                raise RuntimeError(f"exit status {process.returncode}: {''.join(log_lines[-20:])}")
             ready = json.loads(line)
             yield Served(
                 f"http://127.0.0.1:{ready['rest']}",
@@ -83,10 +84,10 @@ def _grpc_server(models, port: int):
 
     from helpers.serving_models import Refused, arrays
 
-    def asked(spec) -> tuple[str, int | None]:
+    def name_and_version(spec) -> tuple[str, int | None]:
         return spec.name, spec.version.value if spec.HasField("version") else None
 
-    def guarded(method):
+    def aborts_if_refused(method):
         def call(self, request, context):
             try:
                 return method(self, request, context)
@@ -96,20 +97,20 @@ def _grpc_server(models, port: int):
         return call
 
     class Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
-        @guarded
+        @aborts_if_refused
         def Predict(self, request, context):
-            version = models.find(*asked(request.model_spec))
+            version = models.find(*name_and_version(request.model_spec))
             outputs = version.predict(request.model_spec.signature_name, arrays(request.inputs))
-            answer = predict_pb2.PredictResponse(
+            response = predict_pb2.PredictResponse(
                 outputs={name: tf.make_tensor_proto(array) for name, array in outputs.items()}
             )
-            answer.model_spec.CopyFrom(request.model_spec)
-            answer.model_spec.version.value = version.number
-            return answer
+            response.model_spec.CopyFrom(request.model_spec)
+            response.model_spec.version.value = version.number
+            return response
 
-        @guarded
+        @aborts_if_refused
         def GetModelMetadata(self, request, context):
-            version = models.find(*asked(request.model_spec))
+            version = models.find(*name_and_version(request.model_spec))
             if not request.metadata_field:
                 raise Refused(
                     "INVALID_ARGUMENT",
@@ -118,23 +119,23 @@ def _grpc_server(models, port: int):
             for field in request.metadata_field:
                 if field != "signature_def":
                     raise Refused("INVALID_ARGUMENT", f"Metadata field {field} is not supported")
-            answer = get_model_metadata_pb2.GetModelMetadataResponse()
-            answer.model_spec.name = request.model_spec.name
-            answer.model_spec.version.value = version.number
-            answer.metadata["signature_def"].Pack(
+            response = get_model_metadata_pb2.GetModelMetadataResponse()
+            response.model_spec.name = request.model_spec.name
+            response.model_spec.version.value = version.number
+            response.metadata["signature_def"].Pack(
                 get_model_metadata_pb2.SignatureDefMap(signature_def=version.signatures)
             )
-            return answer
+            return response
 
     class Statuses(model_service_pb2_grpc.ModelServiceServicer):
-        @guarded
+        @aborts_if_refused
         def GetModelStatus(self, request, context):
-            answer = get_model_status_pb2.GetModelStatusResponse()
-            for number in models.known(*asked(request.model_spec)):
-                answer.model_version_status.add(
+            response = get_model_status_pb2.GetModelStatusResponse()
+            for number in models.known(*name_and_version(request.model_spec)):
+                response.model_version_status.add(
                     version=number, state=get_model_status_pb2.ModelVersionStatus.AVAILABLE
                 )
-            return answer
+            return response
 
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     server = grpc.server(futures.ThreadPoolExecutor(32), options=options)
@@ -144,7 +145,7 @@ def _grpc_server(models, port: int):
 
 
 def main() -> None:
-    """Load, warm up, say what is listened on, and answer until the process is ended."""
+    """Load, warm up, print the ports, and respond until the process is killed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rest", type=int, default=8501)

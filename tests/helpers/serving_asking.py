@@ -1,4 +1,4 @@
-"""How tests ask a server, and compare what it answers."""
+"""Send requests to a server in tests, and compare the outputs."""
 
 import base64
 import json
@@ -14,30 +14,28 @@ from kerasemo.serving.client import Client
 TOLERANCE = 1e-5
 
 
-def assert_same(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
-    """Check the names, types and values of two answers."""
-    assert set(found) == set(expected)
+def assert_same(actual: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
+    """Check the names, dtypes and values of outputs."""
+    assert set(actual) == set(expected)
     for name, array in expected.items():
         if array.dtype.kind == "U":
-            assert found[name].tolist() == array.tolist()
+            assert actual[name].tolist() == array.tolist()
         else:
-            assert found[name].dtype == array.dtype == np.float32
-            np.testing.assert_allclose(found[name], array, rtol=0, atol=TOLERANCE)
+            assert actual[name].dtype == array.dtype == np.float32
+            np.testing.assert_allclose(actual[name], array, rtol=0, atol=TOLERANCE)
 
 
-def ask_as_a_user(
+def call_client_method(
     client: Client, signature: str, inputs: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Ask by the method that is named as the signature."""
+    """Call the client's method of a signature as a user does, with files as a list of bytes."""
     (first, *rest) = inputs
-    words = {name: inputs[name] for name in rest}
-    return getattr(client, signature)(
-        inputs[first].tolist() if inputs[first].dtype == object else inputs[first], **words
-    )
+    value = inputs[first].tolist() if inputs[first].dtype == object else inputs[first]
+    return getattr(client, signature)(value, **{name: inputs[name] for name in rest})
 
 
 def post(url: str, body: bytes) -> tuple[int, Any]:
-    """Return the status and the document of a REST answer."""
+    """Return the status and the document of a REST response."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, body), timeout=120) as response:
             return response.status, json.load(response)
@@ -47,8 +45,6 @@ def post(url: str, body: bytes) -> tuple[int, Any]:
 
 def as_json(array: np.ndarray) -> list:
     """Return an input as JSON holds it."""
-    return (
-        [{"b64": base64.b64encode(data).decode()} for data in array]
-        if array.dtype == object
-        else array.tolist()
-    )
+    if array.dtype == object:
+        return [{"b64": base64.b64encode(data).decode()} for data in array]
+    return array.tolist()

@@ -1,7 +1,7 @@
-"""Served models as TensorFlow Serving holds them: a session a version, fed without a look at shapes, warmed up before it is ready.
+"""Served models as in TensorFlow Serving: a session for each version, warmed up before use.
 
-Texts and codes are those of its sources: core/basic_manager.cc, servables/tensorflow/predict_util.cc and
-model_servers/get_model_status_impl.cc.
+Texts and codes are those of its sources: core/basic_manager.cc,
+servables/tensorflow/predict_util.cc and model_servers/get_model_status_impl.cc.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-MOST_WARM_UPS = 1000
+MAX_WARM_UPS = 1000
 
 
 class Refused(Exception):
-    """A status that is not OK: the name of its code, and what is said."""
+    """A status that is not OK: the name of its code, and its text."""
 
     def __init__(self, code: str, text: str):
         super().__init__(text)
@@ -41,7 +41,7 @@ class Version:
         self._warm_ups = folder / "assets.extra" / "tf_serving_warmup_requests"
 
     def _run_of(self, signature):
-        """Return the run of a signature; unlike Session.run, and like the server, it looks at no shape of what is fed."""
+        """Return a function that runs a signature without a check of shapes, as the server does."""
         options = config_pb2.CallableOptions()
         options.feed.extend(signature.inputs[name].name for name in sorted(signature.inputs))
         options.fetch.extend(signature.outputs[name].name for name in sorted(signature.outputs))
@@ -55,7 +55,7 @@ class Version:
         return self.signatures[name]
 
     def predict(self, name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return what a signature answers."""
+        """Return the outputs of a signature."""
         signature = self.signature(name)
         wanted, got = set(signature.inputs), set(inputs)
         if len(wanted) != len(got):
@@ -79,7 +79,7 @@ class Version:
         return dict(zip(sorted(signature.outputs), outputs, strict=True))
 
     def warm_up(self) -> int:
-        """Replay the requests that came with the version and return their number; what fails, fails the start."""
+        """Replay the warm-up requests of the version, and return their number."""
         count = 0
         if self._warm_ups.exists():
             for record in tf.data.TFRecordDataset(str(self._warm_ups)).as_numpy_iterator():
@@ -92,9 +92,9 @@ class Version:
                 request = log.predict_log.request
                 self.predict(request.model_spec.signature_name, arrays(request.inputs))
                 count += 1
-        if count > MOST_WARM_UPS:
+        if count > MAX_WARM_UPS:
             raise Refused(
-                "INVALID_ARGUMENT", f"Number of warmup records exceeds the maxium: {MOST_WARM_UPS}"
+                "INVALID_ARGUMENT", f"Number of warmup records exceeds the maxium: {MAX_WARM_UPS}"
             )
         return count
 
@@ -121,7 +121,7 @@ class Models:
         return self.versions[number]
 
     def known(self, name: str, number: int | None) -> list[int]:
-        """Return the numbers of the versions that a question for the status is about, newest first."""
+        """Return the numbers of the versions in a status, newest first."""
         if name != self.name:
             raise Refused("NOT_FOUND", f"Could not find any versions of model {name}")
         if number is not None and number not in self.versions:

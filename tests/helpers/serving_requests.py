@@ -1,4 +1,4 @@
-"""Requests for a served bundle: right ones of every signature, and wrong ones by what is wrong with them."""
+"""Valid requests of every signature, and wrong requests by what is wrong with them."""
 
 import io
 import wave
@@ -11,7 +11,7 @@ Inputs = dict[str, np.ndarray]
 
 
 def still(suffix: str = ".jpg", *, side: int = 80, seed: int = 0) -> bytes:
-    """Return the file of a picture."""
+    """Return the bytes of a JPEG or PNG file."""
     picture = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
     return cv2.imencode(suffix, cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC))[
         1
@@ -27,7 +27,7 @@ def wav(
     peak: float = 0.5,
     seed: int = 0,
 ) -> bytes:
-    """Return the file of some noise."""
+    """Return the bytes of a WAV file with noise."""
     sound = np.random.default_rng(seed).uniform(-peak, peak, (samples, channels))
     coded = (sound * 32767).astype("<i2") if bits == 16 else (128 + sound * 127).astype(np.uint8)
     file = io.BytesIO()
@@ -43,14 +43,14 @@ def noise(batch: int, samples: int, *, seed: int = 0) -> np.ndarray:
 
 
 def files(*contents: bytes) -> np.ndarray:
-    """Return files as an input of bytes."""
+    """Return files as an input with dtype object."""
     array = np.empty(len(contents), object)
     array[:] = contents
     return array
 
 
 def right_requests(labels: int, *, seed: int = 0) -> dict[str, Inputs]:
-    """Return a request of every signature, whose sizes depend on the seed too."""
+    """Return a valid request of every signature; the seed also sets the sizes."""
     random = np.random.default_rng(seed)
     batch, samples = int(random.integers(1, 4)), int(random.integers(600, 40_000))
     faces = random.integers(0, 256, (batch, 64, 64, 3)).astype(np.uint8)
@@ -225,7 +225,7 @@ WRONG: dict[str, tuple[str, Callable[[int], Inputs], str]] = {
     "truncated WAV": (
         "wav_bytes",
         lambda k: {"wav_bytes": files(wav()[:30])},
-        "WAV files, 16 kHz",
+        "WAV files of 16000 Hz",
     ),
     "WAV without a sample": (
         "wav_bytes",
@@ -291,11 +291,11 @@ WRONG: dict[str, tuple[str, Callable[[int], Inputs], str]] = {
         "int32",
     ),
 }
-"""What is wrong -> the signature, its inputs by the number of labels, and what the error says was expected."""
+"""What is wrong -> the signature, its inputs by the number of labels, and a match of the error."""
 
 
 def texts_that_are_no_requests(faces: Sequence) -> dict[str, tuple[bytes, str]]:
-    """Return bodies of REST requests, each with what the error says of it."""
+    """Return bodies of malformed REST requests, each with words of the error."""
     import json
 
     return {

@@ -1,7 +1,7 @@
-"""The REST interface of a TensorFlow Serving: what is asked in JSON, and how it is answered.
+"""The REST interface of TensorFlow Serving: requests and responses in JSON.
 
-Texts, codes and forms are those of its sources: util/json_tensor.cc, model_servers/http_rest_api_handler.cc, http_rest_api_util.cc and
-http_server.cc.
+Texts, codes and forms are those of its sources: util/json_tensor.cc,
+model_servers/http_rest_api_handler.cc, http_rest_api_util.cc and http_server.cc.
 """
 
 import base64
@@ -38,20 +38,20 @@ KINDS = {"float": {int, float}, "int32": {int}, "uint8": {int}, "string": {str}}
 
 
 def server(models: Models, port: int) -> ThreadingHTTPServer:
-    """Return a server that answers for the models when it runs."""
+    """Return a server of the models, which runs with `serve_forever`."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self):
-            self._answer("GET", b"")
+            self._respond("GET", b"")
 
         def do_POST(self):
-            self._answer("POST", self.rfile.read(int(self.headers.get("Content-Length", 0))))
+            self._respond("POST", self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
-        def _answer(self, method: str, body: bytes) -> None:
+        def _respond(self, method: str, body: bytes) -> None:
             try:
-                code, document = 200, answer(models, method, self.path, body)
+                code, document = 200, respond(models, method, self.path, body)
             except Refused as error:
                 code, document = CODES.get(error.code, 500), {"error": error.text}
             data = json.dumps(document, indent=1, ensure_ascii=False).encode()
@@ -71,15 +71,15 @@ def server(models: Models, port: int) -> ThreadingHTTPServer:
     return Server(("127.0.0.1", port), Handler)
 
 
-def answer(models: Models, method: str, path: str, body: bytes) -> dict[str, Any]:
-    """Return the document that answers a request."""
-    found = {"POST": PREDICT, "GET": STATUS}[method].fullmatch(path)
-    if not found:
+def respond(models: Models, method: str, path: str, body: bytes) -> dict[str, Any]:
+    """Return the document of the response to a request."""
+    match = {"POST": PREDICT, "GET": STATUS}[method].fullmatch(path)
+    if not match:
         raise Refused("INVALID_ARGUMENT", f"Malformed request: {method} {path}")
-    name, number = unquote(found[1]), int(found[2]) if found[2] else None
+    name, number = unquote(match[1]), int(match[2]) if match[2] else None
     if method == "POST":
         return _predict(models.find(name, number), body)
-    if found[3]:
+    if match[3]:
         return _metadata(models.find(name, number), name)
     status = {"error_code": "OK", "error_message": ""}
     rows = [
@@ -186,10 +186,10 @@ def _rows(instances: Any, infos, document: dict[str, Any]) -> dict[str, np.ndarr
             if number:
                 parts[key].append(array)
         if set(items) != set(infos):
-            told = f"JSON object: {json.dumps(element)} keys must be equal to: {','.join(sorted(infos))}"
+            reason = f"JSON object: {json.dumps(element)} keys must be equal to: {','.join(sorted(infos))}"
             raise Refused(
                 "INVALID_ARGUMENT",
-                f"Failed to process element: {number} of 'instances' list. {told}",
+                f"Failed to process element: {number} of 'instances' list. {reason}",
             )
     return {key: np.stack(arrays) for key, arrays in parts.items()}
 
@@ -211,7 +211,7 @@ def _is_named(value: Any) -> bool:
 
 
 def _tensor(value: Any, dtype: int) -> np.ndarray:
-    """Return nested lists as an array; the first element of each decides the shape, and every other is held to it."""
+    """Return nested lists as an array; the first element of each list sets the shape."""
     shape, first = [], value
     while isinstance(first, list):
         shape.append(len(first))
@@ -230,8 +230,8 @@ def _tensor(value: Any, dtype: int) -> np.ndarray:
 def _fill(value: Any, level: int, shape: list[int], word: str, leaves: list[Any]) -> None:
     if not isinstance(value, list):
         if level != len(shape):
-            found = f"found at incorrect level: {level + 1} in the JSON DOM. Expected at level: {len(shape)}"
-            raise _value(value, found)
+            place = f"found at incorrect level: {level + 1} in the JSON DOM. Expected at level: {len(shape)}"
+            raise _value(value, place)
         leaves.append(_leaf(value, word))
         return
     if level >= len(shape):
@@ -272,8 +272,8 @@ def _leaf(value: Any, word: str) -> Any:
     return value.encode() if word == "string" else value
 
 
-def _value(value: Any, told: str) -> Refused:
-    return Refused("INVALID_ARGUMENT", f"JSON Value: {json.dumps(value)} {told}")
+def _value(value: Any, reason: str) -> Refused:
+    return Refused("INVALID_ARGUMENT", f"JSON Value: {json.dumps(value)} {reason}")
 
 
 def _by_row(outputs: dict[str, np.ndarray]) -> list[Any]:
@@ -286,7 +286,7 @@ def _by_row(outputs: dict[str, np.ndarray]) -> list[Any]:
 
 
 def _plain(name: str, array: np.ndarray) -> Any:
-    """Return an array as nested lists: floats in their shortest decimals, strings in base64 where the name ends in `_bytes`."""
+    """Return an array as nested lists; strings are in base64 if the name ends in `_bytes`."""
     if array.dtype == object:
         encoded = name.endswith("_bytes")
         plain = [

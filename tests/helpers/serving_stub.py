@@ -1,4 +1,4 @@
-"""A server whose every answer is given beforehand."""
+"""A server that sends prepared responses."""
 
 import contextlib
 import json
@@ -7,39 +7,49 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 LABELS = ["anger", "neutral"]
-ANSWER = {"outputs": {"probabilities": [[0.25, 0.75]], "labels": [LABELS], "emotion": ["neutral"]}}
-METADATA = {
-    "model_spec": {"version": "3"},
-    "metadata": {
-        "signature_def": {
-            "signature_def": {
-                "speech_masked": {
-                    "inputs": {
-                        "mask": {
-                            "dtype": "DT_FLOAT",
-                            "tensor_shape": {"dim": [{"size": "-1"}, {"size": "-1"}]},
-                        }
-                    },
-                    "outputs": {
-                        "probabilities": {
-                            "dtype": "DT_FLOAT",
-                            "tensor_shape": {"dim": [{"size": "-1"}, {"size": "2"}]},
-                        }
-                    },
-                },
-                "__saved_model_init_op": {"inputs": {}, "outputs": {}},
-            }
-        }
-    },
+RESPONSE = {
+    "outputs": {"probabilities": [[0.25, 0.75]], "labels": [LABELS], "emotion": ["neutral"]}
 }
 
 
+def tensor_info(*sizes: int) -> dict:
+    """Return a float input or output as the metadata of TensorFlow Serving describe it."""
+    dim = [{"size": str(size)} for size in sizes]
+    return {"dtype": "DT_FLOAT", "tensor_shape": {"dim": dim}}
+
+
+def metadata_of(**signatures: dict) -> dict:
+    """Return the metadata of a model with some signatures."""
+    definitions = signatures | {"__saved_model_init_op": {"inputs": {}, "outputs": {}}}
+    return {
+        "model_spec": {"version": "3"},
+        "metadata": {"signature_def": {"signature_def": definitions}},
+    }
+
+
+SPEECH_MASKED = {
+    "inputs": {"mask": tensor_info(-1, -1)},
+    "outputs": {"probabilities": tensor_info(-1, 2)},
+}
+METADATA = metadata_of(
+    faces={"inputs": {}, "outputs": {}},
+    wav_bytes={"inputs": {}, "outputs": {}},
+    speech_masked=SPEECH_MASKED,
+)
+
+
 class Stub:
-    """A server whose every answer is given beforehand; keeps what it was asked."""
+    """A server that sends prepared responses, and keeps the requests.
+
+    `replies` has for the end of a path a status with a body, or a function of the handler.
+    """
 
     def __init__(self):
-        self.asked: list[tuple[str, dict]] = []
-        self.replies: dict[str, object] = {":predict": (200, ANSWER), "/metadata": (200, METADATA)}
+        self.requests: list[tuple[str, dict | None]] = []
+        self.replies: dict[str, object] = {
+            ":predict": (200, RESPONSE),
+            "/metadata": (200, METADATA),
+        }
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -50,7 +60,7 @@ class Stub:
                 self._reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
             def _reply(self, document):
-                stub.asked.append((self.path, document))
+                stub.requests.append((self.path, document))
                 reply = next(
                     (reply for end, reply in stub.replies.items() if self.path.endswith(end)),
                     (404, {"error": "no such thing"}),
@@ -76,7 +86,7 @@ class Stub:
 
 @contextlib.contextmanager
 def running() -> Iterator[Stub]:
-    """A stub that ends with the block."""
+    """Yield a stub that runs until the block ends."""
     stub = Stub()
     try:
         yield stub

@@ -1,16 +1,20 @@
-"""What is said of a clip, from answers that were worked out by hand."""
+"""The prediction of a clip, from probabilities that were worked out by hand."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kerasemo.inference.clip_prediction import ClipPrediction, SpectrogramColumns
+from kerasemo.inference.clip_prediction import (
+    ClipPrediction,
+    ClipPredictionBuilder,
+    SpectrogramColumns,
+)
 from kerasemo.metrics.fusion import Fusion
 
 LABELS = ("anger", "calm")
-GOOD = {"visual": {"seconds": 2.0, "size": [64, 48], "looked_at": 4, "undecodable": 0}}
-SOUND = {
+VISUAL = {"visual": {"seconds": 2.0, "size": [64, 48], "looked_at": 4, "undecodable": 0}}
+AUDIO = {
     "audio": {
         "seconds": 2.0,
         "rate_hz": 16_000,
@@ -20,176 +24,199 @@ SOUND = {
     }
 }
 FITTED = Fusion(visual_weight=0.5, temperature=1.0, utterances=9)
+BOX = [0, 0, 10, 10]
+LARGE_BOX = [30, 0, 20, 20]
 
 
-def prediction(
-    *, domains=("visual", "audio"), fusion_parameters=FITTED, shown=False
-) -> ClipPrediction:
-    return ClipPrediction(
+def make_builder(
+    *,
+    labels=LABELS,
+    domains=("visual", "audio"),
+    fusion_parameters=FITTED,
+    keep_spectrogram=False,
+) -> ClipPredictionBuilder:
+    return ClipPredictionBuilder(
         Path("a.mp4"),
-        labels=LABELS,
+        labels=labels,
         domains=domains,
         fusion_parameters=fusion_parameters,
-        keep_spectrogram=shown,
+        keep_spectrogram=keep_spectrogram,
     )
 
 
-def block(seconds, face, boxes) -> dict[str, np.ndarray]:
+def face_block(seconds, face, boxes) -> dict[str, np.ndarray]:
     return {"seconds": np.array(seconds), "face": np.array(face), "boxes": np.array(boxes)}
 
 
-def rows(*anger) -> np.ndarray:
+def anger_rows(*anger) -> np.ndarray:
+    """Return the probabilities of anger and calm, float32 [n, 2]."""
     return np.array([[share, 1 - share] for share in anger], np.float32)
 
 
-def add_sound(into: ClipPrediction, starts, answers, *, start_seconds=0.0) -> None:
+def add_sound(builder, starts, probabilities, *, start_seconds=0.0, weights=None) -> None:
     part = {"start_seconds": start_seconds, "waveform": np.full(16_000, 0.1, np.float32)}
-    outputs = {"starts": np.array([starts], np.float32), "probabilities": answers[None]}
-    into.add_sound(part, outputs | {"weights": np.ones((1, len(starts)), np.float32)})
+    weights = np.ones(len(starts)) if weights is None else np.array(weights)
+    outputs = {
+        "starts": np.array([starts], np.float32),
+        "probabilities": probabilities[None],
+        "weights": weights[None].astype(np.float32),
+    }
+    builder.add_sound(part, outputs)
 
 
-def test_the_face_is_the_mean_over_the_main_ones_pictures():
+def test_visual_prediction_is_the_mean_over_the_most_frequent_face():
     """Face 2 is seen three times, face 1 once: (0.9 + 0.6 + 0.3) / 3 = 0.6 is anger."""
-    one = prediction(domains=("visual",))
-    one.add_faces(block([0.0, 0.5], [2, 1], [[0, 0, 10, 10], [30, 0, 20, 20]]), rows(0.9, 0.1))
-    one.add_faces(block([1.0, 1.5], [2, 2], [[0, 0, 10, 10]] * 2), rows(0.6, 0.3))
-    said, extras = one.finish({"sha256": "f00d", **GOOD})
-    visual = said["visual"]
-    assert (said["path"], said["sha256"], said["audio"], said["fused"]) == (
-        "a.mp4",
-        "f00d",
-        None,
-        None,
-    )
-    assert (visual["emotion"], visual["confidence"]) == ("anger", 0.6) and visual[
-        "probabilities"
-    ] == {"anger": 0.6, "calm": 0.4}
-    assert [(face["face"], face["count"], face["emotion"]) for face in visual["faces"]] == [
-        (2, 3, "anger"),
-        (1, 1, "calm"),
-    ]
-    assert (visual["faces"][0]["from_seconds"], visual["faces"][0]["to_seconds"]) == (0.0, 1.5)
-    assert [
-        (entry["seconds"], entry["face"], entry["emotion"]) for entry in visual["timeline"]
-    ] == [
-        *[(0.0, 2, "anger"), (0.5, 1, "calm"), (1.0, 2, "anger"), (1.5, 2, "calm")],
-    ]
-    assert said["warnings"] == [
-        "2 faces: the answer is that of face 2, and the voice may be another's"
-    ]
-    assert extras == {"pictures": [], "spectrogram": None}
+    builder = make_builder(domains=("visual",))
+    builder.add_faces(face_block([0.0, 0.5], [2, 1], [BOX, LARGE_BOX]), anger_rows(0.9, 0.1))
+    builder.add_faces(face_block([1.0, 1.5], [2, 2], [BOX] * 2), anger_rows(0.6, 0.3))
+    prediction = builder.build({"sha256": "f00d", **VISUAL})
+    document = prediction.document
+    assert (document["path"], document["sha256"]) == ("a.mp4", "f00d")
+    assert document["audio"] is None and document["fused"] is None
+    visual = document["visual"]
+    assert (visual["emotion"], visual["confidence"]) == ("anger", 0.6)
+    assert visual["probabilities"] == {"anger": 0.6, "calm": 0.4}
+    persons = [(face["face"], face["count"], face["emotion"]) for face in visual["faces"]]
+    assert persons == [(2, 3, "anger"), (1, 1, "calm")]
+    assert visual["faces"][0]["from_seconds"] == 0.0 and visual["faces"][0]["to_seconds"] == 1.5
+    timeline = [(entry["seconds"], entry["face"], entry["emotion"]) for entry in visual["timeline"]]
+    assert timeline == [(0.0, 2, "anger"), (0.5, 1, "calm"), (1.0, 2, "anger"), (1.5, 2, "calm")]
+    assert len(prediction.warnings) == 1 and "face 2" in prediction.warnings[0]
+    assert not prediction.pictures and prediction.spectrogram is None
 
 
-def test_of_two_who_are_seen_alike_the_larger_is_the_main_one():
-    one = prediction(domains=("visual",))
-    one.add_faces(block([0.0, 0.0], [1, 2], [[0, 0, 10, 10], [30, 0, 20, 20]]), rows(0.9, 0.2))
-    assert one.finish(GOOD)[0]["visual"]["emotion"] == "calm"
+def test_larger_face_comes_first_of_equally_frequent_faces():
+    builder = make_builder(domains=("visual",))
+    builder.add_faces(face_block([0.0, 0.0], [1, 2], [BOX, LARGE_BOX]), anger_rows(0.9, 0.2))
+    assert builder.build(VISUAL).document["visual"]["emotion"] == "calm"
 
 
-def test_the_voice_is_the_mean_over_its_segments_in_all_parts():
-    """(0.2 + 0.4 + 0.9) / 3 = 0.5 for each; a segment lasts 0.655 s, and the last no longer than the sound."""
-    one = prediction(domains=("audio",))
-    add_sound(one, [0.0, 0.34], rows(0.2, 0.4))
-    add_sound(one, [0.0], rows(0.9), start_seconds=60.0)
-    said, _ = one.finish({"audio": SOUND["audio"] | {"seconds": 60.5}})
-    assert said["visual"] is None and said["audio"]["probabilities"] == {"anger": 0.5, "calm": 0.5}
-    assert [(entry["seconds"], entry["to_seconds"]) for entry in said["audio"]["timeline"]] == [
-        (0.0, 0.655),
-        (0.34, 0.995),
-        (60.0, 60.5),
-    ]
-    assert said["warnings"] == []
+def test_audio_prediction_is_the_mean_over_the_segments_of_all_parts():
+    """(0.2 + 0.4 + 0.9) / 3 = 0.5. A segment lasts 0.655 s, and ends with the sound at the latest."""
+    builder = make_builder(domains=("audio",))
+    add_sound(builder, [0.0, 0.34], anger_rows(0.2, 0.4))
+    add_sound(builder, [0.0], anger_rows(0.9), start_seconds=60.0)
+    prediction = builder.build({"audio": AUDIO["audio"] | {"seconds": 60.5}})
+    audio = prediction.document["audio"]
+    assert prediction.document["visual"] is None
+    assert audio["probabilities"] == {"anger": 0.5, "calm": 0.5}
+    spans = [(entry["seconds"], entry["to_seconds"]) for entry in audio["timeline"]]
+    assert spans == [(0.0, 0.655), (0.34, 0.995), (60.0, 60.5)]
+    assert not prediction.warnings
 
 
-def test_face_and_voice_together():
-    """Of even weights at temperature 1: p is proportional to sqrt(0.9 * 0.5) = 0.6708 and sqrt(0.1 * 0.5) = 0.2236: 3 to 1."""
-    one = prediction()
-    one.add_faces(block([0.2, 1.9], [1, 1], [[0, 0, 10, 10]] * 2), rows(0.9, 0.9))
-    add_sound(one, [0.0, 0.8], rows(0.5, 0.5))
-    fused = one.finish(GOOD | SOUND)[0]["fused"]
+def test_segments_without_weight_do_not_count_in_the_mean():
+    builder = make_builder(domains=("audio",))
+    add_sound(builder, [0.0, 0.34], anger_rows(0.25, 1.0), weights=[1, 0])
+    audio = builder.build(AUDIO).document["audio"]
+    assert audio["probabilities"]["anger"] == 0.25 and len(audio["timeline"]) == 2
+
+
+def test_fused_prediction_pools_face_and_voice():
+    """p is proportional to sqrt(0.9 * 0.5) = 0.6708 and sqrt(0.1 * 0.5) = 0.2236: 3 to 1.
+
+    Around 1.128 s, the middle of the second segment, no face was seen for half a second.
+    """
+    builder = make_builder()
+    builder.add_faces(face_block([0.2, 1.9], [1, 1], [BOX] * 2), anger_rows(0.9, 0.9))
+    add_sound(builder, [0.0, 0.8], anger_rows(0.5, 0.5))
+    fused = builder.build(VISUAL | AUDIO).document["fused"]
     assert fused["probabilities"] == pytest.approx({"anger": 0.75, "calm": 0.25}, abs=1e-6)
     assert (fused["emotion"], fused["visual_weight"], fused["temperature"]) == ("anger", 0.5, 1.0)
-    assert [entry["seconds"] for entry in fused["timeline"]] == [0.328], (
-        "around 1.128 s no face was seen for half a second"
-    )
+    assert [entry["seconds"] for entry in fused["timeline"]] == [0.328]
     assert fused["timeline"][0]["confidence"] == pytest.approx(0.75, abs=1e-6)
 
 
-def test_a_domain_that_is_missing_is_said_not_invented():
-    one = prediction()
-    one.add_faces(block([0.0], [1], [[0, 0, 10, 10]]), rows(0.9))
-    said, _ = one.finish(GOOD | {"audio": {"error": "no sound track"}})
-    assert said["audio"] is None and said["fused"] is None and said["visual"]["emotion"] == "anger"
-    assert said["warnings"] == ["no answer by the voice: no sound track"]
+def test_missing_domain_is_a_warning():
+    builder = make_builder()
+    builder.add_faces(face_block([0.0], [1], [BOX]), anger_rows(0.9))
+    prediction = builder.build(VISUAL | {"audio": {"error": "no sound track"}})
+    assert prediction.document["audio"] is None and prediction.document["fused"] is None
+    assert prediction.document["visual"]["emotion"] == "anger"
+    assert len(prediction.warnings) == 1 and "no sound track" in prediction.warnings[0]
 
 
-def test_an_error_stands_for_what_came_before_it():
-    one = prediction()
-    one.add_faces(block([0.0], [1], [[0, 0, 10, 10]]), rows(0.9))
-    one.add_pictures([{"seconds": 0.0}])
-    add_sound(one, [0.0], rows(0.2))
-    said, extras = one.finish({"visual": {"error": "decoder crashed"}} | SOUND)
-    assert (
-        said["visual"] is None and extras["pictures"] == [] and said["audio"]["emotion"] == "calm"
-    )
+def test_error_of_a_domain_discards_what_came_before():
+    builder = make_builder()
+    builder.add_faces(face_block([0.0], [1], [BOX]), anger_rows(0.9))
+    builder.add_pictures([{"seconds": 0.0}])
+    add_sound(builder, [0.0], anger_rows(0.2))
+    prediction = builder.build({"visual": {"error": "decoder crashed"}} | AUDIO)
+    assert prediction.document["visual"] is None and not prediction.pictures
+    assert prediction.document["audio"]["emotion"] == "calm"
 
 
-def test_a_clip_of_which_nothing_could_be_read_has_an_error_alone():
-    said, _ = prediction().finish(
-        {"sha256": "", "visual": {"error": "empty file"}, "audio": {"error": "empty file"}}
-    )
-    assert said == {"path": "a.mp4", "sha256": "", "error": "empty file"}
+def test_refused_sound_leaves_the_face():
+    builder = make_builder()
+    builder.add_faces(face_block([0.0], [1], [BOX]), anger_rows(0.9))
+    builder.refuse("audio", "too loud")
+    prediction = builder.build(VISUAL | AUDIO)
+    assert prediction.document["audio"] is None and prediction.document["visual"]
+    assert "too loud" in prediction.warnings[0]
 
 
-def test_what_was_lost_is_said_and_that_nothing_was_fitted():
-    one = prediction(fusion_parameters=Fusion())
-    one.add_faces(block([0.0], [1], [[0, 0, 10, 10]]), rows(0.9))
-    add_sound(one, [0.0], rows(0.2))
-    lost = {
-        "visual": GOOD["visual"] | {"undecodable": 2},
-        "audio": SOUND["audio"] | {"undecodable": 1, "missing_seconds": 1.25},
+def test_clip_without_any_domain_has_only_an_error():
+    errors = {"visual": {"error": "empty file"}, "audio": {"error": "empty file"}}
+    prediction = make_builder().build({"sha256": "", **errors})
+    assert prediction.document == {"path": "a.mp4", "sha256": "", "error": "empty file"}
+    assert prediction.error == "empty file" and not prediction.warnings
+
+
+def test_lost_data_and_unfitted_fusion_are_warnings():
+    builder = make_builder(fusion_parameters=Fusion())
+    builder.add_faces(face_block([0.0], [1], [BOX]), anger_rows(0.9))
+    add_sound(builder, [0.0], anger_rows(0.2))
+    facts = {
+        "visual": VISUAL["visual"] | {"undecodable": 2},
+        "audio": AUDIO["audio"] | {"undecodable": 1, "missing_seconds": 1.25},
     }
-    assert one.finish(lost)[0]["warnings"] == [
-        "2 pictures did not decode",
-        "1 packet did not decode",
-        "the sound ends 1.25 s before its header says",
-        "face and voice are weighted alike: the model's validation clips had none with both",
-    ]
+    warnings = builder.build(facts).warnings
+    assert len(warnings) == 4
+    for words, warning in zip(("2 pictures", "1 packet", "1.25 s", "alike"), warnings, strict=True):
+        assert words in warning
 
 
-def test_probabilities_are_as_many_as_the_labels_and_sum_to_one():
-    random = np.random.default_rng(0)
-    one = ClipPrediction(
-        Path("a.mp4"),
-        labels=("anger", "calm", "fear"),
-        domains=("visual",),
-        fusion_parameters=FITTED,
-    )
-    answers = random.dirichlet(np.ones(3), 50).astype(np.float32)
-    one.add_faces(block(np.arange(50) / 4, np.ones(50, int), [[0, 0, 9, 9]] * 50), answers)
-    said = one.finish(GOOD)[0]["visual"]
-    assert list(said["probabilities"]) == ["anger", "calm", "fear"] and sum(
-        said["probabilities"].values()
-    ) == pytest.approx(1, abs=1e-5)
-    np.testing.assert_allclose(
-        list(said["probabilities"].values()), answers.mean(axis=0), atol=1e-6
-    )
+def test_probabilities_sum_to_one_for_each_label():
+    builder = make_builder(labels=("anger", "calm", "fear"), domains=("visual",))
+    rows = np.random.default_rng(0).dirichlet(np.ones(3), 50).astype(np.float32)
+    builder.add_faces(face_block(np.arange(50) / 4, np.ones(50, int), [[0, 0, 9, 9]] * 50), rows)
+    probabilities = builder.build(VISUAL).document["visual"]["probabilities"]
+    assert list(probabilities) == ["anger", "calm", "fear"]
+    assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(list(probabilities.values()), rows.mean(axis=0), atol=1e-6)
+
+
+def test_prediction_without_timelines_keeps_the_rest():
+    builder = make_builder(keep_spectrogram=True)
+    builder.add_faces(face_block([0.2], [1], [BOX]), anger_rows(0.9))
+    builder.add_pictures([{"seconds": 0.2}])
+    add_sound(builder, [0.0], anger_rows(0.5))
+    whole = builder.build(VISUAL | AUDIO)
+    assert len(whole.pictures) == 1
+    assert whole.spectrogram["log_mel"].shape[1] == 64 and whole.spectrogram["seconds"] == 2.0
+    small = whole.without_timelines()
+    assert not small.pictures and small.spectrogram is None
+    for domain in ("visual", "audio", "fused"):
+        rest = {key: value for key, value in whole.document[domain].items() if key != "timeline"}
+        assert small.document[domain] == rest
+    failed = ClipPrediction({"path": "a.mp4", "sha256": "", "error": "empty file"})
+    assert failed.without_timelines().document == failed.document
 
 
 @pytest.mark.parametrize("frames", [1, 7, 8, 9, 31, 64, 100, 1000])
-def test_a_spectrogram_of_any_length_has_its_columns_in_order(frames):
-    """Columns of equal width: each is the mean of a run of frames, whatever the blocks were that they came in."""
+def test_spectrogram_has_columns_of_equal_width_in_order(frames):
+    """Each column is the mean of a run of frames, whatever the sizes of the added blocks."""
     ramp = np.arange(frames, dtype=np.float32)[:, None] * np.array([1.0, -1.0], np.float32)
     for size in (1, 3, 50):
         columns = SpectrogramColumns(8)
         for start in range(0, frames, size):
             columns.add(ramp[start : start + size])
         values = columns.values()
-        assert (
-            1 <= len(values) <= 8
-            and np.all(np.diff(values[:, 0]) > 0)
-            and np.array_equal(values[:, 0], -values[:, 1])
-        )
+        assert 1 <= len(values) <= 8
+        assert np.all(np.diff(values[:, 0]) > 0) and np.array_equal(values[:, 0], -values[:, 1])
         steps = np.diff(values[:, 0])
-        assert steps.size == 0 or np.allclose(steps, steps[0]), "columns of unequal width"
-        assert values[0, 0] == pytest.approx((steps[0] - 1) / 2 if steps.size else values[0, 0])
+        if steps.size:
+            np.testing.assert_allclose(steps, steps[0])
+            assert values[0, 0] == pytest.approx((steps[0] - 1) / 2)
+        else:
+            assert values.tolist() == [[0.0, 0.0]]

@@ -1,9 +1,16 @@
+"""The training clips of an exported model are recognised by hashes."""
+
 import hashlib
 import json
 
 import pytest
 
-from kerasemo.serving import training_clips
+from kerasemo.serving.training_clips import (
+    TrainingClips,
+    parse_training_clips,
+    read_training_clips,
+    training_clips_document,
+)
 from pipelines.core.errors import DataError
 
 
@@ -27,36 +34,38 @@ TRAINED = [
 
 
 @pytest.fixture
-def known():
-    return training_clips.parse_training_clips(
-        json.loads(json.dumps(training_clips.training_clips_document(TRAINED))), where="here"
-    )
+def training_clips() -> TrainingClips:
+    document = json.loads(json.dumps(training_clips_document(TRAINED)))
+    return parse_training_clips(document, where="here")
 
 
 @pytest.mark.parametrize("same", ["sha256", "content", "utterance"])
-def test_a_clip_was_seen_by_its_file_or_its_content_or_its_utterance(known, same):
-    """In the other domain a clip has another file and content: its utterance tells."""
-    assert known.has_clip(row(9) | {same: TRAINED[1][same]})
+def test_clip_is_recognised_by_file_content_or_utterance(training_clips, same):
+    """In the other domain a clip has another file and content, and the same utterance."""
+    assert training_clips.has_clip(row(9) | {same: TRAINED[1][same]})
 
 
-def test_every_training_clip_was_seen_and_no_other(known):
-    assert all(map(known.has_clip, TRAINED))
-    assert not known.has_clip(row(9)) and not known.has_clip(row(9, speaker=TRAINED[0]["speaker"]))
-    without = row(9)
-    del without["content"]  # a set of another build
-    assert not known.has_clip(without) and not known.has_clip(row(9, content=""))
+def test_every_training_clip_is_recognised(training_clips):
+    assert all(map(training_clips.has_clip, TRAINED))
 
 
-def test_speakers_are_told_by_name_and_who_has_none_is_nobody(known):
-    assert (
-        known.has_speaker(row(1))
-        and not known.has_speaker(row(9))
-        and not known.has_speaker(row(9, speaker=""))
-    )
+def test_other_clips_are_not_recognised(training_clips):
+    assert not training_clips.has_clip(row(9))
+    assert not training_clips.has_clip(row(9, speaker=TRAINED[0]["speaker"]))
+    assert not training_clips.has_clip(row(9, content=""))
+    without_content = row(9)
+    del without_content["content"]  # a set of an older build
+    assert not training_clips.has_clip(without_content)
 
 
-def test_the_document_holds_hashes_alone_sorted_each_once():
-    document = training_clips.training_clips_document(TRAINED)
+def test_speakers_are_recognised_by_name(training_clips):
+    assert training_clips.has_speaker(row(1))
+    assert not training_clips.has_speaker(row(9))
+    assert not training_clips.has_speaker(row(9, speaker=""))
+
+
+def test_document_holds_only_sorted_unique_hashes():
+    document = training_clips_document(TRAINED)
     assert {key: len(values) for key, values in document.items()} == {
         "files": 5,
         "contents": 3,
@@ -67,28 +76,30 @@ def test_the_document_holds_hashes_alone_sorted_each_once():
         hashlib.sha256(f"a:{number}".encode()).hexdigest() for number in (1, 2, 3, 4)
     )
     assert "a:" not in json.dumps(document)
-    assert training_clips.training_clips_document(reversed(TRAINED)) == document
-    assert training_clips.training_clips_document([]) == {
-        "files": [],
-        "contents": [],
-        "utterances": [],
-        "speakers": [],
-    }
+    assert training_clips_document(reversed(TRAINED)) == document
+    empty = {"files": [], "contents": [], "utterances": [], "speakers": []}
+    assert training_clips_document([]) == empty
 
 
 @pytest.mark.parametrize(
-    "held",
+    "document",
     [
         [],
         {},
         {"files": []},
-        {**training_clips.training_clips_document([]), "files": "f00d"},
-        {**training_clips.training_clips_document([]), "speakers": [1]},
+        {**training_clips_document([]), "files": "f00d"},
+        {**training_clips_document([]), "speakers": [1]},
     ],
 )
-def test_what_is_no_such_document_is_refused(held):
-    with pytest.raises(
-        DataError,
-        match="1/assets/x.json: expected lists of hashes, files, contents, utterances, speakers; .*export",
-    ):
-        training_clips.parse_training_clips(held, where="1/assets/x.json")
+def test_other_documents_are_refused(document):
+    with pytest.raises(DataError, match="1/assets/x.json: .*files, contents, utterances, speakers"):
+        parse_training_clips(document, where="1/assets/x.json")
+
+
+@pytest.mark.parametrize(("text", "match"), [(None, "missing"), ("{", "damaged")])
+def test_unreadable_file_is_refused(tmp_path, text, match):
+    path = tmp_path / "training_clips.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DataError, match=f"{path}: {match}"):
+        read_training_clips(path)
