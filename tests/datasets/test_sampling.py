@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from helpers.sources import random_source, whole
-from helpers.toy_sources import FOUR, one_source, three_sources, two_sources
+from helpers.toy_sources import FOUR_EMOTIONS, one_source, three_sources, two_sources
 from kerasemo.datasets import sampling
 from kerasemo.datasets.sources import Side
 from pipelines.core.errors import InputError
@@ -212,7 +212,7 @@ def test_the_items_of_the_smaller_source_take_turns():
 
 def test_no_clip_is_paired_with_itself():
     """Nor when it is the only one of its emotion: then its items can only be of pairs that differ."""
-    source = random_source("a/visual", (*FOUR[:2] * 6, "calm"), items=(3, 2, 4))
+    source = random_source("a/visual", (*FOUR_EMOTIONS[:2] * 6, "calm"), items=(3, 2, 4))
     for epoch in range(8):
         drawn = sampling.pair_plan([whole(source)], pairs=4, seed=0)(epoch)
         assert not drawn["source"].any()
