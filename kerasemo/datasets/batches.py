@@ -143,7 +143,8 @@ class BatchStream:
         self.dataset = self.dataset.with_options(_options())
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(self.dataset)
+        """Yield the batches; the iterator keeps the stream referenced."""
+        yield from self.dataset
 
     def _build_dataset(
         self,
