@@ -3,8 +3,9 @@
 A command makes one catalog and hands it to everything that needs records.
 """
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -193,9 +194,8 @@ class RecordCatalog:
     def utterances(self, source: str) -> UtteranceAudio:
         """Return the audio of a source record by record; raise what `load` raises."""
         manifest, emotions = self._manifest(source), frozenset(self.emotions(source))
-        audio = read_utterances(source, self.folder / source, manifest, emotions)
-        self._check_unchanged(source)
-        return audio
+        with self._checked_unchanged(source):
+            return read_utterances(source, self.folder / source, manifest, emotions)
 
     def subset(
         self, splits: GatedSplits, source: str, split: str, segmentation: Segmentation = AS_RECORDED
@@ -213,12 +213,21 @@ class RecordCatalog:
     def _read(self, source: str, segmentation: Segmentation) -> Source:
         if segmentation == AS_RECORDED:
             manifest, emotions = self._manifest(source), frozenset(self.emotions(source))
-            loaded = sources.read_set(source, self.folder / source, manifest, emotions)
-            self._check_unchanged(source)
-            return loaded
+            with self._checked_unchanged(source):
+                return sources.read_set(source, self.folder / source, manifest, emotions)
         audio = self.utterances(source)
         normalize = normalization(audio, segmentation)
         return cut_utterances(normalize(audio), spec=segmentation.spec)[0]
+
+    @contextlib.contextmanager
+    def _checked_unchanged(self, source: str) -> Iterator[None]:
+        """Raise DataError if a set was built again before the block has read it."""
+        try:
+            yield
+        except DataError:
+            self._check_unchanged(source)  # new shards do not fit the manifest that was read before
+            raise
+        self._check_unchanged(source)
 
     def _check_unchanged(self, source: str) -> None:
         """Raise DataError if a set was built again since its manifest was read."""
