@@ -73,7 +73,9 @@ def test_segments_equal_those_of_the_feature_pipeline(hop_frames):
     np.testing.assert_array_equal(source.inputs[:], np.concatenate(expected))
     assert n_segments == [len(of_utterance) for of_utterance in expected]
     assert n_segments == [spec.segment_count(n_frames) for n_frames in frame_counts]
-    np.testing.assert_array_equal(source.clip_of, np.repeat(np.arange(len(frame_counts)), n_segments))
+    np.testing.assert_array_equal(
+        source.clip_of, np.repeat(np.arange(len(frame_counts)), n_segments)
+    )
 
 
 def test_segment_windows_are_indexed_as_an_array():
