@@ -91,7 +91,7 @@ def test_resumed_training_gets_the_batches_of_an_uninterrupted_training(first_st
 
 
 def test_share_of_a_batch_is_its_consecutive_parts():
-    """The second of two machines of two devices gets the third and the fourth part of every batch."""
+    """The second of two machines with two devices gets parts 3 and 4 of every batch."""
     sources = two_sources()
     sampler = pairs_of(sources, pairs=8)
     all_parts = BatchStream(sources, sampler, epochs=2)

@@ -1,4 +1,4 @@
-"""The leakage gate refuses planted leaks, or drops and counts them; beside each leak is a harmless copy."""
+"""The leakage gate refuses planted leaks, or drops and counts them."""
 
 import collections
 import dataclasses
@@ -94,7 +94,7 @@ PLANTS = {
 @pytest.mark.parametrize("hash_name", ["sha256", "content"])
 @pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
 def test_copy_in_two_splits_is_refused(plant, hash_name):
-    """`sha256`: the file is the same. `content`: what was read is the same, as of a WAV and its FLAC."""
+    """`sha256`: the same file. `content`: the same decoded content, as of a WAV and its FLAC."""
     rows_by_source = built_sets(*plant.corpora)
     assert split_sources(rows_by_source, protocol=INDEPENDENT, fold=0)
     leaking_hash = plant.leaking.row_in(rows_by_source)[hash_name]
@@ -188,7 +188,7 @@ def renamed_sets(
 
 
 OTHER_SPEAKERS = tuple(f"emodb:{number}" for number in range(8, 17))
-"""The speakers of emodb without speaker 3. Fold 0 tests the first, speaker 8, which validates in emodb."""
+"""The speakers of emodb without speaker 3. Fold 0 tests speaker 8, which validates in emodb."""
 
 
 def test_speaker_of_a_corpus_under_two_names_is_recognized():
@@ -221,7 +221,7 @@ def test_utterance_of_a_corpus_whose_domains_have_two_names_is_recognized():
 
 @pytest.mark.parametrize("hash_name", ["sha256", "content"])
 def test_copy_across_domains_of_a_publishers_split_is_dropped_from_both_domains(hash_name):
-    """The sound of a training clip is a copy of a test video, as of a container without pictures."""
+    """The sound of a training clip is a copy of a test video (a container without pictures)."""
     visual = [
         row(f"{split}/{i}.mp4", "", "fear", utterance=f"c:{split}{i}", split=split)
         for split in SPLITS
@@ -271,7 +271,7 @@ def test_publishers_clip_is_a_copy_by_its_file_or_by_its_content():
 
 
 def sets_with_random_copies(trial: int) -> RowsBySource:
-    """Return two corpora with up to two random copies; in odd trials corpus b is a publisher's split."""
+    """Return two corpora with up to two random copies; corpus b is published in odd trials."""
     random_choice = random.Random(trial).choice
     rows_by_source = corpus(
         "a",
@@ -325,7 +325,7 @@ def test_splits_that_pass_are_disjoint_whatever_copies_are_planted():
 def test_copies_in_a_publishers_split_are_dropped_and_counted():
     """Clips with the same letter are copies.
 
-    x: a test clip, a training clip of another emotion and a validation clip; the latter two are dropped.
+    x: a test clip, a training clip of another emotion and a validation clip; two are dropped.
     y: a validation clip and a training clip, which is dropped. z: two training clips, which stay.
     """
     row_by_id = {clip["id"]: clip for clip in stills(SPLITS)}

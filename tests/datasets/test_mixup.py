@@ -1,4 +1,4 @@
-"""Mixup: the partner and the weight of each example, the mixed images, and the losses of mixed targets."""
+"""Mixup: partners and weights of examples, mixed images, and the losses of mixed targets."""
 
 import functools
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ SEED = 2
 
 
 def unmixed_sampler(sources: Sequence[Source]) -> Sampler:
-    """Return a sampler of 12 examples in a step: items of one source, or pairs of several sources."""
+    """Return a sampler of 12 examples in a step: items of one source, or pairs of several."""
     subsets = [whole(source) for source in sources]
     if len(sources) == 1:
         return item_sampler(subsets[0], batch=12, seed=SEED)
@@ -169,11 +169,11 @@ def cross_entropy(
 def contrastive_loss(examples: dict[str, np.ndarray], embeddings: np.ndarray) -> float:
     """Return the mean contrastive loss of pairs of mixed examples, computed with NumPy.
 
-    The target of a pair is the probability that a part of one example and a part of the other have the
-    same label.
+    The target of a pair is the probability that a part of one example and a part of the other
+    have the same label.
 
     Args:
-        examples: `label`, `mix_label` and `mix_weight` [2 * pairs]; two adjacent examples are a pair.
+        examples: `label`, `mix_label`, `mix_weight` [2 * pairs]; adjacent examples are a pair.
         embeddings: [2 * pairs, n].
     """
     parts = [
@@ -200,7 +200,7 @@ def contrastive_loss(examples: dict[str, np.ndarray], embeddings: np.ndarray) ->
 def loss_terms(
     kind: str, n_sources: int, *, is_mixed: bool, is_weighted: bool
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the loss terms of a batch from a model, and from NumPy for the outputs of the model."""
+    """Return the loss terms of a batch from a model, and from NumPy for its outputs."""
     sources = [
         random_source(name, emotions, items=(2, 1, 3), seed=index)
         for index, (name, emotions) in enumerate(list(EMOTIONS_BY_SOURCE.items())[:n_sources])

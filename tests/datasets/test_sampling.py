@@ -102,7 +102,7 @@ def test_another_seed_or_epoch_gives_another_draw(kind):
 
 
 def test_random_streams_of_an_epoch_are_different():
-    """A seed with zeros at its end is not enough: SeedSequence treats [1, 2] and [1, 2, 0] alike."""
+    """Zeros at the end of a seed are no stream: SeedSequence treats [1, 2] and [1, 2, 0] alike."""
     streams = [(), (0,), (1,), (0, 0), (0, 1), (1, 0), (0, 0, 0), (1, 0, 0), (2, 0, 0)]
     draws = {tuple(sampling._random(1, 2, *stream).integers(0, 2**31, 8)) for stream in streams}
     assert len(draws) == len(streams)
@@ -163,8 +163,8 @@ def test_half_of_the_pairs_have_equal_emotions(sources, pairs, shared_emotions):
 def test_later_steps_make_up_for_missing_pairs_one_in_a_step(late, expected):
     """Of 4 pairs in a step 2 are to be equal.
 
-    If none of the first two steps can be equal, 4 equal pairs are missing: the next four steps have 3
-    each. If all pairs of the first two steps must be equal, the next four steps have 1 each.
+    If none of the first two steps can be equal, 4 equal pairs are missing: the next four steps
+    have 3 each. If all pairs of the first two steps must be equal, the next four have 1 each.
     """
     possible = {"can_be_equal": np.ones(32, bool), "can_differ": np.ones(32, bool)}
     possible[late] = np.repeat([False, True], [8, 24])

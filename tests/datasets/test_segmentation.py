@@ -28,7 +28,7 @@ from pipelines.features.log_mel import segments
 
 
 def random_audio(*frame_counts: int, speakers: tuple[str, ...] = ("s:1",)) -> UtteranceAudio:
-    """Return utterances of these lengths, each louder than the one before; `speakers` take turns."""
+    """Return utterances of rising loudness with these lengths; `speakers` take turns."""
     random = np.random.default_rng(0)
     log_mels = tuple(
         random.normal(-60 + 5 * index, 3 + index, (n_frames, 64)).astype(np.float32)

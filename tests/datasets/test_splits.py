@@ -251,7 +251,7 @@ def test_report_is_json():
 
 
 def test_one_file_of_each_utterance_is_used_in_each_set():
-    """RAVDESS: the sound of an 01 file and the 03 file are one utterance, as are its 01 and 02 video."""
+    """RAVDESS: the sounds of an 01 and an 03 file are one utterance, as are 01 and 02 videos."""
     audio = [
         row("01-x.mp4", "r:1", "calm", utterance="r:u"),
         row("03-x.wav", "r:1", "calm", utterance="r:u"),

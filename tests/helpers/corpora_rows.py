@@ -114,7 +114,7 @@ CORPORA = {
 
 
 def stills(splits: Iterable[str], *, name: str = "fer", per_class: int = 10) -> list[Row]:
-    """Return the rows of a published split: `per_class` stills of two emotions in each of `splits`."""
+    """Return the rows of a published split: `per_class` stills of two emotions in each split."""
     rows = []
     for split, emotion, i in itertools.product(splits, ("anger", "fear"), range(per_class)):
         clip_id = f"{split}/{emotion}/{i}.jpg"

@@ -21,7 +21,7 @@ def tiny_network(config: NetworkConfig = TINY_CONFIG, *, heads: int = 1) -> kera
 def random_inputs(
     random: np.random.Generator, *, batch: int = 5, size: int = 16
 ) -> dict[str, np.ndarray]:
-    """Return inputs of a network: random images of `size` x `size` pixels of both domains in turn."""
+    """Return random images of `size` x `size` pixels, of both domains in turn."""
     return {
         "image": random.uniform(0, 255, size=(batch, size, size, 3)).astype(np.float32),
         "domain": np.resize([0, 1], batch).astype(np.int32),

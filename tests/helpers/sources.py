@@ -16,7 +16,7 @@ def random_source(
 ) -> Source:
     """Return a source with one clip of each of `emotions`.
 
-    The upper left corner of an item is brighter for later emotions, so that a network can learn them.
+    The upper left corner of an item is brighter for later emotions, so a network can learn them.
 
     Args:
         name: `CORPUS/DOMAIN`.

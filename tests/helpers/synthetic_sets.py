@@ -34,7 +34,8 @@ def write_set(
 ) -> Path:
     """Write the set `OUT/SOURCE`.
 
-    Each emotion has horizontal stripes of another width: a texture, for a network that pools over places.
+    Each emotion has horizontal stripes of another width: a texture, because a network pools over
+    places.
 
     Args:
         out: The folder of sets.
@@ -48,7 +49,8 @@ def write_set(
         published: The split of each speaker, as made by a publisher who does not tell the speakers;
             empty: the set has no split and known speakers.
         copies: So many clips of the last speaker are copies of clips of the first speaker.
-        waveform: Whether records have a waveform, a tone of another pitch for each emotion, and its log-Mel.
+        waveform: Whether records have a waveform, a tone of another pitch for each emotion, and
+            its log-Mel.
 
     Returns:
         The folder of the set.

@@ -44,8 +44,8 @@ def write_set(
 ) -> tuple[list[Clip], list[list[np.ndarray]]]:
     """Write a set of five clips, `FOLDER/toy/DOMAIN`.
 
-    A visual clip has 1 to 3 faces. An audio clip has one log-Mel, except the second clip: as a long clip
-    it has two.
+    A visual clip has 1 to 3 faces. An audio clip has one log-Mel; the second clip, as a long
+    clip, has two.
 
     Returns:
         The clips, and for each clip its records: uint8 faces or float32 log-Mels.

@@ -23,7 +23,7 @@ def random() -> np.random.Generator:
 def random_examples(
     random: np.random.Generator, *, n_examples: int = N_EXAMPLES
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return labels, masks of two to all classes that allow the labels, and logits far from equal."""
+    """Return labels, masks of two to all classes that allow the labels, and varied logits."""
     logits = random.normal(size=(n_examples, N_CLASSES)) * 4 + np.linspace(-3, 5, N_CLASSES)
     masks = np.zeros((n_examples, N_CLASSES), np.float32)
     for mask in masks:
@@ -152,7 +152,7 @@ def unit_vectors(vectors: np.ndarray) -> np.ndarray:
 
 
 def test_contrastive_loss_of_equal_and_of_opposite_embeddings():
-    """D = 0 of equal and D = 2 of different emotions cost nothing; swapped m^2 = 0.36 and D^2 = 4."""
+    """D = 0 of equal and D = 2 of different emotions: 0; swapped: m^2 = 0.36 and D^2 = 4."""
     vector = np.eye(3)[0]
     equal, opposite = [vector, vector], [vector, -vector]
     embeddings = np.array([equal, opposite, equal, opposite])

@@ -1,4 +1,4 @@
-"""Networks of several members: each member is trained as if alone, and the mean of their logits predicts."""
+"""Networks of several members: trained as if alone; the mean of their logits predicts."""
 
 import dataclasses
 import json
@@ -151,7 +151,7 @@ def path_in_member(path: str, member: int) -> str:
     ("member", "dropout", "accumulate"), [(1, 0.5, 1), (1, 0.5, 3), (2, 0.0, 1), (3, 0.0, 1)]
 )
 def test_each_member_is_trained_as_if_alone(member, dropout, accumulate):
-    """Each of three members has a third of the gradient, so its learning rate is three times as large.
+    """Each of three members has a third of the gradient, so the learning rate is three times 0.05.
 
     Only the first member draws the dropout masks of a single network.
     """
@@ -222,7 +222,7 @@ def test_warm_start_leaves_new_emotions_of_every_head_as_initialized(tmp_path):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Return a folder with `records`, `toy.toml`, and a `run` with a trained stage of two members."""
+    """Return a folder with `records`, `toy.toml`, and a `run` of a stage of two members."""
     folder = tmp_path_factory.mktemp("members")
     write_set(folder / "records", "savee/audio", speakers=4, takes=3, seed=1, waveform=True)
     stage = {

@@ -1,4 +1,4 @@
-"""The network, the normalisation of its inputs, its dropout, and its use with another backend of Keras."""
+"""The network, the normalisation of its inputs, its dropout, and other backends of Keras."""
 
 import ast
 import importlib.util
@@ -206,9 +206,10 @@ def test_random_numbers_are_those_of_the_integer_hash():
 
 
 def test_random_numbers_are_uniform(random):
-    """200 000 numbers in 20 bins. Chi-square with 19 degrees of freedom: mean 19, deviation sqrt(38).
+    """200 000 numbers in 20 bins.
 
-    The limit is five deviations above the mean.
+    Chi-square with 19 degrees of freedom has mean 19 and deviation sqrt(38). The limit is five
+    deviations above the mean.
     """
     seeds = random.integers(0, 2**31, 2000).astype(np.int32)
     numbers = ops.convert_to_numpy(random_uniform(seeds, 100))
@@ -256,8 +257,8 @@ def test_dropout_keeps_the_fraction_one_minus_rate(rate):
 def test_dropout_masks_are_not_correlated(seeds):
     """Neither between examples nor between features.
 
-    Correlations of n independent bits are about normal with deviation 1 / sqrt(n). None of this many
-    is expected beyond six deviations.
+    Correlations of n independent bits are about normal with deviation 1 / sqrt(n). None is
+    expected beyond six deviations.
     """
     masks = dropout_mask(seeds, rate=0.5, n_features=200)
     for rows in (masks, masks.T):
