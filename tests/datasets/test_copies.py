@@ -1,106 +1,94 @@
-"""Copies inside a publisher's split that stay in training because they were asked to: counted, stamped, and nothing else with them."""
+"""With `keep_copies`, copies in a publisher's split stay in training and are counted."""
 
 import pytest
 
-from kerasemo.config import schema
-from kerasemo.datasets import leakage_gate
+from helpers.corpora_rows import INDEPENDENT, Row, row
+from kerasemo.config.schema import PROTOCOLS
+from kerasemo.datasets.leakage_gate import copies_stamp, split_sources
 from pipelines.core.errors import DataError
 
+LETTERS_BY_SPLIT = {"train": "abcxyz", "validation": "defxz", "test": "ghixy"}
+"""Clips with the same letter are copies.
 
-def row(id, side, content, *, corpus="fer"):
-    return {
-        "id": id,
-        "speaker": "",
-        "emotion": "anger",
-        "utterance": f"{corpus}:{id}",
-        "sentence": "",
-        "split": side,
-        "sha256": content,
-    }
+Of test clips train has two copies (x, y) and validation has one (x). Of a validation clip train has
+another copy (z).
+"""
 
 
-def rows(corpus="fer"):
-    """A copy of a test image in train and one in validation, a copy of a validation image in train, and others."""
-    sides = {"train": "abcxyz", "validation": "defxz", "test": "ghixy"}
+def published_rows(corpus: str = "fer") -> list[Row]:
     return [
-        row(f"{side}/{content}.jpg", side, f"{corpus} {content}", corpus=corpus)
-        for side, own in sides.items()
-        for content in own
+        row(
+            f"{split}/{letter}.jpg",
+            "",
+            "anger",
+            utterance=f"{corpus}:{split}/{letter}.jpg",
+            split=split,
+            sha256=f"{corpus} {letter}",
+        )
+        for split, letters in LETTERS_BY_SPLIT.items()
+        for letter in letters
     ]
 
 
-@pytest.mark.parametrize("protocol", schema.PROTOCOLS)
-def test_they_stay_where_they_are_and_are_counted(protocol):
-    """x is in all three, y in train and test, z in train and validation: of test clips there are 2 copies in train, 1 in validation."""
-    usual = leakage_gate.split_sources({"fer/visual": rows()}, protocol=protocol, fold=0)
-    kept = leakage_gate.split_sources(
-        {"fer/visual": rows()}, protocol=protocol, fold=0, keep_copies=True
-    )
-    assert {side: len(ids) for side, ids in usual.clip_ids["fer/visual"].items()} == {
-        "train": 3,
-        "validation": 4,
-        "test": 5,
-    }
-    assert {side: len(ids) for side, ids in kept.clip_ids["fer/visual"].items()} == {
-        "train": 6,
-        "validation": 5,
-        "test": 5,
-    }
-    assert usual.clip_ids["fer/visual"]["test"] == kept.clip_ids["fer/visual"]["test"]
-    assert kept.copy_ids["fer/visual"] == {
+def clip_counts(clip_ids: dict[str, tuple[str, ...]]) -> list[int]:
+    return [len(clip_ids[split]) for split in LETTERS_BY_SPLIT]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_kept_copies_stay_in_their_splits_and_are_counted(protocol):
+    rows_by_source = {"fer/visual": published_rows()}
+    without = split_sources(rows_by_source, protocol=protocol, fold=0)
+    splits = split_sources(rows_by_source, protocol=protocol, fold=0, keep_copies=True)
+    assert clip_counts(without.clip_ids["fer/visual"]) == [3, 4, 5]
+    assert clip_counts(splits.clip_ids["fer/visual"]) == [6, 5, 5]
+    assert without.clip_ids["fer/visual"]["test"] == splits.clip_ids["fer/visual"]["test"]
+    assert splits.copy_ids["fer/visual"] == {
         "train": ("train/x.jpg", "train/y.jpg"),
         "validation": ("validation/x.jpg",),
         "test": (),
     }
-    assert (
-        usual.report["deduplicated"]
-        and not kept.report["deduplicated"]
-        and usual.digest != kept.digest
-    )
-    facts, usually = (sides.report["sources"]["fer/visual"] for sides in (kept, usual))
-    assert "2 copies of test clips" in leakage_gate.copies_stamp(facts)
-    assert "1 in validation" in leakage_gate.copies_stamp(facts)
-    assert "deduplicated: 4 copies" in leakage_gate.copies_stamp(usually)
+    assert without.is_deduplicated("fer/visual")
+    assert not splits.is_deduplicated("fer/visual")
+    assert without.digest != splits.digest
 
 
-def test_they_do_not_stay_where_another_corpus_has_the_content_on_another_side():
-    other = rows("other")
-    other[0]["sha256"] = "fer y"  # of fer's test side, and of its train side
-    sets = {"fer/visual": rows(), "other/visual": other}
-    with pytest.raises(
-        DataError,
-        match=r"sha256 'fer y' is in two splits: fer/visual test/y.jpg \(test\) and other/visual train/a.jpg",
-    ):
-        leakage_gate.split_sources(sets, protocol="speaker-independent", fold=0, keep_copies=True)
-    other[0]["sha256"], other[-1]["sha256"] = "other a", "fer y"
-    with pytest.raises(
-        DataError,
-        match=r"sha256 'fer y' is in two splits: fer/visual train/y.jpg \(train\) and other/visual test/y.jpg",
-    ):
-        leakage_gate.split_sources(sets, protocol="speaker-independent", fold=0, keep_copies=True)
-    assert leakage_gate.split_sources(
-        {**sets, "other/visual": rows("other")},
-        protocol="speaker-independent",
-        fold=0,
-        keep_copies=True,
-    )
+def test_stamp_counts_the_copies():
+    rows_by_source = {"fer/visual": published_rows()}
+    without = split_sources(rows_by_source, protocol=INDEPENDENT, fold=0)
+    splits = split_sources(rows_by_source, protocol=INDEPENDENT, fold=0, keep_copies=True)
+    stamp = copies_stamp(splits.facts("fer/visual"))
+    assert "2 copies of test clips" in stamp
+    assert "1 in validation" in stamp
+    assert "deduplicated: 4 copies" in copies_stamp(without.facts("fer/visual"))
 
 
-def test_nothing_changes_where_no_publisher_split_the_corpus():
-    clips = [
-        row(f"{who}{number}.wav", "", f"{who}{number}") | {"speaker": f"c:{who}"}
-        for who in "abcdef"
+@pytest.mark.parametrize(
+    ("index", "fer_split", "other_split"), [(0, "test", "train"), (-1, "train", "test")]
+)
+def test_copy_of_another_corpus_in_another_split_is_refused(index, fer_split, other_split):
+    """The content y is in train and test of fer."""
+    other_rows = published_rows("other")
+    rows_by_source = {"fer/visual": published_rows(), "other/visual": other_rows}
+    assert split_sources(rows_by_source, protocol=INDEPENDENT, fold=0, keep_copies=True)
+    other_rows[index]["sha256"] = "fer y"
+    two_files = rf"fer/visual {fer_split}/y\.jpg .*other/visual {other_rows[index]['id']}"
+    with pytest.raises(DataError, match=rf"sha256 'fer y' .*two splits: {two_files}") as refused:
+        split_sources(rows_by_source, protocol=INDEPENDENT, fold=0, keep_copies=True)
+    assert f"({fer_split})" in str(refused.value)
+    assert f"({other_split})" in str(refused.value)
+
+
+def test_keep_copies_changes_nothing_without_a_publishers_split():
+    rows = [
+        row(f"{speaker}{number}.wav", f"c:{speaker}", "anger", utterance=f"c:{speaker}{number}.wav")
+        for speaker in "abcdef"
         for number in range(3)
     ]
-    one, other = (
-        leakage_gate.split_sources(
-            {"c/audio": clips}, protocol="speaker-independent", fold=1, keep_copies=keep
-        )
-        for keep in (False, True)
-    )
-    assert one.clip_ids == other.clip_ids and one.digest == other.digest
-    clips[0]["sha256"] = clips[-1]["sha256"]
-    with pytest.raises(DataError, match="is in two splits"):
-        leakage_gate.split_sources(
-            {"c/audio": clips}, protocol="speaker-independent", fold=0, keep_copies=True
-        )
+    rows_by_source = {"c/audio": rows}
+    without = split_sources(rows_by_source, protocol=INDEPENDENT, fold=1)
+    splits = split_sources(rows_by_source, protocol=INDEPENDENT, fold=1, keep_copies=True)
+    assert without.clip_ids == splits.clip_ids
+    assert without.digest == splits.digest
+    rows[0]["sha256"] = rows[-1]["sha256"]
+    with pytest.raises(DataError, match="two splits"):
+        split_sources(rows_by_source, protocol=INDEPENDENT, fold=0, keep_copies=True)

@@ -1,7 +1,10 @@
-"""Small sets of records, written as a build would."""
+"""Small sets of records, written as a build writes them."""
 
 import contextlib
 import dataclasses
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,32 +19,58 @@ CLIP = Clip(
 )
 
 
-def clips(count, domain="visual"):
+def clips(count: int, domain: str = "visual") -> list[Clip]:
+    """Return clips `000`, `001` and so on, each of another utterance."""
     return [
-        dataclasses.replace(CLIP, id=f"{n:03d}", domain=domain, utterance=f"u{n}")
-        for n in range(count)
+        dataclasses.replace(CLIP, id=f"{number:03d}", domain=domain, utterance=f"u{number}")
+        for number in range(count)
     ]
 
 
-def options(domain="visual", **more):
+def options(domain: str = "visual", **more: Any) -> dict[str, Any]:
+    """Return the options of a set, with those in `more`."""
     return {"corpus": "näme", "domain": domain, "spec": dataclasses.asdict(SPEC), **more}
 
 
-def sha256_of(clip):
+def sha256_of(clip: Clip) -> str:
+    """Return what stands for the hash of a clip's file."""
     return f"hash of {clip.id}"
 
 
-def faces_of(clip):
+def faces_of(clip: Clip) -> np.ndarray:
+    """Return the three faces of a clip, uint8 [3, 64, 64, 3], which its id decides."""
     return np.random.default_rng(int(clip.id)).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
 
 
-def write_set(folder, every=None, *, sha256_of=sha256_of, upto=None, bad=(), retry="", **more):
-    """Write a set, or begin one: as a build would, which is stopped behind clip `upto`; return the clips that it read."""
+def write_set(
+    folder: Path,
+    every: Sequence[Clip] | None = None,
+    *,
+    sha256_of: Callable[[Clip], str] = sha256_of,
+    upto: int | None = None,
+    bad: Collection[str] = (),
+    retry: str = "",
+    **more: Any,
+) -> list[str]:
+    """Write a set of faces, 4 clips in a shard, or resume an interrupted one.
+
+    Args:
+        folder: The set.
+        every: The clips of the set; None: ten clips.
+        sha256_of: Returns the hash of a clip's file.
+        upto: The number of clips after which the build is interrupted; None: the set is finished.
+        bad: The ids of clips that are quarantined.
+        retry: See `SetWriter.quarantine`.
+        more: Further options of the set.
+
+    Returns:
+        The ids of the clips that this build read.
+    """
     every = clips(10) if every is None else every
     writer = SetWriter(folder, clips=every, options=options(**more), clips_per_shard=4)
     with contextlib.closing(writer):
-        read = [clip for clip in writer.resume(sha256_of) if clip in every[:upto]]
-        for clip in read:
+        read_clips = [clip for clip in writer.resume(sha256_of) if clip in every[:upto]]
+        for clip in read_clips:
             if clip.id in bad:
                 writer.quarantine(clip, "broken", sha256=sha256_of(clip), retry=retry)
             else:
@@ -52,14 +81,17 @@ def write_set(folder, every=None, *, sha256_of=sha256_of, upto=None, bad=(), ret
                 )
         if upto is None:
             writer.finish({"written": len(every) - len(bad)})
-    return [clip.id for clip in read]
+    return [clip.id for clip in read_clips]
 
 
-def content(folder):
+def content(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of each file of a folder by its name."""
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def flip_a_bit(folder):
-    data = bytearray((folder / "00001.tfrecord").read_bytes())
-    data[len(data) // 2] ^= 1
-    (folder / "00001.tfrecord").write_bytes(data)
+def flip_a_bit(folder: Path) -> None:
+    """Damage the second shard of a set."""
+    path = folder / "00001.tfrecord"
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 1
+    path.write_bytes(body)

@@ -1,23 +1,33 @@
 """Sources of random arrays, made without media or records."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from kerasemo.datasets.sources import Source, Subset
 from pipelines.core.labels import EMOTIONS
 
 SIZE = 16
-"""Side of the faces and segments: `Spec(face_size=SIZE)`."""
+"""Height and width of the faces and segments in pixels: `Spec(face_size=SIZE)`."""
 
 
-def random_source(name: str, emotions, *, items=(2,), seed: int = 0) -> Source:
-    """Return a source with a clip for each of `emotions`, of `items` faces or segments in turn.
+def random_source(
+    name: str, emotions: Sequence[str], *, items: Sequence[int] = (2,), seed: int = 0
+) -> Source:
+    """Return a source with one clip of each of `emotions`.
 
-    An item's upper left corner leans to its clip's emotion, so that there is something to learn.
+    The upper left corner of an item is brighter for later emotions, so a network can learn them.
+
+    Args:
+        name: `CORPUS/DOMAIN`.
+        emotions: The emotion of each clip.
+        items: The number of faces or segments of the clips, repeated as often as needed.
+        seed: The seed of the random arrays.
     """
     random = np.random.default_rng(seed)
     clip_of = np.repeat(np.arange(len(emotions)), np.resize(items, len(emotions)))
     corpus, _, domain = name.partition("/")
-    rows = [
+    rows = tuple(
         {
             "id": f"{clip:03d}",
             "speaker": f"{corpus}:{clip % 3}",
@@ -25,19 +35,14 @@ def random_source(name: str, emotions, *, items=(2,), seed: int = 0) -> Source:
             "utterance": f"{corpus}:{clip}",
         }
         for clip, emotion in enumerate(emotions)
-    ]
-    shape = (len(clip_of), SIZE, SIZE, 3)
-    lean = np.array([EMOTIONS.index(emotion) for emotion in emotions])[
-        clip_of, None, None, None
-    ] / len(EMOTIONS)
-    unit = random.uniform(size=shape)
-    unit[:, :8, :8] = 0.3 * unit[:, :8, :8] + 0.7 * lean
-    inputs = (
-        (255 * unit).astype(np.uint8)
-        if domain == "visual"
-        else (100 * unit - 100).astype(np.float32)
     )
-    return Source(name, tuple(rows), inputs, clip_of)
+    labels = np.array([EMOTIONS.index(emotion) for emotion in emotions])
+    brightness = labels[clip_of, None, None, None] / len(EMOTIONS)
+    pixels = random.uniform(size=(len(clip_of), SIZE, SIZE, 3))
+    pixels[:, :8, :8] = 0.3 * pixels[:, :8, :8] + 0.7 * brightness
+    if domain == "visual":
+        return Source(name, rows, (255 * pixels).astype(np.uint8), clip_of)
+    return Source(name, rows, (100 * pixels - 100).astype(np.float32), clip_of)
 
 
 def whole(source: Source) -> Subset:

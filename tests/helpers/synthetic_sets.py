@@ -1,7 +1,9 @@
-"""Writes sets of records whose classes a tiny network learns in seconds, for tests of training."""
+"""Sets of records whose emotions a tiny network learns in seconds, for tests of training."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +11,7 @@ from pipelines.building.findings import set_report
 from pipelines.core.labels import EMOTIONS
 from pipelines.core.spec import Spec
 from pipelines.corpora.clip import Clip
+from pipelines.features.log_mel import log_mel
 from pipelines.records import schema
 from pipelines.records.writer import SetWriter
 
@@ -29,14 +32,75 @@ def write_set(
     copies: int = 0,
     waveform: bool = False,
 ) -> Path:
-    """Write `OUT/NAME/DOMAIN`: for each speaker and emotion `takes` clips of `items` faces or segments; return the folder.
+    """Write the set `OUT/SOURCE`.
 
-    The first speaker has clips of the emotions `only_first` besides. With `published`, the side of each speaker, the split is the
-    publisher's, nobody knows the speakers, and so many `copies` of clips of the first speaker stand on the last one's side.
+    Each emotion has horizontal stripes of another width: a texture, because a network pools over
+    places.
 
-    Every emotion has stripes of a width of its own, along the rows: a texture, for a network that pools over places. With `waveform` the
-    log-Mels are those of a sound that is kept, a tone of the emotion's own and noise.
+    Args:
+        out: The folder of sets.
+        source: `CORPUS/DOMAIN`.
+        speakers: The number of speakers.
+        emotions: The emotions of every speaker.
+        takes: Clips of each speaker and emotion.
+        items: Faces or segments of each clip.
+        seed: The seed of the noise.
+        only_first: Further emotions of the first speaker.
+        published: The split of each speaker, as made by a publisher who does not tell the speakers;
+            empty: the set has no split and known speakers.
+        copies: So many clips of the last speaker are copies of clips of the first speaker.
+        waveform: Whether records have a waveform, a tone of another pitch for each emotion, and
+            its log-Mel.
+
+    Returns:
+        The folder of the set.
     """
+    clips = _clips(
+        source,
+        speakers=speakers,
+        emotions=emotions,
+        takes=takes,
+        only_first=only_first,
+        published=published,
+    )
+    name, _, domain = source.partition("/")
+    options = {"corpus": name, "domain": domain, "kind": name, "spec": dataclasses.asdict(Spec())}
+    writer = SetWriter(out / source, clips=clips, options=options, clips_per_shard=16)
+    writer.resume(lambda clip: clip.id)
+    n_copies = 0
+    n_frames = 64 + 34 * (items - 1)
+    for number, clip in enumerate(clips):
+        random = np.random.default_rng([seed, number, len(source)])
+        stripes = _stripes(clip.emotion)
+        row = {"sha256": f"{source} {clip.id}", "seconds": 1.0, "items": items}
+        if clip.id.startswith(f"s{speakers}/") and n_copies < copies:
+            row["sha256"] = f"{source} s1/{clip.id.partition('/')[2]}"
+            n_copies += 1
+        if domain == "visual":
+            faces = random.integers(60, 160, (items, 64, 64, 3)) + 60 * stripes[:, None, None]
+            record = schema.serialise(clip, faces=faces.astype(np.uint8))
+        elif waveform:
+            pitch = EMOTIONS.index(clip.emotion)
+            pcm, log_mel_of_tone = sound_of(pitch, frames=n_frames, random=random)
+            record = schema.serialise(clip, log_mel=log_mel_of_tone, pcm=pcm)
+        else:
+            noise = random.normal(-50, 4, (n_frames, 64)).astype(np.float32)
+            record = schema.serialise(clip, log_mel=noise + (10 * stripes).astype(np.float32))
+        writer.add(clip, [record], row)
+    writer.finish(set_report(writer.manifest()))
+    return out / source
+
+
+def _clips(
+    source: str,
+    *,
+    speakers: int,
+    emotions: tuple[str, ...],
+    takes: int,
+    only_first: tuple[str, ...],
+    published: tuple[str, ...],
+) -> list[Clip]:
+    """Return the clips of a set, sorted by id; see `write_set`."""
     name, _, domain = source.partition("/")
     suffix = "avi" if domain == "visual" else "wav"
     clips = [
@@ -55,73 +119,74 @@ def write_set(
         for emotion in (*emotions, *(only_first if speaker == 1 else ()))
         for take in range(takes)
     ]
-    clips.sort(key=lambda clip: clip.id)
-    options = {"corpus": name, "domain": domain, "kind": name, "spec": dataclasses.asdict(Spec())}
-    writer = SetWriter(out / source, clips=clips, options=options, clips_per_shard=16)
-    writer.resume(lambda clip: clip.id)
-    copied = 0
-    for number, clip in enumerate(clips):
-        random = np.random.default_rng([seed, number, len(source)])
-        width = 1 + 2 * EMOTIONS.index(clip.emotion)
-        stripes = np.arange(64) // width % 2  # [64]
-        row = {"sha256": f"{source} {clip.id}", "seconds": 1.0, "items": items}
-        if clip.id.startswith(f"s{speakers}/") and copied < copies:
-            row["sha256"], copied = f"{source} s1/{clip.id.partition('/')[2]}", copied + 1
-        if domain == "visual":
-            faces = random.integers(60, 160, (items, 64, 64, 3)) + 60 * stripes[:, None, None]
-            writer.add(clip, [schema.serialise(clip, faces=faces.astype(np.uint8))], row)
-        else:
-            if waveform:
-                pcm, log_mel = sound_of(
-                    EMOTIONS.index(clip.emotion), frames=64 + 34 * (items - 1), random=random
-                )
-                writer.add(clip, [schema.serialise(clip, log_mel=log_mel, pcm=pcm)], row)
-                continue
-            log_mel = random.normal(-50, 4, (64 + 34 * (items - 1), 64)).astype(np.float32)
-            log_mel += 10 * stripes
-            writer.add(clip, [schema.serialise(clip, log_mel=log_mel)], row)
-    writer.finish(set_report(writer.manifest()))
-    return out / source
+    return sorted(clips, key=lambda clip: clip.id)
+
+
+def _stripes(emotion: str) -> np.ndarray:
+    """Return the stripes of an emotion, 0 or 1 for each of 64 rows or Mel bins."""
+    width = 1 + 2 * EMOTIONS.index(emotion)
+    return np.arange(64) // width % 2
 
 
 def sound_of(
     pitch: int, *, frames: int, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a tone with noise, int16 [samples], and its log-Mel [frames, 64]."""
-    from pipelines.features import log_mel as log_mel_module
+    """Return a tone with noise, int16 [samples], and its log-Mel, float32 [frames, 64].
 
-    samples = (frames - 1) * Spec().hop_samples + Spec().fft_samples
-    tone = 0.2 * np.sin(
-        2 * np.pi * (300 + 200 * pitch) / Spec().sample_rate_hz * np.arange(samples)
-    )
-    pcm = np.round(32768 * (tone + random.normal(0, 0.01, samples))).astype(np.int16)
-    return pcm, log_mel_module.log_mel(pcm.astype(np.float32) / 32768).numpy()
+    Args:
+        pitch: The tone has 300 + 200 * pitch Hz.
+        frames: The number of frames of the log-Mel.
+        random: Draws the noise.
+    """
+    spec = Spec()
+    n_samples = (frames - 1) * spec.hop_samples + spec.fft_samples
+    seconds = np.arange(n_samples) / spec.sample_rate_hz
+    tone = 0.2 * np.sin(2 * np.pi * (300 + 200 * pitch) * seconds)
+    pcm = np.round(32768 * (tone + random.normal(0, 0.01, n_samples))).astype(np.int16)
+    return pcm, log_mel(pcm.astype(np.float32) / 32768).numpy()
 
 
-def write_two_sources(folder: Path, *, waveform: bool = False, **stages: dict) -> tuple[Path, Path]:
-    """Write a set of faces and one of segments, and an experiment on them; return the folder of records and the file."""
+def write_two_sources(
+    folder: Path, *, waveform: bool = False, **stages: dict[str, Any]
+) -> tuple[Path, Path]:
+    """Write a set of faces, a set of segments, and an experiment on both.
+
+    Returns:
+        The folder of records, and the experiment file.
+    """
     write_set(folder / "records", "enterface/visual", speakers=5)
     write_set(folder / "records", "savee/audio", speakers=4, takes=3, seed=1, waveform=waveform)
     return folder / "records", write_experiment(folder / "toy.toml", **stages)
 
 
-def write_experiment(path: Path, *, network: dict = TOY_NETWORK, **stages: dict) -> Path:
-    """Write an experiment file; each stage by its name (`_` for `-`), with the keys of its table."""
+def write_experiment(
+    path: Path, *, network: Mapping[str, Any] = TOY_NETWORK, **stages: dict[str, Any]
+) -> Path:
+    """Write an experiment file.
 
-    def value(entry) -> str:
-        if isinstance(entry, (list, tuple)):
-            return f"[{', '.join(map(value, entry))}]"
-        if isinstance(entry, dict):
-            return f"{{{', '.join(table(entry))}}}"
-        return (
-            repr(entry).lower() if isinstance(entry, bool) else repr(entry)
-        )  # of numbers and plain strings, TOML as well
+    Args:
+        path: The file.
+        network: The table `network`.
+        stages: The table of each stage by its name, with `_` for `-`.
 
-    def table(entries: dict) -> list[str]:
-        return [f"{key} = {value(entry)}" for key, entry in entries.items()]
-
-    lines = ["[network]", *table(network)]
-    for name, entries in stages.items():
-        lines += ["", "[[stages]]", *table({"name": name.replace("_", "-")} | entries)]
+    Returns:
+        The file.
+    """
+    lines = ["[network]", *_toml_lines(network)]
+    for name, table in stages.items():
+        lines += ["", "[[stages]]", *_toml_lines({"name": name.replace("_", "-")} | table)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def _toml_lines(table: Mapping[str, Any]) -> list[str]:
+    return [f"{key} = {_toml_value(value)}" for key, value in table.items()]
+
+
+def _toml_value(value: Any) -> str:
+    """Return a value in TOML, which writes numbers and plain strings as Python does."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(_toml_lines(value))}}}"
+    return repr(value).lower() if isinstance(value, bool) else repr(value)

@@ -1,128 +1,156 @@
-"""The network with several heads, and in mixed precision."""
+"""Networks with several heads, in mixed precision, and with other blocks and poolings."""
+
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
-from helpers.networks import SMALL, TINY, network, some_inputs
-from kerasemo.config import schema
+from helpers.networks import random_inputs, tiny_network
+from kerasemo.config.schema import NetworkConfig
 from kerasemo.networks.network import build_network
 from pipelines.core.labels import EMOTIONS
 
 
 @pytest.fixture
-def random():
+def random() -> np.random.Generator:
     return np.random.default_rng(20200311)
 
 
-def test_several_heads_stand_side_by_side_in_one():
-    """Each gives what a network with it alone would; nothing else of the network is another one."""
-    inputs = some_inputs(np.random.default_rng(3))
-    one = network()
-    keras.utils.set_random_seed(1)
-    three = keras.Model(*build_network(TINY, spec=SMALL, heads=3))
-    assert [weight.path for weight in three.weights] == [weight.path for weight in one.weights]
-    assert {name: value.shape for name, value in three.output.items()} == {
+# Several heads.
+
+
+def test_several_heads_change_only_the_shape_of_the_logits():
+    single, several = tiny_network(), tiny_network(heads=3)
+    assert [weight.path for weight in several.weights] == [weight.path for weight in single.weights]
+    assert [value.name for value in several.inputs] == [value.name for value in single.inputs]
+    assert {name: value.shape for name, value in several.output.items()} == {
         "embedding": (None, 8),
         "logits": (None, 3, len(EMOTIONS)),
     }
-    assert [value.name for value in three.inputs] == [value.name for value in one.inputs]
-    for weight, single in zip(three.weights, one.weights, strict=True):
-        weight.assign(
-            np.concatenate([single, 2 * single, -single], axis=-1)
-            if weight.path.startswith("head/")
-            else single
-        )
-    outputs, expected = three(inputs), one(inputs)
+
+
+def test_each_head_predicts_as_a_network_with_this_head_alone():
+    """The kernels and biases of the heads are side by side; here heads of factors 1, 2 and -1."""
+    inputs = random_inputs(np.random.default_rng(3))
+    single, several = tiny_network(), tiny_network(heads=3)
+    for weight, single_weight in zip(several.weights, single.weights, strict=True):
+        value = keras.ops.convert_to_numpy(single_weight)
+        if weight.path.startswith("head/"):
+            value = np.concatenate([value, 2 * value, -value], axis=-1)
+        weight.assign(value)
+    outputs, expected = several(inputs), single(inputs)
     np.testing.assert_array_equal(outputs["embedding"], expected["embedding"])
     for head, factor in enumerate((1, 2, -1)):
-        np.testing.assert_allclose(
-            outputs["logits"][:, head], factor * expected["logits"], rtol=1e-5, atol=1e-6
-        )
+        logits = outputs["logits"][:, head]
+        np.testing.assert_allclose(logits, factor * expected["logits"], rtol=1e-5, atol=1e-6)
 
 
-def test_the_convolutions_alone_compute_in_mixed_precision(random):
-    """Faces and decibels keep their digits until they are normalised; weights, embedding and logits are float32."""
-    inputs = some_inputs(random)
-    expected = network()(inputs)
+# Mixed precision.
+
+
+@pytest.fixture
+def mixed_precision_network() -> keras.Model:
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        mixed = network()
+        return tiny_network()
     finally:
         keras.config.set_dtype_policy("float32")
-    dtypes = {
+
+
+def test_only_convolutions_compute_in_half_precision(mixed_precision_network):
+    """A convolution, its normalisation and its activation; all weights are float32."""
+    dtype_by_layer = {
         layer.name: layer.compute_dtype
-        for layer in mixed.layers
+        for layer in mixed_precision_network.layers
         if "stage1" in layer.name or layer.weights
     }
-    halves = {name for name, dtype in dtypes.items() if dtype == "bfloat16"}
-    assert halves == {name for name in dtypes if name.startswith("stage1")} and len(halves) == 3
-    assert {weight.dtype for weight in mixed.weights} == {"float32"}
-    large = np.full((1, 16, 16, 3), -100.125, np.float32)  # of which bfloat16 keeps -100
-    layer = mixed.get_layer("normalization")
-    np.testing.assert_array_equal(layer([large, np.zeros(1, np.int32)]), large / layer.scale[:1])
-    for training in (False, True):
-        outputs = mixed(inputs, training=training)
-        assert {name: value.dtype.name for name, value in outputs.items()} == {
-            "embedding": "float32",
-            "logits": "float32",
-        }
+    of_stage = {name for name in dtype_by_layer if name.startswith("stage1")}
+    assert len(of_stage) == 3
+    assert {name for name, dtype in dtype_by_layer.items() if dtype == "bfloat16"} == of_stage
+    assert {weight.dtype for weight in mixed_precision_network.weights} == {"float32"}
+
+
+def test_inputs_are_normalized_before_they_lose_digits(mixed_precision_network):
+    """bfloat16 would round -100.125 to -100."""
+    layer = mixed_precision_network.get_layer("normalization")
+    image = np.full((1, 16, 16, 3), -100.125, np.float32)
+    normalized = layer([image, np.zeros(1, np.int32)])
+    np.testing.assert_array_equal(normalized, image / layer.scale[:1])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_outputs_of_mixed_precision_are_float32(mixed_precision_network, random, training):
+    outputs = mixed_precision_network(random_inputs(random), training=training)
+    assert {name: value.dtype.name for name, value in outputs.items()} == {
+        "embedding": "float32",
+        "logits": "float32",
+    }
     np.testing.assert_allclose(np.linalg.norm(outputs["embedding"], axis=1), 1, rtol=1e-6)
-    error = np.abs(mixed(inputs)["embedding"] - expected["embedding"]).max()
-    assert 1e-5 < error < 0.05
 
 
-def pictures(random) -> dict[str, np.ndarray]:
-    """Return two inputs of the usual size."""
-    image = random.normal(size=(2, 64, 64, 3)).astype(np.float32)
-    return {"image": image, "domain": np.zeros(2, np.int32), "seed": np.zeros(2, np.int32)}
+def test_mixed_precision_changes_embeddings_little(mixed_precision_network, random):
+    """But it does change them: half precision is used."""
+    inputs = random_inputs(random)
+    embedding, expected = (
+        model(inputs)["embedding"] for model in (mixed_precision_network, tiny_network())
+    )
+    assert 1e-5 < np.abs(embedding - expected).max() < 0.05
 
 
-def test_rows_of_the_last_map_are_told_apart(random):
-    """Pooled over rows, a network feels whether a pattern is up or down; over the whole map it is told little of that."""
-    image = np.zeros((2, 64, 64, 3), np.float32)
-    image[0, 8:16], image[1, 40:48] = 100.0, 100.0  # far from the edges: the same but for the place
-    inputs = {"image": image, "domain": np.zeros(2, np.int32), "seed": np.zeros(2, np.int32)}
+# Blocks and poolings.
+
+
+def full_size_network(**settings: Any) -> keras.Model:
+    """Return a network of images of 64 x 64 pixels with an embedding of 16 features."""
+    keras.utils.set_random_seed(5)
+    return keras.Model(*build_network(NetworkConfig(groups=2, embedding=16, **settings)))
+
+
+def inputs_of(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the inputs of faces."""
+    zeros = np.zeros(len(images), np.int32)
+    return {"image": images, "domain": zeros, "seed": zeros}
+
+
+def layer_outputs(model: keras.Model, names: list[str], random: np.random.Generator) -> Any:
+    """Return the outputs of layers for random images."""
+    images = random.normal(size=(2, 64, 64, 3)).astype(np.float32)
+    layers = keras.Model(model.inputs, [model.get_layer(name).output for name in names])
+    return [keras.ops.convert_to_numpy(value) for value in layers(inputs_of(images))]
+
+
+def test_pooling_by_rows_distinguishes_the_rows_of_a_pattern():
+    """Two images have the same stripe in other rows, both far from the edges.
+
+    The mean over the whole map differs little between the images.
+    """
+    images = np.zeros((2, 64, 64, 3), np.float32)
+    images[0, 8:16] = images[1, 40:48] = 100
     distance = {}
-    for pool, rows in (("average", 1), ("rows", 16)):
-        keras.utils.set_random_seed(5)
-        made = keras.Model(
-            *build_network(schema.NetworkConfig(widths=(8, 8), groups=2, embedding=16, pool=pool))
-        )
-        assert made.get_layer("features").kernel.shape == (rows * 8, 16)
-        one, other = keras.ops.convert_to_numpy(made(inputs)["embedding"])
-        distance[pool] = np.linalg.norm(one - other)
+    for pool, n_rows in (("average", 1), ("rows", 16)):
+        model = full_size_network(widths=(8, 8), pool=pool)
+        assert model.get_layer("features").kernel.shape == (n_rows * 8, 16)
+        first, second = keras.ops.convert_to_numpy(model(inputs_of(images))["embedding"])
+        distance[pool] = np.linalg.norm(first - second)
     assert distance["rows"] > 3 * distance["average"]
 
 
-def test_a_residual_stage_without_convolutions_passes_its_projected_input_on(random):
-    """With gamma 0 in the last normalisation nothing is left of the convolutions: max(x W, 0.01 x W) of the shortcut, normalised."""
-    made = keras.Model(
-        *build_network(
-            schema.NetworkConfig(widths=(8,), groups=2, embedding=16, blocks="residual", squeeze=4)
-        )
-    )
-    made.get_layer("stage1_conv2_norm").gamma.assign(np.zeros(8))
-    inputs = pictures(random)
-    parts = keras.Model(
-        made.inputs,
-        [made.get_layer("stage1_shortcut_norm").output, made.get_layer("stage1_conv2_relu").output],
-    )
-    shortcut, passed = (keras.ops.convert_to_numpy(value) for value in parts(inputs))
-    np.testing.assert_allclose(passed, np.maximum(shortcut, 0.01 * shortcut), rtol=1e-5, atol=1e-6)
+def test_residual_stage_adds_its_projected_input(random):
+    """With gamma 0 in its last normalisation, only the shortcut is left.
+
+    The output is max(x, 0.01 x) of the normalised shortcut x.
+    """
+    model = full_size_network(widths=(8,), blocks="residual", squeeze=4)
+    model.get_layer("stage1_conv2_norm").gamma.assign(np.zeros(8))
+    shortcut, output = layer_outputs(model, ["stage1_shortcut_norm", "stage1_conv2_relu"], random)
+    np.testing.assert_allclose(output, np.maximum(shortcut, 0.01 * shortcut), rtol=1e-5, atol=1e-6)
 
 
-def test_squeezed_channels_are_weighed_by_their_means(random):
-    """An excitation of sigmoid(bias), its kernels 0, halves every channel where the bias is 0."""
-    inputs = pictures(random)
-    made = keras.Model(
-        *build_network(schema.NetworkConfig(widths=(8,), groups=2, embedding=16, squeeze=2))
-    )
-    for weight in made.get_layer("stage1_excite2").weights:
+def test_squeeze_and_excite_scales_channels_by_a_gate(random):
+    """With kernel and bias 0, the gate is sigmoid(0) = 1/2 for every channel."""
+    model = full_size_network(widths=(8,), squeeze=2)
+    for weight in model.get_layer("stage1_excite2").weights:
         weight.assign(np.zeros(weight.shape))
-    parts = keras.Model(
-        made.inputs,
-        [made.get_layer("stage1_conv2_norm").output, made.get_layer("stage1_excited").output],
-    )
-    before, after = (keras.ops.convert_to_numpy(value) for value in parts(inputs))
+    before, after = layer_outputs(model, ["stage1_conv2_norm", "stage1_excited"], random)
     np.testing.assert_allclose(after, before / 2, rtol=1e-6)
