@@ -1,4 +1,4 @@
-"""Answers that are kept in files: read, scored, compared, without TensorFlow."""
+"""Prediction tables in files are scored and compared, without TensorFlow."""
 
 import itertools
 import subprocess
@@ -6,325 +6,343 @@ import sys
 
 import numpy as np
 import pytest
-from sklearn import metrics as oracle
+import sklearn.metrics
 
-from helpers.answer_files import FOUR, NEEDED, as_json, clips, write
+from helpers.prediction_files import FOUR_EMOTIONS, compared_json, random_rows, write_rows
 from kerasemo import compare
-from kerasemo.analysis import differences as differences_module
-from kerasemo.analysis import pooling, prediction_tables
+from kerasemo.analysis import differences, prediction_tables
+from kerasemo.analysis.prediction_tables import REQUIRED_COLUMNS
 from kerasemo.metrics import significance
-from pipelines.core.labels import EMOTIONS
+
+STAGE_COLUMNS = ("stage", *REQUIRED_COLUMNS)
+SOURCE_COLUMNS = ("stage", "source", *REQUIRED_COLUMNS)
 
 
-def test_scores_are_those_of_scikit_learn_and_differences_those_of_the_speakers(tmp_path, capsys):
-    rows = {"good": clips(0.7, seed=1), "poor": clips(0.4, seed=2)}
-    paths = {name: write(tmp_path / f"{name}.csv", own) for name, own in rows.items()}
-    found = as_json(capsys, *paths.values())
-    for row, (name, own) in zip(found["rows"], rows.items(), strict=True):
-        truth, answers = [one[2] for one in own], [one[3] for one in own]
-        assert (row["stage"], row["n"], row["emotions"]) == (name, 120, list(FOUR))
-        assert row["ua"] == pytest.approx(oracle.balanced_accuracy_score(truth, answers))
-        assert row["wa"] == pytest.approx(oracle.accuracy_score(truth, answers))
-        assert row["macro_f1"] == pytest.approx(oracle.f1_score(truth, answers, average="macro"))
-        assert row["confusion"] == oracle.confusion_matrix(truth, answers, labels=FOUR).tolist()
-        assert row["interval"]["ua"]["method"] == "t over 6 speakers"
-    (one,) = found["comparisons"]
-    differences = []
-    for who in range(6):
-        pair = [[row for row in own if row[1] == f"mine:{who}"] for own in rows.values()]
+def labels_and_predictions(rows):
+    return [row[2] for row in rows], [row[3] for row in rows]
+
+
+def words_of_output(capsys) -> str:
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_scores_equal_those_of_sklearn(tmp_path, capsys):
+    rows_of_stage = {"good": random_rows(0.7, seed=1), "poor": random_rows(0.4, seed=2)}
+    paths = [write_rows(tmp_path / f"{name}.csv", rows) for name, rows in rows_of_stage.items()]
+    scores_of_stages = compared_json(capsys, *paths)["rows"]
+    assert [scores["stage"] for scores in scores_of_stages] == ["good", "poor"]
+    for scores, rows in zip(scores_of_stages, rows_of_stage.values(), strict=True):
+        labels, predictions = labels_and_predictions(rows)
+        expected = {
+            "n": 120,
+            "emotions": list(FOUR_EMOTIONS),
+            "ua": pytest.approx(sklearn.metrics.balanced_accuracy_score(labels, predictions)),
+            "wa": pytest.approx(sklearn.metrics.accuracy_score(labels, predictions)),
+            "macro_f1": pytest.approx(
+                sklearn.metrics.f1_score(labels, predictions, average="macro")
+            ),
+            "confusion": sklearn.metrics.confusion_matrix(
+                labels, predictions, labels=FOUR_EMOTIONS
+            ).tolist(),
+        }
+        assert {name: scores[name] for name in expected} == expected
+        assert scores["interval"]["ua"]["method"] == "t over 6 speakers"
+
+
+def test_the_difference_is_the_mean_over_speakers_and_p_counts_sign_flips(tmp_path, capsys):
+    rows_of_stage = {"good": random_rows(0.7, seed=1), "poor": random_rows(0.4, seed=2)}
+    paths = [write_rows(tmp_path / f"{name}.csv", rows) for name, rows in rows_of_stage.items()]
+    (comparison,) = compared_json(capsys, *paths)["comparisons"]
+    by_speaker = []
+    for speaker in range(6):
         good, poor = (
-            oracle.balanced_accuracy_score([row[2] for row in own], [row[3] for row in own])
-            for own in pair
+            sklearn.metrics.balanced_accuracy_score(
+                *labels_and_predictions([row for row in rows if row[1] == f"mine:{speaker}"])
+            )
+            for rows in rows_of_stage.values()
         )
-        differences.append(good - poor)
-    assert one["stages"] == ["good", "poor"] and one["ua"]["difference"] == pytest.approx(
-        np.mean(differences)
-    )
-    flips = [abs(np.dot(signs, differences)) for signs in itertools.product((-1, 1), repeat=6)]
-    assert one["ua"]["p"] == pytest.approx(
-        np.mean([flip >= abs(sum(differences)) - 1e-9 for flip in flips])
-    )
-    assert one["ua"]["p_holm"] == one["ua"]["p"]
+        by_speaker.append(good - poor)
+    assert comparison["stages"] == ["good", "poor"]
+    assert comparison["ua"]["difference"] == pytest.approx(np.mean(by_speaker))
+    sums = [abs(np.dot(signs, by_speaker)) for signs in itertools.product((-1, 1), repeat=6)]
+    p = np.mean(np.array(sums) >= abs(sum(by_speaker)) - 1e-9)
+    assert comparison["ua"]["p"] == comparison["ua"]["p_holm"] == pytest.approx(p)
 
 
-def test_p_values_are_corrected_for_their_number(tmp_path, capsys):
-    """Three comparisons: the smallest p counts thrice, the next twice, and none falls below one before it."""
+def test_p_values_are_corrected_for_the_number_of_comparisons(tmp_path, capsys):
+    """Of three p values the smallest counts three times, the next twice; none decreases."""
     paths = [
-        write(tmp_path / f"{name}.csv", clips(right, seed=name))
-        for name, right in enumerate((0.8, 0.1, 0.6, 0.75))
+        write_rows(tmp_path / f"{number}.csv", random_rows(accuracy, seed=number))
+        for number, accuracy in enumerate((0.8, 0.1, 0.6, 0.75))
     ]
-    found = [one["ua"] for one in as_json(capsys, *paths)["comparisons"]]
-    p = sorted(one["p"] for one in found)
+    comparisons = compared_json(capsys, *paths)["comparisons"]
+    p = sorted(comparison["ua"]["p"] for comparison in comparisons)
     expected = np.minimum(np.maximum.accumulate([3 * p[0], 2 * p[1], p[2]]), 1)
-    assert sorted(one["p_holm"] for one in found) == pytest.approx(expected)
-    assert all(one["p_holm"] >= one["p"] for one in found) and min(p) < 0.1 and len(set(p)) == 3
+    corrected = sorted(comparison["ua"]["p_holm"] for comparison in comparisons)
+    assert corrected == pytest.approx(expected)
+    assert all(comparison["ua"]["p_holm"] >= comparison["ua"]["p"] for comparison in comparisons)
+    assert min(p) < 0.1
+    assert len(set(p)) == 3
     assert significance.holm_correction([]) == []
 
 
-def test_what_is_written_is_read_again(tmp_path, capsys):
-    """Pools of two stages, two seeds, two folds: each with the scores it had."""
-    draws = np.random.default_rng(3)
-    labels = np.array([EMOTIONS.index(FOUR[i % 4]) for i in range(80)])
-
-    def pool(right):
-        answers = np.where(draws.random((2, 80)) < right, labels, labels[draws.permutation(80)])
-        return prediction_tables.PooledPredictions(
-            folds=(0, 3),
+@pytest.fixture
+def answers_csv(tmp_path):
+    """Write two stages for one source and one of them for another; return the path and the tables."""
+    random, path, tables = np.random.default_rng(3), tmp_path / "answers.csv", {}
+    labels = random.choice([0, 3, 5, 7], 80)
+    for stage, source, accuracy in (
+        ("joint", "emodb/audio", 0.7),
+        ("pooled", "emodb/audio", 0.3),
+        ("joint", "savee/audio", 0.5),
+    ):
+        pool = prediction_tables.pooled_predictions(
+            [(3 * (i // 40), f'a "clip", {i % 40}') for i in range(80)],
+            [f"mine:{i // 8}" for i in range(80)],
+            labels,
+            np.where(random.random((2, 80)) < accuracy, labels, labels[random.permutation(80)]),
             seeds=(0, 1),
-            clips=tuple((3 * (i // 40), f'a "clip", {i % 40}') for i in range(80)),
-            speakers=tuple(f"mine:{i // 8}" for i in range(80)),
-            labels=labels,
-            predictions=answers,
-            open_predictions=np.where(
-                draws.random((2, 80)) < 0.5, answers, EMOTIONS.index("surprise")
-            ),
-            item_counts=np.zeros((2, 80, len(EMOTIONS)), int),
         )
-
-    pools = {
-        ("joint", "emodb/audio"): pool(0.7),
-        ("pooled", "emodb/audio"): pool(0.3),
-        ("joint", "savee/audio"): pool(0.5),
-    }
-    facts = {
-        "split": "test",
-        "protocol": "speaker-independent",
-        "stamps": ("deduplicated: 3", "as published"),
-    }
-    kept = {
-        place: prediction_tables.PredictionTable(own, FOUR, **facts) for place, own in pools.items()
-    }
-    prediction_tables.write_prediction_tables(tmp_path / "answers.csv", kept)
-    again = prediction_tables.read_prediction_tables(tmp_path / "answers.csv")
-    assert list(again) == list(pools)
-    for place, one in kept.items():
-        assert all(
-            getattr(one, name) == getattr(again[place], name) for name in ("emotions", *facts)
+        tables[stage, source] = prediction_tables.PredictionTable(
+            pool,
+            tuple(prediction_tables.EMOTIONS[label] for label in sorted(set(labels))),
+            split="test",
+            protocol="speaker-independent",
+            stamps=("deduplicated: 3", "as published"),
         )
-        both = [
-            pooling.score_pool(own.pool, shared=FOUR, corpus=FOUR) for own in (one, again[place])
-        ]
-        assert (
-            both[0] == both[1]
-            and both[0]["networks"] == 2
-            and both[0]["without_corpus"]["ua"] < both[0]["ua"]
-        )
-    found = as_json(
-        capsys, f"{tmp_path / 'answers.csv'}:joint", f"{tmp_path / 'answers.csv'}:pooled"
-    )
-    expected = differences_module.difference_of_stages(
-        pools["joint", "emodb/audio"], pools["pooled", "emodb/audio"], emotions=FOUR
-    )
-    assert [(one["source"], one["ua"]["difference"]) for one in found["comparisons"]] == [
-        ("emodb/audio", expected["difference"])
-    ]
-    assert (
-        found["comparisons"][0]["ua"]["p"] == expected["p"] < 0.05
-        and found["comparisons"][0]["ua"]["pooled"]["p"] == expected["pooled"]["p"]
-    )
-    assert [(row["stage"], row["source"]) for row in found["rows"]] == [
-        *list(pools)[::2],
-        list(pools)[1],
-    ]
-    whole = as_json(capsys, f"{tmp_path / 'answers.csv'}:pooled", tmp_path / "answers.csv")
-    assert [one["stages"] for one in whole["comparisons"]] == [["pooled", "joint"]] and len(
-        whole["rows"]
-    ) == 3
-    assert (
-        whole["rows"][0]["stamps"] == list(facts["stamps"]) and whole["rows"][0]["side"] == "test"
-    )
+    prediction_tables.write_prediction_tables(path, tables)
+    return path, tables
 
 
-def test_what_could_not_be_answered_counts_in_no_shared_score(tmp_path, capsys):
-    """As of a reproduction: a network that knows two of four emotions is scored and compared on their clips, and on all as recall 0."""
-    rows = [(*row, "anger fear") for row in clips(0.8, seed=1)]
-    rows = [row if row[3] in FOUR[:2] else (*row[:3], "fear", row[4]) for row in rows]
-    known = write(tmp_path / "two.csv", rows, (*NEEDED, "among"))
-    every = write(tmp_path / "four.csv", clips(0.6, seed=2))
-    found = as_json(capsys, known, every)
-    two, _ = found["rows"]
-    own = [row for row in rows if row[2] in FOUR[:2]]
-    assert (two["n"], two["chance"], two["emotions"]) == (60, 0.5, list(FOUR[:2]))
-    assert two["ua"] == pytest.approx(
-        oracle.balanced_accuracy_score([row[2] for row in own], [row[3] for row in own])
+def test_stages_of_one_file_are_compared_as_the_pools_in_memory(answers_csv, capsys):
+    path, tables = answers_csv
+    document = compared_json(capsys, f"{path}:joint", f"{path}:pooled")
+    tables_of_source = [tables[stage, "emodb/audio"] for stage in ("joint", "pooled")]
+    expected = differences.difference_of_stages(
+        *(table.pool for table in tables_of_source), emotions=tables_of_source[0].emotions
     )
-    assert (
-        two["all_classes"]["ua"] == pytest.approx(two["ua"] / 2)
-        and two["all_classes"]["chance"] == 0.25
-    )
-    assert found["comparisons"][0]["emotions"] == list(FOUR[:2])
-    compare.main([str(known)])
-    assert f"over all 4 classes UA {50 * two['ua']:.1f}" in " ".join(
-        capsys.readouterr().out.split()
-    )
-    more = write(
-        tmp_path / "more.csv",
-        [(*row[:3], "joy" if row[3] == "sadness" else "bored") for row in clips(0.6, seed=2)],
-    )
-    outside = as_json(capsys, more)["rows"][0]
-    assert np.sum(outside["confusion"]) == 120 and outside["emotions"] == [
-        "anger",
-        "boredom",
-        "fear",
-        "happiness",
-        "sadness",
+    (comparison,) = document["comparisons"]
+    assert comparison["source"] == "emodb/audio"
+    assert comparison["ua"]["difference"] == expected["difference"]
+    assert comparison["ua"]["p"] == expected["p"] < 0.05
+    assert comparison["ua"]["pooled"]["p"] == expected["pooled"]["p"]
+    assert [(row["stage"], row["source"]) for row in document["rows"]] == [
+        ("joint", "emodb/audio"),
+        ("joint", "savee/audio"),
+        ("pooled", "emodb/audio"),
     ]
 
 
-def test_pairs_are_chosen(tmp_path, capsys):
-    names = ("stage", *NEEDED)
-    stages = {"scratch-5": 0.4, "after-5": 0.6, "scratch-20": 0.5, "after-20": 0.8}
+def test_a_file_that_is_given_twice_has_each_stage_once(answers_csv, capsys):
+    path, tables = answers_csv
+    document = compared_json(capsys, f"{path}:pooled", path)
+    assert [comparison["stages"] for comparison in document["comparisons"]] == [["pooled", "joint"]]
+    assert len(document["rows"]) == len(tables)
+    assert document["rows"][0]["stamps"] == ["deduplicated: 3", "as published"]
+    assert document["rows"][0]["side"] == "test"
+
+
+@pytest.fixture
+def two_of_four_emotions(tmp_path):
+    """Write predictions of two of four emotions; return the path and the rows."""
     rows = [
-        (stage, *row)
-        for number, (stage, right) in enumerate(stages.items())
-        for row in clips(right, seed=number)
+        (*row, "anger fear") if row[3] in FOUR_EMOTIONS[:2] else (*row[:3], "fear", "anger fear")
+        for row in random_rows(0.8, seed=1)
     ]
-    path = write(tmp_path / "answers.csv", rows, names)
-    found = as_json(capsys, path, "--compare", "after-5:scratch-5,after-20:scratch-20")[
-        "comparisons"
+    return write_rows(tmp_path / "two.csv", rows, (*REQUIRED_COLUMNS, "among")), rows
+
+
+def test_emotions_that_cannot_be_predicted_have_recall_0_in_the_scores_of_all_classes_only(
+    two_of_four_emotions, tmp_path, capsys
+):
+    path, rows = two_of_four_emotions
+    of_all_emotions = write_rows(tmp_path / "four.csv", random_rows(0.6, seed=2))
+    document = compared_json(capsys, path, of_all_emotions)
+    scores = document["rows"][0]
+    predictable = [row for row in rows if row[2] in FOUR_EMOTIONS[:2]]
+    recall = sklearn.metrics.balanced_accuracy_score(*labels_and_predictions(predictable))
+    assert (scores["n"], scores["chance"], scores["emotions"]) == (60, 0.5, ["anger", "fear"])
+    assert scores["ua"] == pytest.approx(recall)
+    assert scores["all_classes"]["ua"] == pytest.approx(recall / 2)
+    assert scores["all_classes"]["chance"] == 0.25
+    assert document["comparisons"][0]["emotions"] == ["anger", "fear"]
+
+
+def test_the_terminal_shows_the_score_of_all_classes(two_of_four_emotions, capsys):
+    path, _ = two_of_four_emotions
+    scores = compared_json(capsys, path)["rows"][0]
+    compare.main([str(path)])
+    assert f"all 4 classes UA {50 * scores['ua']:.1f}" in words_of_output(capsys)
+
+
+def test_predictions_of_emotions_without_clips_are_wrong_predictions(tmp_path, capsys):
+    rows = [
+        (*row[:3], "joy" if row[3] == "sadness" else "bored") for row in random_rows(0.6, seed=2)
     ]
-    assert [one["stages"] for one in found] == [
+    scores = compared_json(capsys, write_rows(tmp_path / "mine.csv", rows))["rows"][0]
+    assert np.sum(scores["confusion"]) == 120
+    assert scores["emotions"] == ["anger", "boredom", "fear", "happiness", "sadness"]
+
+
+@pytest.fixture
+def four_stages(tmp_path):
+    """Write four stages into a file each, every second in reversed order; return their paths."""
+    accuracies = {"scratch-5": 0.4, "after-5": 0.6, "scratch-20": 0.5, "after-20": 0.8}
+    paths = []
+    for number, (stage, accuracy) in enumerate(accuracies.items()):
+        rows = [(stage, *row) for row in random_rows(accuracy, seed=number)]
+        step = 1 if number % 2 else -1
+        paths.append(write_rows(tmp_path / f"{stage}.csv", rows[::step], STAGE_COLUMNS))
+    return paths
+
+
+def test_pairs_of_stages_are_compared(four_stages, capsys):
+    pairs = "after-5:scratch-5,after-20:scratch-20"
+    comparisons = compared_json(capsys, *four_stages, "--compare", pairs)["comparisons"]
+    assert [comparison["stages"] for comparison in comparisons] == [
         ["after-5", "scratch-5"],
         ["after-20", "scratch-20"],
     ]
-    assert all(one["ua"]["difference"] > 0 for one in found)
-    assert compare.main([str(path), "--compare", "after-5:scratch"]) == 1
-    assert (
-        "--compare: no stage 'scratch' in these files; expected some of scratch-5, after-5"
-        in capsys.readouterr().err
-    )
-    for wrong in ("after-5", "a:b:c", "a:a", "a:"):
-        with pytest.raises(SystemExit):
-            compare.main([str(path), "--compare", wrong])
-        assert "expected pairs of two stages such as joint:pooled" in capsys.readouterr().err
+    assert all(comparison["ua"]["difference"] > 0 for comparison in comparisons)
 
 
-def test_the_mean_of_several_stages_is_compared_speaker_by_speaker(tmp_path, capsys):
-    """They may be of several files and in another order."""
-    rights = {"scratch-5": 0.4, "after-5": 0.6, "scratch-20": 0.5, "after-20": 0.8}
-    paths = {}
-    for number, (stage, right) in enumerate(rights.items()):
-        rows = [(stage, *row) for row in clips(right, seed=number)]
-        paths[stage] = write(
-            tmp_path / f"{stage}.csv", rows[:: 1 if number % 2 else -1], ("stage", *NEEDED)
-        )
-    asked = "after-5:scratch-5,after-20:scratch-20,after-5+after-20:scratch-5+scratch-20"
-    *alone, both = as_json(capsys, *paths.values(), "--compare", asked)["comparisons"]
-    assert both["stages"] == ["after-5+after-20", "scratch-5+scratch-20"]
-    for name in ("ua", "wa"):
-        for who, difference in both[name]["speakers"].items():
-            assert difference == pytest.approx(
-                np.mean([one[name]["speakers"][who] for one in alone])
-            )
-    assert both["ua"]["p_holm"] <= 3 * both["ua"]["p"] + 1e-9
-    (one,) = as_json(capsys, *paths.values(), "--compare", "after-5:scratch-5+scratch-20")[
-        "comparisons"
-    ]
-    assert 0 < one["ua"]["difference"] < 1
-    less = write(
-        tmp_path / "less.csv",
-        [("less", *row) for row in clips(0.5, seed=9)[:-1]],
-        ("stage", *NEEDED),
-    )
-    assert (
-        compare.main([str(less), *map(str, paths.values()), "--compare", "after-5+less:scratch-5"])
-        == 1
-    )
-    assert "'clip119', are missing in the second" in capsys.readouterr().err
-    assert (
-        compare.main([str(less), *map(str, paths.values()), "--compare", "after-5+after:scratch-5"])
-        == 1
-    )
-    assert "no stage 'after' in these files" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("pairs", "stage"),
+    [("after-5:scratch", "scratch"), ("after-5+after:scratch-5", "after")],
+)
+def test_unknown_stages_of_pairs_are_refused(four_stages, capsys, pairs, stage):
+    assert compare.main([*map(str, four_stages), "--compare", pairs]) == 1
+    error = capsys.readouterr().err
+    assert f"--compare: no stage '{stage}'" in error
+    assert "scratch-5, after-5" in error
 
 
-def test_several_sources_are_compared_together_too_each_counting_alike(tmp_path, capsys):
-    names, facts = ("stage", "source", *NEEDED), {"emodb/audio": (0.8, 6), "savee/audio": (0.7, 4)}
-    rows = {stage: [] for stage in ("joint", "pooled")}
-    for number, (source, (right, speakers)) in enumerate(facts.items()):
-        for stage, share in (("joint", right), ("pooled", 0.4)):
-            drawn = clips(share, seed=10 * number + len(stage), speakers=speakers)
-            rows[stage] += [
-                (stage, source, clip, f"{source}:{who}", *said) for clip, who, *said in drawn
-            ]
-    path = write(tmp_path / "answers.csv", [*rows["joint"], *rows["pooled"]], names)
-    *alone, both = as_json(capsys, path)["comparisons"]
-    assert [one["source"] for one in alone] == list(facts) and both[
-        "source"
-    ] == "emodb/audio + savee/audio"
-    assert both["ua"]["difference"] == pytest.approx(
-        np.mean([one["ua"]["difference"] for one in alone])
-    )
-    assert len(both["ua"]["speakers"]) == 10 and all(
-        one["ua"]["p_holm"] >= one["ua"]["p"] for one in (*alone, both)
-    )
-    compare.main([str(path)])
-    text = " ".join(capsys.readouterr().out.split())
-    assert "3 comparisons" in text
-    found = as_json(capsys, path, "--sources", "emodb/audio")
-    assert [row["source"] for row in found["rows"]] == ["emodb/audio"] * 2
-    (one,) = found["comparisons"]
-    assert (
-        one["ua"]["difference"] == alone[0]["ua"]["difference"]
-        and one["ua"]["p_holm"] == one["ua"]["p"] == alone[0]["ua"]["p"]
-    )
-    assert compare.main([str(path), "--sources", "emodb/audio,emodb/visual"]) == 1
-    assert (
-        "no source 'emodb/visual' in these files; expected some of 'emodb/audio', 'savee/audio'"
-        in capsys.readouterr().err
-    )
+@pytest.mark.parametrize("pairs", ["after-5", "a:b:c", "a:a", "a:"])
+def test_malformed_pairs_are_refused(four_stages, capsys, pairs):
     with pytest.raises(SystemExit):
-        compare.main([str(path), "--sources", "emodb/audio,"])
-    assert (
-        "expected names with commas between them; received 'emodb/audio,'"
-        in capsys.readouterr().err
-    )
+        compare.main([str(four_stages[0]), "--compare", pairs])
+    assert "joint:pooled" in capsys.readouterr().err
 
 
-def test_a_file_of_ones_own_meets_that_of_a_reproduction(tmp_path, capsys):
-    """It names neither stage nor source, calls happiness happy and has another order. A stage in two files is told by file."""
-    rows = clips(0.7, seed=1)
-    ours = write(
-        tmp_path / "answers.csv",
-        [("speech", "emodb/audio", *row) for row in rows],
-        ("stage", "source", *NEEDED),
-    )
-    said = {"happiness": "Happy", "sadness": "sad"}
-    own = [
-        (who, clip, said.get(truth, truth), said.get(answer, answer))
-        for clip, who, truth, answer in reversed(clips(0.6, seed=5))
+def test_the_mean_of_stages_is_compared_speaker_by_speaker(four_stages, capsys):
+    pairs = "after-5:scratch-5,after-20:scratch-20,after-5+after-20:scratch-5+scratch-20"
+    document = compared_json(capsys, *four_stages, "--compare", pairs)
+    *single, of_means = document["comparisons"]
+    assert of_means["stages"] == ["after-5+after-20", "scratch-5+scratch-20"]
+    for name in ("ua", "wa"):
+        for speaker, difference in of_means[name]["speakers"].items():
+            mean = np.mean([comparison[name]["speakers"][speaker] for comparison in single])
+            assert difference == pytest.approx(mean)
+    assert of_means["ua"]["p_holm"] <= 3 * of_means["ua"]["p"] + 1e-9
+
+
+def test_a_stage_is_compared_with_the_mean_of_two(four_stages, capsys):
+    pair = "after-5:scratch-5+scratch-20"
+    (comparison,) = compared_json(capsys, *four_stages, "--compare", pair)["comparisons"]
+    assert 0 < comparison["ua"]["difference"] < 1
+
+
+def test_the_mean_of_stages_with_other_clips_is_refused(four_stages, tmp_path, capsys):
+    rows = [("less", *row) for row in random_rows(0.5, seed=9)[:-1]]
+    path = write_rows(tmp_path / "less.csv", rows, STAGE_COLUMNS)
+    paths = [*map(str, four_stages), str(path)]
+    assert compare.main([*paths, "--compare", "after-5+less:scratch-5"]) == 1
+    assert "'clip119'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def two_sources(tmp_path):
+    """Write two stages for two sources with 6 and 4 speakers; return the path."""
+    rows_of_stage = {"joint": [], "pooled": []}
+    sources = (("emodb/audio", 0.8, 6), ("savee/audio", 0.7, 4))
+    for number, (source, accuracy_of_joint, speakers) in enumerate(sources):
+        for stage, accuracy in (("joint", accuracy_of_joint), ("pooled", 0.4)):
+            seed = 10 * number + len(stage)
+            rows_of_stage[stage] += [
+                (stage, source, clip, f"{source}:{speaker}", *emotions)
+                for clip, speaker, *emotions in random_rows(accuracy, seed=seed, speakers=speakers)
+            ]
+    rows = [*rows_of_stage["joint"], *rows_of_stage["pooled"]]
+    return write_rows(tmp_path / "answers.csv", rows, SOURCE_COLUMNS)
+
+
+def test_several_sources_are_also_compared_on_their_mean(two_sources, capsys):
+    *single, of_mean = compared_json(capsys, two_sources)["comparisons"]
+    assert [comparison["source"] for comparison in single] == ["emodb/audio", "savee/audio"]
+    assert of_mean["source"] == "emodb/audio + savee/audio"
+    mean = np.mean([comparison["ua"]["difference"] for comparison in single])
+    assert of_mean["ua"]["difference"] == pytest.approx(mean)
+    assert len(of_mean["ua"]["speakers"]) == 10
+    for comparison in (*single, of_mean):
+        assert comparison["ua"]["p_holm"] >= comparison["ua"]["p"]
+
+
+def test_the_terminal_shows_the_number_of_comparisons(two_sources, capsys):
+    compare.main([str(two_sources)])
+    assert "3 comparisons" in words_of_output(capsys)
+
+
+def test_named_sources_alone_are_scored_and_compared(two_sources, capsys):
+    of_all = compared_json(capsys, two_sources)["comparisons"][0]["ua"]
+    document = compared_json(capsys, two_sources, "--sources", "emodb/audio")
+    assert [row["source"] for row in document["rows"]] == ["emodb/audio"] * 2
+    (comparison,) = document["comparisons"]
+    assert comparison["ua"]["difference"] == of_all["difference"]
+    assert comparison["ua"]["p_holm"] == comparison["ua"]["p"] == of_all["p"]
+
+
+def test_unknown_and_malformed_sources_are_refused(two_sources, capsys):
+    assert compare.main([str(two_sources), "--sources", "emodb/audio,emodb/visual"]) == 1
+    error = capsys.readouterr().err
+    assert "no source 'emodb/visual'" in error
+    assert "'emodb/audio', 'savee/audio'" in error
+    with pytest.raises(SystemExit):
+        compare.main([str(two_sources), "--sources", "emodb/audio,"])
+    assert "'emodb/audio,'" in capsys.readouterr().err
+
+
+def test_a_file_without_stage_and_source_is_compared_with_one_of_a_reproduction(tmp_path, capsys):
+    """The file also has synonyms of emotions, and another order of rows and columns."""
+    rows = [("speech", "emodb/audio", *row) for row in random_rows(0.7, seed=1)]
+    answers = write_rows(tmp_path / "answers.csv", rows, SOURCE_COLUMNS)
+    synonyms = {"happiness": "Happy", "sadness": "sad"}
+    svm_rows = [
+        (speaker, clip, *(synonyms.get(emotion, emotion) for emotion in emotions))
+        for clip, speaker, *emotions in reversed(random_rows(0.6, seed=5))
     ]
-    theirs = write(tmp_path / "svm.csv", own, ("speaker", "id", "emotion", "answer"))
-    found = as_json(capsys, f"{ours}:speech", theirs)
-    (one,) = found["comparisons"]
-    assert (
-        one["stages"] == ["speech", "svm"]
-        and one["source"] == "emodb/audio"
-        and one["emotions"] == list(FOUR)
-    )
-    means = [np.mean([own["ua"] for own in row["by_speaker"].values()]) for row in found["rows"]]
-    assert one["ua"]["difference"] == pytest.approx(means[0] - means[1])
+    svm = write_rows(tmp_path / "svm.csv", svm_rows, ("speaker", "id", "emotion", "answer"))
+    document = compared_json(capsys, f"{answers}:speech", svm)
+    (comparison,) = document["comparisons"]
+    assert comparison["stages"] == ["speech", "svm"]
+    assert comparison["source"] == "emodb/audio"
+    assert comparison["emotions"] == list(FOUR_EMOTIONS)
+    means = [
+        np.mean([scores["ua"] for scores in row["by_speaker"].values()]) for row in document["rows"]
+    ]
+    assert comparison["ua"]["difference"] == pytest.approx(means[0] - means[1])
+
+
+def test_a_stage_that_is_in_two_files_is_named_by_its_file(tmp_path, capsys):
+    rows = [("speech", "emodb/audio", *row) for row in random_rows(0.7, seed=1)]
     (tmp_path / "other").mkdir()
-    copy = write(
-        tmp_path / "other" / "answers.csv",
-        [("speech", "emodb/audio", *row) for row in rows],
-        ("stage", "source", *NEEDED),
+    paths = [
+        write_rows(folder / "answers.csv", rows, SOURCE_COLUMNS)
+        for folder in (tmp_path, tmp_path / "other")
+    ]
+    document = compared_json(capsys, *paths)
+    assert [row["stage"] for row in document["rows"]] == [f"{path}:speech" for path in paths]
+    assert document["comparisons"][0]["ua"]["p"] == 1
+
+
+def test_compare_does_not_load_tensorflow(tmp_path):
+    path = write_rows(tmp_path / "answers.csv", random_rows(0.7, seed=1))
+    code = (
+        "import sys; from kerasemo import compare; "
+        f"compare.main([{str(path)!r}]); print('tensorflow' in sys.modules)"
     )
-    twice = as_json(capsys, ours, copy)
-    assert [row["stage"] for row in twice["rows"]] == [
-        f"{ours}:speech",
-        f"{copy}:speech",
-    ] and twice["comparisons"][0]["ua"]["p"] == 1
-
-
-def test_tensorflow_is_not_loaded(tmp_path):
-    path = write(tmp_path / "answers.csv", clips(0.7, seed=1))
-    code = f"import sys; from kerasemo import compare; compare.main([{str(path)!r}]); print('tensorflow' in sys.modules)"
-    finished = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert (
-        finished.stdout.split()[-1] == "False"
-        and "bootstrap" not in finished.stdout
-        and "t over 6 speakers" in finished.stdout
-    )
+    assert process.stdout.split()[-1] == "False"
+    assert "t over 6 speakers" in process.stdout
+    assert "bootstrap" not in process.stdout

@@ -1,148 +1,224 @@
-"""Files of answers that are not alike, or not there: what can be compared is, and the rest is refused in words."""
+"""Files that do not match or cannot be read: the rest is scored, and the reason is shown."""
 
 import gzip
 
 import pytest
 
-from helpers.answer_files import FOUR, NEEDED, as_json, clips, refused, write
+from helpers.prediction_files import (
+    FOUR_EMOTIONS,
+    compared_json,
+    random_rows,
+    refusal,
+    write_rows,
+)
 from kerasemo import compare
+from kerasemo.analysis.prediction_tables import REQUIRED_COLUMNS
+
+SOURCE_COLUMNS = ("stage", "source", *REQUIRED_COLUMNS)
 
 
-def test_what_is_not_alike_is_not_compared(tmp_path, capsys):
-    """Neither other clips, nor the same ones of other emotions or other speakers; the scores are printed all the same."""
-    rows = clips(0.7, seed=1)
-
-    def of(name, changed):
-        return write(
-            tmp_path / f"{name}.csv", [changed(place, *row) for place, row in enumerate(rows)]
-        )
-
-    whole = of("whole", lambda place, *row: row)
-    part = write(tmp_path / "part.csv", rows[:-1])
-    text = refused(capsys, whole, part)
-    assert "1 clips, for example 'clip119', are missing in the second" in text
-    assert "'clip119', are missing in the first" in refused(capsys, part, whole)
-    names = of("names", lambda place, clip, *row: (f"{clip}.wav", *row))
-    text = refused(capsys, whole, names)
-    assert "120 clips, for example 'clip0', are missing in the second" in text
-    assert "'clip0.wav'" in text
-    truth = of(
-        "truth",
-        lambda place, clip, who, truth, answer: (
-            clip,
-            who,
-            FOUR[(FOUR.index(truth) + (place > 100)) % 4],
-            answer,
-        ),
-    )
-    text = refused(capsys, whole, truth)
-    assert all(word in text for word in ("'clip101'", "fear", "happiness", "mine:5"))
-    moved = of("moved", lambda place, clip, who, *row: (clip, f"mine:{5 - int(who[5:])}", *row))
-    text = refused(capsys, whole, moved)
-    assert all(word in text for word in ("'clip0'", "mine:0", "mine:5"))
-    missing = write(tmp_path / "missing.csv", [row for row in rows if row[2] != "anger"])
-    assert "30 clips, for example 'clip0'" in refused(capsys, whole, missing)
-    assert compare.main([str(whole), str(part)]) == 1
-    text = " ".join(capsys.readouterr().out.split())
-    assert "whole" in text and "119" in text and "t over 6 speakers" in text
+@pytest.fixture
+def rows():
+    return random_rows(0.7, seed=1)
 
 
-def test_speakers_that_one_file_does_not_name_are_those_of_the_other(tmp_path, capsys):
-    rows, others = clips(0.7, seed=1), clips(0.4, seed=2)
-    whole, other = write(tmp_path / "whole.csv", rows), write(tmp_path / "other.csv", others)
-    nobody = write(tmp_path / "nobody.csv", [(row[0], "", *row[2:]) for row in others])
-    expected = as_json(capsys, whole, other)["comparisons"][0]["ua"]
-    for paths, sign in (((whole, nobody), 1), ((nobody, whole), -1)):
-        found = as_json(capsys, *paths)
-        assert found["comparisons"][0]["ua"]["p"] == expected["p"]
-        assert found["comparisons"][0]["ua"]["difference"] == pytest.approx(
-            sign * expected["difference"]
-        )
-    row = found["rows"][0]
-    assert row["interval"]["ua"]["method"] == "bootstrap over 120 clips" and not row["by_speaker"]
-    again = write(tmp_path / "again.csv", [(row[0], "", *row[2:]) for row in rows])
-    (found,) = as_json(capsys, nobody, again)["comparisons"]  # clip by clip, where nobody names any
-    assert "over 120 clips" in found["ua"]["method"] and found["ua"]["difference"] < 0
-    alone = write(tmp_path / "alone.csv", [(row[0], "mine:0", *row[2:]) for row in rows])
-    assert "at least 2 speakers" in refused(capsys, alone, nobody)
+@pytest.fixture
+def complete(tmp_path, rows):
+    return write_rows(tmp_path / "complete.csv", rows)
+
+
+def test_files_with_other_clips_are_refused(tmp_path, capsys, rows, complete):
+    shorter = write_rows(tmp_path / "shorter.csv", rows[:-1])
+    for paths, name in (((complete, shorter), "second"), ((shorter, complete), "first")):
+        message = refusal(capsys, *paths)
+        assert "1 clips" in message
+        assert "'clip119'" in message
+        assert name in message
+    without_anger = [row for row in rows if row[2] != "anger"]
+    message = refusal(capsys, complete, write_rows(tmp_path / "missing.csv", without_anger))
+    assert "30 clips" in message
+    assert "'clip0'" in message
+
+
+def test_files_with_other_ids_are_refused_with_an_id_of_both(tmp_path, capsys, rows, complete):
+    renamed = [(f"{clip}.wav", *others) for clip, *others in rows]
+    message = refusal(capsys, complete, write_rows(tmp_path / "renamed.csv", renamed))
+    assert "120 clips" in message
+    assert "'clip0'" in message
+    assert "'clip0.wav'" in message
+
+
+def test_files_with_other_labels_are_refused(tmp_path, capsys, rows, complete):
+    relabelled = [
+        (clip, speaker, FOUR_EMOTIONS[(FOUR_EMOTIONS.index(label) + (index > 100)) % 4], prediction)
+        for index, (clip, speaker, label, prediction) in enumerate(rows)
+    ]
+    message = refusal(capsys, complete, write_rows(tmp_path / "relabelled.csv", relabelled))
+    assert "'clip101' is fear by mine:5 and happiness by mine:5" in message
+
+
+def test_files_with_other_speakers_are_refused(tmp_path, capsys, rows, complete):
+    moved = [(clip, f"mine:{5 - int(speaker[5:])}", *others) for clip, speaker, *others in rows]
+    message = refusal(capsys, complete, write_rows(tmp_path / "moved.csv", moved))
+    assert "'clip0' is anger by mine:0 and anger by mine:5" in message
+
+
+def test_scores_are_shown_where_the_comparison_is_refused(tmp_path, capsys, rows, complete):
+    shorter = write_rows(tmp_path / "shorter.csv", rows[:-1])
+    assert compare.main([str(complete), str(shorter)]) == 1
+    text = capsys.readouterr().out
+    for word in ("complete", "119", "t over 6 speakers"):
+        assert word in text
+
+
+def without_speakers(rows):
+    return [(clip, "", *emotions) for clip, _, *emotions in rows]
+
+
+def test_a_file_without_speakers_takes_those_of_the_other_file(tmp_path, capsys, complete):
+    other_rows = random_rows(0.4, seed=2)
+    other = write_rows(tmp_path / "other.csv", other_rows)
+    unnamed = write_rows(tmp_path / "unnamed.csv", without_speakers(other_rows))
+    expected = compared_json(capsys, complete, other)["comparisons"][0]["ua"]
+    for paths, sign in (((complete, unnamed), 1), ((unnamed, complete), -1)):
+        difference = compared_json(capsys, *paths)["comparisons"][0]["ua"]
+        assert difference["p"] == expected["p"]
+        assert difference["difference"] == pytest.approx(sign * expected["difference"])
+    scores = compared_json(capsys, unnamed)["rows"][0]
+    assert scores["interval"]["ua"]["method"] == "bootstrap over 120 clips"
+    assert scores["by_speaker"] == {}
+
+
+def test_files_without_speakers_are_compared_clip_by_clip(tmp_path, capsys, rows):
+    paths = [
+        write_rows(tmp_path / name, without_speakers(of_file))
+        for name, of_file in (("poor.csv", random_rows(0.4, seed=2)), ("good.csv", rows))
+    ]
+    (comparison,) = compared_json(capsys, *paths)["comparisons"]
+    assert "over 120 clips" in comparison["ua"]["method"]
+    assert comparison["ua"]["difference"] < 0
+
+
+def test_files_with_one_speaker_are_refused(tmp_path, capsys, rows):
+    one_speaker = [(clip, "mine:0", *emotions) for clip, _, *emotions in rows]
+    paths = [
+        write_rows(tmp_path / "one.csv", one_speaker),
+        write_rows(tmp_path / "unnamed.csv", without_speakers(rows)),
+    ]
+    assert "at least 2 speakers" in refusal(capsys, *paths)
 
 
 @pytest.mark.parametrize(
-    ("column", "said"),
-    [("side", ("test", "validation")), ("protocol", ("speaker-independent", "speaker-dependent"))],
+    ("column", "name", "values"),
+    [
+        ("side", "split", ("test", "validation")),
+        ("protocol", "protocol", ("speaker-independent", "speaker-dependent")),
+    ],
 )
-def test_other_sides_and_protocols_are_not_compared(tmp_path, capsys, column, said):
+def test_files_with_other_splits_or_protocols_are_refused(
+    tmp_path, capsys, rows, column, name, values
+):
     paths = [
-        write(
-            tmp_path / f"{word}.csv",
-            [(*row, word) for row in clips(0.7, seed=1)],
-            (*NEEDED, column),
+        write_rows(
+            tmp_path / f"{value}.csv", [(*row, value) for row in rows], (*REQUIRED_COLUMNS, column)
         )
-        for word in said
+        for value in values
     ]
-    text = refused(capsys, *paths)
-    kind = {"side": "split", "protocol": "protocol"}[column]
-    assert f"different {kind}s: {said[0]} and {said[1]}" in text
-    unsaid = write(tmp_path / "unsaid.csv", clips(0.7, seed=1))
-    assert compare.main([str(paths[1]), str(unsaid)]) == 0
-    assert ("a little too high" in capsys.readouterr().out) == (column == "side")
+    message = refusal(capsys, *paths)
+    assert f"different {name}s" in message
+    assert f"{values[0]} and {values[1]}" in message
 
 
-def test_one_comparison_that_cannot_be_made_leaves_the_others(tmp_path, capsys):
-    names, rows = ("stage", "source", *NEEDED), clips(0.7, seed=1)
-    alone = write(tmp_path / "alone.csv", [("alone", "savee/audio", *row) for row in rows], names)
-    other = write(tmp_path / "other.csv", [("other", "emodb/audio", *row) for row in rows], names)
-    text = refused(capsys, alone, other)
-    assert "no common source ('savee/audio' and 'emodb/audio')" in text
-    again = write(tmp_path / "again.csv", [("again", "savee/audio", *row) for row in rows], names)
-    found = as_json(capsys, alone, other, again)["comparisons"]
-    assert "refused" in found[0] and found[1]["ua"]["p"] == found[1]["ua"]["p_holm"] == 1
-    escape = write(
-        tmp_path / "escape.csv", [("\x1b[31mred", "savee/audio", *row) for row in rows], names
+@pytest.mark.parametrize(
+    ("column", "value", "is_marked"),
+    [("side", "validation", True), ("protocol", "speaker-dependent", False)],
+)
+def test_a_file_that_names_no_split_is_compared_and_validation_scores_are_marked(
+    tmp_path, capsys, rows, complete, column, value, is_marked
+):
+    columns = (*REQUIRED_COLUMNS, column)
+    path = write_rows(tmp_path / "marked.csv", [(*row, value) for row in rows], columns)
+    assert compare.main([str(path), str(complete)]) == 0
+    assert ("too high" in capsys.readouterr().out) == is_marked
+
+
+@pytest.fixture
+def source_file(tmp_path, rows):
+    """Return a function that writes one stage for one source."""
+
+    def write(stage, source):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.csv"
+        return write_rows(path, [(stage, source, *row) for row in rows], SOURCE_COLUMNS)
+
+    return write
+
+
+def test_files_without_a_common_source_are_refused(source_file, capsys):
+    message = refusal(
+        capsys, source_file("first", "savee/audio"), source_file("second", "emodb/audio")
     )
-    assert compare.main([str(escape)]) == 0
+    assert "'savee/audio' and 'emodb/audio'" in message
+
+
+def test_a_refused_comparison_leaves_the_others(source_file, capsys):
+    refused, compared = compared_json(
+        capsys,
+        source_file("first", "savee/audio"),
+        source_file("second", "emodb/audio"),
+        source_file("third", "savee/audio"),
+    )["comparisons"]
+    assert "refused" in refused
+    assert compared["ua"]["p"] == compared["ua"]["p_holm"] == 1
+
+
+def test_control_characters_of_names_are_not_printed(source_file, capsys):
+    assert compare.main([str(source_file("\x1b[31mred", "savee/audio"))]) == 0
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_stages_that_are_not_there_are_told(tmp_path, capsys):
-    path = write(
-        tmp_path / "answers.csv",
-        [("joint", *row) for row in clips(0.7, seed=1)],
-        ("stage", *NEEDED),
-    )
-    for words, told in (
-        ([f"{path}:pooled"], "no stage 'pooled'; expected one of joint"),
-        ([f"{tmp_path}/none.csv:joint"], "none.csv:joint: no such file"),
-        ([f"{tmp_path}/{'long' * 100}.csv"], "name too long"),
-        ([str(tmp_path)], "a folder"),
+def test_missing_stages_and_files_are_refused(tmp_path, capsys, rows):
+    columns = ("stage", *REQUIRED_COLUMNS)
+    path = write_rows(tmp_path / "answers.csv", [("joint", *row) for row in rows], columns)
+    for argument, message in (
+        (f"{path}:pooled", "no stage 'pooled'; expected one of joint"),
+        (f"{tmp_path}/none.csv:joint", "none.csv:joint: no such file"),
+        (f"{tmp_path}/{'long' * 100}.csv", "name too long"),
+        (str(tmp_path), "folder"),
     ):
-        assert compare.main(words) == 1
-        assert told in capsys.readouterr().err.replace("File name", "name")
+        assert compare.main([argument]) == 1
+        assert message.lower() in capsys.readouterr().err.lower()
+
+
+def test_an_empty_stage_is_a_usage_error(capsys):
     with pytest.raises(SystemExit) as usage:
         compare.main(["answers.csv:"])
-    assert usage.value.code == 2 and "expected FILE or FILE:STAGE" in capsys.readouterr().err
+    assert usage.value.code == 2
+    assert "FILE:STAGE" in capsys.readouterr().err
 
 
-def test_a_compressed_file_is_read_and_a_broken_one_is_told(tmp_path, capsys):
-    whole = write(tmp_path / "whole.csv", clips(0.7, seed=1))
-    packed = tmp_path / "whole.csv.gz"
-    packed.write_bytes(gzip.compress(whole.read_bytes()))
-    (own,), (again,) = (as_json(capsys, path)["rows"] for path in (whole, packed))
-    assert own == again and own["stage"] == "whole"
-    for content, told in (
-        (packed.read_bytes()[:-200], "end-of-stream"),
-        (whole.read_bytes(), "not a gzipped file"),
-    ):
-        broken = tmp_path / "broken.csv.gz"
-        broken.write_bytes(content)
-        assert compare.main([str(broken)]) == 1
-        error = capsys.readouterr().err.lower()
-        assert (
-            "broken.csv.gz: " in error
-            and "gzip" in error
-            and told in error
-            and "traceback" not in error
-        )
-    broken.write_bytes(packed.read_bytes()[:40] + b"\xff" * 40 + packed.read_bytes()[80:])
-    assert compare.main([str(broken)]) == 1
-    assert "broken.csv.gz: " in capsys.readouterr().err
+def test_a_gzip_file_is_scored_as_the_plain_file(tmp_path, capsys, complete):
+    compressed = tmp_path / "complete.csv.gz"
+    compressed.write_bytes(gzip.compress(complete.read_bytes()))
+    (plain,), (of_gzip,) = (compared_json(capsys, path)["rows"] for path in (complete, compressed))
+    assert of_gzip == plain
+    assert plain["stage"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda plain, compressed: compressed[:-200], "end-of-stream"),
+        (lambda plain, compressed: plain, "not a gzipped file"),
+        (lambda plain, compressed: compressed[:40] + b"\xff" * 40 + compressed[80:], ""),
+    ],
+    ids=["truncated", "not compressed", "overwritten"],
+)
+def test_a_damaged_gzip_file_is_refused(tmp_path, capsys, complete, damage, message):
+    plain = complete.read_bytes()
+    damaged = tmp_path / "damaged.csv.gz"
+    damaged.write_bytes(damage(plain, gzip.compress(plain)))
+    assert compare.main([str(damaged)]) == 1
+    error = capsys.readouterr().err.lower()
+    assert "damaged.csv.gz: " in error
+    assert message in error
+    assert "traceback" not in error

@@ -1,247 +1,254 @@
-"""Two stages on the same clips: by speaker, pooled, by image, on several sources."""
+"""The difference of two stages on the same clips: by speaker, pooled, by image, over sources."""
 
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
 import pytest
-from scipy import stats
-from sklearn import metrics as oracle
+import scipy.stats
+import sklearn.metrics
 
-from helpers.pools import THREE, answers, cells
-from kerasemo.analysis import differences, pooling, prediction_tables
-from kerasemo.analysis.prediction_tables import Predictions
+from helpers.predictions import FIRST_EMOTIONS, predictions_by_network, random_predictions
+from kerasemo.analysis import differences, pooling
+from kerasemo.analysis.prediction_tables import (
+    NO_PREDICTION,
+    PooledPredictions,
+    Predictions,
+    pooled_predictions,
+)
 from pipelines.core.errors import InputError
 from pipelines.core.labels import EMOTIONS
 
+SKLEARN_SCORES = {
+    "ua": sklearn.metrics.balanced_accuracy_score,
+    "wa": sklearn.metrics.accuracy_score,
+}
 
-def test_stages_are_compared_by_the_speakers_of_all_folds_with_the_seeds_averaged_first():
-    one, other = (
+difference_of_stages = functools.partial(differences.difference_of_stages, emotions=FIRST_EMOTIONS)
+
+
+def two_stages(seeds: int, folds: int) -> list[PooledPredictions]:
+    """Return two stages with random predictions for the same clips."""
+    return [
         pooling.pool_folds(
-            {(seed, fold): answers(seed + shift, fold) for seed in range(2) for fold in range(3)},
-            folds=3,
+            {
+                (seed, fold): random_predictions(seed + shift, fold)
+                for seed in range(seeds)
+                for fold in range(folds)
+            },
+            folds=folds,
         )
         for shift in (0, 7)
-    )
-    found = differences.difference_of_stages(one, other, emotions=THREE)
+    ]
+
+
+def pool_of_network(labels, predictions, speakers) -> PooledPredictions:
+    """Return the predictions of one network for clips in one fold."""
+    clips = [(0, str(number)) for number in range(len(labels))]
+    return pooled_predictions(clips, speakers, np.array(labels), np.array([predictions]))
+
+
+def mean_score(pool, score, clips=slice(None)) -> float:
+    """Return the mean over the rows of the score of some clips."""
+    return np.mean([score(pool.labels[clips], of_row[clips]) for of_row in pool.predictions])
+
+
+def test_the_difference_is_the_mean_over_the_speakers_of_all_folds():
+    first, second = two_stages(seeds=2, folds=3)
+    difference = difference_of_stages(first, second)
     expected = {}
-    for who in sorted(set(one.speakers)):
-        clips = np.array(one.speakers) == who
-        means = [
-            np.mean(
-                [
-                    oracle.balanced_accuracy_score(pool.labels[clips], own[clips])
-                    for own in pool.predictions
-                ]
+    for speaker in sorted(set(first.speakers)):
+        clips = np.array(first.speakers) == speaker
+        means = [mean_score(pool, SKLEARN_SCORES["ua"], clips) for pool in (first, second)]
+        expected[speaker] = means[0] - means[1]
+    assert difference["speakers"] == pytest.approx(expected)
+    assert difference["difference"] == pytest.approx(np.mean(list(expected.values())))
+    assert difference["method"] == "sign-flip over 6 speakers, exact; t interval"
+    assert 2 / 64 <= difference["p"] <= 1
+    assert difference_of_stages(first, first)["p"] == 1
+
+
+@pytest.mark.parametrize("metric", ["ua", "wa"])
+def test_the_pooled_difference_is_that_of_the_scores_and_p_exchanges_whole_speakers(metric):
+    """p is the fraction of all exchanges of speakers between the stages with a larger difference."""
+    score = SKLEARN_SCORES[metric]
+    first, second = two_stages(seeds=2, folds=3)
+    pooled = difference_of_stages(first, second, metric=metric)["pooled"]
+    expected = mean_score(first, score) - mean_score(second, score)
+    assert pooled["difference"] == pytest.approx(expected)
+    assert np.mean(list(pooled["speakers"].values())) == pytest.approx(expected)
+    speakers, exchanged_differences = np.array(first.speakers), []
+    for is_exchanged in itertools.product((False, True), repeat=6):
+        clips = np.isin(speakers, np.unique(speakers)[list(is_exchanged)])
+        exchanged = (
+            dataclasses.replace(
+                pool, predictions=np.where(clips, other.predictions, pool.predictions)
             )
-            for pool in (one, other)
-        ]
-        expected[who] = means[0] - means[1]
-    assert found["speakers"] == pytest.approx(expected)
-    assert found["difference"] == pytest.approx(np.mean(list(expected.values())))
-    assert (
-        found["method"] == "sign-flip over 6 speakers, exact; t interval"
-        and 2 / 64 <= found["p"] <= 1
-    )
-    assert differences.difference_of_stages(one, one, emotions=THREE)["p"] == 1
-
-
-def of_said(labels, said, speakers) -> prediction_tables.PooledPredictions:
-    """Return the pool of one network that said this of as many clips."""
-    said, eye = np.array(said), np.eye(len(EMOTIONS), dtype=int)
-    own = Predictions(
-        tuple(map(str, range(len(said)))),
-        speakers,
-        np.array(labels),
-        said,
-        eye[said],
-        said,
-        eye[said],
-    )
-    return pooling.pool_folds({(0, 0): own}, folds=1)
-
-
-def of_scores(one, other, score) -> float:
-    """Return the difference of the scores of all clips together, the seeds averaged first."""
-    return float(
-        np.subtract(
-            *(
-                np.mean([score(pool.labels, own) for own in pool.predictions])
-                for pool in (one, other)
-            )
+            for pool, other in ((first, second), (second, first))
         )
-    )
+        exchanged_differences.append(np.subtract(*(mean_score(pool, score) for pool in exchanged)))
+    assert pooled["p"] == np.mean(np.abs(exchanged_differences) >= abs(expected) - 1e-9)
+    assert pooled["low"] < expected < pooled["high"]
+    assert difference_of_stages(first, first, metric=metric)["pooled"]["p"] == 1
 
 
-def test_the_pooled_difference_is_that_of_the_scores_and_whole_speakers_change_places():
-    """p is the share of all ways to exchange the two stages' answers to the clips of some speakers whose difference is as large."""
-    one, other = (
-        pooling.pool_folds(
-            {(seed, fold): answers(seed + shift, fold) for seed in range(2) for fold in range(3)},
-            folds=3,
-        )
-        for shift in (0, 7)
-    )
-    speakers = np.array(one.speakers)
-    for name, score in (("ua", oracle.balanced_accuracy_score), ("wa", oracle.accuracy_score)):
-        found = differences.difference_of_stages(one, other, emotions=THREE, metric=name)["pooled"]
-        expected = of_scores(one, other, score)
-        assert (
-            found["difference"]
-            == pytest.approx(expected)
-            == np.mean(list(found["speakers"].values()))
-        )
-        drawn = []
-        for exchanged in itertools.product((False, True), repeat=6):
-            of = np.isin(speakers, np.unique(speakers)[list(exchanged)])
-            ours, theirs = (
-                np.where(of, other.predictions, one.predictions),
-                np.where(of, one.predictions, other.predictions),
-            )
-            drawn.append(
-                of_scores(
-                    dataclasses.replace(one, predictions=ours),
-                    dataclasses.replace(other, predictions=theirs),
-                    score,
-                )
-            )
-        assert (
-            found["p"] == np.mean(np.abs(drawn) >= abs(expected) - 1e-9)
-            and found["low"] < expected < found["high"]
-        )
-        assert (
-            differences.difference_of_stages(one, one, emotions=THREE, metric=name)["pooled"]["p"]
-            == 1
-        )
-
-
-def test_the_interval_of_the_pooled_difference_is_about_that_of_speakers_drawn_anew():
-    """A little wider, by Student's t; its middle is not the speakers' mean. What all gain alike has no spread, whoever has more clips."""
-    one, other = (
-        pooling.pool_folds({(0, fold): answers(shift, fold) for fold in range(10)}, folds=10)
-        for shift in (0, 7)
-    )
-    found = differences.difference_of_stages(one, other, emotions=THREE)
-    speakers, random, drawn = np.array(one.speakers), np.random.default_rng(3), []
-    of = [np.flatnonzero(speakers == who) for who in np.unique(speakers)]
+def test_the_interval_of_the_pooled_difference_is_about_that_of_resampled_speakers():
+    """It is a little wider, by Student's t, and its centre is not the mean over speakers."""
+    first, second = two_stages(seeds=1, folds=10)
+    difference = difference_of_stages(first, second)
+    speakers, random, resampled = np.array(first.speakers), np.random.default_rng(3), []
+    clips_by_speaker = [np.flatnonzero(speakers == name) for name in np.unique(speakers)]
     for _ in range(1000):
-        at = np.concatenate([of[place] for place in random.integers(20, size=20)])
-        drawn.append(
-            np.subtract(
-                *(
-                    oracle.balanced_accuracy_score(own.labels[at], own.predictions[0][at])
-                    for own in (one, other)
-                )
-            )
-        )
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    assert 0.9 < (found["pooled"]["high"] - found["pooled"]["low"]) / (high - low) < 1.4
-    assert found["pooled"]["difference"] != pytest.approx(found["difference"], abs=1e-4)
+        sample = random.integers(20, size=20)
+        clips = np.concatenate([clips_by_speaker[index] for index in sample])
+        recalls = (mean_score(pool, SKLEARN_SCORES["ua"], clips) for pool in (first, second))
+        resampled.append(np.subtract(*recalls))
+    low, high = np.percentile(resampled, (2.5, 97.5))
+    width = difference["pooled"]["high"] - difference["pooled"]["low"]
+    assert 0.9 < width / (high - low) < 1.4
+    assert difference["pooled"]["difference"] != pytest.approx(difference["difference"], abs=1e-4)
+
+
+def test_a_gain_that_all_speakers_have_alike_has_no_spread():
+    """Speakers with 4, 12 and 40 clips gain 1/4 each: from 2 of 4 clips to 3 of 4."""
     counts = (4, 12, 40)
-    labels, speakers = (
-        np.zeros(56, int),
-        tuple(f"s:{place}" for place, count in enumerate(counts) for _ in range(count)),
+    speakers = [f"s:{speaker}" for speaker, count in enumerate(counts) for _ in range(count)]
+    position = np.concatenate([np.arange(count) % 4 for count in counts])
+    stages = (
+        pool_of_network(np.zeros(56, int), np.where(position < n_correct, 0, 1), speakers)
+        for n_correct in (3, 2)
     )
-    right = np.concatenate([np.arange(count) % 4 < 3 for count in counts])
-    half = np.concatenate([np.arange(count) % 4 < 2 for count in counts])
-    alike = differences.difference_of_stages(
-        *(of_said(labels, np.where(own, 0, 1), speakers) for own in (right, half)), emotions=THREE
-    )["pooled"]
-    assert [alike[name] for name in ("difference", "low", "high")] == pytest.approx(
-        [0.25] * 3
-    ) and alike["p"] == 0.25
+    pooled = difference_of_stages(*stages)["pooled"]
+    for field in ("difference", "low", "high", "p"):
+        assert pooled[field] == pytest.approx(0.25)
 
 
-def test_one_speaker_of_many_clips_weighs_as_many_and_every_source_of_a_mean_alike():
-    """Nine clips right of one speaker, none of another's one: pooled +0.9, by speaker +0.5; beside a source of 0, half of each."""
+def test_clips_weigh_alike_in_a_pooled_difference_and_sources_in_a_mean():
+    """One speaker gains nine of nine clips, another none of one: pooled +0.9, by speaker +0.5.
 
-    def of(said, speakers):
-        return of_said(np.zeros(len(said), int), said, speakers)
+    The mean with a source without a difference is half of each.
+    """
 
-    many, four = ("a", *"b" * 9), ("c", "c", "d", "e")
-    found = differences.difference_of_stages(
-        of([1] + [0] * 9, many), of([1] * 10, many), emotions=THREE
-    )
-    assert (found["difference"], found["pooled"]["difference"]) == (
-        pytest.approx(0.5),
-        pytest.approx(0.9),
-    )
-    assert (
-        found["pooled"]["speakers"] == pytest.approx({"a": 0.0, "b": 1.8})
-        and found["pooled"]["p"] == 1
-    )
-    none = differences.difference_of_stages(of([0] * 4, four), of([0] * 4, four), emotions=THREE)
-    entries = [
-        {"stages": ["x", "y"], "source": name, "ua": own, "wa": own}
-        for name, own in (("p", found), ("q", none))
+    def stage(predictions, speakers):
+        return pool_of_network(np.zeros(len(predictions), int), predictions, speakers)
+
+    two_speakers, three_speakers = ("a", *"b" * 9), ("c", "c", "d", "e")
+    gain = difference_of_stages(stage([1] + [0] * 9, two_speakers), stage([1] * 10, two_speakers))
+    assert gain["difference"] == pytest.approx(0.5)
+    assert gain["pooled"]["difference"] == pytest.approx(0.9)
+    assert gain["pooled"]["speakers"] == pytest.approx({"a": 0.0, "b": 1.8})
+    assert gain["pooled"]["p"] == 1
+    equal = difference_of_stages(*[stage([0] * 4, three_speakers)] * 2)
+    comparisons = [
+        {"stages": ["x", "y"], "source": source, "ua": difference, "wa": difference}
+        for source, difference in (("p", gain), ("q", equal))
     ]
-    (mean,) = differences.mean_over_sources(entries)
-    assert (mean["ua"]["difference"], mean["ua"]["pooled"]["difference"]) == (
-        pytest.approx(0.25),
-        pytest.approx(0.45),
+    (mean,) = differences.mean_over_sources(comparisons)
+    assert mean["ua"]["difference"] == pytest.approx(0.25)
+    assert mean["ua"]["pooled"]["difference"] == pytest.approx(0.45)
+    corrected = differences.correct_for_number([*comparisons, mean])[0]["ua"]
+    assert corrected["p_holm"] == corrected["pooled"]["p_holm"] == 1
+    assert "p_holm" not in gain
+
+
+class TestWithoutSpeakers:
+    """Two stages predict 600 images, in different orders; no speaker is known."""
+
+    @pytest.fixture
+    def labels(self):
+        return np.random.default_rng(5).choice(3, 600, p=(0.6, 0.3, 0.1))
+
+    @pytest.fixture
+    def predictions(self, labels):
+        random = np.random.default_rng(8)
+        return [
+            np.where(random.random(600) < accuracy, labels, random.integers(3, size=600))
+            for accuracy in (0.7, 0.62)
+        ]
+
+    @pytest.fixture
+    def stages(self, labels, predictions):
+        orders = (np.arange(600), np.random.default_rng(9).permutation(600))
+        pools = []
+        for order, of_stage in zip(orders, predictions, strict=True):
+            one_hot = np.eye(len(EMOTIONS), dtype=int)[of_stage[order]]
+            network = Predictions(
+                ids=tuple(f"{number}.jpg" for number in order),
+                speakers=("",) * 600,
+                labels=labels[order],
+                predictions=of_stage[order],
+                probabilities=one_hot,
+                open_predictions=np.full(600, NO_PREDICTION),
+                item_counts=one_hot,
+            )
+            pools.append(pooling.pool_folds({(0, 0): network}, folds=1))
+        return pools
+
+    @pytest.mark.parametrize("metric", ["ua", "wa"])
+    def test_the_difference_and_its_interval_are_over_images(
+        self, labels, predictions, stages, metric
+    ):
+        score = SKLEARN_SCORES[metric]
+        difference = difference_of_stages(*stages, metric=metric)
+        expected = score(labels, predictions[0]) - score(labels, predictions[1])
+        assert difference["difference"] == pytest.approx(expected)
+        assert difference["pooled"]["difference"] == difference["difference"]
+        assert difference["method"] == "sign-flip over 600 images, 10000 drawn flips; t interval"
+        assert difference["speakers"] == difference["pooled"]["speakers"] == {}
+        samples = np.random.default_rng(6).integers(600, size=(1000, 600))
+        resampled = [
+            score(labels[images], predictions[0][images])
+            - score(labels[images], predictions[1][images])
+            for images in samples
+        ]
+        limits = np.percentile(resampled, (2.5, 97.5))
+        assert [difference["low"], difference["high"]] == pytest.approx(limits, abs=0.01)
+        assert difference_of_stages(stages[0], stages[0], metric=metric)["p"] == 1
+
+    def test_p_of_accuracy_is_that_of_the_test_of_mcnemar(self, labels, predictions, stages):
+        """That test is binomial, over the images that only one of the stages predicts correctly.
+
+        A p of 10 000 sampled flips has a standard deviation of 2 sqrt(p / 2 / 10000).
+        """
+        is_correct = [of_stage == labels for of_stage in predictions]
+        counts = [np.sum(is_correct[i] & ~is_correct[1 - i]) for i in (0, 1)]
+        expected = scipy.stats.binomtest(counts[0], sum(counts)).pvalue
+        assert 0.001 < expected < 0.2
+        p = difference_of_stages(*stages, metric="wa")["p"]
+        assert p == pytest.approx(expected, abs=4 * 2 * (expected / 2 / 10_000) ** 0.5)
+
+    def test_such_a_source_is_not_part_of_a_mean_over_sources(self, stages):
+        by_image = difference_of_stages(*stages)
+        pool = pooling.pool_folds(predictions_by_network(1, range(3)), folds=3)
+        by_speaker = difference_of_stages(pool, pool)
+        comparisons = [
+            {"stages": ["a", "b"], "source": source, "ua": difference, "wa": difference}
+            for source, difference in (
+                ("x/visual", by_image),
+                ("y/audio", by_speaker),
+                ("z/audio", by_speaker),
+            )
+        ]
+        (mean,) = differences.mean_over_sources(comparisons)
+        assert mean["source"] == "y/audio + z/audio"
+        assert differences.mean_over_sources(comparisons[:2]) == []
+
+
+@pytest.mark.parametrize(
+    ("second_fold", "emotions", "message"),
+    [
+        (0, FIRST_EMOTIONS, "at least 2 speakers.* received 1"),
+        (0, ["surprise"], "at least 2 clips.* received 0"),
+        (1, FIRST_EMOTIONS, "other clips"),
+    ],
+)
+def test_stages_of_one_speaker_without_clips_or_with_other_clips_are_refused(
+    second_fold, emotions, message
+):
+    first, second = (
+        pooling.pool_folds({(0, fold): random_predictions(0, fold, speakers=1)}, folds=2)
+        for fold in (0, second_fold)
     )
-    first, *_ = differences.correct_for_number([*entries, mean])
-    assert first["ua"]["p_holm"] == first["ua"]["pooled"]["p_holm"] == 1 and "p_holm" not in found
-
-
-def test_without_speakers_two_stages_are_compared_image_by_image():
-    """The difference is that of the pooled scores, p of WA that of the binomial test of the images that one alone has right (McNemar),
-    the interval that of the images drawn anew, whatever the order of the clips."""
-    draws = np.random.default_rng(5)
-    labels = draws.choice(3, 600, p=(0.6, 0.3, 0.1))
-    said = [
-        np.where(draws.random(600) < right, labels, draws.integers(3, size=600))
-        for right in (0.7, 0.62)
-    ]
-    ids = [f"{number}.jpg" for number in range(600)]
-
-    def of(answered, places):
-        items = np.eye(len(EMOTIONS), dtype=int)[answered[places]]
-        names = ([ids[place] for place in places], ("",) * 600, labels[places], answered[places])
-        return pooling.pool_folds(
-            {(0, 0): Predictions(tuple(names[0]), *names[1:], items, np.full(600, -1), items)},
-            folds=1,
-        )
-
-    one, other = of(said[0], np.arange(600)), of(said[1], draws.permutation(600))
-    ua, wa = (
-        differences.difference_of_stages(one, other, emotions=THREE, metric=name)
-        for name in ("ua", "wa")
-    )
-    for found, score in ((ua, oracle.balanced_accuracy_score), (wa, oracle.accuracy_score)):
-        assert found["difference"] == pytest.approx(score(labels, said[0]) - score(labels, said[1]))
-        assert (
-            found["method"] == "sign-flip over 600 images, 10000 drawn flips; t interval"
-            and found["speakers"] == found["pooled"]["speakers"] == {}
-        )
-        assert found["pooled"]["difference"] == found["difference"]
-        again = np.random.default_rng(6).integers(600, size=(1000, 600))
-        redrawn = [score(labels[at], said[0][at]) - score(labels[at], said[1][at]) for at in again]
-        assert [found["low"], found["high"]] == pytest.approx(
-            np.percentile(redrawn, (2.5, 97.5)), abs=0.01
-        )
-    alone = [np.sum((said[i] == labels) & (said[1 - i] != labels)) for i in (0, 1)]
-    assert 0.001 < wa["p"] == pytest.approx(stats.binomtest(alone[0], sum(alone)).pvalue, rel=0.1)
-    assert differences.difference_of_stages(one, one, emotions=THREE)["p"] == 1
-    entries = [{"stages": ["a", "b"], "source": "x/visual", "ua": ua, "wa": wa}]
-    spoken = differences.difference_of_stages(
-        *[pooling.pool_folds(cells(1, range(3)), folds=3)] * 2, emotions=THREE
-    )
-    entries += [
-        {"stages": ["a", "b"], "source": f"{name}/audio", "ua": spoken, "wa": spoken}
-        for name in "yz"
-    ]
-    (mean,) = differences.mean_over_sources(entries)
-    assert mean["source"] == "y/audio + z/audio" and not differences.mean_over_sources(entries[:2])
-
-
-def test_a_comparison_of_one_speaker_of_no_clips_or_of_other_clips_is_refused_in_words():
-    alone = pooling.pool_folds({(0, 0): answers(0, 0, speakers=1)}, folds=1)
-    with pytest.raises(InputError, match="needs at least 2 speakers.*received 1"):
-        differences.difference_of_stages(alone, alone, emotions=THREE)
-    with pytest.raises(InputError, match="at least 2 clips.* 0"):
-        differences.difference_of_stages(alone, alone, emotions=["surprise"])
-    with pytest.raises(InputError, match="other clips"):
-        differences.difference_of_stages(
-            alone, pooling.pool_folds({(0, 1): answers(0, 1)}, folds=2), emotions=THREE
-        )
+    with pytest.raises(InputError, match=message):
+        differences.difference_of_stages(first, second, emotions=emotions)

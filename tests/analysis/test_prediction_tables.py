@@ -1,80 +1,116 @@
-"""Files of answers that others wrote: what is taken, and what is told."""
+"""Prediction tables in CSV files: what is read, and what is refused."""
 
+import numpy as np
 import pytest
 
-from kerasemo.analysis import prediction_tables
+from helpers.prediction_files import FOUR_EMOTIONS
+from kerasemo.analysis import pooling, prediction_tables
 from pipelines.core.errors import DataError, InputError
+from pipelines.core.labels import EMOTIONS
+
+HEADER = "id,speaker,emotion,answer"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        (None, "no such file"),
-        ("", "the file is empty"),
-        ("\n \n", "the file is empty"),
+        ("", "empty"),
+        ("\n \n", "empty"),
+        ("id,speaker,emotion\nx,y,anger\n", "no column 'answer' .*expected .* UTF-8"),
+        ("id;speaker;emotion;answer\na;s;fear;fear\n", "separator semicolons"),
+        (f"{HEADER},Answer\na,s,fear,fear,anger\n", "duplicate column 'answer'"),
+        (f"{HEADER}\na,s,fear,fear\n\nb,,fear,fear\n", "line 4: no speaker"),
         (
-            "id,speaker,emotion\nx,y,anger\n",
-            "no column 'answer' among id, speaker, emotion; expected a CSV file",
+            f"{HEADER},side\na,s,fear,fear,test\nb,s,fear,fear,\n",
+            "line 3: side, protocol, among and stamps",
         ),
-        ("id;speaker;emotion;answer\na;s;fear;fear\n", "semicolons"),
+        (f"{HEADER},among\na,s,fear,fear,fear smug\n", "among 'smug'; expected .*anger"),
+        (f"{HEADER}\n", "no row below"),
+        (f"{HEADER}\na,s,anger,fear\nb,s,anger", "line 3: 3 cells, expected 4"),
+        (f"{HEADER}\na,s,anger,fear,fear\n", "line 2: 5 cells, expected 4"),
+        (f"{HEADER}\na,s,smug,fear\n", "line 2: emotion 'smug'; expected anger, "),
+        (f"{HEADER}\na,s,fear,\n", "line 2: answer ''; expected anger, "),
+        (f"{HEADER}\na,s,fear,fear\na,s,fear,anger\n", "line 3: duplicate clip 'a'"),
+        (f"{HEADER},fold\na,s,fear,fear,first\n", "line 2: fold 'first'; .*whole number"),
+        (f"{HEADER},seed\na,s,fear,fear,{'1' * 5000}\n", "line 2: seed .*whole number"),
         (
-            "id,speaker,emotion,answer,Answer\na,s,fear,fear,anger\n",
-            "duplicate column 'answer'",
-        ),
-        (
-            "id,speaker,emotion,answer\na,s,fear,fear\n\nb,,fear,fear\n",
-            "line 4: no speaker",
-        ),
-        (
-            "id,speaker,emotion,answer,side\na,s,fear,fear,test\nb,s,fear,fear,\n",
-            "line 3: side, protocol",
-        ),
-        (
-            "id,speaker,emotion,answer,among\na,s,fear,fear,fear smug\n",
-            "among 'smug'; expected some of",
-        ),
-        ("id,speaker,emotion,answer\n", "no row below"),
-        (
-            "id,speaker,emotion,answer\na,s,anger,fear\nb,s,anger",
-            "line 3: 3 cells, expected 4 as in",
-        ),
-        ("id,speaker,emotion,answer\na,s,anger,fear,fear\n", "line 2: 5 cells, expected 4"),
-        ("id,speaker,emotion,answer\na,s,smug,fear\n", "line 2: emotion 'smug'; expected anger, "),
-        ("id,speaker,emotion,answer\na,s,fear,\n", "line 2: answer ''; expected anger, "),
-        (
-            "id,speaker,emotion,answer\na,s,fear,fear\na,s,fear,anger\n",
-            "line 3: duplicate clip 'a'",
-        ),
-        (
-            "id,speaker,emotion,answer,fold\na,s,fear,fear,first\n",
-            "line 2: fold 'first'; expected a whole number",
-        ),
-        (
-            f"id,speaker,emotion,answer,seed\na,s,fear,fear,{'1' * 5000}\n",
-            "expected a whole number",
-        ),
-        (
-            "id,speaker,emotion,answer,seed\na,s,fear,fear,0\na,s,anger,fear,1\n",
-            "the networks of mine with seeds 0 and 1",
+            f"{HEADER},seed\na,s,fear,fear,0\na,s,anger,fear,1\n",
+            "networks of mine with seeds 0 and 1",
         ),
         (b"\xff\xfe\x00\x01", "not a CSV file"),
     ],
 )
-def test_a_file_that_is_none_is_told_with_its_line(tmp_path, text, told):
+def test_invalid_files_are_refused_with_path_and_line(tmp_path, text, message):
     path = tmp_path / "mine.csv"
-    if text is not None:
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    error_class = InputError if text is None else DataError
-    with pytest.raises(error_class) as error:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=message) as error:
         prediction_tables.read_prediction_tables(path)
-    assert told in str(error.value) and str(error.value).startswith(str(path))
+    assert str(error.value).startswith(str(path))
 
 
-def test_headers_with_spaces_and_capitals_and_empty_columns_are_taken(tmp_path):
-    text = "\ufeff\r\n ID , Speaker,EMOTION,answer,stage,network,seed,fold\r\n a , s, Happy , fear ,,,,\r\n"
-    (tmp_path / "mine.csv").write_text(text, encoding="utf-8", newline="")
-    (((stage, source), kept),) = prediction_tables.read_prediction_tables(
-        tmp_path / "mine.csv"
-    ).items()
-    assert (stage, source, kept.pool.clips, kept.pool.speakers) == ("mine", "", ((0, "a"),), ("s",))
-    assert kept.emotions == ("fear", "happiness")
+def test_a_missing_file_is_refused_with_its_path(tmp_path):
+    path = tmp_path / "mine.csv"
+    with pytest.raises(InputError, match="no such file") as error:
+        prediction_tables.read_prediction_tables(path)
+    assert str(error.value).startswith(str(path))
+
+
+def test_spaces_and_capitals_of_headers_and_empty_columns_are_read(tmp_path):
+    path = tmp_path / "mine.csv"
+    text = (
+        "\ufeff\r\n ID , Speaker,EMOTION,answer,stage,network,seed,fold\r\n"
+        " a , s, Happy , fear ,,,,\r\n"
+    )
+    path.write_text(text, encoding="utf-8", newline="")
+    (((stage, source), table),) = prediction_tables.read_prediction_tables(path).items()
+    assert (stage, source) == ("mine", "")
+    assert (table.pool.clips, table.pool.speakers) == (((0, "a"),), ("s",))
+    assert table.emotions == ("fear", "happiness")
+
+
+def random_pool(random, accuracy):
+    """Return predictions of two seeds for 80 clips of two folds."""
+    labels = np.array([EMOTIONS.index(FOUR_EMOTIONS[i % 4]) for i in range(80)])
+    predictions = np.where(
+        random.random((2, 80)) < accuracy, labels, labels[random.permutation(80)]
+    )
+    return prediction_tables.pooled_predictions(
+        [(3 * (i // 40), f'a "clip", {i % 40}') for i in range(80)],
+        [f"mine:{i // 8}" for i in range(80)],
+        labels,
+        predictions,
+        seeds=(0, 1),
+        open_predictions=np.where(
+            random.random((2, 80)) < 0.5, predictions, EMOTIONS.index("surprise")
+        ),
+    )
+
+
+def test_written_tables_are_read_with_equal_scores(tmp_path):
+    random = np.random.default_rng(3)
+    keys = [("joint", "emodb/audio"), ("pooled", "emodb/audio"), ("joint", "savee/audio")]
+    facts = {
+        "split": "test",
+        "protocol": "speaker-independent",
+        "stamps": ("deduplicated: 3", "as published"),
+    }
+    tables = {
+        key: prediction_tables.PredictionTable(
+            random_pool(random, accuracy), FOUR_EMOTIONS, **facts
+        )
+        for key, accuracy in zip(keys, (0.7, 0.3, 0.5), strict=True)
+    }
+    path = tmp_path / "answers.csv"
+    prediction_tables.write_prediction_tables(path, tables)
+    tables_read = prediction_tables.read_prediction_tables(path)
+    assert list(tables_read) == keys
+    for key, table in tables.items():
+        for name in ("emotions", *facts):
+            assert getattr(tables_read[key], name) == getattr(table, name)
+        scores, scores_read = (
+            pooling.score_pool(one.pool, shared=FOUR_EMOTIONS, corpus=FOUR_EMOTIONS)
+            for one in (table, tables_read[key])
+        )
+        assert scores_read == scores
+        assert scores["networks"] == 2
+        assert scores["without_corpus"]["ua"] < scores["ua"]

@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import numpy as np
@@ -13,30 +14,53 @@ def random():
     return np.random.default_rng(20200311)
 
 
-def unit(values):
+def to_unit_length(values):
     values = np.asarray(values, float)
     return values / np.linalg.norm(values, axis=-1, keepdims=True)
 
 
-def turned(degrees):
-    """Unit vectors in the plane, so that the cosine of two is that of the angle between them."""
+def vectors_at(degrees):
+    """Return unit vectors in the plane; the cosine of two is that of the angle between them."""
     return np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], axis=-1)
 
 
-def some_clips(random, name, *, clips=12, classes=3, lean=0.7):
+def random_clips(random, name, *, clips=12, classes=3, lean=0.7):
     labels = random.integers(classes, size=clips)
-    embeddings = unit(random.normal(size=(clips, 5)) + lean * 3 * np.eye(5)[labels])
+    embeddings = to_unit_length(random.normal(size=(clips, 5)) + lean * 3 * np.eye(5)[labels])
     return EmbeddedClips(embeddings, labels, [f"{name}:{clip}" for clip in range(clips)])
 
 
-# Equal-error rate.
+# Area under the curve.
 
 
-def test_equal_error_rate_by_hand():
-    """Same: 5, 4, 2, 1. Different: 3, 2, 0, 0, 0.
+def test_area_under_curve_equals_a_calculation_by_hand():
+    """Pairs of one emotion score 3 and 1, the others 2, 1 and 0.
 
-    Accepted from t = 4 on: FRR 2/4, FAR 0. From 3 on: FRR 2/4, FAR 1/5. From 2 on (two at once): FRR 1/4, FAR 2/5. Between the last
-    two FAR - FRR goes from -3/10 to 3/20, so 2/3 of the way: 1/5 + 2/3 (2/5 - 1/5) = 1/3 = 1/2 - 2/3 (1/2 - 1/4).
+    Of six comparisons 3 wins three; 1 wins one and ties one: 4.5 / 6.
+    """
+    assert verification.area_under_curve([True, False, False, True, False], [3, 2, 1, 1, 0]) == 0.75
+    assert verification.area_under_curve([True, False], [1, 1]) == 0.5
+
+
+def test_area_under_curve_equals_sklearn_and_depends_on_the_order_alone(random):
+    same = random.random(500) < 0.3
+    score = np.round(random.normal(size=500) + same, 1)  # many ties
+    area = verification.area_under_curve(same, score)
+    assert area == pytest.approx(sklearn.metrics.roc_auc_score(same, score), rel=1e-12)
+    assert area > 0.6
+    assert verification.area_under_curve(same, np.exp(score)) == pytest.approx(area, rel=1e-12)
+    assert verification.area_under_curve(~same, score) == pytest.approx(1 - area, rel=1e-12)
+
+
+# Equal error rate.
+
+
+def test_equal_error_rate_equals_a_calculation_by_hand():
+    """Pairs of one emotion score 5, 4, 2, 1; pairs of two emotions 3, 2, 0, 0, 0.
+
+    At threshold 4 FRR is 2/4 and FAR 0; at 3 FRR is 2/4 and FAR 1/5; at 2, which accepts two pairs
+    together, FRR is 1/4 and FAR 2/5. Between the last two FAR - FRR goes from -3/10 to 3/20, so the
+    rate is 2/3 of the way: 1/5 + 2/3 (2/5 - 1/5) = 1/3 = 1/2 - 2/3 (1/2 - 1/4).
     """
     same = [True, True, True, True, False, False, False, False, False]
     assert verification.equal_error_rate(same, [5, 4, 2, 1, 3, 2, 0, 0, 0]) == pytest.approx(
@@ -54,72 +78,72 @@ def test_equal_error_rate_by_hand():
         ([True, False, True, False], [4, 3, 2, 1], 0.5),
     ],
 )
-def test_equal_error_rate_of_perfect_hopeless_and_equal_scores(same, score, expected):
+def test_equal_error_rate_of_perfect_inverted_and_equal_scores(same, score, expected):
     assert verification.equal_error_rate(same, score) == expected
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 6])
-def test_equal_error_rate_is_where_sklearns_roc_meets_the_diagonal(random, decimals):
-    """On many ties and on none, with one kind of pair three times as common: the root of FPR - (1 - TPR), by bisection."""
+def test_equal_error_rate_is_where_the_roc_curve_of_sklearn_meets_the_diagonal(random, decimals):
+    """Bisect FPR - (1 - TPR), with many ties and with none; one kind of pair is more common."""
     same = random.random(700) < 0.25
     score = np.round(random.normal(size=700) + 0.8 * same, decimals)
     false_accepts, true_accepts, _ = sklearn.metrics.roc_curve(same, score, drop_intermediate=False)
-    # Along the curve, so that steps straight up are no trouble: both shares are functions of the place on it.
-    place = np.arange(len(false_accepts))
-    low, high = 0.0, float(place[-1])
+    # Bisect the position along the curve, because both rates are functions of it, also where the
+    # curve rises vertically.
+    position = np.arange(len(false_accepts))
+    low, high = 0.0, float(position[-1])
     for _ in range(80):
         middle = (low + high) / 2
-        below = np.interp(middle, place, false_accepts) < 1 - np.interp(middle, place, true_accepts)
-        low, high = (middle, high) if below else (low, middle)
+        false_rejects = 1 - np.interp(middle, position, true_accepts)
+        is_below = np.interp(middle, position, false_accepts) < false_rejects
+        low, high = (middle, high) if is_below else (low, middle)
     rate = verification.equal_error_rate(same, score)
-    assert (
-        rate == pytest.approx(np.interp(low, place, false_accepts), abs=1e-9) and 0.2 < rate < 0.45
-    )
+    assert rate == pytest.approx(np.interp(low, position, false_accepts), abs=1e-9)
+    assert 0.2 < rate < 0.45
 
 
-def test_equal_error_rate_knows_only_the_order(random):
+def test_equal_error_rate_depends_on_the_order_of_scores_alone(random):
     same = random.random(300) < 0.4
     score = np.round(random.normal(size=300) + same, 1)
-    rate, order = verification.equal_error_rate(same, score), random.permutation(300)
-    assert verification.equal_error_rate(same, np.exp(score)) == pytest.approx(rate, rel=1e-12)
-    assert verification.equal_error_rate(same[order], score[order]) == pytest.approx(
-        rate, rel=1e-12
-    )
-    assert verification.equal_error_rate(~same, -score) == pytest.approx(rate, rel=1e-12)
+    order = random.permutation(300)
+    rate = verification.equal_error_rate(same, score)
+    for pairs in ((same, np.exp(score)), (same[order], score[order]), (~same, -score)):
+        assert verification.equal_error_rate(*pairs) == pytest.approx(rate, rel=1e-12)
     assert verification.equal_error_rate(same, -score) == pytest.approx(1 - rate, rel=1e-12)
 
 
+@pytest.mark.parametrize("function", [verification.equal_error_rate, verification.area_under_curve])
 @pytest.mark.parametrize(
     ("same", "score", "message"),
     [
-        ([1, 0], [1.0, 2.0], r"same must be bool \[pairs\].* dtype int64"),
-        ([True, False], [1.0], r"score must have the shape of same, \(2,\); received \(1,\)"),
-        ([True, False], [1.0, np.nan], "score must be a number for every pair; received NaN"),
-        (
-            [False, False],
-            [1.0, 2.0],
-            "same must hold pairs of both kinds; received 0 of one emotion, 2 of two",
-        ),
+        ([1, 0], [1.0, 2.0], r"same .* bool .*int64"),
+        ([True, False], [1.0], r"score .* \(2,\).* \(1,\)"),
+        ([True, False], [1.0, np.nan], "score .* NaN"),
+        ([False, False], [1.0, 2.0], "both kinds.* 0 of one emotion, 2 of two"),
+        ([True, True], [1.0, 2.0], "both kinds.* 2 of one emotion, 0 of two"),
+        (np.zeros(0, bool), [], "both kinds.* 0 of one emotion, 0 of two"),
     ],
 )
-def test_malformed_pairs_are_refused(same, score, message):
+def test_malformed_pairs_are_refused(function, same, score, message):
     with pytest.raises(ValueError, match=message):
-        verification.equal_error_rate(same, score)
+        function(same, score)
 
 
 # Scatter.
 
 
-def test_scatter_by_hand():
-    """Class 0 at (0, 0), (0, 2), (3, 1): mean (1, 1), squares 2, 2, 4: 8/3. Class 3 at (7, 9) alone: 0. Within (8/3 + 0) / 2 = 4/3.
+def test_scatter_equals_a_calculation_by_hand():
+    """Class 0 lies at (0, 0), (0, 2), (3, 1): mean (1, 1), squares 2, 2, 4, mean square 8/3.
 
-    The mean of (1, 1) and (7, 9) is (4, 5), 9 + 16 from either: between 25. Weighted by clips it were 3/4 6.25 + 1/4 56.25 = 18.75.
+    Class 3 lies at (7, 9) alone: 0. Within is (8/3 + 0) / 2 = 4/3. The mean of (1, 1) and (7, 9) is
+    (4, 5), at a squared distance of 9 + 16 from both: between is 25. Weighted by clips it would be
+    3/4 6.25 + 1/4 56.25 = 18.75.
     """
-    found = verification.class_scatter([[0, 0], [7, 9], [0, 2], [3, 1]], [0, 3, 0, 0])
-    assert found == pytest.approx({"within": 4 / 3, "between": 25, "ratio": 75 / 4}, rel=1e-15)
+    scatter = verification.class_scatter([[0, 0], [7, 9], [0, 2], [3, 1]], [0, 3, 0, 0])
+    assert scatter == pytest.approx({"within": 4 / 3, "between": 25, "ratio": 75 / 4}, rel=1e-15)
 
 
-def test_scatter_of_points_and_of_classes_in_one_place():
+def test_scatter_of_points_has_no_ratio_and_of_equal_means_a_ratio_of_0():
     assert verification.class_scatter([[1.0, 2.0], [3.0, 2.0]], [0, 1]) == {
         "within": 0.0,
         "between": 1.0,
@@ -132,34 +156,30 @@ def test_scatter_of_points_and_of_classes_in_one_place():
     }
 
 
-def test_scatter_equals_a_loop_and_adds_up(random):
-    """With equally many clips a class, the two are the mean square from the mean of all; with others the loop alone tells."""
+def test_scatter_equals_a_loop_and_adds_up_to_the_variance(random):
+    """With as many clips in every class, within + between is the variance of all embeddings."""
     embeddings = random.normal(size=(60, 7)) * np.arange(1, 8)
     labels = np.repeat([5, 0, 2], [31, 20, 9])
     embeddings[labels == 2] += 3
     within, means = 0.0, {}
     for label in (0, 2, 5):
-        own = [row for row, other in zip(embeddings, labels, strict=True) if other == label]
-        means[label] = sum(own) / len(own)
-        within += (
-            sum(float(np.dot(row - means[label], row - means[label])) for row in own) / len(own) / 3
-        )
-    between = (
-        sum(float(np.dot(a - b, a - b)) for a in means.values() for b in means.values()) / 2 / 9
-    )  # of all two means
+        of_class = [row for row, other in zip(embeddings, labels, strict=True) if other == label]
+        means[label] = sum(of_class) / len(of_class)
+        squares = [float(np.dot(row - means[label], row - means[label])) for row in of_class]
+        within += sum(squares) / len(of_class) / 3
+    squares = [float(np.dot(a - b, a - b)) for a, b in itertools.product(means.values(), repeat=2)]
+    between = sum(squares) / 2 / 9
     expected = {"within": within, "between": between, "ratio": between / within}
     assert verification.class_scatter(embeddings, labels) == pytest.approx(expected, rel=1e-12)
-    even = verification.class_scatter(embeddings, np.arange(60) % 3)
-    assert even["within"] + even["between"] == pytest.approx(
+    balanced = verification.class_scatter(embeddings, np.arange(60) % 3)
+    assert balanced["within"] + balanced["between"] == pytest.approx(
         embeddings.var(axis=0).sum(), rel=1e-12
     )
 
 
-def test_scatter_knows_no_place_direction_order_or_names(random):
-    embeddings, labels = (
-        random.normal(size=(40, 6)) + random.normal(size=6),
-        random.integers(4, size=40),
-    )
+def test_scatter_depends_neither_on_origin_rotation_order_class_numbers_nor_class_sizes(random):
+    embeddings = random.normal(size=(40, 6)) + random.normal(size=6)
+    labels = random.integers(4, size=40)
     expected = verification.class_scatter(embeddings, labels)
     rotation, _ = np.linalg.qr(random.normal(size=(6, 6)))
     order = random.permutation(40)
@@ -170,42 +190,39 @@ def test_scatter_knows_no_place_direction_order_or_names(random):
         expected, rel=1e-9
     )
     larger = verification.class_scatter(10 * embeddings, labels)
-    assert larger["within"] == pytest.approx(100 * expected["within"]) and larger[
-        "ratio"
-    ] == pytest.approx(expected["ratio"])
-    copies = verification.class_scatter(
+    assert larger["within"] == pytest.approx(100 * expected["within"])
+    assert larger["ratio"] == pytest.approx(expected["ratio"])
+    class_0_repeated = verification.class_scatter(
         np.concatenate([embeddings, *[embeddings[labels == 0]] * 5]),
         [*labels, *[0] * 5 * sum(labels == 0)],
     )
-    assert copies == pytest.approx(
-        expected, rel=1e-9
-    )  # a class counts alike, however many clips it has
+    assert class_0_repeated == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(
     ("embeddings", "labels", "message"),
     [
-        ([[1.0], [2.0]], [4, 4], "labels must be of two classes or more; received class 4 alone"),
-        ([[1.0], [np.nan]], [0, 1], "embeddings must be finite; received NaN or infinity"),
+        ([[1.0], [2.0]], [4, 4], "labels .* two classes.* class 4"),
+        ([[1.0], [np.nan]], [0, 1], "embeddings .* finite"),
         (
             [1.0, 2.0],
             [0, 1],
-            r"embeddings must be \[clips, n\] with at least one clip; received shape \(2,\)",
+            r"embeddings .*\[clips, n\].* \(2,\)",
         ),
         (
             np.zeros((0, 4)),
             [],
-            r"embeddings must be \[clips, n\] with at least one clip; received shape \(0, 4\)",
+            r"embeddings .*\[clips, n\].* \(0, 4\)",
         ),
         (
             [[1.0], [2.0]],
             [0],
-            r"labels must hold one integer for each of 2 embeddings; received shape \(1,\)",
+            r"labels .* 2 embeddings.* \(1,\)",
         ),
         (
             [[1.0], [2.0]],
             [0.0, 1.0],
-            "labels must hold one integer for each of 2 embeddings; .* dtype float64",
+            "labels .* 2 embeddings.* float64",
         ),
     ],
 )
@@ -217,22 +234,24 @@ def test_malformed_embeddings_are_refused(embeddings, labels, message):
 # Clips.
 
 
-def test_a_clip_is_the_mean_of_its_items_at_unit_length():
-    """Clip 1 of 0, 60 and 120 degrees: 60. Clip 0 of 90 alone; the length of an item weighs it."""
-    found = verification.clip_embeddings([*turned([0, 60]), [0, 3], *turned([120])], [1, 1, 0, 1])
-    np.testing.assert_allclose(found, turned([90, 60]), atol=1e-15)
-    with pytest.raises(
-        ValueError,
-        match="embeddings must not cancel out over a clip; received a mean of 0 for clip 0",
-    ):
-        verification.clip_embeddings([[1.0, 0.0], [-1.0, 0.0]], [0, 0])
-    with pytest.raises(
-        ValueError,
-        match=r"values must be \[items, n\] with at least one item; received shape \(0, 2\)",
-    ):
-        verification.clip_embeddings(np.zeros((0, 2)), [])
-    with pytest.raises(ValueError, match="received none for clip 0"):
-        verification.clip_embeddings([[1.0, 0.0]], [1])
+def test_clip_embedding_is_the_mean_of_the_items_at_unit_length():
+    """Clip 1 has items at 0, 60 and 120 degrees: 60. Clip 0 has one item, at 90."""
+    items = [*vectors_at([0, 60]), [0, 3], *vectors_at([120])]
+    embeddings = verification.clip_embeddings(items, [1, 1, 0, 1])
+    np.testing.assert_allclose(embeddings, vectors_at([90, 60]), atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "clip_of", "message"),
+    [
+        ([[1.0, 0.0], [-1.0, 0.0]], [0, 0], "embeddings .* cancel out.* clip 0"),
+        (np.zeros((0, 2)), [], r"values .*\[items, n\].* \(0, 2\)"),
+        ([[1.0, 0.0]], [1], "none for clip 0"),
+    ],
+)
+def test_items_without_a_clip_embedding_are_refused(embeddings, clip_of, message):
+    with pytest.raises(ValueError, match=message):
+        verification.clip_embeddings(embeddings, clip_of)
 
 
 @pytest.mark.parametrize(
@@ -242,13 +261,13 @@ def test_a_clip_is_the_mean_of_its_items_at_unit_length():
             [[1.0, 1.0]],
             [0],
             ["a"],
-            "embeddings must have unit length; received lengths from 1.41 to 1.41",
+            "embeddings .* unit length.* 1.41",
         ),
-        ([[1.0, 0.0]], [0], ["a", "b"], "utterances must be as many as labels, 1; received 2"),
-        ([[1.0, 0.0]], [0, 1], ["a", "b"], "labels must hold one integer for each of 1 embeddings"),
+        ([[1.0, 0.0]], [0], ["a", "b"], "utterances .* 1; received 2"),
+        ([[1.0, 0.0]], [0, 1], ["a", "b"], "labels .* 1 embeddings"),
     ],
 )
-def test_clips_that_do_not_fit_are_refused(embeddings, labels, utterances, message):
+def test_malformed_embedded_clips_are_refused(embeddings, labels, utterances, message):
     with pytest.raises(ValueError, match=message):
         EmbeddedClips(np.array(embeddings), np.array(labels), utterances)
 
@@ -256,8 +275,8 @@ def test_clips_that_do_not_fit_are_refused(embeddings, labels, utterances, messa
 # Pairs.
 
 
-def test_pairs_are_all_but_those_of_one_utterance(random):
-    one, other = some_clips(random, "a", clips=5), some_clips(random, "b", clips=3)
+def test_all_pairs_of_different_utterances_are_scored(random):
+    one, other = random_clips(random, "a", clips=5), random_clips(random, "b", clips=3)
     assert verification.sample_pairs(one, other, seed=0).tolist() == [
         [i, j] for i in range(5) for j in range(3)
     ]
@@ -266,19 +285,21 @@ def test_pairs_are_all_but_those_of_one_utterance(random):
     ]
     voices = EmbeddedClips(
         other.embeddings, other.labels, ["a:4", "a:0", "a:9"]
-    )  # of clips 4 and 0 of the other domain
+    )  # two utterances of `one` in the other domain
     assert verification.sample_pairs(one, voices, seed=0).tolist() == [
         [i, j] for i in range(5) for j in range(3) if (i, j) not in ((4, 0), (0, 1))
     ]
     takes = EmbeddedClips(one.embeddings, one.labels, ["x", "y", "x", "z", "y"])
-    left = verification.sample_pairs(takes, takes, seed=0).tolist()
+    scored = verification.sample_pairs(takes, takes, seed=0).tolist()
     assert [
-        pair for pair in verification.sample_pairs(one, one, seed=0).tolist() if pair not in left
+        pair for pair in verification.sample_pairs(one, one, seed=0).tolist() if pair not in scored
     ] == [
         [0, 2],
         [1, 4],
     ]
-    assert verification.sample_pairs(some_clips(random, "c", clips=1), other, seed=0).tolist() == [
+    assert verification.sample_pairs(
+        random_clips(random, "c", clips=1), other, seed=0
+    ).tolist() == [
         [0, 0],
         [0, 1],
         [0, 2],
@@ -286,24 +307,24 @@ def test_pairs_are_all_but_those_of_one_utterance(random):
 
 
 @pytest.mark.parametrize("within", [True, False])
-def test_too_many_pairs_are_drawn_evenly_without_repetition(random, within):
-    """Of 780 pairs within 40 clips, or 40 x 30, 300: each of a hundred draws has others, and no clip is left out or favoured."""
-    one = some_clips(random, "a", clips=40)
-    other = one if within else some_clips(random, "b", clips=30)
-    every = {tuple(pair) for pair in verification.sample_pairs(one, other, seed=0).tolist()}
-    assert len(every) == (780 if within else 1200)
-    counts, clips = dict.fromkeys(every, 0), np.zeros(40)
+def test_pairs_above_the_limit_are_sampled_evenly_without_repetition(random, within):
+    """300 pairs are sampled of 780 within 40 clips, or of 40 x 30, with a hundred seeds."""
+    one = random_clips(random, "a", clips=40)
+    other = one if within else random_clips(random, "b", clips=30)
+    all_pairs = {tuple(pair) for pair in verification.sample_pairs(one, other, seed=0).tolist()}
+    assert len(all_pairs) == (780 if within else 1200)
+    counts, clips = dict.fromkeys(all_pairs, 0), np.zeros(40)
     for seed in range(100):
-        drawn = verification.sample_pairs(one, other, seed=seed, max_pairs=300)
-        assert len({tuple(pair) for pair in drawn.tolist()}) == 300
-        for pair in drawn.tolist():
+        sampled = verification.sample_pairs(one, other, seed=seed, max_pairs=300)
+        assert len({tuple(pair) for pair in sampled.tolist()}) == 300
+        for pair in sampled.tolist():
             counts[tuple(pair)] += 1
-        np.add.at(clips, drawn[:, 0], 1)
+        np.add.at(clips, sampled[:, 0], 1)
         if within:
-            np.add.at(clips, drawn[:, 1], 1)
-    share = 300 / len(every)
-    deviations = (np.array(list(counts.values())) - 100 * share) / np.sqrt(
-        100 * share * (1 - share)
+            np.add.at(clips, sampled[:, 1], 1)
+    fraction = 300 / len(all_pairs)
+    deviations = (np.array(list(counts.values())) - 100 * fraction) / np.sqrt(
+        100 * fraction * (1 - fraction)
     )
     assert abs(deviations).max() < 5 and 0.9 < deviations.std() < 1.1
     np.testing.assert_allclose(clips, clips.mean(), rtol=0.1)
@@ -313,86 +334,86 @@ def test_too_many_pairs_are_drawn_evenly_without_repetition(random, within):
     )
 
 
-def test_scores_of_pairs_by_hand():
-    """Source a at 0 (class 0), 90 (class 1); b at 30 (0), 50 (1), 100 (0, the utterance of a's second clip).
+def test_scores_of_pairs_equal_a_calculation_by_hand():
+    """The face has clips at 0 (class 0) and 90 degrees (1), the voice at 30 (0), 50 (1), 100 (0).
 
-    Across: same 0-30; two emotions 0-50 and 90-30; 90-50 same; 0-100 same; 90-100 is one utterance: left out. Angles of the same: 30,
-    40, 100; of the others: 50, 60. Of six comparisons four are won: AUC 2/3. One of three same pairs is rejected where none of the
-    others is accepted, and where both are: FRR 1/3 throughout FAR 0 to 1: EER 1/3.
+    The clips at 90 and 100 are one utterance, so their pair is left out. Pairs of one emotion are
+    0-30, 90-50 and 0-100, with angles of 30, 40 and 100; pairs of two are 0-50 and 90-30, with
+    angles of 50 and 60. Pairs of one emotion win four of six comparisons: AUC 2/3. One of the three
+    is rejected where no pair of two is accepted and also where both are: FRR is 1/3 for every FAR,
+    so EER is 1/3.
     """
-    one = EmbeddedClips(turned([0, 90]), np.array([0, 1]), ["x:0", "x:1"])
-    other = EmbeddedClips(turned([30, 50, 100]), np.array([0, 1, 0]), ["x:2", "x:3", "x:1"])
-    found = verification.score_pairs({"x/visual": one, "x/audio": other}, seed=0)
-    assert list(found["couples"]) == ["x/audio", "x/audio + x/visual", "x/visual"]
-    across = found["couples"]["x/audio + x/visual"]
+    one = EmbeddedClips(vectors_at([0, 90]), np.array([0, 1]), ["x:0", "x:1"])
+    other = EmbeddedClips(vectors_at([30, 50, 100]), np.array([0, 1, 0]), ["x:2", "x:3", "x:1"])
+    scores = verification.score_pairs({"x/visual": one, "x/audio": other}, seed=0)
+    assert list(scores["couples"]) == ["x/audio", "x/audio + x/visual", "x/visual"]
+    across = scores["couples"]["x/audio + x/visual"]
     assert across == pytest.approx({"pairs": 5, "same": 3 / 5, "auc": 2 / 3, "eer": 1 / 3})
-    assert found["couples"]["x/visual"] == {"pairs": 1, "same": 0.0, "auc": None, "eer": None}
-    assert found["couples"]["x/audio"] == pytest.approx(
+    assert scores["couples"]["x/visual"] == {"pairs": 1, "same": 0.0, "auc": None, "eer": None}
+    assert scores["couples"]["x/audio"] == pytest.approx(
         {"pairs": 3, "same": 1 / 3, "auc": 0.0, "eer": 1.0}
-    )  # 70 against 20 and 50
-    assert found["scatter"]["x/visual"] == {
+    )  # an angle of 70 against 20 and 50
+    assert scores["scatter"]["x/visual"] == {
         "clips": 2,
         "within": 0.0,
         "between": pytest.approx(0.5),
         "ratio": None,
     }
-    assert list(found["scatter"]) == ["x/audio", "x/visual", "together"]
-    all_of_both = verification.class_scatter(turned([30, 50, 100, 0, 90]), [0, 1, 0, 0, 1])
-    assert found["scatter"]["together"] == {"clips": 5, **all_of_both}
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert list(scores["scatter"]) == ["x/audio", "x/visual", "together"]
+    all_of_both = verification.class_scatter(vectors_at([30, 50, 100, 0, 90]), [0, 1, 0, 0, 1])
+    assert scores["scatter"]["together"] == {"clips": 5, **all_of_both}
+    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
 
 
-def test_scores_of_pairs_are_those_of_the_distance(random):
-    embedded = {
-        name: some_clips(random, name, clips=clips)
+def test_scores_of_pairs_equal_those_of_the_distance(random):
+    clips_by_source = {
+        name: random_clips(random, name, clips=clips)
         for name, clips in (("a/visual", 30), ("b/audio", 20), ("c/audio", 25))
     }
-    found = verification.score_pairs(embedded, seed=0)
-    assert len(found["couples"]) == 6
-    one, other = embedded["a/visual"], embedded["c/audio"]
+    scores = verification.score_pairs(clips_by_source, seed=0)
+    assert len(scores["couples"]) == 6
+    one, other = clips_by_source["a/visual"], clips_by_source["c/audio"]
     distances = np.linalg.norm(one.embeddings[:, None] - other.embeddings[None], axis=-1).ravel()
     same = (one.labels[:, None] == other.labels[None]).ravel()
-    score = found["couples"]["a/visual + c/audio"]
-    assert (
-        score["auc"] == pytest.approx(sklearn.metrics.roc_auc_score(same, -distances), rel=1e-12)
-        and 0.6 < score["auc"] < 1
-    )
+    score = scores["couples"]["a/visual + c/audio"]
+    assert score["auc"] == pytest.approx(sklearn.metrics.roc_auc_score(same, -distances), rel=1e-12)
+    assert 0.6 < score["auc"] < 1
     assert score["eer"] == pytest.approx(verification.equal_error_rate(same, -distances), rel=1e-12)
     assert (score["pairs"], score["same"]) == (750, pytest.approx(same.mean()))
 
 
-def test_two_networks_are_asked_the_same_pairs(random):
-    """Also when one of them knows fewer sources: the draw of a couple depends on nothing else."""
-    embedded = {
-        name: some_clips(random, name, clips=30) for name in ("a/visual", "b/audio", "c/audio")
+def test_two_networks_are_scored_on_the_same_pairs(random):
+    """The sample of two sources depends on these alone, also where a network has fewer sources."""
+    clips_by_source = {
+        name: random_clips(random, name, clips=30) for name in ("a/visual", "b/audio", "c/audio")
     }
-    whole = verification.score_pairs(embedded, seed=0, max_pairs=100)["couples"]
-    fewer = verification.score_pairs(
-        {name: embedded[name] for name in ("a/visual", "c/audio")}, seed=0, max_pairs=100
+    all_scores = verification.score_pairs(clips_by_source, seed=0, max_pairs=100)["couples"]
+    some_scores = verification.score_pairs(
+        {name: clips_by_source[name] for name in ("a/visual", "c/audio")}, seed=0, max_pairs=100
     )["couples"]
-    backwards = verification.score_pairs(dict(reversed(embedded.items())), seed=0, max_pairs=100)[
-        "couples"
-    ]
-    assert backwards == whole and list(backwards) == list(whole)
-    assert fewer == {
-        couple: whole[couple] for couple in ("a/visual", "a/visual + c/audio", "c/audio")
+    reversed_scores = verification.score_pairs(
+        dict(reversed(clips_by_source.items())), seed=0, max_pairs=100
+    )["couples"]
+    assert reversed_scores == all_scores and list(reversed_scores) == list(all_scores)
+    assert some_scores == {
+        couple: all_scores[couple] for couple in ("a/visual", "a/visual + c/audio", "c/audio")
     }
-    assert {score["pairs"] for score in whole.values()} == {100}
-    assert verification.score_pairs(embedded, seed=1, max_pairs=100)["couples"] != whole
+    assert {score["pairs"] for score in all_scores.values()} == {100}
+    assert verification.score_pairs(clips_by_source, seed=1, max_pairs=100)["couples"] != all_scores
 
 
-def test_what_cannot_be_scored_is_none():
-    alone = EmbeddedClips(turned([20]), np.array([2]), ["a:0"])
-    found = verification.score_pairs({"a/audio": alone}, seed=0)
-    assert found["couples"] == {"a/audio": {"pairs": 0, "same": None, "auc": None, "eer": None}}
-    assert found["scatter"] == {
+def test_scores_without_two_kinds_of_pairs_are_none():
+    alone = EmbeddedClips(vectors_at([20]), np.array([2]), ["a:0"])
+    scores = verification.score_pairs({"a/audio": alone}, seed=0)
+    assert scores["couples"] == {"a/audio": {"pairs": 0, "same": None, "auc": None, "eer": None}}
+    assert scores["scatter"] == {
         "a/audio": {"clips": 1, "within": None, "between": None, "ratio": None}
     }
     assert verification.score_pairs({}, seed=0) == {"couples": {}, "scatter": {}}
-    one_emotion = EmbeddedClips(turned([20, 30]), np.array([2, 2]), ["b:0", "b:1"])
+    one_emotion = EmbeddedClips(vectors_at([20, 30]), np.array([2, 2]), ["b:0", "b:1"])
     assert (
         verification.score_pairs({"b/audio": one_emotion}, seed=0)["couples"]["b/audio"]["same"]
         == 1.0
     )
-    with pytest.raises(ValueError, match="max_pairs must be at least 1; received 0"):
+    with pytest.raises(ValueError, match="max_pairs .* received 0"):
         verification.score_pairs({"a/audio": alone}, seed=0, max_pairs=0)
