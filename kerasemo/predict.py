@@ -102,20 +102,7 @@ def run(options: PredictOptions) -> int:
 def _write_report(out: Path, predictions: "Sequence[ClipPrediction]", bundle: "Bundle") -> None:
     from kerasemo.reporting import prediction_page
 
-    model = {
-        "name": bundle.document["name"],
-        "labels": list(bundle.labels),
-        "document": bundle.document,
-        "card": bundle.card,
-    }
-    results = [
-        (
-            prediction.document,
-            {"pictures": prediction.pictures, "spectrogram": prediction.spectrogram},
-        )
-        for prediction in predictions[:MAX_REPORTED_CLIPS]
-    ]
-    prediction_page.write_prediction_page(out, results, model=model)
+    prediction_page.write_prediction_page(out, predictions[:MAX_REPORTED_CLIPS], model=bundle)
     note = ""
     if len(predictions) > MAX_REPORTED_CLIPS:
         note = f" (the first {MAX_REPORTED_CLIPS} of {len(predictions)} clips)"

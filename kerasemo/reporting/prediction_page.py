@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -313,7 +314,57 @@ def _nearest(clip: Clip, face: int, seconds: float) -> Mapping[str, Any]:
     return min(entries, key=lambda entry: abs(entry["seconds"] - seconds))
 
 
-Results = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
+
+class PagePrediction(Protocol):
+    """The prediction of a clip, with its pictures.
+
+    Attributes:
+        document: The JSON document of the prediction.
+        pictures: Key frames: `{"seconds", "jpeg", "size", "boxes"}` each, with boxes `[face, left,
+            top, width, height]` in pixels.
+        spectrogram: `{"log_mel", "seconds"}` with float32 [columns, mel_filters] in dB, or None.
+    """
+
+    @property
+    def document(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+    @property
+    def pictures(self) -> Sequence[Mapping[str, Any]]: ...  # noqa: D102
+
+    @property
+    def spectrogram(self) -> Mapping[str, Any] | None: ...  # noqa: D102
+
+
+class PageModel(Protocol):
+    """The model of a page.
+
+    Attributes:
+        document: The JSON document of the bundle.
+        card: The model card as Markdown.
+        labels: The emotions that the model predicts.
+    """
+
+    @property
+    def document(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+    @property
+    def card(self) -> str: ...  # noqa: D102
+
+    @property
+    def labels(self) -> Sequence[str]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A clip with a prediction, and the anchor of its section."""
+
+    anchor: str
+    prediction: PagePrediction
+
+    @property
+    def clip(self) -> Clip:
+        return self.prediction.document
+
 
 PAGE_STYLE = f"""{charts.STYLE}{STYLE}
 .legend{{display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;margin:.6rem 0;padding:0;list-style:none}}
@@ -330,38 +381,39 @@ _LIMIT = (
 )
 
 
-def write_prediction_page(path: Path, results: Results, *, model: Mapping[str, Any]) -> None:
+def write_prediction_page(
+    path: Path, predictions: Sequence[PagePrediction], *, model: PageModel
+) -> None:
     """Write the page of predictions atomically.
 
     Args:
         path: The page.
-        results: The result of each clip, and `{"pictures", "spectrogram"}`. Pictures are
-            `{"seconds", "jpeg", "size", "boxes"}` with boxes `[face, left, top, width, height]` in
-            pixels. The spectrogram is `{"log_mel", "seconds"}` with float32 [columns, mel_filters]
-            in dB, or None.
-        model: `{"name", "labels", "document", "card"}` of the bundle; the card is Markdown.
+        predictions: The prediction of each clip.
+        model: The model that made the predictions, such as a bundle.
 
     Raises:
         DataError: A label of the model is not an emotion.
         StorageError: The page cannot be written.
     """
-    page = prediction_page(results, model=model)
+    page = prediction_page(predictions, model=model)
     with files.storage_errors(path):
         files.write_text(path, page)
 
 
-def prediction_page(results: Results, *, model: Mapping[str, Any]) -> str:
+def prediction_page(predictions: Sequence[PagePrediction], *, model: PageModel) -> str:
     """Return the page of predictions; see `write_prediction_page`."""
-    read = [
-        (f"clip-{number}", *entry)
-        for number, entry in enumerate(results, 1)
-        if "error" not in entry[0]
+    predicted = [
+        _Section(f"clip-{number}", prediction)
+        for number, prediction in enumerate(predictions, 1)
+        if "error" not in prediction.document
     ]
-    left_out = [clip for clip, _ in results if "error" in clip]
-    sections = [_summary(read)] if len(read) > 1 else []
+    left_out = [
+        prediction.document for prediction in predictions if "error" in prediction.document
+    ]
+    sections = [_summary(predicted)] if len(predicted) > 1 else []
     sections += [
-        section(name, clip["path"], *_clip(clip, extras, model["labels"]))
-        for name, clip, extras in read
+        section(entry.anchor, entry.clip["path"], *_clip(entry.prediction, model.labels))
+        for entry in predicted
     ]
     if left_out:
         rows = [(clip["path"], clip["error"]) for clip in left_out]
@@ -373,11 +425,12 @@ def prediction_page(results: Results, *, model: Mapping[str, Any]) -> str:
             )
         )
     sections.append(section("model", "The model", *_model(model)))
-    pronoun = "it" if len(read) == 1 else "them"
-    title = f"{_count(len(read), 'clip')} as {model['name']} sees and hears {pronoun}"
+    pronoun = "it" if len(predicted) == 1 else "them"
+    name = model.document["name"]
+    title = f"{_count(len(predicted), 'clip')} as {name} sees and hears {pronoun}"
     return page(
         title,
-        _header(title, read, left_out, model),
+        _header(title, predicted, left_out, model),
         sections,
         "Made by python -m kerasemo.predict.",
         style=PAGE_STYLE,
@@ -388,16 +441,20 @@ def _count(number: int, name: str) -> str:
     return f"{number:,} {name}{'s' * (number != 1)}"
 
 
-def _header(title: str, read: Sequence, left_out: Sequence, model: Mapping[str, Any]) -> str:
+def _header(
+    title: str, predicted: Sequence[_Section], left_out: Sequence[Clip], model: PageModel
+) -> str:
     stamp = ""
-    if model["document"]["synthetic"]:
+    if model.document["synthetic"]:
         stamp = (
             '<p class="stamp">This model was trained on synthesised samples: '
             "what it says of people means nothing.</p>"
         )
-    legend = "".join(f"<li>{named(label)}</li>" for label in model["labels"])
+    legend = "".join(f"<li>{named(label)}</li>" for label in model.labels)
     named_sections = (
-        [("summary", "Summary")] if len(read) > 1 else [(name, "Clip") for name, *_ in read]
+        [("summary", "Summary")]
+        if len(predicted) > 1
+        else [(entry.anchor, "Clip") for entry in predicted]
     )
     named_sections += [("left-out", f"Left out ({len(left_out):,})")] if left_out else []
     links = "".join(
@@ -410,15 +467,17 @@ def _header(title: str, read: Sequence, left_out: Sequence, model: Mapping[str, 
     )
 
 
-def _summary(read: Sequence) -> str:
+def _summary(predicted: Sequence[_Section]) -> str:
     head = "".join(
         f'<th scope="col">{title}</th>' for title in ("Clip", *TITLES.values(), "Warnings")
     )
     rows = [
-        f'<td class="path"><a href="#{name}">{escape(clip["path"])}</a></td>'
-        + "".join(f'<td class="answer">{_named_prediction(clip[kind])}</td>' for kind in TITLES)
-        + f'<td class="n">{len(clip["warnings"]):,}</td>'
-        for name, clip, _ in read
+        f'<td class="path"><a href="#{entry.anchor}">{escape(entry.clip["path"])}</a></td>'
+        + "".join(
+            f'<td class="answer">{_named_prediction(entry.clip[kind])}</td>' for kind in TITLES
+        )
+        + f'<td class="n">{len(entry.clip["warnings"]):,}</td>'
+        for entry in predicted
     ]
     return section(
         "summary",
@@ -433,14 +492,13 @@ def _named_prediction(prediction: Mapping[str, Any] | None) -> str:
     return f"{mark(prediction['emotion'])}{escape(prediction_text(prediction))}"
 
 
-def _clip(
-    clip: Mapping[str, Any], extras: Mapping[str, Any], labels: Sequence[str]
-) -> Iterator[str]:
+def _clip(prediction: PagePrediction, labels: Sequence[str]) -> Iterator[str]:
+    clip = prediction.document
     if clip["warnings"]:
         items = "".join(f"<li>{escape(warning)}</li>" for warning in clip["warnings"])
         yield f'<ul class="warnings" aria-label="Warnings">{items}</ul>'
     yield predictions_of(clip)
-    if charted := list(over_time(clip, labels, extras["spectrogram"])):
+    if charted := list(over_time(clip, labels, prediction.spectrogram)):
         yield "<h3>Over time</h3>"
         yield (
             '<p class="soft">The height of a band is the probability of its emotion; '
@@ -449,17 +507,17 @@ def _clip(
         yield from charted
     if clip["visual"] and len(clip["visual"]["faces"]) > 1:
         yield faces_table(clip, labels)
-    if extras["pictures"]:
-        yield "<h3>Pictures</h3>" + key_pictures(clip, extras["pictures"])
+    if prediction.pictures:
+        yield "<h3>Pictures</h3>" + key_pictures(clip, prediction.pictures)
     sha256 = escape(clip["sha256"])
     yield f'<p class="soft">SHA-256 <code style="overflow-wrap:anywhere">{sha256}</code></p>'
 
 
-def _model(model: Mapping[str, Any]) -> Iterator[str]:
-    yield f'<div class="card">{html_of_markdown(model["card"])}</div>'
+def _model(model: PageModel) -> Iterator[str]:
+    yield f'<div class="card">{html_of_markdown(model.card)}</div>'
     facts = [
         (name, value)
-        for name, value in _flat(model["document"])
+        for name, value in _flat(model.document)
         if name.partition(".")[0] != "signatures"
     ]
     yield folded(

@@ -1,29 +1,34 @@
-"""Predictions of clips, as documents that pages are rendered from."""
+"""Predictions of clips, which pages are rendered from."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
+from kerasemo.inference.clip_prediction import ClipPrediction
+
 LABELS = ["anger", "fear", "happiness", "sadness"]
 
 
-MODEL = {
-    "name": "sample-joint",
-    "labels": LABELS,
-    "document": {
+class Model(NamedTuple):
+    """What a page shows of a bundle."""
+
+    document: dict[str, Any]
+    card: str
+    labels: Sequence[str]
+
+
+MODEL = Model(
+    {
         "name": "sample-joint",
         "signatures": {"faces": {}},
         "training": {"sources": ["savee/visual"]},
         "synthetic": False,
     },
-    "card": "# sample-joint\n\n## Limits\n\n- acted speech\n",
-}
-
-
-NO_IMAGES = {"pictures": [], "spectrogram": None}
-"""A clip without key pictures and spectrogram."""
+    "# sample-joint\n\n## Limits\n\n- acted speech\n",
+    LABELS,
+)
 
 BOX = (100, 60, 80, 90)
 """Left, top, width and height of a face, in pixels."""
@@ -45,6 +50,11 @@ def random_predictions(count: int, seed: int = 0) -> list[dict[str, Any]]:
     return [prediction_of(row) for row in random.dirichlet(np.ones(len(LABELS)), count)]
 
 
+def failed_prediction(path: str, error: str) -> ClipPrediction:
+    """Return the result of a clip that could not be read."""
+    return ClipPrediction({"path": path, "sha256": "", "error": error})
+
+
 def clip_prediction(
     path: str = "a/b.mp4",
     *,
@@ -54,7 +64,9 @@ def clip_prediction(
     visual: bool = True,
     audio: bool = True,
     warnings: Sequence[str] = (),
-) -> dict[str, Any]:
+    pictures: Sequence[dict[str, Any]] = (),
+    spectrogram: dict[str, Any] | None = None,
+) -> ClipPrediction:
     """Return the prediction for a clip whose faces take turns, with two audio segments a second."""
     times = (np.arange(n_pictures) + 0.5) * seconds / n_pictures
     of_pictures = [
@@ -84,7 +96,7 @@ def clip_prediction(
     by_voice |= {"seconds": seconds, "timeline": of_segments}
     (fused,) = random_predictions(1, seed=9)
     fused |= {"visual_weight": 0.65, "temperature": 1.2, "timeline": of_both}
-    return {
+    document = {
         "path": path,
         "sha256": "ab" * 32,
         "visual": by_face if visual else None,
@@ -92,6 +104,7 @@ def clip_prediction(
         "fused": fused if visual and audio else None,
         "warnings": list(warnings),
     }
+    return ClipPrediction(document, pictures, spectrogram)
 
 
 def _face_prediction(face: int, of_pictures: Sequence[dict[str, Any]]) -> dict[str, Any]:
