@@ -165,18 +165,18 @@ def test_nothing_usable_is_status_1(capsys, tmp_path, kind, files):
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        ({"--media": "gone"}, 1, "media .*gone must be a folder that holds .*does not exist"),
-        ({"--media": "empty"}, 1, "no visual or audio clip of emodb in .*empty: .*; found no file"),
+        ({"--media": "gone"}, 1, "media .*gone.*folder.*holds .*does.*exist"),
+        ({"--media": "empty"}, 1, "no visual.*audio clip.*emodb.*empty: .*; found no file"),
         ({"--media": "media/wav/03a01La.wav"}, 1, "must be a folder .*; it is a file"),
         (
             {"--corpus": "emodbb"},
             2,
-            "argument --corpus: expected one of enterface, savee, .*; received 'emodbb'.*",
+            "argument --corpus.*enterface, savee, .*; received 'emodbb'.*",
         ),
-        ({"--domain": "visual"}, 1, "no visual clip of emodb"),
-        ({"--domain": "visual,audio"}, 1, "no visual clip of emodb; it has 4 audio"),
-        ({"--name": "a/b"}, 1, "name must be letters"),
-        ({"--song": None}, 1, "corpus emodb has no option 'song'"),
+        ({"--domain": "visual"}, 1, "no visual clip.*emodb"),
+        ({"--domain": "visual,audio"}, 1, "no visual clip.*emodb.*4 audio"),
+        ({"--name": "a/b"}, 1, "name.*letters"),
+        ({"--song": None}, 1, "corpus emodb.*no option 'song'"),
         ({"--out": "file"}, 1, "file/emodb.*: Not a directory"),
         ({"--out": "file/below"}, 1, "file/below/emodb.*: Not a directory"),
         (
@@ -192,13 +192,13 @@ def test_nothing_usable_is_status_1(capsys, tmp_path, kind, files):
         (
             {"--workers": "0"},
             2,
-            "argument --workers: expected a whole number of at least 1; received '0'",
+            "argument --workers.*whole number.*1; received '0'",
         ),
         ({"--limit": "-3"}, 2, "argument --limit: expected .*"),
         (
             {"--frames-per-clip": "many"},
             2,
-            "argument --frames-per-clip: expected a whole number of at least 1; received 'many'",
+            "argument --frames-per-clip.*whole number.*1; received 'many'",
         ),
         ({"--faces": "found"}, 2, "argument --faces: invalid choice: 'found'"),
         ({"--colour": None}, 2, "unrecognized arguments: --colour"),

@@ -190,12 +190,12 @@ def test_a_stereo_file_among_mono():
         (
             [row("a", padded=True), row("b", padded=False)],
             "padded clips",
-            "1 clip is shorter than one segment and padded with their floor: a",
+            "1 clip.*shorter.*segment.*padded.*floor: a",
         ),
         (
             [row("a", looked_at=2), row("b", looked_at=1)],
             "frames without a face",
-            "1 clip with fewer faces than frames looked at: a",
+            "1 clip.*fewer faces.*frames looked.*: a",
         ),
         (
             [row("a", undecodable=3), row("b", undecodable=1), row("c", undecodable=0)],
@@ -205,17 +205,17 @@ def test_a_stereo_file_among_mono():
         (
             [row("a", missing_seconds=0.7), row("b", missing_seconds=0.0)],
             "truncated files",
-            "1 file is cut off: .*: a",
+            "1 file.*cut off: .*: a",
         ),
         (
             [row("a"), row("b"), row("c", emotion="fear")],
             "uneven emotions",
-            "emotion anger has 2.0 times the clips of fear .2 and 1.",
+            "emotion anger.*2.0 times.*clips.*fear .2.*1.",
         ),
         (
             [row("a"), row("b"), row("c", speaker="s:2"), row("d", speaker="")],
             "uneven speakers",
-            "speaker s:1 has 2.0 times the clips of s:2",
+            "speaker s:1.*2.0 times.*clips.*s:2",
         ),
     ],
 )

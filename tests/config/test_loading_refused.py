@@ -36,7 +36,7 @@ def test_a_stage_that_is_not_there_is_refused_with_those_that_are():
         (["joint.start_from=''"], "start_from .*experiment file"),
         (
             ["joint.margn=1"],
-            "mine.toml: stage 'joint': unknown key 'margn'; expected name, kind, .*margin.*; did you mean 'margin'\\?$",
+            "mine.toml: stage 'joint': unknown key 'margn'.*name, kind, .*margin.*; did you mean 'margin'\\?$",
         ),
         (
             ["jiont.margin=1"],
@@ -44,36 +44,36 @@ def test_a_stage_that_is_not_there_is_refused_with_those_that_are():
         ),
         (
             ["joint.augment={filp = 0.5}"],
-            "stage 'joint': augment: unknown key 'filp'; expected flip, .*; did you mean 'flip'\\?$",
+            "stage 'joint': augment: unknown key 'filp'.*flip, .*; did you mean 'flip'\\?$",
         ),
         (
             ["joint.augment={flip = 'yes'}"],
-            "stage 'joint': augment: flip must be a number from 0 to 1; received 'yes'",
+            "stage 'joint': augment: flip.*number.*0.*1; received 'yes'",
         ),
         (
             ["joint.augment=1"],
-            "stage 'joint': augment must be true, false or a table.*received 1",
+            "stage 'joint': augment.*true, false.*table.*received 1",
         ),
-        (["joint.freeze=stage1"], "freeze must be a list of words.*received 'stage1'"),
-        (["joint.freeze=[1]"], "freeze must be a list of words.*received 1"),
-        (["network.widths=[]"], r"widths must be a list of at most 6 whole numbers.*received \[\]"),
+        (["joint.freeze=stage1"], "freeze.*list.*words.*received 'stage1'"),
+        (["joint.freeze=[1]"], "freeze.*list.*words.*received 1"),
+        (["network.widths=[]"], r"widths.*list.*6 whole numbers.*received \[\]"),
         (
             ["joint.margin=wide"],
-            "mine.toml: stage 'joint': margin must be a number above 0 and of at most 2; received 'wide'",
+            "mine.toml: stage 'joint': margin.*number.*0.*2; received 'wide'",
         ),
-        (["joint.margin=True"], "margin must be a number.*received 'True'"),
-        (["joint.margin=nan"], "margin must be a number.*received nan"),
-        (["joint.epochs=2.0"], "epochs must be a whole number.*received 2.0"),
-        (["joint.epochs=True"], "epochs must be a whole number.*received 'True'"),
-        (["joint.epochs="], "epochs must be a whole number.*received ''"),
-        (["joint.sources=a/visual"], "sources must be a list of words; received 'a/visual'"),
-        (["joint.sources=[]"], r"sources must be a list of words; received \[\]"),
+        (["joint.margin=True"], "margin.*number.*received 'True'"),
+        (["joint.margin=nan"], "margin.*number.*received nan"),
+        (["joint.epochs=2.0"], "epochs.*whole number.*received 2.0"),
+        (["joint.epochs=True"], "epochs.*whole number.*received 'True'"),
+        (["joint.epochs="], "epochs.*whole number.*received ''"),
+        (["joint.sources=a/visual"], "sources.*list.*words; received 'a/visual'"),
+        (["joint.sources=[]"], r"sources.*list.*words; received \[\]"),
         (
             ["network.widths=8"],
-            r"mine.toml: \[network\]: widths must be a list .*received 8",
+            r"mine.toml: \[network\]: widths.*list .*received 8",
         ),
-        (["network.widths=[8, true]"], "widths must be a list .*received True"),
-        (["network.widths=[8.0]"], "widths must be a list .*received 8.0"),
+        (["network.widths=[8, true]"], "widths.*list .*received True"),
+        (["network.widths=[8.0]"], "widths.*list .*received 8.0"),
         (
             ["network.depth=8"],
             r"\[network\]: unknown key 'depth'; expected widths, convolutions, .*groups, embedding, dropout",
@@ -95,30 +95,30 @@ def instead(old: str, new: str, *, of: str = JOINT) -> str:
     ("text", "message"),
     [
         ("stages = ", "not TOML"),
-        ("", r"expected at least one \[\[stages\]\] table"),
-        ("stages = []", r"expected at least one \[\[stages\]\] table"),
-        ("stages = [1]", r"expected at least one \[\[stages\]\] table"),
-        ("[stages]\nname = 'a'", r"expected at least one \[\[stages\]\] table"),
+        ("", r"\[\[stages\]\] table"),
+        ("stages = []", r"\[\[stages\]\] table"),
+        ("stages = [1]", r"\[\[stages\]\] table"),
+        ("[stages]\nname = 'a'", r"\[\[stages\]\] table"),
         ("epochs = 3" + STAGE, r"unknown key 'epochs'; expected \[network\] and \[\[stages\]\]"),
-        ("network = 5" + STAGE, r"expected network to be a table, \[network\]; received 5"),
+        ("network = 5" + STAGE, r"network.*table, \[network\]; received 5"),
         (
             "[[network]]\nwidths = [8]" + STAGE,
-            r"expected network to be a table, \[network\]; received \[\{'widths'",
+            r"network.*table, \[network\]; received \[\{'widths'",
         ),
         (instead('name = "first"', ""), "stage None: missing key 'name'"),
-        (instead('name = "first"', "name = 1"), "stage 1: name must be a word; received 1"),
+        (instead('name = "first"', "name = 1"), "stage 1: name.*word; received 1"),
         (
             instead('name = "first"', "name = ['a']"),
-            r"stage \['a'\]: name must be a word; received \['a'\]",
+            r"stage \['a'\]: name.*word; received \['a'\]",
         ),
         (instead('kind = "joint"', ""), "stage 'joint': missing key 'kind'"),
         (
             instead('kind = "joint"', 'kind = "both"'),
-            "stage 'joint': kind must be one of supervised, contrastive, joint; received 'both'",
+            "stage 'joint': kind.*supervised, contrastive, joint; received 'both'",
         ),
         (
             instead('name = "joint"', 'name = "first"'),
-            "stage 'first': the name is used twice",
+            "stage 'first'.*name.*used twice",
         ),
         (
             instead('name = "first"', 'name = "network"'),
@@ -126,78 +126,78 @@ def instead(old: str, new: str, *, of: str = JOINT) -> str:
         ),
         (
             instead('name = "first"', 'name = "../first"'),
-            "stage '../first': the name must have letters",
+            "stage '../first'.*name.*letters",
         ),
-        (instead('name = "first"', 'name = "-"'), "stage '-': the name must have letters"),
+        (instead('name = "first"', 'name = "-"'), "stage '-'.*name.*letters"),
         (
             instead('start_from = "first"', 'start_from = "pretrain"'),
-            "start_from must name an earlier stage; received 'pretrain'",
+            "start_from.*name.*earlier stage; received 'pretrain'",
         ),
         (
             instead('start_from = "first"', 'start_from = "joint"'),
-            "start_from must name an earlier stage; received 'joint'",
+            "start_from.*name.*earlier stage; received 'joint'",
         ),
-        (instead('"b/audio"]', '"b"]'), "a source must be NAME/visual or NAME/audio; received 'b'"),
+        (instead('"b/audio"]', '"b"]'), "source.*NAME/visual.*NAME/audio; received 'b'"),
         (instead('"b/audio"]', '"b/video"]'), "received 'b/video'"),
         (instead('"b/audio"]', '"/audio"]'), "received '/audio'"),
         (instead('"b/audio"]', '"b/c/audio"]'), "received 'b/c/audio'"),
         (instead('"b/audio"]', '"a/visual"]'), "sources must differ; received a/visual, a/visual"),
-        (instead(', "b/audio"]', "]"), "a joint stage has two sources or more; received 1"),
+        (instead(', "b/audio"]', "]"), "joint stage.*two sources.*more; received 1"),
         (
             instead('kind = "joint"', 'kind = "supervised"'),
-            "a supervised stage has one source; received 2",
+            "supervised stage.*source; received 2",
         ),
         (
             JOINT + "epochs = 0",
-            "stage 'joint': epochs must be a whole number from 1 to 1000000; received 0",
+            "stage 'joint': epochs.*whole number.*1.*1000000; received 0",
         ),
         (
             JOINT + "batch = 0",
-            "batch must be a whole number from 2 to 1000000, a multiple of 2; received 0",
+            "batch.*whole number.*2.*1000000.*multiple.*2; received 0",
         ),
-        (JOINT + "batch = 7", "batch must be a whole number .*a multiple of 2; received 7"),
+        (JOINT + "batch = 7", "batch.*whole number .*a multiple.*2; received 7"),
         (
             instead('"b/audio"]', '"b/audio", "c/audio"]') + "batch = 64",
-            "batch must be a multiple of 6, .* of 3 sources; received 64",
+            "batch.*multiple.*6, .*3 sources; received 64",
         ),
         (
             JOINT + "learning_rate = 0",
-            "learning_rate must be a number above 0 and below 10; received 0",
+            "learning_rate.*number.*0.*10; received 0",
         ),
-        (JOINT + "learning_rate = nan", "learning_rate must be a number .*received nan"),
+        (JOINT + "learning_rate = nan", "learning_rate.*number .*received nan"),
         (
             JOINT + "weight_decay = -0.1",
-            "weight_decay must be a number of at least 0 and below 1; received -0.1",
+            "weight_decay.*number.*0.*1; received -0.1",
         ),
-        (JOINT + "label_smoothing = 1.0", "label_smoothing must be a number .*received 1.0"),
+        (JOINT + "label_smoothing = 1.0", "label_smoothing.*number .*received 1.0"),
         (
             JOINT + "margin = 2.5",
-            "margin must be a number above 0 and of at most 2; received 2.5",
+            "margin.*number.*0.*2; received 2.5",
         ),
-        (JOINT + "margin = 0", "margin must be a number"),
+        (JOINT + "margin = 0", "margin.*number"),
         (
             JOINT + "contrastive_weight = -1",
-            "contrastive_weight must be a number of at least 0 .*received -1",
+            "contrastive_weight.*number.*0 .*received -1",
         ),
-        (JOINT + "contrastive_weight = inf", "contrastive_weight must be a number .*received inf"),
-        (JOINT + "clip_norm = -1", "clip_norm must be a number of at least 0 .*received -1"),
-        (JOINT + "clip_norm = inf", "clip_norm must be a number .*received inf"),
+        (JOINT + "contrastive_weight = inf", "contrastive_weight.*number .*received inf"),
+        (JOINT + "clip_norm = -1", "clip_norm.*number.*0 .*received -1"),
+        (JOINT + "clip_norm = inf", "clip_norm.*number .*received inf"),
         (
             JOINT + "steps = -1",
-            "steps must be a whole number from 0 to 1000000; received -1",
+            "steps.*whole number.*0.*1000000; received -1",
         ),
-        (JOINT + "labelled = -1", "labelled must be a whole number .*received -1"),
+        (JOINT + "labelled = -1", "labelled.*whole number .*received -1"),
         (
             JOINT + 'labelled_by = "speaker"',
-            "labelled_by must be one of seed, fold; received 'speaker'",
+            "labelled_by.*seed, fold; received 'speaker'",
         ),
         (
             JOINT + 'drawn_as = "usual"',
-            "drawn_as must name a stage .*received 'usual'",
+            "drawn_as.*name.*stage .*received 'usual'",
         ),
         (
             JOINT + 'drawn_as = "joint"',
-            "stage 'joint': drawn_as must name a stage .*received 'joint'",
+            "stage 'joint': drawn_as.*name.*stage .*received 'joint'",
         ),
         (
             STAGE + 'drawn_as = "joint"' + JOINT.removeprefix(STAGE) + 'drawn_as = "first"',
@@ -209,33 +209,33 @@ def instead(old: str, new: str, *, of: str = JOINT) -> str:
         ),
         (
             JOINT + 'schedule = "linear"',
-            "schedule must be one of cosine, constant; received 'linear'",
+            "schedule.*cosine, constant; received 'linear'",
         ),
-        (JOINT + "warmup = 1.0", "warmup must be a number of at least 0 and below 1; received 1.0"),
+        (JOINT + "warmup = 1.0", "warmup.*number.*0.*1; received 1.0"),
         (
             JOINT + "mixup = -0.1",
-            "mixup must be a number from 0 to 10; received -0.1",
+            "mixup.*number.*0.*10; received -0.1",
         ),
-        (JOINT + 'balance = "even"', "balance must be one of none, classes; received 'even'"),
+        (JOINT + 'balance = "even"', "balance.*none, classes; received 'even'"),
         (
             JOINT + "test_hop_frames = 65",
-            "test_hop_frames must be a whole number from 0 to 64; received 65",
+            "test_hop_frames.*whole number.*0.*64; received 65",
         ),
         (
             STAGE + "speaker_normalization = 1",
-            "speaker_normalization must be true or false; received 1",
+            "speaker_normalization.*true.*false; received 1",
         ),
         (
             STAGE + "speaker_normalization = true",
-            "speaker_normalization is for stages on audio alone; received sources a/visual",
+            "speaker_normalization.*stages.*audio alone; received sources a/visual",
         ),
         (
             JOINT + "speaker_normalization = true",
-            "stage 'joint': speaker_normalization is for stages on audio alone",
+            "stage 'joint': speaker_normalization.*stages.*audio alone",
         ),
         (
             CONTRASTIVE + "mixup = 0.2",
-            "mixup: a contrastive stage has no cross-entropy; received 0.2",
+            "mixup.*contrastive stage.*no cross-entropy; received 0.2",
         ),
         (
             CONTRASTIVE + 'balance = "classes"',
@@ -243,36 +243,36 @@ def instead(old: str, new: str, *, of: str = JOINT) -> str:
         ),
         (
             JOINT + "accumulate = 0",
-            "accumulate must be a whole number from 1 to 1000000; received 0",
+            "accumulate.*whole number.*1.*1000000; received 0",
         ),
-        (JOINT + "accumulate = -2", "accumulate must be a whole number .*received -2"),
+        (JOINT + "accumulate = -2", "accumulate.*whole number .*received -2"),
         (
             STAGE + "batch = 10\naccumulate = 4",
-            "stage 'first': accumulate must divide the 10 examples of a step; received 4",
+            "stage 'first': accumulate.*divide.*10 examples.*step; received 4",
         ),
         (
             JOINT + "batch = 12\naccumulate = 4",
-            "accumulate must divide the 6 pairs of every two sources of a step; received 4",
+            "accumulate.*divide.*6 pairs.*every two sources.*step; received 4",
         ),
         (
             instead('"b/audio"]', '"b/audio", "c/audio"]') + "batch = 24\naccumulate = 3",
-            "accumulate must divide the 4 pairs of every two sources of a step; received 3",
+            "accumulate.*divide.*4 pairs.*every two sources.*step; received 3",
         ),
-        (JOINT + "ema = 1.0", "ema must be a number of at least 0 and below 1; received 1.0"),
-        (JOINT + "ema = -0.5", "ema must be a number"),
+        (JOINT + "ema = 1.0", "ema.*number.*0.*1; received 1.0"),
+        (JOINT + "ema = -0.5", "ema.*number"),
         (
             JOINT + 'freeze = ["stage1", ""]',
-            "freeze must be a list of words.*received ''",
+            "freeze.*list.*words.*received ''",
         ),
-        (JOINT + 'pairs = "even"', "pairs must be one of balanced, random; received 'even'"),
+        (JOINT + 'pairs = "even"', "pairs.*balanced, random; received 'even'"),
         (
             JOINT + "hard_negatives = 1.5",
-            "hard_negatives must be a number from 0 to 1; received 1.5",
+            "hard_negatives.*number.*0.*1; received 1.5",
         ),
-        (JOINT + 'heads = "two"', "heads must be one of masked, corpus; received 'two'"),
+        (JOINT + 'heads = "two"', "heads.*masked, corpus; received 'two'"),
         (
             STAGE + 'pairs = "random"',
-            "pairs: a supervised stage has no pairs; received 'random'",
+            "pairs.*supervised stage.*no pairs; received 'random'",
         ),
         (
             STAGE + "hard_negatives = 0.5",
@@ -280,48 +280,48 @@ def instead(old: str, new: str, *, of: str = JOINT) -> str:
         ),
         (
             STAGE + 'heads = "corpus"',
-            "heads: 'corpus' is for joint stages",
+            "heads: 'corpus'.*joint stages",
         ),
         (
             instead('kind = "joint"', 'kind = "contrastive"') + 'heads = "corpus"',
-            "heads: 'corpus' is for joint stages",
+            "heads: 'corpus'.*joint stages",
         ),
         (
             "[network]\ngroups = 0" + STAGE,
-            r"\[network\]: groups must be a whole number of at least 1; received 0",
+            r"\[network\]: groups.*whole number.*1; received 0",
         ),
         ("[network]\ngroups = -8" + STAGE, r"\[network\]: groups must be .*received -8"),
         (
             "[network]\nwidths = [32, 20]" + STAGE,
-            r"every width must be a multiple of groups \(8\); received 20",
+            r"every width.*multiple.*groups \(8\); received 20",
         ),
         (
             "[network]\nwidths = [0]" + STAGE,
-            "widths must be a list .*from 1 to 4096; received 0",
+            "widths.*list .*from 1.*4096; received 0",
         ),
         (
             "[network]\nwidths = [8, 8, 8, 8, 8, 8, 8]" + STAGE,
-            r"\[network\]: widths must be a list of at most 6",
+            r"\[network\]: widths.*list.*6",
         ),
         (
             "[network]\nconvolutions = 0" + STAGE,
-            "convolutions must be a whole number from 1 to 16; received 0",
+            "convolutions.*whole number.*1.*16; received 0",
         ),
         (
             "[network]\nembedding = 0" + STAGE,
-            "embedding must be a whole number from 1 to 65536; received 0",
+            "embedding.*whole number.*1.*65536; received 0",
         ),
         (
             "[network]\nmembers = 0" + STAGE,
-            "members must be a whole number from 1 to 64; received 0",
+            "members.*whole number.*1.*64; received 0",
         ),
         (
             "[network]\nmembers = 65" + STAGE,
-            "members must be a whole number from 1 to 64; received 65",
+            "members.*whole number.*1.*64; received 65",
         ),
         (
             "[network]\ndropout = 1.0" + STAGE,
-            "dropout must be a number of at least 0 and below 1; received 1.0",
+            "dropout.*number.*0.*1; received 1.0",
         ),
     ],
 )
@@ -370,12 +370,12 @@ def test_a_value_of_another_type_makes_no_second_problem(tmp_path):
     text = instead('"b/audio"]', '"b/audio", "c/audio"]') + "batch = 66"
     assert experiment(tmp_path, text).stage("joint").batch == 66
     with pytest.raises(
-        InputError, match="mine.toml: stage 'joint': batch must be a whole number .*received 66.0$"
+        InputError, match="mine.toml: stage 'joint': batch.*whole number .*received 66.0$"
     ):
         experiment(tmp_path, text + ".0")
     with pytest.raises(
         InputError,
-        match="2 problems: .*'first': accumulate must divide .*'joint': batch must be a whole number .*received 66.0",
+        match="2 problems: .*'first': accumulate.*divide .*'joint': batch.*whole number .*received 66.0",
     ):
         experiment(tmp_path, text + ".0", ["first.accumulate=5"])
     with pytest.raises(
@@ -387,13 +387,11 @@ def test_a_value_of_another_type_makes_no_second_problem(tmp_path):
 def test_an_experiment_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(
         InputError,
-        match="no experiment 'papre'; expected emodb, .*, fer2013, open, .* or the path of a .toml file",
+        match="no experiment 'papre'.*emodb, .*, fer2013, open, .*path.*.toml file",
     ):
         loading.load_experiment("papre")
-    with pytest.raises(
-        InputError, match=r"none.toml: cannot be read as an experiment file \(.*No such file"
-    ):
+    with pytest.raises(InputError, match=r"none.toml.*read.*experiment file \(.*No such file"):
         loading.load_experiment(str(tmp_path / "none.toml"))
     (tmp_path / "latin.toml").write_bytes(b"# \xe9")
-    with pytest.raises(InputError, match=r"latin.toml: cannot be read as an experiment file"):
+    with pytest.raises(InputError, match=r"latin.toml.*read.*experiment file"):
         loading.load_experiment(str(tmp_path / "latin.toml"))

@@ -20,24 +20,24 @@ def lay(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ({"kind": "iemocap"}, "corpus must be one of enterface, savee, .*; received 'iemocap'"),
-        ({"media": "gone"}, "must be a folder that holds wav/.*does not exist"),
+        ({"kind": "iemocap"}, "corpus.*enterface, savee, .*; received 'iemocap'"),
+        ({"media": "gone"}, "folder.*holds wav/.*does.*exist"),
         ({"media": "03a01Wa.wav"}, "must be a folder .*; it is a file"),
-        ({"name": "a/b"}, "name must be letters, .*; received 'a/b'"),
-        ({"name": ""}, "name must be letters"),
-        ({"domains": ("sound",)}, "domains must be some of visual, audio; received sound"),
-        ({"domains": ()}, "domains must be some of visual, audio; received none"),
+        ({"name": "a/b"}, "name.*letters, .*; received 'a/b'"),
+        ({"name": ""}, "name.*letters"),
+        ({"domains": ("sound",)}, "domains.*some.*visual, audio; received sound"),
+        ({"domains": ()}, "domains.*some.*visual, audio; received none"),
         (
             {"domains": ("visual",)},
-            "no visual clip of emodb .*found 1 audio clip, but none in the requested domains",
+            "no visual clip.*emodb .*found 1 audio clip, but none.*requested domains",
         ),
-        ({"song": True}, "corpus emodb has no option 'song'"),
+        ({"song": True}, "corpus emodb.*no option 'song'"),
         (
             {"kind": "savee"},
-            "no visual or audio clip of savee in .*such as 03a01Wa.wav .name is not SAVEE's",
+            "no visual.*audio clip.*savee.*such.*03a01Wa.wav .name.*SAVEE's",
         ),
         ({"media": "empty"}, "found no file; name the folder"),
-        ({"media": "papers"}, "found 1 file, none of this layout, such as readme.txt"),
+        ({"media": "papers"}, "found 1 file, none.*layout.*readme.txt"),
     ],
 )
 def test_a_wrong_word_is_one_line(lay, words, said):
@@ -50,9 +50,7 @@ def test_a_wrong_word_is_one_line(lay, words, said):
 
 
 def test_only_songs_says_why_nothing_is_found(lay):
-    with pytest.raises(
-        InputError, match=r"found 1 song file left out, as song was not asked for; name"
-    ):
+    with pytest.raises(InputError, match=r"found 1 song file left out.*song.*asked.*name"):
         find_clips("ravdess", lay("Actor_01/03-02-03-01-01-01-01.wav"))
 
 

@@ -104,12 +104,12 @@ def test_a_bad_row_costs_itself_alone(lay, row, said):
     [
         (
             "path,emotion,mood\na.wav,joy,x\n",
-            "must name the columns path and emotion, .*unknown column 'mood'",
+            "name.*columns path.*emotion, .*unknown column 'mood'",
         ),
-        ("path\na.wav\n", "it has no column 'emotion'"),
-        ("path,emotion,path\n", "it has a column twice"),
-        ("", "it has no column 'path'"),
-        ('path,emotion\n"a.wav,joy\n', "is not valid CSV near line 2"),
+        ("path\na.wav\n", "no column 'emotion'"),
+        ("path,emotion,path\n", "column twice"),
+        ("", "no column 'path'"),
+        ('path,emotion\n"a.wav,joy\n', "valid CSV near line 2"),
         (
             "path,emotion,split\na.wav,joy,train\nb.wav,joy,\n",
             "1 of 2 clips have none, such as b.wav",
@@ -127,5 +127,5 @@ def test_a_bad_manifest_is_one_line(lay, text, said):
 
 def test_a_manifest_without_a_row_holds_no_clip(lay):
     (lay() / "manifest.csv").write_text("path\temotion\n")
-    with pytest.raises(InputError, match="found no row below the header"):
+    with pytest.raises(InputError, match="found no row.*header"):
         find_clips("folder", lay() / "manifest.csv")

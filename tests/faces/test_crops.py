@@ -224,7 +224,7 @@ def test_the_same_faces_come_every_time(corpora):
 
 def test_a_clip_without_a_face_is_refused(clip):
     detect = FakeDetector(40, range(40))
-    with pytest.raises(MediaError, match="no face found in 4 frames"):
+    with pytest.raises(MediaError, match="no face found.*4 frames"):
         crops.read_faces(clip, spec=FOUR, detect=detect)
     assert len({number for number, _ in detect.asked}) == len(detect.asked)  # no frame twice
 
@@ -263,7 +263,7 @@ def test_a_still(tmp_path):
     )
     with pytest.raises(
         MediaError,
-        match="no face found in the image; if the images are faces already, use --faces as-is",
+        match="no face found.*image.*images.*faces.*--faces as-is",
     ):
         crops.read_still_face(tmp_path / "a.png", detect=lambda luma, before: None)
 

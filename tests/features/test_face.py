@@ -305,10 +305,10 @@ def _whole(kind: str) -> bytes:
 @pytest.mark.parametrize(
     ("encoded", "told"),
     [
-        (b"", "expected the bytes of a JPEG or PNG file"),
-        (b"hello", "expected the bytes of a JPEG or PNG file"),
-        (_whole("GIF"), "expected the bytes of a JPEG or PNG file"),
-        (_whole("BMP"), "expected the bytes of a JPEG or PNG file"),
+        (b"", "bytes.*JPEG.*PNG file"),
+        (b"hello", "bytes.*JPEG.*PNG file"),
+        (_whole("GIF"), "bytes.*JPEG.*PNG file"),
+        (_whole("BMP"), "bytes.*JPEG.*PNG file"),
         (_whole("JPEG")[:900], "JPEG"),
         (_whole("PNG")[:900], "PNG"),
         (b"\x89PNG\r\n\x1a\n", "whole PNG"),

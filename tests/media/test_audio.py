@@ -114,12 +114,12 @@ def test_lossy_sound_is_as_long_as_loud_and_as_early(
     ("name", "said"),
     [
         ("empty.wav", "empty file \\(0 bytes\\)"),
-        ("text.wav", "not a media file that can be opened \\(Invalid data"),
-        ("text.mp3", "not a media file that can be opened \\(Invalid data"),
-        ("header.wav", "not a media file that can be opened|nothing could be decoded"),
-        ("nan.wav", "sound track with NaN or infinite samples"),
-        ("infinite.wav", "sound track with NaN or infinite samples"),
-        ("zero.wav", "silent sound track \\(never above -60 dB of full scale\\)"),
+        ("text.wav", "media file.*opened \\(Invalid data"),
+        ("text.mp3", "media file.*opened \\(Invalid data"),
+        ("header.wav", "media file.*opened|nothing.*decoded"),
+        ("nan.wav", "sound track.*NaN.*infinite samples"),
+        ("infinite.wav", "sound track.*NaN.*infinite samples"),
+        ("zero.wav", "silent sound track \\(never.*-60 dB.*full scale\\)"),
         ("quiet.wav", "silent sound track"),
         ("short.wav", "too short: 31.9 ms of sound, expected at least 32 ms"),
         ("mute.mp4", "no sound track"),
@@ -227,7 +227,7 @@ def test_a_track_that_is_too_long_is_refused(tmp_path, monkeypatch, suffix):
             continue
         with pytest.raises(
             MediaError,
-            match=r"sound track of more than 0.0025 hours; expected clips: cut it into shorter files",
+            match=r"sound track.*more.*0.0025 hours.*clips: cut.*into shorter files",
         ):
             read_waveform(path, progress=lambda: signs.append(1))
     assert bool(signs) == (suffix == "mka")
@@ -245,7 +245,7 @@ def test_a_header_of_no_sound_is_refused_before_reading(tmp_path, field, value):
     path.write_bytes(content)
     with pytest.raises(
         MediaError,
-        match=f"sound track of {rate_hz} Hz in {channels} channels; expected 1000 to 768000 Hz and at most 64",
+        match=f"sound track.*{rate_hz} Hz.*{channels} channels.*1000.*768000 Hz.*64",
     ):
         read_waveform(path, progress=lambda: pytest.fail("decoded"))
 

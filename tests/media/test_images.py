@@ -57,9 +57,7 @@ def test_grey_alpha_and_16_bit_stills(tmp_path, shape, dtype):
 )
 def test_a_bad_still_is_refused(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(
-        MediaError, match=rf"not an image that can be decoded \({len(content)} bytes\)"
-    ):
+    with pytest.raises(MediaError, match=rf"image.*decoded \({len(content)} bytes\)"):
         images.read_still(tmp_path / "a.jpg")
 
 
@@ -141,7 +139,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
         (tmp_path / "a.png").write_bytes(content)
         with pytest.raises(
             MediaError,
-            match=f"pictures of {size} pixels, expected at most 67108864 .8192x8192.; scale the file down",
+            match=f"pictures.*{size} pixels.*67108864 .8192x8192.; scale.*file down",
         ):
             images.read_still(tmp_path / "a.png")
 

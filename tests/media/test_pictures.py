@@ -184,7 +184,7 @@ def test_a_picture_that_claims_an_absurd_size_amid_the_video_is_refused(tmp_path
     assert [number for number, _ in VideoReader(path).frames([3])] == [3]
     with pytest.raises(
         MediaError,
-        match="pictures of 12000x11000 pixels, expected at most 67108864 .8192x8192.; scale the file down",
+        match="pictures.*12000x11000 pixels.*67108864 .8192x8192.; scale.*file down",
     ):
         list(VideoReader(path).frames([3, 4]))
 

@@ -63,7 +63,7 @@ def test_log_mel_and_sound_come_back(frames):
     ],
 )
 def test_what_is_no_record_of_the_domain_is_a_data_error(serialised, domain):
-    with pytest.raises(DataError, match="not a record of this schema"):
+    with pytest.raises(DataError, match="record.*schema"):
         schema.deserialise(serialised, domain=domain)
 
 
@@ -164,7 +164,7 @@ def _no_record(folder):
         ),
         (
             _rewrite(lambda manifest: manifest["spec"].pop("face_size")),
-            "face_size.*build the set again",
+            "face_size.*build.*set again",
         ),
         (
             _rewrite(lambda manifest: manifest["clips"].pop()),
@@ -178,7 +178,7 @@ def _no_record(folder):
         (_rewrite(lambda m: m["clips"][3].pop("id")), "manifest.json: damaged .*clips"),
         (_rewrite(lambda m: m["clips"][3].pop("items")), "manifest.json: damaged .*clips"),
         (_other_record, "00001.tfrecord: record 0 at byte 0 .*4 records, expected 4"),
-        (_no_record, "00002.tfrecord: no record of this schema at byte 0"),
+        (_no_record, "00002.tfrecord: no record.*schema.*byte 0"),
     ],
 )
 def test_damage_is_named_and_mended_by_building_again(tmp_path, damage, words):
@@ -203,7 +203,7 @@ def test_a_folder_without_a_manifest_is_no_set(tmp_path):
     write_set(folder)
     whole = content(folder)
     (folder / "manifest.json").unlink()
-    with pytest.raises(InputError, match="visual: no set of records .*python -m pipelines.build"):
+    with pytest.raises(InputError, match="visual: no set.*records .*python -m pipelines.build"):
         reader.verify(folder)
     assert not is_current(folder, clips=clips(10), options=options(), sha256_of=sha256_of)
     write_set(folder)

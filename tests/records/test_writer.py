@@ -100,7 +100,7 @@ def test_a_full_disk_is_an_error_of_the_system(tmp_path, monkeypatch):
             raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
     monkeypatch.setattr(tf.io, "TFRecordWriter", Full)
-    with pytest.raises(StorageError, match="unfinished: No space left on device"):
+    with pytest.raises(StorageError, match="unfinished: No space left"):
         write_set(tmp_path / "visual")
 
 
@@ -110,7 +110,7 @@ def test_a_disk_that_is_full_at_the_end_of_a_shard_is_a_storage_error(tmp_path, 
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(f"pipelines.records.writer.{name}", refuse)
-    with pytest.raises(StorageError, match="building/.*: No space left on device"):
+    with pytest.raises(StorageError, match="building/.*: No space left"):
         write_set(tmp_path / "visual")
     monkeypatch.undo()
     write_set(tmp_path / "visual")
@@ -189,7 +189,7 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
         (folder / name).write_text("a user's own")
     with pytest.raises(
         InputError,
-        match="visual: .*something else than a set of records; name another --out or --name",
+        match="visual: .*something else.*set.*records; name another --out.*--name",
     ):
         write_set(folder)
     assert sorted(path.name for path in tmp_path.rglob("*")) == [

@@ -159,9 +159,9 @@ def test_gpus_compute_in_bfloat16_when_all_have_units_for_it(gpus, capabilities,
     [
         (
             ("float16", "auto"),
-            "--precision must be one of auto, float32, bfloat16; received 'float16'",
+            "--precision.*auto, float32, bfloat16; received 'float16'",
         ),
-        (("auto", "jit"), "--compiler must be one of auto, xla, none; received 'jit'"),
+        (("auto", "jit"), "--compiler.*auto, xla, none; received 'jit'"),
     ],
 )
 def test_unknown_words_are_refused(words, message):
@@ -178,7 +178,7 @@ def test_op_determinism_turns_xla_off_and_says_so(monkeypatch):
     )
     with pytest.raises(
         InputError,
-        match="--compiler xla: TensorFlow's op determinism is on; leave enable_op_determinism out",
+        match="--compiler xla: TensorFlow's op determinism.*leave enable_op_determinism out",
     ):
         devices.choose_compute_settings("auto", "xla", None)
 
@@ -233,23 +233,23 @@ def test_a_cluster_of_one_machine_is_none(cluster, address):
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ("worker0", "received worker0 .*; correct or unset it"),
+        ("worker0", "received worker0 .*; correct.*unset"),
         ("[]", r"expected \{\"cluster\": "),
         ({"task": TWO_MACHINES["task"]}, "'cluster'"),
         ({"cluster": TWO_MACHINES["cluster"]}, "'task'"),
         (
             {**TWO_MACHINES, "cluster": {"worker": "10.0.0.1:4000"}},
-            "the addresses of worker are not a list of HOST:PORT",
+            "addresses.*worker.*list.*HOST:PORT",
         ),
         (
             {**TWO_MACHINES, "cluster": {"ps": ["10.0.0.1:4000"], **TWO_MACHINES["cluster"]}},
-            "unknown kind of machine 'ps'",
+            "unknown kind.*machine 'ps'",
         ),
-        ({**TWO_MACHINES, "task": {"type": "chief", "index": 0}}, "the task is not in the cluster"),
+        ({**TWO_MACHINES, "task": {"type": "chief", "index": 0}}, "task.*cluster"),
         ({**TWO_MACHINES, "task": {"type": "worker"}}, "'index'"),
         (
             {**TWO_MACHINES, "task": {"type": "worker", "index": "1"}},
-            "the task is not in the cluster",
+            "task.*cluster",
         ),
         (
             {**TWO_MACHINES, "task": {"type": "worker", "index": 2}},

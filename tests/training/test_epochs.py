@@ -54,7 +54,7 @@ def test_a_side_smaller_than_a_batch_fills_it_in_given_steps():
     side = Subset(one_source(), np.arange(5))
     items = sampling.item_sampler(side, batch=16, seed=0, steps=2)(0)["item"]
     assert items.shape == (2, 16) and sorted(items.ravel()[:5]) == list(range(5))
-    with pytest.raises(InputError, match="a/visual: 0 faces or segments, fewer than a batch of 16"):
+    with pytest.raises(InputError, match="a/visual: 0 faces.*segments, fewer.*batch.*16"):
         sampling.item_sampler(Subset(one_source(), np.arange(0)), batch=16, seed=0, steps=2)
 
 
@@ -88,9 +88,7 @@ def test_only_the_training_side_has_the_steps_and_the_way_to_pair():
     np.testing.assert_array_equal(
         validation["item"], sampling.pair_sampler(sides, pairs=6, seed=1)(0)["item"]
     )
-    with pytest.raises(
-        InputError, match="^validation split: a/visual: .* fewer than a batch of 1000"
-    ):
+    with pytest.raises(InputError, match="^validation split: a/visual: .* fewer.*batch.*1000"):
         stage_sampler(a_stage(steps=3), sides, "validation", batch=1000, seed=1)
 
 

@@ -134,9 +134,7 @@ def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
-        with pytest.raises(
-            StorageError, match=r"No space left on device; .* free space, and run the same command"
-        ):
+        with pytest.raises(StorageError, match=r"No space left; .* free space.*run.*same command"):
             experiment.train_experiment(options(given, tmp_path))
     for path in (tmp_path / "pretrain" / "checkpoints").glob("*.safetensors"):
         checkpoints.load_arrays(path)
@@ -170,7 +168,7 @@ def test_a_loss_of_nan_names_step_and_term_and_keeps_the_weights_of_before(
 
 def test_a_training_that_diverges_stops(given, tmp_path):
     with pytest.raises(
-        RunError, match=r"pretrain: epoch \d+, step \d+ of 6: .* became NaN or infinite"
+        RunError, match=r"pretrain: epoch \d+, step \d+.*6: .* became NaN.*infinite"
     ):
         experiment.train_experiment(
             options(
@@ -283,7 +281,7 @@ def test_a_training_with_other_settings_does_not_take_the_place_of_one_that_bega
     train_only(options(given, tmp_path))
     with pytest.raises(
         RunError,
-        match="another command began a training with other settings.* name another --run",
+        match="another command began.*training.*other settings.* name another --run",
     ):
         waiting.run()
     assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (

@@ -219,7 +219,7 @@ def test_parts_that_do_not_divide_a_batch_are_refused():
     sources = some_sources(2)
     with pytest.raises(
         ValueError,
-        match="accumulate must divide the 6 examples or pairs of each replica's batch; received 4",
+        match="accumulate.*divide.*6 examples.*pairs.*each replica's batch; received 4",
     ):
         a_model("joint", sources, accumulate=4).step(a_batch("joint", sources))
 
@@ -246,18 +246,18 @@ def test_layers_are_frozen_by_the_beginnings_of_their_names():
         (
             "joint",
             ["stage1", "stage2"],
-            "freeze: no layer's name begins with 'stage2'; .*stage1_conv1, .*features, head$",
+            "freeze: no layer's name begins.*'stage2'; .*stage1_conv1, .*features, head$",
         ),
-        ("joint", ["norm"], "no layer's name begins with 'norm'"),  # its statistics never train
+        ("joint", ["norm"], "no layer's name begins.*'norm'"),  # its statistics never train
         (
             "joint",
             ["stage1", "features", "head"],
-            "freeze: stage1, features, head leave nothing to train; .*stage1_conv1",
+            "freeze: stage1, features, head leave nothing.*train; .*stage1_conv1",
         ),
         (
             "contrastive",
             ["stage1", "features"],
-            "leave nothing to train",
+            "leave nothing.*train",
         ),  # but the head, which has no part in its loss
     ],
 )
