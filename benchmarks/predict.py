@@ -109,7 +109,7 @@ def compare_faces(
 
         def ours() -> None:
             followed = follow_faces(
-                crops.tracked_boxes(frames, detect_face, spacing), find_faces, step=FACES_PER_SECOND
+                crops.track_boxes(frames, detect_face, spacing), find_faces, step=FACES_PER_SECOND
             )
             boxes_of = [(frame, boxes) for _, frame, boxes in followed]
             bundle.predict(

@@ -314,7 +314,6 @@ def _nearest(clip: Clip, face: int, seconds: float) -> Mapping[str, Any]:
     return min(entries, key=lambda entry: abs(entry["seconds"] - seconds))
 
 
-
 class PagePrediction(Protocol):
     """The prediction of a clip, with its pictures.
 
@@ -407,9 +406,7 @@ def prediction_page(predictions: Sequence[PagePrediction], *, model: PageModel) 
         for number, prediction in enumerate(predictions, 1)
         if "error" not in prediction.document
     ]
-    left_out = [
-        prediction.document for prediction in predictions if "error" in prediction.document
-    ]
+    left_out = [prediction.document for prediction in predictions if "error" in prediction.document]
     sections = [_summary(predicted)] if len(predicted) > 1 else []
     sections += [
         section(entry.anchor, entry.clip["path"], *_clip(entry.prediction, model.labels))

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
         read_faces,
         read_still_face,
         resize_face,
-        tracked_boxes,
+        track_boxes,
     )
     from pipelines.faces.detectors import detect_face, find_faces, load_detector, overlap
     from pipelines.faces.persons import follow_faces
-    from pipelines.faces.stream import ViewOptions, view_still, view_video
+    from pipelines.faces.stream import FaceStreamOptions, stream_still, stream_video
     from pipelines.faces.tracking import track_face
 
 __all__ = [
     "NO_FACE",
-    "ViewOptions",
+    "FaceStreamOptions",
     "crop_frame",
     "detect_face",
     "find_faces",
@@ -33,15 +33,15 @@ __all__ = [
     "read_faces",
     "read_still_face",
     "resize_face",
+    "stream_still",
+    "stream_video",
+    "track_boxes",
     "track_face",
-    "tracked_boxes",
-    "view_still",
-    "view_video",
 ]
 
 _MODULE_OF = {
+    "FaceStreamOptions": "stream",
     "NO_FACE": "crops",
-    "ViewOptions": "stream",
     "crop_frame": "crops",
     "detect_face": "detectors",
     "find_faces": "detectors",
@@ -51,10 +51,10 @@ _MODULE_OF = {
     "read_faces": "crops",
     "read_still_face": "crops",
     "resize_face": "crops",
+    "stream_still": "stream",
+    "stream_video": "stream",
+    "track_boxes": "crops",
     "track_face": "tracking",
-    "tracked_boxes": "crops",
-    "view_still": "stream",
-    "view_video": "stream",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

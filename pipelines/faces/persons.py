@@ -1,268 +1,298 @@
-"""Track several faces through time, and number the persons they belong to.
+"""Follow several faces through a video, and number the persons.
 
-`tracking` gives the box of the main face. This module finds the further faces and gives each face
-the number of its person.
+The main face comes from `tracking` and is not changed. This module finds the other faces, and gives
+every face the number of its person.
 """
 
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from pipelines.faces.detectors import Box, Finder, is_covered, overlap
-from pipelines.faces.tracking import MIN_AGREEMENT, interpolated
+from pipelines.faces.tracking import MIN_AGREEMENT, interpolate_box
 from pipelines.media.images import Frame
 
-MAX_UNSEEN_SECONDS = 2.0
-"""A face that returns after a longer time is a new person."""
-DISTANCE_AT_ONCE, DISTANCE_PER_SECOND, MAX_DISTANCE = 0.7, 1.0, 1.5
-"""The largest distance of a face from its expected place, in widths of the face.
+UNSEEN_SECONDS = 2.0
+"""A person who was not seen for longer than this counts as a new person afterwards."""
+REACH_AT_ONCE, REACH_PER_SECOND, MAX_REACH = 0.7, 1.0, 1.5
+"""Largest distance of a face from its expected position, in widths of the face.
 
-The distance grows with each second in which the face is not seen, up to the maximum.
+The distance is `REACH_AT_ONCE` plus `REACH_PER_SECOND` for each second unseen, at most `MAX_REACH`.
 """
-MAX_WIDTH_RATIO = 2.0
-"""The largest ratio of the widths of two boxes of one face."""
-MAX_EXTRAPOLATED_SECONDS = 1.0
-"""The time for which an unseen face is expected to keep its velocity."""
+MAX_GROWTH = 2.0
+"""Two boxes do not show the same face if one is wider than the other by more than this factor."""
+STEADY_SECONDS = 1.0
+"""A person who is not seen is expected to keep moving for at most this long."""
 MIN_SIGHTINGS = 2
-"""A face in fewer frames is an error of the detector, not a person."""
+"""A person seen in fewer frames is discarded as a false detection."""
+UNREACHABLE_COST = 1000.0
+"""Added to the highest finite cost, so that the assignment avoids pairs out of reach."""
 
 TrackedFrame = tuple[int, Frame, Box | None]
-_Search = Callable[..., list[Box]]
+"""The number of a frame in the video, the frame, and the box of the main face or None."""
+
+_SearchResult = tuple[int, list[Box]]
+
+
+class _Search(Protocol):
+    def __call__(
+        self, frame: Frame, known_boxes: Sequence[Box], near_boxes: Sequence[Box], *, whole: bool
+    ) -> list[Box]: ...
 
 
 def follow_faces(
-    tracked: Iterable[TrackedFrame],
+    tracked_frames: Iterable[TrackedFrame],
     find: Finder,
     *,
     step: int,
     progress: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, Frame, list[Box]]]:
-    """Yield the number, the frame and the boxes of each frame, in order.
+    """Yield every frame with its number and the boxes of all faces.
 
-    The given box of a frame comes first, if it has one, then the boxes of further faces.
-
-    Every `step`-th frame and the last one are searched as a whole. Between two such searches, boxes
-    that agree are interpolated. Around boxes that disagree, the frame halfway is searched too, and
-    so on. A frame is also searched around those boxes of the previous frame that have no successor.
-    No more than `step` frames are in memory.
+    Every `step`-th frame and the last frame are searched as a whole. Between two such searches,
+    boxes that agree are interpolated. If boxes do not agree, the frame in the middle is searched
+    around these boxes, and the two halves are treated in the same way. A frame is also searched
+    around each box of the previous frame that has no successor. At most `step` frames are held in
+    memory.
 
     Args:
-        tracked: What `tracking.track_face` yields.
-        find: Finds the further faces of a frame.
-        step: The distance between two searches, in frames.
+        tracked_frames: The frames that `tracking.track_face` yields.
+        find: Finds the other faces of a frame.
+        step: Frames from one search of the whole picture to the next.
         progress: Called after every search.
+
+    Yields:
+        (number, frame, boxes) in the order of the frames, with boxes in pixels. The box of the main
+        face comes first, if the frame has one.
     """
 
     def search(
-        frame: Frame, taken: Sequence[Box], near: Sequence[Box], *, whole: bool
+        frame: Frame, known_boxes: Sequence[Box], near_boxes: Sequence[Box], *, whole: bool
     ) -> list[Box]:
-        boxes = find(frame.luma, taken, near, whole=whole)
+        boxes = find(frame.luma, known_boxes, near_boxes, whole=whole)
         progress()
         return boxes
 
-    block: list[TrackedFrame] = []  # the frames since the last search
-    last_search: tuple[int, list[Box]] | None = None  # number and further boxes
-    known: list[Box] = []  # all boxes of the previous frame
+    waiting: list[TrackedFrame] = []
+    previous_search: _SearchResult | None = None  # other faces of the last frame searched as whole
+    previous_boxes: list[Box] = []  # all faces of the last frame
 
-    def boxes_of_block() -> Iterator[tuple[int, Frame, list[Box]]]:
-        nonlocal last_search, known
-        number, frame, box = block[-1]
-        taken = [box] if box else []
-        further = search(frame, taken, known, whole=True)
-        boxes_of: dict[int, list[Box]] = {number: [box] if box else [] for number, _, box in block}
-        if len(block) > 1:
-            _add_boxes_between(last_search, block[:-1], (number, further), search, boxes_of)
-        boxes_of[number] += further
-        last_search = (number, further)
-        for number, frame, _ in block:
-            boxes = boxes_of[number]
-            # The given box can move to another face, so that no search knows the first face.
-            lost = (
-                [box for box in known if not is_covered(box, boxes)]
-                if number != last_search[0]
-                else []
-            )
-            known = boxes + (search(frame, boxes, lost, whole=False) if lost else [])
-            yield number, frame, known
-        block.clear()
+    def follow_waiting() -> Iterator[tuple[int, Frame, list[Box]]]:
+        nonlocal previous_search, previous_boxes
+        last_number, last_frame, main_box = waiting[-1]
+        known_boxes = [main_box] if main_box else []
+        other_boxes = search(last_frame, known_boxes, previous_boxes, whole=True)
+        boxes_by_frame: dict[int, list[Box]] = {
+            number: [box] if box else [] for number, _, box in waiting
+        }
+        this_search = (last_number, other_boxes)
+        if len(waiting) > 1:
+            _add_boxes_between(previous_search, waiting[:-1], this_search, search, boxes_by_frame)
+        boxes_by_frame[last_number] += other_boxes
+        previous_search = this_search
+        for number, frame, _ in waiting:
+            boxes = boxes_by_frame[number]
+            # The main box may have jumped to another face, which no search between has seen.
+            lost_boxes = []
+            if number != last_number:
+                lost_boxes = [box for box in previous_boxes if not is_covered(box, boxes)]
+            if lost_boxes:
+                boxes = boxes + search(frame, boxes, lost_boxes, whole=False)
+            previous_boxes = boxes
+            yield number, frame, boxes
+        waiting.clear()
 
-    for tracked_frame in tracked:
-        block.append(tracked_frame)
-        if last_search is None or len(block) == step:
-            yield from boxes_of_block()
-    if block:
-        yield from boxes_of_block()
+    for tracked_frame in tracked_frames:
+        waiting.append(tracked_frame)
+        if previous_search is None or len(waiting) == step:
+            yield from follow_waiting()
+    if waiting:
+        yield from follow_waiting()
 
 
 def _add_boxes_between(
-    before: tuple[int, list[Box]],
+    earlier: _SearchResult,
     frames: list[TrackedFrame],
-    after: tuple[int, list[Box]],
+    later: _SearchResult,
     search: _Search,
-    boxes_of: dict[int, list[Box]],
+    boxes_by_frame: dict[int, list[Box]],
 ) -> None:
-    """Add the further boxes of the frames between two searched ones to `boxes_of`."""
-    (first, boxes), (last, next_boxes) = before, after
-    if not frames or not (boxes or next_boxes):
+    """Add the boxes of other faces to the frames between two searched frames."""
+    earlier_number, earlier_boxes = earlier
+    later_number, later_boxes = later
+    if not frames or not (earlier_boxes or later_boxes):
         return
     pairs = [
-        (box, near) for box in boxes for near in next_boxes if overlap(box, near) > MIN_AGREEMENT
+        (earlier_box, later_box)
+        for earlier_box in earlier_boxes
+        for later_box in later_boxes
+        if overlap(earlier_box, later_box) > MIN_AGREEMENT
     ]
     for number, _, _ in frames:
-        for pair in pairs:
-            box = interpolated(*pair, (number - first) / (last - first))
-            if not is_covered(box, boxes_of[number]):
-                boxes_of[number].append(box)
-    paired = set(chain(*pairs))
-    left, right = ([box for box in side if box not in paired] for side in (boxes, next_boxes))
-    if left or right:
-        middle = len(frames) // 2
-        number, frame, _ = frames[middle]
-        searched = (number, search(frame, boxes_of[number], [*left, *right], whole=False))
-        boxes_of[number] += searched[1]
-        _add_boxes_between((first, left), frames[:middle], searched, search, boxes_of)
-        _add_boxes_between(searched, frames[middle + 1 :], (last, right), search, boxes_of)
+        fraction = (number - earlier_number) / (later_number - earlier_number)
+        for earlier_box, later_box in pairs:
+            box = interpolate_box(earlier_box, later_box, fraction)
+            if not is_covered(box, boxes_by_frame[number]):
+                boxes_by_frame[number].append(box)
+    paired_boxes = {box for pair in pairs for box in pair}
+    earlier_unpaired = [box for box in earlier_boxes if box not in paired_boxes]
+    later_unpaired = [box for box in later_boxes if box not in paired_boxes]
+    if not earlier_unpaired and not later_unpaired:
+        return
+    middle = len(frames) // 2
+    number, frame, _ = frames[middle]
+    near_boxes = [*earlier_unpaired, *later_unpaired]
+    middle_boxes = search(frame, boxes_by_frame[number], near_boxes, whole=False)
+    boxes_by_frame[number] += middle_boxes
+    middle_search = (number, middle_boxes)
+    _add_boxes_between(
+        (earlier_number, earlier_unpaired), frames[:middle], middle_search, search, boxes_by_frame
+    )
+    _add_boxes_between(
+        middle_search, frames[middle + 1 :], (later_number, later_unpaired), search, boxes_by_frame
+    )
 
 
 @dataclasses.dataclass(eq=False)
 class _Person:
     box: Box
     seconds: float
-    """The time of the last sighting."""
+    """Time of the last sighting."""
     velocity: np.ndarray
-    """The velocity of the centre, float64 [2], in pixels per second."""
-    sightings: int = 1
+    """Velocity of the box's centre, float [2], in pixels per second."""
+    n_sightings: int = 1
     is_gone: bool = False
     number: int | None = None
 
     def expected_centre(self, seconds: float) -> np.ndarray:
-        """Return where the centre of the face is expected, float64 [2]."""
-        passed_seconds = min(seconds - self.seconds, MAX_EXTRAPOLATED_SECONDS)
-        return _centre(self.box) + passed_seconds * self.velocity
+        """Return the expected centre of the face at a time, float [2], in pixels."""
+        return _box_centre(self.box) + min(seconds - self.seconds, STEADY_SECONDS) * self.velocity
 
     def add_sighting(self, box: Box, seconds: float) -> None:
-        """Update the box and the velocity."""
-        velocity = (_centre(box) - _centre(self.box)) / (seconds - self.seconds)
-        self.velocity = velocity if self.sightings == 1 else (self.velocity + velocity) / 2
-        self.box, self.seconds, self.sightings = box, seconds, self.sightings + 1
+        velocity = (_box_centre(box) - _box_centre(self.box)) / (seconds - self.seconds)
+        self.velocity = velocity if self.n_sightings == 1 else (self.velocity + velocity) / 2
+        self.box, self.seconds = box, seconds
+        self.n_sightings += 1
 
 
-class PersonNumbers:
-    """Gives the boxes of consecutive frames the numbers of persons, from 1 in order of appearance.
+class PersonTracker:
+    """Number the persons of a video, from 1, in the order of their first frame.
 
-    A number comes as soon as it is known whether the box belongs to a person or is an error of the
-    detector. This takes no longer than `max_unseen_seconds`.
+    The tracker takes the boxes of one frame after the other. It returns the numbers of a frame as
+    soon as it knows whether each box is a person or a false detection. This takes at most
+    `unseen_seconds` of video.
 
-    >>> persons = PersonNumbers()
+    >>> tracker = PersonTracker()
     >>> for second in range(3):
     ...     boxes = [(100 + second, 50, 80, 80)] + ([(300, 50, 70, 70)] if second == 1 else [])
-    ...     for name, numbers in persons.add(second, boxes, f"frame {second}"):
-    ...         print(name, numbers)
+    ...     for frame, numbers in tracker.add(second, boxes, f"frame {second}"):
+    ...         print(frame, numbers)
     frame 0 [1]
-    >>> list(persons.finish())
+    >>> list(tracker.finish())
     [('frame 1', [1, None]), ('frame 2', [1])]
 
     Args:
-        max_unseen_seconds: A face that returns after a longer time is a new person.
+        unseen_seconds: A person who was not seen for longer counts as a new person afterwards.
     """
 
-    def __init__(self, *, max_unseen_seconds: float = MAX_UNSEEN_SECONDS) -> None:
-        self._max_unseen_seconds = max_unseen_seconds
+    def __init__(self, *, unseen_seconds: float = UNSEEN_SECONDS) -> None:
+        self._unseen_seconds = unseen_seconds
         self._present: list[_Person] = []
         self._waiting: deque[tuple[Any, list[_Person]]] = deque()
-        self._person_count, self._frame_count = 0, 0
+        self._n_numbered, self._n_frames = 0, 0
 
     def add(
-        self, seconds: float, boxes: Sequence[Box], item: Any
+        self, seconds: float, boxes: Sequence[Box], frame_data: Any
     ) -> Iterator[tuple[Any, list[int | None]]]:
-        """Add a frame, and yield the item and the numbers of each frame that is certain now.
-
-        The numbers have one entry per box, which is None for an error of the detector.
+        """Add a frame, and yield the frames whose persons are certain now.
 
         Args:
-            seconds: The time of the frame; later than that of the previous frame.
-            boxes: The boxes of the faces.
-            item: Any object, which comes back with the numbers.
+            seconds: The time of the frame; ascending from call to call.
+            boxes: The boxes of the frame's faces, in pixels.
+            frame_data: Returned with the numbers of the frame.
+
+        Yields:
+            (frame_data, numbers), with a number for each box, or None for a false detection.
         """
-        self._frame_count += 1
+        self._n_frames += 1
         for person in self._present:
-            person.is_gone = seconds - person.seconds > self._max_unseen_seconds
+            person.is_gone = seconds - person.seconds > self._unseen_seconds
         self._present = [person for person in self._present if not person.is_gone]
-        self._waiting.append((item, self._assign(seconds, boxes)))
-        while self._waiting and all(
-            person.is_gone or person.sightings >= MIN_SIGHTINGS for person in self._waiting[0][1]
-        ):
-            yield self._next_numbers(MIN_SIGHTINGS)
+        self._waiting.append((frame_data, self._match_persons(seconds, boxes)))
+        while self._waiting and self._is_certain(self._waiting[0][1]):
+            yield self._number_first_frame(MIN_SIGHTINGS)
 
     def finish(self) -> Iterator[tuple[Any, list[int | None]]]:
-        """Yield the remaining frames. All boxes of a single frame belong to persons."""
+        """Yield the remaining frames as `add` does; every box of a single frame is a person."""
         while self._waiting:
-            yield self._next_numbers(min(MIN_SIGHTINGS, self._frame_count))
+            yield self._number_first_frame(min(MIN_SIGHTINGS, self._n_frames))
 
-    def _next_numbers(self, min_sightings: int) -> tuple[Any, list[int | None]]:
-        item, persons = self._waiting.popleft()
+    @staticmethod
+    def _is_certain(persons: Iterable[_Person]) -> bool:
+        return all(person.is_gone or person.n_sightings >= MIN_SIGHTINGS for person in persons)
+
+    def _number_first_frame(self, min_sightings: int) -> tuple[Any, list[int | None]]:
+        frame_data, persons = self._waiting.popleft()
         for person in persons:
-            if person.number is None and person.sightings >= min_sightings:
-                self._person_count += 1
-                person.number = self._person_count
-        return item, [person.number for person in persons]
+            if person.number is None and person.n_sightings >= min_sightings:
+                self._n_numbered += 1
+                person.number = self._n_numbered
+        return frame_data, [person.number for person in persons]
 
-    def _assign(self, seconds: float, boxes: Sequence[Box]) -> list[_Person]:
+    def _match_persons(self, seconds: float, boxes: Sequence[Box]) -> list[_Person]:
         """Return the person of each box, by the assignment with the lowest total cost.
 
-        A box that belongs to no known person starts a new one.
+        A box that matches no present person is a new person.
         """
         costs = np.array(
-            [[_cost(person, box, seconds) for box in boxes] for person in self._present]
+            [[_match_cost(person, box, seconds) for box in boxes] for person in self._present]
         )  # [persons, boxes]
-        person_of: dict[int, _Person] = {}
+        person_by_box: dict[int, _Person] = {}
         if costs.size:
-            # Higher than the cost of any possible pair.
-            impossible = costs.max(initial=0, where=np.isfinite(costs)) + 1000.0
-            for row, column in _cheapest_pairs(np.where(np.isfinite(costs), costs, impossible)):
-                if np.isfinite(costs[row, column]):
-                    person_of[column] = self._present[row]
+            is_reachable = np.isfinite(costs)
+            unreachable = costs.max(initial=0, where=is_reachable) + UNREACHABLE_COST
+            for row, column in _cheapest_pairs(np.where(is_reachable, costs, unreachable)):
+                if is_reachable[row, column]:
+                    person_by_box[column] = self._present[row]
         persons = []
         for column, box in enumerate(boxes):
-            if column in person_of:
-                person_of[column].add_sighting(box, seconds)
+            person = person_by_box.get(column)
+            if person is None:
+                person = _Person(box, seconds, np.zeros(2))
+                self._present.append(person)
             else:
-                person_of[column] = _Person(box, seconds, np.zeros(2))
-                self._present.append(person_of[column])
-            persons.append(person_of[column])
+                person.add_sighting(box, seconds)
+            persons.append(person)
         return persons
 
 
 def _cheapest_pairs(costs: np.ndarray) -> list[tuple[int, int]]:
-    """Return the pairs of row and column with the lowest total of costs [rows, columns]."""
+    """Return the (row, column) pairs with the lowest total of the costs [rows, columns]."""
     if min(costs.shape) == 1:
         return [np.unravel_index(costs.argmin(), costs.shape)]
-    # The import takes half a second, which a clip of one person does not need.
+    # The import takes half a second, which clips of a single person do not need.
     from scipy.optimize import linear_sum_assignment
 
     return list(zip(*linear_sum_assignment(costs), strict=True))
 
 
-def _centre(box: Box) -> np.ndarray:
+def _box_centre(box: Box) -> np.ndarray:
     return np.array([box[0] + box[2] / 2, box[1] + box[3] / 2])
 
 
-def _cost(person: _Person, box: Box, seconds: float) -> float:
-    """Return the distance from the expected place in widths, minus the overlap there.
+def _match_cost(person: _Person, box: Box, seconds: float) -> float:
+    """Return the distance of a box from the person's expected position, less the overlap.
 
-    The cost is infinite for a box that is too far away, too wide or too narrow.
+    The distance is in widths of the face. The cost is infinite if the box is out of reach.
     """
-    wide, narrow = max(person.box[2], box[2]), min(person.box[2], box[2])
+    wider, narrower = max(person.box[2], box[2]), min(person.box[2], box[2])
     x, y = person.expected_centre(seconds)
-    distance = float(np.hypot(*(_centre(box) - (x, y)))) / ((wide + narrow) / 2)
-    max_distance = min(
-        MAX_DISTANCE, DISTANCE_AT_ONCE + DISTANCE_PER_SECOND * (seconds - person.seconds)
-    )
-    if wide > MAX_WIDTH_RATIO * narrow or distance > max_distance:
+    distance = float(np.hypot(*(_box_centre(box) - (x, y)))) / ((wider + narrower) / 2)
+    reach = min(MAX_REACH, REACH_AT_ONCE + REACH_PER_SECOND * (seconds - person.seconds))
+    if wider > MAX_GROWTH * narrower or distance > reach:
         return np.inf
     width, height = person.box[2:]
     return distance - overlap((round(x - width / 2), round(y - height / 2), width, height), box)

@@ -1,101 +1,120 @@
-"""Find the box of the face in every frame, but search only some frames.
+"""Track a face's box through the frames of a video and search few of the frames.
 
-Between two searched frames whose boxes agree, the box is interpolated.
+Between two searches with similar boxes, the box is interpolated.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pipelines.faces.detectors import Box, Detector, overlap
 from pipelines.media.images import Frame
 
-ANCHOR_STEP = 24
-"""The distance between two searches in frames, about a second, where the face stays in place."""
+SEARCH_STEP = 24
+"""Frames from one search to the next while the face stays: about a second of video."""
 MIN_AGREEMENT = 0.65
-"""Two boxes with a larger overlap belong to one face, which moves evenly between them."""
+"""Two boxes with a higher overlap show the same face; the boxes between are interpolated."""
 
 NumberedFrame = tuple[int, Frame]
+"""The number of a frame in the video, from 0, and the frame."""
+
+_SearchResult = tuple[int, Box | None]
+_Search = Callable[[Frame, Box | None], Box | None]
 
 
 def track_face(
     frames: Iterable[NumberedFrame],
     detect: Detector,
     *,
-    step: int = ANCHOR_STEP,
+    step: int = SEARCH_STEP,
     progress: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, Frame, Box | None]]:
-    """Yield the number, the frame and the box or None of each frame, in order.
+    """Yield every frame with its number and the box of the face.
 
-    Every `step`-th frame and the last one are searched. Where two neighbouring searches disagree,
-    or one finds no face, the frame halfway between them is searched too, and so on. No more than
-    `step` frames are in memory.
+    Every `step`-th frame and the last frame are searched. If the boxes of two neighbouring searches
+    differ, or a search found no face, the frame in the middle is searched too. The two halves are
+    then treated in the same way. At most `step` frames are held in memory.
 
     Args:
-        frames: Frames with rising numbers.
-        detect: Finds the box in one frame.
-        step: The distance between two searches, in frames; 1 searches all frames.
+        frames: Numbers, ascending, and frames.
+        detect: Returns the box of one frame.
+        step: Frames from one search to the next; 1 searches every frame.
         progress: Called after every search.
+
+    Yields:
+        (number, frame, box) in the order of the frames. The box is in pixels, or None if the frame
+        has no face.
     """
 
-    def search(frame: Frame, previous: Box | None) -> Box | None:
-        box = detect(frame.luma, previous)
+    def search(frame: Frame, previous_box: Box | None) -> Box | None:
+        box = detect(frame.luma, previous_box)
         progress()
         return box
 
-    block: list[NumberedFrame] = []  # the frames since the last search
-    last_search: tuple[int, Box | None] | None = None  # number and box
-    known: Box | None = None  # the last box found
+    waiting: list[NumberedFrame] = []
+    previous_search: _SearchResult | None = None
+    last_box: Box | None = None
 
-    def boxes_of_block() -> Iterator[tuple[int, Frame, Box | None]]:
-        nonlocal last_search, known
-        number, frame = block[-1]
-        box = search(frame, known)
-        box_of = (
-            dict(_boxes_between(last_search, block[:-1], (number, box), search))
-            if len(block) > 1
-            else {}
-        )
-        box_of[number] = box
-        last_search = (number, box)
-        for number, frame in block:
-            known = box_of[number] or known
-            yield number, frame, box_of[number]
-        block.clear()
+    def track_waiting() -> Iterator[tuple[int, Frame, Box | None]]:
+        nonlocal previous_search, last_box
+        last_number, last_frame = waiting[-1]
+        found_box = search(last_frame, last_box)
+        this_search = (last_number, found_box)
+        boxes = {last_number: found_box}
+        if len(waiting) > 1:
+            boxes.update(_boxes_between(previous_search, waiting[:-1], this_search, search))
+        previous_search = this_search
+        for number, frame in waiting:
+            last_box = boxes[number] or last_box
+            yield number, frame, boxes[number]
+        waiting.clear()
 
     for numbered_frame in frames:
-        block.append(numbered_frame)
-        if last_search is None or len(block) == step:
-            yield from boxes_of_block()
-    if block:
-        yield from boxes_of_block()
+        waiting.append(numbered_frame)
+        if previous_search is None or len(waiting) == step:
+            yield from track_waiting()
+    if waiting:
+        yield from track_waiting()
 
 
 def _boxes_between(
-    before: tuple[int, Box | None],
-    frames: list[NumberedFrame],
-    after: tuple[int, Box | None],
-    search: Callable[[Frame, Box | None], Box | None],
-) -> Iterator[tuple[int, Box | None]]:
-    """Yield the number and the box or None of the frames between two searched ones."""
+    earlier: _SearchResult,
+    frames: Sequence[NumberedFrame],
+    later: _SearchResult,
+    search: _Search,
+) -> Iterator[_SearchResult]:
+    """Yield (number, box or None) of the frames between two searched frames."""
     if not frames:
         return
-    (first, box), (last, next_box) = before, after
-    if box and next_box and overlap(box, next_box) > MIN_AGREEMENT:
+    earlier_number, earlier_box = earlier
+    later_number, later_box = later
+    if earlier_box and later_box and overlap(earlier_box, later_box) > MIN_AGREEMENT:
         for number, _ in frames:
-            yield number, interpolated(box, next_box, (number - first) / (last - first))
+            fraction = (number - earlier_number) / (later_number - earlier_number)
+            yield number, interpolate_box(earlier_box, later_box, fraction)
         return
     middle = len(frames) // 2
     number, frame = frames[middle]
-    searched = (number, search(frame, box or next_box))
-    yield searched
-    yield from _boxes_between(before, frames[:middle], searched, search)
-    yield from _boxes_between(searched, frames[middle + 1 :], after, search)
+    middle_search = (number, search(frame, earlier_box or later_box))
+    yield middle_search
+    yield from _boxes_between(earlier, frames[:middle], middle_search, search)
+    yield from _boxes_between(middle_search, frames[middle + 1 :], later, search)
 
 
-def interpolated(one: Box, other: Box, share: float) -> Box:
-    """Return the box between two boxes, at a share of the way from the first to the second.
+def interpolate_box(earlier_box: Box, later_box: Box, fraction: float) -> Box:
+    """Return the box at a fraction of the way from one box to another.
 
-    >>> interpolated((0, 0, 10, 10), (8, 0, 14, 14), 0.25)
+    >>> interpolate_box((0, 0, 10, 10), (8, 0, 14, 14), 0.25)
     (2, 0, 11, 11)
+
+    Args:
+        earlier_box: The box at fraction 0, in pixels.
+        later_box: The box at fraction 1, in pixels.
+        fraction: In [0, 1].
+
+    Returns:
+        The box in whole pixels.
     """
-    left, top, width, height = (round(a + share * (b - a)) for a, b in zip(one, other, strict=True))
+    left, top, width, height = (
+        round(start + fraction * (end - start))
+        for start, end in zip(earlier_box, later_box, strict=True)
+    )
     return left, top, width, height

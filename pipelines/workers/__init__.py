@@ -10,25 +10,27 @@ from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from pipelines.workers.pool import STALL_SECONDS, WorkerError, WorkerPool
-    from pipelines.workers.record_task import RecordTask, entry_or_error
+    from pipelines.workers.record_task import DecoderMessages, RecordTask, relay_messages
     from pipelines.workers.stream_task import StreamTask
 
 __all__ = [
     "STALL_SECONDS",
+    "DecoderMessages",
     "RecordTask",
     "StreamTask",
     "WorkerError",
     "WorkerPool",
-    "entry_or_error",
+    "relay_messages",
 ]
 
 _MODULE_OF = {
+    "DecoderMessages": "record_task",
     "RecordTask": "record_task",
     "STALL_SECONDS": "pool",
     "StreamTask": "stream_task",
     "WorkerError": "pool",
     "WorkerPool": "pool",
-    "entry_or_error": "record_task",
+    "relay_messages": "record_task",
 }
 
 __getattr__, __dir__ = lazy_exports(__name__, _MODULE_OF)

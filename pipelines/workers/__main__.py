@@ -1,7 +1,4 @@
-"""A worker process: reads tasks from standard input until the input ends.
-
-The process never imports TensorFlow.
-"""
+"""A worker process: run the tasks from standard input until it closes, without TensorFlow."""
 
 import contextlib
 import os
@@ -12,62 +9,65 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core import processes
-from pipelines.workers.pool import to_message_bytes
-from pipelines.workers.record_task import MEMORY_BYTES
+from pipelines.workers.pool import LENGTH_BYTES, encode_message
+from pipelines.workers.record_task import MEMORY_LIMIT_BYTES
+
+HEARTBEAT_SECONDS = 1.0
+"""Minimum time between two heartbeats."""
 
 
 def _serve() -> None:
-    """Read tasks from standard input and write their messages to standard output.
+    """Run the tasks from standard input, and write their messages to standard output.
 
-    The process drops what codecs print about a bad file.
+    Codecs print about bad files. What they print is discarded.
     """
-    output = os.fdopen(os.dup(1), "wb", buffering=0)
+    message_stream = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     import cv2
 
-    # Standard error is still open and shows an import that fails.
+    # These imports come first, while standard error still shows why an import fails.
     from pipelines.faces import crops  # noqa: F401
     from pipelines.media import audio  # noqa: F401
 
     cv2.setNumThreads(1)
-    _limit_memory(MEMORY_BYTES)
+    _limit_memory(MEMORY_LIMIT_BYTES)
     processes.end_with_parent()
-    for stream in (1, 2):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-    tasks = sys.stdin.buffer
+    for descriptor in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    task_stream = sys.stdin.buffer
     last_heartbeat = time.monotonic()
 
-    def send(message: dict[str, Any] | None) -> None:
-        remaining = memoryview(to_message_bytes(message))
+    def send(message: Any) -> None:
+        remaining = memoryview(encode_message(message))
         while remaining:
-            remaining = remaining[output.write(remaining) :]
+            remaining = remaining[message_stream.write(remaining) :]
 
-    def progress() -> None:
+    def send_heartbeat() -> None:
         nonlocal last_heartbeat
-        if time.monotonic() - last_heartbeat > 1.0:
+        if time.monotonic() - last_heartbeat > HEARTBEAT_SECONDS:
             last_heartbeat = time.monotonic()
             send(None)
 
     try:
         send(None)
-        while size := tasks.read(8):
-            task, spec = pickle.loads(tasks.read(int.from_bytes(size, "little")))
-            for message in task.read(spec, progress=progress):
+        while length := task_stream.read(LENGTH_BYTES):
+            task, spec = pickle.loads(task_stream.read(int.from_bytes(length, "little")))
+            for message in task.read(spec, progress=send_heartbeat):
                 send(message)
-    except (EOFError, BrokenPipeError):  # the parent process needs no more, or was stopped
+    except (EOFError, BrokenPipeError):  # the pool is done, or its process ended
         return
 
 
-def _limit_memory(more_bytes: int) -> None:
-    """Limit the memory that this process allocates from now on, so that only its own task fails.
+def _limit_memory(additional_bytes: int) -> None:
+    """Limit the memory that this process allocates from now on, on Linux.
 
-    Only Linux has the limit.
+    A decoder that needs more fails alone.
     """
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
-        data_and_stack_pages = int(Path("/proc/self/statm").read_text().split()[5])
-        limit = data_and_stack_pages * resource.getpagesize() + more_bytes
+        n_pages = int(Path("/proc/self/statm").read_text().split()[5])  # data and stack
+        limit = n_pages * resource.getpagesize() + additional_bytes
         hard_limit = resource.getrlimit(resource.RLIMIT_DATA)[1]
         if hard_limit != resource.RLIM_INFINITY:
             limit = min(limit, hard_limit)

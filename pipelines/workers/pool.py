@@ -1,7 +1,7 @@
-"""A pool of worker processes that decode media, so that a crash or a hang fails one file only.
+"""A pool of worker processes that decode media: a file that crashes its decoder fails alone.
 
-A worker is this package run as a program. It talks over its standard streams, never imports
-TensorFlow, and is replaced when it dies or reports no progress for a while.
+A worker runs this package as a program and communicates over its standard streams. It never imports
+TensorFlow. The pool replaces a worker that dies or sends no heartbeat for a while.
 """
 
 import contextlib
@@ -18,20 +18,24 @@ from typing import Any, Self
 
 from pipelines.core.errors import RunError
 from pipelines.core.spec import Spec
-from pipelines.workers.record_task import Readable
+from pipelines.workers.record_task import WorkerTask
 
 STALL_SECONDS = 120.0
-"""A worker without progress for this time counts as hanging."""
+"""A worker without a message or a heartbeat for this long counts as hanging."""
 EXIT_SECONDS = 5.0
-"""The time in which a process must end after its stream ended."""
+"""Maximum wait for the exit of a process after the end of its output stream."""
+LENGTH_BYTES = 8
+"""Size of the length, an unsigned little-endian integer, before the content of a message."""
+
+_BROKEN_STREAM = (EOFError, OSError, ValueError, pickle.UnpicklingError)
+"""What reading from or writing to a worker raises if the worker died."""
 
 
 class WorkerError(RunError):
-    """A worker process cannot start, died, or reports no progress.
+    """A worker process cannot start, died, or sends no heartbeat.
 
     Attributes:
-        retry: Why a later call is to read the file again: `time` or `memory`; empty: the file is to
-            blame.
+        retry: Why a later call may succeed: `time` or `memory`; empty if the file is the cause.
     """
 
     def __init__(self, message: str, *, retry: str = "") -> None:
@@ -40,21 +44,23 @@ class WorkerError(RunError):
 
 
 class _Worker:
-    """One worker process."""
+    """A worker process and its streams."""
 
     def __init__(self) -> None:
         self._is_ready = False
+        python_path = os.pathsep.join(path for path in sys.path if path)
         self._process = subprocess.Popen(
-            # -P: do not import modules from the working directory.
+            # -P keeps the working directory off the path: its files could shadow modules.
             [sys.executable, "-P", "-m", "pipelines.workers"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            process_group=0,  # Ctrl-C stops the parent; in a worker it would look like a crash
+            env={**os.environ, "PYTHONPATH": python_path},
+            # Without its own group, Ctrl-C would end the worker, as if its file had crashed it.
+            process_group=0,
         )
-        self._heartbeats = select.poll()
-        self._heartbeats.register(self._process.stdout, select.POLLIN)
+        self._output_poll = select.poll()
+        self._output_poll.register(self._process.stdout, select.POLLIN)
 
     def wait_until_ready(self) -> None:
         """Wait for the first heartbeat, once.
@@ -67,21 +73,21 @@ class _Worker:
         try:
             self._receive(STALL_SECONDS)
             self._is_ready = True
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        except _BROKEN_STREAM as error:
             self._wait_for_exit()
             self.close()
             raise WorkerError(
                 f"a worker process cannot start (exit status {self._process.returncode}); "
-                "the message of the process stands above",
+                "its error message is printed above",
                 retry="time",
             ) from error
 
-    def read(self, task: Readable, spec: Spec, stall_seconds: float) -> Iterator[dict[str, Any]]:
+    def read(self, task: WorkerTask, spec: Spec, stall_seconds: float) -> Iterator[dict[str, Any]]:
         """Yield the messages of `task.read`.
 
         Raises:
-            WorkerError: The process cannot start, died, or was stopped because it reported no
-                progress for `stall_seconds`.
+            WorkerError: The process cannot start, died, or was stopped because it sent no heartbeat
+                for `stall_seconds`.
         """
         self.wait_until_ready()
         try:
@@ -89,7 +95,7 @@ class _Worker:
             more = True
             while more:
                 message = self._receive(stall_seconds)
-                if message is not None:  # None: a heartbeat
+                if message is not None:  # None is a heartbeat
                     more = message["more"]
                     yield message
         except TimeoutError as error:
@@ -97,56 +103,60 @@ class _Worker:
             raise WorkerError(
                 f"decoder made no progress for {stall_seconds:.0f} s and was stopped", retry="time"
             ) from error
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-            status = self._wait_for_exit()
+        except _BROKEN_STREAM as error:
+            exit_status = self._wait_for_exit()
             self.close()
-            if status == -signal.SIGKILL:
+            if exit_status == -signal.SIGKILL:
                 raise WorkerError(
                     "decoder was killed (by the system, when memory runs out)", retry="memory"
                 ) from error
-            raise WorkerError(f"decoder crashed (exit status {status})") from error
+            raise WorkerError(f"decoder crashed (exit status {exit_status})") from error
 
-    def _send(self, task: tuple[Readable, Spec]) -> None:
-        self._process.stdin.write(to_message_bytes(task))
+    def _send(self, message: Any) -> None:
+        self._process.stdin.write(encode_message(message))
 
-    def _receive(self, stall_seconds: float) -> dict[str, Any] | None:
-        size = int.from_bytes(self._receive_bytes(8, stall_seconds), "little")
+    def _receive(self, stall_seconds: float) -> Any:
+        size = int.from_bytes(self._receive_bytes(LENGTH_BYTES, stall_seconds), "little")
         return pickle.loads(self._receive_bytes(size, stall_seconds))
 
     def _receive_bytes(self, size: int, stall_seconds: float) -> bytearray:
-        received = bytearray(size)
-        remaining, source = memoryview(received), self._process.stdout
-        while remaining:
-            if not self._heartbeats.poll(1000 * stall_seconds):
+        content = bytearray(size)
+        missing = memoryview(content)
+        while missing:
+            if not self._output_poll.poll(1000 * stall_seconds):
                 raise TimeoutError
-            count = source.readinto(remaining)
-            if not count:
+            n_read = self._process.stdout.readinto(missing)
+            if not n_read:
                 raise EOFError
-            remaining = remaining[count:]
-        return received
+            missing = missing[n_read:]
+        return content
 
     def _wait_for_exit(self) -> int | None:
-        """Return the exit status of a process whose stream ended; None if it still runs."""
+        """Return the exit status of a process whose output ended, or None if it still runs."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(EXIT_SECONDS)
         return self._process.poll()
 
     def close(self) -> None:
-        """End the process; a thread that waits for its messages gets the end of the stream."""
+        """End the process. A thread that waits for a message sees the end of the stream."""
         self._process.kill()
         self._process.wait()
 
 
-def to_message_bytes(message: object) -> bytes:
-    """Return an object as its pickled bytes, after their number in 8 bytes."""
+def encode_message(message: Any) -> bytes:
+    """Return a message as it is sent: the length in `LENGTH_BYTES` bytes and the pickled message.
+
+    Args:
+        message: Any object that can be pickled.
+    """
     content = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-    return len(content).to_bytes(8, "little") + content
+    return len(content).to_bytes(LENGTH_BYTES, "little") + content
 
 
 class WorkerPool:
-    """Worker processes that read media files. Several threads can call `read`.
+    """Run tasks in worker processes. Several threads may call `read`.
 
-    Use the pool in a `with` statement, which starts and ends its processes.
+    The processes start on entering the context and end on leaving it.
 
     >>> from pathlib import Path
     >>> from pipelines.workers.record_task import RecordTask
@@ -155,12 +165,12 @@ class WorkerPool:
     {'error': 'cannot be read (No such file or directory)', 'retry': 'unreadable'}
 
     Args:
-        workers: The number of processes.
-        spec: The spec of the features.
-        stall_seconds: A worker without progress for this time is stopped.
+        workers: Number of processes, at least 1.
+        spec: Passed to every task.
+        stall_seconds: A worker without a message or a heartbeat for this long is stopped.
 
     Raises:
-        WorkerError: A process cannot start.
+        WorkerError: On entering the context: a worker process cannot start.
     """
 
     def __init__(
@@ -168,17 +178,17 @@ class WorkerPool:
     ) -> None:
         self._spec = spec
         self._stall_seconds = stall_seconds
-        self._count = workers
-        self._idle: queue.Queue[_Worker | None] = queue.Queue()
+        self._n_workers = workers
+        # None stands for a worker that ended; the next task replaces it.
+        self._idle_workers: queue.Queue[_Worker | None] = queue.Queue()
         self._workers: set[_Worker] = set()
         self._lock = threading.Lock()
         self._is_closed = False
 
     def __enter__(self) -> Self:
-        """Start the processes and wait until they are ready."""
         try:
-            for _ in range(self._count):
-                self._idle.put(self._started())
+            for _ in range(self._n_workers):
+                self._idle_workers.put(self._start_worker())
             for worker in self._workers:
                 worker.wait_until_ready()
         except BaseException:
@@ -186,18 +196,17 @@ class WorkerPool:
             raise
         return self
 
-    def __exit__(self, *_exception: object) -> None:
-        """End the processes."""
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._is_closed = True
             for worker in self._workers:
                 worker.close()
             self._workers.clear()
 
-    def _started(self) -> _Worker:
+    def _start_worker(self) -> _Worker:
         with self._lock:
             if self._is_closed:
-                raise WorkerError("the pool is closed", retry="time")
+                raise WorkerError("the worker pool is closed", retry="time")
             try:
                 worker = _Worker()
             except OSError as error:
@@ -207,23 +216,34 @@ class WorkerPool:
             self._workers.add(worker)
             return worker
 
-    def read(self, task: Readable) -> Iterator[dict[str, Any]]:
-        """Yield the messages of a task from a worker. A crash or a hang becomes an error message.
+    def read(self, task: WorkerTask) -> Iterator[dict[str, Any]]:
+        """Run a task in a worker, and return an iterator over its messages.
 
-        The call takes a worker immediately and keeps the worker until the caller has the last
-        message. A caller with several tasks must call `read` and take messages in the same order,
-        otherwise all workers can wait for each other.
+        A crash or a hang of the worker becomes the error of the file. The call waits for a worker,
+        and the worker is busy until the last message is drawn. A caller that runs several tasks at
+        a time must draw from the earliest task first, and must call `read` in the same order.
+        Otherwise all workers may wait for their turn.
+
+        Args:
+            task: The task; it can be pickled.
+
+        Returns:
+            The messages of `task.read`. If the worker fails, the last message has an empty
+            `sha256`, and an `error` for each of `task.domains`, with `retry` if a later call may
+            succeed.
         """
         worker = None
         while not self._is_closed:
             with contextlib.suppress(queue.Empty):
-                worker = self._idle.get(timeout=1.0)
+                worker = self._idle_workers.get(timeout=1.0)
                 break
-        return self._messages(worker, task)
+        return self._receive_messages(worker, task)
 
-    def _messages(self, worker: _Worker | None, task: Readable) -> Iterator[dict[str, Any]]:
+    def _receive_messages(
+        self, worker: _Worker | None, task: WorkerTask
+    ) -> Iterator[dict[str, Any]]:
         try:
-            worker = worker or self._started()
+            worker = worker or self._start_worker()
             yield from worker.read(task, self._spec, self._stall_seconds)
         except WorkerError as error:
             if worker is not None:
@@ -231,13 +251,14 @@ class WorkerPool:
                     self._workers.discard(worker)
                 worker.close()
                 worker = None
-            failure = self._failure(error)
-            yield {"sha256": "", "more": False, **dict.fromkeys(task.domains, failure)}
+            entry = self._error_entry(error)
+            yield {"sha256": "", "more": False, **dict.fromkeys(task.domains, entry)}
         finally:
-            self._idle.put(worker)
+            self._idle_workers.put(worker)
 
-    def _failure(self, error: WorkerError) -> dict[str, str]:
-        """Return the entry of a domain for an error. A closed pool has ended its workers itself."""
-        if self._is_closed:
-            return {"error": "the pool is closed", "retry": "time"}
-        return {"error": str(error)} | ({"retry": error.retry} if error.retry else {})
+    def _error_entry(self, error: WorkerError) -> dict[str, str]:
+        if self._is_closed:  # the pool itself ended the worker, so the file is not the cause
+            return {"error": "the worker pool is closed", "retry": "time"}
+        if error.retry:
+            return {"error": str(error), "retry": error.retry}
+        return {"error": str(error)}

@@ -1,189 +1,221 @@
-"""Several faces through time: where further ones are, against scripted faces, and who is who, against persons who walk about."""
+"""Several faces through time: the boxes of scripted faces, and the numbers of persons who move."""
 
 import numpy as np
 import pytest
 
 from pipelines.faces.detectors import is_covered
-from pipelines.faces.persons import PersonNumbers, follow_faces
+from pipelines.faces.persons import PersonTracker, follow_faces
 from pipelines.media.images import Frame
 
-ONE, TWO = (100, 50, 80, 80), (300, 60, 70, 70)
+FIRST_BOX, SECOND_BOX = (100, 50, 80, 80), (300, 60, 70, 70)
 
 
-class Scripted:
-    """Finds the boxes that `where` gives for a frame's number, near those asked for or in the whole picture; notes what it was asked."""
+class ScriptedFinder:
+    """Finds the boxes `boxes_at(number)` of a frame, and records (number, whole) of its calls.
 
-    def __init__(self, where):
-        self.where, self.asked = where, []
+    With `whole=False`, only boxes that a near box covers are found.
+    """
 
-    def __call__(self, luma, taken=(), near=(), *, whole=True):
+    def __init__(self, boxes_at):
+        self.boxes_at, self.calls = boxes_at, []
+
+    def __call__(self, luma, known_boxes=(), near_boxes=(), *, whole=True):
         number = int(luma[0, 0])
-        self.asked.append((number, whole))
-        found = []
-        for box in self.where(number):
-            if not is_covered(box, taken) and (whole or is_covered(box, near)):
-                found.append(box)
-        return found
+        self.calls.append((number, whole))
+        return [
+            box
+            for box in self.boxes_at(number)
+            if not is_covered(box, known_boxes) and (whole or is_covered(box, near_boxes))
+        ]
 
 
-def followed(where, numbers, *, main=lambda number: ONE, step=4):
-    """Return {number: boxes}, and the searches, of frames whose only pixel is their number."""
-    find = Scripted(where)
-    frames = (
-        (number, Frame(np.array([[number]]), lambda: None), main(number)) for number in numbers
-    )
-    found = list(follow_faces(frames, find, step=step))
-    assert [number for number, _, _ in found] == list(numbers) and all(
-        frame.luma[0, 0] == number for number, frame, _ in found
-    )
-    return {number: boxes for number, _, boxes in found}, find.asked
+def numbered_frame(number):
+    """Return a frame whose only pixel is its number."""
+    return Frame(np.array([[number]]), lambda: None)
 
 
-def test_a_second_face_is_interpolated_between_searches_that_agree():
-    def second(number):
+def follow_boxes(boxes_at, numbers, *, main_box_at=lambda number: FIRST_BOX, step=4):
+    """Return {number: boxes} of the followed frames, and the calls of the finder."""
+    find = ScriptedFinder(boxes_at)
+    tracked_frames = ((number, numbered_frame(number), main_box_at(number)) for number in numbers)
+    followed = list(follow_faces(tracked_frames, find, step=step))
+    assert [number for number, _, _ in followed] == list(numbers)
+    assert all(frame.luma[0, 0] == number for number, frame, _ in followed)
+    return {number: boxes for number, _, boxes in followed}, find.calls
+
+
+def test_second_face_is_interpolated_between_searches_that_agree():
+    def second_box_at(number):
         return (300 + number, 60, 70, 70)
 
-    found, asked = followed(lambda number: [ONE, second(number)], range(11))
-    assert found == {number: [ONE, second(number)] for number in range(11)}
-    assert asked == [(0, True), (4, True), (8, True), (10, True)]
+    boxes, calls = follow_boxes(lambda number: [FIRST_BOX, second_box_at(number)], range(11))
+    assert boxes == {number: [FIRST_BOX, second_box_at(number)] for number in range(11)}
+    assert calls == [(0, True), (4, True), (8, True), (10, True)]
 
 
 @pytest.mark.parametrize("start", range(1, 8))
 @pytest.mark.parametrize("end", range(8, 13))
-def test_who_comes_and_goes_is_found_to_the_frame(start, end):
-    """Only around the box that a search found: the whole picture is searched at 0, 8 and 12 alone."""
-    found, asked = followed(
-        lambda number: [TWO] if start <= number <= end else [], range(13), step=8
+def test_first_and_last_frame_of_a_face_are_located_exactly(start, end):
+    """The whole picture is searched at 0, 8 and 12 alone; other searches are around known boxes."""
+    boxes, calls = follow_boxes(
+        lambda number: [SECOND_BOX] if start <= number <= end else [], range(13), step=8
     )
-    assert {number for number, boxes in found.items() if TWO in boxes} == set(range(start, end + 1))
-    assert [number for number, whole in asked if whole] == [0, 8, 12] and len(asked) <= 3 + 4 + 4
+    with_second = {number for number, frame_boxes in boxes.items() if SECOND_BOX in frame_boxes}
+    assert with_second == set(range(start, end + 1))
+    assert [number for number, whole in calls if whole] == [0, 8, 12]
+    assert len(calls) <= 3 + 4 + 4
 
 
-def test_the_given_box_is_taken_as_it_is_and_stands_for_its_face():
-    """The build's box differs a little from what the search for all finds, and jumps to the second person at 5 and back at 7."""
+def test_main_box_is_not_changed_and_covers_its_face():
+    """The main box differs a little from the finder's, and is on the second face at 5 and 6."""
 
-    def given(number):
+    def main_box_at(number):
         return (302, 63, 66, 66) if number in (5, 6) else (102, 52, 79, 79)
 
-    found, _ = followed(lambda number: [ONE, TWO], range(9), main=given)
-    assert found == {
-        number: [given(number), ONE if number in (5, 6) else TWO] for number in range(9)
-    }
+    boxes, _ = follow_boxes(
+        lambda number: [FIRST_BOX, SECOND_BOX], range(9), main_box_at=main_box_at
+    )
+    other_box_at = {number: FIRST_BOX if number in (5, 6) else SECOND_BOX for number in range(9)}
+    assert boxes == {number: [main_box_at(number), other_box_at[number]] for number in range(9)}
 
 
-def test_a_frame_in_which_nothing_is_given_has_the_further_ones():
-    found, asked = followed(lambda number: [TWO], range(5), main=lambda number: None)
-    assert found == {number: [TWO] for number in range(5)} and asked == [(0, True), (4, True)]
-    assert followed(lambda number: [], range(5), main=lambda number: None)[0] == {
-        number: [] for number in range(5)
-    }
-    assert followed(lambda number: [], ())[0] == {}
+@pytest.mark.parametrize("other_boxes", [[SECOND_BOX], []])
+def test_frame_without_a_main_box_has_the_other_faces(other_boxes):
+    boxes, calls = follow_boxes(
+        lambda number: other_boxes, range(5), main_box_at=lambda number: None
+    )
+    assert boxes == {number: other_boxes for number in range(5)}
+    assert calls == [(0, True), (4, True)]
 
 
-def test_few_frames_are_held():
+def test_no_frames_are_followed():
+    assert follow_boxes(lambda number: [], ()) == ({}, [])
+
+
+def test_at_most_a_step_of_frames_is_held():
     read = []
 
-    def frames():
+    def read_frames():
         for number in range(50):
             read.append(number)
-            yield number, Frame(np.array([[number]]), lambda: None), ONE
+            yield number, numbered_frame(number), FIRST_BOX
 
-    for given, _ in enumerate(follow_faces(frames(), Scripted(lambda number: [TWO]), step=6)):
-        assert len(read) - given <= 6
-
-
-# Who is who
+    followed = follow_faces(read_frames(), ScriptedFinder(lambda number: [SECOND_BOX]), step=6)
+    for n_yielded, _ in enumerate(followed):
+        assert len(read) - n_yielded <= 6
 
 
-def numbers(places, *, a_second=4, **options):
-    """Return the numbers given for frames whose boxes are `places`, and assert that frames come back in order."""
-    persons, given = PersonNumbers(**options), []
-    for index, boxes in enumerate(places):
-        given += persons.add(index / a_second, boxes, index)
-    given += persons.finish()
-    assert [index for index, _ in given] == list(range(len(places)))
-    return [numbers for _, numbers in given]
+# Numbers of persons
 
 
-def walk(start, pixels, count, size=80):
-    """Return boxes that move by so many pixels a frame."""
-    return [(round(start + pixels * index), 50, size, size) for index in range(count)]
+def number_persons(frames, *, frames_per_second=4, **options):
+    """Return the persons' numbers of each frame; `frames` has the boxes of each frame.
+
+    The frames come back in order.
+    """
+    tracker, numbered = PersonTracker(**options), []
+    for index, boxes in enumerate(frames):
+        numbered += tracker.add(index / frames_per_second, boxes, index)
+    numbered += tracker.finish()
+    assert [index for index, _ in numbered] == list(range(len(frames)))
+    return [numbers for _, numbers in numbered]
 
 
-def test_persons_are_numbered_as_they_come():
-    places = [[ONE], [ONE], [ONE, TWO], [TWO, ONE], [TWO], [TWO]]
-    assert numbers(places) == [[1], [1], [1, 2], [2, 1], [2], [2]]
+def moving_boxes(left, pixels_per_frame, n_frames):
+    return [(round(left + pixels_per_frame * index), 50, 80, 80) for index in range(n_frames)]
 
 
-def test_a_jump_of_the_first_box_onto_a_known_person_is_that_person():
-    assert numbers([[ONE, TWO]] * 3 + [[TWO]] * 2 + [[TWO, ONE]] + [[ONE, TWO]]) == [[1, 2]] * 3 + [
-        [2]
-    ] * 2 + [[2, 1]] + [[1, 2]]
+def test_persons_are_numbered_in_order_of_appearance():
+    frames = [
+        [FIRST_BOX],
+        [FIRST_BOX],
+        [FIRST_BOX, SECOND_BOX],
+        [SECOND_BOX, FIRST_BOX],
+        [SECOND_BOX],
+        [SECOND_BOX],
+    ]
+    assert number_persons(frames) == [[1], [1], [1, 2], [2, 1], [2], [2]]
 
 
-def test_a_jump_to_where_nobody_was_moves_no_identity():
-    assert numbers([[ONE]] * 3 + [[TWO]] * 3) == [[1]] * 3 + [[2]] * 3
+def test_main_box_that_jumps_to_a_known_person_gets_its_number():
+    frames = [
+        *[[FIRST_BOX, SECOND_BOX]] * 3,
+        *[[SECOND_BOX]] * 2,
+        [SECOND_BOX, FIRST_BOX],
+        [FIRST_BOX, SECOND_BOX],
+    ]
+    assert number_persons(frames) == [*[[1, 2]] * 3, *[[2]] * 2, [2, 1], [1, 2]]
 
 
-def test_two_who_walk_through_each_other_keep_their_numbers():
-    """They pass at 12 frames, 20 pixels a frame each; while they cover each other, only the first is seen."""
-    one, two = walk(100, 20, 25), walk(580, -20, 25)
-    places = [[a] if is_covered(a, [b]) else [a, b] for a, b in zip(one, two, strict=True)]
-    assert 3 <= sum(len(boxes) == 1 for boxes in places) <= 5
-    assert numbers(places) == [[1, 2][: len(boxes)] for boxes in places]
+def test_main_box_that_jumps_to_a_new_place_is_a_new_person():
+    assert number_persons([[FIRST_BOX]] * 3 + [[SECOND_BOX]] * 3) == [[1]] * 3 + [[2]] * 3
 
 
-def test_the_order_of_a_frames_boxes_is_of_no_account():
-    random, rows = (
-        np.random.default_rng(0),
-        [walk(start, pixels, 20) for start, pixels in ((100, 8), (300, -5), (500, 3))],
-    )
-    places = list(zip(*rows, strict=True))
-    orders = [[0, 1, 2], *(random.permutation(3).tolist() for _ in places[1:])]
-    assert numbers(
-        [[boxes[n] for n in order] for boxes, order in zip(places, orders, strict=True)]
-    ) == [[n + 1 for n in o] for o in orders]
+def test_persons_who_pass_each_other_keep_their_numbers():
+    """They pass at frame 12, with 20 pixels per frame each; a covered person is not seen."""
+    left_walk, right_walk = moving_boxes(100, 20, 25), moving_boxes(580, -20, 25)
+    frames = [
+        [left_box] if is_covered(left_box, [right_box]) else [left_box, right_box]
+        for left_box, right_box in zip(left_walk, right_walk, strict=True)
+    ]
+    assert 3 <= sum(len(boxes) == 1 for boxes in frames) <= 5
+    assert number_persons(frames) == [[1, 2][: len(boxes)] for boxes in frames]
+
+
+def test_order_of_the_boxes_does_not_matter():
+    rng = np.random.default_rng(0)
+    walks = [
+        moving_boxes(left, pixels_per_frame, 20)
+        for left, pixels_per_frame in ((100, 8), (300, -5), (500, 3))
+    ]
+    frames, expected = [], []
+    for index, boxes in enumerate(zip(*walks, strict=True)):
+        order = rng.permutation(3).tolist() if index else [0, 1, 2]
+        frames.append([boxes[person] for person in order])
+        expected.append([person + 1 for person in order])
+    assert number_persons(frames) == expected
 
 
 @pytest.mark.parametrize(("frames_away", "number"), [(4, 1), (7, 1), (8, 3), (12, 3)])
-def test_who_is_away_for_longer_than_two_seconds_is_new(frames_away, number):
-    """Of 4 frames a second: unseen in 7 frames, 2 s lie between the last sight and the next."""
-    places = [[ONE, TWO]] * 4 + [[TWO]] * frames_away + [[ONE, TWO]] * 3
-    assert numbers(places)[-1] == [number, 2]
+def test_person_unseen_for_more_than_two_seconds_is_new(frames_away, number):
+    """At 4 frames per second and 7 frames unseen, 2 s lie between two sightings."""
+    both = [FIRST_BOX, SECOND_BOX]
+    frames = [both] * 4 + [[SECOND_BOX]] * frames_away + [both] * 3
+    assert number_persons(frames)[-1] == [number, 2]
 
 
-def test_a_passing_error_is_nobody_and_takes_no_number():
-    error = (20, 300, 40, 40)
-    assert numbers([[ONE], [ONE, error], [ONE], [ONE, TWO], [ONE, TWO]]) == [
-        [1],
-        [1, None],
-        [1],
-        [1, 2],
-        [1, 2],
-    ]
-    assert numbers([[error], [ONE], [ONE]]) == [[None], [1], [1]]
+def test_false_detection_has_no_number():
+    false_box = (20, 300, 40, 40)
+    both = [FIRST_BOX, SECOND_BOX]
+    frames = [[FIRST_BOX], [FIRST_BOX, false_box], [FIRST_BOX], both, both]
+    assert number_persons(frames) == [[1], [1, None], [1], [1, 2], [1, 2]]
+    assert number_persons([[false_box], [FIRST_BOX], [FIRST_BOX]]) == [[None], [1], [1]]
 
 
-def test_a_box_of_another_size_is_another_face():
-    assert numbers([[(100, 50, 80, 80)]] * 2 + [[(100, 50, 30, 30)]] * 2) == [[1], [1], [2], [2]]
+def test_box_of_another_size_is_another_person():
+    frames = [[(100, 50, 80, 80)]] * 2 + [[(100, 50, 30, 30)]] * 2
+    assert number_persons(frames) == [[1], [1], [2], [2]]
 
 
-def test_of_a_single_frame_all_boxes_are_persons():
-    assert numbers([[ONE, TWO]]) == [[1, 2]] and numbers([[]]) == [[]] and numbers([]) == []
+@pytest.mark.parametrize(
+    ("frames", "expected"), [([[FIRST_BOX, SECOND_BOX]], [[1, 2]]), ([[]], [[]]), ([], [])]
+)
+def test_every_box_of_a_single_frame_is_a_person(frames, expected):
+    assert number_persons(frames) == expected
 
 
-def test_frames_far_apart_are_linked_where_that_is_asked_for():
-    assert numbers([[ONE]] * 4, a_second=0.1, max_unseen_seconds=25) == [[1]] * 4
+def test_unseen_seconds_links_frames_that_lie_far_apart():
+    numbers = number_persons([[FIRST_BOX]] * 4, frames_per_second=0.1, unseen_seconds=25)
+    assert numbers == [[1]] * 4
 
 
-def test_what_is_held_back_is_bounded():
-    """An error in every eighth frame; no frame waits for more than two seconds, in an hour of them."""
-    persons, back = PersonNumbers(), 0
+def test_waiting_frames_and_present_persons_are_bounded():
+    """With a false detection in every eighth frame, no frame of an hour waits longer than 2 s."""
+    tracker, n_yielded = PersonTracker(), 0
     for index in range(4 * 3600):
-        for _ in persons.add(
-            index / 4,
-            [ONE, (7 * index % 5000 + 200, 400, 40, 40)] if index % 8 == 0 else [ONE],
-            index,
-        ):
-            back += 1
-        assert index + 1 - back <= 9 and len(persons._present) <= 3
+        boxes = [FIRST_BOX]
+        if index % 8 == 0:
+            boxes = [FIRST_BOX, (7 * index % 5000 + 200, 400, 40, 40)]
+        n_yielded += len(list(tracker.add(index / 4, boxes, index)))
+        assert index + 1 - n_yielded <= 9
+        assert len(tracker._present) <= 3

@@ -52,7 +52,7 @@ def test_nothing_is_left_behind_and_nothing_replaced_by_a_failure(tmp_path, monk
         if len(drawn) > 7:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(drawing.BoxDrawing, "draw", draw)
+    monkeypatch.setattr(drawing.FaceBoxes, "draw", draw)
     assert failure(path, out) == f"{out} cannot be written (No space left on device)"
     assert out.read_text() == "old" and sorted(one.name for one in tmp_path.iterdir()) == [
         "a.mp4",
@@ -94,7 +94,7 @@ def test_each_refusal_has_its_class(tmp_path, monkeypatch):
     def refuse(*_):
         raise av.error.ArgumentError(22, "Invalid argument")
 
-    monkeypatch.setattr(drawing.BoxDrawing, "draw", refuse)
+    monkeypatch.setattr(drawing.FaceBoxes, "draw", refuse)
     with pytest.raises(MediaError, match="cannot be encoded .Invalid argument"):
         list(writer.write_overlay(path, tmp_path / "out.mp4", captions=PLAIN))
     assert [one.name for one in tmp_path.iterdir()] == ["a.mp4"]
