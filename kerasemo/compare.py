@@ -36,8 +36,8 @@ def parse_pairs(text: str) -> tuple[tuple[str, str], ...]:
     >>> parse_pairs("joint:pooled,after:scratch")
     (('joint', 'pooled'), ('after', 'scratch'))
     """
-    if (found := name_pairs(text)) is not None:
-        return found
+    if (pairs := name_pairs(text)) is not None:
+        return pairs
     raise argparse.ArgumentTypeError(
         f"expected pairs of two stages such as joint:pooled; received {text!r}"
     )
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from kerasemo.reporting import terminal
 
             terminal.print_comparison(result)
-        refused = ["refused" in one for one in result["comparisons"]]
+        refused = ["refused" in comparison for comparison in result["comparisons"]]
         if refused and all(refused):
             raise InputError(f"nothing could be compared: {result['comparisons'][0]['refused']}")
         return 0

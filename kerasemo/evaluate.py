@@ -18,9 +18,11 @@ def _parser() -> Parser:
         "or an exported model on the clips that it was not "
         "trained on.",
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--run", type=Path, metavar="DIR", help="a run folder of kerasemo.train")
-    what.add_argument(
+    source_group = parser.add_mutually_exclusive_group(required=True)
+    source_group.add_argument(
+        "--run", type=Path, metavar="DIR", help="a run folder of kerasemo.train"
+    )
+    source_group.add_argument(
         "--model",
         metavar="DIR",
         help="an exported model: its folder, or the name of a preset",

@@ -55,7 +55,7 @@ def compare_files(
             f"expected some of {', '.join(stages)}"
         )
     comparisons = []
-    for first, second in pairs or [(stages[0], other) for other in stages[1:]]:
+    for first, second in pairs or [(stages[0], stage) for stage in stages[1:]]:
         by_source = _compare_sides(tables, first, second)
         comparisons += by_source + differences.mean_over_sources(by_source)
     return {

@@ -24,8 +24,8 @@ def merge_stages(pools: Sequence[PooledPredictions]) -> PooledPredictions:
     """
     ordered = [_sorted_by_clip(pool) for pool in pools]
     first = ordered[0]
-    for other in ordered[1:]:
-        _check_same_clips(first, other)
+    for stage in ordered[1:]:
+        _check_same_clips(first, stage)
     return dataclasses.replace(
         first,
         seeds=tuple(seed for pool in ordered for seed in pool.seeds),
@@ -110,8 +110,8 @@ def difference_of_stages(
 
     spread = score.clip_values(first.labels, gains - score.expected_values(first.labels, gains))
     pooled = paired_over_sources([shares(values)], spreads_by_source=[shares(spread)])
-    own = {speaker: scores[0][speaker] - scores[1][speaker] for speaker in speakers}
-    return paired_over_sources([own]) | {"pooled": pooled}
+    differences_of = {speaker: scores[0][speaker] - scores[1][speaker] for speaker in speakers}
+    return paired_over_sources([differences_of]) | {"pooled": pooled}
 
 
 def _check_same_clips(first: PooledPredictions, second: PooledPredictions) -> None:
@@ -120,10 +120,10 @@ def _check_same_clips(first: PooledPredictions, second: PooledPredictions) -> No
     for more, fewer, name in ((*ids, "second"), (*ids[::-1], "first")):
         if extra := more - fewer:
             rest = fewer - more
-            other = f", which has {min(rest)!r} and others" if rest else ""
+            example = f", which has {min(rest)!r} and others" if rest else ""
             raise InputError(
                 f"the two stages predicted other clips: {sum(extra.values())} clips, for example "
-                f"{min(extra)!r}, are missing in the {name}{other}; compare stages of the same "
+                f"{min(extra)!r}, are missing in the {name}{example}; compare stages of the same "
                 "folds"
             )
     facts = [_facts_by_clip(pool) for pool in (first, second)]
@@ -178,16 +178,20 @@ def mean_over_sources(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str
     Returns:
         One comparison, or none if fewer than two sources with known speakers were compared.
     """
-    made = [one for one in comparisons if "refused" not in one and one["ua"]["speakers"]]
-    if len(made) < 2:
+    scored = [
+        comparison
+        for comparison in comparisons
+        if "refused" not in comparison and comparison["ua"]["speakers"]
+    ]
+    if len(scored) < 2:
         return []
     document = {
-        "stages": made[0]["stages"],
-        "source": " + ".join(comparison["source"] for comparison in made),
+        "stages": scored[0]["stages"],
+        "source": " + ".join(comparison["source"] for comparison in scored),
     }
     try:
         for name in PAIRED_METRICS:
-            document[name] = _on_mean([comparison[name] for comparison in made])
+            document[name] = _on_mean([comparison[name] for comparison in scored])
     except InputError as error:
         document = {name: document[name] for name in ("stages", "source")}
         document["refused"] = str(error)
@@ -223,15 +227,17 @@ def paired_over_sources(
         InputError: A source, or a group of speakers of the same sources, has fewer than two
             speakers.
     """
-    found = significance.mean_paired_difference(
+    difference = significance.mean_paired_difference(
         differences_by_source, spreads_by_source=spreads_by_source
     )
-    if found is None:
+    if difference is None:
         raise InputError(
             "a comparison over several sources needs at least 2 speakers of each source, or of the "
             "same several sources"
         )
-    document = dataclasses.asdict(found) | {"speakers": _mean_by_speaker(differences_by_source)}
+    document = dataclasses.asdict(difference) | {
+        "speakers": _mean_by_speaker(differences_by_source)
+    }
     if spreads_by_source:
         document["spread"] = _mean_by_speaker(spreads_by_source)
     return document
@@ -254,11 +260,13 @@ def correct_for_number(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[st
     Refused comparisons do not count.
     """
     corrected = [dict(comparison) for comparison in comparisons]
-    made = [comparison for comparison in corrected if "refused" not in comparison]
+    scored = [comparison for comparison in corrected if "refused" not in comparison]
     for name in PAIRED_METRICS:
-        by_speaker = significance.holm_correction([one[name]["p"] for one in made])
-        pooled = significance.holm_correction([one[name]["pooled"]["p"] for one in made])
-        for comparison, p_by_speaker, p_pooled in zip(made, by_speaker, pooled, strict=True):
+        by_speaker = significance.holm_correction([comparison[name]["p"] for comparison in scored])
+        pooled = significance.holm_correction(
+            [comparison[name]["pooled"]["p"] for comparison in scored]
+        )
+        for comparison, p_by_speaker, p_pooled in zip(scored, by_speaker, pooled, strict=True):
             difference = comparison[name]
             comparison[name] = difference | {
                 "p_holm": p_by_speaker,

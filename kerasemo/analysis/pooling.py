@@ -98,11 +98,11 @@ def pool_folds(
     )
 
 
-def _same_clips(one: Predictions, other: Predictions) -> bool:
+def _same_clips(first: Predictions, second: Predictions) -> bool:
     return (
-        one.ids == other.ids
-        and bool((one.labels == other.labels).all())
-        and bool((one.item_counts.sum(axis=1) == other.item_counts.sum(axis=1)).all())
+        first.ids == second.ids
+        and bool((first.labels == second.labels).all())
+        and bool((first.item_counts.sum(axis=1) == second.item_counts.sum(axis=1)).all())
     )
 
 

@@ -259,20 +259,20 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
         raise DataError(f"{path}: not a CSV file ({error}); {expected}") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: a damaged gzip file ({error}); {expected}") from error
-    rows = [(line, cells) for line, cells in rows if any(cells)]
+    rows = [(line, values) for line, values in rows if any(values)]
     if not rows:
         raise DataError(f"{path}: the file is empty; {expected}")
     columns = [name.lower() for name in rows.pop(0)[1]]
     _check_columns(path, columns, expected)
     if not rows:
         raise DataError(f"{path}: no row below the column names; {expected}")
-    for line, cells in rows:
-        if len(cells) != len(columns):
+    for line, values in rows:
+        if len(values) != len(columns):
             raise DataError(
-                f"{path}, line {line}: {len(cells)} cells, expected {len(columns)} as in the first "
-                "line; is the file truncated?"
+                f"{path}, line {line}: {len(values)} cells, expected {len(columns)} as in the "
+                "first line; is the file truncated?"
             )
-    return [(line, dict(zip(columns, cells, strict=True))) for line, cells in rows]
+    return [(line, dict(zip(columns, values, strict=True))) for line, values in rows]
 
 
 def _check_columns(path: Path, columns: Sequence[str], expected: str) -> None:
@@ -318,8 +318,8 @@ def _build_table(
 
     Clips are in the order of the first.
     """
-    (first_network, first), *others = networks.items()
-    for network, rows in others:
+    (first_network, first), *further_networks = networks.items()
+    for network, rows in further_networks:
         same_clips = rows.keys() == first.keys()
         # Speaker and label are the first two fields of a row.
         if not same_clips or any(rows[clip][:2] != row[:2] for clip, row in first.items()):
@@ -354,10 +354,10 @@ def _build_table(
         seeds=[seed for _, seed in networks],
         open_predictions=open_predictions,
     )
-    seen = {EMOTIONS[index] for index in {*labels, *predictions.flat}}
+    used_emotions = {EMOTIONS[index] for index in {*labels, *predictions.flat}}
     return PredictionTable(
         pool,
-        tuple(in_order(among.split() or seen)),
+        tuple(in_order(among.split() or used_emotions)),
         split,
         protocol,
         tuple(filter(None, stamps.split("; "))),

@@ -129,7 +129,9 @@ def _parse_experiment(
     if not isinstance(network_table, dict):
         problems.append(f"expected network to be a table, [network]; received {network_table!r}")
         network_table = {}
-    if not (isinstance(tables, list) and tables and all(isinstance(one, dict) for one in tables)):
+    if not (
+        isinstance(tables, list) and tables and all(isinstance(table, dict) for table in tables)
+    ):
         if "stages" in document or not problems:
             problems.append("expected at least one [[stages]] table")
         return None

@@ -34,8 +34,8 @@ class BatchShare:
         def parts(values: np.ndarray) -> np.ndarray:
             steps, batch, *rest = values.shape
             split = values.reshape(steps, self.total, batch // self.total, *rest)
-            taken = split[:, self.first : self.first + self.count]
-            return taken.reshape(-1, batch // self.total, *rest)
+            of_share = split[:, self.first : self.first + self.count]
+            return of_share.reshape(-1, batch // self.total, *rest)
 
         return {name: parts(values) for name, values in draw.items()}
 

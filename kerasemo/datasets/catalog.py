@@ -111,8 +111,8 @@ class RecordCatalog:
         """Return the emotions of a source's corpus in all its domains, in the order of EMOTIONS."""
         return in_order(
             row["emotion"]
-            for other in self.sources_of([source])
-            for row in self._manifest(other)["clips"]
+            for corpus_source in self.sources_of([source])
+            for row in self._manifest(corpus_source)["clips"]
         )
 
     def sources_of(self, source_names: Iterable[str]) -> list[str]:
@@ -129,7 +129,10 @@ class RecordCatalog:
         """
         key = (corpus_of(source), protocol)
         if key not in self._fold_counts:
-            rows = {other: self.rows(other) for other in self.sources_of([source])}
+            rows = {
+                corpus_source: self.rows(corpus_source)
+                for corpus_source in self.sources_of([source])
+            }
             self._fold_counts[key] = fold_count(key[0], rows, protocol=protocol)
         return self._fold_counts[key]
 

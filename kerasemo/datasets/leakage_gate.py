@@ -163,8 +163,10 @@ def pass_gate(
     ]
     last_split = _last_split_of_copies(clips)
     copied_utterances = {clip.row["utterance"] for clip, last in last_split if clip.split != last}
-    kept = [clip for clip in clips if keep_copies or clip.row["utterance"] not in copied_utterances]
-    _check_leakage(kept, keep_copies=keep_copies)
+    used_clips = [
+        clip for clip in clips if keep_copies or clip.row["utterance"] not in copied_utterances
+    ]
+    _check_leakage(used_clips, keep_copies=keep_copies)
     sources = sorted(rows_by_source)
     if keep_copies:
         of_test = {
@@ -173,12 +175,12 @@ def pass_gate(
         copies = [clip for clip in clips if clip.row["utterance"] in of_test]
         return GatedSplits(
             corpus_splits,
-            _clip_ids(kept, sources),
+            _clip_ids(used_clips, sources),
             _clip_ids([], sources),
             _clip_ids(copies, sources),
         )
     dropped = [clip for clip in clips if clip.row["utterance"] in copied_utterances]
-    return GatedSplits(corpus_splits, _clip_ids(kept, sources), _clip_ids(dropped, sources))
+    return GatedSplits(corpus_splits, _clip_ids(used_clips, sources), _clip_ids(dropped, sources))
 
 
 class _SplitClip(NamedTuple):
@@ -253,7 +255,7 @@ def _check_leakage(clips: Sequence[_SplitClip], *, keep_copies: bool) -> None:
     """Raise DataError if a speaker, an utterance or a content is in two splits."""
     for name, remedy in _REMEDIES.items():
         # value -> (split, corpus) -> the first clip
-        seen: dict[str, dict[tuple[str, str], _SplitClip]] = defaultdict(dict)
+        first_clips: dict[str, dict[tuple[str, str], _SplitClip]] = defaultdict(dict)
         for clip in clips:
             split = clip.speaker_split if name == "speaker" else clip.split
             value = clip.identity(name)
@@ -261,12 +263,12 @@ def _check_leakage(clips: Sequence[_SplitClip], *, keep_copies: bool) -> None:
                 continue
             corpus = clip.corpus_split.corpus
             may_repeat = keep_copies and remedy is _COPY_REMEDY and clip.corpus_split.publisher
-            for (other_split, other_corpus), other in seen[value].items():
+            for (other_split, other_corpus), other_clip in first_clips[value].items():
                 if split != other_split and not (may_repeat and other_corpus == corpus):
                     raise DataError(
-                        f"{name} {value!r} is in two splits: {other} and {clip}; {remedy}"
+                        f"{name} {value!r} is in two splits: {other_clip} and {clip}; {remedy}"
                     )
-            seen[value].setdefault((split, corpus), clip)
+            first_clips[value].setdefault((split, corpus), clip)
 
 
 def _clip_ids(clips: Sequence[_SplitClip], sources: Sequence[str]) -> ClipIds:

@@ -108,8 +108,8 @@ def pair_sampler(
             f"{pairs} pairs in a step, expected a multiple of {len(couples)}; set batch to a "
             f"multiple of {2 * len(couples)}"
         )
-    for one, other in couples:
-        _check_couple(subsets[one], subsets[other])
+    for first, second in couples:
+        _check_couple(subsets[first], subsets[second])
     largest = max(subsets, key=lambda subset: len(subset.items))
     steps = steps or len(largest.items) // max(1, len(subsets) - 1) // per_couple
     if not steps:
@@ -284,25 +284,27 @@ def draw_variants(
     return {**draw, "item": items}
 
 
-def _check_couple(one: Subset, other: Subset) -> None:
+def _check_couple(first: Subset, second: Subset) -> None:
     """Raise InputError unless two sources can make pairs of equal and of different emotions."""
-    shared = _shared_emotions(one, other)
-    names = one.source.name if one is other else f"{one.source.name} and {other.source.name}"
+    shared = _shared_emotions(first, second)
+    names = (
+        first.source.name if first is second else f"{first.source.name} and {second.source.name}"
+    )
     if not shared:
-        problem = "no emotion has two clips" if one is other else "they have no common emotion"
+        problem = "no emotion has two clips" if first is second else "they have no common emotion"
         raise InputError(f"{names}: {problem}, so no pair has equal emotions; pair other sources")
-    if len(set(one.labels) | set(other.labels)) < 2:
+    if len(set(first.labels) | set(second.labels)) < 2:
         raise InputError(
             f"{names}: {EMOTIONS[shared[0]]} is the only emotion, so no pair has different "
             "emotions; pair other sources"
         )
 
 
-def _shared_emotions(one: Subset, other: Subset) -> list[int]:
+def _shared_emotions(first: Subset, second: Subset) -> list[int]:
     """Return the emotions of which a pair of two clips, one of each subset, can be made."""
-    if one is not other:
-        return sorted(set(one.labels) & set(other.labels))
-    labels = one.source.labels[one.clips]
+    if first is not second:
+        return sorted(set(first.labels) & set(second.labels))
+    labels = first.source.labels[first.clips]
     return [int(label) for label in np.unique(labels) if np.sum(labels == label) > 1]
 
 
@@ -384,7 +386,11 @@ def _draw_random_partners(
     second_clips = second.source.clip_of[second.items]
     candidates = _endless_permutations(len(second.items), random)
     partners = [
-        next(other for other in candidates if first is not second or second_clips[other] != clip)
+        next(
+            candidate
+            for candidate in candidates
+            if first is not second or second_clips[candidate] != clip
+        )
         for clip in first_clips
     ]
     return np.stack([first.items[order], second.items[partners]], axis=1)

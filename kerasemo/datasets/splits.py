@@ -171,13 +171,13 @@ def assign_speakers(
         )
     folds = n_speakers if n_speakers <= MAX_SPEAKERS_AS_FOLDS else N_SPEAKER_FOLDS
     start, stop = (k * n_speakers // folds for k in (fold % folds, fold % folds + 1))
-    others = speakers[stop:] + speakers[:start]  # in cyclic order after the test speakers
+    remaining = speakers[stop:] + speakers[:start]  # in cyclic order after the test speakers
     n_validation = 0
-    if len(others) >= 4:
-        n_validation = 2 if len(others) >= 10 else 1
+    if len(remaining) >= 4:
+        n_validation = 2 if len(remaining) >= 10 else 1
     split_by_speaker = (
-        dict.fromkeys(others, "train")
-        | dict.fromkeys(others[:n_validation], "validation")
+        dict.fromkeys(remaining, "train")
+        | dict.fromkeys(remaining[:n_validation], "validation")
         | dict.fromkeys(speakers[start:stop], "test")
     )
     return folds, {

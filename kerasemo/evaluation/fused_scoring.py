@@ -108,7 +108,9 @@ def fit_on_utterances(matched: Iterable[FaceAndVoice], kind: Kind) -> Fusion:
     """
     visual, audio, labels = [], [], []
     for face, voice in matched:
-        of_face, of_voice = (getattr(one.probabilities, kind) for one in (face, voice))
+        of_face, of_voice = (
+            getattr(domain_scores.probabilities, kind) for domain_scores in (face, voice)
+        )
         if of_face is None or of_voice is None:
             continue
         of_label = np.arange(len(face.labels)), face.labels

@@ -189,13 +189,13 @@ def as_shipped(training: Mapping[str, Any]) -> bool:
     if training.get("experiment") not in shipped_experiments():
         return False
     shipped = load_experiment(training["experiment"])
-    made = [StageConfig.from_json(stage["settings"]) for stage in training["stages"]]
+    trained = [StageConfig.from_json(stage["settings"]) for stage in training["stages"]]
     named = [
         stage
         for stage in shipped.stages
-        if stage.name in {one["stage"] for one in training["stages"]}
+        if stage.name in {trained_stage["stage"] for trained_stage in training["stages"]}
     ]
-    return (NetworkConfig.from_json(training["network"]), made) == (shipped.network, named)
+    return (NetworkConfig.from_json(training["network"]), trained) == (shipped.network, named)
 
 
 def _types(inputs: Mapping[str, Any]) -> str:

@@ -342,8 +342,8 @@ class SpectrogramColumns:
                 last = np.repeat(self._columns.pop()[None], self._frames_per_column, axis=0)
                 self._rest = np.concatenate([last, self._rest])
             self._columns = [
-                (one + other) / 2
-                for one, other in zip(self._columns[::2], self._columns[1::2], strict=True)
+                (even + odd) / 2
+                for even, odd in zip(self._columns[::2], self._columns[1::2], strict=True)
             ]
             self._frames_per_column *= 2
 

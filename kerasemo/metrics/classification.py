@@ -58,8 +58,8 @@ def confusion_matrix(
     """
     if checked:
         validate(labels, predictions, n_classes=n_classes)
-    cells = np.asarray(labels, np.int64) * n_classes + np.asarray(predictions, np.int64)
-    return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
+    flat_indices = np.asarray(labels, np.int64) * n_classes + np.asarray(predictions, np.int64)
+    return np.bincount(flat_indices, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
 def recalls(labels: ArrayLike, predictions: ArrayLike, *, n_classes: int) -> np.ndarray:

@@ -68,7 +68,10 @@ def build_network(
         features_of, logits_of = zip(*members, strict=True)
         features = layers.Concatenate(name="members_features", dtype="float32")(list(features_of))
         logits = layers.Average(name="members_logits", dtype="float32")(list(logits_of))
-        outputs = {f"logits_member{number}": own for number, own in enumerate(logits_of, start=1)}
+        outputs = {
+            f"logits_member{number}": member_logits
+            for number, member_logits in enumerate(logits_of, start=1)
+        }
     embedding = layers.UnitNormalization(name="embedding", dtype="float32")(features)
     return inputs, {"embedding": embedding, "logits": logits} | outputs
 

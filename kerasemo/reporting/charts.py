@@ -225,9 +225,11 @@ def _paths(labels: Sequence[str], timeline: Timeline, total: float) -> Iterator[
 
 def _area(x: np.ndarray, y: np.ndarray, floor: int) -> str:
     """Return the area below a line. Only the ends of a horizontal part are kept."""
-    kept = np.ones(len(x), bool)
-    kept[1:-1] = (y[1:-1] != y[:-2]) | (y[1:-1] != y[2:])
-    points = "L".join(f"{a} {b}" for a, b in zip(x[kept].tolist(), y[kept].tolist(), strict=True))
+    is_corner = np.ones(len(x), bool)
+    is_corner[1:-1] = (y[1:-1] != y[:-2]) | (y[1:-1] != y[2:])
+    points = "L".join(
+        f"{a} {b}" for a, b in zip(x[is_corner].tolist(), y[is_corner].tolist(), strict=True)
+    )
     return f"M{x[0]} {floor}L{points}L{x[-1]} {floor}z"
 
 

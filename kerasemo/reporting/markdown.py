@@ -26,7 +26,7 @@ def html_of_markdown(text: str) -> str:
     tokens = parser.parse(body)
     headings = [int(token.tag[1]) for token in tokens if token.type == "heading_open"]
     shift = HIGHEST_HEADING - min(headings, default=1)
-    shown: list[Token] = []
+    rendered: list[Token] = []
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(LOWEST_HEADING, int(token.tag[1]) + shift)}"
@@ -35,11 +35,11 @@ def html_of_markdown(text: str) -> str:
         elif token.type == "inline":
             token.children = _without_links(token.children or [])
         if token.type == "table_open":
-            shown.append(Token("wide_open", "div", 1, attrs={"class": "wide"}, block=True))
-        shown.append(token)
+            rendered.append(Token("wide_open", "div", 1, attrs={"class": "wide"}, block=True))
+        rendered.append(token)
         if token.type == "table_close":
-            shown.append(Token("wide_close", "div", -1, block=True))
-    body_html = parser.renderer.render(shown, parser.options, {})
+            rendered.append(Token("wide_close", "div", -1, block=True))
+    body_html = parser.renderer.render(rendered, parser.options, {})
     return (f"<pre>{escape(front_matter)}</pre>\n" if front_matter else "") + body_html.rstrip("\n")
 
 
@@ -55,18 +55,18 @@ def _split_front_matter(text: str) -> tuple[str, str]:
 
 def _without_links(tokens: list[Token]) -> list[Token]:
     """Return inline tokens with the address of each link and image as text."""
-    shown: list[Token] = []
+    plain: list[Token] = []
     addresses: list[str] = []
     for token in tokens:
         if token.type == "link_open":
             addresses.append(str(token.attrGet("href")))
         elif token.type == "link_close":
-            shown.append(_text_token(f" ({addresses.pop()})"))
+            plain.append(_text_token(f" ({addresses.pop()})"))
         elif token.type == "image":
-            shown.append(_text_token(f"{token.content} ({token.attrGet('src')})"))
+            plain.append(_text_token(f"{token.content} ({token.attrGet('src')})"))
         else:
-            shown.append(token)
-    return shown
+            plain.append(token)
+    return plain
 
 
 def _text_token(text: str) -> Token:

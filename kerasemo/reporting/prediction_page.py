@@ -121,13 +121,13 @@ def _basis(kind: str, prediction: Mapping[str, Any]) -> str:
         count = len(prediction["timeline"])
         return f"The mean over {count:,} segment{'s' * (count != 1)} of {duration} of sound."
     faces = prediction["faces"]
-    others = f"the main one of {len(faces)} faces; " if len(faces) > 1 else ""
+    of_faces = f"the main one of {len(faces)} faces; " if len(faces) > 1 else ""
     where = (
         f"{faces[0]['count']:,} of {prediction['looked_at']:,} pictures of {duration}"
         if prediction["seconds"]
         else "a still picture"
     )
-    sentence = f"{others}seen in {where}."
+    sentence = f"{of_faces}seen in {where}."
     return sentence[0].upper() + sentence[1:]
 
 

@@ -33,8 +33,8 @@ def _blocks(study: Study) -> Iterator[str]:
     yield f"## {matrix.title}"
     yield f"{study_tables.MATRIX_NOTE} Bold: the stage was trained on the source."
     yield matrix.markdown()
-    if others := study_tables.other_sources_table(study):
-        yield from _section(others)
+    if on_other_sources := study_tables.other_sources_table(study):
+        yield from _section(on_other_sources)
     if study["comparisons"]:
         yield from _section(study_tables.comparison_table(study["comparisons"]))
     if study["pairs"]:

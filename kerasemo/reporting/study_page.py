@@ -137,12 +137,12 @@ def _confusion(row: Row, domain: str) -> str:
     table_rows = []
     for label, (emotion, counts) in enumerate(zip(row["emotions"], row["confusion"], strict=True)):
         total = max(1, sum(counts))
-        cells = "".join(
+        count_cells = "".join(
             f'<td class="n heat{" right" * (label == prediction)}" '
             f'style="--h:{count / total:.2f}">{count:,}</td>'
             for prediction, count in enumerate(counts)
         )
-        table_rows.append(f'<th scope="row">{charts.named(emotion)}</th>{cells}')
+        table_rows.append(f'<th scope="row">{charts.named(emotion)}</th>{count_cells}')
     caption = (
         f"{row['stage']}: predictions of clips (columns) for each label (rows), summed over "
         f"{row['networks']} network{'s' * (row['networks'] > 1)}"
@@ -159,14 +159,14 @@ def _matrix(study: Study) -> Iterator[str]:
     )
     caption = f"{matrix.title}. {study_tables.MATRIX_NOTE}"
     yield markup.markup_table(caption, headings, map(_matrix_row, matrix.rows))
-    others = study_tables.other_sources_table(study)
-    if others:
-        yield markup.folded("The scores on other sources", others.html())
+    on_other_sources = study_tables.other_sources_table(study)
+    if on_other_sources:
+        yield markup.folded("The scores on other sources", on_other_sources.html())
 
 
-def _matrix_row(cells: Sequence[str]) -> str:
-    first, *others = cells
-    numbers = "".join(f'<td class="n">{_bold(cell)}</td>' for cell in others)
+def _matrix_row(texts: Sequence[str]) -> str:
+    first, *score_texts = texts
+    numbers = "".join(f'<td class="n">{_bold(cell)}</td>' for cell in score_texts)
     return f'<th scope="row">{escape(first)}</th>{numbers}'
 
 

@@ -158,13 +158,13 @@ def _print_table(console: Console, table: TextTable) -> None:
     """Print a table below its title, which rich would wrap at the width of the table."""
     if table.title:
         console.print(escape(table.title), style="italic", soft_wrap=True)
-    shown = Table(box=SIMPLE, pad_edge=False)
+    rich_table = Table(box=SIMPLE, pad_edge=False)
     for column in table.columns:
         is_number = table.is_number(column)
-        shown.add_column(column, justify="right" if is_number else "left", overflow="fold")
+        rich_table.add_column(column, justify="right" if is_number else "left", overflow="fold")
     for row in table.rows:
-        shown.add_row(*(escape(printable(cell)) for cell in row))
-    console.print(shown)
+        rich_table.add_row(*(escape(printable(cell)) for cell in row))
+    console.print(rich_table)
 
 
 def _print_study_tables(title: str, study: Study, lines: Sequence[str] | Iterator[str]) -> None:
@@ -313,17 +313,21 @@ def _stages(result: Mapping[str, Any]) -> str:
 
 def _prediction_cells(prediction: Mapping[str, Any]) -> list[str]:
     """Return duration, number of faces, and emotion and confidence by face, voice and both."""
-    cells = []
+    texts = []
     for domain in ("visual", "audio", "fused"):
-        answer = prediction[domain]
-        cells += [answer["emotion"], f"{answer['confidence']:.2f}"] if answer else [NO_VALUE, ""]
+        domain_prediction = prediction[domain]
+        texts += (
+            [domain_prediction["emotion"], f"{domain_prediction['confidence']:.2f}"]
+            if domain_prediction
+            else [NO_VALUE, ""]
+        )
     durations = [
         prediction[domain]["seconds"] for domain in ("visual", "audio") if prediction[domain]
     ]
     seconds = max(durations, default=0.0)
     visual = prediction["visual"]
     faces = str(len(visual["faces"])) if visual else NO_VALUE
-    return [f"{seconds:.1f}" if seconds else NO_VALUE, faces, *cells]
+    return [f"{seconds:.1f}" if seconds else NO_VALUE, faces, *texts]
 
 
 def _serving_command(out: str) -> str:

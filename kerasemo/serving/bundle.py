@@ -180,8 +180,8 @@ def find_bundle(name: str | Path) -> Path:
     if str(name) in shipped:
         return find_bundle(shipped[str(name)])
     wrong = "no bundle in it" if path.exists() else "no such bundle"
-    made = "expected the folder of one (python -m kerasemo.export makes it) or a shipped preset"
-    raise InputError(f"{name}: {wrong}; {made} ({', '.join(shipped) or 'none'})")
+    expected = "expected the folder of one (python -m kerasemo.export makes it) or a shipped preset"
+    raise InputError(f"{name}: {wrong}; {expected} ({', '.join(shipped) or 'none'})")
 
 
 def read_document(folder: Path) -> dict[str, Any]:

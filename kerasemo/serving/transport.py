@@ -291,14 +291,14 @@ class RestTransport:
         raise refused_error(self.url, signature, text, reason=reason, status=status)
 
     def _raise_unexpected(self, signature: str, text: str, status: int | None = None) -> NoReturn:
-        shown = server_message(text[:MAX_MESSAGE_CHARACTERS])
+        message = server_message(text[:MAX_MESSAGE_CHARACTERS])
         raise ServingError(
-            f"{self.url}: {signature}: the server responded {shown!r}, which is not JSON as "
+            f"{self.url}: {signature}: the server responded {message!r}, which is not JSON as "
             "TensorFlow Serving sends it; name its REST port (8501 unless --rest_api_port sets "
             "another)",
             reason=FailureReason.UNEXPECTED_RESPONSE,
             status=status,
-            server_text=shown,
+            server_text=message,
         )
 
 
@@ -356,12 +356,12 @@ def refused_error(
         remedy = f"expected {known.describe_inputs()}" if known else "metadata() lists the inputs"
     else:
         remedy = "see the server's log, or try again later"
-    shown = server_message(text)
+    message = server_message(text)
     return ServingError(
-        f"{url}: {signature}: the server reports {shown!r}; {remedy}",
+        f"{url}: {signature}: the server reports {message!r}; {remedy}",
         reason=reason,
         status=status,
-        server_text=shown,
+        server_text=message,
     )
 
 

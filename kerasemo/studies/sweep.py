@@ -223,9 +223,10 @@ class Sweep:
         def on_end(network: StudyNetwork, seconds: float) -> None:
             self._seconds[network.digest] = seconds
             remaining = [
-                other
-                for other in waiting
-                if other.digest not in self._seconds and other.digest not in self.failures
+                waiting_network
+                for waiting_network in waiting
+                if waiting_network.digest not in self._seconds
+                and waiting_network.digest not in self.failures
             ]
             logger.info(
                 "%s: %s, %s; %s",

@@ -77,7 +77,11 @@ def search_settings(options: SearchOptions) -> dict[str, Any]:
         catalog = RecordCatalog(
             prepare_records(options, experiment, folder),
             required=sorted(
-                {source for one in experiment.chain(options.stage) for source in one.sources}
+                {
+                    source
+                    for chain_stage in experiment.chain(options.stage)
+                    for source in chain_stage.sources
+                }
             ),
         )
         search.claim_folder()

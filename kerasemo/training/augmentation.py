@@ -212,7 +212,7 @@ def change_segments(segments: tf.Tensor, seed: tf.Tensor, strengths: AugmentConf
         is_outside, channels, axis=1
     )
     # float32 [examples, bins, frames * 3]
-    kept = (1 - ops.minimum(lost, 1.0))[:, None] * (1 - frequency_mask[:, :, None])
+    keep_factor = (1 - ops.minimum(lost, 1.0))[:, None] * (1 - frequency_mask[:, :, None])
     mean = is_static * ops.mean(x[..., 0], axis=(1, 2))[:, None, None]  # [examples, 1, frames * 3]
     louder = is_static * _symmetric(gain, strengths.gain_db)[:, None]
     # Rows of all channels, because a last axis wider than 3 is much faster.
@@ -220,7 +220,7 @@ def change_segments(segments: tf.Tensor, seed: tf.Tensor, strengths: AugmentConf
     if strengths.frequency_warp:
         x = _stretch_rows(x, 1 + _symmetric(stretch, strengths.frequency_warp))
     floor = ops.where(is_static > 0, FLOOR_DB, -np.inf)
-    x = ops.maximum((x - mean) * kept + (mean + louder), floor)
+    x = ops.maximum((x - mean) * keep_factor + (mean + louder), floor)
     return ops.reshape(x, (-1, bins, frames, channels))
 
 

@@ -98,12 +98,12 @@ class StepLoop:
         except tf.errors.OpError as error:
             raise self._step_error(error) from error
 
-    def check_agreement(self, number: int, what: str) -> None:
+    def check_agreement(self, number: int, description: str) -> None:
         """Wait for all workers, and check that all have the same number.
 
         Args:
             number: Below 2^24.
-            what: What the number stands for, for the message.
+            description: What the number stands for, for the message.
 
         Raises:
             InputError: Another worker has another number.
@@ -126,8 +126,8 @@ class StepLoop:
             raise self._step_error(error) from error
         if mean_square != mean * mean:
             raise InputError(
-                f"{what} differs from that of the other workers; give all workers the same run "
-                "folder, records and command"
+                f"{description} differs from that of the other workers; give all workers the same "
+                "run folder, records and command"
             )
 
     def _step_error(self, error: tf.errors.OpError) -> Exception:

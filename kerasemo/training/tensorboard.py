@@ -165,7 +165,7 @@ class TensorBoardWriter:
         entry.sprite.single_image_dim.extend([side, side])
         names = list(rows[0])
         table = [names, *([" ".join(str(row[name]).split()) for name in names] for row in rows)]
-        metadata = "".join("\t".join(cells) + "\n" for cells in table)
+        metadata = "".join("\t".join(row_texts) + "\n" for row_texts in table)
         try:
             np.savetxt(folder / "tensors.tsv", embeddings, fmt="%.6g", delimiter="\t")
             (folder / "metadata.tsv").write_text(metadata, encoding="utf-8")
@@ -338,7 +338,7 @@ def sprite(pictures: np.ndarray) -> tuple[np.ndarray, int]:
         halves = pictures.reshape(count, side, 2, side, 2, 3)
         pictures = halves.mean(axis=(2, 4)).astype(np.uint8)
     side = pictures.shape[1]
-    cells = np.zeros((columns * columns, side, side, 3), np.uint8)
-    cells[: len(pictures)] = pictures
-    grid = cells.reshape(columns, columns, side, side, 3).swapaxes(1, 2)
+    tiles = np.zeros((columns * columns, side, side, 3), np.uint8)
+    tiles[: len(pictures)] = pictures
+    grid = tiles.reshape(columns, columns, side, side, 3).swapaxes(1, 2)
     return grid.reshape(columns * side, columns * side, 3), side

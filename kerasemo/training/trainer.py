@@ -218,8 +218,8 @@ class StageTrainer:
 
     def _check_workers_agree(self) -> None:
         digest = files.json_sha256([self._task.key.to_json(), self._task.compute.policy])
-        what = "this command, or what it finds in the records,"
-        self._loop.check_agreement(int(digest[:6], 16), what)
+        description = "this command, or what it finds in the records,"
+        self._loop.check_agreement(int(digest[:6], 16), description)
 
     def _open_tensorboard(self, state: TrainingState) -> TensorBoardWriter:
         task = self._task
@@ -321,13 +321,13 @@ class StageTrainer:
         self._checkpoints.save_state(self._global_step(state), arrays, metadata)
 
     def _fit(
-        self, state: TrainingState, shown: StageProgress, interruption: InterruptionHandler
+        self, state: TrainingState, progress_bar: StageProgress, interruption: InterruptionHandler
     ) -> None:
         """Train the remaining epochs."""
         task = self._task
         last_save = time.monotonic()
         batches = None
-        shown.start(self._global_step(state))
+        progress_bar.start(self._global_step(state))
         while state.epoch < self._config.epochs:
             if batches is None or self._config.hard_negatives:
                 batches = self._iterate_batches(state)
@@ -344,12 +344,12 @@ class StageTrainer:
                 must_stop = interruption.is_requested
                 is_last = step == self._steps
                 if is_due or must_stop or is_last or len(pending) >= STEPS_PER_FETCH:
-                    self._collect(state, pending, shown)
+                    self._collect(state, pending, progress_bar)
                     if (is_due or must_stop) and not is_last:
                         self._save(state)
                         last_save = time.monotonic()
             if len(state.step_values) == self._steps:
-                self._end_epoch(state, shown)
+                self._end_epoch(state, progress_bar)
                 last_save = time.monotonic()
                 must_stop = interruption.is_requested
             if must_stop:
@@ -376,7 +376,7 @@ class StageTrainer:
         return self._loop.iterate(stream)
 
     def _collect(
-        self, state: TrainingState, pending: list[tf.Tensor], shown: StageProgress
+        self, state: TrainingState, pending: list[tf.Tensor], progress_bar: StageProgress
     ) -> None:
         """Fetch and check the values of the pending steps, and write them to TensorBoard."""
         first = self._global_step(state) + 1
@@ -388,7 +388,7 @@ class StageTrainer:
             names = [self._loop.value_names[column] for column in columns]
             raise self._non_finite_error(state, len(state.step_values) + row + 1, names)
         state.step_values.extend(values)
-        rate = shown.advance(self._named(values[-1].tolist()), len(values))
+        rate = progress_bar.advance(self._named(values[-1].tolist()), len(values))
         if self._tensorboard:
             self._tensorboard.write_steps(
                 [(first + row, self._named(step.tolist())) for row, step in enumerate(values)]
@@ -398,7 +398,7 @@ class StageTrainer:
     def _named(self, values: Sequence[float]) -> dict[str, float]:
         return dict(zip(self._loop.value_names, values, strict=True))
 
-    def _end_epoch(self, state: TrainingState, shown: StageProgress) -> None:
+    def _end_epoch(self, state: TrainingState, progress_bar: StageProgress) -> None:
         """Validate; save the state, and the weights if they are the best so far."""
         epoch = state.epoch
         means = np.mean(np.array(state.step_values, np.float64), axis=0)
@@ -408,7 +408,7 @@ class StageTrainer:
             weights, scores = self._validate(state, self._tensorboard, logs)
             logs |= scores
             watched = self._validation.watched
-            shown.set_validation(watched, logs[watched])
+            progress_bar.set_validation(watched, logs[watched])
         # Sorted, as a state gives them back.
         state.history.append(dict(sorted(logs.items())))
         state.step_values, state.hard_items = [], None

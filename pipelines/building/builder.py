@@ -93,19 +93,19 @@ def build(
         StorageError: The disk is full, or `options.out` cannot be written.
     """
     extra = {"song": True} if options.song else {}
-    found = find_clips(
+    found_clips = find_clips(
         options.kind, options.media, name=options.name, domains=options.domains or DOMAINS, **extra
     )
     name = options.name or options.kind
     clips_of = {
-        domain: [clip for clip in found.clips if clip.domain == domain] for domain in DOMAINS
+        domain: [clip for clip in found_clips.clips if clip.domain == domain] for domain in DOMAINS
     }
     if options.limit:
         clips_of = {
             domain: [clips[index] for index in spaced_indices(len(clips), options.limit)]
             for domain, clips in clips_of.items()
         }
-    for reject in found.rejects:
+    for reject in found_clips.rejects:
         if not clips_of[reject.domain]:  # no report has the file
             _log_quarantined(reject.id, reject.domain, reject.reason)
     _check_domains(options, name, clips_of)
@@ -126,8 +126,8 @@ def build(
             if clips and (writer := _writer(domain, clips, options, sha256_of)) is not None:
                 stack.callback(writer.close)
                 writers[domain], pending[domain] = writer, writer.resume(sha256_of)
-                if kept := len(clips) - len(pending[domain]):
-                    logger.info("%s: reusing %d of %d clips", writer.folder, kept, len(clips))
+                if n_reused := len(clips) - len(pending[domain]):
+                    logger.info("%s: reusing %d of %d clips", writer.folder, n_reused, len(clips))
         tasks = _group_by_file(pending)
         detector = options.detector if options.faces == "detect" else None
         decoding = DecodingOptions(
@@ -146,7 +146,9 @@ def build(
                     options.spec,
                 )
             on_file()
-        reports = _finished(options.out, name, [d for d in DOMAINS if clips_of[d]], writers, found)
+        reports = _finished(
+            options.out, name, [d for d in DOMAINS if clips_of[d]], writers, found_clips
+        )
     for domain, report in reports.items():
         for row in report["quarantined"]:
             _log_quarantined(row["path"], domain, row["reason"])
@@ -160,7 +162,7 @@ def _check_domains(
     for domain in options.domains:
         if not clips_of[domain]:
             existing = " and ".join(
-                f"{len(clips)} {other}" for other, clips in clips_of.items() if clips
+                f"{len(clips)} {other_domain}" for other_domain, clips in clips_of.items() if clips
             )
             raise InputError(
                 f"{options.media}: no {domain} clip of {name}; it has {existing or 'none at all'}"
@@ -208,7 +210,7 @@ def _finished(
     name: str,
     domains: Sequence[str],
     writers: Mapping[str, "SetWriter"],
-    found: FoundClips,
+    found_clips: FoundClips,
 ) -> dict[str, Any]:
     """Move the sets to their folders, write their reports and the page, and return the reports."""
     from pipelines.building import page
@@ -225,11 +227,11 @@ def _finished(
     }
     reports = {}
     for domain in domains:
-        rejects = [reject for reject in found.rejects if reject.domain == domain]
+        rejects = [reject for reject in found_clips.rejects if reject.domain == domain]
         reports[domain] = report = set_report(
             manifests[domain],
             rejects=rejects,
-            defects=found.defects,
+            defects=found_clips.defects,
             other_manifests=other_manifests,
         )
         if domain in writers:

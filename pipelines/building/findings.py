@@ -51,11 +51,11 @@ def examine(
         _finding(defect.kind, "defect", defect.text, clips=defect.clips) for defect in defects
     ]
     findings += _copies(rows)
-    for source, other in sorted((other_manifests or {}).items()):
+    for source, other_manifest in sorted((other_manifests or {}).items()):
         if source == f"{manifest['corpus']}/{manifest['domain']}":
             continue
-        findings += _copies_in(manifest, source, other)
-        findings += _shared_utterances(manifest, source, other)
+        findings += _copies_in(manifest, source, other_manifest)
+        findings += _shared_utterances(manifest, source, other_manifest)
     findings += _formats(rows)
     findings += _damage(rows)
     findings += _changed_clips(rows)
@@ -71,12 +71,14 @@ def manifests_in(out: Path) -> dict[str, dict[str, Any]]:
     """
     from pipelines.records import reader  # brings tensorflow, which `examine` does without
 
-    found = {}
+    manifests = {}
     for path in sorted(out.glob("*/*/manifest.json")):
         if path.parent.name in DOMAINS:
             with contextlib.suppress(InputError, DataError):  # removed meanwhile, or damaged
-                found[path.parent.relative_to(out).as_posix()] = reader.read_manifest(path.parent)
-    return found
+                manifests[path.parent.relative_to(out).as_posix()] = reader.read_manifest(
+                    path.parent
+                )
+    return manifests
 
 
 def clip_names(finding: Finding) -> list[str]:
@@ -152,13 +154,15 @@ def _copies(rows: Sequence[Row]) -> list[Finding]:
         and len({row["utterance"] for row in group}) > 1  # a video and its sound apart
     ]
     findings = []
-    for kind, groups, what in (
+    for kind, groups, description in (
         ("byte copies", by_bytes, "byte-identical"),
         ("same content", by_content, "the same once decoded, though not byte for byte"),
     ):
         if groups:
             n_files, n_groups = sum(map(len, groups)), len(groups)
-            text = f"{pluralize(n_files, 'file')} in {pluralize(n_groups, 'group')} are {what}"
+            text = (
+                f"{pluralize(n_files, 'file')} in {pluralize(n_groups, 'group')} are {description}"
+            )
             findings.append(_finding(kind, "defect", text, groups=_ids(groups)))
     wider = {group[0]["content"] for group in by_content}
     copies = [group for group in by_bytes if group[0].get("content") not in wider] + by_content
@@ -170,26 +174,29 @@ def _copies(rows: Sequence[Row]) -> list[Finding]:
             labels = [[row[field] or "unknown" for row in group] for group in groups]
             text = f"{pluralize(len(groups), 'group')} of copies with more than one {field}"
             findings.append(_finding(kind, "defect", text, groups=_ids(groups), labels=labels))
-    for one, other in itertools.combinations(("train", "validation", "test"), 2):
+    for split, other_split in itertools.combinations(("train", "validation", "test"), 2):
         if groups := [
-            group for group in copies if {one, other} <= {row.get("split") for row in group}
+            group for group in copies if {split, other_split} <= {row.get("split") for row in group}
         ]:
-            count = sum(row["split"] == other for group in groups for row in group)
+            count = sum(row["split"] == other_split for group in groups for row in group)
             text = (
-                f"{pluralize(count, 'file')} of the publisher's {other} split with a copy in {one}"
+                f"{pluralize(count, 'file')} of the publisher's {other_split} split with a copy in "
+                f"{split}"
             )
             findings.append(_finding("copies across splits", "defect", text, groups=_ids(groups)))
     return findings
 
 
-def _copies_in(manifest: Mapping[str, Any], source: str, other: Mapping[str, Any]) -> list[Finding]:
+def _copies_in(
+    manifest: Mapping[str, Any], source: str, other_manifest: Mapping[str, Any]
+) -> list[Finding]:
     """Find clips that another set holds too.
 
     A file that is read in both domains of its corpus is no copy.
     """
-    same_corpus = manifest["corpus"] == other["corpus"]
+    same_corpus = manifest["corpus"] == other_manifest["corpus"]
     known = defaultdict(list)
-    for row in other["clips"]:
+    for row in other_manifest["clips"]:
         for field in ("sha256", "content"):
             if row.get(field):
                 known[row[field]].append(row["id"])
@@ -211,12 +218,12 @@ def _copies_in(manifest: Mapping[str, Any], source: str, other: Mapping[str, Any
 
 
 def _shared_utterances(
-    manifest: Mapping[str, Any], source: str, other: Mapping[str, Any]
+    manifest: Mapping[str, Any], source: str, other_manifest: Mapping[str, Any]
 ) -> list[Finding]:
     """Count the utterances that the set and the other domain of its corpus share."""
-    if manifest["corpus"] != other["corpus"]:
+    if manifest["corpus"] != other_manifest["corpus"]:
         return []
-    other_utterances = {row["utterance"] for row in other["clips"]}
+    other_utterances = {row["utterance"] for row in other_manifest["clips"]}
     utterances = {row["utterance"] for row in manifest["clips"]}
     if not (shared := utterances & other_utterances):
         return []

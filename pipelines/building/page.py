@@ -60,18 +60,20 @@ class Spectrogram(NamedTuple):
 def choose_clips(rows: Sequence[Row], count: int) -> dict[str, list[Row]]:
     """Return at most `count` clips of each emotion, evenly spread over its speakers.
 
-    Each emotion starts with another one.
+    Each emotion starts with another speaker.
     """
     emotions = sorted({row["emotion"] for row in rows})
     chosen = {}
     for number, emotion in enumerate(emotions):
-        own = sorted(
+        of_emotion = sorted(
             (row for row in rows if row["emotion"] == emotion),
             key=lambda row: (row["speaker"], row["id"]),
         )
-        shift = number * len(own) // (len(emotions) * min(count, len(own)))
-        places = sorted((place + shift) % len(own) for place in spaced_indices(len(own), count))
-        chosen[emotion] = [own[place] for place in places]
+        shift = number * len(of_emotion) // (len(emotions) * min(count, len(of_emotion)))
+        places = sorted(
+            (place + shift) % len(of_emotion) for place in spaced_indices(len(of_emotion), count)
+        )
+        chosen[emotion] = [of_emotion[place] for place in places]
     return chosen
 
 
@@ -99,7 +101,7 @@ def spectrograms(folder: Path, manifest: Mapping[str, Any]) -> list[Spectrogram]
         _spectrogram_of(row, record, spec)
         for row, record in reader.read_first_records(folder, manifest, chosen)
     ]
-    return sorted(drawn, key=lambda one: one.row["emotion"])
+    return sorted(drawn, key=lambda entry: entry.row["emotion"])
 
 
 def _middle_face(record: Mapping[str, Any]) -> str:
@@ -184,15 +186,15 @@ def corpus_page(folder: Path) -> str:
         "Quarantine": _quarantine(sets),
         "Options": _options(sets),
     }
-    made = {title: own for title, yielded in parts.items() if (own := list(yielded))}
-    sections = [section(title.lower(), title, *own) for title, own in made.items()]
-    links = "".join(f'<a href="#{title.lower()}">{title}</a>' for title in made)
+    contents = {title: lines for title, yielded in parts.items() if (lines := list(yielded))}
+    sections = [section(title.lower(), title, *lines) for title, lines in contents.items()]
+    links = "".join(f'<a href="#{title.lower()}">{title}</a>' for title in contents)
     header = (
         f"<h1>{escape(name)}</h1>"
         + "".join(map(_totals, sets))
         + f'<nav aria-label="Sections">{links}</nav>'
     )
-    names = ", ".join(escape(f"{name}/{one.domain}") for one in sets)
+    names = ", ".join(escape(f"{name}/{record_set.domain}") for record_set in sets)
     footer = f"Made by python -m pipelines.build from the sets {names}."
     return page(f"{name}: what is in the corpus", header, sections, footer)
 
@@ -204,8 +206,8 @@ def _read(folder: Path) -> _Set:
     return _Set(folder, reader.read_manifest(folder), report)
 
 
-def _totals(one: _Set) -> str:
-    report, rows = one.report, one.rows
+def _totals(record_set: _Set) -> str:
+    report, rows = record_set.report, record_set.rows
     speakers = {row["speaker"] for row in rows} - {""}
     items = sum(row["items"] for row in rows)
     figures = {
@@ -213,12 +215,14 @@ def _totals(one: _Set) -> str:
         "files found": f"{report['found']:,}",
         "quarantined": f"{len(report['quarantined']):,}",
         **({"length": _length(report["seconds"])} if report["seconds"] else {}),
-        "faces" if one.domain == "visual" else "segments": f"{items:,}",
+        "faces" if record_set.domain == "visual" else "segments": f"{items:,}",
         "speakers": f"{len(speakers):,}" if speakers else "unknown",
         "emotions": f"{len(report['emotions'])}",
         "defects": f"{sum(finding['grade'] == 'defect' for finding in report.get('findings', []))}",
     }
-    return f"<h2>{escape(one.domain)} ({TITLES[one.domain]})</h2>" + tiles(figures, one.domain)
+    return f"<h2>{escape(record_set.domain)} ({TITLES[record_set.domain]})</h2>" + tiles(
+        figures, record_set.domain
+    )
 
 
 def _length(seconds: float) -> str:
@@ -237,43 +241,47 @@ def _counts(sets: Sequence[_Set]) -> Iterator[str]:
         ("Clips of each side of the publisher's split", "split"),
     ):
         counts = {
-            one.domain: dict(
-                sorted(Counter(row[field] for row in one.rows if row.get(field)).items())
+            record_set.domain: dict(
+                sorted(Counter(row[field] for row in record_set.rows if row.get(field)).items())
             )
-            for one in sets
+            for record_set in sets
         }
         if any(counts.values()):
             yield bar_table(caption, field, counts)
     speakers = {
-        one.domain: _by_speaker(one.rows) for one in sets if any(row["speaker"] for row in one.rows)
+        record_set.domain: _by_speaker(record_set.rows)
+        for record_set in sets
+        if any(row["speaker"] for row in record_set.rows)
     }
     if not speakers:
         yield '<p class="soft">The speakers are unknown.</p>'
         return
     totals = {
-        domain: {speaker: own.total() for speaker, own in table.items()}
-        for domain, table in speakers.items()
+        domain: {speaker: counts.total() for speaker, counts in speaker_counts.items()}
+        for domain, speaker_counts in speakers.items()
     }
     yield bar_table(
-        "Clips of each speaker", "speaker", {domain: _first(own) for domain, own in totals.items()}
+        "Clips of each speaker",
+        "speaker",
+        {domain: _first(counts) for domain, counts in totals.items()},
     )
     alike = len(speakers) == 2 and speakers["visual"] == speakers["audio"]
-    for domain, own in speakers.items():
+    for domain, speaker_counts in speakers.items():
         if not (alike and domain == "audio"):
             scope = "in each of both domains" if alike else domain
             caption = f"Clips of each speaker and emotion, {scope}"
-            emotions = sorted({emotion for counts in own.values() for emotion in counts})
-            crossed = heat_table(caption, "speaker", _first(own), emotions, domain)
-            yield folded(caption, crossed) if len(own) > FOLDED_SPEAKERS else crossed
+            emotions = sorted({emotion for counts in speaker_counts.values() for emotion in counts})
+            crossed = heat_table(caption, "speaker", _first(speaker_counts), emotions, domain)
+            yield folded(caption, crossed) if len(speaker_counts) > FOLDED_SPEAKERS else crossed
     if (most := max(map(len, speakers.values()))) > MAX_SPEAKERS:
         yield f'<p class="soft">The first {MAX_SPEAKERS} of {most} speakers.</p>'
 
 
 def _by_speaker(rows: Sequence[Mapping[str, Any]]) -> dict[str, Counter]:
-    found: dict[str, Counter] = defaultdict(Counter)
+    counts_of: dict[str, Counter] = defaultdict(Counter)
     for row in rows:
-        found[_name(row["speaker"])][row["emotion"]] += 1
-    return dict(sorted(found.items(), key=lambda entry: natural_key(entry[0])))
+        counts_of[_name(row["speaker"])][row["emotion"]] += 1
+    return dict(sorted(counts_of.items(), key=lambda entry: natural_key(entry[0])))
 
 
 def _first(counts: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,9 +289,10 @@ def _first(counts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _durations(sets: Sequence[_Set]) -> Iterator[str]:
-    for one in sets:
+    for record_set in sets:
         rows = sorted(
-            (row for row in one.rows if row["seconds"]), key=lambda row: (row["seconds"], row["id"])
+            (row for row in record_set.rows if row["seconds"]),
+            key=lambda row: (row["seconds"], row["id"]),
         )
         if not rows:
             continue
@@ -292,8 +301,8 @@ def _durations(sets: Sequence[_Set]) -> Iterator[str]:
             f"{pluralize(len(rows), 'clip')} from {seconds[0]:.2f} to {seconds[-1]:.2f} s, "
             f"median {statistics.median(seconds):.2f} s"
         )
-        yield f"<h3>{escape(one.domain)}</h3><p>{escape(middle)}</p>" + histogram(
-            seconds, "s", one.domain, f"Histogram of durations: {middle}"
+        yield f"<h3>{escape(record_set.domain)}</h3><p>{escape(middle)}</p>" + histogram(
+            seconds, "s", record_set.domain, f"Histogram of durations: {middle}"
         )
         ends = (
             {"shortest": rows[:MAX_EXTREMES], "longest": rows[::-1][:MAX_EXTREMES]}
@@ -301,31 +310,33 @@ def _durations(sets: Sequence[_Set]) -> Iterator[str]:
             else {"": rows}
         )
         for which, chosen in ends.items():
-            cells = [
+            clip_rows = [
                 (row["id"], row["emotion"], _name(row["speaker"]), f"{row['seconds']:.2f}")
                 for row in chosen
             ]
             yield table(
                 f"The {which} clips".replace("  ", " "),
                 ("clip", "emotion", "speaker", "seconds"),
-                cells,
+                clip_rows,
                 numbers=(3,),
                 paths=(0,),
             )
 
 
 def _faces(sets: Sequence[_Set]) -> Iterator[str]:
-    for one in sets:
-        if one.domain != "visual" or not one.rows:
+    for record_set in sets:
+        if record_set.domain != "visual" or not record_set.rows:
             continue
-        yield from _found_rate(one)
-        emotions = len({row["emotion"] for row in one.rows})
-        title = "speaker" if any(row["speaker"] for row in one.rows) else "name"
+        yield from _found_rate(record_set)
+        emotions = len({row["emotion"] for row in record_set.rows})
+        title = "speaker" if any(row["speaker"] for row in record_set.rows) else "name"
         yield f"<h3>A face of some clips, with its {title}</h3>"
-        for emotion, own in face_pictures(
-            one.folder, one.manifest, min(MAX_FACES // emotions, MAX_FACES_PER_EMOTION)
+        for emotion, pictures in face_pictures(
+            record_set.folder,
+            record_set.manifest,
+            min(MAX_FACES // emotions, MAX_FACES_PER_EMOTION),
         ).items():
-            items = "".join(_crop(row, picture) for row, picture in own)
+            items = "".join(_crop(row, picture) for row, picture in pictures)
             yield f'<div class="crops"><h4>{escape(emotion)}</h4><ul>{items}</ul></div>'
 
 
@@ -339,21 +350,21 @@ def _crop(row: Mapping[str, Any], picture: str) -> str:
     )
 
 
-def _found_rate(one: _Set) -> Iterator[str]:
+def _found_rate(record_set: _Set) -> Iterator[str]:
     """Yield the share of the searched frames with a face."""
-    if one.manifest.get("faces") == "as-is":
+    if record_set.manifest.get("faces") == "as-is":
         yield "<p>Each picture was used as a face (--faces as-is), without a search for faces.</p>"
         return
-    faceless = sum(row["reason"].startswith(NO_FACE) for row in one.report["quarantined"])
-    looked_at, found = (
-        sum(row.get("looked_at", 0) for row in one.rows),
-        sum(row["items"] for row in one.rows),
+    faceless = sum(row["reason"].startswith(NO_FACE) for row in record_set.report["quarantined"])
+    looked_at, n_faces = (
+        sum(row.get("looked_at", 0) for row in record_set.rows),
+        sum(row["items"] for row in record_set.rows),
     )
-    clips = len(one.rows) + faceless
+    clips = len(record_set.rows) + faceless
     figures = {
-        "clips with a face": f"{100 * len(one.rows) / clips:.1f} %",
+        "clips with a face": f"{100 * len(record_set.rows) / clips:.1f} %",
         "clips without any": f"{faceless:,}",
-        "frames with a face": f"{100 * found / looked_at:.1f} %" if looked_at else "unknown",
+        "frames with a face": f"{100 * n_faces / looked_at:.1f} %" if looked_at else "unknown",
         "frames looked at": f"{looked_at:,}",
     }
     yield (
@@ -361,33 +372,33 @@ def _found_rate(one: _Set) -> Iterator[str]:
         + '<p class="soft">Frames are those of the clips that have a face.</p>'
     )
     fewest = sorted(
-        (row for row in one.rows if row.get("looked_at", 0) > row["items"]),
+        (row for row in record_set.rows if row.get("looked_at", 0) > row["items"]),
         key=lambda row: (row["items"] / row["looked_at"], row["id"]),
     )
     if fewest:
-        cells = [
+        clip_rows = [
             (row["id"], row["emotion"], f"{row['items']} of {row['looked_at']}")
             for row in fewest[:MAX_EXTREMES]
         ]
         yield table(
             "Clips with the fewest faces",
             ("clip", "emotion", "frames with a face"),
-            cells,
+            clip_rows,
             numbers=(2,),
             paths=(0,),
         )
 
 
 def _spectrograms(sets: Sequence[_Set]) -> Iterator[str]:
-    for one in sets:
-        if one.domain != "audio" or not one.rows:
+    for record_set in sets:
+        if record_set.domain != "audio" or not record_set.rows:
             continue
         yield (
             '<p class="soft">Log-Mel power of a clip of each emotion over time (s) and frequency '
             f"(Hz), at most the first {MAX_SPECTROGRAM_SECONDS:g} s; bright is loud, black is "
             f"{spectrogram.RANGE_DB:g} dB below the loudest.</p>"
         )
-        figures = "".join(map(_spectrogram, spectrograms(one.folder, one.manifest)))
+        figures = "".join(map(_spectrogram, spectrograms(record_set.folder, record_set.manifest)))
         yield f'<div class="plots">{figures}</div>'
 
 
@@ -406,12 +417,12 @@ def _spectrogram(drawn: Spectrogram) -> str:
 def _findings(sets: Sequence[_Set]) -> Iterator[str]:
     """Yield each finding once, because a defect of published files is one of both domains."""
     domains_of: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
-    for one in sets:
-        for finding in one.report.get("findings", []):
+    for record_set in sets:
+        for finding in record_set.report.get("findings", []):
             if finding["kind"] != "quarantined":
                 domains_of.setdefault(
                     f"{finding['kind']} {finding['text']} {clip_names(finding)[:1]}", (finding, [])
-                )[1].append(one.domain)
+                )[1].append(record_set.domain)
     if not domains_of:
         yield "<p>Nothing odd was found.</p>"
         return
@@ -441,17 +452,17 @@ def _finding(finding: Mapping[str, Any], domains: Sequence[str]) -> str:
 
 def _quarantine(sets: Sequence[_Set]) -> Iterator[str]:
     rows = [
-        (row["path"], one.domain, row["reason"])
-        for one in sets
-        for row in one.report["quarantined"]
+        (row["path"], record_set.domain, row["reason"])
+        for record_set in sets
+        for row in record_set.report["quarantined"]
     ]
     if not rows:
         yield "<p>Every file that was found could be used.</p>"
         return
     reasons = Counter(reason for *_, reason in rows)
     if len(rows) > len(reasons):
-        cells = [(reason, f"{count:,}") for reason, count in reasons.most_common(20)]
-        yield table("Reasons", ("reason", "files"), cells, numbers=(1,))
+        reason_rows = [(reason, f"{count:,}") for reason, count in reasons.most_common(20)]
+        yield table("Reasons", ("reason", "files"), reason_rows, numbers=(1,))
     yield table(
         "Files that were left out",
         ("file", "domain", "reason"),
@@ -468,15 +479,15 @@ def _quarantine(sets: Sequence[_Set]) -> Iterator[str]:
 def _options(sets: Sequence[_Set]) -> Iterator[str]:
     names = ("kind", "faces", "detector", "waveform", "schema")
     options = {
-        name: [str(one.manifest.get(name, "")) for one in sets]
+        name: [str(record_set.manifest.get(name, "")) for record_set in sets]
         for name in names
-        if any(name in one.manifest for one in sets)
+        if any(name in record_set.manifest for record_set in sets)
     }
     spec = {
-        name: [str(one.manifest["spec"].get(name, "")) for one in sets]
+        name: [str(record_set.manifest["spec"].get(name, "")) for record_set in sets]
         for name in sets[0].manifest["spec"]
     }
-    columns = ("number", *(one.domain for one in sets))
+    columns = ("number", *(record_set.domain for record_set in sets))
     yield table(
         "Options and the numbers of the records",
         columns,

@@ -87,39 +87,39 @@ def find_clips(
             "name the unpacked corpus"
         )
 
-    found = LOADERS[kind](media, name=name, **options)
+    found_clips = LOADERS[kind](media, name=name, **options)
     clips = sorted(
-        (clip for clip in found.clips if clip.domain in domains), key=lambda clip: clip.id
+        (clip for clip in found_clips.clips if clip.domain in domains), key=lambda clip: clip.id
     )
     rejects = sorted(
-        (reject for reject in found.rejects if reject.domain in domains),
+        (reject for reject in found_clips.rejects if reject.domain in domains),
         key=lambda reject: reject.id,
     )
     if not clips:
         raise InputError(
             f"no {' or '.join(domains)} clip of {kind} in {media}: expected {layout}; "
-            f"found {_contents(media, found)}; name the folder that holds this layout"
+            f"found {_contents(media, found_clips)}; name the folder that holds this layout"
         )
     if len({(clip.id, clip.domain) for clip in clips}) < len(clips):
         raise RuntimeError(f"the loader of {kind} gave two clips one id")
-    return FoundClips(tuple(clips), tuple(rejects), found.defects)
+    return FoundClips(tuple(clips), tuple(rejects), found_clips.defects)
 
 
-def _contents(media: Path, found: FoundClips) -> str:
+def _contents(media: Path, found_clips: FoundClips) -> str:
     """Return a short text about the contents of `media`, which has no clip."""
-    if found.clips:
+    if found_clips.clips:
         return (
-            f"{pluralize(len(found.clips), f'{found.clips[0].domain} clip')}, "
+            f"{pluralize(len(found_clips.clips), f'{found_clips.clips[0].domain} clip')}, "
             "but none in the requested domains"
         )
-    if found.rejects:
-        ids, first = {reject.id for reject in found.rejects}, found.rejects[0]
+    if found_clips.rejects:
+        ids, first = {reject.id for reject in found_clips.rejects}, found_clips.rejects[0]
         return (
             f"{pluralize(len(ids), 'file')} that cannot be used, "
             f"such as {first.id} ({first.reason})"
         )
-    if found.defects:
-        return "; ".join(defect.text for defect in found.defects)
+    if found_clips.defects:
+        return "; ".join(defect.text for defect in found_clips.defects)
     if media.is_file():
         return "no row below the header"
     files = media_files(media)

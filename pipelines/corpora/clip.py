@@ -127,15 +127,15 @@ def media_files(media: Path) -> list[str]:
     def stop(error: OSError) -> None:
         raise error
 
-    ids, seen = [], {os.path.realpath(media)}
+    ids, visited = [], {os.path.realpath(media)}
     for folder, folders, names in os.walk(media, followlinks=True, onerror=stop):
         below = PurePosixPath(Path(folder).relative_to(media).as_posix())
         ids += [str(below / name) for name in names if not name.startswith(".")]
         fresh = []
         for name in sorted(folders):
             real = os.path.realpath(os.path.join(folder, name))
-            if not name.startswith(".") and real not in seen:
-                seen.add(real)
+            if not name.startswith(".") and real not in visited:
+                visited.add(real)
                 fresh.append(name)
         folders[:] = fresh
     return sorted(ids)

@@ -110,17 +110,17 @@ def _defects(ids: Iterable[str]) -> list[Defect]:
     defects = [
         Defect(
             "names of another subject",
-            f"{pluralize(len(files), 'file')} of folder subject {folder}, named s{other}_*, taken "
-            f"as subject {folder}",
+            f"{pluralize(len(files), 'file')} of folder subject {folder}, named s{name_subject}_*, "
+            f"taken as subject {folder}",
             tuple(files),
         )
-        for (folder, other), files in sorted(renamed.items())
+        for (folder, name_subject), files in sorted(renamed.items())
     ]
     if {11, 13} <= subjects and 12 not in subjects:
         defects.append(
             Defect("missing subject", "folder subject 12 is missing, as in the published copy")
         )
-    for kind, files, what in (
+    for kind, files, description in (
         (
             "unsegmented",
             unsegmented,
@@ -139,5 +139,7 @@ def _defects(ids: Iterable[str]) -> list[Defect]:
         ),
     ):
         if files:
-            defects.append(Defect(kind, f"{pluralize(len(files), 'file')} {what}", tuple(files)))
+            defects.append(
+                Defect(kind, f"{pluralize(len(files), 'file')} {description}", tuple(files))
+            )
     return defects

@@ -78,8 +78,8 @@ def find_clips(media: Path, *, name: str, song: bool = False) -> FoundClips:
 
     clips, rejects = read_names(media, labels_or_none, corpus=name)
     defects = [
-        Defect(kind, f"{pluralize(len(files), noun)} {what}", tuple(map(str, files)))
-        for kind, files, noun, what in (
+        Defect(kind, f"{pluralize(len(files), noun)} {description}", tuple(map(str, files)))
+        for kind, files, noun, description in (
             ("songs", songs, "song file", "left out, as song was not asked for"),
             ("files held twice", copies, "file", "left out, as copies of a file of the same name"),
             ("odd folders", elsewhere, "file", "in another actor's folder, taken by the name"),

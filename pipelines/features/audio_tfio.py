@@ -108,8 +108,8 @@ def read_waveform_tfio(path: tf.Tensor, *, spec: Spec = Spec()) -> dict[str, tf.
 def tfio_message(error: tf.errors.OpError) -> str:
     """Return in one line why a file could not be read, with the remedy for a limit of these ops."""
     text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]|\[\[.*?\]\]", "", error.message).strip()
-    if found := re.search(r"MediaError: ([^\n\]]*)", text):
-        return found[1].rstrip("'\"")
+    if match := re.search(r"MediaError: ([^\n\]]*)", text):
+        return match[1].rstrip("'\"")
     # The names of the iterators that the error passed through come before the message.
     first_line = re.sub(r".*Iterator::\S+: ", "", text.partition("\n")[0]).strip()
     return f"tensorflow-io cannot decode it ({first_line}): {REMEDY}"

@@ -182,11 +182,11 @@ def table(
         f'<th scope="col" class="{kind}">{escape(name)}</th>'
         for kind, name in zip(kinds, columns, strict=True)
     )
-    cells = (
+    row_markup = (
         (f'<td class="{kind}">{escape(cell)}</td>' for kind, cell in zip(kinds, row, strict=True))
         for row in rows
     )
-    return markup_table(caption, head, map("".join, cells))
+    return markup_table(caption, head, map("".join, row_markup))
 
 
 def bar_table(caption: str, name: str, counts: Mapping[str, Mapping[str, int]]) -> str:
@@ -204,14 +204,14 @@ def bar_table(caption: str, name: str, counts: Mapping[str, Mapping[str, int]]) 
     )
     rows = []
     for row in sorted({row for column in counts.values() for row in column}, key=natural_key):
-        cells = f'<th scope="row">{escape(row)}</th>'
+        row_markup = f'<th scope="row">{escape(row)}</th>'
         for kind, column in counts.items():
             count = column.get(row, 0)
-            cells += (
+            row_markup += (
                 f'<td class="n">{count:,}</td><td class="bar {kind}">'
                 f'<i style="width:{100 * count / largest:.1f}%"></i></td>'
             )
-        rows.append(cells)
+        rows.append(row_markup)
     return markup_table(caption, head, rows, "bars")
 
 
@@ -228,13 +228,13 @@ def heat_table(
         f'<th scope="col" class="n">{escape(column)}</th>' for column in columns
     )
     rows = []
-    for row, own in counts.items():
-        cells = (
-            f'<td class="n heat" style="--h:{own.get(column, 0) / largest:.2f}">'
-            f"{own.get(column, 0):,}</td>"
+    for row, row_counts in counts.items():
+        row_markup = (
+            f'<td class="n heat" style="--h:{row_counts.get(column, 0) / largest:.2f}">'
+            f"{row_counts.get(column, 0):,}</td>"
             for column in columns
         )
-        rows.append(f'<th scope="row">{escape(row)}</th>' + "".join(cells))
+        rows.append(f'<th scope="row">{escape(row)}</th>' + "".join(row_markup))
     return markup_table(caption, head, rows, kind)
 
 

@@ -378,11 +378,11 @@ def _frame_channels(frame: Any, count: int) -> Sequence[np.ndarray]:
 
 def _mean_of_channels(channels: Iterable[np.ndarray]) -> np.ndarray:
     """Return the mean of integer or float channels [samples], as float32 [samples] in [-1, 1]."""
-    first, *others = channels
+    first, *further_channels = channels
     mean = first.astype(np.float32)
-    for channel in others:
+    for channel in further_channels:
         mean += channel
-    count, full_scale = 1 + len(others), 1
+    count, full_scale = 1 + len(further_channels), 1
     if first.dtype == np.uint8:
         mean -= 128 * count
         full_scale = 128

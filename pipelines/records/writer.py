@@ -103,9 +103,11 @@ class SetWriter:
                     contents_of[shard], self._clips_of(shard), sha256_of
                 ):
                     self._reuse_shard(place, shard, contents_of[shard])
-        kept = {name(shard) for shard in self._done for name in (_contents_name, _shard_name)}
+        reused_names = {
+            name(shard) for shard in self._done for name in (_contents_name, _shard_name)
+        }
         for leftover in sorted(self._building.iterdir()):
-            if leftover.name not in kept:
+            if leftover.name not in reused_names:
                 leftover.unlink()
 
     def _clips_of(self, shard: int) -> Sequence[Clip]:
@@ -121,18 +123,18 @@ class SetWriter:
         )
 
     def _reuse_shard(self, place: Path, shard: int, contents: Mapping[str, Any]) -> None:
-        existing, own = place / contents["shard"]["file"], self._building / _shard_name(shard)
+        existing, new = place / contents["shard"]["file"], self._building / _shard_name(shard)
         if (
             _file_sha256_or_none(existing) != contents["shard"]["sha256"]
             or not {"clips", "records", "bytes"} <= contents["shard"].keys()
         ):
             return
-        if existing != own:
-            own.unlink(missing_ok=True)
+        if existing != new:
+            new.unlink(missing_ok=True)
             try:
-                os.link(existing, own)
+                os.link(existing, new)
             except OSError:  # a file system without hard links
-                shutil.copyfile(existing, own)
+                shutil.copyfile(existing, new)
         self._done[shard] = dict(contents)
         write_json(self._building / _contents_name(shard), contents)
 

@@ -209,10 +209,10 @@ class _Brush:
         self.stroke(x + wide * np.cos(TURN), y + high * np.sin(TURN), colour, width, closed=True)
 
 
-def _mixed(colour: Colour, other: Colour, share: float) -> Colour:
-    """Return `colour` with `share` (clipped to 0 to 1) of `other` in it."""
+def _mixed(colour: Colour, added_colour: Colour, share: float) -> Colour:
+    """Return `colour` mixed with a share of `added_colour`; the share is clipped to [0, 1]."""
     share = min(1.0, max(0.0, share))
-    return tuple((1 - share) * a + share * b for a, b in zip(colour, other, strict=True))
+    return tuple((1 - share) * a + share * b for a, b in zip(colour, added_colour, strict=True))
 
 
 def _fold(person: Person, strength: float) -> Colour:
