@@ -2,10 +2,10 @@
 
     python benchmarks/batches.py [--faces 16384] [--rounds 5]
 
-Each way gives uint8 [64, 64, 64, 3] and 64 labels a batch. The faces are in a new random order in every
-epoch, and the rest that fills no batch is dropped. Cold: from the files, which are in the page cache, to
-the end of the first epoch. Warm: EPOCHS epochs afterwards. The limit gathers faces from a memory-mapped
-array into allocated memory, with NumPy alone. The faces are synthesised.
+Each way gives uint8 [64, 64, 64, 3] and 64 labels a batch. The faces are in a new random order in
+every epoch, and the rest that fills no batch is dropped. Cold: from the files, which are in the
+page cache, to the end of the first epoch. Warm: EPOCHS epochs afterwards. The limit gathers faces
+from a memory-mapped array into allocated memory, with NumPy alone. The faces are synthesised.
 """
 
 import argparse
@@ -189,7 +189,7 @@ def open_array_record(folder: Path, labels, epochs: int) -> Epochs:
 
 
 def installed_ways() -> dict[str, Callable[[Path, Any, int], Epochs]]:
-    """Return the function that opens each way, by its name; print which package is not installed."""
+    """Return the function that opens each way, by name; print which package is not installed."""
     ways = {
         "kerasemo BatchStream": open_batch_stream,
         "limit: gather from a memmap": open_memory_map,

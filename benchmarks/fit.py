@@ -3,10 +3,10 @@
     python benchmarks/fit.py [--steps 12] [--rounds 5]
 
 Training: batches from the pipeline, the values of every step fetched in blocks and written for
-TensorBoard, and the progress bar. Supervised: 64 faces a step, with the default augmentation and without.
-Joint: 32 pairs of a face and a log-Mel segment a step, with augmentation. Then the same training over two
-replicas, to time the split; without a GPU the replicas are logical devices of one processor. Faces and
-segments are synthesised.
+TensorBoard, and the progress bar. Supervised: 64 faces a step, with the default augmentation and
+without. Joint: 32 pairs of a face and a log-Mel segment a step, with augmentation. Then the same
+training over two replicas, to time the split; without a GPU the replicas are logical devices of
+one processor. Faces and segments are synthesised.
 """
 
 import argparse

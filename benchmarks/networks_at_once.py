@@ -1,11 +1,11 @@
-"""Time the training of networks side by side, one thread each, against one after the other with all threads.
+"""Time training networks side by side, a thread each, against one after the other.
 
     python benchmarks/networks_at_once.py [--precision bfloat16] [--steps 20] [--rounds 5]
 
-This is what `--jobs` of `kerasemo.reproduce` is for. A step: uint8 faces to loss, gradients and AdamW. Both
-ways make the same number of steps with as many networks as processors: side by side in processes of one
-thread, or one after the other in one process. The time to start a process and to trace and prepare a
-network, much of a study of small networks, does not count.
+This is what `--jobs` of `kerasemo.reproduce` is for. A step: uint8 faces to loss, gradients and
+AdamW. Both ways make the same number of steps with as many networks as processors: side by side in
+processes of one thread, or one after the other in one process. The time to start a process and to
+trace and prepare a network, much of a study of small networks, does not count.
 """
 
 import argparse

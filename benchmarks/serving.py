@@ -1,13 +1,14 @@
-"""Time the signatures of an exported bundle against the Keras model and ONNX Runtime, in batches of 1 and 32.
+"""Time the signatures of an exported bundle against the Keras model and ONNX Runtime.
 
     python benchmarks/serving.py [--model BUNDLE] [--calls 100] [--rounds 5] [--only SIGNATURE...]
 
-Without `--model` a network of the default size with random weights is exported: speed does not depend on
-the weights. The Keras model is that of `kerasemo.presets.load_preset`, called as the scores of a training
-call it. Its inputs are made as a build makes them: stills with OpenCV, audio with soundfile, log-Mels with
-`pipelines.features.log_mel` in a compiled function. The segments of all clips of a batch pass the network
-together. ONNX Runtime has the models of `--format onnx`, and as many threads. Items are faces, segments,
-or clips of 3 s. Nothing goes over a network: the figures are without the time that TF Serving adds.
+Without `--model` a network of the default size with random weights is exported: speed does not
+depend on the weights. The Keras model is that of `kerasemo.presets.load_preset`, called as the
+scores of a training call it. Its inputs are made as a build makes them: stills with OpenCV, audio
+with soundfile, log-Mels with `pipelines.features.log_mel` in a compiled function. The segments of
+all clips of a batch pass the network together. ONNX Runtime has the models of `--format onnx`, and
+as many threads. Batches of 1 and 32. Items are faces, segments, or clips of 3 s. Nothing goes over
+a network: the figures are without the time that TF Serving adds.
 """
 
 import argparse

@@ -1,10 +1,11 @@
-"""Time a training step of the default network against the same network, loss and optimiser in PyTorch.
+"""Time a training step of the default network against the same step in PyTorch.
 
     python benchmarks/training_step.py [--precision bfloat16] [--steps 3] [--rounds 5]
 
-A step: uint8 faces to loss, gradients and AdamW, batches of 64. With the same weights both networks must
-first give the same logits within 1e-4. PyTorch runs in another process, which waits while kerasemo is
-timed: eager and compiled, channels first and last.
+Network, loss and optimiser are the same. A step: uint8 faces to loss, gradients and AdamW, batches
+of 64. With the same weights both networks must first give the same logits within 1e-4. PyTorch
+runs in another process, which waits while kerasemo is timed: eager and compiled, channels first
+and last.
 """
 
 import argparse
@@ -32,8 +33,8 @@ TORCH_WAYS = [
 def torch_network(weights: dict):
     """Return a function that creates the network in PyTorch with these weights.
 
-    Keras pads stride 2 at the end, PyTorch at the beginning. On the mirrored image with mirrored kernels
-    both agree.
+    Keras pads stride 2 at the end, PyTorch at the beginning. On the mirrored image with mirrored
+    kernels both agree.
 
     Args:
         weights: Path of each variable of the Keras model -> its value.
@@ -79,7 +80,7 @@ def torch_network(weights: dict):
 
 
 def torch_steps(weights: dict, batch: dict, bfloat16: bool) -> tuple:
-    """Return the logits of the untrained network, and for each of TORCH_WAYS a function of one step.
+    """Return the logits of the untrained network, and a function of one step for each way.
 
     Args:
         weights: See `torch_network`.
@@ -160,7 +161,7 @@ def kerasemo_step(precision: str, jit_compile: bool, batch: dict) -> tuple:
 def torch_functions(
     model, batch: dict, bfloat16: bool, steps: int
 ) -> dict[str, Callable[[], None]]:
-    """Start the process of PyTorch, compare its logits, and return a function for each of TORCH_WAYS.
+    """Start the process of PyTorch, compare its logits, and return a function for each way.
 
     Args:
         model: The Keras model, whose weights PyTorch gets.
