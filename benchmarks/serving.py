@@ -7,8 +7,8 @@ depend on the weights. The Keras model is that of `kerasemo.presets.load_preset`
 scores of a training call it. Its inputs are made as a build makes them: stills with OpenCV, audio
 with soundfile, log-Mels with `pipelines.features.log_mel` in a compiled function. The segments of
 all clips of a batch pass the network together. ONNX Runtime has the models of `--format onnx`, and
-as many threads. Batches of 1 and 32. Items are faces, segments, or clips of 3 s. Nothing goes over
-a network: the figures are without the time that TF Serving adds.
+as many threads. A batch has 1 or 32 faces, segments, or clips of 3 s. Nothing goes over a network:
+the figures are without the time that TF Serving adds.
 """
 
 import argparse
