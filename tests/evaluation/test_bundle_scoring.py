@@ -164,7 +164,7 @@ def read_rows(path: Path) -> tuple[dict, list[dict]]:
 
 @pytest.mark.parametrize("has_mask", [True, False])
 def test_scores_of_a_bundle_are_those_of_its_run(make_bundle, run_result, records_folder, has_mask):
-    """Left out are clips of the three other speakers: 3 x 3 x 2 of enterface, 3 x 3 x 3 of savee."""
+    """Clips of the three other speakers are left out: enterface 3 x 3 x 2, savee 3 x 3 x 3."""
     result = evaluate_bundle(make_bundle(has_mask=has_mask), records_folder)
     assert sorted(result["sources"]) == sorted(run_result["sources"])
     for source in ("enterface/visual", "savee/visual", "savee/audio", "foreign/audio"):
@@ -213,8 +213,8 @@ def test_faces_are_predicted_with_the_mask_if_it_leaves_out_an_emotion(make_bund
 def test_copy_with_other_names_is_left_out_by_its_content(make_bundle, records_folder, tmp_path):
     """A copy of enterface has another name. Two clips of a training speaker have other bytes.
 
-    The first of the two has the content of a trained clip once the bundle names that content; the second
-    is scored, as a clip of a trained speaker.
+    The first of the two has the content of a trained clip once the bundle names that content. The
+    second is scored, as a clip of a trained speaker.
     """
     shutil.copytree(records_folder / "enterface", tmp_path / "renamed")
     path = tmp_path / "renamed" / "visual" / "manifest.json"

@@ -70,7 +70,7 @@ def run(records_folder, experiment, tmp_path_factory) -> tuple[Path, dict]:
 
 
 def test_joint_stage_improves_the_scores_of_pairs(run):
-    """Every emotion has its stripes in both corpora, and the joint stage brings equal ones together."""
+    """Every emotion has its stripes in both corpora; the joint stage brings equal ones together."""
     _, result = run
     matching = result["matching"]
     assert matching["stage_before"] == "pretrain"

@@ -1,4 +1,4 @@
-"""Face and voice together: which utterances are fused, what the fusion is fitted on, and its scores."""
+"""Face and voice together: the fused utterances, what the fusion is fitted on, its scores."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ ANGER, BOREDOM, CALM = range(3)
 
 
 def probabilities_of(*utterances, rows=None, labels=None, has_open=True):
-    """Return the probabilities of utterances over the first three emotions, from a row for each clip."""
+    """Return the probabilities of utterances over three emotions, from a row for each clip."""
     rows = [[0.5, 0.3, 0.2]] * len(utterances) if rows is None else rows
     probabilities = np.pad(np.array(rows, float), ((0, 0), (0, 7)))
     labels = np.zeros(len(utterances), int) if labels is None else np.array(labels)
@@ -128,7 +128,9 @@ TWO_TRAINED = {"corpus_emotions": EMOTIONS[:3], "trained_emotions": EMOTIONS[:2]
 
 
 def test_fused_score_by_hand():
-    """u1, anger: v = (0.8, 0.2), a = (0.6, 0.4): odds sqrt(4 x 1.5) = sqrt(6), anger 0.7101, correct.
+    """Fuse two utterances by the formula of the pool.
+
+    u1, anger: v = (0.8, 0.2), a = (0.6, 0.4): odds sqrt(4 x 1.5) = sqrt(6), anger 0.7101, correct.
 
     u2, boredom: v = (0.9, 0.1), a = (0.2, 0.8): odds sqrt(9 / 4) = 1.5, anger 0.6, wrong. UA = 1/2.
     The voice alone is always correct. The confidences 0.6 and 0.7101 are in two of 15 bins:
@@ -232,7 +234,7 @@ def result(run, records_folder) -> dict:
 
 
 def test_every_corpus_with_faces_and_voices_has_a_fused_score(result):
-    """Test utterances: enterface 3 x 2, savee 4 x 3; foreign is all test, and two speakers have both."""
+    """Test utterances: enterface 3 x 2, savee 4 x 3, foreign (all test) 3 each of two speakers."""
     fused = ["enterface/fused", "foreign/fused", "savee/fused"]
     assert list(result["sources"])[-3:] == fused
     assert [result["sources"][source]["clips"] for source in fused] == [6, 6, 12]
@@ -271,7 +273,7 @@ def savee_probabilities(run, records_folder, speaker, emotions):
 def test_fused_score_is_fitted_on_the_validation_speaker_and_is_of_the_test_speaker(
     result, run, records_folder, knows_corpus
 ):
-    """Only savee has validation utterances with both, 12 of speaker 2; its test speaker is speaker 1.
+    """Only savee has validation utterances with both: 12 of speaker 2. Speaker 1 is tested.
 
     The validation speaker of enterface has no voice, and the stages were not trained on the others.
     """

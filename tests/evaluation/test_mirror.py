@@ -1,4 +1,4 @@
-"""Faces that are predicted together with their mirror image: the same in scores, graph and reload."""
+"""Faces that are predicted with their mirror image: equal in scores, graph and reload."""
 
 import keras
 import numpy as np

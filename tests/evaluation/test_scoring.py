@@ -48,7 +48,7 @@ def predictor(model):
 
 
 def planted_predictor(*, embedding=None, logits=None):
-    """Return a predictor that looks outputs up by the number that `numbered_source` wrote into an item."""
+    """Return a predictor that looks outputs up by the number that `numbered_source` wrote."""
 
     def predict(inputs, domain, *, source):
         numbers = inputs[:][:, 0, 0, 0].astype(int)
@@ -123,7 +123,7 @@ def test_predictor_uses_weights_that_change_later(model, predictor):
 
 
 def test_clip_probability_is_the_mean_softmax_of_its_items():
-    """Clip 0: anger (0.6 + 0.9) / 2 = 0.75, which is not the softmax of mean logits. Clip 1: 0.2."""
+    """Clip 0: anger (0.6 + 0.9) / 2 = 0.75, not the softmax of mean logits. Clip 1: 0.2."""
     logits = logits_of(
         {"anger": 0.6, "fear": 0.4}, {"anger": 0.2, "fear": 0.8}, {"anger": 0.9, "fear": 0.1}
     )
@@ -174,7 +174,7 @@ def test_foreign_corpus_is_scored_over_shared_emotions_and_over_all_of_its_emoti
     """Of anger, fear, calm and sadness the network knows the first two (and surprise).
 
     Anger: two clips, both correct. Fear: two clips, one correct. Shared: UA = (1 + 1/2) / 2 = 3/4,
-    WA = 3/4, chance 1/2. Over all four classes: UA = (1 + 1/2 + 0 + 0) / 4 = 3/8, WA = 3 of 7 clips.
+    WA = 3/4, chance 1/2. All four classes: UA = (1 + 1/2 + 0 + 0) / 4 = 3/8, WA = 3 of 7 clips.
     """
     predictions = ["anger", "anger", "fear", "anger", "fear", "anger", "fear"]
     score = score_logits(
@@ -206,7 +206,7 @@ def test_open_predictions_are_over_all_trained_emotions():
 
 
 def test_clip_probabilities_are_open_unless_the_network_needs_the_corpus():
-    """The source has anger and fear; the network was trained on anger, calm and fear, and prefers calm."""
+    """The source has anger and fear. The network was also trained on calm, which it prefers."""
     source = random_source("a/audio", ("anger", "fear"), items=(1,))
     logits = logits_of({"calm": 0.5, "anger": 0.4, "fear": 0.1}, {"calm": 0.5, "fear": 0.5})
     embedding, trained_emotions = np.zeros((2, 1)), ["anger", "calm", "fear"]
@@ -313,7 +313,7 @@ def test_interrupted_write_leaves_the_predictions_file_unchanged(tmp_path, monke
 
 
 def test_nearest_class_mean_by_hand():
-    """Means of training: anger (0, 0) of two items, fear (10, 0). Test clips are means of two items.
+    """Means of training: anger (0, 0), fear (10, 0). Test clips are means of two items.
 
     Anger at ((0, 4) + (2, 0)) / 2 = (1, 2): anger. Fear at ((3, 0) + (5, 0)) / 2 = (4, 0): anger.
     Fear at (8, 1): fear. Calm was not trained: left out. UA = (1 + 1/2) / 2.

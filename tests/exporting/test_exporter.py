@@ -1,4 +1,4 @@
-"""An export: it is verified in a fresh process before it takes its place, and overwrites no other."""
+"""An export: it is verified in a fresh process before it takes its place; none is overwritten."""
 
 import hashlib
 import json

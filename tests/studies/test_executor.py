@@ -1,4 +1,4 @@
-"""Networks that are trained side by side: the same results, and nothing is lost if a process ends."""
+"""Networks trained side by side: the same results, and nothing is lost if a process ends."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def wait_until(condition, process: subprocess.Popen, seconds: float = 120.0) -> 
 
 
 def copy_first_stage(in_one_process, run: Path) -> None:
-    """Copy the network that the others start from, without its test predictions, to a run folder."""
+    """Copy the network that the others start from, without its test predictions."""
     (first,) = in_one_process[0].glob("stages/first-*")
     shutil.copytree(first, run / "stages" / first.name, ignore=shutil.ignore_patterns("test-*"))
 

@@ -1,4 +1,4 @@
-"""Every fold and seed of an experiment in one table: shared stages, the test-set log, comparisons."""
+"""Every fold and seed of an experiment in one table: shared stages, test-set log, comparisons."""
 
 import argparse
 import csv

@@ -342,7 +342,7 @@ def test_trials_without_the_file_of_their_search_are_refused(two_trials, tmp_pat
 
 
 class TrialLocker(logging.Handler):
-    """Locks the folder of the first trial, as another training would, when the trial is announced."""
+    """Locks the folder of the first trial when it is announced, as another training would."""
 
     def __init__(self, folder: Path, stack: contextlib.ExitStack):
         super().__init__()

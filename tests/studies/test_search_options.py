@@ -1,4 +1,4 @@
-"""The command line of a search: an invalid option is one line, and `--help` imports nothing heavy."""
+"""The command line of a search: an invalid option is one line, `--help` imports nothing heavy."""
 
 import subprocess
 import sys
