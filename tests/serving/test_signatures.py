@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from helpers.messages import key_words
 from kerasemo.serving import signatures
 from kerasemo.serving.signatures import (
     FORMATS,
@@ -79,8 +80,8 @@ def test_description_names_shapes_and_limits():
         assert words in masked
 
 
-def test_unknown_signature_is_refused():
-    with pytest.raises(InputError, match="laughter"):
+def test_unknown_signature_is_an_error():
+    with pytest.raises(InputError, match=key_words("signature", "laughter", "faces")):
         find_signature("laughter")
 
 
@@ -91,5 +92,5 @@ def test_files_have_a_signature_by_suffix(suffix, name):
     assert file_signature(suffix).name == name
 
 
-def test_other_files_have_no_signature():
+def test_video_has_no_signature():
     assert file_signature(".mp4") is None
