@@ -25,9 +25,9 @@ from pipelines.workers.stream_task import StreamTask
 
 FACES_PER_BATCH = 128
 MAX_WAITING_MESSAGES = 8
-"""The most messages that wait for the network, because readers are faster than the network."""
+"""The most messages that wait for the network. Readers are faster than the network."""
 MAX_CLIPS_AHEAD = 64
-"""The most clips that are read before an earlier one is complete; predictions keep the order."""
+"""The most clips that are read while the prediction of an earlier clip is incomplete."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +48,9 @@ class ReadingOptions:
 
 
 def expand_clips(names: Sequence[Path]) -> list[Path]:
-    """Return the clips of files and folders, each once.
+    """Return the clips of files and folders, without duplicates.
 
-    A folder without media stands for itself, so that its prediction is an error.
+    A folder without media is returned as a clip, and its prediction is an error.
 
     Raises:
         OSError: A folder cannot be read.
@@ -74,7 +74,7 @@ def predict_clips(
 ) -> Iterator[ClipPrediction]:
     """Yield the prediction of each clip, in the order of the clips.
 
-    A clip that cannot be read has an `error`, and the other clips go on.
+    The prediction of a clip that cannot be read has an `error`.
 
     Args:
         bundle: The exported model.
@@ -152,9 +152,8 @@ class _PredictionRun:
                     if index >= len(self._clips):
                         return
                     self._next += 1
-                    self._turn.wait_for(
-                        lambda index=index: index < self._yielded_count + MAX_CLIPS_AHEAD
-                    )
+                    while index >= self._yielded_count + MAX_CLIPS_AHEAD:
+                        self._turn.wait()
                     messages = pool.read(self._task(index))  # in the order of the clips
                 for message in messages:
                     self._messages.put((index, message))
@@ -208,13 +207,13 @@ class _PredictionRun:
             self._on_seconds(path, duration, duration)
         self._finished[index] = self._build(index, message)
 
-    def _build(self, index: int, last: dict[str, Any]) -> ClipPrediction:
+    def _build(self, index: int, last_message: dict[str, Any]) -> ClipPrediction:
         """Return the prediction of a clip after its last message."""
         path, builder = self._clips[index], self._builders.pop(index)
         error = _path_error(path)
         if error:
             return ClipPrediction({"path": str(path), "sha256": "", "error": error})
-        prediction = builder.build(last)
+        prediction = builder.build(last_message)
         domains = domains_of(path)
         untrained = [domain for domain in domains if domain not in self._bundle.domains]
         if prediction.error:
@@ -237,7 +236,7 @@ class _PredictionRun:
         )
 
     def _predict_sound(self, index: int, part: dict[str, Any]) -> None:
-        """Predict a part of a clip's sound; sound that the graph refuses costs only this voice."""
+        """Predict a part of a clip's sound, or leave out a voice that the graph refuses."""
         try:
             outputs = self._bundle.predict("timeline", waveform=part["waveform"][None])
         except InputError as error:
@@ -258,7 +257,7 @@ class _PredictionRun:
 
 
 def _path_error(path: Path) -> str:
-    """Return why a path is no clip that can be read, or ''."""
+    """Return why a path cannot be read as a clip, or an empty string."""
     if path.is_dir():
         return "no video, sound or picture in it; expected such as .mp4, .wav or .jpg"
     if not _is_utf8(path):
