@@ -31,13 +31,14 @@ def file_and_stage(text: str) -> tuple[Path, str]:
 def parse_pairs(text: str) -> tuple[tuple[str, str], ...]:
     """Parse pairs of stages such as joint:pooled (an argparse type).
 
-    FILE:STAGE of two files is no name that can stand in one.
+    A pair cannot have a name FILE:STAGE, because the colon separates the stages of the pair.
 
     >>> parse_pairs("joint:pooled,after:scratch")
     (('joint', 'pooled'), ('after', 'scratch'))
     """
-    if (found := name_pairs(text)) is not None:
-        return found
+    pairs = name_pairs(text)
+    if pairs is not None:
+        return pairs
     raise argparse.ArgumentTypeError(
         f"expected pairs of two stages such as joint:pooled; received {text!r}"
     )
@@ -99,9 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             from kerasemo.reporting import terminal
 
             terminal.print_comparison(result)
-        refused = ["refused" in one for one in result["comparisons"]]
-        if refused and all(refused):
-            raise InputError(f"nothing could be compared: {result['comparisons'][0]['refused']}")
+        comparisons = result["comparisons"]
+        if comparisons and all("refused" in comparison for comparison in comparisons):
+            raise InputError(f"nothing could be compared: {comparisons[0]['refused']}")
         return 0
 
     return run_main(work, prog=parser.prog, resumes=False)

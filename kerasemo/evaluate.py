@@ -1,4 +1,4 @@
-"""`python -m kerasemo.evaluate`: score a trained stage on every source in the records."""
+"""The command `kerasemo.evaluate`: score a trained stage on every source in the records."""
 
 import json
 import sys
@@ -18,9 +18,11 @@ def _parser() -> Parser:
         "or an exported model on the clips that it was not "
         "trained on.",
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--run", type=Path, metavar="DIR", help="a run folder of kerasemo.train")
-    what.add_argument(
+    model_options = parser.add_mutually_exclusive_group(required=True)
+    model_options.add_argument(
+        "--run", type=Path, metavar="DIR", help="a run folder of kerasemo.train"
+    )
+    model_options.add_argument(
         "--model",
         metavar="DIR",
         help="an exported model: its folder, or the name of a preset",

@@ -229,7 +229,7 @@ class Client:
                 name: list(np.shape(np.asarray(value, object))) for name, value in response.items()
             }
             reason = f"the server returned {shapes}, not {', '.join(outputs)} of {rows} rows"
-            raise self._other_model_error(signature, reason) from None
+            raise self._unexpected_model_error(signature, reason) from None
         return arrays
 
     def _n_labels(self, signature: str) -> int:
@@ -240,7 +240,7 @@ class Client:
                 raise self._missing_signature_error(signature, signatures)
             probabilities = signatures[signature].outputs.get("probabilities")
             if probabilities is None or not probabilities.shape or probabilities.shape[-1] < 1:
-                raise self._other_model_error(
+                raise self._unexpected_model_error(
                     signature,
                     f"the server describes the outputs {dict(signatures[signature].outputs)}, "
                     "and not how many labels the model has",
@@ -274,7 +274,7 @@ class Client:
             server_text=error.server_text if error else "",
         )
 
-    def _other_model_error(self, signature: str, reason: str) -> ServingError:
+    def _unexpected_model_error(self, signature: str, reason: str) -> ServingError:
         return ServingError(
             f"{self.url}: {signature}: {reason}; name a model that python -m kerasemo.export made",
             reason=FailureReason.UNEXPECTED_RESPONSE,

@@ -291,14 +291,14 @@ class RestTransport:
         raise refused_error(self.url, signature, text, reason=reason, status=status)
 
     def _raise_unexpected(self, signature: str, text: str, status: int | None = None) -> NoReturn:
-        shown = server_message(text[:MAX_MESSAGE_CHARACTERS])
+        server_text = server_message(text[:MAX_MESSAGE_CHARACTERS])
         raise ServingError(
-            f"{self.url}: {signature}: the server responded {shown!r}, which is not JSON as "
+            f"{self.url}: {signature}: the server responded {server_text!r}, which is not JSON as "
             "TensorFlow Serving sends it; name its REST port (8501 unless --rest_api_port sets "
             "another)",
             reason=FailureReason.UNEXPECTED_RESPONSE,
             status=status,
-            server_text=shown,
+            server_text=server_text,
         )
 
 
@@ -352,16 +352,18 @@ def refused_error(
             "send it again, or send wav_bytes, which merge at any length"
         )
     elif reason is FailureReason.REQUEST_REFUSED:
-        known = SIGNATURES.get(signature)
-        remedy = f"expected {known.describe_inputs()}" if known else "metadata() lists the inputs"
+        expected = SIGNATURES.get(signature)
+        remedy = (
+            f"expected {expected.describe_inputs()}" if expected else "metadata() lists the inputs"
+        )
     else:
         remedy = "see the server's log, or try again later"
-    shown = server_message(text)
+    server_text = server_message(text)
     return ServingError(
-        f"{url}: {signature}: the server reports {shown!r}; {remedy}",
+        f"{url}: {signature}: the server reports {server_text!r}; {remedy}",
         reason=reason,
         status=status,
-        server_text=shown,
+        server_text=server_text,
     )
 
 

@@ -44,14 +44,15 @@ class SplitPredictions:
 
 
 def collect_predictions(sweep: Sweep, split: str) -> SplitPredictions:
-    """Return what the networks of a sweep predict for a split.
+    """Return the predictions of the networks of a sweep for a split.
 
     Raises:
         RunError: No fold is finished with every seed, or networks of one stage have other clips.
     """
     stages = [stage for stage in sweep.plan.experiment.stages if stage.name in sweep.plan.stages]
     by_stage = {stage.name: _predictions_of_stage(sweep, stage, split) for stage in stages}
-    pools, not_scored = {}, {}
+    pools: dict[tuple[str, str], PooledPredictions] = {}
+    not_scored: dict[str, dict[str, str]] = {}
     for name, by_network in by_stage.items():
         for source in sweep.plan.sources:
             predictions = {
@@ -86,7 +87,7 @@ def _predictions_of_stage(sweep: Sweep, stage: StageConfig, split: str) -> Netwo
 
 
 def _fold_count(sweep: Sweep, source: str, facts: Mapping[str, Any], split: str) -> int:
-    """Return the folds of a source for a stage: 1 where all of an untrained corpus is test."""
+    """Return the number of folds of a source for a stage: 1 for the test split of a new corpus."""
     is_trained = corpora_of([source]) & corpora_of(facts["trained_on"])
     return sweep.fold_counts[source] if is_trained or split != "test" else 1
 

@@ -157,7 +157,9 @@ def with_trial_values(
             network = dataclasses.replace(network, widths=widths)
         else:
             stage = dataclasses.replace(stage, **{name: value})
-    stages = tuple(stage if other.name == stage_name else other for other in experiment.stages)
+    stages = tuple(
+        stage if candidate.name == stage_name else candidate for candidate in experiment.stages
+    )
     return dataclasses.replace(experiment, network=network, stages=stages)
 
 

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -201,7 +202,8 @@ class Sweep:
         finished = {
             network.digest for network in self.networks if self.finished(network) is not None
         }
-        reused, waiting = [], []
+        reused: list[StudyNetwork] = []
+        waiting: list[StudyNetwork] = []
         for network in self.networks:
             is_complete = {network.digest, *network.parents} <= finished
             (reused if is_complete else waiting).append(network)
@@ -223,9 +225,9 @@ class Sweep:
         def on_end(network: StudyNetwork, seconds: float) -> None:
             self._seconds[network.digest] = seconds
             remaining = [
-                other
-                for other in waiting
-                if other.digest not in self._seconds and other.digest not in self.failures
+                candidate
+                for candidate in waiting
+                if candidate.digest not in self._seconds and candidate.digest not in self.failures
             ]
             logger.info(
                 "%s: %s, %s; %s",
@@ -238,7 +240,7 @@ class Sweep:
         def on_reuse(network: StudyNetwork, _: float) -> None:
             logger.info("%s: already trained, reused", self._label(network))
 
-        # Of a finished network at most the predictions are missing.
+        # A finished network may lack only its predictions.
         self._run_work("train", reused, on_start=lambda network: None, on_end=on_reuse, jobs=1)
         self._run_work("train", waiting, on_start=on_start, on_end=on_end, jobs=self.plan.jobs)
 
@@ -403,7 +405,7 @@ class Sweep:
     def evaluate_test_split(self, command: Sequence[str]) -> None:
         """Predict the test split with every finished network, after an entry in the test-set log.
 
-        Kept predictions are read again, which is not a new evaluation.
+        Stored predictions are read again, which is not a new evaluation.
 
         Args:
             command: The words of the command, for the log.
@@ -429,7 +431,7 @@ class Sweep:
                 pluralize(len(requested), "network"),
             )
             return
-        facts = {
+        facts: dict[str, Any] = {
             "stages": list(plan.stages),
             "protocol": plan.protocol,
             "folds": list(self.folds),
@@ -468,7 +470,7 @@ class Sweep:
 
 
 def open_sweep(plan: StudyPlan, records_folder: Path) -> Sweep:
-    """Return the sweep of a plan with a catalog of its own, such as in another process."""
+    """Return the sweep of a plan with a new catalog, for a process without the sweep."""
     return Sweep(plan, RecordCatalog(records_folder))
 
 

@@ -74,11 +74,10 @@ def search_settings(options: SearchOptions) -> dict[str, Any]:
     stage = experiment.stage(options.stage)
     search = StageSearch(options.search, settings, stage, parameters, options.trials)
     with search.open_oracle() as oracle:
+        chain = experiment.chain(options.stage)
         catalog = RecordCatalog(
             prepare_records(options, experiment, folder),
-            required=sorted(
-                {source for one in experiment.chain(options.stage) for source in one.sources}
-            ),
+            required=sorted({source for stage_config in chain for source in stage_config.sources}),
         )
         search.claim_folder()
         ContextLogger(logger, options.stage).info(

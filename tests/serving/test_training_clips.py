@@ -38,7 +38,7 @@ TRAINED = [
 @pytest.fixture
 def training_clips() -> TrainingClips:
     document = json.loads(json.dumps(training_clips_document(TRAINED)))
-    return parse_training_clips(document, where="clips.json")
+    return parse_training_clips(document, place="clips.json")
 
 
 @pytest.mark.parametrize("same", ["sha256", "content", "utterance"])
@@ -95,7 +95,7 @@ def test_document_holds_only_sorted_unique_hashes():
 )
 def test_malformed_document_is_an_error(document):
     with pytest.raises(DataError, match=key_words("1/assets/x.json", *KEYS)):
-        parse_training_clips(document, where="1/assets/x.json")
+        parse_training_clips(document, place="1/assets/x.json")
 
 
 @pytest.mark.parametrize(("text", "word"), [(None, "missing"), ("{", "damaged")])
