@@ -66,6 +66,13 @@ def test_selection_follows_format_domains_and_head():
     assert {signature.domain for signature in faces.values()} == {"visual"}
 
 
+def test_every_domain_has_signatures_of_items():
+    assert list(signatures.ITEM_SIGNATURES.items()) == [("visual", "faces"), ("audio", "segments")]
+    assert signatures.EMBEDDING_SIGNATURES == {"visual": "embed_faces", "audio": "embed_segments"}
+    for name in signatures.ITEM_SIGNATURES.values():
+        assert SIGNATURES[name].input_names == (name,)
+
+
 def test_portable_signatures_mark_valid_rows():
     speech = select_signatures("litert", domains=["audio"])["speech"]
     assert speech.to_json(3) == {
