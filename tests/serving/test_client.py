@@ -277,7 +277,7 @@ def test_predict_takes_any_signature_by_name(stub):
     ("signature", "inputs", "word"),
     [("laughter", {}, "laughter"), ("faces", {"images": FACES}, "images"), ("faces", {}, "none")],
 )
-def test_predict_refuses_unknown_signatures_and_inputs(stub, signature, inputs, word):
+def test_unknown_signature_or_input_of_predict_is_an_error(stub, signature, inputs, word):
     with pytest.raises(InputError, match=key_words(word)):
         Client(stub.url).predict(signature, **inputs)
     assert not stub.requests
@@ -326,7 +326,7 @@ INVALID_URLS = [
 
 
 @pytest.mark.parametrize("url", INVALID_URLS)
-def test_invalid_url_is_refused(url):
+def test_invalid_url_is_an_error(url):
     with pytest.raises(InputError, match=key_words("url", "http://HOST:8501")):
         Client(url)
 
@@ -343,7 +343,7 @@ def test_invalid_url_is_refused(url):
         ({"timeout_seconds": float("nan")}, "timeout_seconds"),
     ],
 )
-def test_invalid_argument_is_refused(arguments, name):
+def test_invalid_argument_is_an_error(arguments, name):
     with pytest.raises(InputError, match=key_words(name, "must be")):
         Client("http://localhost:8501", **arguments)
 
