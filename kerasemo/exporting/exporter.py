@@ -100,7 +100,7 @@ def export_stage(options: ExportOptions) -> dict[str, Any]:
     if options.format == "saved_model":
         from kerasemo.exporting import tf_serving
 
-        tf_serving.write_configuration(options.out, name=document["name"])
+        tf_serving.write_configuration(options.out, name=options.out.resolve().name)
     names = ("format", "labels", "domains", "synthetic", "fusion")
     return {
         "out": str(options.out),
@@ -148,8 +148,8 @@ def _check_folder(out: Path, format: str) -> None:
         stored_format = bundle.read_document(out / str(versions[-1]))["format"]
         if stored_format != format:
             raise InputError(
-                f"{out}: holds versions in the format {stored_format}; a bundle has one format; name "
-                "another --out"
+                f"{out}: holds versions in the format {stored_format}; a bundle has one format; "
+                "name another --out"
             )
     elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise InputError(f"{out}: holds other files than a bundle; name another --out")
@@ -313,11 +313,14 @@ def _finite_predictor(network: "TrainedNetwork", stage: str) -> Callable[..., "N
     """Return a function that runs a network and raises DataError for infinite outputs or NaN."""
     import numpy as np
 
+    from kerasemo.evaluation.scoring import head_logits
+
     predict = network.predictor()
 
     def predict_finite(items: np.ndarray, domain: int) -> "NetworkOutputs":
         outputs = predict(items, domain)
-        for name, values in (("logits", outputs.logits), ("embedding", outputs.embedding)):
+        values_by_name = {"logits": head_logits(outputs), "embedding": outputs.embedding}
+        for name, values in values_by_name.items():
             if not np.isfinite(values).all():
                 raise DataError(
                     f"stage {stage!r}: the {name} of the Keras model are NaN or infinite; its "
