@@ -207,7 +207,7 @@ VIDEO = ["--model", "{model}", "{clips}/both.mp4"]
         ([*VIDEO, "--report", "{clips}/both.mp4"], 1, ["--report", "both.mp4", ".html"]),
         ([*VOICE, "--report", "{empty}/no/x.html"], 1, ["{empty}/no", "folder"]),
         ([*VOICE, "--report", "/dev/full"], 1, ["--report", "/dev/full", ".html"]),
-        ([*VOICE, "--detector", "third eye"], 1, ["--detector", "'third eye'"]),
+        ([*VOICE, "--detector", "third eye"], 1, ["detector", "'third eye'", "viola-jones"]),
         ([*VOICE, "--faces-per-second", "0"], 2, ["--faces-per-second", "above 0"]),
         (["{clips}/voice.wav"], 2, ["--model"]),
     ],
