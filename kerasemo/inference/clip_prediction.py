@@ -181,13 +181,13 @@ class ClipPredictionBuilder:
         document = {"path": str(self.path), "sha256": last_message.get("sha256", "")}
         if len(errors) == len(facts):
             reasons = dict.fromkeys(errors.values())
-            error = "; ".join(reasons) or "nothing in it that the model was trained on"
+            error = "; ".join(reasons) or "no face or sound that the model was trained on"
             return ClipPrediction(document | {"error": error}, pictures)
         usable = {domain: entry for domain, entry in facts.items() if domain not in errors}
         visual = self._visual(usable["visual"]) if "visual" in usable else None
         audio = self._audio(usable["audio"]) if "audio" in usable else None
         warnings = [
-            f"no answer by the {TITLES[domain]}: {reason}" for domain, reason in errors.items()
+            f"no prediction by the {TITLES[domain]}: {reason}" for domain, reason in errors.items()
         ]
         warnings += self._warnings(visual, facts)
         document |= {
@@ -282,8 +282,8 @@ class ClipPredictionBuilder:
         if visual and len(visual["faces"]) > 1:
             main = visual["faces"][0]["face"]
             yield (
-                f"{len(visual['faces'])} faces: the answer is that of face {main}, "
-                "and the voice may be another's"
+                f"{len(visual['faces'])} faces: the prediction is of face {main}, "
+                "and the voice may be of another person"
             )
         for domain in DOMAINS:
             entry = facts.get(domain, {})
@@ -298,7 +298,8 @@ class ClipPredictionBuilder:
             and not any("error" in entry for entry in facts.values())
         ):
             yield (
-                "face and voice are weighted alike: the model's validation clips had none with both"
+                "face and voice have equal weights: the model had no validation clips with face and "
+                "voice"
             )
 
     def _entry(self, probabilities: np.ndarray) -> dict[str, Any]:

@@ -90,16 +90,16 @@ def predict_clips(
     """
     if not {"timeline", "faces"} & set(bundle.signatures):
         raise InputError(
-            f"{bundle.folder}: a model that answers nothing "
-            "(it was trained by a contrastive stage); export another stage"
+            f"{bundle.folder}: the model predicts no emotions, because a contrastive stage trained "
+            "it; export another stage"
         )
-    work = _PredictionRun(bundle, clips, reading, spec, on_seconds)
+    prediction_run = _PredictionRun(bundle, clips, reading, spec, on_seconds)
     with WorkerPool(
         workers=min(reading.workers or processor_count(), max(1, len(clips))),
         spec=spec,
         stall_seconds=STALL_SECONDS,
     ) as pool:
-        yield from work.run(pool)
+        yield from prediction_run.run(pool)
 
 
 class _PredictionRun:
@@ -124,7 +124,7 @@ class _PredictionRun:
         self._durations: dict[int, float] = {}
         self._training_files = bundle.training_clips().files
         self._yielded_count = 0
-        self._turn, self._next = threading.Condition(), 0
+        self._condition, self._next_index = threading.Condition(), 0
 
     def run(self, pool: WorkerPool) -> Iterator[ClipPrediction]:
         """Yield the predictions in the order of the clips."""
@@ -138,22 +138,22 @@ class _PredictionRun:
             self._add_message(index, message)
             while self._yielded_count in self._finished:
                 prediction = self._finished.pop(self._yielded_count)
-                with self._turn:
+                with self._condition:
                     self._yielded_count += 1
-                    self._turn.notify_all()
+                    self._condition.notify_all()
                 yield prediction
 
     def _read(self, pool: WorkerPool) -> None:
         """Read one clip after another, and put the messages in the queue."""
         try:
             while True:
-                with self._turn:
-                    index = self._next
+                with self._condition:
+                    index = self._next_index
                     if index >= len(self._clips):
                         return
-                    self._next += 1
+                    self._next_index += 1
                     while index >= self._yielded_count + MAX_CLIPS_AHEAD:
-                        self._turn.wait()
+                        self._condition.wait()
                     messages = pool.read(self._task(index))  # in the order of the clips
                 for message in messages:
                     self._messages.put((index, message))
@@ -201,7 +201,7 @@ class _PredictionRun:
             if "at" in message and index in self._durations:
                 self._on_seconds(path, message["at"], self._durations[index])
             return
-        if any(waiting == index for waiting, _ in self._waiting_faces):
+        if any(clip_index == index for clip_index, _ in self._waiting_faces):
             self._predict_faces()
         if duration := self._durations.pop(index, 0.0):
             self._on_seconds(path, duration, duration)
@@ -220,14 +220,14 @@ class _PredictionRun:
             if len(untrained) < len(domains):
                 return prediction
             error = (
-                f"the model was trained on {' and '.join(self._bundle.domains)} alone, "
-                f"and this is {' and '.join(untrained)}"
+                f"the model was trained only on {' and '.join(self._bundle.domains)}, "
+                f"and the clip is {' and '.join(untrained)}"
             )
             return dataclasses.replace(prediction, document=prediction.document | {"error": error})
         warnings = list(prediction.warnings)
         if prediction.document["sha256"] in self._training_files:
             warnings.append(
-                "the model was trained on this very file, or its epoch was chosen on it"
+                "the model was trained on this file, or the epoch of its weights was chosen on it"
             )
         titles = {"visual": "faces", "audio": "voices"}
         warnings += [f"the model was not trained on {titles[domain]}" for domain in untrained]
@@ -259,7 +259,7 @@ class _PredictionRun:
 def _path_error(path: Path) -> str:
     """Return why a path cannot be read as a clip, or an empty string."""
     if path.is_dir():
-        return "no video, sound or picture in it; expected such as .mp4, .wav or .jpg"
+        return "no video, sound or picture in the folder; expected such as .mp4, .wav or .jpg"
     if not _is_utf8(path):
         return "a name that is not UTF-8; rename the file"
     if domains_of(path):

@@ -263,7 +263,7 @@ def check_mask(value: Any, *, rows: int, width: int) -> np.ndarray:
     [[1.0, 0.0, 1.0]]
     """
     expected = f"float32 [{rows}, {width}] of 0 and 1 with a 1 in each row"
-    remedy = "one row a face or waveform, one column a label in the order that `labels` answers"
+    remedy = "one row a face or waveform, one column a label in the order of the output `labels`"
     array = _array(value, "mask", expected)
     if array.dtype.kind not in "fiub" or array.shape != (rows, width):
         raise InputError(f"mask must be {expected}; received {_dtype_and_shape(array)}; {remedy}")

@@ -172,7 +172,9 @@ def test_lost_data_and_unfitted_fusion_are_warnings():
     }
     warnings = builder.build(facts).warnings
     assert len(warnings) == 4
-    for word, warning in zip(("2 pictures", "1 packet", "1.25 s", "alike"), warnings, strict=True):
+    for word, warning in zip(
+        ("2 pictures", "1 packet", "1.25 s", "equal weights"), warnings, strict=True
+    ):
         assert word in warning
 
 
