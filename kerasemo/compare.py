@@ -12,10 +12,10 @@ from pipelines.core.cli import Parser, name_pairs, names, run_main
 from pipelines.core.errors import InputError
 
 
-def file_and_stage(text: str) -> tuple[Path, str]:
+def parse_file_and_stage(text: str) -> tuple[Path, str]:
     """Parse FILE or FILE:STAGE (an argparse type). The part before the colon must be a file.
 
-    >>> file_and_stage("no/such/answers.csv:joint")
+    >>> parse_file_and_stage("no/such/answers.csv:joint")
     (PosixPath('no/such/answers.csv:joint'), '')
     """
     name, _, stage = text.rpartition(":")
@@ -57,7 +57,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "files",
         nargs="+",
-        type=file_and_stage,
+        type=parse_file_and_stage,
         metavar="FILE[:STAGE]",
         help="answers, of one stage or of all",
     )

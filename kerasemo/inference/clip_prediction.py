@@ -298,8 +298,8 @@ class ClipPredictionBuilder:
             and not any("error" in entry for entry in facts.values())
         ):
             yield (
-                "face and voice have equal weights: the model had no validation clips with face and "
-                "voice"
+                "face and voice have equal weights: "
+                "no validation clip of the model had face and voice"
             )
 
     def _entry(self, probabilities: np.ndarray) -> dict[str, Any]:

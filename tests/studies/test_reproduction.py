@@ -202,7 +202,7 @@ def test_scores_are_the_mean_over_the_requested_seeds(toy_study, toy_study_copy)
 @pytest.mark.parametrize("text", ["0", "-1", "1,x", ",", "1,-2", ""])
 def test_invalid_seeds_are_an_error(text):
     with pytest.raises(argparse.ArgumentTypeError, match=key_words("whole number", "at least")):
-        reproduce.seeds(text)
+        reproduce.parse_seeds(text)
 
 
 def test_final_predicts_the_test_split_after_an_entry_in_the_test_set_log(
