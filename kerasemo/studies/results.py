@@ -271,8 +271,8 @@ def compare_stages(
     """Return the comparison of two sides on each source, and on the mean of the sources.
 
     A side is a stage or several stages (`A+B`). On each source, `A+B` is the mean of the stages
-    that were trained on the source. A source is compared if both sides have predictions for it, and a
-    stage of one side was trained on it.
+    that were trained on the source. A source is compared if both sides have predictions for it,
+    and a stage of one side was trained on it.
 
     Args:
         sources: The sources of the study.
