@@ -47,7 +47,7 @@ class Bundle:
 
     >>> Bundle.load("no-such-model")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    pipelines.core.errors.InputError: no-such-model: no such bundle; expected the folder of one ...
+    pipelines.core.errors.InputError: no-such-model: no such bundle; expected the folder of a ...
 
     Args:
         folder: The folder of one version.
