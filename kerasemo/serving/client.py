@@ -31,20 +31,20 @@ SIGNATURE_STATUSES = (400, 412, "INVALID_ARGUMENT", "FAILED_PRECONDITION")
 class Client:
     """A client of one served model.
 
-    Each signature has a method of its name; `predict` runs any of them. All check their inputs
-    before they send them. Outputs are a dict of arrays: `probabilities` float32 [n, labels],
-    `labels` [n, labels] and `emotion` [n] of str. Embeddings have `embedding` float32 [n, size],
-    where size is 256 for a network of the default shape.
+    Each signature has a method of its name; `predict` runs any signature. Every method checks its
+    inputs before it sends a request. Outputs are a dict of arrays: `probabilities` float32
+    [n, labels], `labels` [n, labels] and `emotion` [n] of str. Embeddings have `embedding` float32
+    [n, size], where size is 256 for a network of the default shape.
 
     Args:
         url: `http://HOST:8501` (REST) or `grpc://HOST:8500`, which imports TensorFlow.
         model: The name that the server gives the model.
         version: The number of its version; None is the newest.
-        timeout_seconds: How long one response may take.
+        timeout_seconds: The longest wait for a response.
 
     Raises:
         InputError: An argument is invalid.
-        ServingError: By each method: no usable response. See its attributes `reason` and `status`.
+        ServingError: A method got no usable response. See the attributes `reason` and `status`.
 
     >>> client = Client("http://localhost:8501", timeout_seconds=5)
     >>> client.face_bytes([b"GIF89a"])  # doctest: +ELLIPSIS
