@@ -63,7 +63,7 @@ def changed(array, index, value):
             ("faces", "uint8 [n, 64, 64, 3]", "float32 [1, 64, 64, 3]"),
         ),
         ("faces", (np.zeros((64, 64, 3), np.uint8),), ("received uint8 [64, 64, 3]",)),
-        ("faces", (np.zeros((0, 64, 64, 3), np.uint8),), ("n of at least 1",)),
+        ("faces", (np.zeros((0, 64, 64, 3), np.uint8),), ("faces", "at least 1")),
         ("faces", ([[1, 2], [3]],), ("rows", "unequal lengths")),
         ("faces", ("a.jpg",), ("array", "<U5")),
         ("embed_faces", (np.zeros((1, 32, 64, 3), np.uint8),), ("received uint8 [1, 32, 64, 3]",)),
@@ -105,9 +105,9 @@ def changed(array, index, value):
         (
             "face_bytes",
             (still(),),
-            ("list of bytes", "received bytes", "read_bytes"),
+            ("face_bytes", "list", "received bytes", "read_bytes"),
         ),
-        ("face_bytes", (["a.jpg"],), ("list of bytes",)),
+        ("face_bytes", (["a.jpg"],), ("face_bytes", "list")),
         ("face_bytes", ([],), ("empty list",)),
         ("face_bytes", ([still(), b""],), ("empty file",)),
         ("face_bytes", ([still(), b"GIF89a"],), ("face_bytes 1", "JPEG", "PNG")),
@@ -134,12 +134,12 @@ def changed(array, index, value):
         (
             "wav_bytes",
             ([riff((b"fmt ", FMT), (b"data", SOUND), (b"data", SOUND))],),
-            ("two data chunks",),
+            ("wav_bytes", "two data"),
         ),
         (
             "wav_bytes",
             ([riff((b"fmt ", FMT), (b"fmt ", FMT), (b"data", SOUND))],),
-            ("two fmt chunks",),
+            ("wav_bytes", "two fmt"),
         ),
         (
             "wav_bytes",
