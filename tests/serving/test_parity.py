@@ -18,13 +18,16 @@ def test_differences_are_the_largest_of_each_signature(exported):
     outputs = model.predict("faces", faces=FACES)
     changed = outputs | {"probabilities": outputs["probabilities"] + np.float32(0.25)}
     renamed = {"emotion": np.array(["calm", "nobody"])}
-    calls = [("faces", {"faces": FACES})] * 2
-    calls += [("embed_faces", {"faces": FACES[:1]})]
     embedding = model.predict("embed_faces", faces=FACES[:1])
-    differences = parity_differences(model.folder, calls, [outputs, changed, embedding])
-    assert differences["faces"] == pytest.approx(0.25, abs=1e-6)
-    assert differences["embed_faces"] == pytest.approx(0, abs=1e-6)
-    assert parity_differences(model.folder, calls[:1], [renamed]) == {"faces": float("inf")}
+    masked_inputs = {"faces": FACES, "mask": np.ones((2, len(model.labels)), np.float32)}
+    calls = [("faces", {"faces": FACES})] * 2
+    calls += [("embed_faces", {"faces": FACES[:1]}), ("faces_masked", masked_inputs)]
+    differences = parity_differences(model.folder, calls, [outputs, changed, embedding, renamed])
+    assert differences == {
+        "faces": pytest.approx(0.25, abs=1e-6),
+        "embed_faces": pytest.approx(0, abs=1e-6),
+        "faces_masked": float("inf"),
+    }
 
 
 @pytest.mark.parametrize("valid", [[False, True], True])
