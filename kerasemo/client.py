@@ -1,4 +1,4 @@
-"""`python -m kerasemo.client`: predict sounds and face crops with a served bundle.
+"""The command `kerasemo.client`: predict sounds and face crops with a served bundle.
 
 `Client` is the same in Python.
 """

@@ -12,10 +12,10 @@ from pipelines.core.cli import Parser, name_pairs, names, run_main
 from pipelines.core.errors import InputError
 
 
-def file_and_stage(text: str) -> tuple[Path, str]:
+def parse_file_and_stage(text: str) -> tuple[Path, str]:
     """Parse FILE or FILE:STAGE (an argparse type). The part before the colon must be a file.
 
-    >>> file_and_stage("no/such/answers.csv:joint")
+    >>> parse_file_and_stage("no/such/answers.csv:joint")
     (PosixPath('no/such/answers.csv:joint'), '')
     """
     name, _, stage = text.rpartition(":")
@@ -31,12 +31,13 @@ def file_and_stage(text: str) -> tuple[Path, str]:
 def parse_pairs(text: str) -> tuple[tuple[str, str], ...]:
     """Parse pairs of stages such as joint:pooled (an argparse type).
 
-    FILE:STAGE of two files is no name that can stand in one.
+    A pair cannot have a name FILE:STAGE, because the colon separates the stages of the pair.
 
     >>> parse_pairs("joint:pooled,after:scratch")
     (('joint', 'pooled'), ('after', 'scratch'))
     """
-    if (pairs := name_pairs(text)) is not None:
+    pairs = name_pairs(text)
+    if pairs is not None:
         return pairs
     raise argparse.ArgumentTypeError(
         f"expected pairs of two stages such as joint:pooled; received {text!r}"
@@ -56,7 +57,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "files",
         nargs="+",
-        type=file_and_stage,
+        type=parse_file_and_stage,
         metavar="FILE[:STAGE]",
         help="answers, of one stage or of all",
     )
@@ -99,9 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             from kerasemo.reporting import terminal
 
             terminal.print_comparison(result)
-        refused = ["refused" in comparison for comparison in result["comparisons"]]
-        if refused and all(refused):
-            raise InputError(f"nothing could be compared: {result['comparisons'][0]['refused']}")
+        comparisons = result["comparisons"]
+        if comparisons and all("refused" in comparison for comparison in comparisons):
+            raise InputError(f"nothing could be compared: {comparisons[0]['refused']}")
         return 0
 
     return run_main(work, prog=parser.prog, resumes=False)

@@ -1,4 +1,4 @@
-"""`python -m kerasemo.evaluate`: score a trained stage on every source in the records."""
+"""The command `kerasemo.evaluate`: score a trained stage on every source in the records."""
 
 import json
 import sys
@@ -18,11 +18,11 @@ def _parser() -> Parser:
         "or an exported model on the clips that it was not "
         "trained on.",
     )
-    source_group = parser.add_mutually_exclusive_group(required=True)
-    source_group.add_argument(
+    model_options = parser.add_mutually_exclusive_group(required=True)
+    model_options.add_argument(
         "--run", type=Path, metavar="DIR", help="a run folder of kerasemo.train"
     )
-    source_group.add_argument(
+    model_options.add_argument(
         "--model",
         metavar="DIR",
         help="an exported model: its folder, or the name of a preset",

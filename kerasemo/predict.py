@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PICTURES_PER_CLIP = 8
 """The number of key frames of each clip in a report."""
 MAX_REPORTED_CLIPS = 200
-"""The most clips in a report; a larger page is too large to open."""
+"""The most clips in a report. A browser cannot open a larger page."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,14 +70,15 @@ def run(options: PredictOptions) -> int:
     _check_outputs(options, clips)
     if bundle.document["synthetic"]:
         print(
-            f"{options.model}: trained on synthesised samples, it knows nothing of people",
+            f"{options.model}: trained on synthesised samples; "
+            "predictions for people have no meaning",
             file=sys.stderr,
         )
     detector = options.detector if options.faces == "detect" else None
     if detector is not None:
         from pipelines.faces import detectors
 
-        # A wrong name or a missing package is one error, not one per clip.
+        # A wrong name or a missing package is a single error, not an error of each clip.
         detectors.load_detector(detector)
     reading = predictor.ReadingOptions(
         options.faces_per_second,
@@ -94,7 +95,7 @@ def run(options: PredictOptions) -> int:
     if not predicted:
         raise InputError(
             f"{clips[0] if len(clips) == 1 else f'{len(clips)} clips'}: "
-            "nothing could be predicted; the reasons stand above"
+            "no clip could be predicted; the lines above have the reasons"
         )
     return 0
 
@@ -110,24 +111,26 @@ def _write_report(out: Path, predictions: "Sequence[ClipPrediction]", bundle: "B
 
 
 def _check_outputs(options: PredictOptions, clips: Sequence[Path]) -> None:
-    """Refuse an output that cannot be written or would replace another file, before the work."""
-    for word, out, suffixes in (
+    """Raise InputError for an output that cannot be written or would replace a clip."""
+    for option, out, suffixes in (
         ("--report", options.report, (".html", ".htm")),
         ("--video", options.video, (".mp4",)),
     ):
         if out is None:
             continue
         if out.suffix.lower() not in suffixes:
-            raise InputError(f"{word} {out}: expected a name that ends in {suffixes[0]}")
+            raise InputError(f"{option} {out}: expected a name that ends in {suffixes[0]}")
         if not out.absolute().parent.is_dir():
-            raise InputError(f"{word} {out}: no such folder {out.absolute().parent}; make it first")
+            raise InputError(
+                f"{option} {out}: no such folder {out.absolute().parent}; make it first"
+            )
         if out.exists() and not out.is_file():
             raise InputError(
-                f"{word} {out}: expected a file, or none yet; it is a folder or a device"
+                f"{option} {out}: expected a file, or none yet; it is a folder or a device"
             )
         if out.exists() and any(clip.exists() and out.samefile(clip) for clip in clips):
             raise InputError(
-                f"{word} {out}: would be written over the clip of that name; name another file"
+                f"{option} {out}: would be written over the clip of that name; name another file"
             )
     if options.video and (
         len(clips) != 1
@@ -155,27 +158,27 @@ def _predict(
     with progress.progress_bar(
         "predict", unit="clips" if len(clips) > 1 else "s of the clip"
     ) as bar:
-        shown_seconds = -1  # of a single clip; -1 before the bar has its length
+        displayed_seconds = -1  # of a single clip; -1 before the bar has its length
 
         def on_seconds(path: Path, seconds: float, duration: float) -> None:
-            nonlocal shown_seconds
+            nonlocal displayed_seconds
             if len(clips) > 1:
                 bar.note(f"{path.name}: {seconds:.0f} of {duration:.0f} s")
                 return
-            if shown_seconds < 0:
+            if displayed_seconds < 0:
                 bar.start(math.ceil(duration))
-                shown_seconds = 0
-            if int(seconds) > shown_seconds:
-                bar.advance(count=int(seconds) - shown_seconds)
-                shown_seconds = int(seconds)
+                displayed_seconds = 0
+            if int(seconds) > displayed_seconds:
+                bar.advance(count=int(seconds) - displayed_seconds)
+                displayed_seconds = int(seconds)
 
         if len(clips) > 1:
             bar.start(len(clips))
         for prediction in predictor.predict_clips(
             bundle, clips, reading=reading, on_seconds=on_seconds
         ):
-            is_shown = (options.report or options.video) and len(predictions) < MAX_REPORTED_CLIPS
-            predictions.append(prediction if is_shown else prediction.without_timelines())
+            is_full = (options.report or options.video) and len(predictions) < MAX_REPORTED_CLIPS
+            predictions.append(prediction if is_full else prediction.without_timelines())
             if len(clips) > 1:
                 bar.advance(Path(prediction.path).name)
             if options.json:
@@ -213,27 +216,27 @@ def _write_video(path: Path, out: Path, prediction: "ClipPrediction") -> None:
     from pipelines.workers.pool import WorkerPool
 
     if not prediction.document["visual"]:
-        raise InputError(f"{path}: no face in it to draw at, so {out} was not written")
+        raise InputError(f"{path}: no face to draw at, so {out} was not written")
     with (
         tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".drawing-") as temporary,
         progress.progress_bar("draw", unit="s of video") as bar,
         WorkerPool(workers=1) as pool,
     ):
         bar.start(math.ceil(prediction.document["visual"]["seconds"]))
-        shown_seconds, video = 0, Path(temporary) / out.name
+        displayed_seconds, video = 0, Path(temporary) / out.name
         for message in pool.read(OverlayTask(path, video, captions(prediction.document))):
             state = message.get("overlay", message)
             if "error" in state:
                 raise DataError(f"{path}: {out} was not written: {state['error']}")
-            seconds = int(state.get("seconds", shown_seconds))
-            if seconds > shown_seconds:
-                bar.advance(count=seconds - shown_seconds)
-                shown_seconds = seconds
+            seconds = int(state.get("seconds", displayed_seconds))
+            if seconds > displayed_seconds:
+                bar.advance(count=seconds - displayed_seconds)
+                displayed_seconds = seconds
         os.replace(video, out)
     print(f"video: {out}", file=sys.stderr)
 
 
-def _rate(text: str) -> float:
+def _parse_rate(text: str) -> float:
     """Parse a number of faces per second (an argparse type)."""
     try:
         value = float(text)
@@ -287,7 +290,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--faces-per-second",
-        type=_rate,
+        type=_parse_rate,
         default=4.0,
         metavar="N",
         help="the number of frames per second to search (default: %(default)g)",

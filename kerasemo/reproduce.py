@@ -18,10 +18,10 @@ from pipelines.core.errors import KerasemoError
 from pipelines.core.tensorflow_loading import load_tensorflow
 
 
-def numbers(text: str) -> tuple[int, ...] | None:
+def parse_folds(text: str) -> tuple[int, ...] | None:
     """Parse `all`, which is None, or numbers such as 0,4,8 (an argparse type).
 
-    >>> numbers("0,4,8"), numbers("all")
+    >>> parse_folds("0,4,8"), parse_folds("all")
     ((0, 4, 8), None)
     """
     if text == "all":
@@ -34,10 +34,10 @@ def numbers(text: str) -> tuple[int, ...] | None:
     )
 
 
-def seeds(text: str) -> tuple[int, ...]:
+def parse_seeds(text: str) -> tuple[int, ...]:
     """Parse a number of seeds from 0, or the seeds themselves with a comma (an argparse type).
 
-    >>> seeds("3"), seeds("1,2"), seeds("7,")
+    >>> parse_seeds("3"), parse_seeds("1,2"), parse_seeds("7,")
     ((0, 1, 2), (1, 2), (7,))
     """
     if "," not in text:
@@ -51,9 +51,10 @@ def parse_stage_pairs(text: str) -> tuple[tuple[str, str], ...]:
     >>> parse_stage_pairs("joint:pooled,joint:voice+face")
     (('joint', 'pooled'), ('joint', 'voice+face'))
     """
-    parsed = name_pairs(text)
-    if parsed is not None and all(all(side.split("+")) for pair in parsed for side in pair):
-        return parsed
+    pairs = name_pairs(text)
+    sides = [side for pair in pairs or () for side in pair]
+    if pairs is not None and all(all(side.split("+")) for side in sides):
+        return pairs
     expected = "pairs of stages such as joint:pooled, or joint:voice+face for a mean"
     raise argparse.ArgumentTypeError(f"expected {expected}; received {text!r}")
 
@@ -86,14 +87,14 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--folds",
-        type=numbers,
+        type=parse_folds,
         default=None,
         metavar="all|K,...",
         help="such as 0,4,8 (default: all)",
     )
     parser.add_argument(
         "--seeds",
-        type=seeds,
+        type=parse_seeds,
         default=(0,),
         metavar="N|K,...",
         help="the number of seeds, or the seeds, such as 1,2 (default: seed 0)",
@@ -171,7 +172,7 @@ def _parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, run, print, and return the exit status: 1 where a network failed."""
+    """Parse the command line, run, print, and return the exit status: 1 if a network failed."""
     parser = _parser()
     words_of_user = list(sys.argv[1:] if argv is None else argv)
     arguments = vars(parser.parse_args(words_of_user))

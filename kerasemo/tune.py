@@ -75,7 +75,7 @@ def _parser() -> Parser:
         "--epochs N: the epochs of a trial; the most with hyperband.",
     )
     train.add_options(parser)
-    known = ", ".join(parameter.name for parameter in search_space.SEARCH_SPACE)
+    parameter_names = ", ".join(parameter.name for parameter in search_space.SEARCH_SPACE)
     parser.add_argument(
         "--search", choices=SEARCHES, default=SEARCHES[0], help="default: %(default)s"
     )
@@ -90,7 +90,7 @@ def _parser() -> Parser:
         "--over",
         default="",
         metavar="NAME,...",
-        help=f"what to vary: {known} (default: all that apply)",
+        help=f"what to vary: {parameter_names} (default: all that apply)",
     )
     return parser
 

@@ -3,13 +3,13 @@
     python -m research.opensmile_svm --records DIR [--out DIR] [--tables SOURCE:PROTOCOL ...]
                                      [--refit] [--json]
 
-The folds and the splits are those of the networks. Records need the sound (`pipelines.build --waveform`).
-The 6 373 functionals of each clip are computed once and stored in `--out`. In each fold the script
-standardises the functionals by the training split, fits the SVM with balanced classes, and chooses C by
-the UA on the validation split. `--refit` then fits the training and the validation split; the networks do
-not do this. A second row standardises the functionals of each speaker by all clips of the speaker, also
-those of the test split: it is transductive. A CSV in `--out` holds the predictions, for
-`python -m kerasemo.compare`.
+The folds and the splits are those of the networks. Records need the sound (`pipelines.build
+--waveform`). The 6 373 functionals of each clip are computed once and stored in `--out`. In each
+fold the script standardises the functionals by the training split, fits the SVM with balanced
+classes, and chooses C by the UA on the validation split. `--refit` then fits the training and the
+validation split; the networks do not do this. A second row standardises the functionals of each
+speaker by all clips of the speaker, also those of the test split: it is transductive. A CSV in
+`--out` holds the predictions, for `python -m kerasemo.compare`.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def read_features(records_folder: Path, source: str, out: Path) -> tuple[list[di
 
 
 def standardise_by_group(groups: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Return features with mean 0 and standard deviation 1 in each group (a constant feature: 0)."""
+    """Return features with mean 0 and standard deviation 1 in each group (constant ones: 0)."""
     from sklearn.preprocessing import StandardScaler
 
     standardised = np.empty_like(features)
@@ -124,7 +124,7 @@ def predict_fold(
 
 
 def score_table(arguments: argparse.Namespace, source: str, protocol: str) -> list[dict[str, Any]]:
-    """Return the scores of both normalisations over the clips of all folds; write the predictions."""
+    """Return the scores of both normalisations over all folds, and write the predictions."""
     from kerasemo.datasets.catalog import RecordCatalog
     from kerasemo.datasets.splits import SPLITS, one_per_utterance
     from pipelines.core.labels import in_order

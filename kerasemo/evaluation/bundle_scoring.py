@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -40,9 +40,9 @@ class UnseenClips:
 def evaluate_bundle(bundle: "Bundle", records: Path) -> dict[str, Any]:
     """Score an exported model on every set in the records, except the clips that it was trained on.
 
-    Of a corpus with a publisher's split the test split is scored, of every other corpus each
-    utterance (one file of it, as in the evaluation of a run). Clips whose file, content or
-    utterance the model's stages were trained on are left out and counted.
+    A corpus with a publisher's split is scored on its test split. Every other corpus is scored on
+    all utterances, with one file of each, as in the evaluation of a run. A clip is left out and
+    counted if the model's stages were trained on its file, content or utterance.
 
     Args:
         bundle: The model.
@@ -50,17 +50,16 @@ def evaluate_bundle(bundle: "Bundle", records: Path) -> dict[str, Any]:
 
     Returns:
         `{"model", "trained_on", "sources": {source: score}, "not_scored": {source: reason},
-            "matching"}`
-        as of `evaluator.evaluate_stage`; each score also has `left_out` and `trained_speakers`. The
-        scores of `CORPUS/fused` use the model's own fusion.
+        "matching"}`, as `evaluator.evaluate_stage` returns. Each score also has `left_out` and
+        `trained_speakers`. The scores of `CORPUS/fused` use the fusion of the model.
 
     Raises:
         InputError: The folder has no records.
-        DataError: The model does not say what it was trained on, or a set is damaged.
+        DataError: A set, or the list of the model's training clips, is missing or damaged.
     """
     catalog = RecordCatalog(records)
     segmentation = _segmentation(bundle)
-    known = training_clips.read_training_clips(bundle.folder / "assets" / "training_clips.json")
+    trained = training_clips.read_training_clips(bundle.folder / "assets" / "training_clips.json")
     labels = list(bundle.labels)
     scores, not_scored, embedded, utterances_of, corpus_emotions = {}, {}, {}, {}, {}
     for name in catalog.sources:
@@ -68,17 +67,17 @@ def evaluate_bundle(bundle: "Bundle", records: Path) -> dict[str, Any]:
         if reason:
             not_scored[name] = reason
             continue
-        unseen = select_unseen(catalog.load(name, segmentation), known)
+        unseen = select_unseen(catalog.load(name, segmentation), trained)
         reason = _reason_without_clips(unseen, labels)
         if reason:
             not_scored[name] = reason
             continue
         subset, source = unseen.subset, unseen.subset.source
         items = scoring.clip_items(subset)
-        item_values = item_probabilities(bundle, subset)
+        of_items = item_probabilities(bundle, subset)
         probabilities = ClipProbabilities(
-            classification.mean_probabilities(item_values.with_corpus, items.clip_of),
-            classification.mean_probabilities(item_values.open, items.clip_of),
+            classification.mean_probabilities(of_items.with_corpus, items.clip_of),
+            classification.mean_probabilities(of_items.open, items.clip_of),
         )
         score = scoring.score_clips(
             probabilities,
@@ -96,13 +95,12 @@ def evaluate_bundle(bundle: "Bundle", records: Path) -> dict[str, Any]:
             utterances, items.labels, probabilities
         )
         corpus_emotions[corpus_of(name)] = source.emotions
-        embedding = _ask(bundle, EMBEDDING_SIGNATURES[DOMAINS[source.domain]], subset)["embedding"]
-        embedded[name] = verification.EmbeddedClips(
-            verification.clip_embeddings(embedding, items.clip_of), items.labels, utterances
-        )
+        outputs = _predict_items(bundle, EMBEDDING_SIGNATURES[DOMAINS[source.domain]], subset)
+        embeddings = verification.clip_embeddings(outputs["embedding"], items.clip_of)
+        embedded[name] = verification.EmbeddedClips(embeddings, items.labels, utterances)
     fusion = Fusion(**bundle.fusion)
     for corpus, (face, voice) in fused_scoring.match_utterances(utterances_of).items():
-        score = fused_scoring.score_fused(
+        fused_score = fused_scoring.score_fused(
             face,
             voice,
             corpus_emotions=corpus_emotions[corpus],
@@ -110,11 +108,11 @@ def evaluate_bundle(bundle: "Bundle", records: Path) -> dict[str, Any]:
             fusion=fusion,
             open_fusion=fusion,
         )
-        if score is not None:
-            score["publisher_split"] = any(
+        if fused_score is not None:
+            fused_score["publisher_split"] = any(
                 scores[f"{corpus}/{domain}"]["publisher_split"] for domain in DOMAINS
             )
-            scores[f"{corpus}/{fused_scoring.FUSED}"] = score
+            scores[f"{corpus}/{fused_scoring.FUSED}"] = fused_score
     return {
         "model": bundle.document["name"],
         "trained_on": bundle.document["training"]["trained_on"],
@@ -136,34 +134,43 @@ def _segmentation(bundle: "Bundle") -> Segmentation:
     return Segmentation.for_scores(StageConfig.from_json(stages[-1]["settings"]))
 
 
-def item_probabilities(bundle: "Bundle", subset: Subset) -> ClipProbabilities:
-    """Return the probabilities of each item of a subset, with and without its corpus's mask.
+class ItemProbabilities(NamedTuple):
+    """The probabilities of items by a bundle, with and without the mask of their corpus.
+
+    Attributes:
+        with_corpus: float64 [items, 10], over the emotions that corpus and bundle share.
+        open: float64 [items, 10], over all emotions of the bundle.
+    """
+
+    with_corpus: np.ndarray
+    open: np.ndarray
+
+
+def item_probabilities(bundle: "Bundle", subset: Subset) -> ItemProbabilities:
+    """Return the probabilities of each item of a subset, with and without the corpus's mask.
 
     If the mask leaves out an emotion, faces are predicted again with the mask. Segments have no
-    such signature: their probabilities are p_c m_c / sum_k p_k m_k, which is the softmax of masked
-    logits.
-
-    Returns:
-        float64 [items, 10].
+    signature with a mask. Their probabilities are p_c m_c / sum_k p_k m_k, which is the softmax of
+    masked logits.
     """
     columns = [EMOTIONS.index(label) for label in bundle.labels]
     mask = subset.source.mask[columns]  # [labels]
     domain = DOMAINS[subset.source.domain]
     open_ = np.zeros((len(subset.items), len(EMOTIONS)))
-    open_[:, columns] = _ask(bundle, ITEM_SIGNATURES[domain], subset)["probabilities"]
+    open_[:, columns] = _predict_items(bundle, ITEM_SIGNATURES[domain], subset)["probabilities"]
     if mask.all():
-        return ClipProbabilities(open_, open_)
+        return ItemProbabilities(open_, open_)
     with_corpus = np.zeros_like(open_)
     if "faces_masked" in bundle.document["signatures"] and domain == "visual":
-        outputs = _ask(bundle, "faces_masked", subset, mask=mask)
+        outputs = _predict_items(bundle, "faces_masked", subset, mask=mask)
         with_corpus[:, columns] = outputs["probabilities"]
     else:
         with_corpus[:, columns] = mask * np.maximum(open_[:, columns], MIN_PROBABILITY)
         with_corpus /= with_corpus.sum(axis=1, keepdims=True)
-    return ClipProbabilities(with_corpus, open_)
+    return ItemProbabilities(with_corpus, open_)
 
 
-def _ask(
+def _predict_items(
     bundle: "Bundle", signature: str, subset: Subset, *, mask: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
     """Return the outputs of a signature for every item of a subset.
@@ -192,26 +199,26 @@ def _has_publisher_split(rows: Sequence[Mapping[str, Any]]) -> bool:
     return bool(rows and rows[0]["split"])
 
 
-def select_unseen(source: Source, known: training_clips.TrainingClips) -> UnseenClips:
+def select_unseen(source: Source, trained: training_clips.TrainingClips) -> UnseenClips:
     """Return the clips of a source that are scored.
 
     Args:
         source: The source.
-        known: What a model was trained on.
+        trained: The training clips of a model.
     """
-    unknown_rows = [row for row in source.rows if not known.has_clip(row)]
-    scored_rows = one_per_utterance([row for row in unknown_rows if row["split"] in ("", "test")])
+    unseen_rows = [row for row in source.rows if not trained.has_clip(row)]
+    scored_rows = one_per_utterance([row for row in unseen_rows if row["split"] in ("", "test")])
     scored_ids = {row["id"] for row in scored_rows}
     clips = [clip for clip, row in enumerate(source.rows) if row["id"] in scored_ids]
     return UnseenClips(
         Subset(source, source.items_of(clips)),
-        n_trained_clips=len(source.rows) - len(unknown_rows),
-        n_trained_speakers=sum(map(known.has_speaker, scored_rows)),
+        n_trained_clips=len(source.rows) - len(unseen_rows),
+        n_trained_speakers=sum(map(trained.has_speaker, scored_rows)),
     )
 
 
 def _reason_unscored(bundle: "Bundle", source: str) -> str:
-    """Return why a model cannot predict a source; empty if it can."""
+    """Return why a model cannot predict a source, or an empty string."""
     domain = source.partition("/")[2]
     if domain not in bundle.domains:
         return f"the model has not been trained on {domain}"
@@ -221,7 +228,7 @@ def _reason_unscored(bundle: "Bundle", source: str) -> str:
 
 
 def _reason_without_clips(unseen: UnseenClips, labels: Sequence[str]) -> str:
-    """Return why no clip of a source can be scored; empty if a clip can be."""
+    """Return why no clip of a source can be scored, or an empty string."""
     n_clips, n_trained = len(unseen.subset.source.rows), unseen.n_trained_clips
     if not n_clips:
         return "the set has no clip"

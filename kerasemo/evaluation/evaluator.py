@@ -36,25 +36,27 @@ def evaluate_stage(
 ) -> dict[str, Any]:
     """Score a stage on the test split of every source.
 
-    A corpus that no stage was trained on is all test.
+    Every clip of an untrained corpus is a test clip.
 
     Args:
         lineage: The stage.
         catalog: The records of the training, and possibly others.
         sources: The sources to score; None: all in the records.
-        test_outputs: The outputs of the stage's network for test splits, by source, where they are
+        test_outputs: Source -> the outputs of the stage's network for its test split, if they are
             known.
 
     Returns:
         `{"stage", "protocol", "fold", "trained_on", "sources": {source: score}, "not_scored":
-        {source: reason}, "matching"}`. A score is that of `scoring.score_clips`, or of
-        `scoring.score_embeddings` for a contrastive stage. A corpus whose faces and voices were
-        both scored also has a source `CORPUS/fused`: the test utterances that have both, fused as
-        fitted on validation utterances; see `fused_scoring.score_fused`. `matching` has the scores
-        of the question whether two clips show the same emotion, `{"stage_before", "after",
-        "before"}`; see `verification.score_pairs`. `after` is by the network of the stage on the
-        scored sources, `before`
-        by that of the stage that it started from on the domains which that network knew.
+        {source: reason}, "matching"}`.
+
+        A score is the result of `scoring.score_clips`, or of `scoring.score_embeddings` for a
+        contrastive stage. If the faces and the voices of a corpus were scored, the result also has
+        a source `CORPUS/fused`; see `fused_scoring.score_fused`. It is of the test utterances with
+        face and voice. The fusion is fitted on validation utterances.
+
+        `matching` is `{"stage_before", "after", "before"}`, with the scores of pairs of clips; see
+        `verification.score_pairs`. `after` is by the network of the stage on the scored sources.
+        `before` is by the network that the stage started from, on the domains of that network.
 
     Raises:
         InputError: Records that a stage was trained on are missing.

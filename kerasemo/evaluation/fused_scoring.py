@@ -1,4 +1,4 @@
-"""Predictions of utterances by face and voice together, fused as validation utterances ask for."""
+"""Fuse the predictions of utterances by face and by voice, as fitted on validation utterances."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,19 +30,19 @@ class UtteranceProbabilities:
     """The probabilities of the utterances of one source."""
 
     utterances: np.ndarray
-    """str [utterances], sorted, each once."""
+    """str [utterances], sorted and unique."""
     labels: np.ndarray
     """int [utterances], indices of EMOTIONS."""
     probabilities: ClipProbabilities
     """float64 [utterances, 10]."""
 
     def at(self, places: np.ndarray) -> "UtteranceProbabilities":
-        """Return the utterances at some places."""
+        """Return the utterances at some places, int [n]."""
         open_ = self.probabilities.open
-        chosen = ClipProbabilities(
+        probabilities = ClipProbabilities(
             self.probabilities.with_corpus[places], None if open_ is None else open_[places]
         )
-        return UtteranceProbabilities(self.utterances[places], self.labels[places], chosen)
+        return UtteranceProbabilities(self.utterances[places], self.labels[places], probabilities)
 
 
 FaceAndVoice = tuple[UtteranceProbabilities, UtteranceProbabilities]
@@ -108,9 +108,7 @@ def fit_on_utterances(matched: Iterable[FaceAndVoice], kind: Kind) -> Fusion:
     """
     visual, audio, labels = [], [], []
     for face, voice in matched:
-        of_face, of_voice = (
-            getattr(domain_scores.probabilities, kind) for domain_scores in (face, voice)
-        )
+        of_face, of_voice = (getattr(of_domain.probabilities, kind) for of_domain in (face, voice))
         if of_face is None or of_voice is None:
             continue
         of_label = np.arange(len(face.labels)), face.labels
@@ -143,22 +141,21 @@ def score_fused(
         open_fusion: Fuses open probabilities.
 
     Returns:
-        `scoring.score_clips`, with the `fusion` of each of both; None if no utterance has a trained
-        emotion.
+        The result of `scoring.score_clips`, with the `fusion` of both kinds of probabilities; None
+        if no utterance has a trained emotion.
     """
     shared = set(corpus_emotions) & set(trained_emotions)
     if not np.isin(face.labels, np.flatnonzero(scoring.emotion_mask(shared))).any():
         return None
     of_face, of_voice = face.probabilities, voice.probabilities
-    has_open = of_face.open is not None and of_voice.open is not None
-    fused = ClipProbabilities(
-        fuse(fusion, of_face.with_corpus, of_voice.with_corpus),
-        fuse(open_fusion, of_face.open, of_voice.open) if has_open else None,
-    )
+    fused_open = None
+    if of_face.open is not None and of_voice.open is not None:
+        fused_open = fuse(open_fusion, of_face.open, of_voice.open)
+    fused = ClipProbabilities(fuse(fusion, of_face.with_corpus, of_voice.with_corpus), fused_open)
     score = scoring.score_clips(
         fused, face.labels, corpus_emotions=corpus_emotions, trained_emotions=trained_emotions
     )
-    if has_open:
+    if fused_open is not None:
         score["without_corpus"]["fusion"] = dataclasses.asdict(open_fusion)
     return score | {"fusion": dataclasses.asdict(fusion)}
 
@@ -181,7 +178,7 @@ class FusedEvaluation:
         catalog: RecordCatalog,
         splits: GatedSplits,
         predict: NetworkPredictor,
-        trained_domains: Sequence[bool],
+        trained_domains: np.ndarray,
         *,
         sources: Iterable[str],
     ) -> None:
@@ -269,10 +266,10 @@ def _with_both_domains(sources: Iterable[str], splits: GatedSplits) -> list[str]
 def fit_served_fusion(lineage: Lineage, catalog: RecordCatalog) -> Fusion:
     """Return the fusion of an exported model, for which every trained emotion is possible.
 
-    It is fitted on the validation utterances with a face and a voice, of the corpora that the
-    stages were trained on, and equals the `without_corpus` fusion of `kerasemo.evaluate`. A
-    contrastive stage and a stage with a head for each corpus have no open predictions; they get the
-    default fusion, which says 0 utterances.
+    It is fitted on the validation utterances with face and voice, of the corpora that the stages
+    were trained on. It equals the `without_corpus` fusion of `kerasemo.evaluate`. A contrastive
+    stage has no open predictions, nor has a stage with a head for each corpus. Their fusion is the
+    default, with 0 utterances.
 
     Args:
         lineage: The stage.

@@ -36,12 +36,14 @@ class ClipProbabilities:
     with_corpus: np.ndarray
     """float64 [clips, 10], over the emotions that corpus and network share."""
     open: np.ndarray | None
-    """float64 [clips, 10], over all emotions of the network, as a service answers; None if the
-    network needs the corpus."""
+    """float64 [clips, 10], over all emotions of the network, as a service predicts.
+
+    None if the network needs the corpus.
+    """
 
 
 def emotion_mask(emotions: Collection[str]) -> np.ndarray:
-    """Return bool [10]: which of EMOTIONS are named."""
+    """Return bool [10]: whether each of EMOTIONS is in `emotions`."""
     return np.isin(EMOTIONS, list(emotions))
 
 
@@ -55,6 +57,20 @@ def predict_subset(predict: NetworkPredictor, subset: Subset) -> NetworkOutputs:
     """Return the outputs of a network for the items of a subset."""
     source = subset.source
     return predict(subset.inputs, source.domain, source=source.name)
+
+
+def head_logits(outputs: NetworkOutputs) -> np.ndarray:
+    """Return the logits of a network for the items of a source, float32 [items, 10].
+
+    Raises:
+        ValueError: The network has no head for the source.
+    """
+    if outputs.logits is None:
+        raise ValueError(
+            "outputs must have logits; received the outputs of a network without a head for this "
+            "source, which only its embeddings can score"
+        )
+    return outputs.logits
 
 
 def mean_clip_probabilities(
@@ -80,14 +96,17 @@ def clip_probabilities(
         outputs: The network's outputs for the items, with logits.
         subset: The items.
         trained_emotions: The emotions that the network was trained on.
+
+    Raises:
+        ValueError: The outputs have no logits.
     """
-    clip_of = clip_items(subset).clip_of
+    logits, clip_of = head_logits(outputs), clip_items(subset).clip_of
     shared = in_order(set(subset.source.emotions) & set(trained_emotions))
     return ClipProbabilities(
-        with_corpus=mean_clip_probabilities(outputs.logits, clip_of, shared),
+        with_corpus=mean_clip_probabilities(logits, clip_of, shared),
         open=None
         if outputs.knows_corpus
-        else mean_clip_probabilities(outputs.logits, clip_of, trained_emotions),
+        else mean_clip_probabilities(logits, clip_of, trained_emotions),
     )
 
 
@@ -107,13 +126,11 @@ def score_clips(
         trained_emotions: The emotions that the network was trained on.
 
     Returns:
-        `classification.classification_scores` and `calibration_error` of the clips whose emotion
-            both
-        have. `without_corpus`: UA, WA, macro-F1 and calibration error of the open predictions of
-            these
-        clips. If the corpus has an untrained emotion, `all_classes`: UA and WA of all clips, with
-            recall
-        0 for that emotion.
+        `classification.classification_scores` and `calibration_error` of the clips with a shared
+        emotion, which the corpus has and the network was trained on. `without_corpus` has UA, WA,
+        macro-F1 and calibration error of the open predictions of the same clips. If the corpus has
+        an untrained emotion, `all_classes` has UA and WA of all clips. The recall of an untrained
+        emotion is 0.
     """
     shared = in_order(set(corpus_emotions) & set(trained_emotions))
     is_shared = np.isin(labels, np.flatnonzero(emotion_mask(shared)))
@@ -173,7 +190,7 @@ def embedded_clips(outputs: NetworkOutputs, subset: Subset) -> verification.Embe
 def class_means(
     embeddings: np.ndarray, labels: np.ndarray, emotions: Collection[str]
 ) -> dict[int, np.ndarray]:
-    """Return the mean embedding of each class that occurs and is named.
+    """Return the mean embedding of each class in `emotions` that has an item.
 
     Args:
         embeddings: float [items, n].
@@ -209,7 +226,7 @@ def score_embeddings(
         outputs: The network's outputs for the items of the subset.
         subset: The clips that are scored.
         means: The mean training embedding of each class.
-        pair_auc: The score of pairs, which becomes an entry.
+        pair_auc: The area under the curve of pairs, which becomes an entry.
 
     Returns:
         `classification.classification_scores` over the classes of `means`, and `pair_auc`.
@@ -230,7 +247,7 @@ def score_embeddings(
 def pair_area_under_curve(
     draw: Draw, subsets: Sequence[Subset], embeddings: Sequence[np.ndarray]
 ) -> float:
-    """Return how well distance tells pairs of equal emotions from others: the area under the curve.
+    """Return the area under the curve for telling pairs of equal emotions by their distance.
 
     Args:
         draw: An epoch of a pair sampler.

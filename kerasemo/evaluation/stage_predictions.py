@@ -1,10 +1,10 @@
 """The predictions of a finished stage for a split of every source, stored with the stage.
 
-`SPLIT-predictions.csv` in the folder of a stage holds a row for each scored clip: its names, the
-prediction and the probabilities over the emotions that corpus and network share, the prediction
-without knowledge of the corpus, and how many faces or segments have each prediction.
-`SPLIT-scored.json`, written last, names the network, the records and the checksum of the rows. If
-these do not match, the clips are predicted again.
+`SPLIT-predictions.csv` in the folder of a stage has a row for each scored clip. The row holds the
+names of the clip, and its prediction and probabilities over the emotions that corpus and network
+share. It also holds the prediction without knowledge of the corpus, and the number of faces or
+segments with each prediction. `SPLIT-scored.json` is written last. It names the network, the
+records and the checksum of the rows. If one of them differs, the clips are predicted again.
 """
 
 import csv
@@ -46,9 +46,11 @@ class StagePredictions:
 
     by_source: Mapping[str, Predictions]
     facts: Mapping[str, Any]
-    """The contents of `SPLIT-scored.json`: `trained_emotions`, `trained_on`, `stamps` (source ->
-    remarks), `not_scored` (source -> reason), and `pairs` (two sources -> scores of pairs of
-    clips)."""
+    """The contents of `SPLIT-scored.json`.
+
+    They are `trained_emotions`, `trained_on`, `stamps` (source -> remarks), `not_scored` (source ->
+    reason), and `pairs` (two sources -> scores of pairs of clips).
+    """
 
 
 def predictions_of_outputs(
@@ -57,7 +59,8 @@ def predictions_of_outputs(
     """Return the predictions of the clips of a subset by the logits of its items."""
     probabilities = scoring.clip_probabilities(outputs, subset, trained_emotions=trained_emotions)
     shared = scoring.emotion_mask(set(subset.source.emotions) & set(trained_emotions))
-    item_predictions = np.where(shared, outputs.logits, -np.inf).argmax(axis=1)
+    logits = scoring.head_logits(outputs)
+    item_predictions = np.where(shared, logits, -np.inf).argmax(axis=1)
     return _predictions(subset, probabilities, item_predictions)
 
 
@@ -109,9 +112,9 @@ def reason_unscored(
     *,
     catalog: RecordCatalog,
     splits: GatedSplits,
-    trained_domains: Sequence[bool],
+    trained_domains: np.ndarray,
 ) -> str:
-    """Return why a stage cannot predict the clips of a source at all; empty if it can.
+    """Return why a stage cannot predict the clips of a source, or an empty string.
 
     Args:
         stage: The stage.
@@ -135,7 +138,7 @@ def reason_unscored(
 
 
 def reason_without_clips(subset: Subset, trained_emotions: Sequence[str], *, split: str) -> str:
-    """Return why no clip of a split can be scored; empty if a clip can be."""
+    """Return why no clip of a split can be scored, or an empty string."""
     if not len(subset.items):
         return f"no clip in the {split} split of this fold"
     if subset.emotions & set(trained_emotions):
@@ -148,8 +151,8 @@ def predict_split(
 ) -> StagePredictions:
     """Return what a stage predicts for the clips of a split of every source.
 
-    A corpus that no stage was trained on is all test. Its validation split is made as if a stage
-    had been trained on it.
+    Every clip of an untrained corpus is a test clip. Its validation split is made as if a stage had
+    been trained on the corpus.
 
     Args:
         lineage: The finished stage.
@@ -294,9 +297,9 @@ def _write_rows(path: Path, by_source: Mapping[str, Predictions]) -> None:
 def read_stage_predictions(
     folder: Path, split: str, header: Mapping[str, Any]
 ) -> StagePredictions | None:
-    """Return the kept predictions of a split.
+    """Return the stored predictions of a split.
 
-    The result is None if there are none, or of another network or records.
+    The result is None if the stage has none, or if they are of another network or other records.
 
     Args:
         folder: The folder of the stage.

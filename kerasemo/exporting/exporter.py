@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from kerasemo.runs.lineage import Lineage
 
 UNFINISHED = ".unfinished-"
-"""The beginning of the name of the folder, in the folder of a bundle, in which a version is
-made."""
+"""The prefix of the folder, within the folder of a bundle, where a new version is written."""
 
 ABANDONED_SECONDS = 24 * 3600
-"""An unfinished folder that is older belongs to an export that was killed."""
+"""The age at which an unfinished folder is known to be of a killed export."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,27 +41,25 @@ class ExportOptions:
     stage: str | None = None
     """None: `joint` if it is finished, else the stage that was finished last."""
     records: Path | None = None
-    """The records of the training; None: where they were then."""
+    """The records of the training; None: the folder that the training used."""
     format: str = FORMATS[0]
 
 
 def export_stage(options: ExportOptions) -> dict[str, Any]:
-    """Write the next version of a bundle, after a new process predicted as the Keras model.
+    """Write the next version of a bundle, if a new process predicts what the Keras model predicts.
 
-    Nothing is overwritten: the version is made in another folder, and moved into place when it has
-    passed the comparison.
+    No file is overwritten. The version is written in an unfinished folder, and moved into place
+    after the comparison.
 
     Args:
-        options: What to export.
+        options: The stage, the folder and the format.
 
     Returns:
-        `{"out", "version", "format", "labels", "domains", "differences": {signature: largest
-            difference},
-        "synthetic", "fusion"}`.
+        `{"out", "version", "differences", "format", "labels", "domains", "synthetic", "fusion"}`.
+        `differences` is signature -> the largest difference from the Keras model.
 
     Raises:
-        InputError: The stage does not exist or cannot be served, or the folder holds something
-            else.
+        InputError: The stage does not exist or cannot be served, or the folder has other content.
         DataError: The records are not those of the training, or the weights are damaged.
         RunError: The exported model does not predict what the Keras model predicts.
         StorageError: The disk is full, or the folder cannot be written.
@@ -103,7 +100,7 @@ def export_stage(options: ExportOptions) -> dict[str, Any]:
     if options.format == "saved_model":
         from kerasemo.exporting import tf_serving
 
-        tf_serving.write_configuration(options.out, name=document["name"])
+        tf_serving.write_configuration(options.out, name=options.out.resolve().name)
     names = ("format", "labels", "domains", "synthetic", "fusion")
     return {
         "out": str(options.out),
@@ -124,10 +121,10 @@ def _check_can_be_served(lineage: "Lineage", format: str) -> None:
             f"{stage.folder}: has a head for each of its sources, and a request does not name its "
             f"source; train the stage with --set \"{stage.name}.heads='masked'\" in another --run"
         )
-    for each in lineage.stages:
-        if each.config.speaker_normalization:
+    for trained_stage in lineage.stages:
+        if trained_stage.config.speaker_normalization:
             raise InputError(
-                f"{each.folder}: normalises audio by all clips of its speaker "
+                f"{trained_stage.folder}: normalises audio by all clips of its speaker "
                 "(speaker_normalization), and a request has one clip; train the stages without "
                 "the setting in another --run"
             )
@@ -148,11 +145,11 @@ def _check_folder(out: Path, format: str) -> None:
         )
     versions = bundle.versions(out)
     if versions:
-        stored = bundle.read_document(out / str(versions[-1]))["format"]
-        if stored != format:
+        stored_format = bundle.read_document(out / str(versions[-1]))["format"]
+        if stored_format != format:
             raise InputError(
-                f"{out}: holds versions in the format {stored}; a bundle has one format; name "
-                "another --out"
+                f"{out}: holds versions in the format {stored_format}; a bundle has one format; "
+                "name another --out"
             )
     elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise InputError(f"{out}: holds other files than a bundle; name another --out")
@@ -160,10 +157,10 @@ def _check_folder(out: Path, format: str) -> None:
 
 @contextlib.contextmanager
 def _unfinished_folder(out: Path) -> Iterator[Path]:
-    """Yield a new folder for a version; remove it afterwards unless it was moved into place.
+    """Yield a new folder for a version; remove the folder afterwards unless it was moved.
 
-    The temporary folder above it lets nobody else in. The folder itself has the mode of any new
-    folder, which a server needs.
+    The temporary folder around it is private to the user. The yielded folder has the mode of any
+    new folder, because a server must read it.
     """
     is_new = not out.exists()
     with files.storage_errors(out):
@@ -181,7 +178,7 @@ def _unfinished_folder(out: Path) -> Iterator[Path]:
             yield folder
     finally:
         if is_new:
-            with contextlib.suppress(OSError):  # it is not empty
+            with contextlib.suppress(OSError):  # a version is in the folder
                 out.rmdir()
 
 
@@ -211,7 +208,7 @@ def _write_version(
     """Write a version, and return the differences of its predictions from the Keras model.
 
     Args:
-        folder: Where to write.
+        folder: The folder of the version.
         network: The network of the stage.
         document: The content of `bundle.json`; its signatures are filled in.
         lineage: The stage.
@@ -316,11 +313,14 @@ def _finite_predictor(network: "TrainedNetwork", stage: str) -> Callable[..., "N
     """Return a function that runs a network and raises DataError for infinite outputs or NaN."""
     import numpy as np
 
+    from kerasemo.evaluation.scoring import head_logits
+
     predict = network.predictor()
 
     def predict_finite(items: np.ndarray, domain: int) -> "NetworkOutputs":
         outputs = predict(items, domain)
-        for name, values in (("logits", outputs.logits), ("embedding", outputs.embedding)):
+        values_by_name = {"logits": head_logits(outputs), "embedding": outputs.embedding}
+        for name, values in values_by_name.items():
             if not np.isfinite(values).all():
                 raise DataError(
                     f"stage {stage!r}: the {name} of the Keras model are NaN or infinite; its "
@@ -362,9 +362,9 @@ def _write_saved_model(
 
 
 def _move_into_place(folder: Path, out: Path) -> int:
-    """Give a finished version the next free number, and return it.
+    """Rename the folder of a finished version to the next free number, and return the number.
 
-    Another export may do the same now.
+    Another export may take the number at the same time; then the next number is tried.
     """
     from kerasemo.serving import bundle
 

@@ -48,7 +48,7 @@ def _summary(document: Mapping[str, Any]) -> Iterator[str]:
         {"visual": "faces", "audio": "voices"}[domain] for domain in document["domains"]
     )
     members = training["network"].get("members", 1)
-    who = (
+    networks = (
         "One network of kerasemo"
         if members == 1
         else f"{members} networks of kerasemo, whose mean logits answer"
@@ -58,7 +58,7 @@ def _summary(document: Mapping[str, Any]) -> Iterator[str]:
         {"visual": "64x64x3 faces", "audio": "64x64x3 log-Mel segments"}[domain]
         for domain in document["domains"]
     )
-    reads = f"{who}, {size}, read{'s' * (members == 1)} {inputs}."
+    reads = f"{networks}, {size}, read{'s' * (members == 1)} {inputs}."
     yield f"Emotions from {domains}: {', '.join(document['labels'])}. {reads}"
     yield ""
 
@@ -142,7 +142,7 @@ def _command(document: Mapping[str, Any]) -> Iterator[str]:
         return
     yield "## To make it again"
     yield ""
-    if not as_shipped(training):
+    if not is_shipped_experiment(training):
         yield (
             f"By the settings in `bundle.json`: {printable(training['experiment'])} "
             "is not shipped, or was changed for this."
@@ -171,10 +171,10 @@ def _command(document: Mapping[str, Any]) -> Iterator[str]:
             if source.endswith("/audio")
         )
     )
-    with_sound = f" (the sound of {voices} with `--waveform`)" if voices else ""
+    waveform_text = f" (the sound of {voices} with `--waveform`)" if voices else ""
     yield (
         f"RECORDS holds {', '.join(_corpora(training))}, each made with "
-        f"`python -m pipelines.build`{with_sound}. Processors differ in the last digits of"
+        f"`python -m pipelines.build`{waveform_text}. Processors differ in the last digits of"
     )
     yield "sums, so another machine gives another network, about as good."
     yield ""
@@ -184,18 +184,17 @@ def _corpora(training: Mapping[str, Any]) -> list[str]:
     return sorted({source.partition("/")[0] for source in training["trained_on"]})
 
 
-def as_shipped(training: Mapping[str, Any]) -> bool:
-    """Return whether a network and its stages are those of the shipped experiment of that name."""
+def is_shipped_experiment(training: Mapping[str, Any]) -> bool:
+    """Return whether network and stages equal the shipped experiment with the name."""
     if training.get("experiment") not in shipped_experiments():
         return False
     shipped = load_experiment(training["experiment"])
-    trained = [StageConfig.from_json(stage["settings"]) for stage in training["stages"]]
-    named = [
-        stage
-        for stage in shipped.stages
-        if stage.name in {trained_stage["stage"] for trained_stage in training["stages"]}
-    ]
-    return (NetworkConfig.from_json(training["network"]), trained) == (shipped.network, named)
+    trained_stages = [StageConfig.from_json(stage["settings"]) for stage in training["stages"]]
+    names = {stage["stage"] for stage in training["stages"]}
+    shipped_stages = [stage for stage in shipped.stages if stage.name in names]
+    if NetworkConfig.from_json(training["network"]) != shipped.network:
+        return False
+    return trained_stages == shipped_stages
 
 
 def _types(inputs: Mapping[str, Any]) -> str:
@@ -232,16 +231,16 @@ def _scores(document: Mapping[str, Any]) -> Iterator[str]:
             )
             yield f"  - recall: {', '.join(recalls)}"
     yield ""
-    again = " `python -m kerasemo.reproduce` asks every fold." if last["scores"] else ""
+    reproduce_text = " `python -m kerasemo.reproduce` asks every fold." if last["scores"] else ""
     yield (
         "One fold's test side is few speakers: read these as what this very model does, "
-        f"not as what the method reaches.{again}"
+        f"not as what the method reaches.{reproduce_text}"
     )
     yield ""
 
 
 def _speakers(speakers: Sequence[str] | int) -> str:
-    """Return how many speakers there are, with their names if they are known."""
+    """Return the number of speakers, with their names if the names are known."""
     return (
         str(speakers)
         if isinstance(speakers, int)

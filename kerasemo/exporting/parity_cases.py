@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from kerasemo.evaluation import scoring
 from kerasemo.metrics import classification, verification
 from kerasemo.networks.inference import NetworkOutputs
 from kerasemo.serving.parity import Call, Inputs
@@ -149,7 +150,7 @@ class ParityCases:
         self, items: np.ndarray, domain: str, mask: np.ndarray | None = None
     ) -> np.ndarray:
         """Return the probabilities of items: [items, labels]."""
-        logits = self._outputs(items, domain).logits[:, self._columns]
+        logits = scoring.head_logits(self._outputs(items, domain))[:, self._columns]
         bool_mask = np.ones(len(self._labels), bool) if mask is None else mask.astype(bool)
         return classification.masked_softmax(logits, bool_mask)
 

@@ -70,11 +70,11 @@ def write_warm_up(folder: Path, calls: Sequence[Call]) -> int:
 
 
 def _first_item(inputs: Inputs) -> dict[str, np.ndarray | Sequence[bytes]]:
-    """Return the first item of every input; of a waveform at most a second, which is not silent."""
+    """Return the first item of every input, with at most the loudest second of a waveform."""
     item = {name: value[:1] for name, value in inputs.items()}
     if "waveform" in item:
-        length = item["lengths"][0] if "lengths" in item else None
-        waveform = item["waveform"][:, :length]
+        length = int(np.asarray(item["lengths"])[0]) if "lengths" in item else None
+        waveform = np.asarray(item["waveform"])[:, :length]
         n_samples = min(waveform.shape[1], Spec().sample_rate_hz)
         peak = int(np.abs(waveform[0]).argmax())
         start = min(max(0, peak - n_samples // 2), waveform.shape[1] - n_samples)

@@ -17,14 +17,14 @@ from pipelines.core.spec import Spec
 from pipelines.core.text import pluralize
 
 WINDOW_SECONDS = 1.0
-"""The prediction of the voice is fused with that of the main face over this time around it."""
+"""The time around a segment whose pictures of the main face are fused with the segment."""
 MAX_SPECTROGRAM_COLUMNS = 1200
 TITLES = {"visual": "face", "audio": "voice"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ClipPrediction:
-    """The prediction of one clip, and what a report shows next to it.
+    """The prediction of one clip, with the pictures and the spectrogram of its report.
 
     Attributes:
         document: The JSON document: `path` and `sha256`; then `error`, or `visual`, `audio`,
@@ -49,7 +49,7 @@ class ClipPrediction:
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What a reader of the prediction must know."""
+        """The warnings for a reader of the prediction."""
         return self.document.get("warnings", ())
 
     def without_timelines(self) -> "ClipPrediction":
@@ -156,35 +156,38 @@ class ClipPredictionBuilder:
             self._columns.add(log_mel_module.log_mel(part["waveform"], spec=self._spec).numpy())
 
     def refuse(self, domain: str, reason: str) -> None:
-        """Leave a domain out because the model refuses its input."""
+        """Leave out a domain whose input the model refuses."""
         self._refused.setdefault(domain, reason)
 
     def add_pictures(self, pictures: Sequence[dict[str, Any]]) -> None:
         """Add key frames."""
         self._pictures += pictures
 
-    def build(self, last: Mapping[str, Any]) -> ClipPrediction:
+    def build(self, last_message: Mapping[str, Any]) -> ClipPrediction:
         """Return the prediction of the clip.
 
         Args:
-            last: The last message of the `StreamTask`, with the facts or the error of each domain.
+            last_message: The last message of the `StreamTask`, with the facts or the error of each
+                domain.
         """
-        facts = {domain: last.get(domain, {"error": "not read"}) for domain in self._domains}
+        facts = {
+            domain: last_message.get(domain, {"error": "not read"}) for domain in self._domains
+        }
         for domain, reason in self._refused.items():
             if "error" not in facts[domain]:
                 facts[domain] = {"error": reason}
         errors = {domain: entry["error"] for domain, entry in facts.items() if "error" in entry}
         pictures = () if "visual" in errors else self._pictures
-        document = {"path": str(self.path), "sha256": last.get("sha256", "")}
+        document = {"path": str(self.path), "sha256": last_message.get("sha256", "")}
         if len(errors) == len(facts):
             reasons = dict.fromkeys(errors.values())
-            error = "; ".join(reasons) or "nothing in it that the model was trained on"
+            error = "; ".join(reasons) or "no face or sound that the model was trained on"
             return ClipPrediction(document | {"error": error}, pictures)
         usable = {domain: entry for domain, entry in facts.items() if domain not in errors}
         visual = self._visual(usable["visual"]) if "visual" in usable else None
         audio = self._audio(usable["audio"]) if "audio" in usable else None
         warnings = [
-            f"no answer by the {TITLES[domain]}: {reason}" for domain, reason in errors.items()
+            f"no prediction by the {TITLES[domain]}: {reason}" for domain, reason in errors.items()
         ]
         warnings += self._warnings(visual, facts)
         document |= {
@@ -198,8 +201,11 @@ class ClipPredictionBuilder:
     def _spectrogram(self, audio: Mapping[str, Any] | None) -> dict[str, Any] | None:
         if not audio or self._columns is None:
             return None
-        seconds = self._sound_start + audio["seconds"]
-        return {"log_mel": self._columns.values(), "seconds": seconds}
+        return {"log_mel": self._columns.values(), "seconds": self._sound_end(audio)}
+
+    def _sound_end(self, facts: Mapping[str, Any]) -> float:
+        """Return the end of the sound, in seconds after the first picture."""
+        return (self._sound_start or 0.0) + facts["seconds"]
 
     def _visual(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         faces_of: dict[int, list[FaceObservation]] = defaultdict(list)
@@ -219,8 +225,8 @@ class ClipPredictionBuilder:
                 "to_seconds": round(faces[-1].seconds, 3),
                 "count": len(faces),
             }
-            mean = np.mean([face.probabilities for face in faces], axis=0, dtype=np.float64)
-            persons.append(span | self._entry(mean))
+            rows = np.stack([face.probabilities for face in faces])  # [faces, labels]
+            persons.append(span | self._entry(rows.mean(axis=0, dtype=np.float64)))
         timeline = [
             {"seconds": round(seconds, 3), "face": face, "box": list(box)} | self._entry(row)
             for seconds, face, box, row in self._faces
@@ -234,12 +240,9 @@ class ClipPredictionBuilder:
         return main | clip_facts | {"faces": persons, "timeline": timeline}
 
     def _audio(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        mean = np.mean(
-            [segment.probabilities for segment in self._segments if segment.weight],
-            axis=0,
-            dtype=np.float64,
-        )
-        end = self._sound_start + facts["seconds"]
+        counted = [segment.probabilities for segment in self._segments if segment.weight]
+        mean = np.stack(counted).mean(axis=0, dtype=np.float64)
+        end = self._sound_end(facts)
         timeline = [
             {
                 "seconds": round(start, 3),
@@ -251,8 +254,8 @@ class ClipPredictionBuilder:
         return self._entry(mean) | {"seconds": round(facts["seconds"], 3), "timeline": timeline}
 
     def _fused(self, visual: Mapping[str, Any], audio: Mapping[str, Any]) -> dict[str, Any]:
-        whole = fusion.fuse(self._fusion, self._row(visual), self._row(audio))
-        return self._entry(whole) | {
+        fused = fusion.fuse(self._fusion, self._row(visual), self._row(audio))
+        return self._entry(fused) | {
             "visual_weight": self._fusion.visual_weight,
             "temperature": self._fusion.temperature,
             "timeline": list(self._fused_timeline(visual["faces"][0]["face"])),
@@ -279,23 +282,24 @@ class ClipPredictionBuilder:
         if visual and len(visual["faces"]) > 1:
             main = visual["faces"][0]["face"]
             yield (
-                f"{len(visual['faces'])} faces: the answer is that of face {main}, "
-                "and the voice may be another's"
+                f"{len(visual['faces'])} faces: the prediction is of face {main}, "
+                "and the voice may be of another person"
             )
         for domain in DOMAINS:
             entry = facts.get(domain, {})
-            if lost := entry.get("undecodable"):
+            if n_undecodable := entry.get("undecodable"):
                 unit = "picture" if domain == "visual" else "packet"
-                yield f"{pluralize(lost, unit)} did not decode"
-            if (missing := entry.get("missing_seconds", 0)) > 0:
-                yield f"the sound ends {missing:.2f} s before its header says"
+                yield f"{pluralize(n_undecodable, unit)} did not decode"
+            if (missing_seconds := entry.get("missing_seconds", 0)) > 0:
+                yield f"the sound ends {missing_seconds:.2f} s before its header says"
         if (
             self._fusion.utterances == 0
             and set(facts) == set(DOMAINS)
             and not any("error" in entry for entry in facts.values())
         ):
             yield (
-                "face and voice are weighted alike: the model's validation clips had none with both"
+                "face and voice have equal weights: "
+                "no validation clip of the model had face and voice"
             )
 
     def _entry(self, probabilities: np.ndarray) -> dict[str, Any]:
@@ -317,7 +321,7 @@ class ClipPredictionBuilder:
 class SpectrogramColumns:
     """A spectrogram of any length in a limited number of columns.
 
-    Neighbouring columns are averaged whenever twice as many exist.
+    Pairs of neighbouring columns are averaged when twice the limit is reached.
 
     >>> columns = SpectrogramColumns(2)
     >>> columns.add(np.arange(8.0)[:, None])
@@ -328,31 +332,36 @@ class SpectrogramColumns:
     def __init__(self, max_columns: int) -> None:
         self._max_columns, self._frames_per_column = max_columns, 1
         self._columns: list[np.ndarray] = []
-        self._rest: np.ndarray | None = None  # frames that do not fill a column
+        self._remainder: np.ndarray | None = None  # frames that do not fill a column
 
     def add(self, log_mel: np.ndarray) -> None:
         """Add the frames of a log-Mel, float32 [frames, filters]."""
-        joined = log_mel if self._rest is None else np.concatenate([self._rest, log_mel])
+        joined = log_mel if self._remainder is None else np.concatenate([self._remainder, log_mel])
         size = self._frames_per_column
-        whole = len(joined) // size * size
-        self._columns += list(joined[:whole].reshape(-1, size, joined.shape[1]).mean(axis=1))
-        self._rest = joined[whole:]
+        n_used = len(joined) // size * size
+        self._columns += list(joined[:n_used].reshape(-1, size, joined.shape[1]).mean(axis=1))
+        remainder = joined[n_used:]
         while len(self._columns) >= 2 * self._max_columns:
             if len(self._columns) % 2:
-                last = np.repeat(self._columns.pop()[None], self._frames_per_column, axis=0)
-                self._rest = np.concatenate([last, self._rest])
-            self._columns = [
-                (even + odd) / 2
-                for even, odd in zip(self._columns[::2], self._columns[1::2], strict=True)
-            ]
+                last_frames = np.repeat(self._columns.pop()[None], self._frames_per_column, axis=0)
+                remainder = np.concatenate([last_frames, remainder])
+            pairs = zip(self._columns[::2], self._columns[1::2], strict=True)
+            self._columns = [(left + right) / 2 for left, right in pairs]
             self._frames_per_column *= 2
+        self._remainder = remainder
 
     def values(self) -> np.ndarray:
-        """Return float32 [columns, filters], without the frames that do not fill a column."""
-        columns = np.stack(self._columns or [self._rest.mean(axis=0)]).astype(np.float32)
-        count = -(-len(columns) // self._max_columns)
-        whole = len(columns) // count * count
-        return columns[:whole].reshape(-1, count, columns.shape[1]).mean(axis=1)
+        """Return float32 [columns, filters], without the frames that do not fill a column.
+
+        Raises:
+            ValueError: No frame was added.
+        """
+        if self._remainder is None:
+            raise ValueError("a spectrogram needs at least one frame; received none, add a log-Mel")
+        columns = np.stack(self._columns or [self._remainder.mean(axis=0)]).astype(np.float32)
+        n_merged = -(-len(columns) // self._max_columns)
+        n_used = len(columns) // n_merged * n_merged
+        return columns[:n_used].reshape(-1, n_merged, columns.shape[1]).mean(axis=1)
 
 
 def captions(document: Mapping[str, Any]) -> dict[str, Any]:

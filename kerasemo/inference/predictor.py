@@ -25,9 +25,9 @@ from pipelines.workers.stream_task import StreamTask
 
 FACES_PER_BATCH = 128
 MAX_WAITING_MESSAGES = 8
-"""The most messages that wait for the network, because readers are faster than the network."""
+"""The most messages that wait for the network. Readers are faster than the network."""
 MAX_CLIPS_AHEAD = 64
-"""The most clips that are read before an earlier one is complete; predictions keep the order."""
+"""The most clips that are read while the prediction of an earlier clip is incomplete."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +48,9 @@ class ReadingOptions:
 
 
 def expand_clips(names: Sequence[Path]) -> list[Path]:
-    """Return the clips of files and folders, each once.
+    """Return the clips of files and folders, without duplicates.
 
-    A folder without media stands for itself, so that its prediction is an error.
+    A folder without media is returned as a clip, and its prediction is an error.
 
     Raises:
         OSError: A folder cannot be read.
@@ -74,7 +74,7 @@ def predict_clips(
 ) -> Iterator[ClipPrediction]:
     """Yield the prediction of each clip, in the order of the clips.
 
-    A clip that cannot be read has an `error`, and the other clips go on.
+    The prediction of a clip that cannot be read has an `error`.
 
     Args:
         bundle: The exported model.
@@ -90,16 +90,16 @@ def predict_clips(
     """
     if not {"timeline", "faces"} & set(bundle.signatures):
         raise InputError(
-            f"{bundle.folder}: a model that answers nothing "
-            "(it was trained by a contrastive stage); export another stage"
+            f"{bundle.folder}: the model predicts no emotions, because a contrastive stage trained "
+            "it; export another stage"
         )
-    work = _PredictionRun(bundle, clips, reading, spec, on_seconds)
+    prediction_run = _PredictionRun(bundle, clips, reading, spec, on_seconds)
     with WorkerPool(
         workers=min(reading.workers or processor_count(), max(1, len(clips))),
         spec=spec,
         stall_seconds=STALL_SECONDS,
     ) as pool:
-        yield from work.run(pool)
+        yield from prediction_run.run(pool)
 
 
 class _PredictionRun:
@@ -124,7 +124,7 @@ class _PredictionRun:
         self._durations: dict[int, float] = {}
         self._training_files = bundle.training_clips().files
         self._yielded_count = 0
-        self._turn, self._next = threading.Condition(), 0
+        self._condition, self._next_index = threading.Condition(), 0
 
     def run(self, pool: WorkerPool) -> Iterator[ClipPrediction]:
         """Yield the predictions in the order of the clips."""
@@ -138,23 +138,22 @@ class _PredictionRun:
             self._add_message(index, message)
             while self._yielded_count in self._finished:
                 prediction = self._finished.pop(self._yielded_count)
-                with self._turn:
+                with self._condition:
                     self._yielded_count += 1
-                    self._turn.notify_all()
+                    self._condition.notify_all()
                 yield prediction
 
     def _read(self, pool: WorkerPool) -> None:
         """Read one clip after another, and put the messages in the queue."""
         try:
             while True:
-                with self._turn:
-                    index = self._next
+                with self._condition:
+                    index = self._next_index
                     if index >= len(self._clips):
                         return
-                    self._next += 1
-                    self._turn.wait_for(
-                        lambda index=index: index < self._yielded_count + MAX_CLIPS_AHEAD
-                    )
+                    self._next_index += 1
+                    while index >= self._yielded_count + MAX_CLIPS_AHEAD:
+                        self._condition.wait()
                     messages = pool.read(self._task(index))  # in the order of the clips
                 for message in messages:
                     self._messages.put((index, message))
@@ -202,33 +201,33 @@ class _PredictionRun:
             if "at" in message and index in self._durations:
                 self._on_seconds(path, message["at"], self._durations[index])
             return
-        if any(waiting == index for waiting, _ in self._waiting_faces):
+        if any(clip_index == index for clip_index, _ in self._waiting_faces):
             self._predict_faces()
         if duration := self._durations.pop(index, 0.0):
             self._on_seconds(path, duration, duration)
         self._finished[index] = self._build(index, message)
 
-    def _build(self, index: int, last: dict[str, Any]) -> ClipPrediction:
+    def _build(self, index: int, last_message: dict[str, Any]) -> ClipPrediction:
         """Return the prediction of a clip after its last message."""
         path, builder = self._clips[index], self._builders.pop(index)
         error = _path_error(path)
         if error:
             return ClipPrediction({"path": str(path), "sha256": "", "error": error})
-        prediction = builder.build(last)
+        prediction = builder.build(last_message)
         domains = domains_of(path)
         untrained = [domain for domain in domains if domain not in self._bundle.domains]
         if prediction.error:
             if len(untrained) < len(domains):
                 return prediction
             error = (
-                f"the model was trained on {' and '.join(self._bundle.domains)} alone, "
-                f"and this is {' and '.join(untrained)}"
+                f"the model was trained only on {' and '.join(self._bundle.domains)}, "
+                f"and the clip is {' and '.join(untrained)}"
             )
             return dataclasses.replace(prediction, document=prediction.document | {"error": error})
         warnings = list(prediction.warnings)
         if prediction.document["sha256"] in self._training_files:
             warnings.append(
-                "the model was trained on this very file, or its epoch was chosen on it"
+                "the model was trained on this file, or the epoch of its weights was chosen on it"
             )
         titles = {"visual": "faces", "audio": "voices"}
         warnings += [f"the model was not trained on {titles[domain]}" for domain in untrained]
@@ -237,7 +236,7 @@ class _PredictionRun:
         )
 
     def _predict_sound(self, index: int, part: dict[str, Any]) -> None:
-        """Predict a part of a clip's sound; sound that the graph refuses costs only this voice."""
+        """Predict a part of a clip's sound, or leave out a voice that the graph refuses."""
         try:
             outputs = self._bundle.predict("timeline", waveform=part["waveform"][None])
         except InputError as error:
@@ -258,9 +257,9 @@ class _PredictionRun:
 
 
 def _path_error(path: Path) -> str:
-    """Return why a path is no clip that can be read, or ''."""
+    """Return why a path cannot be read as a clip, or an empty string."""
     if path.is_dir():
-        return "no video, sound or picture in it; expected such as .mp4, .wav or .jpg"
+        return "no video, sound or picture in the folder; expected such as .mp4, .wav or .jpg"
     if not _is_utf8(path):
         return "a name that is not UTF-8; rename the file"
     if domains_of(path):

@@ -47,7 +47,7 @@ class Bundle:
 
     >>> Bundle.load("no-such-model")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    pipelines.core.errors.InputError: no-such-model: no such bundle; expected the folder of one ...
+    pipelines.core.errors.InputError: no-such-model: no such bundle; expected the folder of a ...
 
     Args:
         folder: The folder of one version.
@@ -179,9 +179,11 @@ def find_bundle(name: str | Path) -> Path:
     shipped = shipped_presets()
     if str(name) in shipped:
         return find_bundle(shipped[str(name)])
-    wrong = "no bundle in it" if path.exists() else "no such bundle"
-    expected = "expected the folder of one (python -m kerasemo.export makes it) or a shipped preset"
-    raise InputError(f"{name}: {wrong}; {expected} ({', '.join(shipped) or 'none'})")
+    problem = "no bundle in it" if path.exists() else "no such bundle"
+    raise InputError(
+        f"{name}: {problem}; expected the folder of a bundle, which python -m kerasemo.export "
+        f"makes, or a shipped preset ({', '.join(shipped) or 'none'})"
+    )
 
 
 def read_document(folder: Path) -> dict[str, Any]:

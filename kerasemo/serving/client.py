@@ -31,20 +31,20 @@ SIGNATURE_STATUSES = (400, 412, "INVALID_ARGUMENT", "FAILED_PRECONDITION")
 class Client:
     """A client of one served model.
 
-    Each signature has a method of its name; `predict` runs any of them. All check their inputs
-    before they send them. Outputs are a dict of arrays: `probabilities` float32 [n, labels],
-    `labels` [n, labels] and `emotion` [n] of str. Embeddings have `embedding` float32 [n, size],
-    where size is 256 for a network of the default shape.
+    Each signature has a method of its name; `predict` runs any signature. Every method checks its
+    inputs before it sends a request. Outputs are a dict of arrays: `probabilities` float32
+    [n, labels], `labels` [n, labels] and `emotion` [n] of str. Embeddings have `embedding` float32
+    [n, size], where size is 256 for a network of the default shape.
 
     Args:
         url: `http://HOST:8501` (REST) or `grpc://HOST:8500`, which imports TensorFlow.
         model: The name that the server gives the model.
         version: The number of its version; None is the newest.
-        timeout_seconds: How long one response may take.
+        timeout_seconds: The longest wait for a response.
 
     Raises:
         InputError: An argument is invalid.
-        ServingError: By each method: no usable response. See its attributes `reason` and `status`.
+        ServingError: A method got no usable response. See the attributes `reason` and `status`.
 
     >>> client = Client("http://localhost:8501", timeout_seconds=5)
     >>> client.face_bytes([b"GIF89a"])  # doctest: +ELLIPSIS
@@ -229,7 +229,7 @@ class Client:
                 name: list(np.shape(np.asarray(value, object))) for name, value in response.items()
             }
             reason = f"the server returned {shapes}, not {', '.join(outputs)} of {rows} rows"
-            raise self._other_model_error(signature, reason) from None
+            raise self._unexpected_model_error(signature, reason) from None
         return arrays
 
     def _n_labels(self, signature: str) -> int:
@@ -240,7 +240,7 @@ class Client:
                 raise self._missing_signature_error(signature, signatures)
             probabilities = signatures[signature].outputs.get("probabilities")
             if probabilities is None or not probabilities.shape or probabilities.shape[-1] < 1:
-                raise self._other_model_error(
+                raise self._unexpected_model_error(
                     signature,
                     f"the server describes the outputs {dict(signatures[signature].outputs)}, "
                     "and not how many labels the model has",
@@ -274,7 +274,7 @@ class Client:
             server_text=error.server_text if error else "",
         )
 
-    def _other_model_error(self, signature: str, reason: str) -> ServingError:
+    def _unexpected_model_error(self, signature: str, reason: str) -> ServingError:
         return ServingError(
             f"{self.url}: {signature}: {reason}; name a model that python -m kerasemo.export made",
             reason=FailureReason.UNEXPECTED_RESPONSE,

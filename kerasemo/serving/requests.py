@@ -44,12 +44,12 @@ def segment_range(spec: Spec = SPEC) -> tuple[np.ndarray, np.ndarray]:
     >>> [[f"{bound:.2f}" for bound in bounds] for bounds in segment_range()]
     [['-100.50', '-26.75', '-24.32'], ['60.00', '26.75', '24.32']]
     """
-    k = np.arange(spec.delta_width) - spec.delta_width // 2
-    q = k**2 - np.mean(k**2)
+    steps = np.arange(spec.delta_width) - spec.delta_width // 2  # k
+    parabola = steps**2 - np.mean(steps**2)  # q
     min_db = 10 * np.log10(spec.power_floor) - FLOOR_TOLERANCE_DB
     deltas = [
         (MAX_DB - min_db) * np.maximum(weights, 0).sum()
-        for weights in (k / np.sum(k**2), 2 * q / np.sum(q**2))
+        for weights in (steps / np.sum(steps**2), 2 * parabola / np.sum(parabola**2))
     ]
     lowest = np.array([min_db, *(-delta for delta in deltas)], np.float32)
     return lowest, np.array([MAX_DB, *deltas], np.float32)
@@ -263,7 +263,7 @@ def check_mask(value: Any, *, rows: int, width: int) -> np.ndarray:
     [[1.0, 0.0, 1.0]]
     """
     expected = f"float32 [{rows}, {width}] of 0 and 1 with a 1 in each row"
-    remedy = "one row a face or waveform, one column a label in the order that `labels` answers"
+    remedy = "one row a face or waveform, one column a label in the order of the output `labels`"
     array = _array(value, "mask", expected)
     if array.dtype.kind not in "fiub" or array.shape != (rows, width):
         raise InputError(f"mask must be {expected}; received {_dtype_and_shape(array)}; {remedy}")

@@ -282,9 +282,19 @@ SIGNATURES: Mapping[str, Signature] = {
 The first is the default.
 """
 
-ITEM_SIGNATURES = {"visual": "faces", "audio": "segments"}
+
+def _signatures_of_items(*, needs_head: bool) -> dict[str, str]:
+    """Return for each domain the signature whose only input is the items of the network."""
+    return {
+        signature.domain: signature.name
+        for signature in SIGNATURES.values()
+        if signature.inputs in ((FACES,), (SEGMENTS,)) and signature.needs_head == needs_head
+    }
+
+
+ITEM_SIGNATURES = _signatures_of_items(needs_head=True)
 """Domain -> the signature of single faces or segments. Its input has the same name."""
-EMBEDDING_SIGNATURES = {"visual": "embed_faces", "audio": "embed_segments"}
+EMBEDDING_SIGNATURES = _signatures_of_items(needs_head=False)
 """Domain -> the signature of the embeddings of single faces or segments."""
 
 

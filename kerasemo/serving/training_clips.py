@@ -61,12 +61,12 @@ def training_clips_document(rows: Iterable[Mapping[str, Any]]) -> dict[str, list
     return {key: sorted(hashes[key]) for key in KEYS}
 
 
-def parse_training_clips(document: Any, *, where: object) -> TrainingClips:
+def parse_training_clips(document: Any, *, place: object) -> TrainingClips:
     """Return the training clips of a document.
 
     Args:
         document: The value of `training_clips_document`.
-        where: The place of the document, for the message of an error.
+        place: The file of the document, for the message of an error.
 
     Raises:
         DataError: The document is damaged.
@@ -77,7 +77,7 @@ def parse_training_clips(document: Any, *, where: object) -> TrainingClips:
         or not all(_is_list_of_str(document[key]) for key in KEYS)
     ):
         raise DataError(
-            f"{where}: expected lists of hashes, {', '.join(KEYS)}; "
+            f"{place}: expected lists of hashes, {', '.join(KEYS)}; "
             "the file is damaged: export the model again"
         )
     return TrainingClips(**{key: frozenset(document[key]) for key in KEYS})
@@ -98,7 +98,7 @@ def read_training_clips(path: Path) -> TrainingClips:
         ) from error
     except ValueError as error:
         raise DataError(f"{path}: damaged ({error}); export the model again") from error
-    return parse_training_clips(document, where=path)
+    return parse_training_clips(document, place=path)
 
 
 def _is_list_of_str(values: Any) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MAX_MESSAGE_CHARACTERS = 600
-"""Characters of a server's text that a message passes on."""
+"""The most characters of a server's text in a message."""
 NUMPY_TYPES = {
     "DT_FLOAT": "float32",
     "DT_UINT8": "uint8",
@@ -30,11 +30,11 @@ LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 UNLIMITED_BYTES = -1
 """The limit for gRPC messages. The default of 4 MiB is half a minute of sound."""
 READ_BYTES = 1 << 20
-"""How much of a response is read at a time."""
+"""The most bytes of a response that are read at a time."""
 
 
 class FailureReason(enum.StrEnum):
-    """Why a server gave no usable response."""
+    """The reason why a server gave no usable response."""
 
     UNREACHABLE = "unreachable"
     TIMEOUT = "timeout"
@@ -47,7 +47,7 @@ class FailureReason(enum.StrEnum):
     """The server merged the request with requests of other lengths."""
     SERVER_FAILED = "server failed"
     UNEXPECTED_RESPONSE = "unexpected response"
-    """The response is not one of TensorFlow Serving, or not one of an exported bundle."""
+    """The response is not from TensorFlow Serving, or not from an exported bundle."""
 
 
 class ServingError(RunError):
@@ -56,9 +56,9 @@ class ServingError(RunError):
     The message is one line: the url, the signature, what the server reported, and the remedy.
 
     Attributes:
-        reason: Why the request failed.
+        reason: The kind of the failure.
         status: The HTTP status (int) or the gRPC code (str) of the response; None without one.
-        server_text: What the server reported, in one line.
+        server_text: The text of the server, in one line.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class ModelMetadata:
 
 
 class Transport(Protocol):
-    """What both transports do; each method raises ServingError if the request fails."""
+    """The methods of both transports. Each raises ServingError if the request fails."""
 
     url: str
 
@@ -291,14 +291,14 @@ class RestTransport:
         raise refused_error(self.url, signature, text, reason=reason, status=status)
 
     def _raise_unexpected(self, signature: str, text: str, status: int | None = None) -> NoReturn:
-        message = server_message(text[:MAX_MESSAGE_CHARACTERS])
+        server_text = server_message(text[:MAX_MESSAGE_CHARACTERS])
         raise ServingError(
-            f"{self.url}: {signature}: the server responded {message!r}, which is not JSON as "
+            f"{self.url}: {signature}: the server responded {server_text!r}, which is not JSON as "
             "TensorFlow Serving sends it; name its REST port (8501 unless --rest_api_port sets "
             "another)",
             reason=FailureReason.UNEXPECTED_RESPONSE,
             status=status,
-            server_text=message,
+            server_text=server_text,
         )
 
 
@@ -307,8 +307,8 @@ def unreachable_error(url: str, signature: str, cause: str, port_option: str) ->
 
     Args:
         url: The server.
-        signature: What was requested.
-        cause: Why, in the system's words.
+        signature: The signature of the request.
+        cause: The reason, as the system reports it.
         port_option: The option of tensorflow_model_server that sets the port.
     """
     text = server_message(cause)
@@ -336,9 +336,9 @@ def refused_error(
 
     Args:
         url: The server.
-        signature: What was requested.
-        text: What the server reported.
-        reason: What the status means.
+        signature: The signature of the request.
+        text: The text of the server.
+        reason: The meaning of the status.
         status: The HTTP status or the gRPC code.
     """
     # TensorFlow Serving's BatchingSession gives this failure no status of its own.
@@ -352,21 +352,23 @@ def refused_error(
             "send it again, or send wav_bytes, which merge at any length"
         )
     elif reason is FailureReason.REQUEST_REFUSED:
-        known = SIGNATURES.get(signature)
-        remedy = f"expected {known.describe_inputs()}" if known else "metadata() lists the inputs"
+        expected = SIGNATURES.get(signature)
+        remedy = (
+            f"expected {expected.describe_inputs()}" if expected else "metadata() lists the inputs"
+        )
     else:
         remedy = "see the server's log, or try again later"
-    message = server_message(text)
+    server_text = server_message(text)
     return ServingError(
-        f"{url}: {signature}: the server reports {message!r}; {remedy}",
+        f"{url}: {signature}: the server reports {server_text!r}; {remedy}",
         reason=reason,
         status=status,
-        server_text=message,
+        server_text=server_text,
     )
 
 
 def _to_json(array: Any) -> Any:
-    """Return an array as JSON holds it; bytes in base64."""
+    """Return an array as JSON values, with bytes in base64."""
     if array.dtype != object:
         return array.tolist()
     import base64

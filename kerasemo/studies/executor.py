@@ -147,14 +147,14 @@ class ParallelExecutor:
         Args:
             work: The name of the work.
             parents_of: Digest of each network -> the digests of those that it starts from.
-            reason_to_skip: Returns why a network must be left out; empty if it need not.
+            reason_to_skip: Returns why a network must be left out, or an empty string.
             on_start: Called with the digest of each network whose work starts.
-            on_end: Called with the digest of each network whose work ended, why it failed (empty if
-                it did not), and the seconds that it took.
+            on_end: Called with the digest of each network whose work ended, the reason of its
+                failure or an empty string, and the seconds of the work.
 
         Raises:
             StorageError: The disk is full; the other processes save their state.
-            KerasemoError: The records of a process differ from those of this one.
+            KerasemoError: The records of a process differ from the records of this process.
             KeyboardInterrupt: Ctrl-C or SIGTERM; the processes save their state.
         """
         waiting, unfinished = list(parents_of), set(parents_of)
@@ -162,21 +162,22 @@ class ParallelExecutor:
             ready = [digest for digest in waiting if not unfinished & set(parents_of[digest])]
             for digest in ready:
                 reason = reason_to_skip(digest)
-                process = None if reason else self._idle_process()
+                idle_process = None if reason else self._idle_process()
                 if reason:
                     waiting.remove(digest)
                     unfinished.remove(digest)
                     on_end(digest, reason, 0.0)
-                elif process:
+                elif idle_process:
                     waiting.remove(digest)
                     on_start(digest)
-                    process.start_work(work, digest)
+                    idle_process.start_work(work, digest)
             busy = {process.connection: process for process in self._processes if process.digest}
-            for connection in wait(list(busy)):
-                ended = self._receive(busy[connection])
-                if ended:
-                    unfinished.remove(ended[0])
-                    on_end(*ended)
+            ready_connections = wait(list(busy))
+            for connection, process in busy.items():
+                result = self._receive(process) if connection in ready_connections else None
+                if result:
+                    unfinished.remove(result[0])
+                    on_end(*result)
 
     def _receive(self, process: _TrainingProcess) -> tuple[str, str, float] | None:
         """Handle a message of a process; return the arguments of `on_end` if its work ended."""
@@ -195,14 +196,14 @@ class ParallelExecutor:
         return digest, content, process.seconds
 
     def _idle_process(self) -> _TrainingProcess | None:
-        """Return an idle process, a new one if there may be more; None if all are busy."""
+        """Return an idle process, or start one up to the number of jobs; None if all are busy."""
         for process in self._processes:
             if not process.digest:
                 return process
         if len(self._processes) == self._jobs:
             return None
-        used = {process.number for process in self._processes}
-        number = min(set(range(self._jobs)) - used)
+        used_numbers = {process.number for process in self._processes}
+        number = min(set(range(self._jobs)) - used_numbers)
         process = _TrainingProcess(number, self._jobs, self._create_sweep)
         self._processes.append(process)
         return process
@@ -213,7 +214,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 class _LineWriter(io.TextIOBase):
-    """A text stream that hands each line to a function.
+    """A text stream that calls a function with each line.
 
     Args:
         send: Called with each line.
@@ -224,7 +225,7 @@ class _LineWriter(io.TextIOBase):
         self._unfinished = ""
 
     def write(self, text: str) -> int:
-        """Hand over the lines that the text completes."""
+        """Send the lines that the text completes."""
         *lines, self._unfinished = (self._unfinished + text).split("\n")
         for line in lines:
             self._send(line)
@@ -232,7 +233,7 @@ class _LineWriter(io.TextIOBase):
 
 
 class _LineHandler(logging.Handler):
-    """A log handler that hands each message to a function.
+    """A log handler that calls a function with each message.
 
     Args:
         send: Called with each message.
@@ -243,12 +244,12 @@ class _LineHandler(logging.Handler):
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Return the message of a record without its context, because the network precedes it."""
+        """Send the message of a record without its context, because the network precedes it."""
         self._send(record.getMessage())
 
 
 def _run_process(connection: Connection, number: int, n_processes: int) -> None:
-    """Do what the pipe tells until it closes: the main function of a process."""
+    """Run the works that the pipe names until it closes; the main function of a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends this process
     end_with_parent(saving_seconds=GRACE_SECONDS)
     present_network = ""

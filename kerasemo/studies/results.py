@@ -44,14 +44,15 @@ class SplitPredictions:
 
 
 def collect_predictions(sweep: Sweep, split: str) -> SplitPredictions:
-    """Return what the networks of a sweep predict for a split.
+    """Return the predictions of the networks of a sweep for a split.
 
     Raises:
         RunError: No fold is finished with every seed, or networks of one stage have other clips.
     """
     stages = [stage for stage in sweep.plan.experiment.stages if stage.name in sweep.plan.stages]
     by_stage = {stage.name: _predictions_of_stage(sweep, stage, split) for stage in stages}
-    pools, not_scored = {}, {}
+    pools: dict[tuple[str, str], PooledPredictions] = {}
+    not_scored: dict[str, dict[str, str]] = {}
     for name, by_network in by_stage.items():
         for source in sweep.plan.sources:
             predictions = {
@@ -86,7 +87,7 @@ def _predictions_of_stage(sweep: Sweep, stage: StageConfig, split: str) -> Netwo
 
 
 def _fold_count(sweep: Sweep, source: str, facts: Mapping[str, Any], split: str) -> int:
-    """Return the folds of a source for a stage: 1 where all of an untrained corpus is test."""
+    """Return the number of folds of a source for a stage: 1 for the test split of a new corpus."""
     is_trained = corpora_of([source]) & corpora_of(facts["trained_on"])
     return sweep.fold_counts[source] if is_trained or split != "test" else 1
 
@@ -104,8 +105,8 @@ def study_results(
     Args:
         sweep: The finished sweep.
         predictions: Its predictions for one split.
-        compare: Pairs of stages: how much better the first is than the second. `A+B` is the mean of
-            A and B.
+        compare: Pairs of stages, for the difference of the first from the second. `A+B` is the mean
+            of A and B.
         listener_rates: `erkennung.txt` of EMO-DB, for the listeners' scores.
         command: The command that made the study.
 
@@ -167,13 +168,13 @@ def study_results(
 
 
 def protocol_text(sweep: Sweep, source: str, pool: PooledPredictions, *, is_foreign: bool) -> str:
-    """Return how a source was split, and which part of it is scored.
+    """Return the text about the split of a source and the scored clips.
 
     Args:
         sweep: The sweep.
         source: The source.
         pool: The pooled predictions.
-        is_foreign: Whether the stage was never trained on the corpus, so that all of it is test.
+        is_foreign: Whether no stage was trained on the corpus, so that every clip is a test clip.
     """
     networks = f"{pluralize(len(pool.seeds), 'network')} per clip"
     splits = sweep.catalog.split(
@@ -246,7 +247,7 @@ def _score_rows(
 
 
 def _pair_scores(stage: str, facts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return how well the distance of two clips separates equal emotions, over networks."""
+    """Return the mean scores of pairs of clips over the networks of a stage."""
     rows = []
     pairs_of_networks = [of_network.get("pairs", {}) for of_network in facts]
     for couple in dict.fromkeys(couple for pairs in pairs_of_networks for couple in pairs):
@@ -269,8 +270,9 @@ def compare_stages(
 ) -> list[dict[str, Any]]:
     """Return the comparison of two sides on each source, and on the mean of the sources.
 
-    A side is a stage, or several (`A+B`); then on each source the mean of those trained on it. A
-    source is compared if both sides have predictions for it, and at least one was trained on it.
+    A side is a stage or several stages (`A+B`). On each source, `A+B` is the mean of the stages
+    that were trained on the source. A source is compared if both sides have predictions for it,
+    and a stage of one side was trained on it.
 
     Args:
         sources: The sources of the study.
@@ -303,7 +305,7 @@ def compare_stages(
 
 
 def check_listener_rates(catalog: RecordCatalog, sources: Sequence[str], path: Path) -> None:
-    """Check that listener rates can be read and hold every clip of their source.
+    """Check that a file of listener rates is valid and has every clip of its source.
 
     Raises:
         InputError: The records have no such source, or the rates cannot be read.
@@ -328,7 +330,7 @@ def source_references(
     *,
     listener_rates: Path | None = None,
 ) -> dict[str, Any]:
-    """Return the figures to read the scores of a source against.
+    """Return the reference figures of a source: chance, listeners and published results.
 
     Args:
         catalog: The records.
@@ -365,17 +367,14 @@ def source_references(
 def _training_seconds(sweep: Sweep) -> float:
     """Return the training time of all networks.
 
-    Of an interrupted one, the time since it resumed.
+    The time of a resumed training counts from the last start.
     """
     times = [files.read_json(network.folder / "time.json") or {} for network in sweep.networks]
     return round(sum(time.get("seconds", 0.0) for time in times), 1)
 
 
 def _test_evaluations(sweep: Sweep) -> list[dict[str, Any]]:
-    """Return the entries of the test-set log, with the number of networks.
-
-    Keys stay in the file.
-    """
+    """Return the entries of the test-set log without keys, with the number of networks."""
     digests = {network.digest for network in sweep.networks}
     return [
         {name: value for name, value in entry.items() if name not in ("keys", "records")}
@@ -390,7 +389,7 @@ def write_study(
     """Write `answers.csv`, the tables in three formats, and `page.html`, each atomically.
 
     Args:
-        folder: Where to write; it is created.
+        folder: The folder of the files; it is created if it does not exist.
         study: The result of `study_results`.
         pools: The predictions by stage and source.
 

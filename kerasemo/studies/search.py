@@ -1,10 +1,10 @@
 """Search the settings of a stage: keras-tuner proposes trials, validation scores them.
 
-`RUN/tune/STAGE/` holds `search.json` (what is searched), a run folder `trial-001`, `trial-002`, ...
-for each trial with its `experiment.toml`, and `best.toml`. An interrupted search starts again from
-its seed: the oracle proposes the same trials, finished trials are read, and the interrupted trial
-resumes. So a search has the same trials however often it was stopped, and more trials can be
-requested later.
+`RUN/tune/STAGE/` holds `search.json` with the options of the search, and `best.toml`. Each trial
+has a run folder `trial-001`, `trial-002`, ... with its `experiment.toml`. An interrupted search
+starts again from its seed: the oracle proposes the same trials, finished trials are read, and the
+interrupted trial resumes. An interruption therefore does not change the trials, and more trials can
+be requested later.
 """
 
 import contextlib
@@ -63,7 +63,7 @@ class Trial:
     best_epoch: int | None
     """From 1; None if the trial failed."""
     failure: str | None
-    """Why the trial failed; None if it did not."""
+    """The reason of the failure; None if the trial succeeded."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the trial as the command prints it with `--json`."""
@@ -85,14 +85,14 @@ class StageSearch:
     kind: str
     """A key of ORACLES."""
     settings: RunSettings
-    """The run folder with the stages before; the experiment has the (largest) epochs of a trial."""
+    """The run folder with the earlier stages. The experiment has the most epochs of a trial."""
     stage: StageConfig
     parameters: tuple[SearchParameter, ...]
     n_trials: int
 
     @property
     def objective(self) -> str:
-        """The score of a trial's best epoch that is maximised, by its name in the history."""
+        """The name in the history of the score that the search maximises."""
         return "val_pair_auc" if self.stage.kind == "contrastive" else "val_ua"
 
     @property
@@ -142,7 +142,7 @@ class StageSearch:
             )
 
     def train_parents(self, catalog: RecordCatalog) -> None:
-        """Train the stages before the searched stage that are not finished.
+        """Train the unfinished stages before the searched stage.
 
         Raises:
             InputError, DataError: These stages, or the searched stage with its own settings, cannot

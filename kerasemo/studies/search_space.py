@@ -158,7 +158,7 @@ def with_trial_values(
         else:
             stage = dataclasses.replace(stage, **{name: value})
     stages = tuple(
-        stage if unchanged.name == stage_name else unchanged for unchanged in experiment.stages
+        stage if candidate.name == stage_name else candidate for candidate in experiment.stages
     )
     return dataclasses.replace(experiment, network=network, stages=stages)
 

@@ -1,9 +1,9 @@
-"""Every fold and seed of the stages of an experiment.
+"""Train and predict with every fold and seed of the stages of an experiment.
 
-A `StudyNetwork` is one network; folds in which a stage has the same key share it.
+A `StudyNetwork` is one network. Folds in which a stage has the same key share a network.
 `RUN/stages/STAGE-DIGEST/` holds a stage by the digest of its key, so that a stage that does not
-depend on the fold is trained once. Finished networks are reused, interrupted ones resume. A network
-that fails leaves out only itself and those that start from it.
+depend on the fold is trained once. Finished networks are reused, and interrupted networks resume.
+If a network fails, only the network and its descendants are left out.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -58,7 +59,7 @@ class StudyPlan:
     epochs: int | None = None
     keep_copies: bool = False
     jobs: int = 1
-    """The number of networks that are trained side by side, each in a process."""
+    """The number of networks that are trained in parallel, each in a process."""
     precision: str = "auto"
     compiler: str = "auto"
 
@@ -75,7 +76,7 @@ class StudyNetwork:
     """The digest of the key."""
     folder: Path
     parents: tuple[str, ...]
-    """The digests of the networks that it starts from, the first one first."""
+    """The digests of the networks that it starts from, in the order of their trainings."""
     is_requested: bool
     """Whether the stage is requested, and not only trained for another stage."""
 
@@ -87,18 +88,18 @@ class Sweep:
     """The networks of a study: trains them and predicts with them.
 
     Args:
-        plan: What the study trains.
+        plan: The networks, the folder and the options of the study.
         catalog: The records.
 
     Attributes:
-        networks: Every network once, after those that it starts from.
+        networks: Every network once, after its parents.
         folds: The folds of the study.
         fold_counts: Source -> the number of folds of its corpus.
-        failures: Digest -> why the network failed.
+        failures: Digest -> the reason of the network's failure.
 
     Raises:
         InputError: A fold does not exist, or a corpus cannot be split.
-        DataError: Something would be in two splits.
+        DataError: A speaker, an utterance or a content would be in two splits.
     """
 
     def __init__(self, plan: StudyPlan, catalog: RecordCatalog) -> None:
@@ -120,7 +121,7 @@ class Sweep:
         if plan.keep_copies:
             self._check_keep_copies()
         for fold in self.folds:
-            # The gate over all sources that are predicted, also those that no stage is trained on.
+            # The leakage gate covers all predicted sources, also sources without a training.
             catalog.split(
                 plan.sources, protocol=plan.protocol, fold=fold, keep_copies=plan.keep_copies
             )
@@ -201,7 +202,8 @@ class Sweep:
         finished = {
             network.digest for network in self.networks if self.finished(network) is not None
         }
-        reused, waiting = [], []
+        reused: list[StudyNetwork] = []
+        waiting: list[StudyNetwork] = []
         for network in self.networks:
             is_complete = {network.digest, *network.parents} <= finished
             (reused if is_complete else waiting).append(network)
@@ -223,10 +225,9 @@ class Sweep:
         def on_end(network: StudyNetwork, seconds: float) -> None:
             self._seconds[network.digest] = seconds
             remaining = [
-                waiting_network
-                for waiting_network in waiting
-                if waiting_network.digest not in self._seconds
-                and waiting_network.digest not in self.failures
+                candidate
+                for candidate in waiting
+                if candidate.digest not in self._seconds and candidate.digest not in self.failures
             ]
             logger.info(
                 "%s: %s, %s; %s",
@@ -239,7 +240,7 @@ class Sweep:
         def on_reuse(network: StudyNetwork, _: float) -> None:
             logger.info("%s: already trained, reused", self._label(network))
 
-        # Of a finished network at most the predictions are missing.
+        # A finished network may lack only its predictions.
         self._run_work("train", reused, on_start=lambda network: None, on_end=on_reuse, jobs=1)
         self._run_work("train", waiting, on_start=on_start, on_end=on_end, jobs=self.plan.jobs)
 
@@ -383,7 +384,7 @@ class Sweep:
     def lineage(self, network: StudyNetwork) -> Lineage:
         """Return a finished network with the networks that it starts from."""
         networks = [*(self._by_digest[digest] for digest in network.parents), network]
-        return Lineage([self._require_finished(each) for each in networks])
+        return Lineage([self._require_finished(part) for part in networks])
 
     def predict(self, network: StudyNetwork, split: str) -> None:
         """Predict a split of every source with a finished network, unless this was done before."""
@@ -394,7 +395,7 @@ class Sweep:
             write_stage_predictions(network.folder, split, predictions, header)
 
     def predictions(self, network: StudyNetwork, split: str) -> StagePredictions | None:
-        """Return the kept predictions of a network for a split; None without them."""
+        """Return the stored predictions of a network for a split, or None."""
         stage = self.finished(network)
         if stage is None:
             return None
@@ -404,7 +405,7 @@ class Sweep:
     def evaluate_test_split(self, command: Sequence[str]) -> None:
         """Predict the test split with every finished network, after an entry in the test-set log.
 
-        Kept predictions are read again, which is not a new evaluation.
+        Stored predictions are read again, which is not a new evaluation.
 
         Args:
             command: The words of the command, for the log.
@@ -430,7 +431,7 @@ class Sweep:
                 pluralize(len(requested), "network"),
             )
             return
-        facts = {
+        facts: dict[str, Any] = {
             "stages": list(plan.stages),
             "protocol": plan.protocol,
             "folds": list(self.folds),
@@ -469,7 +470,7 @@ class Sweep:
 
 
 def open_sweep(plan: StudyPlan, records_folder: Path) -> Sweep:
-    """Return the sweep of a plan with a catalog of its own, such as in another process."""
+    """Return the sweep of a plan with a new catalog, for a process without the sweep."""
     return Sweep(plan, RecordCatalog(records_folder))
 
 

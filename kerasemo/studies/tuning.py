@@ -32,15 +32,14 @@ class SearchOptions(TrainingOptions):
 def search_settings(options: SearchOptions) -> dict[str, Any]:
     """Search the settings of a stage.
 
-    The stages before it are trained first, unless they are finished.
+    Earlier stages are trained first, unless they are finished.
 
     Args:
-        options: What to search.
+        options: The stage, its experiment and the kind of the search.
 
     Returns:
         `{"stage", "objective", "best": {"settings", "score"}, "trials": [...], "experiment":
-            path}`; the
-        best trial is the first.
+        path}`. The best trial is the first.
 
     Raises:
         InputError: A setting is wrong, keras-tuner is missing, or the folder holds another search.
@@ -74,15 +73,10 @@ def search_settings(options: SearchOptions) -> dict[str, Any]:
     stage = experiment.stage(options.stage)
     search = StageSearch(options.search, settings, stage, parameters, options.trials)
     with search.open_oracle() as oracle:
+        chain = experiment.chain(options.stage)
         catalog = RecordCatalog(
             prepare_records(options, experiment, folder),
-            required=sorted(
-                {
-                    source
-                    for chain_stage in experiment.chain(options.stage)
-                    for source in chain_stage.sources
-                }
-            ),
+            required=sorted({source for stage_config in chain for source in stage_config.sources}),
         )
         search.claim_folder()
         ContextLogger(logger, options.stage).info(

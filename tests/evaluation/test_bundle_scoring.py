@@ -1,4 +1,4 @@
-"""Scores of an exported model: those of its run, without the clips that it was trained on."""
+"""Tests of the scores of a bundle: equal to its run, without clips of the training."""
 
 import dataclasses
 import json
@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+from helpers.messages import key_words
 from helpers.synthetic_sets import write_experiment, write_set
 from helpers.trainings import train_only
 from kerasemo import evaluate
@@ -163,8 +164,10 @@ def read_rows(path: Path) -> tuple[dict, list[dict]]:
 
 
 @pytest.mark.parametrize("has_mask", [True, False])
-def test_scores_of_a_bundle_are_those_of_its_run(make_bundle, run_result, records_folder, has_mask):
-    """Left out are clips of the three other speakers: 3 x 3 x 2 of enterface, 3 x 3 x 3 of savee."""
+def test_scores_of_a_bundle_equal_the_scores_of_its_run(
+    make_bundle, run_result, records_folder, has_mask
+):
+    """Clips of the three trained speakers are left out: enterface 3 x 3 x 2, savee 3 x 3 x 3."""
     result = evaluate_bundle(make_bundle(has_mask=has_mask), records_folder)
     assert sorted(result["sources"]) == sorted(run_result["sources"])
     for source in ("enterface/visual", "savee/visual", "savee/audio", "foreign/audio"):
@@ -210,11 +213,11 @@ def test_faces_are_predicted_with_the_mask_if_it_leaves_out_an_emotion(make_bund
     assert counts == dict.fromkeys(bundle.document["signatures"], 2)
 
 
-def test_copy_with_other_names_is_left_out_by_its_content(make_bundle, records_folder, tmp_path):
+def test_renamed_copy_is_left_out_by_its_content(make_bundle, records_folder, tmp_path):
     """A copy of enterface has another name. Two clips of a training speaker have other bytes.
 
-    The first of the two has the content of a trained clip once the bundle names that content; the second
-    is scored, as a clip of a trained speaker.
+    The first of the two has the content of a trained clip once the bundle names that content. The
+    second is scored, as a clip of a trained speaker.
     """
     shutil.copytree(records_folder / "enterface", tmp_path / "renamed")
     path = tmp_path / "renamed" / "visual" / "manifest.json"
@@ -223,14 +226,14 @@ def test_copy_with_other_names_is_left_out_by_its_content(make_bundle, records_f
         for name in ("utterance", "speaker"):
             row[name] = row[name].replace("enterface", "renamed")
     first, second = [row for row in rows if row["speaker"] == "renamed:3"][:2]
-    first |= {"sha256": "other bytes", "content": "what was read"}
-    second |= {"sha256": "other", "speaker": "enterface:3"}
+    first |= {"sha256": "bytes 1", "content": "content 1"}
+    second |= {"sha256": "bytes 2", "speaker": "enterface:3"}
     write_json(path, manifest)
     bundle = make_bundle()
     score = evaluate_bundle(bundle, tmp_path)["sources"]["renamed/visual"]
     assert (score["clips"], score["left_out"], score["trained_speakers"]) == (8, 16, 1)
     trained = json.loads(bundle.training_clips_path.read_text())
-    write_json(bundle.training_clips_path, trained | {"contents": ["what was read"]})
+    write_json(bundle.training_clips_path, trained | {"contents": ["content 1"]})
     score = evaluate_bundle(bundle, tmp_path)["sources"]["renamed/visual"]
     assert (score["clips"], score["left_out"], score["trained_speakers"]) == (7, 17, 1)
 
@@ -251,8 +254,7 @@ def test_test_split_of_a_publisher_is_scored(make_bundle, records_folder, tmp_pa
     write_json(path, manifest)
     result = evaluate_bundle(make_bundle(), tmp_path)
     assert set(result["not_scored"]) == {"foreign/audio"}
-    assert "0 of 16 clips" in result["not_scored"]["foreign/audio"]
-    assert "no other is a test clip" in result["not_scored"]["foreign/audio"]
+    assert "0 of 16" in result["not_scored"]["foreign/audio"]
     assert result["sources"] == {}
     assert result["matching"]["after"] == {"couples": {}, "scatter": {}}
 
@@ -275,7 +277,7 @@ def test_source_without_an_unseen_clip_of_a_trained_emotion_is_not_scored(make_b
     reasons = evaluate_bundle(bundle, three_sets)["not_scored"]
     assert set(reasons) == {"b/audio", "enterface/visual"}
     assert ", ".join(LABELS) in reasons["b/audio"]
-    assert "24 of 24 clips" in reasons["enterface/visual"]
+    assert "24 of 24" in reasons["enterface/visual"]
 
 
 def test_source_of_an_untrained_domain_is_not_scored(make_bundle, three_sets):
@@ -283,7 +285,7 @@ def test_source_of_an_untrained_domain_is_not_scored(make_bundle, three_sets):
     bundle.domains = ("audio",)
     result = evaluate_bundle(bundle, three_sets)
     for source in ("c/visual", "enterface/visual"):
-        assert "not been trained on visual" in result["not_scored"][source]
+        assert "visual" in result["not_scored"][source]
     assert not result["sources"]
 
 
@@ -293,22 +295,22 @@ def test_model_without_a_head_scores_no_source(make_bundle, three_sets):
     result = evaluate_bundle(bundle, three_sets)
     assert not result["sources"]
     assert set(result["not_scored"]) == {"b/audio", "c/visual", "enterface/visual"}
-    assert all("predicts no emotion" in reason for reason in result["not_scored"].values())
+    assert all("emotion" in reason for reason in result["not_scored"].values())
 
 
 @pytest.mark.parametrize(
-    ("text", "key_words"),
-    [(None, "missing"), ("{", "damaged .*export"), ("[]", "lists of hashes")],
+    ("text", "words"),
+    [(None, ["missing"]), ("{", ["damaged", "export"]), ("[]", ["lists", "hashes"])],
 )
-def test_model_that_does_not_say_what_it_was_trained_on_is_refused(
-    make_bundle, records_folder, text, key_words
+def test_bundle_without_the_list_of_training_clips_is_an_error(
+    make_bundle, records_folder, text, words
 ):
     bundle = make_bundle()
     if text is None:
         bundle.training_clips_path.unlink()
     else:
         bundle.training_clips_path.write_text(text)
-    with pytest.raises(DataError, match=f"training_clips.json: .*{key_words}"):
+    with pytest.raises(DataError, match=key_words("training_clips.json", *words)):
         evaluate_bundle(bundle, records_folder)
 
 
@@ -334,20 +336,20 @@ def test_command_evaluates_a_model(make_bundle, records_folder, monkeypatch, cap
     printed = capsys.readouterr().out
     terminal.print_model_evaluation(result)
     assert printed == capsys.readouterr().out
-    assert "enterface/visual: 18 clips left out" in printed
+    assert "enterface/visual: 18 clips" in printed
 
 
 @pytest.mark.parametrize(
-    ("arguments", "key_words"),
+    ("arguments", "words"),
     [
         ([], ["--run", "--model", "required"]),
         (["--run", "a", "--model", "b"], ["--model", "not allowed", "--run"]),
         (["--model", "b", "--stage", "joint"], ["--stage", "run folder"]),
     ],
 )
-def test_command_needs_either_a_run_or_a_model(arguments, key_words, capsys):
-    with pytest.raises(SystemExit) as stopped:
+def test_command_needs_either_a_run_or_a_model(arguments, words, capsys):
+    with pytest.raises(SystemExit) as caught:
         evaluate.main([*arguments, "--records", "records"])
-    assert stopped.value.code == 2
+    assert caught.value.code == 2
     message = capsys.readouterr().err.splitlines()[-1]
-    assert all(word in message for word in key_words)
+    assert all(word in message for word in words)

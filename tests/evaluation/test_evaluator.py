@@ -1,4 +1,4 @@
-"""Pairs of test clips before and after the stages of a short chain, in the evaluation of a run."""
+"""Tests of the scores of pairs of test clips, before and after the stages of a short chain."""
 
 import json
 import shutil
@@ -70,7 +70,7 @@ def run(records_folder, experiment, tmp_path_factory) -> tuple[Path, dict]:
 
 
 def test_joint_stage_improves_the_scores_of_pairs(run):
-    """Every emotion has its stripes in both corpora, and the joint stage brings equal ones together."""
+    """Every emotion has equal stripes in both corpora, so pairs of equal emotions get nearer."""
     _, result = run
     matching = result["matching"]
     assert matching["stage_before"] == "pretrain"
@@ -118,15 +118,15 @@ def test_network_and_the_network_before_each_predict_the_test_clips_once(
     folder, result = run
     item_counts, predict = {}, NetworkPredictor.__call__
 
-    def counting(predictor, inputs, domain, **options):
+    def predict_and_count(predictor, inputs, domain, **options):
         item_counts[predictor] = item_counts.get(predictor, 0) + len(inputs)
         return predict(predictor, inputs, domain, **options)
 
-    monkeypatch.setattr(NetworkPredictor, "__call__", counting)
-    again = evaluate_run(folder, records_folder, "joint", sources=SOURCES)
+    monkeypatch.setattr(NetworkPredictor, "__call__", predict_and_count)
+    evaluation = evaluate_run(folder, records_folder, "joint", sources=SOURCES)
     assert list(item_counts.values()) == [24 * 3] * 2
-    assert again["matching"] == result["matching"]
-    assert again["sources"] == result["sources"]
+    assert evaluation["matching"] == result["matching"]
+    assert evaluation["sources"] == result["sources"]
 
 
 def test_stage_in_a_new_domain_has_no_pair_scores_before_it(

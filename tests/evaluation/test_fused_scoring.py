@@ -1,4 +1,4 @@
-"""Face and voice together: which utterances are fused, what the fusion is fitted on, and its scores."""
+"""Tests of fused predictions of face and voice: the utterances, the fitting and the scores."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ ANGER, BOREDOM, CALM = range(3)
 
 
 def probabilities_of(*utterances, rows=None, labels=None, has_open=True):
-    """Return the probabilities of utterances over the first three emotions, from a row for each clip."""
+    """Return the probabilities of utterances over three emotions, from a row for each clip."""
     rows = [[0.5, 0.3, 0.2]] * len(utterances) if rows is None else rows
     probabilities = np.pad(np.array(rows, float), ((0, 0), (0, 7)))
     labels = np.zeros(len(utterances), int) if labels is None else np.array(labels)
@@ -52,7 +52,7 @@ def test_utterance_of_several_clips_has_their_mean_probabilities():
     assert probabilities_of("a", has_open=False).probabilities.open is None
 
 
-def test_utterances_are_matched_that_have_a_face_and_a_voice():
+def test_only_utterances_with_a_face_and_a_voice_are_matched():
     face = probabilities_of(
         "u1", "u3", "u2", rows=[[1, 0, 0], [0, 0, 1], [0, 1, 0]], labels=[0, 2, 1]
     )
@@ -106,16 +106,18 @@ def test_fusion_is_fitted_on_the_utterances_of_all_corpora_together():
 
 def test_fusion_is_not_fitted_on_an_emotion_that_cannot_be_predicted():
     """The emotion of the second utterance is untrained: both domains give it exactly 0."""
-    both = probabilities_of("a", "b", rows=[[0.9, 0.1, 0], [0.4, 0.6, 0]], labels=[ANGER, CALM])
+    probabilities = probabilities_of(
+        "a", "b", rows=[[0.9, 0.1, 0], [0.4, 0.6, 0]], labels=[ANGER, CALM]
+    )
     first = probabilities_of("a", rows=[[0.9, 0.1, 0]])
-    fitted = fused_scoring.fit_on_utterances([(both, both)], "with_corpus")
+    fitted = fused_scoring.fit_on_utterances([(probabilities, probabilities)], "with_corpus")
     assert fitted == fused_scoring.fit_on_utterances([(first, first)], "with_corpus")
     assert fitted.utterances == 1
     untrained = probabilities_of("b", labels=[CALM], rows=[[1, 0, 0]])
     assert fused_scoring.fit_on_utterances([(untrained, untrained)], "with_corpus") == Fusion()
 
 
-def test_fusion_without_utterances_is_the_default_and_says_so():
+def test_fusion_without_utterances_is_the_default():
     assert fused_scoring.fit_on_utterances([], "open") == Fusion()
     assert Fusion().utterances == 0
     closed = probabilities_of("a", has_open=False)
@@ -128,7 +130,9 @@ TWO_TRAINED = {"corpus_emotions": EMOTIONS[:3], "trained_emotions": EMOTIONS[:2]
 
 
 def test_fused_score_by_hand():
-    """u1, anger: v = (0.8, 0.2), a = (0.6, 0.4): odds sqrt(4 x 1.5) = sqrt(6), anger 0.7101, correct.
+    """Fuse two utterances by the formula of the pool.
+
+    u1, anger: v = (0.8, 0.2), a = (0.6, 0.4): odds sqrt(4 x 1.5) = sqrt(6), anger 0.7101, correct.
 
     u2, boredom: v = (0.9, 0.1), a = (0.2, 0.8): odds sqrt(9 / 4) = 1.5, anger 0.6, wrong. UA = 1/2.
     The voice alone is always correct. The confidences 0.6 and 0.7101 are in two of 15 bins:
@@ -232,10 +236,10 @@ def result(run, records_folder) -> dict:
 
 
 def test_every_corpus_with_faces_and_voices_has_a_fused_score(result):
-    """Test utterances: enterface 3 x 2, savee 4 x 3; foreign is all test, and two speakers have both."""
-    fused = ["enterface/fused", "foreign/fused", "savee/fused"]
-    assert list(result["sources"])[-3:] == fused
-    assert [result["sources"][source]["clips"] for source in fused] == [6, 6, 12]
+    """Test utterances: enterface 3 x 2, savee 4 x 3, foreign (all test) 3 each of two speakers."""
+    fused_sources = ["enterface/fused", "foreign/fused", "savee/fused"]
+    assert list(result["sources"])[-3:] == fused_sources
+    assert [result["sources"][source]["clips"] for source in fused_sources] == [6, 6, 12]
     assert "emodb/fused" not in {**result["sources"], **result["not_scored"]}
     names = set(result["sources"]["savee/visual"])
     assert set(result["sources"]["savee/fused"]) == names | {"fusion"}
@@ -271,9 +275,10 @@ def savee_probabilities(run, records_folder, speaker, emotions):
 def test_fused_score_is_fitted_on_the_validation_speaker_and_is_of_the_test_speaker(
     result, run, records_folder, knows_corpus
 ):
-    """Only savee has validation utterances with both, 12 of speaker 2; its test speaker is speaker 1.
+    """Only savee has validation utterances with face and voice: 12 of speaker 2.
 
-    The validation speaker of enterface has no voice, and the stages were not trained on the others.
+    Speaker 1 is the test speaker. The validation speaker of enterface has no voice. The stages were
+    not trained on the other corpora.
     """
     score = result["sources"]["savee/fused"]
     emotions = EMOTIONS[:4]
@@ -301,15 +306,17 @@ def test_fused_score_does_not_depend_on_which_sources_are_scored(result, run, re
     A corpus of which a single domain is scored has no fused score.
     """
     requested = ("savee/audio", "savee/visual", "foreign/visual")
-    again = evaluate_run(run, records_folder, "transfer", sources=requested)
+    evaluation = evaluate_run(run, records_folder, "transfer", sources=requested)
     names = (*requested, "savee/fused")
-    assert again["sources"] == {name: result["sources"][name] for name in names}
+    assert evaluation["sources"] == {name: result["sources"][name] for name in names}
     foreign = ("foreign/audio", "foreign/visual")
-    again = evaluate_run(run, records_folder, "transfer", sources=foreign)
-    assert again["sources"]["foreign/fused"] == result["sources"]["foreign/fused"]
+    evaluation = evaluate_run(run, records_folder, "transfer", sources=foreign)
+    assert evaluation["sources"]["foreign/fused"] == result["sources"]["foreign/fused"]
 
 
-def test_fused_score_says_if_no_validation_utterance_has_both(run, records_folder, capsys):
+def test_fused_score_has_the_default_fusion_without_a_validation_utterance_of_both_domains(
+    run, records_folder, capsys
+):
     """Savee is foreign to this chain: 3 utterances of each trained emotion by five speakers."""
     arguments = ["--run", str(run), "--records", str(records_folder), "--stage", "other", "--json"]
     assert evaluate.main(arguments) == 0
@@ -319,7 +326,7 @@ def test_fused_score_says_if_no_validation_utterance_has_both(run, records_folde
         assert result["sources"][source]["clips"] == n_clips
     terminal.print_evaluation(result)
     lines = [line for line in capsys.readouterr().out.splitlines() if "savee/fused:" in line]
-    assert any("0.50 and 0.50" in line and "not fitted" in line for line in lines)
+    assert any("0.50 and 0.50" in line for line in lines)
     lineage = find_lineage(run, "other")
     assert fused_scoring.fit_served_fusion(lineage, RecordCatalog(records_folder)) == Fusion()
 

@@ -1,4 +1,4 @@
-"""Faces that are predicted together with their mirror image: the same in scores, graph and reload."""
+"""Tests of the mean over a face and its mirror image: equal in scores, graph and reloaded graph."""
 
 import keras
 import numpy as np
@@ -69,7 +69,7 @@ def test_served_probabilities_equal_the_scored_probabilities(model, faces, tmp_p
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
 
-def test_other_formats_mirror_faces_without_operations_that_they_lack(model, faces):
+def test_portable_formats_mirror_faces_without_unsupported_operations(model, faces):
     """ONNX has no ReverseV2, and tf2onnx cannot convert it inside a branch."""
     expected = predict(model, faces, "visual", mirror=True).logits
     network = TrainedNetwork(model, test_mirror=True)

@@ -1,4 +1,4 @@
-"""Scores of clips by the outputs of a network, derived by hand."""
+"""Tests of the scores of clips by the outputs of a network, derived by hand."""
 
 import csv
 import json
@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from helpers.messages import key_words
 from helpers.sources import SIZE, random_source, whole
 from kerasemo.config.schema import NetworkConfig
 from kerasemo.datasets import sampling
@@ -48,7 +49,7 @@ def predictor(model):
 
 
 def planted_predictor(*, embedding=None, logits=None):
-    """Return a predictor that looks outputs up by the number that `numbered_source` wrote into an item."""
+    """Return a predictor that looks outputs up by the number that `numbered_source` wrote."""
 
     def predict(inputs, domain, *, source):
         numbers = inputs[:][:, 0, 0, 0].astype(int)
@@ -112,7 +113,7 @@ def test_predictor_equals_the_network(model, predictor, n_items, domain):
 
 
 def test_predictor_uses_weights_that_change_later(model, predictor):
-    """A predictor is made once and scores every epoch."""
+    """The same predictor scores every epoch."""
     inputs = np.zeros((2, SIZE, SIZE, 3), np.uint8)
     before, bias = predictor(inputs, 0).logits, model.get_layer("head").bias
     bias.assign(bias + 1)
@@ -123,7 +124,7 @@ def test_predictor_uses_weights_that_change_later(model, predictor):
 
 
 def test_clip_probability_is_the_mean_softmax_of_its_items():
-    """Clip 0: anger (0.6 + 0.9) / 2 = 0.75, which is not the softmax of mean logits. Clip 1: 0.2."""
+    """Clip 0: anger (0.6 + 0.9) / 2 = 0.75, not the softmax of mean logits. Clip 1: 0.2."""
     logits = logits_of(
         {"anger": 0.6, "fear": 0.4}, {"anger": 0.2, "fear": 0.8}, {"anger": 0.9, "fear": 0.1}
     )
@@ -174,7 +175,7 @@ def test_foreign_corpus_is_scored_over_shared_emotions_and_over_all_of_its_emoti
     """Of anger, fear, calm and sadness the network knows the first two (and surprise).
 
     Anger: two clips, both correct. Fear: two clips, one correct. Shared: UA = (1 + 1/2) / 2 = 3/4,
-    WA = 3/4, chance 1/2. Over all four classes: UA = (1 + 1/2 + 0 + 0) / 4 = 3/8, WA = 3 of 7 clips.
+    WA = 3/4, chance 1/2. All four classes: UA = (1 + 1/2 + 0 + 0) / 4 = 3/8, WA = 3 of 7 clips.
     """
     predictions = ["anger", "anger", "fear", "anger", "fear", "anger", "fear"]
     score = score_logits(
@@ -206,7 +207,7 @@ def test_open_predictions_are_over_all_trained_emotions():
 
 
 def test_clip_probabilities_are_open_unless_the_network_needs_the_corpus():
-    """The source has anger and fear; the network was trained on anger, calm and fear, and prefers calm."""
+    """The source has anger and fear. The network was also trained on calm, which it prefers."""
     source = random_source("a/audio", ("anger", "fear"), items=(1,))
     logits = logits_of({"calm": 0.5, "anger": 0.4, "fear": 0.1}, {"calm": 0.5, "fear": 0.5})
     embedding, trained_emotions = np.zeros((2, 1)), ["anger", "calm", "fear"]
@@ -227,7 +228,7 @@ def test_clip_probabilities_are_open_unless_the_network_needs_the_corpus():
     assert probabilities.open is None
 
 
-def test_score_of_a_subset_is_of_its_own_clips():
+def test_score_of_a_subset_counts_only_the_clips_of_the_subset():
     """The subset has clips 1, 3 and 4 of five. The network is right except for clip 4."""
     source = numbered_source(
         "a/audio", ("fear", "anger", "fear", "anger", "fear"), items=(2, 1, 1, 2, 1)
@@ -249,7 +250,7 @@ def test_score_of_a_subset_is_of_its_own_clips():
     assert float(predictions[1]["anger"]) == pytest.approx((0.1 + 0.95) / 2, abs=1e-5)
 
 
-def test_one_pass_of_the_network_gives_scores_and_embedded_clips():
+def test_a_single_pass_of_the_network_gives_scores_and_embedded_clips():
     """The subset has clips 3 and 0 of four, with two items each.
 
     The embeddings are (1, 0) and (0, 1) for clip 0, and (0, -1) twice for clip 3.
@@ -304,7 +305,7 @@ def test_interrupted_write_leaves_the_predictions_file_unchanged(tmp_path, monke
         raise OSError("interrupted")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="interrupted"):
+    with pytest.raises(OSError, match=key_words("interrupted")):
         scoring.write_predictions(path, [])
     assert path.read_bytes() == before
 
@@ -313,7 +314,7 @@ def test_interrupted_write_leaves_the_predictions_file_unchanged(tmp_path, monke
 
 
 def test_nearest_class_mean_by_hand():
-    """Means of training: anger (0, 0) of two items, fear (10, 0). Test clips are means of two items.
+    """Means of training: anger (0, 0), fear (10, 0). Test clips are means of two items.
 
     Anger at ((0, 4) + (2, 0)) / 2 = (1, 2): anger. Fear at ((3, 0) + (5, 0)) / 2 = (4, 0): anger.
     Fear at (8, 1): fear. Calm was not trained: left out. UA = (1 + 1/2) / 2.
@@ -355,30 +356,34 @@ def test_pair_auc_by_hand():
 
     One of the two pairs of different emotions is nearer than the pair of equal emotions: 1/2.
     """
-    one = whole(numbered_source("a/visual", ("anger",)))
-    other = whole(numbered_source("b/audio", ("anger", "fear", "fear")))
+    first_subset = whole(numbered_source("a/visual", ("anger",)))
+    second_subset = whole(numbered_source("b/audio", ("anger", "fear", "fear")))
     draw = {"item": np.array([[[0, 0], [0, 1], [0, 2]]]), "source": np.array([[[0, 1]] * 3])}
     embeddings = [np.array([[-1.0, 0]]), np.array([[3.1, 0], [3, 0], [5, 0]])]
-    assert scoring.pairs_are_equal(draw, [one, other]).tolist() == [True, False, False]
-    assert scoring.pair_area_under_curve(draw, [one, other], embeddings) == 0.5
+    assert scoring.pairs_are_equal(draw, [first_subset, second_subset]).tolist() == [
+        True,
+        False,
+        False,
+    ]
+    assert scoring.pair_area_under_curve(draw, [first_subset, second_subset], embeddings) == 0.5
 
 
 def test_pair_auc_is_the_area_under_the_curve_of_minus_the_distance():
     """Each item of a pair is looked up in its own source."""
     random = np.random.default_rng(1)
-    one = random_source("a/visual", ("anger", "fear") * 6, items=(1,))
-    other = random_source("b/visual", ("fear", "fear", "anger") * 4, items=(1,))
-    labels = np.concatenate([one.labels, other.labels])
+    first_source = random_source("a/visual", ("anger", "fear") * 6, items=(1,))
+    second_source = random_source("b/visual", ("fear", "fear", "anger") * 4, items=(1,))
+    labels = np.concatenate([first_source.labels, second_source.labels])
     embedding = random.normal(size=(24, 3)) + labels[:, None] / 4
-    subsets = [Subset(one, np.arange(1, 12)), whole(other)]
+    subsets = [Subset(first_source, np.arange(1, 12)), whole(second_source)]
     draw = sampling.pair_sampler(subsets, pairs=2, seed=0)(0)
-    of_one, of_other = draw["item"].reshape(-1, 2).T
+    first_items, second_items = draw["item"].reshape(-1, 2).T
     assert (draw["source"] == [0, 1]).all() or (draw["source"] == [1, 0]).all()
     if draw["source"].flat[0]:
-        of_one, of_other = of_other, of_one
-    distances = np.linalg.norm(embedding[of_one] - embedding[12 + of_other], axis=1)
+        first_items, second_items = second_items, first_items
+    distances = np.linalg.norm(embedding[first_items] - embedding[12 + second_items], axis=1)
     expected = verification.area_under_curve(
-        one.labels[of_one] == other.labels[of_other], -distances
+        first_source.labels[first_items] == second_source.labels[second_items], -distances
     )
     assert 0.55 < expected < 0.99
     embeddings = [embedding[1:12], embedding[12:]]
@@ -387,11 +392,11 @@ def test_pair_auc_is_the_area_under_the_curve_of_minus_the_distance():
 
 @pytest.mark.parametrize(("sign", "expected"), [(1.0, 1.0), (-1.0, 0.0)])
 def test_pair_auc_is_1_or_0_if_the_embeddings_are_always_right_or_wrong(sign, expected):
-    """Anger is at 1 and fear at -1. The sign -1 swaps the places in the other source."""
-    one = random_source("a/visual", ("anger", "fear") * 3, items=(1,))
-    other = random_source("b/visual", ("anger", "fear") * 3, items=(1,))
-    places = np.where(one.labels == ANGER, 1.0, -1.0)[:, None]
-    subsets = [whole(one), whole(other)]
+    """Anger is at 1 and fear at -1. The sign -1 swaps the places in the second source."""
+    first_source = random_source("a/visual", ("anger", "fear") * 3, items=(1,))
+    second_source = random_source("b/visual", ("anger", "fear") * 3, items=(1,))
+    places = np.where(first_source.labels == ANGER, 1.0, -1.0)[:, None]
+    subsets = [whole(first_source), whole(second_source)]
     draw = sampling.pair_sampler(subsets, pairs=2, seed=0)(0)
     assert scoring.pair_area_under_curve(draw, subsets, [places, sign * places]) == expected
 

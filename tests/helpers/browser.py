@@ -1,4 +1,4 @@
-"""A headless Chromium that tests look at pages with, spoken to over a pipe by the DevTools protocol."""
+"""A headless Chromium for tests of pages. It takes DevTools commands over a pipe."""
 
 import base64
 import fcntl
@@ -32,7 +32,7 @@ NODES = """(() => {
 
 
 class Browser:
-    """One page of a browser; a context manager.
+    """A page of a browser, as a context manager.
 
     Args:
         folder: An empty folder for its profile.
@@ -40,11 +40,12 @@ class Browser:
     """
 
     def __init__(self, folder: Path, *, size: tuple[int, int] = (1400, 1000)):
-        # It reads commands from descriptor 3 and answers on 4: ours are higher, so that neither stands in the other's way.
-        to_it, self._out, self._in, from_it = (
+        # Chromium reads commands from descriptor 3 and writes responses to descriptor 4. The pipes
+        # have higher descriptors, so that `exec` does not overwrite an open end.
+        command_end, self._out, self._in, response_end = (
             fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (*os.pipe(), *os.pipe())
         )
-        words = [
+        command = [
             CHROMIUM,
             "--headless=new",
             "--no-sandbox",
@@ -52,29 +53,25 @@ class Browser:
             "--enable-unsafe-swiftshader",
             "--hide-scrollbars",
         ]
-        words += [
+        command += [
             f"--user-data-dir={folder}",
             f"--window-size={size[0]},{size[1]}",
             "--remote-debugging-pipe",
             "about:blank",
         ]
         self._process = subprocess.Popen(
-            ["bash", "-c", f'exec "$@" 3<&{to_it} 4>&{from_it}', "bash", *words],
-            pass_fds=(to_it, from_it),
+            ["bash", "-c", f'exec "$@" 3<&{command_end} 4>&{response_end}', "bash", *command],
+            pass_fds=(command_end, response_end),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(to_it)
-        os.close(from_it)
-        self._count, self._held, self._session = 0, b"", {}
-        (page,) = [
-            one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "page"
-        ]
-        self._session = {
-            "sessionId": self.call(
-                "Target.attachToTarget", targetId=page["targetId"], flatten=True
-            )["sessionId"]
-        }
+        os.close(command_end)
+        os.close(response_end)
+        self._count, self._received, self._session = 0, b"", {}
+        targets = self.call("Target.getTargets")["targetInfos"]
+        (page,) = [target for target in targets if target["type"] == "page"]
+        attached = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
+        self._session = {"sessionId": attached["sessionId"]}
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=size[0],
@@ -93,75 +90,78 @@ class Browser:
         os.close(self._in)
 
     def call(self, method: str, **parameters) -> dict:
-        """Return the answer to a command of the DevTools protocol."""
+        """Return the result of a command of the DevTools protocol."""
         self._count += 1
         message = {"id": self._count, "method": method, "params": parameters} | self._session
         os.write(self._out, json.dumps(message).encode() + b"\0")
         while True:
-            answer = self._message()
-            if answer.get("id") == self._count:
-                assert "error" not in answer, answer
-                return answer["result"]
+            response = self._read_message()
+            if response.get("id") == self._count:
+                assert "error" not in response, response
+                return response["result"]
 
-    def _message(self) -> dict:
-        while b"\0" not in self._held:
+    def _read_message(self) -> dict:
+        while b"\0" not in self._received:
             ready, _, _ = select.select([self._in], [], [], 60)
             part = os.read(self._in, 1 << 20) if ready else b""
-            assert part, "the browser does not answer"
-            self._held += part
-        message, _, self._held = self._held.partition(b"\0")
+            assert part, "the browser sent no response within 60 s"
+            self._received += part
+        message, _, self._received = self._received.partition(b"\0")
         return json.loads(message)
 
     def evaluate(self, expression: str):
         """Return the value of a JavaScript expression."""
-        answer = self.call(
+        response = self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
-        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
-        return answer["result"].get("value")
+        assert "exceptionDetails" not in response, response["exceptionDetails"]
+        return response["result"].get("value")
 
     def text(self) -> str:
-        """Return the words that the page shows."""
-        words = f"{NODES}.filter(node => node.nodeType === Node.TEXT_NODE && node.data.trim()).map(node => node.data.trim())"
-        return " ".join(self.evaluate(words))
+        """Return the text that the page displays."""
+        is_text = "node => node.nodeType === Node.TEXT_NODE && node.data.trim()"
+        texts = self.evaluate(f"{NODES}.filter({is_text}).map(node => node.data.trim())")
+        return " ".join(texts)
 
     def all(self, selector: str, expression: str) -> list:
-        """Return a JavaScript expression of every displayed `node` that a CSS selector fits, such as `node.clientWidth`."""
-        fitting = f"{NODES}.filter(node => node.nodeType === Node.ELEMENT_NODE && node.matches({json.dumps(selector)}))"
-        return self.evaluate(f"{fitting}.map(node => {expression})")
+        """Return the values of a JavaScript expression for the displayed nodes of a CSS selector.
+
+        Args:
+            selector: The CSS selector.
+            expression: An expression of `node`, such as `node.clientWidth`.
+        """
+        is_element = "node.nodeType === Node.ELEMENT_NODE"
+        matches = f"node => {is_element} && node.matches({json.dumps(selector)})"
+        return self.evaluate(f"{NODES}.filter({matches}).map(node => {expression})")
 
     def open(self, url: str, *words: str) -> None:
-        """Go to a page, and wait until it shows all of some words."""
-        self.call(
-            "Page.navigate", url="about:blank"
-        )  # another fragment alone would not load it again
+        """Open a page, and wait until it displays all `words`."""
+        # A URL that differs only in its fragment would not load the page again.
+        self.call("Page.navigate", url="about:blank")
         self.call("Page.navigate", url=url)
 
         def missing() -> list[str]:
-            shown = self.text()
-            return [word for word in words if word not in shown]
+            text = self.text()
+            return [word for word in words if word not in text]
 
-        self.until(
-            lambda: not missing(), lambda: f"{missing()} is not shown; {self.text()[:3000]} is"
-        )
+        self.until(lambda: not missing(), lambda: f"{missing()} is missing in {self.text()[:3000]}")
 
     def until(
-        self, holds: Callable[[], bool], told: Callable[[], object], *, seconds: float = 30
+        self, is_true: Callable[[], bool], describe: Callable[[], object], *, seconds: float = 30
     ) -> None:
-        """Wait until something holds.
+        """Wait until a condition is true.
 
         Args:
-            holds: What is asked again and again.
-            told: What stands in the error when it does not hold in time.
-            seconds: How long.
+            is_true: The condition.
+            describe: Returns the text of the error if the condition stays false.
+            seconds: The longest wait.
         """
-        end = time.monotonic() + seconds
-        while not holds():
-            assert time.monotonic() < end, told()
+        deadline = time.monotonic() + seconds
+        while not is_true():
+            assert time.monotonic() < deadline, describe()
             time.sleep(0.2)
 
     def screenshot(self, path: Path) -> None:
         """Write a picture of the page, as PNG."""
-        path.write_bytes(
-            base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
-        )
+        screenshot = self.call("Page.captureScreenshot", format="png")
+        path.write_bytes(base64.b64decode(screenshot["data"]))

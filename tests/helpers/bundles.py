@@ -51,7 +51,7 @@ def make_run(folder: Path, stage: str = "joint") -> Path:
 
 
 def make_bundle(folder: Path) -> Path:
-    """Train the chain and export it; return the folder of the bundle, `FOLDER/toy`, with version 1."""
+    """Train the chain, export it, and return the folder of the bundle, `FOLDER/toy`."""
     from kerasemo.exporting.exporter import ExportOptions, export_stage
 
     export_stage(ExportOptions(make_run(folder), folder / "toy"))

@@ -1,4 +1,4 @@
-"""The result of a stage that was never trained, for tests of what starts from it."""
+"""Write the result of a stage without a training, for tests of later stages."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +17,9 @@ def write_finished_stage(
 ) -> FinishedStage:
     """Write `metrics.json` of a stage into a folder, and return the stage."""
     sources = tuple(emotions_of_sources or {"a/audio": trained_emotions})
-    kind, start_from = ("supervised", "") if len(sources) == 1 else ("joint", "")
+    kind = "supervised" if len(sources) == 1 else "joint"
     key = StageKey(
-        StageConfig("before", kind, sources, start_from=start_from, heads=heads),
+        StageConfig("before", kind, sources, start_from="", heads=heads),
         NetworkConfig(),
         records={},
         sides={},

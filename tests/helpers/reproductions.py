@@ -1,6 +1,6 @@
-"""A small reproduction, made once for all tests, and helpers to read its results.
+"""A small reproduction that all tests share, and functions that read its results.
 
-Its records are of a corpus that its publisher split, with copies, and of two other corpora.
+The records are of three corpora. The publisher of the first split it, and it has copies.
 """
 
 import csv
@@ -23,7 +23,7 @@ STAGES = {
     "transfer_2": {"sources": ["emodb/audio"], "start_from": "transfer", **FAST},
 }
 FOLDS = (0, 3)
-"""Of the six folds of emodb; ravdess has three, so that they are the same fold."""
+"""Two of the six folds of emodb. Ravdess has three folds, so fold 3 is fold 0."""
 NETWORKS = [
     "pretrain, fold 0, seed 0",
     "transfer, fold 0, seed 0",
@@ -45,10 +45,10 @@ class ToyStudy:
     """The log lines."""
 
     def options(
-        self, run: Path, *, experiment: Path | None = None, **other: Any
+        self, run: Path, *, experiment: Path | None = None, **changes: Any
     ) -> ReproductionOptions:
         """Return the options of the same reproduction in another run folder."""
-        return reproduction_options(self.records, experiment or self.experiment, run, **other)
+        return reproduction_options(self.records, experiment or self.experiment, run, **changes)
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
@@ -56,10 +56,12 @@ class ToyStudy:
         return {**paths, "document": self.document, "lines": self.lines}
 
     @classmethod
-    def from_json(cls, made: Mapping[str, Any]) -> Self:
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Return the reproduction that `to_json` describes."""
-        records, experiment, run = (Path(made[name]) for name in ("records", "experiment", "run"))
-        return cls(records, experiment, run, made["document"], made["lines"])
+        records, experiment, run = (
+            Path(document[name]) for name in ("records", "experiment", "run")
+        )
+        return cls(records, experiment, run, document["document"], document["lines"])
 
 
 def make_toy_study(folder: Path) -> ToyStudy:
@@ -76,10 +78,10 @@ def make_toy_study(folder: Path) -> ToyStudy:
 
 
 def reproduction_options(
-    records: Path, experiment: Path, run: Path, **other: Any
+    records: Path, experiment: Path, run: Path, **changes: Any
 ) -> ReproductionOptions:
     """Return options of a reproduction of the folds FOLDS."""
-    options = {"folds": FOLDS, "words": ("reproduce", "again")} | other
+    options = {"folds": FOLDS, "words": ("reproduce", "again")} | changes
     return ReproductionOptions(str(experiment), records, run, **options)
 
 
@@ -91,7 +93,7 @@ def reproduce_logged(options: ReproductionOptions) -> tuple[dict[str, Any], list
 
 
 def prediction_rows(run: Path, split: str, stage: str, source: str) -> list[dict[str, str]]:
-    """Return the kept predictions of all networks of a stage for the clips of a source."""
+    """Return the stored predictions of all networks of a stage for the clips of a source."""
     rows = []
     for path in sorted((run / "stages").glob(f"{stage}-*/{split}-predictions.csv")):
         if re.fullmatch(rf"{stage}-[0-9a-f]{{12}}", path.parent.name):

@@ -16,7 +16,12 @@ MAX_WARM_UPS = 1000
 
 
 class Refused(Exception):
-    """A status that is not OK: the name of its code, and its text."""
+    """The response of a server with a status that is not OK.
+
+    Attributes:
+        code: The name of the status code.
+        text: The text of the response.
+    """
 
     def __init__(self, code: str, text: str):
         super().__init__(text)
@@ -31,8 +36,8 @@ class Version:
         graph = tf.Graph()
         with graph.as_default():
             self._session = tf.compat.v1.Session(graph=graph)
-            found = tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(folder))
-        self.signatures = dict(found.signature_def)
+            loaded = tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(folder))
+        self.signatures = dict(loaded.signature_def)
         self._runs = {
             name: self._run_of(signature)
             for name, signature in self.signatures.items()
@@ -57,22 +62,25 @@ class Version:
     def predict(self, name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the outputs of a signature."""
         signature = self.signature(name)
-        wanted, got = set(signature.inputs), set(inputs)
-        if len(wanted) != len(got):
-            sizes = f"{len(got)}!={len(wanted)} len({{{_set(got)}}}) != len({{{_set(wanted)}}})"
-            rest = f"Sent extra: {{{_set(got - wanted)}}}. Missing but required: {{{_set(wanted - got)}}}."
-            raise Refused(
-                "INVALID_ARGUMENT", f"input size does not match signature: {sizes}. {rest}"
-            )
-        for alias in sorted(got - wanted):
-            expected = f"Inputs expected to be in the set {{{_set(wanted)}}}."
+        expected_names, names = set(signature.inputs), set(inputs)
+        extra, missing = _joined(names - expected_names), _joined(expected_names - names)
+        expected, received = _joined(expected_names), _joined(names)
+        if len(expected_names) != len(names):
+            sizes = f"{len(names)}!={len(expected_names)} len({received}) != len({expected})"
             raise Refused(
                 "INVALID_ARGUMENT",
-                f"input tensor alias not found in signature: {alias}. {expected}",
+                f"input size does not match signature: {sizes}. "
+                f"Sent extra: {extra}. Missing but required: {missing}.",
+            )
+        for alias in sorted(names - expected_names):
+            raise Refused(
+                "INVALID_ARGUMENT",
+                f"input tensor alias not found in signature: {alias}. "
+                f"Inputs expected to be in the set {expected}.",
             )
         try:
             outputs = self._runs[name or "serving_default"](
-                *(inputs[alias] for alias in sorted(wanted))
+                *(inputs[alias] for alias in sorted(expected_names))
             )
         except tf.errors.OpError as error:
             raise Refused(_code(error), error.message) from error
@@ -131,17 +139,18 @@ class Models:
 
 def arrays(inputs: Mapping) -> dict[str, np.ndarray]:
     """Return TensorProtos as arrays."""
-    found = {}
+    array_of = {}
     for alias, tensor in inputs.items():
         try:
-            found[alias] = tf.make_ndarray(tensor)
+            array_of[alias] = tf.make_ndarray(tensor)
         except (TypeError, ValueError) as error:
             raise Refused("INVALID_ARGUMENT", f"tensor parsing error: {alias}") from error
-    return found
+    return array_of
 
 
-def _set(names: set[str]) -> str:
-    return ",".join(sorted(names))
+def _joined(names: set[str]) -> str:
+    """Return names as a server writes a set."""
+    return f"{{{','.join(sorted(names))}}}"
 
 
 def _code(error: tf.errors.OpError) -> str:

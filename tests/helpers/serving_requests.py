@@ -1,8 +1,10 @@
-"""Valid requests of every signature, and wrong requests by what is wrong with them."""
+"""Valid requests of every signature, and wrong requests with key words of their errors."""
 
 import io
+import json
 import wave
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,9 +15,8 @@ Inputs = dict[str, np.ndarray]
 def still(suffix: str = ".jpg", *, side: int = 80, seed: int = 0) -> bytes:
     """Return the bytes of a JPEG or PNG file."""
     picture = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
-    return cv2.imencode(suffix, cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC))[
-        1
-    ].tobytes()
+    picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
+    return cv2.imencode(suffix, picture)[1].tobytes()
 
 
 def wav(
@@ -49,27 +50,24 @@ def files(*contents: bytes) -> np.ndarray:
     return array
 
 
-def right_requests(labels: int, *, seed: int = 0) -> dict[str, Inputs]:
+def valid_requests(n_labels: int, *, seed: int = 0) -> dict[str, Inputs]:
     """Return a valid request of every signature; the seed also sets the sizes."""
     random = np.random.default_rng(seed)
     batch, samples = int(random.integers(1, 4)), int(random.integers(600, 40_000))
     faces = random.integers(0, 256, (batch, 64, 64, 3)).astype(np.uint8)
     segments = (random.uniform(-90, 0, (batch, 64, 64, 3)) * [1, 0.2, 0.2]).astype(np.float32)
     waveform = noise(batch, samples, seed=seed)
-    mask = (random.uniform(size=(batch, labels)) < 0.5).astype(np.float32)
-    mask[:, seed % labels] = 1
+    mask = (random.uniform(size=(batch, n_labels)) < 0.5).astype(np.float32)
+    mask[:, seed % n_labels] = 1
     lengths = random.integers(512, samples + 1, batch).astype(np.int32)
     lengths[0] = samples
+    stills = [
+        still(".png" if row else ".jpg", side=50 + 9 * row, seed=seed) for row in range(batch)
+    ]
+    wavs = [wav(samples=600 + 5000 * row, seed=seed + row) for row in range(batch)]
     return {
         "faces": {"faces": faces},
-        "face_bytes": {
-            "face_bytes": files(
-                *(
-                    still(".png" if row else ".jpg", side=50 + 9 * row, seed=seed)
-                    for row in range(batch)
-                )
-            )
-        },
+        "face_bytes": {"face_bytes": files(*stills)},
         "faces_masked": {"faces": faces, "mask": mask},
         "embed_faces": {"faces": faces},
         "segments": {"segments": segments},
@@ -78,11 +76,7 @@ def right_requests(labels: int, *, seed: int = 0) -> dict[str, Inputs]:
         "speech_masked": {"waveform": waveform, "lengths": lengths, "mask": mask},
         "embed_speech": {"waveform": waveform},
         "timeline": {"waveform": waveform},
-        "wav_bytes": {
-            "wav_bytes": files(
-                *(wav(samples=600 + 5000 * row, seed=seed + row) for row in range(batch))
-            )
-        },
+        "wav_bytes": {"wav_bytes": files(*wavs)},
     }
 
 
@@ -92,244 +86,251 @@ MASK = np.ones((2, 1), np.float32)
 SAMPLES = np.full(2, 9000, np.int32)
 
 
-def _masked(labels: int, **changed: np.ndarray) -> Inputs:
-    return {"waveform": SOUND, "lengths": SAMPLES, "mask": np.tile(MASK, labels)} | changed
+def _masked(n_labels: int, **changes: np.ndarray) -> Inputs:
+    """Return inputs of the signature `speech_masked` with some changes."""
+    return {"waveform": SOUND, "lengths": SAMPLES, "mask": np.tile(MASK, n_labels)} | changes
 
 
-def _with(array: np.ndarray, value: float) -> np.ndarray:
+def _with_last(array: np.ndarray, value: float) -> np.ndarray:
+    """Return a copy of an array with another last value."""
     array = array.copy()
     array[(-1,) * array.ndim] = value
     return array
 
 
-WRONG: dict[str, tuple[str, Callable[[int], Inputs], str]] = {
-    "wrong dtype": ("faces", lambda k: {"faces": FACES + np.float32(0.5)}, "uint8"),
-    "wrong shape": (
+class WrongRequest(NamedTuple):
+    """A request that a server rejects.
+
+    Attributes:
+        signature: The signature.
+        inputs_for: A function from the number of labels to the inputs.
+        words: Key words of the error.
+    """
+
+    signature: str
+    inputs_for: Callable[[int], Inputs]
+    words: tuple[str, ...]
+
+
+WRONG_REQUESTS = {
+    "wrong dtype": WrongRequest(
+        "faces", lambda n_labels: {"faces": FACES + np.float32(0.5)}, ("uint8",)
+    ),
+    "wrong shape": WrongRequest(
+        "faces", lambda n_labels: {"faces": FACES[:, :32]}, ("faces", "[n, 64, 64, 3]", "2 32 64 3")
+    ),
+    "no batch": WrongRequest(
         "faces",
-        lambda k: {"faces": FACES[:, :32]},
-        r"faces: expected the shape \[n, 64, 64, 3\]; received.*2 32 64 3",
+        lambda n_labels: {"faces": FACES[0]},
+        ("faces", "[n, 64, 64, 3]", "received", "64 64 3"),
     ),
-    "no batch": (
-        "faces",
-        lambda k: {"faces": FACES[0]},
-        r"faces: expected the shape \[n, 64, 64, 3\]; received.*64 64 3",
+    "a rank too many": WrongRequest(
+        "speech", lambda n_labels: {"waveform": SOUND[:, None]}, ("waveform", "[n, n]", "2 1 9000")
     ),
-    "a rank too many": (
-        "speech",
-        lambda k: {"waveform": SOUND[:, None]},
-        r"waveform: expected the shape \[n, n\]; received.*2 1 9000",
-    ),
-    "a scalar": (
+    "a scalar": WrongRequest(
         "embed_speech",
-        lambda k: {"waveform": SOUND[0, 0]},
-        r"waveform: expected the shape \[n, n\]; received",
+        lambda n_labels: {"waveform": SOUND[0, 0]},
+        ("waveform", "[n, n]", "received"),
     ),
-    "empty batch": (
-        "faces",
-        lambda k: {"faces": FACES[:0]},
-        r"expected the shape \[n, 64, 64, 3\]; received|at least one face",
+    "empty batch": WrongRequest(
+        "faces", lambda n_labels: {"faces": FACES[:0]}, ("expected", "64", "received")
     ),
-    "no file": ("wav_bytes", lambda k: {"wav_bytes": files()}, "expected at least one WAV file"),
-    "zero length": (
+    "no file": WrongRequest(
+        "wav_bytes", lambda n_labels: {"wav_bytes": files()}, ("expected", "WAV", "received")
+    ),
+    "zero length": WrongRequest(
+        "speech", lambda n_labels: {"waveform": SOUND[:, :0]}, ("512", "samples", "received 0")
+    ),
+    "too short": WrongRequest(
+        "speech", lambda n_labels: {"waveform": SOUND[:, :511]}, ("512", "samples", "received 511")
+    ),
+    "over ten minutes": WrongRequest(
         "speech",
-        lambda k: {"waveform": SOUND[:, :0]},
-        "expected at least 512 samples.*received 0",
+        lambda n_labels: {"waveform": np.full((1, 9_600_001), 0.5, np.float32)},
+        ("at most", "9600000"),
     ),
-    "too short": (
-        "speech",
-        lambda k: {"waveform": SOUND[:, :511]},
-        "expected at least 512 samples.*received 511",
-    ),
-    "over ten minutes": (
-        "speech",
-        lambda k: {"waveform": np.full((1, 9_600_001), 0.5, np.float32)},
-        "expected at most 9600000 samples",
-    ),
-    "over a minute of timeline": (
+    "over a minute of timeline": WrongRequest(
         "timeline",
-        lambda k: {"waveform": np.full((1, 960_001), 0.5, np.float32)},
-        "at most 960000 samples",
+        lambda n_labels: {"waveform": np.full((1, 960_001), 0.5, np.float32)},
+        ("at most", "960000"),
     ),
-    "silent": ("speech", lambda k: {"waveform": SOUND * 0}, "expected sound above -60 dB"),
-    "one silent of two": (
+    "silent": WrongRequest(
+        "speech", lambda n_labels: {"waveform": SOUND * 0}, ("expected sound", "-60 dB")
+    ),
+    "one silent of two": WrongRequest(
         "embed_speech",
-        lambda k: {"waveform": SOUND * np.float32([[1], [0]])},
-        "expected sound above -60 dB",
+        lambda n_labels: {"waveform": SOUND * np.float32([[1], [0]])},
+        ("expected sound", "-60 dB"),
     ),
-    "int16 as float": (
+    "int16 as float": WrongRequest(
+        "speech", lambda n_labels: {"waveform": SOUND * 32768}, ("samples", "[-1, 1]")
+    ),
+    "NaN": WrongRequest(
         "speech",
-        lambda k: {"waveform": SOUND * 32768},
-        r"expected samples in \[-1, 1\]",
+        lambda n_labels: {"waveform": _with_last(SOUND, np.nan)},
+        ("numbers", "received NaN"),
     ),
-    "NaN": (
-        "speech",
-        lambda k: {"waveform": _with(SOUND, np.nan)},
-        "expected numbers; received NaN or infinity",
-    ),
-    "infinity": (
+    "infinity": WrongRequest(
         "timeline",
-        lambda k: {"waveform": _with(SOUND, np.inf)},
-        "expected numbers; received NaN or infinity",
+        lambda n_labels: {"waveform": _with_last(SOUND, np.inf)},
+        ("numbers", "infinity"),
     ),
-    "NaN in a segment": (
+    "NaN in a segment": WrongRequest(
         "segments",
-        lambda k: {"segments": _with(np.zeros((2, 64, 64, 3), np.float32), np.nan)},
-        "expected numbers",
+        lambda n_labels: {"segments": _with_last(np.zeros((2, 64, 64, 3), np.float32), np.nan)},
+        ("segments", "numbers"),
     ),
-    "segments of another shape": (
+    "segments of another shape": WrongRequest(
         "embed_segments",
-        lambda k: {"segments": np.zeros((1, 64, 60, 3), np.float32)},
-        r"\[n, 64, 64, 3\]",
+        lambda n_labels: {"segments": np.zeros((1, 64, 60, 3), np.float32)},
+        ("[n, 64, 64, 3]", "1 64 60 3"),
     ),
-    "not an image": (
+    "not an image": WrongRequest(
         "face_bytes",
-        lambda k: {"face_bytes": files(still(), b"hello")},
-        "expected the bytes of a JPEG or PNG file",
+        lambda n_labels: {"face_bytes": files(still(), b"hello")},
+        ("expected", "JPEG", "PNG"),
     ),
-    "an empty image": (
+    "an empty image": WrongRequest(
+        "face_bytes", lambda n_labels: {"face_bytes": files(b"")}, ("expected", "JPEG", "PNG")
+    ),
+    "GIF": WrongRequest(
         "face_bytes",
-        lambda k: {"face_bytes": files(b"")},
-        "expected the bytes of a JPEG or PNG file",
+        lambda n_labels: {"face_bytes": files(still(".gif"))},
+        ("expected", "JPEG", "PNG"),
     ),
-    "GIF": (
+    "truncated JPEG": WrongRequest(
         "face_bytes",
-        lambda k: {"face_bytes": files(still(".gif"))},
-        "expected the bytes of a JPEG or PNG file",
+        lambda n_labels: {"face_bytes": files(still()[:-300])},
+        ("JPEG", "PNG", "files"),
     ),
-    "truncated JPEG": (
+    "truncated PNG": WrongRequest(
         "face_bytes",
-        lambda k: {"face_bytes": files(still()[:-300])},
-        "JPEG or PNG files",
+        lambda n_labels: {"face_bytes": files(still(".png")[:-300])},
+        ("JPEG", "PNG", "files"),
     ),
-    "truncated PNG": (
-        "face_bytes",
-        lambda k: {"face_bytes": files(still(".png")[:-300])},
-        "JPEG or PNG files",
-    ),
-    "WAV at 44.1 kHz": (
+    "WAV at 44.1 kHz": WrongRequest(
         "wav_bytes",
-        lambda k: {"wav_bytes": files(wav(rate_hz=44_100))},
-        "16000 Hz, mono.*received 44100",
+        lambda n_labels: {"wav_bytes": files(wav(rate_hz=44_100))},
+        ("16000 Hz", "mono", "received 44100"),
     ),
-    "stereo WAV": (
+    "stereo WAV": WrongRequest(
         "wav_bytes",
-        lambda k: {"wav_bytes": files(wav(channels=2))},
-        "16000 Hz, mono.*received 16000 Hz in 2 channels",
+        lambda n_labels: {"wav_bytes": files(wav(channels=2))},
+        ("16000 Hz", "mono", "received", "2 channels"),
     ),
-    "8-bit WAV": ("wav_bytes", lambda k: {"wav_bytes": files(wav(bits=8))}, "mono, 16-bit"),
-    "text for WAV": (
+    "8-bit WAV": WrongRequest(
+        "wav_bytes", lambda n_labels: {"wav_bytes": files(wav(bits=8))}, ("mono", "16-bit")
+    ),
+    "text for WAV": WrongRequest(
         "wav_bytes",
-        lambda k: {"wav_bytes": files(wav(), b"hello")},
-        "expected the bytes of a WAV file",
+        lambda n_labels: {"wav_bytes": files(wav(), b"hello")},
+        ("expected", "bytes", "WAV"),
     ),
-    "truncated WAV": (
+    "truncated WAV": WrongRequest(
+        "wav_bytes", lambda n_labels: {"wav_bytes": files(wav()[:30])}, ("WAV files", "16000 Hz")
+    ),
+    "WAV without a sample": WrongRequest(
         "wav_bytes",
-        lambda k: {"wav_bytes": files(wav()[:30])},
-        "WAV files of 16000 Hz",
+        lambda n_labels: {"wav_bytes": files(wav(samples=0))},
+        ("wav_bytes", "expected"),
     ),
-    "WAV without a sample": (
+    "silent WAV": WrongRequest(
         "wav_bytes",
-        lambda k: {"wav_bytes": files(wav(samples=0))},
-        "expected at least 512 samples|whole WAV files",
+        lambda n_labels: {"wav_bytes": files(wav(peak=0))},
+        ("expected sound", "-60 dB"),
     ),
-    "silent WAV": (
-        "wav_bytes",
-        lambda k: {"wav_bytes": files(wav(peak=0))},
-        "expected sound above -60 dB",
+    "unknown signature": WrongRequest(
+        "feces", lambda n_labels: {"faces": FACES}, ("signature", "faces", "speech")
     ),
-    "unknown signature": (
-        "feces",
-        lambda k: {"faces": FACES},
-        "no such signature; it has .*faces.*speech",
-    ),
-    "unknown input": ("faces", lambda k: {"face": FACES}, "faces in 'inputs'|in the set {faces}"),
-    "missing input": ("faces_masked", lambda k: {"faces": FACES}, "mask"),
-    "mask of zeros": (
+    "unknown input": WrongRequest("faces", lambda n_labels: {"face": FACES}, ("faces", "input")),
+    "missing input": WrongRequest("faces_masked", lambda n_labels: {"faces": FACES}, ("mask",)),
+    "mask of zeros": WrongRequest(
         "faces_masked",
-        lambda k: {"faces": FACES, "mask": np.zeros((2, k), np.float32)},
-        "at least one 1 in every row",
+        lambda n_labels: {"faces": FACES, "mask": np.zeros((2, n_labels), np.float32)},
+        ("mask", "expected", "row"),
     ),
-    "mask too wide": (
+    "mask too wide": WrongRequest(
         "faces_masked",
-        lambda k: {"faces": FACES, "mask": np.ones((2, k + 1), np.float32)},
-        "mask: expected the shape",
+        lambda n_labels: {"faces": FACES, "mask": np.ones((2, n_labels + 1), np.float32)},
+        ("mask", "expected", "shape"),
     ),
-    "mask of one column": ("speech_masked", lambda k: _masked(1), "mask: expected the shape"),
-    "mask of another batch": (
-        "speech_masked",
-        lambda k: _masked(k, mask=np.ones((1, k), np.float32)),
-        "a row for each of 2 inputs",
+    "mask of one column": WrongRequest(
+        "speech_masked", lambda n_labels: _masked(1), ("mask", "expected", "shape")
     ),
-    "mask of halves": (
+    "mask of another batch": WrongRequest(
         "speech_masked",
-        lambda k: _masked(k, mask=np.full((2, k), 0.5, np.float32)),
-        "expected 1 for each label",
+        lambda n_labels: _masked(n_labels, mask=np.ones((1, n_labels), np.float32)),
+        ("mask", "row", "2 inputs"),
     ),
-    "lengths beyond the waveform": (
+    "mask of halves": WrongRequest(
         "speech_masked",
-        lambda k: _masked(k, lengths=SAMPLES + 1),
-        "lengths: expected at most 9000",
+        lambda n_labels: _masked(n_labels, mask=np.full((2, n_labels), 0.5, np.float32)),
+        ("mask", "expected 1", "label"),
     ),
-    "lengths too short": (
+    "lengths beyond the waveform": WrongRequest(
         "speech_masked",
-        lambda k: _masked(k, lengths=SAMPLES * 0 + 100),
-        "at least 512 samples",
+        lambda n_labels: _masked(n_labels, lengths=SAMPLES + 1),
+        ("lengths", "at most 9000"),
     ),
-    "lengths below zero": (
+    "lengths too short": WrongRequest(
         "speech_masked",
-        lambda k: _masked(k, lengths=-SAMPLES),
-        "at least 512 samples",
+        lambda n_labels: _masked(n_labels, lengths=SAMPLES * 0 + 100),
+        ("512 samples", "received"),
     ),
-    "a length too few": (
+    "lengths below zero": WrongRequest(
         "speech_masked",
-        lambda k: _masked(k, lengths=SAMPLES[:1]),
-        "lengths: expected one for each of 2 waveforms",
+        lambda n_labels: _masked(n_labels, lengths=-SAMPLES),
+        ("512 samples", "received"),
     ),
-    "lengths as float": (
+    "a length too few": WrongRequest(
         "speech_masked",
-        lambda k: _masked(k, lengths=SAMPLES + np.float32(0.5)),
-        "int32",
+        lambda n_labels: _masked(n_labels, lengths=SAMPLES[:1]),
+        ("lengths", "2 waveforms"),
+    ),
+    "lengths as float": WrongRequest(
+        "speech_masked",
+        lambda n_labels: _masked(n_labels, lengths=SAMPLES + np.float32(0.5)),
+        ("int32",),
     ),
 }
-"""What is wrong -> the signature, its inputs by the number of labels, and a match of the error."""
+"""What is wrong -> the request."""
 
 
-def texts_that_are_no_requests(faces: Sequence) -> dict[str, tuple[bytes, str]]:
-    """Return bodies of malformed REST requests, each with words of the error."""
-    import json
-
+def malformed_bodies(faces: Sequence) -> dict[str, tuple[bytes, tuple[str, ...]]]:
+    """Return bodies of malformed REST requests, each with key words of the error."""
+    half = json.dumps({"inputs": faces}).encode()[:-5]
     return {
-        "nothing": (b"", "The document is empty"),
-        "not JSON": (b"faces=1", "JSON Parse error"),
-        "half a JSON": (json.dumps({"inputs": faces}).encode()[:-5], "JSON Parse error"),
-        "a list": (b"[1, 2]", "Is not object"),
+        "nothing": (b"", ("document", "empty")),
+        "not JSON": (b"faces=1", ("JSON", "Parse error")),
+        "half a JSON": (half, ("JSON", "Parse error")),
+        "a list": (b"[1, 2]", ("not object",)),
         "neither inputs nor instances": (
             b'{"signature_name": "faces"}',
-            "Missing 'inputs' or 'instances' key",
+            ("Missing", "inputs", "instances"),
         ),
-        "both": (b'{"signature_name": "faces", "inputs": [1], "instances": [1]}', "only one of"),
+        "inputs and instances": (
+            b'{"signature_name": "faces", "inputs": [1], "instances": [1]}',
+            ("only one", "inputs", "instances"),
+        ),
         "no instance": (
             b'{"signature_name": "faces", "instances": []}',
-            "No values in 'instances' array",
+            ("No values", "instances"),
         ),
         "ragged": (
             b'{"signature_name": "speech", "inputs": [[0.1, 0.2], [0.3]]}',
-            "unexpected size: 1",
+            ("unexpected", "size: 1"),
         ),
         "words": (
             b'{"signature_name": "speech", "inputs": [["loud"]]}',
-            "not of expected type: float",
+            ("expected", "float"),
         ),
-        "null": (
-            b'{"signature_name": "speech", "inputs": [[null]]}',
-            "not of expected type: float",
-        ),
+        "null": (b'{"signature_name": "speech", "inputs": [[null]]}', ("expected", "float")),
         "not base64": (
             b'{"signature_name": "wav_bytes", "inputs": [{"b64": "!"}]}',
-            "Unable to base64 decode",
+            ("base64", "decode"),
         ),
-        "a signature that is no name": (
+        "a number as the signature": (
             b'{"signature_name": 3, "inputs": [1]}',
-            "must be a string value",
+            ("signature_name", "string"),
         ),
     }

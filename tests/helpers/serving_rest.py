@@ -149,10 +149,11 @@ def _rows(instances: Any, infos, document: dict[str, Any]) -> dict[str, np.ndarr
         raise _value(document, "No values in 'instances' array")
     named = _is_named(instances[0])
     if not isinstance(instances[0], dict) and len(infos) > 1:
-        why = (
-            "but expecting list of objects as multiple input tensors required as per tensorinfo_map"
+        raise Refused(
+            "INVALID_ARGUMENT",
+            "instances is a plain list, but expecting list of objects as multiple input tensors "
+            "required as per tensorinfo_map",
         )
-        raise Refused("INVALID_ARGUMENT", f"instances is a plain list, {why}")
     parts: dict[str, list[np.ndarray]] = {}
     for number, element in enumerate(instances):
         if named != _is_named(element):
@@ -178,18 +179,18 @@ def _rows(instances: Any, infos, document: dict[str, Any]) -> dict[str, np.ndarr
                         f"Expecting shape {list(first.shape)} but got: {list(array.shape)}",
                     )
             except Refused as error:
-                where = f"element: {number}" + (f" key: {key}" if named else "")
+                place = f"element: {number}" + (f" key: {key}" if named else "")
                 raise Refused(
                     "INVALID_ARGUMENT",
-                    f"Failed to process {where} of 'instances' list. Error: {error.text}",
+                    f"Failed to process {place} of 'instances' list. Error: {error.text}",
                 ) from error
             if number:
                 parts[key].append(array)
         if set(items) != set(infos):
-            reason = f"JSON object: {json.dumps(element)} keys must be equal to: {','.join(sorted(infos))}"
             raise Refused(
                 "INVALID_ARGUMENT",
-                f"Failed to process element: {number} of 'instances' list. {reason}",
+                f"Failed to process element: {number} of 'instances' list. JSON object: "
+                f"{json.dumps(element)} keys must be equal to: {','.join(sorted(infos))}",
             )
     return {key: np.stack(arrays) for key, arrays in parts.items()}
 
@@ -197,8 +198,11 @@ def _rows(instances: Any, infos, document: dict[str, Any]) -> dict[str, np.ndarr
 def _columns(inputs: Any, infos) -> dict[str, np.ndarray]:
     if not _is_named(inputs):
         if len(infos) > 1:
-            why = "but expecting an object as multiple input tensors required as per tensorinfo_map"
-            raise Refused("INVALID_ARGUMENT", f"inputs is a plain value/list, {why}")
+            raise Refused(
+                "INVALID_ARGUMENT",
+                "inputs is a plain value/list, but expecting an object as multiple input tensors "
+                "required as per tensorinfo_map",
+            )
         inputs = {next(iter(infos)): inputs}
     for key in sorted(infos):
         if key not in inputs:
@@ -230,8 +234,11 @@ def _tensor(value: Any, dtype: int) -> np.ndarray:
 def _fill(value: Any, level: int, shape: list[int], word: str, leaves: list[Any]) -> None:
     if not isinstance(value, list):
         if level != len(shape):
-            place = f"found at incorrect level: {level + 1} in the JSON DOM. Expected at level: {len(shape)}"
-            raise _value(value, place)
+            raise _value(
+                value,
+                f"found at incorrect level: {level + 1} in the JSON DOM. "
+                f"Expected at level: {len(shape)}",
+            )
         leaves.append(_leaf(value, word))
         return
     if level >= len(shape):

@@ -63,7 +63,7 @@ class Stub:
                 stub.requests.append((self.path, document))
                 reply = next(
                     (reply for end, reply in stub.replies.items() if self.path.endswith(end)),
-                    (404, {"error": "no such thing"}),
+                    (404, {"error": "unknown path"}),
                 )
                 if callable(reply):
                     reply(self)

@@ -1,4 +1,4 @@
-"""The prediction of a clip, from probabilities that were worked out by hand."""
+"""Tests of the prediction of a clip, from probabilities that were derived by hand."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def add_sound(builder, starts, probabilities, *, start_seconds=0.0, weights=None
 
 
 def test_visual_prediction_is_the_mean_over_the_most_frequent_face():
-    """Face 2 is seen three times, face 1 once: (0.9 + 0.6 + 0.3) / 3 = 0.6 is anger."""
+    """Face 2 is in three pictures, face 1 in one: (0.9 + 0.6 + 0.3) / 3 = 0.6 is anger."""
     builder = make_builder(domains=("visual",))
     builder.add_faces(face_block([0.0, 0.5], [2, 1], [BOX, LARGE_BOX]), anger_rows(0.9, 0.1))
     builder.add_faces(face_block([1.0, 1.5], [2, 2], [BOX] * 2), anger_rows(0.6, 0.3))
@@ -92,7 +92,7 @@ def test_larger_face_comes_first_of_equally_frequent_faces():
 
 
 def test_audio_prediction_is_the_mean_over_the_segments_of_all_parts():
-    """(0.2 + 0.4 + 0.9) / 3 = 0.5. A segment lasts 0.655 s, and ends with the sound at the latest."""
+    """(0.2 + 0.4 + 0.9) / 3 = 0.5. A segment lasts 0.655 s, or until the end of the sound."""
     builder = make_builder(domains=("audio",))
     add_sound(builder, [0.0, 0.34], anger_rows(0.2, 0.4))
     add_sound(builder, [0.0], anger_rows(0.9), start_seconds=60.0)
@@ -115,7 +115,7 @@ def test_segments_without_weight_do_not_count_in_the_mean():
 def test_fused_prediction_pools_face_and_voice():
     """p is proportional to sqrt(0.9 * 0.5) = 0.6708 and sqrt(0.1 * 0.5) = 0.2236: 3 to 1.
 
-    Around 1.128 s, the middle of the second segment, no face was seen for half a second.
+    No picture has a face within half a second of 1.128 s, the middle of the second segment.
     """
     builder = make_builder()
     builder.add_faces(face_block([0.2, 1.9], [1, 1], [BOX] * 2), anger_rows(0.9, 0.9))
@@ -130,13 +130,13 @@ def test_fused_prediction_pools_face_and_voice():
 def test_missing_domain_is_a_warning():
     builder = make_builder()
     builder.add_faces(face_block([0.0], [1], [BOX]), anger_rows(0.9))
-    prediction = builder.build(VISUAL | {"audio": {"error": "no sound track"}})
+    prediction = builder.build(VISUAL | {"audio": {"error": "no sound"}})
     assert prediction.document["audio"] is None and prediction.document["fused"] is None
     assert prediction.document["visual"]["emotion"] == "anger"
-    assert len(prediction.warnings) == 1 and "no sound track" in prediction.warnings[0]
+    assert len(prediction.warnings) == 1 and "no sound" in prediction.warnings[0]
 
 
-def test_error_of_a_domain_discards_what_came_before():
+def test_error_of_a_domain_discards_its_earlier_predictions():
     builder = make_builder()
     builder.add_faces(face_block([0.0], [1], [BOX]), anger_rows(0.9))
     builder.add_pictures([{"seconds": 0.0}])
@@ -146,7 +146,7 @@ def test_error_of_a_domain_discards_what_came_before():
     assert prediction.document["audio"]["emotion"] == "calm"
 
 
-def test_refused_sound_leaves_the_face():
+def test_prediction_of_the_face_stays_if_the_sound_is_refused():
     builder = make_builder()
     builder.add_faces(face_block([0.0], [1], [BOX]), anger_rows(0.9))
     builder.refuse("audio", "too loud")
@@ -172,11 +172,13 @@ def test_lost_data_and_unfitted_fusion_are_warnings():
     }
     warnings = builder.build(facts).warnings
     assert len(warnings) == 4
-    for words, warning in zip(("2 pictures", "1 packet", "1.25 s", "alike"), warnings, strict=True):
-        assert words in warning
+    for word, warning in zip(
+        ("2 pictures", "1 packet", "1.25 s", "equal weights"), warnings, strict=True
+    ):
+        assert word in warning
 
 
-def test_probabilities_sum_to_one_for_each_label():
+def test_probabilities_of_all_labels_sum_to_1():
     builder = make_builder(labels=("anger", "calm", "fear"), domains=("visual",))
     rows = np.random.default_rng(0).dirichlet(np.ones(3), 50).astype(np.float32)
     builder.add_faces(face_block(np.arange(50) / 4, np.ones(50, int), [[0, 0, 9, 9]] * 50), rows)
@@ -186,26 +188,26 @@ def test_probabilities_sum_to_one_for_each_label():
     np.testing.assert_allclose(list(probabilities.values()), rows.mean(axis=0), atol=1e-6)
 
 
-def test_prediction_without_timelines_keeps_the_rest():
+def test_prediction_without_timelines_keeps_its_scores():
     builder = make_builder(keep_spectrogram=True)
     builder.add_faces(face_block([0.2], [1], [BOX]), anger_rows(0.9))
     builder.add_pictures([{"seconds": 0.2}])
     add_sound(builder, [0.0], anger_rows(0.5))
-    whole = builder.build(VISUAL | AUDIO)
-    assert len(whole.pictures) == 1
-    assert whole.spectrogram["log_mel"].shape[1] == 64 and whole.spectrogram["seconds"] == 2.0
-    small = whole.without_timelines()
+    full = builder.build(VISUAL | AUDIO)
+    assert len(full.pictures) == 1
+    assert full.spectrogram["log_mel"].shape[1] == 64 and full.spectrogram["seconds"] == 2.0
+    small = full.without_timelines()
     assert not small.pictures and small.spectrogram is None
     for domain in ("visual", "audio", "fused"):
-        rest = {key: value for key, value in whole.document[domain].items() if key != "timeline"}
-        assert small.document[domain] == rest
+        expected = {key: value for key, value in full.document[domain].items() if key != "timeline"}
+        assert small.document[domain] == expected
     failed = ClipPrediction({"path": "a.mp4", "sha256": "", "error": "empty file"})
     assert failed.without_timelines().document == failed.document
 
 
 @pytest.mark.parametrize("frames", [1, 7, 8, 9, 31, 64, 100, 1000])
 def test_spectrogram_has_columns_of_equal_width_in_order(frames):
-    """Each column is the mean of a run of frames, whatever the sizes of the added blocks."""
+    """Each column is the mean of consecutive frames, for any sizes of the added blocks."""
     ramp = np.arange(frames, dtype=np.float32)[:, None] * np.array([1.0, -1.0], np.float32)
     for size in (1, 3, 50):
         columns = SpectrogramColumns(8)

@@ -1,4 +1,4 @@
-"""A bundle is found, checked, and run without the network."""
+"""Tests of bundles: they are located, checked, and run without the code of the network."""
 
 import json
 import shutil
@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from helpers.messages import key_words
 from kerasemo.serving import bundle
 from kerasemo.serving.bundle import Bundle
 from pipelines.core.errors import DataError, InputError
@@ -37,8 +38,8 @@ def test_bundle_has_labels_domains_and_card(model):
     assert model.labels == ("anger", "boredom", "calm") and model.domains == ("visual", "audio")
     assert model.document["name"] == "toy"
     assert model.document["training"]["trained_on"] == ["enterface/visual", "savee/audio"]
-    for words in ("# toy", "enterface/visual, savee/audio", "hiring"):
-        assert words in model.card
+    for word in ("# toy", "enterface/visual", "savee/audio"):
+        assert word in model.card
     assets = model.folder / "assets"
     assert (assets / "labels.txt").read_text().split() == list(model.labels)
     assert json.loads((assets / "spec.json").read_text())["sample_rate_hz"] == 16_000
@@ -55,59 +56,63 @@ def test_bundle_predicts_each_row(model):
 
 
 @pytest.mark.parametrize(
-    ("signature", "inputs", "match"),
+    ("signature", "inputs", "words"),
     [
-        ("laughter", {}, "'laughter'; expected one of faces"),
-        ("faces", {"images": np.zeros((1, 64, 64, 3), np.uint8)}, "inputs faces; received images"),
-        ("faces", {"faces": np.zeros((1, 32, 32, 3), np.uint8)}, "faces: .*received 1 32 32 3"),
+        ("laughter", {}, ("'laughter'", "expected", "faces")),
+        (
+            "faces",
+            {"images": np.zeros((1, 64, 64, 3), np.uint8)},
+            ("inputs faces", "received images"),
+        ),
+        ("faces", {"faces": np.zeros((1, 32, 32, 3), np.uint8)}, ("faces", "received 1 32 32 3")),
         (
             "faces",
             {"faces": np.zeros((64, 64, 3), np.uint8)},
-            r"faces: .*\[n, 64, 64, 3\]; received 64 64 3",
+            ("faces", "[n, 64, 64, 3]", "received 64 64 3"),
         ),
         (
             "faces",
             {"faces": np.full((1, 64, 64, 3), 0.5, np.float32)},
-            "faces: expected uint8; received float32",
+            ("faces", "expected uint8", "received float32"),
         ),
         (
             "faces",
             {"faces": np.full((1, 64, 64, 3), 300, np.uint16)},
-            "faces: expected uint8; received uint16, with 300",
+            ("faces", "expected uint8", "received uint16", "300"),
         ),
         (
             "faces",
             {"faces": np.ones((1, 64, 64, 3), bool)},
-            "faces: expected uint8; received bool",
+            ("faces", "expected uint8", "received bool"),
         ),
-        ("speech", {"waveform": np.zeros((1, 16_000), np.float32)}, "silent: .*-60 dB"),
+        ("speech", {"waveform": np.zeros((1, 16_000), np.float32)}, ("silent", "-60 dB")),
         (
             "speech",
             {"waveform": np.full((1, 16_000), 5, np.int16)},
-            "waveform: expected float32; received int16",
+            ("waveform", "expected float32", "received int16"),
         ),
         (
             "speech",
             {"waveform": np.ones((1, 16_000), bool)},
-            "waveform: expected float32; received bool",
+            ("waveform", "expected float32", "received bool"),
         ),
-        ("speech", {"waveform": np.full((1, 16_000), 1e300)}, "NaN or infinity"),
+        ("speech", {"waveform": np.full((1, 16_000), 1e300)}, ("NaN", "infinity")),
         (
             "speech_masked",
             SPEECH_MASKED | {"lengths": np.array([2**32 + 8000])},
-            "lengths: expected int32; received int64, with 4294975296",
+            ("lengths", "expected int32", "received int64", "4294975296"),
         ),
         (
             "speech_masked",
             SPEECH_MASKED | {"lengths": np.array([8000.0])},
-            "lengths: expected int32; received float64",
+            ("lengths", "expected int32", "received float64"),
         ),
     ],
 )
-def test_wrong_inputs_are_refused_in_one_line(model, signature, inputs, match):
-    with pytest.raises(InputError, match=match) as refused:
+def test_wrong_input_is_an_error_in_a_single_line(model, signature, inputs, words):
+    with pytest.raises(InputError, match=key_words(*words)) as caught:
         model.predict(signature, **inputs)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_wider_dtypes_are_converted_without_loss(model):
@@ -131,40 +136,40 @@ def test_newest_version_is_loaded_unless_a_version_is_named(copy):
     assert Bundle.load(copy / "2").folder == copy / "2"
 
 
-def test_damaged_or_missing_file_is_found_before_loading(copy):
+def test_damaged_or_missing_file_is_detected_before_loading(copy):
     weights = next((copy / "1" / "variables").glob("*.data*"))
     content = bytearray(weights.read_bytes())
     content[1000] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(DataError, match=r"variables\.data-00000-of-00001: damaged"):
+    with pytest.raises(DataError, match=key_words(weights.name, "damaged")):
         Bundle.load(copy)
     weights.unlink()
-    with pytest.raises(DataError, match=r"variables\.data-00000-of-00001: missing"):
+    with pytest.raises(DataError, match=key_words(weights.name, "missing")):
         Bundle.load(copy)
 
 
 @pytest.mark.parametrize(
-    ("removed", "match"),
+    ("removed", "word"),
     [
         ("", "empty file"),
-        ("variables", r"variables/variables\.data-00000-of-00001"),
-        ("saved_model.pb", r"saved_model\.pb"),
-        ("labels.txt", r"assets/labels\.txt"),
-        ("warmup", r"assets\.extra/tf_serving_warmup_requests"),
+        ("variables", "variables/variables.data-00000-of-00001"),
+        ("saved_model.pb", "saved_model.pb"),
+        ("labels.txt", "assets/labels.txt"),
+        ("warmup", "assets.extra/tf_serving_warmup_requests"),
     ],
 )
-def test_every_checked_file_needs_a_checksum(copy, removed, match):
+def test_every_checked_file_needs_a_checksum(copy, removed, word):
     path = copy / "1" / bundle.CHECKSUMS
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(line for line in lines if removed not in line))
-    with pytest.raises(DataError, match=rf"checksums\.sha256: damaged .*{match}"):
+    with pytest.raises(DataError, match=key_words("checksums.sha256", "damaged", word)):
         Bundle.load(copy)
 
 
 def test_malformed_checksum_is_damage(copy):
     path = copy / "1" / bundle.CHECKSUMS
     path.write_text(path.read_text().replace("  saved_model.pb", " saved_model.pb"))
-    with pytest.raises(DataError, match=r"'[0-9a-f]{64} saved_model.pb'"):
+    with pytest.raises(DataError, match=key_words(bundle.CHECKSUMS, "received", "saved_model.pb")):
         Bundle.load(copy)
 
 
@@ -183,29 +188,29 @@ def test_graph_that_cannot_be_loaded_is_damage(copy, file):
     path.write_bytes(path.read_bytes()[:40])
     bundle.write_checksums(copy / "1")
     model = Bundle.load(copy)
-    with pytest.raises(DataError, match=f"^{copy / '1'}: cannot be loaded"):
+    with pytest.raises(DataError, match=key_words(str(copy / "1"), "loaded")):
         model.predict("faces", faces=np.zeros((1, 64, 64, 3), np.uint8))
-    with pytest.raises(DataError, match=f"^{copy / '1'}: cannot be loaded"):
+    with pytest.raises(DataError, match=key_words(str(copy / "1"), "loaded")):
         model.weights()
 
 
 @pytest.mark.parametrize(
-    ("text", "match"),
+    ("text", "words"),
     [
-        ("{", "damaged"),
-        ("[]", "version None .*expected 1"),
-        ('{"schema": 2}', "version 2 .*expected 1"),
-        ('{"schema": 1}', "no domains, format"),
+        ("{", ("damaged",)),
+        ("[]", ("version None", "expected 1")),
+        ('{"schema": 2}', ("version 2", "expected 1")),
+        ('{"schema": 1}', ("domains", "format")),
     ],
 )
-def test_damaged_document_is_refused(copy, text, match):
+def test_damaged_document_is_an_error(copy, text, words):
     (copy / "1" / bundle.DOCUMENT).write_text(text)
-    with pytest.raises(DataError, match=match):
+    with pytest.raises(DataError, match=key_words(*words)):
         bundle.read_document(copy / "1")
 
 
 def test_folder_without_document_is_no_bundle(tmp_path):
-    with pytest.raises(InputError, match="no bundle"):
+    with pytest.raises(InputError, match=key_words(str(tmp_path), "bundle", "export")):
         bundle.read_document(tmp_path)
 
 
@@ -229,7 +234,7 @@ def test_presets_load_by_name(exported, tmp_path, monkeypatch):
     assert Bundle.from_preset("toy").labels == Bundle.load(exported).labels
     monkeypatch.chdir(exported.parent)
     assert bundle.find_bundle("toy").parts[0] == "toy"  # a path comes first
-    with pytest.raises(InputError, match=r"gone: no such bundle; .*\(toy\)"):
+    with pytest.raises(InputError, match=key_words("gone", "bundle", "(toy)")):
         Bundle.load("gone")
 
 
@@ -251,8 +256,8 @@ def test_preset_gives_a_trainable_network_with_equal_outputs(exported):
     assert network.model.trainable_weights
 
 
-def test_prediction_needs_neither_keras_nor_the_network(exported):
-    """A fresh process has only what the bundle holds."""
+def test_prediction_imports_neither_the_network_nor_the_graph(exported):
+    """A new process needs only the files of the bundle. TensorFlow itself imports Keras."""
     code = (
         "import sys, numpy as np\nfrom kerasemo.serving.bundle import Bundle\n"
         f"model = Bundle.load({str(exported)!r})\n"

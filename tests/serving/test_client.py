@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from helpers import serving_stub
+from helpers.messages import key_words
 from helpers.serving_requests import still, wav
 from helpers.serving_stub import LABELS, METADATA, RESPONSE, SPEECH_MASKED, metadata_of
 from kerasemo.client import main
@@ -42,8 +44,7 @@ def failed_request(client, reason, *words):
     assert error.reason is reason
     message = str(error)
     assert message.startswith(f"{client.url}: faces: ") and "\n" not in message and "; " in message
-    for word in words:
-        assert word in message, message
+    assert re.search(key_words(*words), message), message
     assert error.__suppress_context__ or error.__context__ is None
     return error
 
@@ -54,13 +55,11 @@ def failed_request(client, reason, *words):
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 def test_absent_server_is_unreachable(scheme):
     with Client(f"{scheme}://127.0.0.1:{closed_port()}", timeout_seconds=5) as client:
-        error = failed_request(
-            client, FailureReason.UNREACHABLE, "start tensorflow_model_server", "url"
-        )
+        error = failed_request(client, FailureReason.UNREACHABLE, "tensorflow_model_server", "url")
         assert not error.is_refused and error.status is None and error.server_text
         assert isinstance(error, RunError)
         for name in ("status", "metadata"):
-            with pytest.raises(ServingError, match=f": {name}: ") as caught:
+            with pytest.raises(ServingError, match=key_words(f": {name}: ")) as caught:
                 getattr(client, name)()
             assert caught.value.reason is FailureReason.UNREACHABLE
 
@@ -133,7 +132,7 @@ FAILURES = {
     "unknown model": (
         (404, {"error": "Servable not found for request: Latest(x)"}),
         FailureReason.MODEL_NOT_FOUND,
-        ("Latest(x)", "--model, --version"),
+        ("Latest(x)", "--model", "--version"),
     ),
     "graph's text": (
         (400, {"error": NODES}),
@@ -160,14 +159,21 @@ FAILURES = {
     "page": ((200, b"<html>hello</html>"), UNEXPECTED, ("<html>hello", "8501")),
     "no UTF-8": ((200, b"\xff\xfe\x00"), UNEXPECTED, ("JSON",)),
     "half a response": (hang_up, UNEXPECTED, ("IncompleteRead",)),
-    "half an error": (break_off_error, UNEXPECTED, ("5 bytes read, 95 more expected",)),
+    "half an error": (
+        break_off_error,
+        UNEXPECTED,
+        (
+            "5 bytes",
+            "95 more",
+        ),
+    ),
     "another protocol": (speak_http2, UNEXPECTED, ("BadStatusLine", "8501")),
     "another service": ((200, {"result": 1}), UNEXPECTED, ('{"result": 1}',)),
     "a list": ((200, [1]), UNEXPECTED, ("[1]",)),
     "another model": (
         (200, {"outputs": [[1.0]]}),
         UNEXPECTED,
-        ("probabilities, labels, emotion", "1 rows", "kerasemo.export"),
+        ("probabilities", "emotion", "1 rows", "kerasemo.export"),
     ),
     "a row too many": (
         (200, {"outputs": {**RESPONSE["outputs"], "emotion": ["neutral"] * 2}}),
@@ -183,9 +189,9 @@ FAILURES = {
 """What is wrong -> the server's reply, the reason of the error, and words of its message."""
 
 
-@pytest.mark.parametrize("wrong", FAILURES)
-def test_failure_has_its_reason_status_and_remedy(stub, wrong):
-    reply, reason, words = FAILURES[wrong]
+@pytest.mark.parametrize("name", FAILURES)
+def test_failure_has_a_reason_a_status_and_a_remedy(stub, name):
+    reply, reason, words = FAILURES[name]
     stub.replies[":predict"] = reply
     error = failed_request(Client(stub.url), reason, *words)
     is_bad_request = isinstance(reply, tuple) and reply[0] == 400
@@ -195,18 +201,18 @@ def test_failure_has_its_reason_status_and_remedy(stub, wrong):
 
 
 @pytest.mark.parametrize("status", [400, 412])
-def test_unknown_signature_lists_those_of_the_model(stub, status):
-    stub.replies[":predict"] = (status, {"error": "whatever the server says"})
+def test_error_of_an_unknown_signature_lists_the_signatures_of_the_model(stub, status):
+    stub.replies[":predict"] = (status, {"error": "error text"})
     stub.replies["/metadata"] = (200, metadata_of(speech_masked=SPEECH_MASKED))
     error = failed_request(Client(stub.url), FailureReason.SIGNATURE_NOT_FOUND, "speech_masked")
     assert not error.is_refused and error.status == status
-    assert error.server_text == "whatever the server says"
+    assert error.server_text == "error text"
 
 
 def test_rejection_stays_without_metadata(stub):
-    stub.replies[":predict"] = (400, {"error": "whatever the server says"})
+    stub.replies[":predict"] = (400, {"error": "error text"})
     stub.replies["/metadata"] = (500, b"")
-    failed_request(Client(stub.url), FailureReason.REQUEST_REFUSED, "whatever the server says")
+    failed_request(Client(stub.url), FailureReason.REQUEST_REFUSED, "error text")
 
 
 def test_unexpected_status_and_metadata_fail(stub):
@@ -216,7 +222,7 @@ def test_unexpected_status_and_metadata_fail(stub):
     }
     client = Client(stub.url)
     for name in ("metadata", "status"):
-        with pytest.raises(ServingError, match=f": {name}: ") as caught:
+        with pytest.raises(ServingError, match=key_words(f": {name}: ")) as caught:
             getattr(client, name)()
         assert caught.value.reason is UNEXPECTED
 
@@ -228,14 +234,14 @@ def test_unexpected_status_and_metadata_fail(stub):
 def test_model_without_number_of_labels_fails(stub, outputs):
     speech = SPEECH_MASKED | {"outputs": outputs}
     stub.replies["/metadata"] = (200, metadata_of(speech_masked=speech))
-    with pytest.raises(ServingError, match="speech_masked: .*how many labels") as caught:
+    with pytest.raises(ServingError, match=key_words("speech_masked", "labels")) as caught:
         Client(stub.url).speech([np.full(600, 0.5), np.full(512, 0.5)])
     assert caught.value.reason is UNEXPECTED
 
 
 def test_unequal_waveforms_need_the_masked_signature(stub):
     stub.replies["/metadata"] = (200, metadata_of(faces=SPEECH_MASKED))
-    with pytest.raises(ServingError, match="it has faces") as caught:
+    with pytest.raises(ServingError, match=key_words("speech_masked", "faces")) as caught:
         Client(stub.url).speech([np.full(600, 0.5), np.full(512, 0.5)])
     assert caught.value.reason is FailureReason.SIGNATURE_NOT_FOUND
 
@@ -271,8 +277,8 @@ def test_predict_takes_any_signature_by_name(stub):
     ("signature", "inputs", "word"),
     [("laughter", {}, "laughter"), ("faces", {"images": FACES}, "images"), ("faces", {}, "none")],
 )
-def test_predict_refuses_unknown_signatures_and_inputs(stub, signature, inputs, word):
-    with pytest.raises(InputError, match=word):
+def test_unknown_signature_or_input_of_predict_is_an_error(stub, signature, inputs, word):
+    with pytest.raises(InputError, match=key_words(word)):
         Client(stub.url).predict(signature, **inputs)
     assert not stub.requests
 
@@ -320,8 +326,8 @@ INVALID_URLS = [
 
 
 @pytest.mark.parametrize("url", INVALID_URLS)
-def test_invalid_url_is_refused(url):
-    with pytest.raises(InputError, match="http://HOST:8501"):
+def test_invalid_url_is_an_error(url):
+    with pytest.raises(InputError, match=key_words("url", "http://HOST:8501")):
         Client(url)
 
 
@@ -337,8 +343,8 @@ def test_invalid_url_is_refused(url):
         ({"timeout_seconds": float("nan")}, "timeout_seconds"),
     ],
 )
-def test_invalid_argument_is_refused(arguments, name):
-    with pytest.raises(InputError, match=f"^{name} must be"):
+def test_invalid_argument_is_an_error(arguments, name):
+    with pytest.raises(InputError, match=key_words(name, "must be")):
         Client("http://localhost:8501", **arguments)
 
 
@@ -361,7 +367,7 @@ print(*sorted({name.split(".")[0] for name in sys.modules}))
 
 def test_grpc_without_its_package_names_the_remedies(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
-    with pytest.raises(InputError, match="tensorflow-serving-api.*http://a:8501"):
+    with pytest.raises(InputError, match=key_words("tensorflow-serving-api", "http://a:8501")):
         Client("grpc://a:8500")
 
 
@@ -385,7 +391,7 @@ def test_command_continues_after_bad_files(stub, tmp_path, capsys):
     }
     assert rows[1] == {"path": files[1]} | prediction
     assert rows[4] == {"path": files[4]} | prediction
-    words = ["WAV file", "No such file", "kerasemo.predict"]
+    words = ["WAV file", "No such", "kerasemo.predict"]
     for row, word in zip((rows[0], rows[2], rows[3]), words, strict=True):
         assert set(row) == {"path", "error"} and word in row["error"]
         assert f"{row['path']}: {row['error']}" in printed.err
@@ -403,12 +409,12 @@ def test_command_prints_a_table(stub, tmp_path, capsys):
 
 def test_command_fails_if_the_server_rejects_every_file(stub, tmp_path, capsys):
     (tmp_path / "a.wav").write_bytes(wav())
-    stub.replies[":predict"] = (400, {"error": "silent: expected sound"})
+    stub.replies[":predict"] = (400, {"error": "silent waveform"})
     assert main(["--url", stub.url, *[str(tmp_path / "a.wav")] * 2]) == 1
-    assert capsys.readouterr().err.count("silent: expected sound") == 2
+    assert capsys.readouterr().err.count("silent waveform") == 2
 
 
-def test_command_stops_if_the_server_has_no_such_model(stub, tmp_path, capsys):
+def test_command_stops_if_the_server_lacks_the_model(stub, tmp_path, capsys):
     (tmp_path / "a.wav").write_bytes(wav())
     stub.replies[":predict"] = (404, {"error": "Servable not found for request: Latest(kerasemo)"})
     assert main(["--url", stub.url, *[str(tmp_path / "a.wav")] * 3]) == 1

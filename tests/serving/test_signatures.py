@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from helpers.messages import key_words
 from kerasemo.serving import signatures
 from kerasemo.serving.signatures import (
     FORMATS,
@@ -65,6 +66,13 @@ def test_selection_follows_format_domains_and_head():
     assert {signature.domain for signature in faces.values()} == {"visual"}
 
 
+def test_every_domain_has_signatures_of_items():
+    assert list(signatures.ITEM_SIGNATURES.items()) == [("visual", "faces"), ("audio", "segments")]
+    assert signatures.EMBEDDING_SIGNATURES == {"visual": "embed_faces", "audio": "embed_segments"}
+    for name in signatures.ITEM_SIGNATURES.values():
+        assert SIGNATURES[name].input_names == (name,)
+
+
 def test_portable_signatures_mark_valid_rows():
     speech = select_signatures("litert", domains=["audio"])["speech"]
     assert speech.to_json(3) == {
@@ -79,8 +87,8 @@ def test_description_names_shapes_and_limits():
         assert words in masked
 
 
-def test_unknown_signature_is_refused():
-    with pytest.raises(InputError, match="laughter"):
+def test_unknown_signature_is_an_error():
+    with pytest.raises(InputError, match=key_words("signature", "laughter", "faces")):
         find_signature("laughter")
 
 
@@ -91,5 +99,5 @@ def test_files_have_a_signature_by_suffix(suffix, name):
     assert file_signature(suffix).name == name
 
 
-def test_other_files_have_no_signature():
+def test_video_has_no_signature():
     assert file_signature(".mp4") is None

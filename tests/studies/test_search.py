@@ -1,4 +1,4 @@
-"""Searches over the settings of a stage, with trainings of seconds."""
+"""Tests of searches over the settings of a stage."""
 
 import contextlib
 import csv
@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from helpers.logs import logged_lines
+from helpers.messages import key_words
 from helpers.paths import ROOT
 from helpers.synthetic_sets import write_experiment, write_set
 from kerasemo import tune
@@ -79,7 +80,7 @@ def experiment(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A run folder that the searches share, so that the stage before is trained once."""
+    """A run folder that the searches share, so that stage pretrain is trained once."""
     return tmp_path_factory.mktemp("run")
 
 
@@ -104,12 +105,12 @@ def read_metrics(trial: dict, stage: str) -> dict:
 
 
 def modification_times(folder: Path) -> dict[Path, int]:
-    """Return when each file of the trainings of a search was written."""
+    """Return the modification time of each file of the trainings of a search."""
     files = (path for path in folder.rglob("trial-*/*/*") if path.is_file())
     return {path: path.stat().st_mtime_ns for path in files}
 
 
-def test_trials_are_scored_on_the_validation_split_alone(random_search, records_folder, run):
+def test_trials_are_scored_only_on_the_validation_split(random_search, records_folder, run):
     _, result = random_search
     splits = RecordCatalog(records_folder).split(SOURCES, protocol="speaker-independent", fold=0)
     validation = {
@@ -128,7 +129,7 @@ def test_trials_are_scored_on_the_validation_split_alone(random_search, records_
         with open(folder / "joint" / "predictions.csv", newline="") as file:
             predicted = {(row["source"], row["id"]) for row in csv.DictReader(file)}
         assert predicted == validation
-        # The stages before are in the run folder that the trials share.
+        # Stage pretrain is in the run folder that the trials share.
         assert [path.name for path in folder.iterdir() if path.is_dir()] == ["joint"]
     assert (run / "pretrain" / "metrics.json").is_file()
 
@@ -167,14 +168,9 @@ def test_best_settings_are_an_experiment(random_search, experiment):
     for name in ("pretrain", "contrastive"):
         assert best.stage(name) == searched.stage(name)
     comment = Path(result["experiment"]).read_text().partition("[network]")[0]
-    for key_words in (
-        "random search over stage joint",
-        "experiment toy",
-        "2 trials (0 failed)",
-        "seed 0",
-        f"val_ua {result['best']['score']:.4f}",
-    ):
-        assert key_words in comment
+    for word in ("random search", "stage joint", "experiment toy", "2 trials (0", "seed 0"):
+        assert word in comment
+    assert f"val_ua {result['best']['score']:.4f}" in comment
 
 
 def test_best_experiment_trains_to_the_score_of_its_trial(random_search, records_folder, run):
@@ -188,7 +184,7 @@ def test_best_experiment_trains_to_the_score_of_its_trial(random_search, records
     assert best_epoch["val_ua"] == result["best"]["score"]
 
 
-def test_same_command_trains_nothing_again_and_more_trials_extend_the_search(random_search, run):
+def test_same_command_trains_no_trial_again_and_more_trials_extend_the_search(random_search, run):
     options, result = random_search
     before = modification_times(run / "tune" / "joint")
     assert before
@@ -201,18 +197,18 @@ def test_same_command_trains_nothing_again_and_more_trials_extend_the_search(ran
 
 
 @pytest.mark.parametrize(
-    ("change", "difference"),
+    ("change", "words"),
     [
-        ({"search": "bayesian"}, "search: 'random' .* 'bayesian'"),
-        ({"seed": 1}, "seed: 0 .* 1"),
-        ({"epochs": 2}, r"stage\.epochs: 1 .* 2"),
-        ({"settings": ("joint.heads='corpus'",)}, r"stage\.heads: 'masked' .* 'corpus'"),
-        ({"over": ("margin",)}, r"space\.batch: \[8, 16, 32\] .* None"),
+        ({"search": "bayesian"}, ["search: 'random'", "'bayesian'"]),
+        ({"seed": 1}, ["seed: 0", "1"]),
+        ({"epochs": 2}, ["stage.epochs: 1", "2"]),
+        ({"settings": ("joint.heads='corpus'",)}, ["stage.heads: 'masked'", "'corpus'"]),
+        ({"over": ("margin",)}, ["space.batch: [8, 16, 32]", "None"]),
     ],
 )
-def test_other_search_in_the_same_folder_is_refused(random_search, change, difference):
+def test_search_with_changed_options_in_the_same_folder_is_an_error(random_search, change, words):
     options, _ = random_search
-    with pytest.raises(InputError, match=f"another search .*{difference} requested.* --run"):
+    with pytest.raises(InputError, match=key_words(*words, "--run")):
         search_settings(dataclasses.replace(options, **change))
 
 
@@ -261,13 +257,13 @@ def test_bayesian_search_proposes_by_the_first_trials(records_folder, experiment
     first, second = (settings["margin"] for settings in settings_in_order(result))
     seed = int(hashlib.sha256(b"0 search").hexdigest()[:7], 16)
     # keras-tuner draws a margin between 0.2 and 1.6 with the next seed for every trial.
-    at_random = [0.2 + 1.4 * random.Random(seed + number).random() for number in range(2)]
-    assert first == pytest.approx(at_random[0], rel=1e-2)
-    assert second != pytest.approx(at_random[1], rel=1e-2)
+    random_margins = [0.2 + 1.4 * random.Random(seed + number).random() for number in range(2)]
+    assert first == pytest.approx(random_margins[0], rel=1e-2)
+    assert second != pytest.approx(random_margins[1], rel=1e-2)
     assert 0.2 <= second <= 1.6
     with logged_lines() as lines:
         assert search_settings(options) == result
-    assert len([line for line in lines if line.startswith("contrastive: already trained")]) == 2
+    assert len([line for line in lines if line.startswith("contrastive: already")]) == 2
 
 
 def test_failed_trial_is_reported_and_the_search_continues(
@@ -289,15 +285,15 @@ def test_failed_trial_is_reported_and_the_search_continues(
     *trained, failed = result["trials"]
     assert sorted(trial["settings"]["batch"] for trial in trained) == [16, 32]
     assert failed["settings"]["batch"] == 64
-    assert "fewer than a batch of 64" in failed["failed"]
+    assert "batch of 64" in failed["failed"]
     assert failed["score"] is None
-    assert "no other trials than these 3" in lines[-1]
+    assert "3" in lines[-1] and "trials" in lines[-1]
     tune.print_search(result)
-    assert f"trial {failed['trial']} failed (batch 64): " in capsys.readouterr().out
+    assert f"trial {failed['trial']} failed (batch 64)" in capsys.readouterr().out
     assert "3 trials (1 failed)" in Path(result["experiment"]).read_text()
 
 
-def test_search_whose_trials_all_fail_is_one_error(records_folder, experiment, tmp_path):
+def test_search_whose_trials_all_fail_is_an_error(records_folder, experiment, tmp_path):
     """Each step with learning rate 9 and decay 0.9 makes the weights 7 times larger.
 
     float32 cannot hold them after 60 steps.
@@ -317,7 +313,7 @@ def test_search_whose_trials_all_fail_is_one_error(records_folder, experiment, t
         trials=1,
         over=("width",),
     )
-    with pytest.raises(RunError, match="all 1 trials failed; .*pretrain: epoch .* NaN or infinite"):
+    with pytest.raises(RunError, match=key_words("1 trials failed", "pretrain", "epoch", "NaN")):
         search_settings(options)
 
 
@@ -335,14 +331,14 @@ def two_trials(records_folder, experiment, tmp_path) -> SearchOptions:
     )
 
 
-def test_trials_without_the_file_of_their_search_are_refused(two_trials, tmp_path):
+def test_trials_without_the_file_of_their_search_are_an_error(two_trials, tmp_path):
     (tmp_path / "tune" / "pretrain" / "trial-001").mkdir(parents=True)
-    with pytest.raises(InputError, match="trials .*search.json"):
+    with pytest.raises(InputError, match=key_words("trials", "search.json")):
         search_settings(two_trials)
 
 
 class TrialLocker(logging.Handler):
-    """Locks the folder of the first trial, as another training would, when the trial is announced."""
+    """Locks the folder of the first trial when the log announces the trial."""
 
     def __init__(self, folder: Path, stack: contextlib.ExitStack):
         super().__init__()
@@ -355,12 +351,12 @@ class TrialLocker(logging.Handler):
 
 
 def test_folder_of_a_trial_that_is_in_use_stops_the_search(two_trials, tmp_path):
-    """No setting of the trial is at fault, so the trial does not count as failed."""
+    """The settings of the trial are valid, so the trial does not count as failed."""
     folder = tmp_path / "tune" / "pretrain" / "trial-001" / "pretrain"
     with contextlib.ExitStack() as stack:
         lines = stack.enter_context(logged_lines())
         stack.enter_context(handled_by(TrialLocker(folder, stack)))
-        with pytest.raises(FolderInUseError, match="another training"):
+        with pytest.raises(FolderInUseError, match=key_words(str(folder))):
             search_settings(two_trials)
     assert any("trial 1 of 2" in line for line in lines)
     assert not any("failed" in line or "trial 2" in line for line in lines)
@@ -375,7 +371,9 @@ def test_missing_package_of_a_search_is_named_with_the_command_that_installs_it(
     else:
         monkeypatch.setitem(sys.modules, package, None)
     run = tmp_path / "run"
-    with pytest.raises(InputError, match=r"bayesian search: .*pip install 'kerasemo\[tune\]'"):
+    with pytest.raises(
+        InputError, match=key_words("bayesian search", "pip install", "kerasemo[tune]")
+    ):
         search_settings(SearchOptions("joint", experiment, records_folder, run, search="bayesian"))
     assert not run.exists()
 
@@ -409,9 +407,9 @@ def test_killed_search_resumes_to_the_same_trials(records_folder, experiment, tm
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (second / "metrics.json").exists()
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0, again.stderr[-3000:]
-    assert "resuming after" in again.stderr
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert "resuming after" in finished.stderr
     uninterrupted = search_settings(
         SearchOptions(
             "pretrain",
@@ -424,14 +422,14 @@ def test_killed_search_resumes_to_the_same_trials(records_folder, experiment, tm
             compiler="none",
         )
     )
-    resumed_trials = json.loads(again.stdout)["trials"]
+    resumed_trials = json.loads(finished.stdout)["trials"]
     for resumed, expected in zip(resumed_trials, uninterrupted["trials"], strict=True):
         assert resumed | {"folder": ""} == expected | {"folder": ""}
 
 
 @pytest.mark.parametrize("name", [*shipped_experiments(), "toy"])
 @pytest.mark.parametrize("end", ["low", "high"])
-def test_each_end_of_the_search_space_is_an_experiment_that_is_read_back_unchanged(
+def test_experiment_of_each_end_of_the_search_space_is_read_back_unchanged(
     experiment, tmp_path, name, end
 ):
     searched = load_experiment(experiment if name == "toy" else name)

@@ -1,8 +1,8 @@
 """A process that serves a bundle as TensorFlow Serving does, for tests.
 
-`python -m helpers.serving FOLDER --rest PORT --grpc PORT` loads every numbered version with
-TensorFlow, replays the warm-up requests, and prints its ports as one line of JSON. It stands for
-`tensorflow_model_server --model_base_path=FOLDER`, which the package index does not have.
+The command is `python -m helpers.serving_process FOLDER --rest PORT --grpc PORT`. The process loads
+every numbered version with TensorFlow and replays the warm-up requests. It prints its ports as one
+line of JSON. It stands for `tensorflow_model_server`, which the package index does not have.
 """
 
 import argparse
@@ -23,8 +23,15 @@ START_SECONDS = 300
 
 
 @dataclasses.dataclass(frozen=True)
-class Served:
-    """A running server: its urls, and the number of warm-up requests of each version."""
+class ServerProcess:
+    """A running server.
+
+    Attributes:
+        rest: The URL of the REST interface.
+        grpc: The URL of the gRPC interface.
+        warm_ups: Version -> the number of its warm-up requests.
+        process: The process.
+    """
 
     rest: str
     grpc: str
@@ -33,12 +40,12 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *, model: str = "kerasemo") -> Iterator[Served]:
-    """Serve a bundle's folder in a separate process until the block ends."""
+def serve_bundle(folder: Path, *, model: str = "kerasemo") -> Iterator[ServerProcess]:
+    """Serve the versions in a bundle's folder in a separate process until the block ends."""
     command = [
         sys.executable,
         "-m",
-        "helpers.serving",
+        "helpers.serving_process",
         str(folder),
         "--rest",
         "0",
@@ -61,7 +68,7 @@ def serving(folder: Path, *, model: str = "kerasemo") -> Iterator[Served]:
                 reader.join(10)
                 raise RuntimeError(f"exit status {process.returncode}: {''.join(log_lines[-20:])}")
             ready = json.loads(line)
-            yield Served(
+            yield ServerProcess(
                 f"http://127.0.0.1:{ready['rest']}",
                 f"grpc://127.0.0.1:{ready['grpc']}",
                 ready["warm_ups"],
@@ -158,13 +165,12 @@ def main() -> None:
 
     models = Models(arguments.folder, name=arguments.model)
     warm_ups = {str(number): version.warm_up() for number, version in models.versions.items()}
-    rest = serving_rest.server(models, arguments.rest)
+    rest_server = serving_rest.server(models, arguments.rest)
     grpc_server, grpc_port = _grpc_server(models, arguments.grpc)
     grpc_server.start()
-    print(
-        json.dumps({"rest": rest.server_port, "grpc": grpc_port, "warm_ups": warm_ups}), flush=True
-    )
-    rest.serve_forever()
+    ready = {"rest": rest_server.server_port, "grpc": grpc_port, "warm_ups": warm_ups}
+    print(json.dumps(ready), flush=True)
+    rest_server.serve_forever()
 
 
 if __name__ == "__main__":

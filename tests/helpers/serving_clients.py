@@ -29,9 +29,9 @@ def call_client_method(
     client: Client, signature: str, inputs: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Call the client's method of a signature as a user does, with files as a list of bytes."""
-    (first, *rest) = inputs
+    (first, *optional_names) = inputs
     value = inputs[first].tolist() if inputs[first].dtype == object else inputs[first]
-    return getattr(client, signature)(value, **{name: inputs[name] for name in rest})
+    return getattr(client, signature)(value, **{name: inputs[name] for name in optional_names})
 
 
 def post(url: str, body: bytes) -> tuple[int, Any]:
