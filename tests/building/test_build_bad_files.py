@@ -9,6 +9,7 @@ import pytest
 
 from helpers import media
 from helpers.builds import build_json, content, emodb
+from helpers.messages import mentions
 from pipelines import build
 from pipelines.records import reader
 
@@ -60,46 +61,47 @@ def test_every_bad_file_is_named_and_the_rest_is_built(command, tmp_path, mixed)
         check=0,
         **QUIET,
     )
-    found = json.loads(process.stdout)["domains"]
+    reports = json.loads(process.stdout)["domains"]
     reasons = {
-        domain: {
-            row["path"].removeprefix("joy/"): row["reason"] for row in found[domain]["quarantined"]
-        }
-        for domain in found
+        domain: {row["path"].removeprefix("joy/"): row["reason"] for row in report["quarantined"]}
+        for domain, report in reports.items()
     }
-    unopened = "not a media file that can be opened (Invalid data found when processing input)"
-    assert reasons["visual"] == {
-        "empty.mp4": "empty file (0 bytes)",
-        "cut.mp4": unopened,
-        "nobody.mp4": "no face found in 8 frames and those around them",
-        "nobody.png": "no face found in the image; if the images are faces already, use --faces as-is",
-        "text.png": "not an image that can be decoded (10 bytes); expected a JPEG, PNG, BMP or WebP file with its size",
-        "broken.png": f"not an image that can be decoded ({(mixed / 'joy/broken.png').stat().st_size} bytes)",
+    broken_bytes = (mixed / "joy/broken.png").stat().st_size
+    expected_words = {
+        "visual": {
+            "empty.mp4": ("empty file", "0 bytes"),
+            "cut.mp4": ("opened", "Invalid data"),
+            "nobody.mp4": ("no face", "8 frames"),
+            "nobody.png": ("no face", "--faces as-is"),
+            "text.png": ("10 bytes", "JPEG", "WebP"),
+            "broken.png": ("decoded", f"{broken_bytes} bytes"),
+        },
+        "audio": {
+            "smug/label.wav": ("'smug'", "anger"),
+            "text.wav": ("opened", "Invalid data"),
+            "empty.mp4": ("empty file", "0 bytes"),
+            "cut.mp4": ("opened", "Invalid data"),
+            "nan.wav": ("NaN",),
+            "silent.wav": ("silent", "-60 dB"),
+            "short.wav": ("too short", "25.0 ms", "32 ms"),
+            "mute.mp4": ("no sound",),
+            "gone.wav": ("No such file",),
+        },
     }
-    (label,) = (reason for path, reason in reasons["audio"].items() if path == "smug/label.wav")
-    assert label.startswith("unknown emotion 'smug'; expected anger")
-    assert reasons["audio"] == {
-        "smug/label.wav": label,
-        "text.wav": unopened,
-        "empty.mp4": "empty file (0 bytes)",
-        "cut.mp4": unopened,
-        "nan.wav": "sound track with NaN or infinite samples",
-        "silent.wav": "silent sound track (never above -60 dB of full scale)",
-        "short.wav": "too short: 25.0 ms of sound, expected at least 32 ms",
-        "mute.mp4": "no sound track",
-        "gone.wav": "cannot be read (No such file or directory)",
-    }
-    assert {domain: (found[domain]["found"], found[domain]["written"]) for domain in found} == {
+    for domain, words_of in expected_words.items():
+        assert reasons[domain].keys() == words_of.keys()
+        for path, words in words_of.items():
+            assert mentions(reasons[domain][path], *words), path
+    assert {domain: (report["found"], report["written"]) for domain, report in reports.items()} == {
         "visual": (8, 2),
         "audio": (13, 4),
     }
-    assert found["audio"]["notes"] == [
-        "2 files in 1 group are the same once decoded, though not byte for byte: joy/good.mp4 = joy/nobody.mp4",
-        "1 clip is shorter than one segment and padded with their floor: joy/padded.wav",
-    ]
+    copies, padded = reports["audio"]["notes"]
+    assert mentions(copies, "2 files", "joy/good.mp4 = joy/nobody.mp4")
+    assert mentions(padded, "1 clip", "joy/padded.wav")
     written = {
         domain: [row["id"] for row in reader.read_manifest(tmp_path / "mixed" / domain)["clips"]]
-        for domain in found
+        for domain in reports
     }
     assert written == {
         "visual": ["joy/good.mp4", "joy/mute.mp4"],
@@ -157,9 +159,8 @@ def test_nothing_usable_is_status_1(capsys, tmp_path, kind, files):
     assert all(row.startswith("quarantined: ") for row in rows) and len(rows) == sum(
         report["found"] for report in result["domains"].values()
     )
-    assert "no clip could be used; the reasons are in" in last and last.startswith(
-        "python -m pipelines.build: error: "
-    )
+    assert last.startswith("python -m pipelines.build: error: ")
+    assert mentions(last, "no clip", "reasons")
 
 
 @pytest.mark.parametrize(

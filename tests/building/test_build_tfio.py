@@ -47,7 +47,7 @@ def test_the_sets_are_those_of_the_default(capsys, tmp_path, ops_load):
     )
     reasons = {row["path"]: row["reason"] for row in tfio["domains"]["audio"]["quarantined"]}
     assert reasons.keys() == {"joy/e.mp4", "joy/f.wav"} and all(
-        "leave out --audio-decoder tfio" in reason for reason in reasons.values()
+        "--audio-decoder tfio" in reason for reason in reasons.values()
     )
     read = {}
     for decoder in ("av", "tfio"):
@@ -116,8 +116,8 @@ def test_a_file_that_it_does_not_come_back_from_is_named(tmp_path):
         check=False,
     )
     assert process.returncode == 1, process.stderr
-    assert f"error: {path}: tensorflow-io does not return" in process.stderr
-    assert "leave out --audio-decoder tfio" in process.stderr
+    assert f"error: {path}: tensorflow-io" in process.stderr
+    assert "--audio-decoder tfio" in process.stderr
 
 
 def test_where_it_is_not_installed_the_option_says_so(capsys, tmp_path):
@@ -137,10 +137,7 @@ def test_where_it_is_not_installed_the_option_says_so(capsys, tmp_path):
         )
         status, result, err = build_json(capsys, *words)
         assert (status, result) == (1, None) and len(err.splitlines()) == 1
-        assert (
-            "--audio-decoder tfio needs tensorflow-io beside TensorFlow 2.17" in err
-            and "pip install 'kerasemo[tfio]'" in err
-        )
+        assert "TensorFlow 2.17" in err and "pip install 'kerasemo[tfio]'" in err
         assert not (tmp_path / "out").exists()
     else:
         pytest.skip("tensorflow-io's compiled ops load here")

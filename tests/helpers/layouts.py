@@ -1,4 +1,4 @@
-"""Corpora of empty files, for loaders, which never open media, and what tests look at in what they find."""
+"""Corpora of empty files for loaders, which never open media, and facts of the clips that a loader found_clips."""
 
 import collections
 from pathlib import Path
@@ -12,22 +12,22 @@ def lay_files(folder: Path, *ids: str) -> Path:
     return folder
 
 
-def count(found, attribute: str) -> dict[str, int]:
-    return dict(collections.Counter(getattr(clip, attribute) for clip in found.clips))
+def count(found_clips, attribute: str) -> dict[str, int]:
+    return dict(collections.Counter(getattr(clip, attribute) for clip in found_clips.clips))
 
 
-def only(found):
-    """The one clip of `found`, which has nothing else."""
-    assert not found.rejects and not found.defects
-    (clip,) = found.clips
+def only(found_clips):
+    """Return the only clip of a corpus without rejects and defects."""
+    assert not found_clips.rejects and not found_clips.defects
+    (clip,) = found_clips.clips
     return clip
 
 
-def reason(found) -> str:
-    """The one reason of all rejects."""
-    (text,) = {reject.reason for reject in found.rejects}
+def reason(found_clips) -> str:
+    """Return the only reason of all rejects."""
+    (text,) = {reject.reason for reject in found_clips.rejects}
     return text
 
 
-def texts(found) -> list[str]:
-    return [defect.text for defect in found.defects]
+def texts(found_clips) -> list[str]:
+    return [defect.text for defect in found_clips.defects]

@@ -73,13 +73,13 @@ BATCHES = {
 
 
 @pytest.mark.parametrize("kind", BATCHES)
-def test_changes_are_a_function_of_the_seed_alone(kind):
+def test_changes_depend_on_the_seed_alone(kind):
     batch = BATCHES[kind]()
-    one, again = (changed_images(batch) for _ in range(2))
-    other = changed_images(batch | {"seed": batch["seed"] + 1000})
-    np.testing.assert_array_equal(one, again)
-    assert all((a != b).mean() > 0.2 for a, b in zip(one, other, strict=True))
-    assert all((a != b).mean() > 0.2 for a, b in zip(one, batch["image"].numpy(), strict=True))
+    first, again = (changed_images(batch) for _ in range(2))
+    with_other_seeds = changed_images(batch | {"seed": batch["seed"] + 1000})
+    np.testing.assert_array_equal(first, again)
+    assert all((a != b).mean() > 0.2 for a, b in zip(first, with_other_seeds, strict=True))
+    assert all((a != b).mean() > 0.2 for a, b in zip(first, batch["image"].numpy(), strict=True))
 
 
 @pytest.mark.parametrize("kind", BATCHES)
@@ -94,7 +94,7 @@ def test_a_batch_in_two_halves_is_the_whole_batch(kind):
 
 
 @pytest.mark.parametrize("kind", BATCHES)
-def test_what_is_not_an_image_is_not_touched(kind):
+def test_labels_masks_and_seeds_are_unchanged(kind):
     batch = BATCHES[kind]()
     domains = set(batch["domain"].numpy())
     changed = augmentation.augment_batch(batch, strengths=DEFAULT_AUGMENT, domains=domains)
@@ -107,7 +107,7 @@ def test_what_is_not_an_image_is_not_touched(kind):
     assert augmentation.augmentation(AugmentConfig(), domains=domains) is None
 
 
-def test_both_domains_in_one_batch_are_changed_as_each_alone():
+def test_mixed_batch_is_changed_as_each_domain_alone():
     faces, segments = some_faces(6, 64, np.float32), some_segments(6)
     both = changed_images(a_batch(tf.concat([faces, segments], 0), [FACES] * 6 + [SEGMENTS] * 6))
     np.testing.assert_array_equal(
@@ -165,7 +165,7 @@ def test_geometry_equals_an_interpolation_by_hand():
     changed = augmentation.change_faces(faces, SEEDS, strengths).numpy()
     faces, size = faces.numpy(), 32
     draws = np.concatenate(augmentation._draw_uniform(SEEDS, 10), axis=1).astype(np.float64)
-    for face, shown, (flip, right, down, scale, turn, *_) in zip(
+    for face, changed_face, (flip, right, down, scale, turn, *_) in zip(
         faces, changed, draws, strict=True
     ):
         zoom, angle = 1 / (1 + (2 * scale - 1) * 0.3), np.deg2rad((2 * turn - 1) * 40)
@@ -188,7 +188,7 @@ def test_geometry_equals_an_interpolation_by_hand():
                 np.clip(place, 0, size - 1).astype(int) for place in (top + rows, left + columns)
             )
             expected = expected + weight[..., None] * face[tuple(inside)]
-        np.testing.assert_allclose(shown, expected, atol=0.05)
+        np.testing.assert_allclose(changed_face, expected, atol=0.05)
 
 
 def test_light_moves_every_pixel_of_a_face_alike():
@@ -218,13 +218,15 @@ def test_an_erased_square_shows_the_mean_and_the_rest_stays():
     faces = some_faces(dtype=np.float32)
     changed = augmentation.change_faces(faces, SEEDS, AugmentConfig(erasing=0.6)).numpy()
     faces, widest = faces.numpy(), []
-    for face, shown in zip(faces, changed, strict=True):
-        erased = np.abs(face - shown).max(axis=-1) > 1e-3
+    for face, changed_face in zip(faces, changed, strict=True):
+        erased = np.abs(face - changed_face).max(axis=-1) > 1e-3
         widest.append(erased.any(axis=0).sum())
         assert abs(erased.any(axis=0).sum() - erased.any(axis=1).sum()) <= 1
         assert erased.sum() == erased.any(axis=0).sum() * erased.any(axis=1).sum()
         np.testing.assert_allclose(
-            shown[erased], np.broadcast_to(face.mean(axis=(0, 1)), shown[erased].shape), atol=1e-2
+            changed_face[erased],
+            np.broadcast_to(face.mean(axis=(0, 1)), changed_face[erased].shape),
+            atol=1e-2,
         )
     assert max(widest) <= 0.6 * 32 + 1 and np.ptp(widest) > 8
 
@@ -268,21 +270,21 @@ def test_nothing_is_softer_than_the_floor():
 def test_a_mask_is_one_stretch_that_does_not_change_with_time(name, axis):
     before, after = segments_with(**{name: 0.4})
     lengths = []
-    for segment, shown in zip(before, after, strict=True):
+    for segment, masked in zip(before, after, strict=True):
         masked = np.moveaxis(
-            (shown[..., 1:] == 0).all(axis=-1), axis - 1, 0
+            (masked[..., 1:] == 0).all(axis=-1), axis - 1, 0
         )  # [places, the other axis]
         assert (masked.any(axis=1) == masked.all(axis=1)).all()
         places = np.flatnonzero(masked.all(axis=1))
         assert len(places) == 0 or np.ptp(places) == len(places) - 1
         lengths.append(len(places))
-        static = np.moveaxis(shown[..., 0], axis - 1, 0)
+        static = np.moveaxis(masked[..., 0], axis - 1, 0)
         np.testing.assert_allclose(
             static[places], np.full_like(static[places], segment[..., 0].mean()), atol=1e-2
         )
         rest = np.setdiff1d(np.arange(64), places)
         np.testing.assert_allclose(
-            np.moveaxis(shown, axis - 1, 0)[rest],
+            np.moveaxis(masked, axis - 1, 0)[rest],
             np.moveaxis(segment, axis - 1, 0)[rest],
             atol=1e-4,
         )
@@ -292,13 +294,13 @@ def test_a_mask_is_one_stretch_that_does_not_change_with_time(name, axis):
 @pytest.mark.parametrize(("name", "axis"), [("time_mask", 2), ("frequency_mask", 1)])
 def test_several_masks_are_drawn_apart_and_the_first_stays(name, axis):
     """What one mask covers is covered still, most of the time more, in up to three stretches."""
-    before, one = segments_with(**{name: 0.2})
+    before, with_one_mask = segments_with(**{name: 0.2})
     _, three = segments_with(**{name: 0.2, f"{name}s": 3})
     stretches, more = [], []
-    for few, many in zip(one, three, strict=True):
+    for few, many in zip(with_one_mask, three, strict=True):
         first, all_masks = (
-            np.moveaxis((shown[..., 1:] == 0).all(axis=-1), axis - 1, 0).all(axis=1)
-            for shown in (few, many)
+            np.moveaxis((masked[..., 1:] == 0).all(axis=-1), axis - 1, 0).all(axis=1)
+            for masked in (few, many)
         )
         assert all_masks[first].all()
         stretches.append(np.sum(np.diff(np.concatenate([[0], all_masks.astype(int)])) == 1))
@@ -315,38 +317,40 @@ def test_several_masks_are_drawn_apart_and_the_first_stays(name, axis):
 def test_masks_of_one_kind_do_not_move_those_of_the_other():
     _, plain = segments_with(time_mask=0.2, frequency_mask=0.2)
     _, more = segments_with(time_mask=0.2, frequency_mask=0.2, time_masks=3)
-    bins = [(shown[..., 1:] == 0).all(axis=(2, 3)) for shown in (plain, more)]
+    bins = [(masked[..., 1:] == 0).all(axis=(2, 3)) for masked in (plain, more)]
     np.testing.assert_array_equal(*bins)
     assert bins[0].any()
 
 
-def test_changes_of_the_waveform_are_not_made_here():
+def test_augmentation_of_batches_leaves_out_changes_of_waveforms():
     strengths = AugmentConfig(speed=0.1, noise=0.1, variants=3)
     assert augmentation.augmentation(strengths, domains={SEGMENTS}) is None
 
 
-def test_what_comes_in_from_beyond_the_edge_is_held_and_has_no_derivative():
+def test_shift_repeats_the_edge_frame_without_deltas():
     before, after = segments_with(time_shift=0.3)
     moves = set()
-    for segment, shown in zip(before, after, strict=True):
-        beyond = (shown[..., 1:] == 0).all(axis=(0, 2))  # [frames]
+    for segment, shifted in zip(before, after, strict=True):
+        beyond = (shifted[..., 1:] == 0).all(axis=(0, 2))  # [frames]
         count = beyond.sum()
         later = bool(beyond[0]) if count else False
-        moved, kept = (
-            (segment[:, : 64 - count], shown[:, count:])
+        moved, unmoved = (
+            (segment[:, : 64 - count], shifted[:, count:])
             if later
-            else (segment[:, count:], shown[:, : 64 - count])
+            else (segment[:, count:], shifted[:, : 64 - count])
         )
-        np.testing.assert_allclose(kept, moved, atol=1e-4)
-        held = shown[:, :count, 0] if later else shown[:, 64 - count :, 0]
+        np.testing.assert_allclose(unmoved, moved, atol=1e-4)
+        beyond_the_edge = shifted[:, :count, 0] if later else shifted[:, 64 - count :, 0]
         np.testing.assert_allclose(
-            held, np.repeat(segment[:, [0 if later else -1], 0], count, axis=1), atol=1e-4
+            beyond_the_edge,
+            np.repeat(segment[:, [0 if later else -1], 0], count, axis=1),
+            atol=1e-4,
         )
         moves.add(-count if later else count)
     assert max(moves) > 5 and min(moves) < -5 and max(map(abs, moves)) <= 0.3 * 64 + 1
 
 
-def test_a_stretched_mel_axis_shows_each_bin_where_it_was_heard():
+def test_frequency_warp_moves_each_bin():
     """A segment whose bin f holds f in every channel shows f * w in row f, up to the highest bin; w differs from segment to segment."""
     ramp = np.broadcast_to(np.arange(64, dtype=np.float32)[None, :, None, None], (12, 64, 64, 3))
     after = augmentation.change_segments(
@@ -360,7 +364,7 @@ def test_a_stretched_mel_axis_shows_each_bin_where_it_was_heard():
     )
 
 
-def test_a_stretch_leaves_the_other_draws_as_they_are():
-    _, one = segments_with(gain_db=4.0, time_mask=0.3)
-    _, other = segments_with(gain_db=4.0, time_mask=0.3, frequency_warp=1e-9)
-    np.testing.assert_allclose(one, other, atol=1e-4)
+def test_frequency_warp_leaves_other_draws_unchanged():
+    _, without_stretch = segments_with(gain_db=4.0, time_mask=0.3)
+    _, with_stretch = segments_with(gain_db=4.0, time_mask=0.3, frequency_warp=1e-9)
+    np.testing.assert_allclose(without_stretch, with_stretch, atol=1e-4)

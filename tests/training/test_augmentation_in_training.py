@@ -14,7 +14,7 @@ from pipelines.core.errors import InputError
 
 def test_batches_are_changed_in_training_and_the_source_is_not():
     source = random_source("a/visual", ("anger", "fear") * 12, items=(2,))
-    kept = source.inputs.copy()
+    inputs_before = source.inputs.copy()
     sampler = sampling.item_sampler(whole(source), batch=8, seed=0)
     domains = {DOMAINS.index("visual")}
     augment = augmentation.augmentation(DEFAULT_AUGMENT, domains=domains)
@@ -23,17 +23,17 @@ def test_batches_are_changed_in_training_and_the_source_is_not():
         for function in (None, augment, augment)
     )
     resumed = list(batches.BatchStream([source], sampler, first_epoch=1, epochs=1, augment=augment))
-    for one, other in zip(changed, again, strict=True):
-        np.testing.assert_array_equal(one["image"], other["image"])
-    for one, other in zip(changed[6:], resumed, strict=True):
-        np.testing.assert_array_equal(one["image"], other["image"])
+    for batch, same_batch in zip(changed, again, strict=True):
+        np.testing.assert_array_equal(batch["image"], same_batch["image"])
+    for batch, same_batch in zip(changed[6:], resumed, strict=True):
+        np.testing.assert_array_equal(batch["image"], same_batch["image"])
     for before, after in zip(plain, changed, strict=True):
         np.testing.assert_array_equal(
             after["image"],
             augmentation.augment_batch(before, strengths=DEFAULT_AUGMENT, domains=domains)["image"],
         )
         assert (before["image"].numpy() != after["image"].numpy()).mean() > 0.3
-    np.testing.assert_array_equal(source.inputs, kept)
+    np.testing.assert_array_equal(source.inputs, inputs_before)
 
 
 STAGE = '[[stages]]\nname = "first"\nkind = "supervised"\nsources = ["a/visual"]\n'
@@ -49,12 +49,12 @@ STAGE = '[[stages]]\nname = "first"\nkind = "supervised"\nsources = ["a/visual"]
         ("[stages.augment]\nshift = 0.1", AugmentConfig(shift=0.1)),
     ],
 )
-def test_a_stage_says_what_is_changed(tmp_path, value, expected):
+def test_augment_of_a_stage_is_parsed(tmp_path, value, expected):
     (tmp_path / "mine.toml").write_text(STAGE + value)
     assert loading.load_experiment(str(tmp_path / "mine.toml")).stage("first").augment == expected
 
 
-def test_a_setting_says_it_too():
+def test_augment_is_parsed_from_a_setting():
     def read(value):
         return loading.load_experiment("sample", [f"joint.augment={value}"]).stage("joint").augment
 
@@ -82,6 +82,6 @@ def test_a_setting_says_it_too():
         ("{gain_db = -1}", "augment: gain_db.*number.*0.*100; received -1"),
     ],
 )
-def test_strengths_that_are_off_are_refused(value, message):
+def test_wrong_strengths_are_refused(value, message):
     with pytest.raises(InputError, match=message):
         loading.load_experiment("sample", [f"joint.augment={value}"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.messages import mentions
 from helpers.synthetic_sets import write_experiment, write_set
 from kerasemo.config.loading import load_experiment
 from kerasemo.config.schema import StageConfig
@@ -58,58 +59,48 @@ def changed(**changes) -> dict:
 
 def test_every_source_without_records_is_named(records_folder, tmp_path):
     stages = changed(pretrain={"sources": ["mine/visual"]}, transfer={"sources": ["yours/audio"]})
-    said = problems(tmp_path, records_folder, stages)
-    assert said.startswith("2 problems: (1) ")
-    assert (
-        "no records of mine/visual; make them with: python -m pipelines.build --corpus folder --name mine"
-        in said
-    )
-    assert (
-        "no records of yours/audio; make them with: python -m pipelines.build --corpus folder --name yours"
-        in said
-    )
+    message = problems(tmp_path, records_folder, stages)
+    assert message.startswith("2 problems: (1) ")
+    for name, source in (("mine", "mine/visual"), ("yours", "yours/audio")):
+        assert mentions(message, source, f"pipelines.build --corpus folder --name {name}")
 
 
 def test_batches_that_are_too_large_are_named_with_their_stages(records_folder, tmp_path):
-    said = problems(
+    message = problems(
         tmp_path, records_folder, changed(pretrain={"batch": 200}, joint={"batch": 400})
     )
-    items = "train split: enterface/visual: 45 faces or segments"
-    assert said.startswith(f"2 problems: (1) stage 'pretrain': {items}, fewer than a batch of 200")
-    assert f"(2) stage 'joint': {items}, too few for 200 pairs in a step" in said
+    assert message.startswith("2 problems: (1) stage 'pretrain'")
+    first, second = message.split("(2) ")
+    assert mentions(first, "enterface/visual: 45 faces", "batch of 200")
+    assert mentions(second, "stage 'joint'", "enterface/visual: 45 faces", "200 pairs")
 
 
 def test_batches_that_do_not_divide_over_the_devices_are_named(records_folder, tmp_path):
-    said = problems(tmp_path, records_folder, changed(transfer={"batch": 16}), replicas=8)
-    assert (
-        "stage 'joint': 4 pairs in a step do not divide over 8 devices; set batch or --replicas"
-        in said
-        and "pretrain" not in said
-    )
+    message = problems(tmp_path, records_folder, changed(transfer={"batch": 16}), replicas=8)
+    assert mentions(message, "stage 'joint'", "4 pairs", "8 devices", "--replicas")
+    assert "pretrain" not in message
 
 
-def test_layers_to_freeze_that_are_not_there_are_named_before_the_first_step(
-    records_folder, tmp_path
-):
-    said = problems(
+def test_unknown_layers_to_freeze_are_named_before_the_first_step(records_folder, tmp_path):
+    message = problems(
         tmp_path,
         records_folder,
         changed(pretrain={"freeze": ["stage"]}, joint={"freeze": ["nope"]}),
     )
-    assert (
-        "stage 'joint': freeze: no layer's name begins with 'nope'" in said
-        and "pretrain" not in said
-    )
+    assert mentions(message, "stage 'joint'", "freeze", "'nope'")
+    assert "pretrain" not in message
 
 
-def test_a_class_that_only_the_other_sides_have_is_named(records_folder, tmp_path):
+def test_class_without_training_clips_is_named(records_folder, tmp_path):
     """Speaker 1, who is tested in fold 0, is the only one who is surprised."""
     shutil.copytree(records_folder / "savee", tmp_path / "records" / "savee")
     write_set(tmp_path / "records", "enterface/visual", speakers=4, only_first=("surprise",))
-    said = problems(tmp_path, tmp_path / "records", STAGES)
-    words = "enterface/visual: no clip of surprise in the train split"
-    assert f"stage 'pretrain': {words}" in said
-    assert f"stage 'joint': {words}" in said and said.startswith("2 problems")
+    message = problems(tmp_path, tmp_path / "records", STAGES)
+    assert message.startswith("2 problems")
+    assert mentions(
+        message, "stage 'pretrain': enterface/visual", "stage 'joint': enterface/visual"
+    )
+    assert message.count("surprise") == 2
 
 
 def test_a_damaged_shard_of_a_later_stage_is_found_before_the_first(records_folder, tmp_path):
@@ -118,8 +109,8 @@ def test_a_damaged_shard_of_a_later_stage_is_found_before_the_first(records_fold
     body = bytearray(shard.read_bytes())
     body[1000] ^= 1
     shard.write_bytes(body)
-    said = problems(tmp_path, tmp_path / "records", STAGES)
-    assert "stage 'transfer': " in said and "00000.tfrecord: damaged" in said
+    message = problems(tmp_path, tmp_path / "records", STAGES)
+    assert "stage 'transfer': " in message and "00000.tfrecord: damaged" in message
 
 
 def test_networks_and_orders_of_two_folds_are_drawn_apart(records_folder, tmp_path, monkeypatch):
@@ -135,7 +126,7 @@ def test_networks_and_orders_of_two_folds_are_drawn_apart(records_folder, tmp_pa
         settings = chain.RunSettings(experiment, tmp_path / str(fold), fold=fold)
         chain.Chain(settings, experiment.stages, RecordCatalog(records_folder)).check()
     assert list(drawn) == list(STAGES)
-    assert all(first == again != other for first, other, again in drawn.values())
+    assert all(first == again != second_fold for first, second_fold, again in drawn.values())
     assert len({seed for seeds in drawn.values() for seed in seeds}) == 2 * len(STAGES)
 
 
@@ -158,17 +149,17 @@ def test_stages_that_are_drawn_alike_begin_alike_in_every_fold(
     experiment = load_experiment(str(write_experiment(tmp_path / "toy.toml", **stages)))
     for fold in (0, 1):
         for stage in experiment.stages:
-            own = chain.Chain(
+            stage_chain = chain.Chain(
                 chain.RunSettings(experiment, tmp_path / f"{stage.name}{fold}", fold=fold),
                 [stage],
                 RecordCatalog(records_folder),
             )
-            own.check()
+            stage_chain.check()
         assert drawn["same", fold] == drawn["usual", fold] != drawn["other", fold]
     assert drawn["usual", 0] != drawn["usual", 1]
 
 
-def test_problems_are_told_once_and_numbered_from_two_on():
+def test_problems_are_listed_once_and_numbered_if_several():
     errors.raise_all([])
     with pytest.raises(InputError, match="^one$"):
         errors.raise_all(["one", "one"])
@@ -176,7 +167,7 @@ def test_problems_are_told_once_and_numbered_from_two_on():
         errors.raise_all(["one", "two", "one"])
 
 
-def test_as_many_devices_as_divide_the_steps_of_every_stage():
+def test_number_of_devices_divides_the_steps_of_every_stage():
     stages = [
         StageConfig("a", "supervised", ("x/audio",), batch=8),
         StageConfig("b", "joint", ("x/audio", "y/audio"), batch=12),

@@ -24,7 +24,7 @@ def gpus(monkeypatch):
     """A function that has TensorFlow see GPUs of some compute capabilities."""
 
     def pretend(*capabilities):
-        found = {
+        details_of = {
             f"GPU:{index}": {"device_name": "NVIDIA X", "compute_capability": each}
             for index, each in enumerate(capabilities)
         }
@@ -32,9 +32,9 @@ def gpus(monkeypatch):
         monkeypatch.setattr(
             tf.config,
             "list_physical_devices",
-            lambda kind: list(found) if kind == "GPU" else listed(kind),
+            lambda kind: list(details_of) if kind == "GPU" else listed(kind),
         )
-        monkeypatch.setattr(tf.config.experimental, "get_device_details", found.get)
+        monkeypatch.setattr(tf.config.experimental, "get_device_details", details_of.get)
 
     return pretend
 
@@ -66,12 +66,12 @@ def replicated():
 def main() -> None:
     strategy = devices.create_strategy(2)
     choice = devices.choose_compute_settings("auto", "auto", strategy)
-    found = {
+    facts = {
         "replicas": strategy.num_replicas_in_sync,
         "jit": choice.jit_compile,
         "line": choice.description,
     }
-    found["sum"] = float(
+    facts["sum"] = float(
         strategy.reduce(
             "SUM",
             strategy.run(
@@ -83,9 +83,9 @@ def main() -> None:
     try:
         devices.choose_compute_settings("auto", "xla", strategy)
     except InputError as error:
-        found["error"] = str(error)
-    found["reduction"] = type(strategy.extended._cross_device_ops).__name__
-    print(json.dumps(found))
+        facts["error"] = str(error)
+    facts["reduction"] = type(strategy.extended._cross_device_ops).__name__
+    print(json.dumps(facts))
 
 
 def test_one_cpu_computes_in_float32_without_xla(monkeypatch):
@@ -97,7 +97,7 @@ def test_one_cpu_computes_in_float32_without_xla(monkeypatch):
     assert choice == devices.ComputeSettings("float32", False, line)
 
 
-def test_threads_that_the_environment_asks_for_are_told(monkeypatch):
+def test_thread_limits_of_the_environment_are_logged(monkeypatch):
     """TensorFlow reads the variable, and does not say so."""
     monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 0)
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "5")
@@ -124,7 +124,7 @@ def test_threads_that_the_environment_asks_for_are_told(monkeypatch):
         ("float32", "none", ("float32", False, "float32, no XLA (as requested), 1 CPU device")),
     ],
 )
-def test_what_is_asked_for_is_taken(precision, compiler, expected):
+def test_requested_precision_and_compiler_are_used(precision, compiler, expected):
     choice = devices.choose_compute_settings(precision, compiler, None)
     assert (
         (choice.policy, choice.jit_compile) == expected[:2]
@@ -169,13 +169,11 @@ def test_unknown_words_are_refused(words, message):
         devices.choose_compute_settings(*words, None)
 
 
-def test_op_determinism_turns_xla_off_and_says_so(monkeypatch):
+def test_op_determinism_turns_xla_off(monkeypatch):
     monkeypatch.setattr(devices, "is_op_determinism_enabled", lambda: True)
     choice = devices.choose_compute_settings("auto", "auto", None)
-    assert (
-        not choice.jit_compile
-        and "no XLA (TensorFlow's op determinism is on)" in choice.description
-    )
+    assert not choice.jit_compile
+    assert "op determinism" in choice.description
     with pytest.raises(
         InputError,
         match="--compiler xla: TensorFlow's op determinism.*leave enable_op_determinism out",
@@ -201,7 +199,7 @@ def test_one_device_needs_no_strategy():
     assert devices.create_strategy(None) is None and devices.create_strategy(1) is None
 
 
-def test_more_gpus_than_there_are_cannot_be_used(gpus):
+def test_more_replicas_than_gpus_are_refused(gpus):
     gpus((8, 0), (8, 0))
     with pytest.raises(InputError, match="--replicas 3: expected at most 2"):
         devices.create_strategy(3)
@@ -222,7 +220,7 @@ def test_several_machines_make_a_strategy_over_them(cluster, gpus, monkeypatch):
 
 
 @pytest.mark.parametrize("address", [[], ["10.0.0.1:4000"]])
-def test_a_cluster_of_one_machine_is_none(cluster, address):
+def test_cluster_of_one_machine_needs_no_strategy(cluster, address):
     if address:
         cluster({"cluster": {"worker": address}, "task": {"type": "worker", "index": 0}})
     else:
@@ -257,7 +255,7 @@ def test_a_cluster_of_one_machine_is_none(cluster, address):
         ),
     ],
 )
-def test_a_tf_config_that_is_no_cluster_is_refused(cluster, document, message):
+def test_wrong_tf_config_is_refused(cluster, document, message):
     cluster(document)
     with pytest.raises(InputError, match=f"^TF_CONFIG: .*{message}"):
         devices.create_strategy(None)

@@ -31,7 +31,7 @@ def varied(source):
     )
 
 
-def test_given_steps_go_round_the_side_in_whole_permutations():
+def test_steps_beyond_an_epoch_repeat_the_split_in_whole_permutations():
     """35 items, 10 steps of 8: two permutations and ten items of a third."""
     side = Subset(one_source(), np.arange(5, 40))
     items = sampling.item_sampler(side, batch=8, seed=0, steps=10)(3)["item"]
@@ -44,13 +44,13 @@ def test_given_steps_go_round_the_side_in_whole_permutations():
     )
 
 
-def test_fewer_steps_than_fill_an_epoch_are_the_first_of_it():
+def test_fewer_steps_are_the_first_steps_of_the_epoch():
     side = whole(one_source())
     few, all_steps = (sampling.item_sampler(side, batch=8, seed=1, steps=steps) for steps in (3, 0))
     np.testing.assert_array_equal(few(2)["item"], all_steps(2)["item"][:3])
 
 
-def test_a_side_smaller_than_a_batch_fills_it_in_given_steps():
+def test_split_smaller_than_a_batch_fills_the_batch():
     side = Subset(one_source(), np.arange(5))
     items = sampling.item_sampler(side, batch=16, seed=0, steps=2)(0)["item"]
     assert items.shape == (2, 16) and sorted(items.ravel()[:5]) == list(range(5))
@@ -62,7 +62,7 @@ def test_a_side_smaller_than_a_batch_fills_it_in_given_steps():
     ("sources", "pairs"),
     [([one_source()], 6), (two_sources(), 6), (three_sources(), 6), (two_sources(), 64)],
 )
-def test_given_steps_of_pairs_go_round_the_largest_source(sources, pairs):
+def test_steps_of_pairs_repeat_the_largest_source(sources, pairs):
     """Also where the side is too small for one step."""
     sides = [whole(source) for source in sources]
     drawn = sampling.pair_sampler(sides, pairs=pairs, seed=0, steps=20)(1)
@@ -74,11 +74,11 @@ def test_given_steps_of_pairs_go_round_the_largest_source(sources, pairs):
     assert met.max() - met.min() <= max(1, len(sources) - 1) and met.min() >= 1
     labels = [source.labels[source.clip_of] for source in sources]
     pairs_of = zip(drawn["item"].reshape(-1, 2), drawn["source"].reshape(-1, 2))
-    same = np.array([labels[a][one] == labels[b][other] for (one, other), (a, b) in pairs_of])
+    same = np.array([labels[a][first] == labels[b][second] for (first, second), (a, b) in pairs_of])
     assert abs(same.mean() - 0.5) <= 0.05
 
 
-def test_only_the_training_side_has_the_steps_and_the_way_to_pair():
+def test_steps_and_pairing_apply_to_the_training_split_alone():
     sides = [whole(source) for source in two_sources()]
     stage = a_stage("joint", steps=3, pairs="random", batch=12)
     train, validation = (
@@ -93,7 +93,7 @@ def test_only_the_training_side_has_the_steps_and_the_way_to_pair():
 
 
 @pytest.mark.parametrize("kind", ["supervised", "joint"])
-def test_an_interrupted_training_sees_the_examples_that_it_would_have_seen(kind):
+def test_resumed_batches_equal_uninterrupted_batches(kind):
     """In versions, mixed and changed, of as many steps as are asked for."""
     sides = [varied(source) for source in (two_sources() if kind == "joint" else [one_source()])]
     stage = a_stage(
@@ -103,10 +103,10 @@ def test_an_interrupted_training_sees_the_examples_that_it_would_have_seen(kind)
     through = list(itertools.islice(batches.stream(0, 0), 12))
     resumed = list(itertools.islice(TrainingBatches(stage, sides, seed=3).stream(1, 2), 6))
     assert batches.steps == 4
-    for one, other in zip(through[6:], resumed, strict=True):
-        assert one.keys() == other.keys() >= {"mix_label", "mix_weight"}
-        for name in one:
-            np.testing.assert_array_equal(one[name], other[name])
+    for batch, resumed_batch in zip(through[6:], resumed, strict=True):
+        assert batch.keys() == resumed_batch.keys() >= {"mix_label", "mix_weight"}
+        for name in batch:
+            np.testing.assert_array_equal(batch[name], resumed_batch[name])
 
 
 def test_shares_of_a_mixed_batch_are_its_parts():
@@ -122,24 +122,24 @@ def test_shares_of_a_mixed_batch_are_its_parts():
             np.testing.assert_array_equal(part[name], values[4:])
 
 
-def test_an_item_is_shown_as_it_is_or_in_a_version_each_as_likely():
+def test_item_and_its_variants_are_drawn_equally_often():
     side = varied(random_source("a/audio", ("anger", "fear") * 30, items=(2,)))
     count, table = len(side.items), side.source.variants
     plan = sampling.item_sampler(side, batch=12, seed=1)
     drawn = [
         sampling.draw_variants(plan(epoch), [table], seed=1, epoch=epoch) for epoch in range(10)
     ]
-    versions = np.concatenate([one["item"].ravel() // count for one in drawn])
+    versions = np.concatenate([draw["item"].ravel() // count for draw in drawn])
     assert np.bincount(versions) / len(versions) == pytest.approx([1 / 3] * 3, abs=0.04)
-    for epoch, one in enumerate(drawn):
-        np.testing.assert_array_equal(one["item"] % count, plan(epoch)["item"])
-        np.testing.assert_array_equal(one["seed"], plan(epoch)["seed"])
+    for epoch, draw in enumerate(drawn):
+        np.testing.assert_array_equal(draw["item"] % count, plan(epoch)["item"])
+        np.testing.assert_array_equal(draw["seed"], plan(epoch)["seed"])
     again = sampling.draw_variants(plan(4), [table], seed=1, epoch=4)["item"]
     np.testing.assert_array_equal(again, drawn[4]["item"])
     assert (drawn[0]["item"] // count != drawn[1]["item"] // count).any()
 
 
-def test_sources_without_versions_stay_beside_those_that_have_some():
+def test_sources_without_variants_are_drawn_unchanged():
     sides = [whole(two_sources()[0]), varied(two_sources()[1])]
     plain = sampling.pair_sampler(sides, pairs=6, seed=1)(0)
     drawn = sampling.draw_variants(plain, [None, sides[1].source.variants], seed=1, epoch=0)

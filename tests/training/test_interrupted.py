@@ -33,49 +33,49 @@ STAGE = {
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory) -> tuple[Path, Path]:
+def toy_inputs(tmp_path_factory) -> tuple[Path, Path]:
     """Records and an experiment of one stage."""
-    folder = tmp_path_factory.mktemp("given")
+    folder = tmp_path_factory.mktemp("toy_inputs")
     write_set(folder / "records", "enterface/visual", speakers=5)
     return folder / "records", write_experiment(folder / "toy.toml", pretrain=STAGE)
 
 
-def options(given, run: Path, **other) -> experiment.TrainingOptions:
+def options(toy_inputs, run: Path, **changes) -> experiment.TrainingOptions:
     return experiment.TrainingOptions(
-        "pretrain", str(given[1]), given[0], run, **{"checkpoint_seconds": 0.0} | other
+        "pretrain", str(toy_inputs[1]), toy_inputs[0], run, **{"checkpoint_seconds": 0.0} | changes
     )
 
 
 @pytest.fixture(scope="module")
-def whole(given, tmp_path_factory) -> Path:
+def whole(toy_inputs, tmp_path_factory) -> Path:
     """The folder of a stage that was let be."""
     run = tmp_path_factory.mktemp("whole")
-    train_only(options(given, run))
+    train_only(options(toy_inputs, run))
     return run / "pretrain"
 
 
-def stopped_at(given, run: Path, step: int, error: BaseException, **other) -> None:
+def stopped_at(toy_inputs, run: Path, step: int, error: BaseException, **changes) -> None:
     """Train, and stop with an error in the place of a step, from 1."""
-    made, count = loop.StepLoop.step, 0
+    original_step, count = loop.StepLoop.step, 0
 
     def stop(*words):
         nonlocal count
         count += 1
         if count == step:
             raise error
-        return made(*words)
+        return original_step(*words)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.StepLoop, "step", stop)
         with pytest.raises(type(error)):
-            experiment.train_experiment(options(given, run, **other))
+            experiment.train_experiment(options(toy_inputs, run, **changes))
 
 
 @pytest.fixture(scope="module")
-def stopped(given, tmp_path_factory) -> Path:
+def stopped(toy_inputs, tmp_path_factory) -> Path:
     """The run folder of a stage that was stopped in its third epoch; not to be changed."""
     run = tmp_path_factory.mktemp("stopped")
-    stopped_at(given, run, 15, RuntimeError("stop"))
+    stopped_at(toy_inputs, run, 15, RuntimeError("stop"))
     return run
 
 
@@ -93,26 +93,28 @@ def damage(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damaged", [1, pytest.param(2, marks=pytest.mark.endurance), 3])
-def test_damaged_checkpoints_fall_back_to_the_one_before_and_say_so(given, whole, run, damaged):
+def test_damaged_checkpoint_falls_back_to_the_checkpoint_before(toy_inputs, whole, run, damaged):
     states = checkpoints.CheckpointFolder(run / "pretrain" / "checkpoints").state_paths()
     assert len(states) == 3
     for path in states[:damaged]:
         damage(path)
     with logged_lines() as log:
-        train_only(options(given, run))
-    said = [line for line in log if "damaged" in line and ".safetensors" in line]
-    assert [path.name in line for path, line in zip(states, said, strict=False)] == [True] * damaged
+        train_only(options(toy_inputs, run))
+    warnings = [line for line in log if "damaged" in line and ".safetensors" in line]
+    assert [path.name in line for path, line in zip(states, warnings, strict=False)] == [
+        True
+    ] * damaged
     assert any("resuming after epoch 2/5" in line for line in log) == (damaged < 3)
     assert any("from the start" in line for line in log) == (damaged == 3)
     for name in ("weights.safetensors", "metrics.json", "predictions.csv"):
         assert (run / "pretrain" / name).read_bytes() == (whole / name).read_bytes(), name
 
 
-def test_best_weights_that_are_damaged_are_made_again(given, whole, run):
+def test_damaged_best_weights_are_computed_again(toy_inputs, whole, run):
     for path in (run / "pretrain" / "checkpoints").glob("best-*"):
         damage(path)
     with logged_lines() as log:
-        train_only(options(given, run))
+        train_only(options(toy_inputs, run))
     assert any("best-" in line and "damaged" in line for line in log)
     assert (run / "pretrain" / "weights.safetensors").read_bytes() == (
         whole / "weights.safetensors"
@@ -120,41 +122,39 @@ def test_best_weights_that_are_damaged_are_made_again(given, whole, run):
 
 
 @pytest.mark.parametrize("writes", [3, pytest.param(8, marks=pytest.mark.endurance)])
-def test_a_full_disk_is_one_clear_error_and_the_same_command_goes_on(
-    given, whole, tmp_path, monkeypatch, writes
+def test_full_disk_is_a_storage_error_and_the_same_command_resumes(
+    toy_inputs, whole, tmp_path, monkeypatch, writes
 ):
-    made, count = os.fsync, 0
+    original_fsync, count = os.fsync, 0
 
     def fsync(file):
         nonlocal count
         count += 1
         if count > writes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        made(file)
+        original_fsync(file)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
         with pytest.raises(StorageError, match=r"No space left; .* free space.*run.*same command"):
-            experiment.train_experiment(options(given, tmp_path))
+            experiment.train_experiment(options(toy_inputs, tmp_path))
     for path in (tmp_path / "pretrain" / "checkpoints").glob("*.safetensors"):
         checkpoints.load_arrays(path)
     assert not list((tmp_path / "pretrain" / "checkpoints").glob("*.tmp"))
-    train_only(options(given, tmp_path))
+    train_only(options(toy_inputs, tmp_path))
     assert (tmp_path / "pretrain" / "weights.safetensors").read_bytes() == (
         whole / "weights.safetensors"
     ).read_bytes()
 
 
-def test_a_loss_of_nan_names_step_and_term_and_keeps_the_weights_of_before(
-    given, tmp_path, monkeypatch
-):
+def test_nan_loss_names_step_and_term_and_keeps_the_best_weights(toy_inputs, tmp_path, monkeypatch):
     """The images of one step are NaN from the second epoch on."""
-    made, count = loop.StepLoop.step, 0
+    original_step, count = loop.StepLoop.step, 0
 
     def step(self, feed):
         nonlocal count
         count += 1
-        values = made(self, feed)
+        values = original_step(self, feed)
         return values * np.array([1, np.nan], np.float32) if count == 9 else values
 
     monkeypatch.setattr(loop.StepLoop, "step", step)
@@ -162,17 +162,17 @@ def test_a_loss_of_nan_names_step_and_term_and_keeps_the_weights_of_before(
     with pytest.raises(
         RunError, match=words + r".*--set pretrain.learning_rate=0.001\) with another --run"
     ):
-        experiment.train_experiment(options(given, tmp_path))
+        experiment.train_experiment(options(toy_inputs, tmp_path))
     checkpoints.load_arrays(tmp_path / "pretrain" / "checkpoints" / "best-00000001.safetensors")
 
 
-def test_a_training_that_diverges_stops(given, tmp_path):
+def test_diverging_training_stops(toy_inputs, tmp_path):
     with pytest.raises(
         RunError, match=r"pretrain: epoch \d+, step \d+.*6: .* became NaN.*infinite"
     ):
         experiment.train_experiment(
             options(
-                given,
+                toy_inputs,
                 tmp_path,
                 settings=("pretrain.learning_rate=9", "pretrain.weight_decay=0.99"),
                 epochs=400,
@@ -184,17 +184,17 @@ def test_a_training_that_diverges_stops(given, tmp_path):
         ), path
 
 
-def command(given, run: Path, *words: str) -> list[str]:
-    paths = ["--experiment", str(given[1]), "--records", str(given[0]), "--run", str(run)]
+def command(toy_inputs, run: Path, *words: str) -> list[str]:
+    paths = ["--experiment", str(toy_inputs[1]), "--records", str(toy_inputs[0]), "--run", str(run)]
     return [sys.executable, "-m", "kerasemo.train", "--stage", "pretrain", *paths, *words]
 
 
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.endurance)]
 )
-def test_an_interrupt_saves_and_says_how_to_go_on(given, tmp_path, number):
+def test_interrupt_saves_a_checkpoint_and_names_the_remedy(toy_inputs, tmp_path, number):
     """The default time between checkpoints, so that none but the interrupt's own is in the middle of an epoch."""
-    words = command(given, tmp_path, "--epochs", "4000")
+    words = command(toy_inputs, tmp_path, "--epochs", "4000")
     process = subprocess.Popen(
         words, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -221,13 +221,13 @@ def test_an_interrupt_saves_and_says_how_to_go_on(given, tmp_path, number):
     assert newest.name == f"step-{6 * epochs + steps:08d}.safetensors"
 
 
-def test_a_state_of_another_training_is_not_taken(given, whole, run):
+def test_checkpoint_of_another_training_is_left_out(toy_inputs, whole, run):
     """Its file fits in shape, but was copied from elsewhere."""
     newest = checkpoints.CheckpointFolder(run / "pretrain" / "checkpoints").state_paths()[0]
     tensors, state = checkpoints.load_arrays(newest)
     checkpoints.save_arrays(newest, tensors, state | {"digest": "0" * 64})
     with logged_lines() as log:
-        train_only(options(given, run))
+        train_only(options(toy_inputs, run))
     assert any(
         f"{newest.name}: of another training" in line and "state before" in line for line in log
     )
@@ -236,49 +236,49 @@ def test_a_state_of_another_training_is_not_taken(given, whole, run):
     )
 
 
-def test_the_oldest_state_still_has_its_best_weights(given, whole, tmp_path, monkeypatch):
+def test_oldest_checkpoint_has_its_best_weights(toy_inputs, whole, tmp_path, monkeypatch):
     """A state an epoch, each the best of its time."""
     monkeypatch.setattr(monitoring, "best_epoch", lambda history, watch: len(history) - 1)
-    stopped_at(given, tmp_path, 30, RuntimeError("stop"), checkpoint_seconds=1e9)
+    stopped_at(toy_inputs, tmp_path, 30, RuntimeError("stop"), checkpoint_seconds=1e9)
     for path in checkpoints.CheckpointFolder(tmp_path / "pretrain" / "checkpoints").state_paths()[
         :2
     ]:
         damage(path)
     with logged_lines() as log:
-        train_only(options(given, tmp_path))
+        train_only(options(toy_inputs, tmp_path))
     assert any("resuming after epoch 2/5" in line for line in log), log
 
 
-def test_logs_that_were_removed_do_not_hinder_a_training(given, whole, run):
+def test_training_resumes_without_its_logs(toy_inputs, whole, run):
     shutil.rmtree(run / "pretrain" / "logs")
     with logged_lines() as log:
-        train_only(options(given, run))
+        train_only(options(toy_inputs, run))
     assert any("events are missing" in line for line in log)
     assert (run / "pretrain" / "weights.safetensors").read_bytes() == (
         whole / "weights.safetensors"
     ).read_bytes()
 
 
-def test_another_precision_from_here_on_is_said(given, run):
+def test_change_of_precision_is_logged(toy_inputs, run):
     with logged_lines() as log:
-        train_only(options(given, run, precision="bfloat16"))
+        train_only(options(toy_inputs, run, precision="bfloat16"))
     assert "pretrain: computed in float32 so far, in mixed_bfloat16 from here on" in log
 
 
-def test_a_training_with_other_settings_does_not_take_the_place_of_one_that_began_meanwhile(
-    given, whole, tmp_path
+def test_training_with_other_settings_is_refused_after_another_has_begun(
+    toy_inputs, whole, tmp_path
 ):
     """It found the folder empty when it looked."""
     from kerasemo.config.loading import load_experiment
     from kerasemo.training import chain
 
     late = chain.Chain(
-        chain.RunSettings(load_experiment(str(given[1])), tmp_path, seed=1),
-        load_experiment(str(given[1])).stages,
-        RecordCatalog(given[0]),
+        chain.RunSettings(load_experiment(str(toy_inputs[1])), tmp_path, seed=1),
+        load_experiment(str(toy_inputs[1])).stages,
+        RecordCatalog(toy_inputs[0]),
     )
     waiting = late._prepare([late.last])["pretrain"]
-    train_only(options(given, tmp_path))
+    train_only(options(toy_inputs, tmp_path))
     with pytest.raises(
         RunError,
         match="another command began.*training.*other settings.* name another --run",
@@ -289,8 +289,8 @@ def test_a_training_with_other_settings_does_not_take_the_place_of_one_that_bega
     ).read_bytes()
 
 
-def test_a_profile_ends_with_its_stage(given, tmp_path):
+def test_a_profile_ends_with_its_stage(toy_inputs, tmp_path):
     """Its last step is never made; the next stage can be profiled."""
     for folder in ("one", "other"):
-        train_only(options(given, tmp_path / folder, profile=(5, 1000), epochs=1))
+        train_only(options(toy_inputs, tmp_path / folder, profile=(5, 1000), epochs=1))
         assert list((tmp_path / folder / "pretrain" / "logs").rglob("*.xplane.pb"))

@@ -20,13 +20,13 @@ class Model:
         return {"square": mean * mean, "loss": mean}
 
 
-def test_a_step_gives_the_values_in_the_order_of_their_names():
-    made = loop.StepLoop(Model(), strategy=None, jit_compile=False)
+def test_step_returns_its_values_in_the_order_of_their_names():
+    step_loop = loop.StepLoop(Model(), strategy=None, jit_compile=False)
     dataset = tf.data.Dataset.from_tensor_slices({"value": [[1.0, 3.0], [5.0, 7.0]]})
-    batches = made.iterate(types.SimpleNamespace(dataset=dataset))
-    assert made.value_names == ("loss", "square")
-    assert [made.step(batches).numpy().tolist() for _ in range(2)] == [[2, 4], [6, 36]]
-    assert made.share == BatchShare(0, 1, 1)
+    batches = step_loop.iterate(types.SimpleNamespace(dataset=dataset))
+    assert step_loop.value_names == ("loss", "square")
+    assert [step_loop.step(batches).numpy().tolist() for _ in range(2)] == [[2, 4], [6, 36]]
+    assert step_loop.share == BatchShare(0, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,12 @@ def test_a_step_gives_the_values_in_the_order_of_their_names():
         ([[np.inf, -np.inf], [3, np.nan]], (0, [0, 1])),
     ],
 )
-def test_the_first_step_that_broke_and_its_terms(values, expected):
+def test_first_non_finite_step_and_its_terms_are_found(values, expected):
     assert loop.first_non_finite(np.array(values, np.float32)) == expected
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_interrupt_is_noted_and_the_second_is_not_waited_for(number):
+def test_first_interrupt_is_noted_and_second_interrupt_is_raised(number):
     before = signal.getsignal(number)
     with loop.InterruptionHandler() as interruption:
         assert not interruption.is_requested
@@ -72,12 +72,12 @@ def test_place_in_a_cluster():
     assert places == [(0, 3), (1, 3), (2, 3)]
     assert loop.worker_position(None) == (0, 1)
     assert loop.worker_position(Cluster("worker", 0, worker=["a:1"])) == (0, 1)
-    made = loop.StepLoop.__new__(loop.StepLoop)
-    made._strategy = Cluster("worker", 1, **tasks)
-    assert made.share == BatchShare(4, 2, 6)
+    step_loop = loop.StepLoop.__new__(loop.StepLoop)
+    step_loop._strategy = Cluster("worker", 1, **tasks)
+    assert step_loop.share == BatchShare(4, 2, 6)
 
 
-def test_the_precision_is_that_of_the_layers_made_within():
+def test_precision_applies_to_layers_made_within_the_context():
     import keras
 
     before = keras.config.dtype_policy().name

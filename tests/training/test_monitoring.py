@@ -3,6 +3,7 @@
 import pytest
 import tensorflow as tf
 
+from helpers.messages import mentions
 from kerasemo.config.schema import StageConfig
 from kerasemo.runs.checkpoints import CheckpointFolder
 from kerasemo.training import monitoring
@@ -43,15 +44,17 @@ class Bar:
 STAGE = StageConfig("joint", "joint", ("a/visual", "b/visual"), epochs=3, batch=8)
 
 
-def test_the_bar_counts_the_images_that_are_left_and_says_where_it_stands(monkeypatch):
+def test_progress_bar_counts_the_remaining_images(monkeypatch):
     clock = iter([0.0, 10.0, 12.0, 13.0, 17.0])
     monkeypatch.setattr(monitoring.time, "monotonic", lambda: next(clock))
     bar = Bar()
-    shown = monitoring.StageProgress(bar, STAGE, steps=5)
-    shown.start(4)
-    assert shown.advance({"loss": 1.5, "cross_entropy_a_visual": 0.25}, 1) == pytest.approx(8 / 2)
-    shown.set_validation("val_ua", 0.125)
-    assert shown.advance({"loss": 1.0}, 2) == pytest.approx(16 / 4), (
+    progress = monitoring.StageProgress(bar, STAGE, steps=5)
+    progress.start(4)
+    assert progress.advance({"loss": 1.5, "cross_entropy_a_visual": 0.25}, 1) == pytest.approx(
+        8 / 2
+    )
+    progress.set_validation("val_ua", 0.125)
+    assert progress.advance({"loss": 1.0}, 2) == pytest.approx(16 / 4), (
         "the time of the validation is not the steps'"
     )
     assert bar.told == [
@@ -61,27 +64,25 @@ def test_the_bar_counts_the_images_that_are_left_and_says_where_it_stands(monkey
     ]
 
 
-def test_the_error_of_a_loss_that_breaks_says_what_is_still_good(tmp_path):
+def test_error_of_a_non_finite_loss_names_the_last_good_weights(tmp_path):
     error = monitoring.non_finite_error(
         STAGE, "epoch 1, step 2 of 5", ["loss", "contrastive"], CheckpointFolder(tmp_path)
     )
-    assert (
-        "joint: epoch 1, step 2 of 5: loss, contrastive became NaN or infinite; no epoch was finished"
-        in str(error)
-    )
+    words = ("joint", "epoch 1, step 2 of 5", "loss, contrastive", "NaN", "no epoch")
+    assert mentions(str(error), *words)
     for epoch in (2, 10):
         (tmp_path / f"best-{epoch:08d}.safetensors").touch()
-    assert f"the last good weights are {tmp_path}/best-00000010.safetensors" in str(
+    assert f"{tmp_path}/best-00000010.safetensors" in str(
         monitoring.non_finite_error(STAGE, "", ["loss"], CheckpointFolder(tmp_path))
     )
     assert "--set joint.learning_rate=0.0001" in str(error)
 
 
 @pytest.mark.parametrize(
-    ("steps", "made"),
+    ("steps", "trained_steps"),
     [((3, 4), range(1, 7)), ((3, 4), range(4, 7)), (None, range(1, 4)), ((9, 9), range(1, 4))],
 )
-def test_the_steps_that_are_asked_for_are_profiled(tmp_path, monkeypatch, steps, made):
+def test_requested_steps_are_profiled(tmp_path, monkeypatch, steps, trained_steps):
     """Also where the training goes on behind the first of them: then there is nothing to end."""
     calls = []
 
@@ -92,7 +93,7 @@ def test_the_steps_that_are_asked_for_are_profiled(tmp_path, monkeypatch, steps,
 
     monkeypatch.setattr(tf.profiler.experimental, "start", lambda folder: calls.append("start"))
     monkeypatch.setattr(tf.profiler.experimental, "stop", stop)
-    for step in made:
+    for step in trained_steps:
         with monitoring.profiled_step(tmp_path, steps, step):
             calls.append(step)
     expected = {
@@ -100,4 +101,4 @@ def test_the_steps_that_are_asked_for_are_profiled(tmp_path, monkeypatch, steps,
         (4, 7): [4, "stop", 5, 6],
         (1, 4): [1, 2, 3],
     }
-    assert calls == expected[made.start, made.stop]
+    assert calls == expected[trained_steps.start, trained_steps.stop]

@@ -92,9 +92,9 @@ def of(
     }
 
 
-def difference(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
-    assert one.keys() == other.keys() and one
-    return max(np.abs(one[name] - other[name]).max() for name in one)
+def difference(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> float:
+    assert first.keys() == second.keys() and first
+    return max(np.abs(first[name] - second[name]).max() for name in first)
 
 
 def moved(arrays, kind: str, feature: str, step: int) -> dict[str, np.ndarray]:
@@ -105,17 +105,17 @@ def moved(arrays, kind: str, feature: str, step: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(("kind", "feature"), marked(CASES))
 def test_two_replicas_equal_one_device(trained, kind, feature):
     """Weights, the optimiser's state (with the averages of the weights) and every value, after each step."""
-    one, two = (of(trained[devices], kind, feature) for devices in ("one", "two"))
+    on_one, on_two = (of(trained[devices], kind, feature) for devices in ("one", "two"))
     assert {
         f"{STEPS} value loss",
         f"{STEPS} weight head/kernel",
         f"{STEPS} optimizer optimizer/iteration",
-    } <= one.keys()
-    assert difference(one, two) < TOLERANCES.get(feature, 1e-6)
+    } <= on_one.keys()
+    assert difference(on_one, on_two) < TOLERANCES.get(feature, 1e-6)
 
 
 @pytest.mark.parametrize(("kind", "feature"), marked(CASES))
-def test_the_steps_that_are_compared_train(trained, kind, feature):
+def test_compared_steps_change_the_weights(trained, kind, feature):
     """Else equality would say nothing: every step moves the weights, and every feature moves them elsewhere than without it."""
     for step in range(1, STEPS + 1):
         assert (
@@ -135,16 +135,19 @@ def test_the_steps_that_are_compared_train(trained, kind, feature):
 
 
 @pytest.mark.parametrize(("kind", "feature"), FITTED)
-def test_fit_makes_the_same_steps(trained, kind, feature):
-    one, fitted = of(trained["one"], kind, feature), of(trained["two"], kind, f"{feature} fitted")
-    assert difference({name: one[name] for name in fitted}, fitted) < 1e-6
+def test_fit_equals_the_step_loop(trained, kind, feature):
+    by_hand, fitted = (
+        of(trained["one"], kind, feature),
+        of(trained["two"], kind, f"{feature} fitted"),
+    )
+    assert difference({name: by_hand[name] for name in fitted}, fitted) < 1e-6
     assert {f"{STEPS} value loss", f"{STEPS} weight head/kernel"} <= fitted.keys()
 
 
 @pytest.mark.parametrize(
     "kind", kinds("parts", "supervised", "contrastive", "joint", "joint of three")
 )
-def test_parts_of_a_batch_make_the_step_of_the_whole(trained, kind):
+def test_accumulated_parts_equal_the_whole_batch(trained, kind):
     """Also where a part is one pair of three sources: each source has another share of it."""
     for devices in ("one", "two"):
         parts = of(trained[devices], kind, "parts")
@@ -171,7 +174,7 @@ def test_the_norm_of_all_gradients_together_is_clipped(trained, devices, kind):
 
 @pytest.mark.parametrize("kind", kinds("frozen", "supervised", "joint"))
 @pytest.mark.parametrize("devices", ["one", "two"])
-def test_frozen_layers_stay_and_weight_decay_does_not_wear_them(trained, devices, kind):
+def test_frozen_layers_have_neither_updates_nor_weight_decay(trained, devices, kind):
     for step in range(1, STEPS + 1):
         changes = moved(trained[devices], kind, "frozen", step)
         assert {name for name, change in changes.items() if change.any()} == {
@@ -181,22 +184,22 @@ def test_frozen_layers_stay_and_weight_decay_does_not_wear_them(trained, devices
 
 
 @pytest.mark.parametrize("kind", kinds("average", "supervised", "joint"))
-def test_the_average_is_that_of_the_weights_after_each_step(trained, kind):
+def test_moving_average_is_of_the_weights_after_each_step(trained, kind):
     arrays, average = of(trained["two"], kind, "average"), None
     for step in range(1, STEPS + 1):
         weight = arrays[f"{step} weight features/kernel"]
         average = weight if average is None else 0.7 * average + 0.3 * weight
-        (found,) = (
+        (average,) = (
             value
             for name, value in arrays.items()
             if name.startswith(f"{step} optimizer ") and "features_kernel" in name
         )
-        np.testing.assert_allclose(found, average, atol=1e-6)
+        np.testing.assert_allclose(average, average, atol=1e-6)
     assert np.abs(average - weight).max() > 1e-4
 
 
 @pytest.mark.parametrize("kind", MEASURED)
-def test_every_term_is_there(trained, kind):
+def test_logs_have_every_term(trained, kind):
     stage, count = KINDS[kind]
     names = (
         [f"cross_entropy_{name}" for name in ("a_visual", "b_visual", "c_audio")[:count]]
@@ -214,7 +217,7 @@ def test_every_term_is_there(trained, kind):
 
 
 @pytest.mark.parametrize("kind", MEASURED)
-def test_a_last_odd_batch_is_measured_rightly(trained, kind):
+def test_smaller_last_batch_is_measured_correctly(trained, kind):
     """`evaluate` splits 5 examples over two replicas as 3 and 2; `measure` outside the strategy takes any number at once."""
     expected = of(trained["one"], kind, "plain", "odd measured ")
     for devices, way in (("one", "tested"), ("two", "measured"), ("two", "tested")):
@@ -223,7 +226,9 @@ def test_a_last_odd_batch_is_measured_rightly(trained, kind):
 
 
 @pytest.mark.parametrize("kind", ["reduced by hand", "clipped by the optimiser"])
-def test_what_is_wrong_is_caught(trained, kind):
+def test_wrong_update_exceeds_the_tolerance(trained, kind):
     """Gradients are summed over replicas: a mean that knows nothing of them makes steps of twice the length; Keras clips before the sum."""
-    one, two = (of(trained[devices], kind, "plain", "1 weight ") for devices in ("one", "two"))
-    assert difference(one, two) > 1e-4
+    on_one, on_two = (
+        of(trained[devices], kind, "plain", "1 weight ") for devices in ("one", "two")
+    )
+    assert difference(on_one, on_two) > 1e-4

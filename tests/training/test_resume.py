@@ -128,9 +128,9 @@ def main(run: str, records: str, experiment: str, stage: str, kill_at: str) -> N
 
 
 def train_stage(
-    run: Path, given: tuple[Path, Path], stage: str, kill_at: int = 0
+    run: Path, toy_inputs: tuple[Path, Path], stage: str, kill_at: int = 0
 ) -> subprocess.CompletedProcess:
-    words = [sys.executable, __file__, run, *given, stage, str(kill_at)]
+    words = [sys.executable, __file__, run, *toy_inputs, stage, str(kill_at)]
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "2"}
     return subprocess.run(
         words, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment
@@ -141,16 +141,16 @@ def events(logs: Path) -> dict[str, list]:
     """Return (tag, step, value) of every event below each run of a logs folder, in the order of the files."""
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
-    found = {}
+    events_of = {}
     for folder in sorted(path for path in logs.iterdir() if path.is_dir() and path.name != "speed"):
-        held = found[folder.name] = []
+        run_events = events_of[folder.name] = []
         for path in sorted(folder.glob("events.*")):
             for event in LegacyEventFileLoader(str(path)).Load():
-                held += [
+                run_events += [
                     (value.tag, event.step, value.tensor.SerializeToString())
                     for value in event.summary.value
                 ]
-    return found
+    return events_of
 
 
 def outcome(folder: Path) -> dict[str, object]:
@@ -161,26 +161,26 @@ def outcome(folder: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory) -> tuple[Path, Path]:
-    return write_two_sources(tmp_path_factory.mktemp("given"), waveform=True, **STAGES)
+def toy_inputs(tmp_path_factory) -> tuple[Path, Path]:
+    return write_two_sources(tmp_path_factory.mktemp("toy_inputs"), waveform=True, **STAGES)
 
 
 @pytest.fixture(scope="module")
-def whole(given, tmp_path_factory):
+def whole(toy_inputs, tmp_path_factory):
     """A function that returns a run in which a stage and those that it starts from were let be."""
     run = tmp_path_factory.mktemp("whole")
 
     def with_stage(stage: str) -> Path:
         for name in (*BEFORE[stage], stage):
             if not (run / name / "moments").exists():
-                finished = train_stage(run, given, name)
+                finished = train_stage(run, toy_inputs, name)
                 assert finished.returncode == 0, finished.stderr[-3000:]
         return run
 
     return with_stage
 
 
-def killed_and_resumed(whole: Path, given, stage: str, folder: Path, seeds) -> None:
+def killed_and_resumed(whole: Path, toy_inputs, stage: str, folder: Path, seeds) -> None:
     moments = int((whole / stage / "moments").read_text())
     for name in BEFORE[stage]:
         folder.mkdir(exist_ok=True)
@@ -189,16 +189,18 @@ def killed_and_resumed(whole: Path, given, stage: str, folder: Path, seeds) -> N
     for seed in seeds:
         # A training that goes on has fewer moments left than a whole one; one that ends before its moment is finished.
         finished = train_stage(
-            folder, given, stage, random.Random(f"{stage} {seed}").randint(1, moments * 2 // 3)
+            folder, toy_inputs, stage, random.Random(f"{stage} {seed}").randint(1, moments * 2 // 3)
         )
         assert finished.returncode in (-signal.SIGKILL, 0), finished.stderr[-3000:]
-    last = train_stage(folder, given, stage)
+    last = train_stage(folder, toy_inputs, stage)
     assert last.returncode == 0, last.stderr[-3000:]
     ours, theirs = outcome(folder / stage), outcome(whole / stage)
     assert ours["events"].keys() == theirs["events"].keys() >= {"train", "validation"}
-    for run, found in ours["events"].items():
-        assert [entry[:2] for entry in found] == [entry[:2] for entry in theirs["events"][run]], run
-        assert found == theirs["events"][run], run
+    for run, resumed_events in ours["events"].items():
+        assert [entry[:2] for entry in resumed_events] == [
+            entry[:2] for entry in theirs["events"][run]
+        ], run
+        assert resumed_events == theirs["events"][run], run
     assert ours == theirs
 
 
@@ -209,16 +211,16 @@ def killed_and_resumed(whole: Path, given, stage: str, folder: Path, seeds) -> N
         for stage in STAGES
     ],
 )
-def test_two_kills_change_nothing(whole, given, tmp_path, stage):
-    killed_and_resumed(whole(stage), given, stage, tmp_path / "run", range(2))
+def test_two_kills_change_nothing(whole, toy_inputs, tmp_path, stage):
+    killed_and_resumed(whole(stage), toy_inputs, stage, tmp_path / "run", range(2))
 
 
 @pytest.mark.endurance
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("stage", STAGES)
-def test_twenty_kills_change_nothing(whole, given, tmp_path, stage, seed):
+def test_twenty_kills_change_nothing(whole, toy_inputs, tmp_path, stage, seed):
     killed_and_resumed(
-        whole(stage), given, stage, tmp_path / "run", (100 + 2 * seed, 101 + 2 * seed)
+        whole(stage), toy_inputs, stage, tmp_path / "run", (100 + 2 * seed, 101 + 2 * seed)
     )
 
 

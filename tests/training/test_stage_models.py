@@ -67,7 +67,7 @@ def test_train_and_test_step_give_one_loss(kind, count):
 
 
 @pytest.mark.parametrize(("kind", "count"), KINDS)
-def test_gradient_reaches_what_the_kind_uses(kind, count):
+def test_gradient_reaches_the_layers_of_the_kind(kind, count):
     """One step moves every weight but the statistics and, in a contrastive stage, the head, about which no warning is given."""
     sources = some_sources(count)
     model = a_model(kind, sources, dropout=0.3, margin=2.0)
@@ -88,7 +88,7 @@ def test_gradient_reaches_what_the_kind_uses(kind, count):
     assert moved == set(before) - still
 
 
-def test_no_warning_when_a_contrastive_stage_is_fitted(capfd):
+def test_contrastive_stage_is_fitted_without_a_warning(capfd):
     sources = some_sources(2)
     model = a_model(
         "contrastive", sources, optimizer=keras.optimizers.AdamW(1e-3, weight_decay=0.1)
@@ -110,13 +110,13 @@ def test_logits_of_emotions_that_no_corpus_has_get_no_gradient(kind, count):
     model = a_model(kind, sources, label_smoothing=0.2)
     before = [ops.convert_to_numpy(weight) for weight in model.get_layer("head").weights]
     model.train_step(a_batch(kind, sources))
-    there = np.isin(EMOTIONS, [emotion for corpus in CORPORA[:count] for emotion in corpus])
+    has_clips = np.isin(EMOTIONS, [emotion for corpus in CORPORA[:count] for emotion in corpus])
     for old, weight in zip(before, model.get_layer("head").weights, strict=True):
         moved = (old != ops.convert_to_numpy(weight)).reshape(-1, len(EMOTIONS)).any(axis=0)
-        np.testing.assert_array_equal(moved, there)
+        np.testing.assert_array_equal(moved, has_clips)
 
 
-def test_logs_are_running_means_over_examples_and_begin_anew():
+def test_logs_are_means_over_examples_since_the_reset():
     """Steps of 12 and 4 examples: the mean weighs the first three times as much."""
     (source,) = some_sources(1)
     model = a_model("supervised", [source])
@@ -168,7 +168,7 @@ def test_terms_are_named_after_their_sources():
 
 
 @pytest.mark.parametrize(("kind", "count"), [("supervised", 1), ("joint", 2)])
-def test_a_stage_keeps_the_networks_weights_by_name(kind, count):
+def test_stage_keeps_the_weights_of_the_network_by_name(kind, count):
     """So that the next stage, or the served network, takes them over; the losses and terms add none."""
     model = a_model(kind, some_sources(count))
     network = keras.Model(
@@ -180,7 +180,7 @@ def test_a_stage_keeps_the_networks_weights_by_name(kind, count):
     assert [weight.path for weight in model.weights] == [weight.path for weight in network.weights]
 
 
-def test_a_step_gives_the_values_of_itself_alone():
+def test_step_returns_its_own_values_alone():
     """`train_step` the running means, for `fit`; both make the same step."""
     (source,) = some_sources(1)
     by_hand, by_fit = (a_model("supervised", [source]) for _ in range(2))
@@ -189,8 +189,8 @@ def test_a_step_gives_the_values_of_itself_alone():
     means = [logs_of(by_fit.train_step, batch)["loss"] for batch in batches]
     assert abs(values[0] - values[1]) > 1e-3
     assert means == pytest.approx([values[0], (12 * values[0] + 4 * values[1]) / 16], rel=1e-5)
-    for one, other in zip(by_hand.weights, by_fit.weights, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
+    for variable, fitted_variable in zip(by_hand.weights, by_fit.weights, strict=True):
+        np.testing.assert_allclose(variable, fitted_variable, atol=1e-6)
     assert not any(
         variable.numpy().any() for mean in by_hand.metrics for variable in mean.variables
     )
@@ -200,7 +200,7 @@ def test_a_step_gives_the_values_of_itself_alone():
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_parts_go_one_after_the_other_in_a_loop(jit_compile):
+def test_parts_are_computed_one_after_the_other(jit_compile):
     """Not side by side, which would take the memory that they are to save."""
     sources = some_sources(2)
     model, whole = a_model("joint", sources, accumulate=6), a_model("joint", sources)
@@ -211,8 +211,8 @@ def test_parts_go_one_after_the_other_in_a_loop(jit_compile):
     ]
     assert sum("While" in kind for kind in kinds) == 1 and "Conv2D" not in kinds
     assert logs_of(step, batch) == pytest.approx(logs_of(whole.step, batch), rel=1e-5)
-    for one, other in zip(model.weights, whole.weights, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
+    for variable, whole_variable in zip(model.weights, whole.weights, strict=True):
+        np.testing.assert_allclose(variable, whole_variable, atol=1e-6)
 
 
 def test_parts_that_do_not_divide_a_batch_are_refused():
@@ -227,7 +227,7 @@ def test_parts_that_do_not_divide_a_batch_are_refused():
 # Frozen layers.
 
 
-def test_layers_are_frozen_by_the_beginnings_of_their_names():
+def test_layers_are_frozen_by_name_prefix():
     sources = some_sources(2)
     model = a_model("joint", sources, optimizer=keras.optimizers.AdamW(1e-2, weight_decay=0.5))
     before = {weight.path: ops.convert_to_numpy(weight) for weight in model.weights}
@@ -275,7 +275,7 @@ def test_each_source_trains_its_own_head():
     model = a_model("joint", sources, heads=2)
     before = [ops.convert_to_numpy(weight) for weight in model.get_layer("head").weights]
     logs_of(model.step, a_batch("joint", sources))
-    there = np.concatenate([source.mask for source in sources]).astype(bool)
+    has_clips = np.concatenate([source.mask for source in sources]).astype(bool)
     for old, weight in zip(before, model.get_layer("head").weights, strict=True):
         moved = (old != ops.convert_to_numpy(weight)).reshape(-1, 2 * len(EMOTIONS)).any(axis=0)
-        np.testing.assert_array_equal(moved, there)
+        np.testing.assert_array_equal(moved, has_clips)

@@ -31,30 +31,30 @@ def files(folder: Path) -> list[Path]:
 
 def events(folder: Path) -> dict[str, list]:
     """Return (tag, step, value) of each run's events in the order of the files."""
-    found = {}
+    events_of = {}
     for path in files(folder):
-        held = found.setdefault(path.parent.relative_to(folder).as_posix(), [])
+        run_events = events_of.setdefault(path.parent.relative_to(folder).as_posix(), [])
         for event in LegacyEventFileLoader(str(path)).Load():
-            held += [
+            run_events += [
                 (value.tag, event.step, tensor_util.make_ndarray(value.tensor).tolist())
                 for value in event.summary.value
             ]
-    return found
+    return events_of
 
 
-def begin(folder: Path, held=None) -> TensorBoardWriter:
-    shown = TensorBoardWriter(folder, event_sizes=held)
-    shown.write_configuration({"stage": {"name": "joint", "margin": 0.6, "sources": ["a|b"]}})
-    return shown
+def begin(folder: Path, event_sizes=None) -> TensorBoardWriter:
+    writer = TensorBoardWriter(folder, event_sizes=event_sizes)
+    writer.write_configuration({"stage": {"name": "joint", "margin": 0.6, "sources": ["a|b"]}})
+    return writer
 
 
-def train(shown: TensorBoardWriter, epoch: int, steps=range(STEPS)) -> None:
+def train(writer: TensorBoardWriter, epoch: int, steps=range(STEPS)) -> None:
     """Write what an epoch, from 0, has; its validation too when the last step is among those asked for."""
     for step in (epoch * STEPS + step for step in steps):
-        shown.write_steps([(step, {"loss": 1 / (step + 1), "contrastive": step / 7})])
-        shown.write_speed(step, 400.0)
+        writer.write_steps([(step, {"loss": 1 / (step + 1), "contrastive": step / 7})])
+        writer.write_speed(step, 400.0)
     if STEPS - 1 in steps:
-        shown.write_epoch(
+        writer.write_epoch(
             epoch,
             {
                 "loss": 0.5,
@@ -63,48 +63,48 @@ def train(shown: TensorBoardWriter, epoch: int, steps=range(STEPS)) -> None:
                 "val_ua_savee_visual": 0.75,
             },
         )
-        shown.write_recall(epoch, "savee/visual", EMOTIONS, CONFUSION + epoch)
-        shown.write_histograms(epoch, {"head/kernel": np.arange(6.0).reshape(2, 3) * epoch})
+        writer.write_recall(epoch, "savee/visual", EMOTIONS, CONFUSION + epoch)
+        writer.write_histograms(epoch, {"head/kernel": np.arange(6.0).reshape(2, 3) * epoch})
 
 
-def end(shown: TensorBoardWriter) -> None:
-    shown.write_hparams({"batch": 8}, {"test_ua": 0.5})
-    shown.close()
+def end(writer: TensorBoardWriter) -> None:
+    writer.write_hparams({"batch": 8}, {"test_ua": 0.5})
+    writer.close()
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The folder of three epochs that nothing interrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    shown = begin(folder)
+    writer = begin(folder)
     for epoch in range(3):
-        train(shown, epoch)
-    end(shown)
+        train(writer, epoch)
+    end(writer)
     return folder
 
 
 def test_every_value_is_under_its_run_tag_and_step(whole):
-    found = events(whole)
-    assert set(found) == {".", "train", "validation", "steps", "speed", "results"}
+    events_of_runs = events(whole)
+    assert set(events_of_runs) == {".", "train", "validation", "steps", "speed", "results"}
     table = b'| name | value |\n|---|---|\n| stage.name | "joint" |\n| stage.margin | 0.6 |\n| stage.sources | ["a\\|b"] |\n'
-    assert found["."] == [("configuration", 0, table)]
+    assert events_of_runs["."] == [("configuration", 0, table)]
     steps = [
         (tag, step, value)
         for step in range(9)
         for tag, value in (("step_loss", 1 / (step + 1)), ("step_contrastive", step / 7))
     ]
-    assert [row[:2] for row in found["steps"]] == [row[:2] for row in steps]
-    assert [row[2] for row in found["steps"]] == pytest.approx([row[2] for row in steps])
-    assert found["speed"] == [("images_per_second", step, 400.0) for step in range(9)]
+    assert [row[:2] for row in events_of_runs["steps"]] == [row[:2] for row in steps]
+    assert [row[2] for row in events_of_runs["steps"]] == pytest.approx([row[2] for row in steps])
+    assert events_of_runs["speed"] == [("images_per_second", step, 400.0) for step in range(9)]
     train = {
-        tag: [(step, value) for name, step, value in found["train"] if name == tag]
-        for tag, _, _ in found["train"]
+        tag: [(step, value) for name, step, value in events_of_runs["train"] if name == tag]
+        for tag, _, _ in events_of_runs["train"]
     }
     assert set(train) == {"epoch_loss", "epoch_learning_rate", "head/kernel"}
     assert train["epoch_loss"] == [(epoch, 0.5) for epoch in range(3)]
     (left, *_), *_, (_, right, count) = train["head/kernel"][2][1]
     assert (left, right, count) == (0.0, 10.0, 1.0), "of 0, 2, ... 10"
-    first = {tag: value for tag, step, value in found["validation"] if step == 0}
+    first = {tag: value for tag, step, value in events_of_runs["validation"] if step == 0}
     recalls = {
         "recall_savee_visual/anger": 0.75,
         "recall_savee_visual/sadness": 0.5,
@@ -117,62 +117,62 @@ def test_every_value_is_under_its_run_tag_and_step(whole):
 
 @pytest.mark.parametrize("epoch", [0, 1, 2])
 @pytest.mark.parametrize("lost", [0, 2])
-def test_what_was_written_after_the_checkpoint_comes_once(whole, tmp_path, epoch, lost):
+def test_events_after_the_checkpoint_are_written_once(whole, tmp_path, epoch, lost):
     """A checkpoint after the first step of an epoch; `lost` more steps are on the disk when the training dies."""
-    shown = begin(tmp_path)
+    writer = begin(tmp_path)
     for done in range(epoch):
-        train(shown, done)
-    train(shown, epoch, range(1))
-    held = shown.flush()
+        train(writer, done)
+    train(writer, epoch, range(1))
+    event_sizes = writer.flush()
     if lost:
-        train(shown, epoch, range(1, STEPS))
-        shown.flush()
-    shown = begin(tmp_path, held)
-    train(shown, epoch, range(1, STEPS))
+        train(writer, epoch, range(1, STEPS))
+        writer.flush()
+    writer = begin(tmp_path, event_sizes)
+    train(writer, epoch, range(1, STEPS))
     for left in range(epoch + 1, 3):
-        train(shown, left)
-    end(shown)
+        train(writer, left)
+    end(writer)
     assert events(tmp_path) == events(whole)
 
 
-def test_a_training_that_dies_after_its_last_checkpoint_has_its_results_once(whole, tmp_path):
-    shown = begin(tmp_path)
+def test_results_are_written_once_after_a_kill_at_the_end(whole, tmp_path):
+    writer = begin(tmp_path)
     for epoch in range(3):
-        train(shown, epoch)
-    held = shown.flush()
-    end(shown)
-    end(begin(tmp_path, held))
+        train(writer, epoch)
+    event_sizes = writer.flush()
+    end(writer)
+    end(begin(tmp_path, event_sizes))
     assert events(tmp_path) == events(whole)
 
 
-def test_a_training_that_is_begun_anew_leaves_nothing_of_before(whole, tmp_path):
+def test_training_from_the_start_removes_older_events(whole, tmp_path):
     end(begin(tmp_path / "logs"))
     (tmp_path / "logs" / "old").mkdir()
-    shown = begin(tmp_path / "logs")
+    writer = begin(tmp_path / "logs")
     assert [path.name for path in (tmp_path / "logs").iterdir() if path.is_dir()] == []
     for epoch in range(3):
-        train(shown, epoch)
-    end(shown)
+        train(writer, epoch)
+    end(writer)
     assert events(tmp_path / "logs") == events(whole)
 
 
-def test_a_tensorboard_that_had_read_further_drops_what_comes_twice(tmp_path):
+def test_reading_tensorboard_drops_repeated_events(tmp_path):
     """Steps 3 and epoch 0 of before the kill are read; then come the files of the training that goes on at step 2."""
-    shown = begin(tmp_path)
-    train(shown, 0, range(2))
-    held = shown.flush()
-    train(shown, 0, range(2, STEPS))
-    shown.write_steps([(3, {"loss": 77.0})])
-    shown.flush()
+    writer = begin(tmp_path)
+    train(writer, 0, range(2))
+    event_sizes = writer.flush()
+    train(writer, 0, range(2, STEPS))
+    writer.write_steps([(3, {"loss": 77.0})])
+    writer.flush()
     readers = {
         run: EventAccumulator(str(tmp_path / run)).Reload()
         for run in ("steps", "train", "validation")
     }
     assert [event.step for event in readers["steps"].Tensors("step_loss")] == [0, 1, 2, 3]
-    shown = begin(tmp_path, held)
-    train(shown, 0, range(2, STEPS))
-    train(shown, 1)
-    shown.flush()
+    writer = begin(tmp_path, event_sizes)
+    train(writer, 0, range(2, STEPS))
+    train(writer, 1)
+    writer.flush()
     for reader in readers.values():
         reader.Reload()
     assert [event.step for event in readers["steps"].Tensors("step_loss")] == [0, 1, 2, 3, 4, 5]
@@ -186,47 +186,45 @@ def test_a_tensorboard_that_had_read_further_drops_what_comes_twice(tmp_path):
     ]
 
 
-def test_every_file_begins_with_its_version_and_a_start_of_its_first_step(whole):
+def test_every_file_begins_with_its_version_and_first_step(whole):
     for path in files(whole):
         version, start, first, *_ = LegacyEventFileLoader(str(path)).Load()
         assert version.file_version == "brain.Event:2"
         assert start.session_log.status == SessionLog.START and start.step == first.step
 
 
-def test_boards_of_one_second_have_files_of_their_own_in_the_order_they_were_begun(
-    tmp_path, monkeypatch
-):
+def test_writers_of_one_second_have_separate_files_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr(tensorboard, "time", types.SimpleNamespace(time=lambda: 1e9))
     monkeypatch.setattr(tensorboard.os, "getpid", iter(range(100, 0, -1)).__next__)
-    held = {}
+    event_sizes = {}
     for step in range(12):
-        shown = TensorBoardWriter(tmp_path, event_sizes=held)
-        shown.write_steps([(step, {"loss": float(step)})])
-        held = shown.flush()
-        shown.close()
+        writer = TensorBoardWriter(tmp_path, event_sizes=event_sizes)
+        writer.write_steps([(step, {"loss": float(step)})])
+        event_sizes = writer.flush()
+        writer.close()
     assert len(files(tmp_path)) == 12 and [
         step for _, step, _ in events(tmp_path)["steps"]
     ] == list(range(12))
 
 
 @pytest.mark.parametrize("damage", ["missing", "short"])
-def test_a_file_that_was_lost_is_named_and_its_run_goes_on(tmp_path, damage):
-    shown = begin(tmp_path / "joint" / "logs")
-    train(shown, 0)
-    held = shown.flush()
+def test_lost_file_is_named_and_its_run_continues(tmp_path, damage):
+    writer = begin(tmp_path / "joint" / "logs")
+    train(writer, 0)
+    event_sizes = writer.flush()
     (path,) = files(tmp_path / "joint" / "logs" / "train")
     if damage == "missing":
         path.unlink()
     else:
         os.truncate(path, 50)
-    again = TensorBoardWriter(tmp_path / "joint" / "logs", event_sizes=held)
+    again = TensorBoardWriter(tmp_path / "joint" / "logs", event_sizes=event_sizes)
     assert again.lost_files == [f"train/{path.name}"]
     train(again, 1)
     left = again.flush()
     assert left.get(f"train/{path.name}", 0) == (
         0 if damage == "missing" else 50
     ) and left.items() >= {
-        (name, size) for name, size in held.items() if name not in again.lost_files
+        (name, size) for name, size in event_sizes.items() if name not in again.lost_files
     }
     again.close()
     TensorBoardWriter(tmp_path / "joint" / "logs", event_sizes=left)
@@ -237,7 +235,7 @@ def test_a_file_that_was_lost_is_named_and_its_run_goes_on(tmp_path, damage):
     ]
 
 
-def test_a_full_disk_is_one_clear_error(tmp_path):
+def test_full_disk_is_a_storage_error(tmp_path):
     """Found by the flush, and on the way."""
     code = (
         "import pathlib, sys\nfrom kerasemo.training.tensorboard import TensorBoardWriter\nfrom pipelines.core.errors import StorageError\n"
@@ -257,7 +255,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path):
         )
 
 
-def test_what_was_flushed_survives_a_kill(tmp_path):
+def test_flushed_events_survive_a_kill(tmp_path):
     code = (
         "import json, os, signal, pathlib, sys\nfrom kerasemo.training.tensorboard import TensorBoardWriter\n"
         "board = TensorBoardWriter(pathlib.Path(sys.argv[1]), event_sizes=None)\n"
@@ -272,19 +270,19 @@ def test_what_was_flushed_survives_a_kill(tmp_path):
     assert (tmp_path / name).stat().st_size > size, (
         "some of what came later is there, perhaps half a record"
     )
-    shown = TensorBoardWriter(tmp_path, event_sizes={name: size})
-    shown.write_steps([(500, {"loss": 3.0})])
-    shown.close()
+    writer = TensorBoardWriter(tmp_path, event_sizes={name: size})
+    writer.write_steps([(500, {"loss": 3.0})])
+    writer.close()
     assert events(tmp_path)["steps"] == [("step_loss", step, 1.0) for step in range(500)] + [
         ("step_loss", 500, 3.0)
     ]
 
 
-def test_the_projector_has_a_label_a_vector_and_a_picture_for_each_clip(tmp_path):
+def test_projector_has_label_vector_and_picture_of_each_clip(tmp_path):
     embeddings = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
-    shown = np.stack([np.full((64, 64, 3), 50 * clip, np.uint8) for clip in range(5)])
+    pictures = np.stack([np.full((64, 64, 3), 50 * clip, np.uint8) for clip in range(5)])
     rows = [{"emotion": "fear", "speaker": f"savee:{clip}", "clip": "a\tb\nc"} for clip in range(5)]
-    TensorBoardWriter(tmp_path, event_sizes=None).write_projector(embeddings, rows, shown)
+    TensorBoardWriter(tmp_path, event_sizes=None).write_projector(embeddings, rows, pictures)
     folder = tmp_path / "results"
     np.testing.assert_allclose(
         np.loadtxt(folder / "tensors.tsv", delimiter="\t"), embeddings, rtol=1e-5
@@ -307,15 +305,15 @@ def test_the_projector_has_a_label_a_vector_and_a_picture_for_each_clip(tmp_path
     assert files(folder), "TensorBoard looks for the projector where events are"
 
 
-def test_a_sprite_that_would_be_too_large_has_smaller_pictures(monkeypatch):
+def test_large_sprite_has_reduced_pictures(monkeypatch):
     monkeypatch.setattr(tensorboard, "LARGEST_SPRITE", 128)
-    shown = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), dtype=np.uint8)
-    sprite, side = tensorboard.sprite(shown)
+    pictures = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), dtype=np.uint8)
+    sprite, side = tensorboard.sprite(pictures)
     assert side == 32 and sprite.shape == (128, 128, 3)
-    assert sprite[32, 96, 1] == shown[7, :2, :2, 1].mean().astype(np.uint8)
+    assert sprite[32, 96, 1] == pictures[7, :2, :2, 1].mean().astype(np.uint8)
 
 
-def test_the_matrix_is_dark_where_the_answers_are(tmp_path):
+def test_matrix_is_dark_at_frequent_predictions(tmp_path):
     """Pixels near the corners of cells: the whole row, half of it, none."""
     picture = tensorboard.draw_confusion(np.array([[4, 0], [3, 3]]), ("a", "b"), title="t").convert(
         "L"
@@ -344,11 +342,11 @@ def test_the_matrix_is_dark_where_the_answers_are(tmp_path):
 
 
 def test_settings_and_results_are_a_finished_session_of_hparams(tmp_path):
-    shown = TensorBoardWriter(tmp_path, event_sizes=None)
-    shown.write_hparams(
+    writer = TensorBoardWriter(tmp_path, event_sizes=None)
+    writer.write_hparams(
         {"stage": "joint", "rate": 1e-3, "ema": True, "batch": 8}, {"test_ua_savee_visual": 0.5}
     )
-    shown.close()
+    writer.close()
     reader = EventAccumulator(str(tmp_path / "results")).Reload()
     content = {
         tag: reader.SummaryMetadata(tag).plugin_data.content for tag in reader.Tags()["tensors"]

@@ -77,8 +77,8 @@ def address(tmp_path_factory):
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
         for line in process.stderr:
-            if found := re.search(r"at (http://[\d.:]+)", line):
-                yield found.group(1)
+            if match := re.search(r"at (http://[\d.:]+)", line):
+                yield match.group(1)
                 break
         else:
             pytest.fail("tensorboard did not start")
@@ -90,11 +90,11 @@ def address(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(address, tmp_path_factory):
     """A function that opens a page of TensorBoard, waits for words, and returns the browser."""
-    with browser.Browser(tmp_path_factory.mktemp("profile"), size=(1500, 2600)) as shown:
+    with browser.Browser(tmp_path_factory.mktemp("profile"), size=(1500, 2600)) as board:
 
         def show(tab: str, *words: str) -> browser.Browser:
-            shown.open(f"{address}/#{tab}", *words)
-            return shown
+            board.open(f"{address}/#{tab}", *words)
+            return board
 
         yield show
 
@@ -127,7 +127,7 @@ def test_every_group_is_in_the_time_series(page):
 
 
 def test_recall_and_steps_are_charts(page):
-    shown = page(
+    board = page(
         "scalars&tagFilter=recall|step_loss",
         *(f"tag: recall_savee_visual/{emotion}" for emotion in EMOTIONS),
         "tag: step_loss",
@@ -135,15 +135,15 @@ def test_recall_and_steps_are_charts(page):
 
     def points() -> list[int]:
         """Return how many points each line has; every one is drawn as it is and smoothed."""
-        return shown.all("path.line", "node.getAttribute('d').split('L').length")
+        return board.all("path.line", "node.getAttribute('d').split('L').length")
 
-    shown.until(
+    board.until(
         lambda: points().count(3) >= 12 and points().count(15) >= 4, points
     )  # of two stages
 
 
 def test_the_confusion_matrix_is_a_picture_of_the_last_epoch(page):
-    shown = page(
+    board = page(
         "images",
         "confusion/savee_visual",
         "joint/logs/validation",
@@ -152,28 +152,28 @@ def test_the_confusion_matrix_is_a_picture_of_the_last_epoch(page):
     )
 
     def widths() -> list[int]:
-        return shown.all("img", "node.naturalWidth")
+        return board.all("img", "node.naturalWidth")
 
-    shown.until(lambda: len(widths()) == 2 and min(widths()) > 240, widths)
+    board.until(lambda: len(widths()) == 2 and min(widths()) > 240, widths)
 
 
 def test_kernels_are_histograms(page):
-    shown = page("histograms", "stage1/kernel", "joint/logs/train", "pretrain/logs/train")
-    shown.until(
-        lambda: len(shown.all("path.outline", "1")) == 6, shown.text
+    board = page("histograms", "stage1/kernel", "joint/logs/train", "pretrain/logs/train")
+    board.until(
+        lambda: len(board.all("path.outline", "1")) == 6, board.text
     )  # of three epochs of two stages
 
 
 def test_the_configuration_is_a_table(page):
-    shown = page(
+    board = page(
         "text", "configuration", "joint/logs", "stage.margin", "0.625", "versions.keras", '"3.99"'
     )
-    rows = shown.all("tr", "[...node.cells].map(cell => cell.innerText.trim())")
+    rows = board.all("tr", "[...node.cells].map(cell => cell.innerText.trim())")
     assert ["stage.name", '"joint"'] in rows and ["stage.name", '"pretrain"'] in rows
 
 
 def test_hparams_compares_the_stages_with_their_results(page):
-    shown = page(
+    board = page(
         "hparams",
         "learning_rate",
         "test_ua_savee_visual",
@@ -184,11 +184,11 @@ def test_hparams_compares_the_stages_with_their_results(page):
         "joint",
         "balanced",
     )
-    assert "step_loss" not in shown.text(), "results alone"
+    assert "step_loss" not in board.text(), "results alone"
 
 
 def test_the_projector_shows_the_clips_with_labels_and_pictures(page):
-    shown = page(
+    board = page(
         "projector",
         "Points: 12",
         "Dimension: 8",
@@ -200,8 +200,8 @@ def test_the_projector_shows_the_clips_with_labels_and_pictures(page):
         "PCA",
     )
     loaded = "node.contentWindow.performance.getEntriesByType('resource').map(entry => entry.name).join(' ')"
-    shown.until(
-        lambda: "sprite_image" in " ".join(shown.all("iframe", loaded)),
-        lambda: shown.all("iframe", loaded),
+    board.until(
+        lambda: "sprite_image" in " ".join(board.all("iframe", loaded)),
+        lambda: board.all("iframe", loaded),
     )
-    assert max(shown.all("canvas", "node.width"), default=0) > 300
+    assert max(board.all("canvas", "node.width"), default=0) > 300

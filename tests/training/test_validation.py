@@ -58,7 +58,7 @@ def validated(kind: str, sources, drawn_seed: int = 3):
 
 
 @pytest.mark.parametrize(("kind", "count"), [("supervised", 1), ("contrastive", 2), ("joint", 2)])
-def test_losses_equal_those_that_the_model_measures(sources, kind, count):
+def test_losses_equal_the_losses_of_the_model(sources, kind, count):
     measured, validation, predict, _ = validated(kind, sources[:count])
     logs, _ = validation.scores(predict)
     assert measured.keys() <= logs.keys()
@@ -84,7 +84,7 @@ def test_scores_are_those_of_each_source_by_clip(sources):
     assert logs["val_ua"] == np.mean([score["ua"] for score in by_source.values()])
 
 
-def test_the_last_odd_items_count(sources):
+def test_last_smaller_batch_counts(sources):
     """23 of 24 items: no batch of any size but one and 23 divides them."""
     _, validation, predict, sides = validated("supervised", sources[:1])
     less = Subset(sides[0].source, sides[0].items[:-1])
