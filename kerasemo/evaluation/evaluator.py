@@ -60,7 +60,7 @@ def evaluate_stage(
 
     Raises:
         InputError: Records that a stage was trained on are missing.
-        DataError: Records are not those of the training.
+        DataError: Records differ from the records of the training.
     """
     from kerasemo.datasets.segmentation import Segmentation
     from kerasemo.datasets.sources import corpus_of

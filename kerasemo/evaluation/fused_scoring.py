@@ -277,7 +277,7 @@ def fit_served_fusion(lineage: Lineage, catalog: RecordCatalog) -> Fusion:
 
     Raises:
         InputError: Records are missing.
-        DataError: Records are not those of the training.
+        DataError: Records differ from the records of the training.
     """
     network = lineage.load_network()
     evaluation = FusedEvaluation(

@@ -60,7 +60,7 @@ def export_stage(options: ExportOptions) -> dict[str, Any]:
 
     Raises:
         InputError: The stage does not exist or cannot be served, or the folder has other content.
-        DataError: The records are not those of the training, or the weights are damaged.
+        DataError: The records differ from the records of the training, or the weights are damaged.
         RunError: The exported model does not predict what the Keras model predicts.
         StorageError: The disk is full, or the folder cannot be written.
     """
@@ -231,7 +231,7 @@ def _write_version(
         folder, network, format, labels, domains, has_head=_has_head(lineage), spec=spec
     )
     signatures = list(document["signatures"])
-    logger.info("comparing the predictions of a fresh process with those of the Keras model")
+    logger.info("comparing the predictions of a new process with the Keras model")
     cases = parity_cases.ParityCases(
         _finite_predictor(network, lineage.last.name),
         labels=labels,
@@ -241,8 +241,8 @@ def _write_version(
     )
     if cases.n_resynthesized and format != "onnx":
         logger.info(
-            "the records keep no waveforms; those of %d clips are made from their log-Mels "
-            "(pipelines.build --waveform keeps waveforms)",
+            "the records hold no waveforms; the waveforms of %d clips are made from their log-Mels "
+            "(pipelines.build --waveform stores waveforms)",
             cases.n_resynthesized,
         )
     pairs = cases.calls(signatures) if format == "saved_model" else cases.portable_calls(signatures)

@@ -56,10 +56,10 @@ def checks_shapes(
 
 
 def _with_shape(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
-    """Return a tensor after a check of its shape; sizes that the spec leaves open may be any.
+    """Return a tensor after a check of its shape; a size that the spec leaves open may be any.
 
-    What uses the tensor is in a branch of its own: TensorFlow may try an operation that only waits
-    for a check before the check.
+    The operations that use the tensor are in a separate branch. TensorFlow may run an operation
+    with a control dependency on a check before the check.
     """
     shape = spec.shape.as_list()
     sizes = ", ".join("n" if size is None else str(size) for size in shape)
@@ -132,7 +132,7 @@ class ServedModel(tf.Module):
         self._spec = spec
         self._labels = list(labels)
         self._columns = [EMOTIONS.index(label) for label in labels]
-        # Proxies, because a mapping that is an attribute would be saved as well.
+        # Proxies, because TensorFlow saves a mapping that is an attribute.
         self._shared = types.MappingProxyType(self._shared_functions(network))
         signatures = select_signatures("saved_model", domains=domains, has_head=has_head)
         self.inputs = types.MappingProxyType(

@@ -37,7 +37,7 @@ CallAndExpected = tuple[Call, Expected]
 
 
 class ParityCases:
-    """Calls of signatures, and what the Keras model computes for the same inputs.
+    """Calls of signatures, and the outputs of the Keras model for the same inputs.
 
     Args:
         predict: Runs the Keras model; see `inference.NetworkPredictor`.
@@ -297,7 +297,7 @@ class _Case:
 
 
 def resynthesize(segments: np.ndarray, *, spec: Spec = Spec()) -> np.ndarray:
-    """Return a waveform with a log-Mel close to that of a clip (Griffin and Lim).
+    """Return a waveform whose log-Mel is close to the log-Mel of a clip (Griffin and Lim).
 
     Args:
         segments: float32 [segments, mel_filters, segment_frames, 3], overlapping.

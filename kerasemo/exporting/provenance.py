@@ -39,7 +39,7 @@ def find_training_records(lineage: Lineage, folder: Path | None) -> RecordCatalo
 
     Raises:
         InputError: The folder does not exist, or is not known.
-        DataError: The records are not those of the training.
+        DataError: The records differ from the records of the training.
     """
     key_path = lineage.last.folder / KEY_FILE
     recorded = (files.read_json(key_path) or {}).get("records_folder")

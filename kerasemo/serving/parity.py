@@ -1,4 +1,4 @@
-"""Compare the outputs of a written bundle with those of the Keras model.
+"""Compare the outputs of a written bundle with the outputs of the Keras model.
 
 The bundle runs in its own process, `python -m kerasemo.serving FOLDER CALLS OUTPUTS`. The process
 imports neither Keras nor the network, so all outputs come from the bundle.
@@ -81,7 +81,7 @@ def _difference(output: np.ndarray, expected: np.ndarray) -> float:
 
 
 def write_calls(path: Path, calls: Sequence[Call]) -> None:
-    """Write calls as arrays, so that reading them executes nothing."""
+    """Write calls as arrays, so that reading the file executes no code."""
     arrays: dict[str, np.ndarray] = {}
     for number, (signature, inputs) in enumerate(calls):
         for name, value in inputs.items():

@@ -1,4 +1,4 @@
-"""Check the inputs of each signature before they are sent, with NumPy alone.
+"""Check the inputs of each signature before they are sent, only with NumPy.
 
 A server that batches runs the requests of several clients in one call of the graph. One bad request
 would fail all of them.
@@ -38,7 +38,7 @@ def segment_range(spec: Spec = SPEC) -> tuple[np.ndarray, np.ndarray]:
 
     A delta is a weighted sum of the levels x around a frame, with weights w whose sum is 0. The
     delta is therefore no larger than the range of x times the sum of the positive w. The weights
-    are those of a line or a parabola through `delta_width` points (Savitzky and Golay 1964). At k
+    are of a line or a parabola through `delta_width` points (Savitzky and Golay 1964). At k
     frames from the centre they are k / sum k^2, and 2 q / sum q^2 with q = k^2 - mean k^2.
 
     >>> [[f"{bound:.2f}" for bound in bounds] for bounds in segment_range()]
@@ -110,7 +110,7 @@ def check_faces(value: Any) -> np.ndarray:
     """Return face crops as uint8 [n, 64, 64, 3].
 
     Raises:
-        InputError: The value is not such an array.
+        InputError: The value is no such array.
 
     >>> check_faces(np.zeros((2, 64, 64, 3), np.uint8)).shape
     (2, 64, 64, 3)
@@ -133,7 +133,7 @@ def check_segments(value: Any) -> np.ndarray:
     """Return log-Mel segments with deltas as float32 [n, 64, 64, 3].
 
     Raises:
-        InputError: The value is not such an array, or has levels that no sound has.
+        InputError: The value is no such array, or has levels that no sound has.
 
     >>> check_segments(np.zeros((1, 64, 64, 3))).dtype
     dtype('float32')
@@ -161,7 +161,7 @@ def check_waveform(value: Any, *, max_seconds: float = MAX_SOUND_SECONDS) -> np.
     """Return waveforms as float32 [batch, samples].
 
     Raises:
-        InputError: The value is not such an array, or a waveform is too short or long, too loud,
+        InputError: The value is no such array, or a waveform is too short or long, too loud,
             silent or not finite.
 
     >>> check_waveform(np.full((1, 512), 0.5)).shape
@@ -227,7 +227,7 @@ def check_lengths(value: Any, padded: np.ndarray) -> np.ndarray:
     """Return the lengths of padded waveforms, int32 [batch], in samples.
 
     Raises:
-        InputError: The value is not such an array, or a waveform is too short, too long or silent.
+        InputError: The value is no such array, or a waveform is too short, too long or silent.
 
     >>> check_lengths([512, 600], np.full((2, 600), 0.5, np.float32)).tolist()
     [512, 600]
@@ -257,7 +257,7 @@ def check_mask(value: Any, *, rows: int, width: int) -> np.ndarray:
     """Return the mask of the allowed labels, float32 [rows, width] of 0 and 1.
 
     Raises:
-        InputError: The value is not such an array, or a row has no 1.
+        InputError: The value is no such array, or a row has no 1.
 
     >>> check_mask([[1, 0, 1]], rows=1, width=3).tolist()
     [[1.0, 0.0, 1.0]]
@@ -379,7 +379,7 @@ def _wav_samples(data: bytes) -> bytes:
 
 
 def _wav_chunks(data: bytes) -> dict[bytes, bytes]:
-    """Return the chunks of a RIFF WAVE file by name, or none for another file.
+    """Return the chunks of a RIFF WAVE file by name; empty for another file.
 
     The `data` of a stream claims 0 or 0xFFFFFFFF bytes, because its length was unknown when the
     header was written. Such a chunk reaches to the end of the file.

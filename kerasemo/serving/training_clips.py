@@ -1,4 +1,4 @@
-"""The clips that an exported model was trained on, as hashes that tell nothing else about them."""
+"""The clips that an exported model was trained on, as hashes that reveal no names."""
 
 import dataclasses
 import json

@@ -53,7 +53,7 @@ class FailureReason(enum.StrEnum):
 class ServingError(RunError):
     """No usable response from a server.
 
-    The message is one line: the url, the signature, what the server reported, and the remedy.
+    The message is one line: the url, the signature, the text of the server, and the remedy.
 
     Attributes:
         reason: The kind of the failure.
@@ -227,7 +227,7 @@ class RestTransport:
             self._raise_unexpected("metadata", json.dumps(document))
 
     def close(self) -> None:
-        """Do nothing: no connection stays open between two requests."""
+        """Return at once, because no connection stays open between two requests."""
 
     def _send(self, signature: str, path: str, body: bytes | None = None) -> Any:
         """Return the JSON document of a response."""
@@ -341,7 +341,7 @@ def refused_error(
         reason: The meaning of the status.
         status: The HTTP status or the gRPC code.
     """
-    # TensorFlow Serving's BatchingSession gives this failure no status of its own.
+    # TensorFlow Serving's BatchingSession has no special status for this failure.
     if reason is FailureReason.REQUEST_REFUSED and "padding is turned off" in text:
         reason = FailureReason.UNEQUAL_LENGTHS
     if reason is FailureReason.MODEL_NOT_FOUND:

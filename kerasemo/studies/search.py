@@ -173,10 +173,10 @@ class StageSearch:
     def open_oracle(self) -> Iterator[Any]:
         """Yield the oracle of keras-tuner.
 
-        Its own files are not kept: keras-tuner writes them in place, so a kill could damage them.
+        The files of keras-tuner are removed: it writes them in place, so a kill could damage them.
 
         Raises:
-            InputError: keras-tuner, or what the kind of search needs besides, is not installed.
+            InputError: keras-tuner, or a package that the kind of search needs, is not installed.
         """
         try:
             oracle = self._create_oracle()
@@ -282,7 +282,7 @@ class StageSearch:
         with files.storage_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
             files.write_text(path, experiment_toml(self.trial_experiment(values, epochs)))
-        # What is trained is what the file says.
+        # The training uses exactly the settings in the file.
         settings = self._trial_settings(folder, load_experiment(str(path)))
         chain = Chain(settings, settings.experiment.chain(self.stage.name), catalog)
         chain.finished(chain.last)  # another training in the folder is not a failed trial

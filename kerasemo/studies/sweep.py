@@ -324,7 +324,7 @@ class Sweep:
             return " ".join(str(error).split())
         except OSError:
             raise
-        except Exception as error:  # such as one of TensorFlow: the other networks may not fail
+        except Exception as error:  # such as an error of TensorFlow: other networks may succeed
             logger.error("%s", traceback.format_exc())
             return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         finally:

@@ -20,7 +20,7 @@ SEARCHES = ("random", "hyperband", "bayesian")
 class SearchOptions(TrainingOptions):
     """The options of a search on the command line.
 
-    `epochs` are those of a trial; with Hyperband, the largest number.
+    `epochs` is the number of epochs of a trial; with Hyperband, the largest number.
     """
 
     search: str = SEARCHES[0]

@@ -64,7 +64,7 @@ def experiment(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def run(records_folder, experiment, tmp_path_factory) -> tuple[Path, dict]:
-    """The run folder of a joint stage, and what the training returned."""
+    """The run folder of a joint stage, and the result of the training."""
     folder = tmp_path_factory.mktemp("run")
     return folder, train_experiment(TrainingOptions("joint", experiment, records_folder, folder))
 

@@ -33,11 +33,13 @@ def predict(model, items, domain, *, mirror):
 
 
 def test_face_and_its_mirror_image_get_the_same_prediction(model, faces):
-    """The logits are the mean over both; the embedding stays that of the face."""
+    """The logits are the mean over both faces; the embedding is of the face only."""
     mirrored = faces[:, :, ::-1]
     of_face = predict(model, faces, "visual", mirror=False)
     of_mirrored = predict(model, mirrored, "visual", mirror=False)
-    assert np.abs(of_face.logits - of_mirrored.logits).max() > 1e-2  # else nothing is tested
+    assert (
+        np.abs(of_face.logits - of_mirrored.logits).max() > 1e-2
+    )  # else the mean shows no difference
     mean = predict(model, faces, "visual", mirror=True)
     mean_of_mirrored = predict(model, mirrored, "visual", mirror=True)
     expected = (of_face.logits + of_mirrored.logits) / 2

@@ -15,7 +15,7 @@ CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
 
-# Every node that is displayed, those below shadow roots and in frames as well.
+# Every displayed node, also below shadow roots and in frames.
 NODES = """(() => {
   const nodes = [];
   const walk = node => {

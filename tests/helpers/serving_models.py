@@ -1,6 +1,6 @@
 """Served models as in TensorFlow Serving: a session for each version, warmed up before use.
 
-Texts and codes are those of its sources: core/basic_manager.cc,
+Texts and codes are copied from its sources: core/basic_manager.cc,
 servables/tensorflow/predict_util.cc and model_servers/get_model_status_impl.cc.
 """
 

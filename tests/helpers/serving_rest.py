@@ -1,6 +1,6 @@
 """The REST interface of TensorFlow Serving: requests and responses in JSON.
 
-Texts, codes and forms are those of its sources: util/json_tensor.cc,
+Texts, codes and forms are copied from its sources: util/json_tensor.cc,
 model_servers/http_rest_api_handler.cc, http_rest_api_util.cc and http_server.cc.
 """
 
