@@ -62,8 +62,10 @@ def main() -> int:
             f"{workers} worker{'s' * (workers > 1)}": lambda workers=workers: built(media, workers)
             for workers in (2, 1)
         }
-        taken = timing.seconds_in_turns(sides, arguments.rounds)
-        timing.report("corpus -> faces and log-Mels", taken, amount=arguments.clips, unit="clips/s")
+        seconds_of = timing.seconds_in_turns(sides, arguments.rounds)
+        timing.report(
+            "corpus -> faces and log-Mels", seconds_of, amount=arguments.clips, unit="clips/s"
+        )
         if arguments.whole:
             media = write_enterface(
                 Path(folder) / "whole", clips=arguments.whole, seconds=arguments.seconds

@@ -55,9 +55,13 @@ def loop_faces(path: Path, wanted: list[int] | None, *, seek: bool = False) -> d
             break
         if wanted and index not in wanted:
             continue
-        found = cascade.detectMultiScale(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), scaleFactor=1.2)
-        if len(found):
-            left, top, width, height = boxes[index] = max(map(tuple, found), key=lambda box: box[2])
+        picture_boxes = cascade.detectMultiScale(
+            cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), scaleFactor=1.2
+        )
+        if len(picture_boxes):
+            left, top, width, height = boxes[index] = max(
+                map(tuple, picture_boxes), key=lambda box: box[2]
+            )
             crops.append(
                 cv2.resize(
                     picture[top : top + height, left : left + width],
@@ -99,16 +103,16 @@ def compare(name: str, paths: list[Path], rounds: int) -> None:
 
     counts = {path: decode_only(path) for path in paths}
     sixteen = {path: spaced_indices(count, 16) for path, count in counts.items()}
-    agreeing, found = 0, 0
+    agreeing, n_faces = 0, 0
     for path in paths:
         ours, theirs = our_boxes(path), loop_faces(path, None)
         agreeing += sum(
             index in ours and overlap(ours[index], box) >= 0.8 for index, box in theirs.items()
         )
-        found += len(theirs)
-    share = f"{agreeing / found:.1%}" if found else "none"
+        n_faces += len(theirs)
+    share = f"{agreeing / n_faces:.1%}" if n_faces else "none"
     print(
-        f"{name}: {len(paths)} clips, {sum(counts.values())} frames; IoU >= 0.8 with the loop's box on {share} of its {found} faces"
+        f"{name}: {len(paths)} clips, {sum(counts.values())} frames; IoU >= 0.8 with the loop's box on {share} of its {n_faces} faces"
     )
     sides = {
         "ours": lambda: [read_faces(path, spec=Spec(frames_per_clip=EVERY)) for path in paths],
@@ -126,9 +130,12 @@ def compare(name: str, paths: list[Path], rounds: int) -> None:
         "loop that seeks": lambda: [loop_faces(path, sixteen[path], seek=True) for path in paths],
         "loop that reads on": lambda: [loop_faces(path, sixteen[path]) for path in paths],
     }
-    taken = timing.seconds_in_turns(sides, rounds)
+    seconds_of = timing.seconds_in_turns(sides, rounds)
     timing.report(
-        f"{name}, 16 faces a clip", taken, amount=sum(map(len, sixteen.values())), unit="faces/s"
+        f"{name}, 16 faces a clip",
+        seconds_of,
+        amount=sum(map(len, sixteen.values())),
+        unit="faces/s",
     )
 
 

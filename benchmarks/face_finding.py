@@ -80,8 +80,8 @@ def score_clip(
     plain = [sides["plain alt2"](luma) for luma, _ in tracked]
     boxes = [
         box
-        for (_, ours), given in zip(tracked, plain, strict=True)
-        for box in [ours, *given]
+        for (_, ours), reference_boxes in zip(tracked, plain, strict=True)
+        for box in [ours, *reference_boxes]
         if box
     ]
     boxes += [
@@ -94,10 +94,10 @@ def score_clip(
     reference = tuple(np.median(boxes, axis=0))
     for (luma, ours), theirs in zip(tracked, plain, strict=True):
         for variant, changed in variants_of(luma, reference).items():
-            given = {name: side(changed) for name, side in sides.items()}
+            reference_boxes = {name: side(changed) for name, side in sides.items()}
             if variant == "as filmed":
-                given["ours, tracked"] = [ours] if ours else []
-            for name, boxes in given.items():
+                reference_boxes["ours, tracked"] = [ours] if ours else []
+            for name, boxes in reference_boxes.items():
                 true = [bool(overlap(box, reference) >= FALSE_BELOW) for box in boxes]
                 close = bool(boxes and theirs) and bool(overlap(boxes[0], theirs[0]) >= 0.8)
                 scores[variant, name].update(
@@ -142,12 +142,12 @@ def main() -> None:
             for path in paths:
                 score_clip(scores, path, sides, arguments.every)
             for (variant, side), score in scores.items():
-                found, close = (
+                face_rate, close = (
                     score["found"] / score["frames"],
                     f"{score['close'] / score['frames']:.1%}" if "filmed" in variant else "",
                 )
                 print(
-                    f"{name:<12} {variant:<20} {side:<14} {score['frames']:6} {found:10.1%} {score['false']:11} {close:>8}",
+                    f"{name:<12} {variant:<20} {side:<14} {score['frames']:6} {face_rate:10.1%} {score['false']:11} {close:>8}",
                     flush=True,
                 )
         for name, paths in sets.items():
@@ -157,10 +157,10 @@ def main() -> None:
                 side: lambda detect=detect, lumas=lumas: [detect(luma) for luma in lumas]
                 for side, detect in sides.items()
             }
-            taken = timing.seconds_in_turns(timed, arguments.rounds)
+            seconds_of = timing.seconds_in_turns(timed, arguments.rounds)
             timing.report(
                 f"{name}, {lumas[0].shape[1]}x{lumas[0].shape[0]}, single frames",
-                taken,
+                seconds_of,
                 amount=len(lumas),
                 unit="frames/s",
             )

@@ -123,30 +123,33 @@ def main() -> int:
         for kind, paths in kinds.items():
             seconds = sum(librosa.get_duration(path=path) for path in paths)
             for features, measure in of_waveform.items():
-                one = {
+                measures = {
                     "pipelines": lambda path, measure=measure: measure(
                         tf.constant(audio.read_waveform(path)[0])
                     ).numpy(),
                     "librosa": lambda path, features=features: by_librosa(path, features),
                 }
                 if features in of_file:
-                    one["tensorflow-io"] = lambda path, measure=of_file[features]: measure(
+                    measures["tensorflow-io"] = lambda path, measure=of_file[features]: measure(
                         str(path)
                     ).numpy()
-                expected = one["librosa"](paths[0])
+                expected = measures["librosa"](paths[0])
                 difference = max(
-                    float(np.abs(read(paths[0]) - expected).max()) for read in one.values()
+                    float(np.abs(read(paths[0]) - expected).max()) for read in measures.values()
                 )
                 if not difference < 1e-3:
                     print(f"{kind}: the sides differ by {difference:.4f} dB", file=sys.stderr)
                     return 1
                 sides = {
                     name: (lambda read=read, paths=paths: [read(path) for path in paths])
-                    for name, read in one.items()
+                    for name, read in measures.items()
                 }
-                taken = timing.seconds_in_turns(sides, arguments.rounds)
+                seconds_of = timing.seconds_in_turns(sides, arguments.rounds)
                 timing.report(
-                    f"{kind} -> log-Mel, {features}", taken, amount=seconds, unit="s of sound/s"
+                    f"{kind} -> log-Mel, {features}",
+                    seconds_of,
+                    amount=seconds,
+                    unit="s of sound/s",
                 )
     return 0
 

@@ -28,7 +28,7 @@ FACES_PER_SECOND = 4
 def processor_seconds() -> float:
     """Return the processor time of this process and of those of its children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def times_real_time(title: str, bundle, clips: Sequence[Path], rounds: int) -> None:
@@ -43,10 +43,10 @@ def times_real_time(title: str, bundle, clips: Sequence[Path], rounds: int) -> N
         began = processor_seconds()
         lengths.clear()
         for prediction in predictor.predict_clips(bundle, clips):
-            said = prediction.document
-            if not (said.get("visual") and said.get("audio")):
-                sys.exit(f"{said['path']}: {said.get('error') or said['warnings']}")
-            lengths.append(said["visual"]["seconds"])
+            document = prediction.document
+            if not (document.get("visual") and document.get("audio")):
+                sys.exit(f"{document['path']}: {document.get('error') or document['warnings']}")
+            lengths.append(document["visual"]["seconds"])
         used.append(processor_seconds() - began)
 
     def start() -> None:
@@ -54,16 +54,16 @@ def times_real_time(title: str, bundle, clips: Sequence[Path], rounds: int) -> N
             pass
 
     load = os.getloadavg()[0]
-    taken = timing.seconds_in_turns({"predict": predict, "start": start}, rounds)
+    seconds_of = timing.seconds_in_turns({"predict": predict, "start": start}, rounds)
     length = sum(lengths)
-    counted = taken["predict"]
-    apart = [seconds - start for seconds, start in zip(counted, taken["start"], strict=True)]
+    counted = seconds_of["predict"]
+    apart = [seconds - start for seconds, start in zip(counted, seconds_of["start"], strict=True)]
     print(
         f"{title}: {len(clips)} of {length / len(clips):.1f} s in {statistics.median(counted):.2f} s; load before {load:.1f}"
     )
-    print(f"  of it to start the workers: {statistics.median(taken['start']):.2f} s")
+    print(f"  of it to start the workers: {statistics.median(seconds_of['start']):.2f} s")
     for name, seconds in (("predict", counted), ("predict without that start", apart)):
-        rates = [length / one for one in seconds]
+        rates = [length / run_seconds for run_seconds in seconds]
         print(
             f"  {name} / real time: {statistics.median(rates):.2f} (from {min(rates):.2f} to {max(rates):.2f})"
         )
@@ -105,7 +105,7 @@ def compare_faces(
         spacing = max(1, round(video.count / video.seconds / FACES_PER_SECOND))
         frames = list(video.frames(range(0, spacing * count, spacing)))
         pictures = [np.ascontiguousarray(frame.rgb()[..., ::-1]) for _, frame in frames]
-        found = {}
+        faces_of = {}
 
         def ours() -> None:
             followed = follow_faces(
@@ -118,33 +118,33 @@ def compare_faces(
                     [crops.crop_frame(frame, box) for frame, boxes in boxes_of for box in boxes]
                 ),
             )
-            found["ours"] = sum(bool(boxes) for _, boxes in boxes_of)
+            faces_of["ours"] = sum(bool(boxes) for _, boxes in boxes_of)
 
         def by_itself(frame) -> bool:
             box = detect_face(frame.luma)
             return bool(box and bundle.predict("faces", faces=crops.crop_frame(frame, box)[None]))
 
         def apart() -> None:
-            found["ours, each frame by itself"] = sum(by_itself(frame) for _, frame in frames)
+            faces_of["ours, each frame by itself"] = sum(by_itself(frame) for _, frame in frames)
 
         sides = {"ours": ours, "ours, each frame by itself": apart}
         for name, detect in by_fer.items():
-            sides[name] = lambda name=name, detect=detect: found.update(
+            sides[name] = lambda name=name, detect=detect: faces_of.update(
                 {name: sum(map(bool, map(detect, pictures)))}
             )
-        taken = timing.seconds_in_turns(sides, rounds)
+        seconds_of = timing.seconds_in_turns(sides, rounds)
         timing.report(
             f"{title}: {len(frames)} frames, {spacing} apart",
-            taken,
+            seconds_of,
             amount=len(frames),
             unit="frames/s",
         )
         if len(sides) > 2:
-            del taken["ours"]
-            timing.report("without following", taken, amount=len(frames), unit="frames/s")
+            del seconds_of["ours"]
+            timing.report("without following", seconds_of, amount=len(frames), unit="frames/s")
         print(
             "  frames with a face: "
-            + ", ".join(f"{name} {number}" for name, number in found.items()),
+            + ", ".join(f"{name} {number}" for name, number in faces_of.items()),
             flush=True,
         )
 

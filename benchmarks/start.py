@@ -63,12 +63,12 @@ def main() -> int:
             [sys.executable, "-c", "import tensorflow"], check=True, capture_output=True
         ),
     }
-    taken = timing.seconds_in_turns(sides, arguments.rounds)
-    for name, seconds in taken.items():
+    seconds_of = timing.seconds_in_turns(sides, arguments.rounds)
+    for name, seconds in seconds_of.items():
         print(
             f"  {name}: {sorted(seconds)[len(seconds) // 2]:.1f} s (from {min(seconds):.1f} to {max(seconds):.1f})"
         )
-    timing.report("how often a second", taken, amount=1, unit="times/s")
+    timing.report("how often a second", seconds_of, amount=1, unit="times/s")
     return 0
 
 

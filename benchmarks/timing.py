@@ -40,19 +40,23 @@ def seconds_in_turns(
     sides: Mapping[str, Callable[[], object]], rounds: int
 ) -> dict[str, list[float]]:
     """Run every side once unmeasured, then all in turn `rounds` times; return the seconds of each."""
-    taken: dict[str, list[float]] = {name: [] for name in sides}
+    seconds_of: dict[str, list[float]] = {name: [] for name in sides}
     for side in sides.values():
         side()
     for _ in range(rounds):
         for name, side in sides.items():
             began = time.perf_counter()
             side()
-            taken[name].append(time.perf_counter() - began)
-    return taken
+            seconds_of[name].append(time.perf_counter() - began)
+    return seconds_of
 
 
 def report(
-    title: str, taken: Mapping[str, list[float]], *, amount: float | Mapping[str, float], unit: str
+    title: str,
+    seconds_of: Mapping[str, list[float]],
+    *,
+    amount: float | Mapping[str, float],
+    unit: str,
 ) -> None:
     """Print each side's median rate and, for every side but the first, how many times its rate the first side's is.
 
@@ -62,15 +66,15 @@ def report(
         amount: What a side gets done in one call, or that of each side.
         unit: Of the rate, such as `faces/s`.
     """
-    done = {name: amount[name] if isinstance(amount, Mapping) else amount for name in taken}
+    done = {name: amount[name] if isinstance(amount, Mapping) else amount for name in seconds_of}
     print(title)
-    for name, values in taken.items():
+    for name, values in seconds_of.items():
         print(f"  {name:<44} {done[name] / statistics.median(values):12.1f} {unit}")
-    first, *others = taken
-    for other in others:
-        pairs = zip(taken[first], taken[other], strict=True)
-        ratios = [done[first] / ours / (done[other] / theirs) for ours, theirs in pairs]
+    first, *alternatives = seconds_of
+    for alternative in alternatives:
+        pairs = zip(seconds_of[first], seconds_of[alternative], strict=True)
+        ratios = [done[first] / ours / (done[alternative] / theirs) for ours, theirs in pairs]
         print(
-            f"  {first} / {other}: {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})",
+            f"  {first} / {alternative}: {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})",
             flush=True,
         )

@@ -103,13 +103,13 @@ def _clip(row: Row) -> tuple[str, str, str]:
 
 def _drop_derivable_emotions(rows: Sequence[Row]) -> None:
     """Empty `among` where it lists exactly the emotions of the rows, which the reader assumes."""
-    seen: dict[tuple[str, str], set[str]] = {}
+    emotions_of: dict[tuple[str, str], set[str]] = {}
     for row in rows:
-        seen.setdefault((row["stage"], row["source"]), set()).update(
+        emotions_of.setdefault((row["stage"], row["source"]), set()).update(
             (row["emotion"], row["answer"])
         )
     for row in rows:
-        if set(row["among"].split()) == seen[row["stage"], row["source"]]:
+        if set(row["among"].split()) == emotions_of[row["stage"], row["source"]]:
             row["among"] = ""
 
 
@@ -150,12 +150,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         rows = [row for path in arguments.tables for row in read_rows(path)]
-        kept = take(rows, dict(arguments.take))
+        kept_rows = take(rows, dict(arguments.take))
     except (OSError, ValueError) as error:
         print(f"keep_predictions: {error}", file=sys.stderr)
         return 2
-    write_rows(arguments.out, kept)
-    print(f"{arguments.out}: {len(kept)} predictions, {arguments.out.stat().st_size} bytes")
+    write_rows(arguments.out, kept_rows)
+    print(f"{arguments.out}: {len(kept_rows)} predictions, {arguments.out.stat().st_size} bytes")
     return 0
 
 

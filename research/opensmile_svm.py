@@ -252,13 +252,13 @@ def markdown_table(tables: list[dict[str, Any]]) -> str:
     header = ["source", "protocol", "folds", "clips", "normalisation", *SCORES, "interval"]
     lines = [f"\n| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     for table in tables:
-        cells = [str(table[name]) for name in ("source", "protocol", "folds", "clips")]
-        cells.append(NORMALIZATIONS[table["normalization"]])
+        texts = [str(table[name]) for name in ("source", "protocol", "folds", "clips")]
+        texts.append(NORMALIZATIONS[table["normalization"]])
         for name in SCORES:
             value, low, high = (100 * table[name][key] for key in ("value", "low", "high"))
-            cells.append(f"{value:.1f} ({low:.1f} to {high:.1f})")
-        cells.append(table["UA"]["interval"])
-        lines.append(f"| {' | '.join(cells)} |")
+            texts.append(f"{value:.1f} ({low:.1f} to {high:.1f})")
+        texts.append(table["UA"]["interval"])
+        lines.append(f"| {' | '.join(texts)} |")
     return "\n".join(lines)
 
 

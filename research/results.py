@@ -104,9 +104,9 @@ def recompute(config: Mapping[str, Any], predictions: Path) -> Figures:
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}  # by (file, stage, source)
     figures: list[Figure] = []
     for family in config["families"]:
-        found = _compare_family(family, config["predictions"], predictions)
-        figures += found.figures
-        rows |= found.rows
+        comparisons = _compare_family(family, config["predictions"], predictions)
+        figures += comparisons.figures
+        rows |= comparisons.rows
     for group in config["predictions"]:
         for stage in group["stages"]:
             place = (group["file"], stage, group["source"])
@@ -140,7 +140,8 @@ def _compare_family(
 ) -> _Family:
     """Return the comparisons of a family, corrected for their number, and the scores of its stages."""
     listed = {
-        (one["first"], one["second"], one["source"]): one["name"] for one in family["comparisons"]
+        (comparison["first"], comparison["second"], comparison["source"]): comparison["name"]
+        for comparison in family["comparisons"]
     }
     pairs = list(dict.fromkeys((first, second) for first, second, _ in listed))
     stages = dict.fromkeys(stage for pair in pairs for side in pair for stage in side.split("+"))
@@ -152,7 +153,10 @@ def _compare_family(
         for file, needed in stages_of.items()
     ]
     result = compare_predictions(files, pairs)
-    comparisons = {(*one["stages"], one["source"]): one for one in result["comparisons"]}
+    comparisons = {
+        (*comparison["stages"], comparison["source"]): comparison
+        for comparison in result["comparisons"]
+    }
     if comparisons.keys() != listed.keys():
         different = sorted(comparisons.keys() ^ listed.keys())[0]
         raise ValueError(
@@ -238,9 +242,12 @@ def _score_figures(group: Mapping[str, Any], stage: str, row: Mapping[str, Any])
     if len(row["by_seed"]) > 1:
         figures += [
             Figure(
-                name=f"{name}, seed {one['seed']}", measure=measure, value=one[measure], **common
+                name=f"{name}, seed {seed_scores['seed']}",
+                measure=measure,
+                value=seed_scores[measure],
+                **common,
             )
-            for one in row["by_seed"]
+            for seed_scores in row["by_seed"]
             for measure in ("ua", "wa", "macro_f1")
         ]
     return figures
@@ -327,19 +334,19 @@ def differing_figures(golden: Figures, recomputed: Figures) -> list[str]:
     ]
     for place in golden.keys() & recomputed.keys():
         for field in FIELDS:
-            expected, found = (getattr(figures[place], field) for figures in (golden, recomputed))
-            if not _is_close(expected, found, TOLERANCES.get(field)):
+            expected, actual = (getattr(figures[place], field) for figures in (golden, recomputed))
+            if not _is_close(expected, actual, TOLERANCES.get(field)):
                 name, measure = place
                 lines.append(
-                    f"{name}, {measure}: {field} is {expected} in results.csv, recomputed {found}"
+                    f"{name}, {measure}: {field} is {expected} in results.csv, recomputed {actual}"
                 )
     return sorted(lines)
 
 
-def _is_close(expected: object, found: object, tolerance: float | None) -> bool:
-    if tolerance is None or expected is None or found is None:
-        return expected == found
-    return abs(expected - found) <= tolerance
+def _is_close(expected: object, actual: object, tolerance: float | None) -> bool:
+    if tolerance is None or expected is None or actual is None:
+        return expected == actual
+    return abs(expected - actual) <= tolerance
 
 
 def check(config: Mapping[str, Any], predictions: Path, golden_path: Path) -> list[str]:

@@ -67,7 +67,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _target_cell(name: str, config: Config, figures: "Figures") -> str:
     """Return the targets of a row of results and whether its score reaches them."""
-    cells = []
+    texts = []
     for target in config["targets"]:
         if target["score"] == name:
             figure = figures[name, target["measure"]]
@@ -75,8 +75,8 @@ def _target_cell(name: str, config: Config, figures: "Figures") -> str:
                 verdict = "reached" if figure.value >= goal else "**missed**"
                 if figure.value >= goal > figure.low:
                     verdict = "reached (interval begins below)"
-                cells.append(f"{target['measure'].upper()} {100 * goal:g} {verdict}")
-    return ", ".join(cells)
+                texts.append(f"{target['measure'].upper()} {100 * goal:g} {verdict}")
+    return ", ".join(texts)
 
 
 def _with_targets(
@@ -94,8 +94,8 @@ def _scores(table: Table, config: Config, figures: "Figures") -> str:
     """One row of results a line: [label, name of the score]."""
     rows = []
     for label, name in table["lines"]:
-        cells = [score_cell(figures.get((name, measure))) for measure in ("ua", "wa", "macro_f1")]
-        rows.append([label, str(figures[name, "ua"].seeds or ""), *cells])
+        texts = [score_cell(figures.get((name, measure))) for measure in ("ua", "wa", "macro_f1")]
+        rows.append([label, str(figures[name, "ua"].seeds or ""), *texts])
     header = [table["heading"], "seeds", "UA", "WA", "macro-F1"]
     return _with_targets(table, config, figures, header, rows)
 
@@ -133,11 +133,11 @@ def _gains(table: Table, config: Config, figures: "Figures") -> str:
     """One score a line, and what a part adds: [label, name of the score, name of the comparison]."""
     rows = []
     for label, score, comparison in table["lines"]:
-        cells = [score_cell(figures[score, measure]) for measure in ("ua", "wa")]
+        texts = [score_cell(figures[score, measure]) for measure in ("ua", "wa")]
         for measure in ("ua", "wa"):
             gain = figures.get((comparison, measure))
-            cells += [difference_cell(gain), p_cell(gain and gain.p_holm)]
-        rows.append([label, *cells])
+            texts += [difference_cell(gain), p_cell(gain and gain.p_holm)]
+        rows.append([label, *texts])
     header = [
         table["heading"],
         *("UA", "WA", "gain in UA", "p (Holm)", "gain in WA", "p (Holm)"),
@@ -161,7 +161,7 @@ def _difference_grid(table: Table, config: Config, figures: "Figures") -> str:
     """
     rows = []
     for label, *entries in table["lines"]:
-        cells = []
+        texts = []
         for entry in entries:
             score, comparison = ("", entry) if isinstance(entry, str) else entry
             level = figures.get((score, "ua"))
@@ -169,8 +169,8 @@ def _difference_grid(table: Table, config: Config, figures: "Figures") -> str:
             parts = [f"{100 * level.value:.1f}"] if level else []
             if gain:
                 parts.append(f"{difference_cell(gain)}, {p_cell(gain.p_holm)}")
-            cells.append("; ".join(parts))
-        rows.append([label, *cells])
+            texts.append("; ".join(parts))
+        rows.append([label, *texts])
     return markdown([table["heading"], *table["columns"]], rows)
 
 
@@ -189,13 +189,13 @@ def _overview(table: Table, config: Config, figures: "Figures") -> str:
     """The headline table: [corpus, protocol, score, label of the baseline, score of the baseline, link]."""
     rows = []
     for corpus, protocol, name, baseline, baseline_name, link in table["lines"]:
-        cells = [score_cell(figures[name, measure]) for measure in ("ua", "wa")]
+        texts = [score_cell(figures[name, measure]) for measure in ("ua", "wa")]
         beside = [score_cell(figures.get((baseline_name, measure))) for measure in ("ua", "wa")]
         rows.append(
             [
                 corpus,
                 protocol,
-                *cells,
+                *texts,
                 f"{baseline} {' / '.join(filter(None, beside))}".strip(),
                 link,
             ]

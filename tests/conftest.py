@@ -106,8 +106,8 @@ def emodb_records(corpora, command, tmp_path_factory) -> tuple[Path, dict]:
             "printed": json.loads(command("pipelines.build", *words, check=0).stdout),
         }
 
-    made = shared(tmp_path_factory, "emodb_records", build)
-    return Path(made["folder"]), made["printed"]
+    records_folder = shared(tmp_path_factory, "emodb_records", build)
+    return Path(records_folder["folder"]), records_folder["printed"]
 
 
 @pytest.fixture(scope="session")
@@ -117,9 +117,9 @@ def fer2013_files(corpora, tmp_path_factory) -> list[tuple[str, str]]:
     def unpacked(_: Path) -> list[tuple[str, str]]:
         with tarfile.open(corpora / "fer2013.tar.xz") as archive:
             return [
-                (one.name, hashlib.sha256(archive.extractfile(one).read()).hexdigest())
-                for one in archive
-                if one.isfile()
+                (member.name, hashlib.sha256(archive.extractfile(member).read()).hexdigest())
+                for member in archive
+                if member.isfile()
             ]
 
     return [(name, digest) for name, digest in shared(tmp_path_factory, "fer2013", unpacked)]

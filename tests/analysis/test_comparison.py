@@ -304,14 +304,14 @@ def test_unknown_and_malformed_sources_are_refused(two_sources, capsys):
 def test_a_file_without_stage_and_source_is_compared_with_one_of_a_reproduction(tmp_path, capsys):
     """The file also has synonyms of emotions, and another order of rows and columns."""
     rows = [("speech", "emodb/audio", *row) for row in random_rows(0.7, seed=1)]
-    answers = write_rows(tmp_path / "answers.csv", rows, SOURCE_COLUMNS)
+    predictions = write_rows(tmp_path / "answers.csv", rows, SOURCE_COLUMNS)
     synonyms = {"happiness": "Happy", "sadness": "sad"}
     svm_rows = [
         (speaker, clip, *(synonyms.get(emotion, emotion) for emotion in emotions))
         for clip, speaker, *emotions in reversed(random_rows(0.6, seed=5))
     ]
     svm = write_rows(tmp_path / "svm.csv", svm_rows, ("speaker", "id", "emotion", "answer"))
-    document = compared_json(capsys, f"{answers}:speech", svm)
+    document = compared_json(capsys, f"{predictions}:speech", svm)
     (comparison,) = document["comparisons"]
     assert comparison["stages"] == ["speech", "svm"]
     assert comparison["source"] == "emodb/audio"

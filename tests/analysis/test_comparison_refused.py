@@ -41,7 +41,7 @@ def test_files_with_other_clips_are_refused(tmp_path, capsys, rows, complete):
 
 
 def test_files_with_other_ids_are_refused_with_an_id_of_both(tmp_path, capsys, rows, complete):
-    renamed = [(f"{clip}.wav", *others) for clip, *others in rows]
+    renamed = [(f"{clip}.wav", *values) for clip, *values in rows]
     message = refusal(capsys, complete, write_rows(tmp_path / "renamed.csv", renamed))
     assert "120 clips" in message
     assert "'clip0'" in message
@@ -58,7 +58,7 @@ def test_files_with_other_labels_are_refused(tmp_path, capsys, rows, complete):
 
 
 def test_files_with_other_speakers_are_refused(tmp_path, capsys, rows, complete):
-    moved = [(clip, f"mine:{5 - int(speaker[5:])}", *others) for clip, speaker, *others in rows]
+    moved = [(clip, f"mine:{5 - int(speaker[5:])}", *values) for clip, speaker, *values in rows]
     message = refusal(capsys, complete, write_rows(tmp_path / "moved.csv", moved))
     assert "'clip0' is anger by mine:0 and anger by mine:5" in message
 
@@ -77,9 +77,9 @@ def without_speakers(rows):
 
 def test_a_file_without_speakers_takes_those_of_the_other_file(tmp_path, capsys, complete):
     other_rows = random_rows(0.4, seed=2)
-    other = write_rows(tmp_path / "other.csv", other_rows)
+    with_speakers = write_rows(tmp_path / "other.csv", other_rows)
     unnamed = write_rows(tmp_path / "unnamed.csv", without_speakers(other_rows))
-    expected = compared_json(capsys, complete, other)["comparisons"][0]["ua"]
+    expected = compared_json(capsys, complete, with_speakers)["comparisons"][0]["ua"]
     for paths, sign in (((complete, unnamed), 1), ((unnamed, complete), -1)):
         difference = compared_json(capsys, *paths)["comparisons"][0]["ua"]
         assert difference["p"] == expected["p"]

@@ -83,9 +83,9 @@ def test_the_pooled_difference_is_that_of_the_scores_and_p_exchanges_whole_speak
         clips = np.isin(speakers, np.unique(speakers)[list(is_exchanged)])
         exchanged = (
             dataclasses.replace(
-                pool, predictions=np.where(clips, other.predictions, pool.predictions)
+                pool, predictions=np.where(clips, second_pool.predictions, pool.predictions)
             )
-            for pool, other in ((first, second), (second, first))
+            for pool, second_pool in ((first, second), (second, first))
         )
         exchanged_differences.append(np.subtract(*(mean_score(pool, score) for pool in exchanged)))
     assert pooled["p"] == np.mean(np.abs(exchanged_differences) >= abs(expected) - 1e-9)

@@ -189,8 +189,8 @@ def test_a_clip_in_the_split_of_several_folds_counts_each_time():
     """10 of 40 validation utterances are in both folds: 80 predictions for 70 clips."""
     first, second = random_predictions(0, 0), random_predictions(0, 1)
     overlapping = dataclasses.replace(second, ids=(*first.ids[:10], *second.ids[10:]))
-    for other, different_clips in ((overlapping, 70), (second, 80)):
-        scores = score_pool(pooling.pool_folds({(0, 0): first, (0, 1): other}, folds=2))
+    for pool, different_clips in ((overlapping, 70), (second, 80)):
+        scores = score_pool(pooling.pool_folds({(0, 0): first, (0, 1): pool}, folds=2))
         assert (scores["n"], scores["different_clips"]) == (80, different_clips)
 
 

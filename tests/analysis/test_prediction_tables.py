@@ -108,8 +108,8 @@ def test_written_tables_are_read_with_equal_scores(tmp_path):
         for name in ("emotions", *facts):
             assert getattr(tables_read[key], name) == getattr(table, name)
         scores, scores_read = (
-            pooling.score_pool(one.pool, shared=FOUR_EMOTIONS, corpus=FOUR_EMOTIONS)
-            for one in (table, tables_read[key])
+            pooling.score_pool(prediction_table.pool, shared=FOUR_EMOTIONS, corpus=FOUR_EMOTIONS)
+            for prediction_table in (table, tables_read[key])
         )
         assert scores_read == scores
         assert scores["networks"] == 2

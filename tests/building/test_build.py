@@ -89,10 +89,10 @@ def test_faces_and_segments_are_those_of_the_files(capsys, tmp_path, corpus):
     assert (
         visual["joy/a.mp4", 0]["utterance"] == audio["joy/a.mp4", 0]["utterance"] == b"mine:joy/a"
     )
-    found = result["domains"]
-    assert (result["corpus"], list(found)) == ("mine", ["visual", "audio"])
+    reports = result["domains"]
+    assert (result["corpus"], list(reports)) == ("mine", ["visual", "audio"])
     assert {
-        key: found["visual"][key]
+        key: reports["visual"][key]
         for key in ("found", "written", "speakers", "emotions", "quarantined")
     } == {
         **{
@@ -103,11 +103,11 @@ def test_faces_and_segments_are_those_of_the_files(capsys, tmp_path, corpus):
             "quarantined": [],
         }
     }
-    assert found["audio"]["emotions"] == {"happiness": 1, "sadness": 1}
-    assert found["audio"]["seconds"] == pytest.approx(
+    assert reports["audio"]["emotions"] == {"happiness": 1, "sadness": 1}
+    assert reports["audio"]["seconds"] == pytest.approx(
         1.5 + read_waveform(corpus / "joy/a.mp4")[1].seconds
     )
-    assert found["visual"] == json.loads((tmp_path / "mine/visual/report.json").read_text())
+    assert reports["visual"] == json.loads((tmp_path / "mine/visual/report.json").read_text())
 
 
 def test_what_is_asked_for_is_built(capsys, tmp_path, corpus):
@@ -297,12 +297,12 @@ def stopped_build(after, signal_number, words, **environment):
 
 def processes_with(word):
     """Return the ids of processes that have a word in their environment; none where there is no /proc."""
-    found = []
+    process_ids = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             if word.encode() in path.read_bytes():
-                found.append(path.parent.name)
-    return found
+                process_ids.append(path.parent.name)
+    return process_ids
 
 
 def test_a_stopped_build_goes_on_to_the_same_bytes(tmp_path, monkeypatch):

@@ -164,7 +164,7 @@ def test_nothing_usable_is_status_1(capsys, tmp_path, kind, files):
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "said"),
+    ("words", "status", "pattern"),
     [
         ({"--media": "gone"}, 1, "media .*gone.*folder.*holds .*does.*exist"),
         ({"--media": "empty"}, 1, "no visual.*audio clip.*emodb.*empty: .*; found no file"),
@@ -207,7 +207,7 @@ def test_nothing_usable_is_status_1(capsys, tmp_path, kind, files):
         ({"--corpus": ..., "--out": ...}, 2, "missing --corpus, --out"),
     ],
 )
-def test_a_wrong_word_is_one_line(capsys, tmp_path, words, status, said):
+def test_wrong_argument_is_one_line(capsys, tmp_path, words, status, pattern):
     emodb(tmp_path / "media", 4)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("a user's own")
@@ -223,7 +223,7 @@ def test_a_wrong_word_is_one_line(capsys, tmp_path, words, status, said):
     assert (came, result) == (status, None)
     (line,) = err.splitlines()
     assert line.startswith("python -m pipelines.build: error: ")
-    assert re.search(said, line)
+    assert re.search(pattern, line)
     assert content(tmp_path) == before
 
 

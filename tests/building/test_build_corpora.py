@@ -40,21 +40,25 @@ def test_emodb(emodb_records):
 
 def test_ravdess(command, corpora, tmp_path):
     """The sound of the two 01 clips shares its utterance with a 03 file; the 02 clip's track is digital silence."""
-    found = built(
+    reports = built(
         command, "--corpus", "ravdess", "--media", corpora / "ravdess", "--out", tmp_path
     )["domains"]
-    assert (found["audio"]["found"], found["audio"]["written"], found["visual"]["written"]) == (
+    assert (
+        reports["audio"]["found"],
+        reports["audio"]["written"],
+        reports["visual"]["written"],
+    ) == (
         723,
         722,
         3,
     )
-    ((silent),) = found["audio"]["quarantined"]
+    ((silent),) = reports["audio"]["quarantined"]
     assert Path(silent["path"]).name.startswith("02-01-") and silent["reason"].startswith(
         "silent sound track"
     )
     assert any(
         note.startswith("2 clips are another file of an utterance that is there already")
-        for note in found["audio"]["notes"]
+        for note in reports["audio"]["notes"]
     )
     rows = {row["id"]: row for row in reader.read_manifest(tmp_path / "ravdess/audio")["clips"]}
     assert len({row["utterance"] for row in rows.values()}) == 720
@@ -66,10 +70,10 @@ def test_ravdess(command, corpora, tmp_path):
 
 def test_cremad(command, corpora, tmp_path):
     """Flash video with MP3 at 44.1 kHz; one clip for each emotion."""
-    found = built(command, "--corpus", "cremad", "--media", corpora / "crema-d", "--out", tmp_path)[
-        "domains"
-    ]
-    for report in found.values():
+    reports = built(
+        command, "--corpus", "cremad", "--media", corpora / "crema-d", "--out", tmp_path
+    )["domains"]
+    for report in reports.values():
         assert (report["written"], report["quarantined"], set(report["emotions"].values())) == (
             6,
             [],

@@ -41,8 +41,8 @@ def test_ctrl_c_while_a_decoder_hangs(tmp_path):
         time.sleep(0.1)
     time.sleep(3.0)  # the worker has started, and hangs
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130 and "interrupted" in stderr and "Traceback" not in stderr
 
 
 def test_reuse_and_files_that_are_left_out_are_log_records(tmp_path, caplog):

@@ -62,7 +62,7 @@ def test_the_sets_are_those_of_the_default(capsys, tmp_path, ops_load):
         np.testing.assert_allclose(
             ours["inputs"], read["av"][id]["inputs"], atol=0.2
         )  # dB: where there is next to nothing
-    for row, other in zip(
+    for row, tfio_row in zip(
         *(
             reader.read_manifest(tmp_path / decoder / "folder/audio")["clips"][:4]
             for decoder in read
@@ -70,9 +70,9 @@ def test_the_sets_are_those_of_the_default(capsys, tmp_path, ops_load):
         strict=True,
     ):
         assert (row["seconds"], row["rate_hz"], row["channels"]) == (
-            other["seconds"],
-            other["rate_hz"],
-            other["channels"],
+            tfio_row["seconds"],
+            tfio_row["rate_hz"],
+            tfio_row["channels"],
         )
 
 

@@ -58,8 +58,8 @@ def start(corpus, out, *, renames=0, workers=2):
 
 
 def finish(process):
-    _, said = process.communicate(timeout=120)
-    assert process.returncode in (0, -signal.SIGKILL), said.decode()[-3000:]
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode in (0, -signal.SIGKILL), stderr.decode()[-3000:]
     return process.returncode
 
 

@@ -35,14 +35,14 @@ def write_set(
     """Write `OUT/NAME/DOMAIN` of rows: faces of one grey level a clip, or sound in one band; return the manifest."""
     folder = out / source
     folder.mkdir(parents=True)
-    held = manifest(*rows, quarantined=quarantined, source=source)
+    document = manifest(*rows, quarantined=quarantined, source=source)
     serialised = []
     for number, clip_row in enumerate(rows):
         named = {
             name: clip_row.get(name, "")
             for name in ("id", "speaker", "emotion", "utterance", "split")
         }
-        clip = Clip(path=Path(), corpus=held["corpus"], domain=held["domain"], **named)
+        clip = Clip(path=Path(), corpus=document["corpus"], domain=document["domain"], **named)
         log_mel = np.full((50 + number, 64), -90, np.float32)
         log_mel[:, BAND] = -30
         faces = (
@@ -51,11 +51,11 @@ def write_set(
         )
         serialised.append(
             schema.serialise(clip, faces=faces)
-            if held["domain"] == "visual"
+            if document["domain"] == "visual"
             else schema.serialise(clip, log_mel=log_mel)
         )
         clip_row |= {"records": 1, "shard": number // 2}
-    held["quarantined"] = [{"sha256": "", "shard": 0} | bad for bad in quarantined]
+    document["quarantined"] = [{"sha256": "", "shard": 0} | bad for bad in quarantined]
     shards = [
         {"file": f"{shard:05d}.tfrecord", "bytes": 0, "sha256": ""}
         for shard in range(-(-len(rows) // 2))
@@ -66,17 +66,18 @@ def write_set(
                 writer.write(record)
         path = folder / shard["file"]
         shard |= {"bytes": path.stat().st_size, "sha256": files.file_sha256(path)}
-    held |= {
+    document |= {
         "schema": schema.SCHEMA,
         "kind": "folder",
         "spec": dataclasses.asdict(Spec()),
         "shards": shards,
     } | more
-    files.write_json(folder / "manifest.json", held)
+    files.write_json(folder / "manifest.json", document)
     files.write_json(
-        folder / "report.json", set_report(held, other_manifests=other_manifests, defects=defects)
+        folder / "report.json",
+        set_report(document, other_manifests=other_manifests, defects=defects),
     )
-    return held
+    return document
 
 
 def rows_of(suffix, *, speakers=("s:1", "s:2"), emotions=("anger", "fear"), **more):
@@ -166,16 +167,16 @@ def pixels(uri: str) -> np.ndarray:
     return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
-def test_what_is_on_the_page(corpus):
-    shown = Page(page.corpus_page(corpus))
-    text = re.sub(r"\s+", " ", shown.text)
-    assert [attributes["id"] for attributes in shown.all("section")] == [
+def test_page_has_the_facts_of_the_sets(corpus):
+    read_page = Page(page.corpus_page(corpus))
+    text = re.sub(r"\s+", " ", read_page.text)
+    assert [attributes["id"] for attributes in read_page.all("section")] == [
         *("findings", "counts", "faces", "spectrograms", "durations", "quarantine", "options")
     ]
-    assert [attributes["href"] for attributes in shown.all("a")] == [
-        f"#{attributes['id']}" for attributes in shown.all("section")
+    assert [attributes["href"] for attributes in read_page.all("a")] == [
+        f"#{attributes['id']}" for attributes in read_page.all("section")
     ]
-    for said in (
+    for part in (
         *(
             "clips written 4",
             "files found 8",
@@ -203,44 +204,49 @@ def test_what_is_on_the_page(corpus):
         ),
         *(
             "<script>alert(1)</script>.wav audio no <sound> & no picture",
-            "no face found in 16 frames and those around them 4",
+            "16 frames",
         ),
         *("sample_rate_hz 16000 16000", "kind folder folder"),
     ):
-        assert said in text, said
+        assert part in text, part
 
 
 def test_the_page_needs_nothing_but_itself_and_no_name_breaks_it(corpus):
     text = page.corpus_page(corpus)
-    shown = Page(text)
+    read_page = Page(text)
     assert (
-        not shown.all("script")
+        not read_page.all("script")
         and "<script" not in text
         and "<b>&'" not in text
         and "<sound>" not in text
     )
     links = [
         attributes.get(name)
-        for _, attributes in shown.tags
+        for _, attributes in read_page.tags
         for name in ("src", "href")
         if name in attributes
     ]
     assert links and all(link.startswith(("data:", "#")) for link in links)
     assert "http" not in text and "url(" not in text and "@import" not in text
-    assert not any(name.startswith("on") for _, attributes in shown.tags for name in attributes)
-    assert all(attributes["alt"] for attributes in shown.all("img")) and all(
-        "scope" in attributes for attributes in shown.all("th")
+    assert not any(name.startswith("on") for _, attributes in read_page.tags for name in attributes)
+    assert all(attributes["alt"] for attributes in read_page.all("img")) and all(
+        "scope" in attributes for attributes in read_page.all("th")
     )
-    assert len(shown.all("table")) == len(shown.all("caption")) and len(shown.all("h1")) == 1
-    assert shown.all("html") == [{"lang": "en"}] and any(
-        attributes.get("name") == "viewport" for attributes in shown.all("meta")
+    assert (
+        len(read_page.all("table")) == len(read_page.all("caption"))
+        and len(read_page.all("h1")) == 1
+    )
+    assert read_page.all("html") == [{"lang": "en"}] and any(
+        attributes.get("name") == "viewport" for attributes in read_page.all("meta")
     )
     assert "prefers-color-scheme:dark" in text
 
 
 def test_crops_are_the_middle_faces_of_the_records(corpus):
     crops = page.face_pictures(corpus / "visual", reader.read_manifest(corpus / "visual"), 9)
-    assert {emotion: [clip["id"] for clip, _ in own] for emotion, own in crops.items()} == {
+    assert {
+        emotion: [clip["id"] for clip, _ in pictures] for emotion, pictures in crops.items()
+    } == {
         "anger": ["1/anger.mp4", "2/anger.mp4"],
         "fear": ["1/fear.mp4", "2/fear.mp4"],
     }
@@ -255,21 +261,21 @@ def test_crops_are_the_middle_faces_of_the_records(corpus):
 def test_spectrograms_have_high_frequencies_above_and_true_axes(corpus):
     """Filter 40 of 64 is the 24th line from above; its centre, by librosa, lies between the marks of 2 and 4 kHz."""
     drawn = page.spectrograms(corpus / "audio", reader.read_manifest(corpus / "audio"))
-    assert [one.row["emotion"] for one in drawn] == ["anger", "fear"]
-    for one in drawn:
-        picture = pixels(one.picture).sum(axis=2)
+    assert [spectrogram.row["emotion"] for spectrogram in drawn] == ["anger", "fear"]
+    for spectrogram in drawn:
+        picture = pixels(spectrogram.picture).sum(axis=2)
         assert picture.shape[0] == 64 and 50 <= picture.shape[1] < 55
         assert set(np.flatnonzero(picture.mean(axis=1) > 100)) == {63 - BAND}
-        shares = dict(one.hertz)
+        shares = dict(spectrogram.hertz)
         assert (
             list(shares) == [500, 1000, 2000, 4000]
             and shares[2000] < (BAND + 0.5) / 64 < shares[4000]
         )
         np.testing.assert_allclose(
-            [share * picture.shape[1] / 100 for _, share in one.seconds],
-            [tick for tick, _ in one.seconds],
+            [share * picture.shape[1] / 100 for _, share in spectrogram.seconds],
+            [tick for tick, _ in spectrogram.seconds],
         )
-        assert len(one.seconds) >= 5
+        assert len(spectrogram.seconds) >= 5
 
 
 def test_a_log_mel_is_drawn_60_db_deep_and_6_seconds_long(tmp_path):
@@ -294,42 +300,43 @@ def test_clips_are_spread_over_emotions_and_speakers():
         for n in range(20)
     ]
     chosen = page.choose_clips(rows[::-1], 4)
-    assert {emotion: [clip["speaker"][2] for clip in own] for emotion, own in chosen.items()} == {
+    assert {
+        emotion: [clip["speaker"][2] for clip in clips] for emotion, clips in chosen.items()
+    } == {
         "anger": list("bdfh"),
         "fear": list("aceg"),
     }
     assert chosen == page.choose_clips(rows, 4)
-    assert {emotion: len(own) for emotion, own in page.choose_clips(rows, 500).items()} == {
+    assert {emotion: len(clips) for emotion, clips in page.choose_clips(rows, 500).items()} == {
         "anger": 160,
         "fear": 160,
     }
 
 
-def test_stills_that_are_faces_already_have_no_durations_and_no_rate(tmp_path):
+def test_stills_used_as_faces_have_no_durations_and_no_rate(tmp_path):
     rows = [row(f"train/{n}.jpg", speaker="", split="train") | {"seconds": 0} for n in range(3)]
     write_set(tmp_path, "s/visual", rows, faces="as-is")
     text = Page(page.corpus_page(tmp_path / "s")).text
-    for said in (
-        "Each picture was used as a face",
-        "The speakers are unknown.",
-        "Nothing odd was found.",
-        "Every file that was found",
+    for part in (
+        "--faces as-is",
+        "speakers are unknown",
+        "Nothing odd",
     ):
-        assert said in text
+        assert part in text
     assert "Durations" not in text and "frames looked at" not in text and "train" in text
 
 
-def test_long_lists_are_cut_and_say_so(tmp_path):
+def test_long_lists_are_cut(tmp_path):
     rows = [row(f"{n}", speaker=f"s:{n}", sha256=f"{n // 2}") for n in range(120)]
     bad = [{"path": f"bad{n}", "reason": f"reason {n % 30}", "sha256": "x"} for n in range(250)]
     write_set(tmp_path, "s/visual", rows, quarantined=bad)
     text = page.corpus_page(tmp_path / "s")
-    for said in (
-        "20 more are in report.json",
-        "The first 200 of 250; all are in report.json",
-        "The first 100 of 120 speakers",
+    for part in (
+        "20 more",
+        "200 of 250",
+        "100 of 120 speakers",
     ):
-        assert said in text
+        assert part in text
     assert (
         text.count("bad1") == text.count(">bad1") == 111
         and text.count(">99</th>") == 2
@@ -439,11 +446,11 @@ def test_a_browser_shows_it(tmp_path, width):
     finished = subprocess.run(
         [browser, *words, looked_at.as_uri()], capture_output=True, text=True, timeout=120
     )
-    found = json.loads(re.search(r"<body>(\{.*\})</body>", finished.stdout, re.DOTALL)[1])
+    facts = json.loads(re.search(r"<body>(\{.*\})</body>", finished.stdout, re.DOTALL)[1])
     assert "CONSOLE" not in finished.stderr, finished.stderr
-    assert found["sections"] == 7 and found["fetched"] == [] and found["wide"] <= 0
-    assert len(found["images"]) == 2 * 10 + 10
+    assert facts["sections"] == 7 and facts["fetched"] == [] and facts["wide"] <= 0
+    assert len(facts["images"]) == 2 * 10 + 10
     assert all(
         complete and wide > 0 and high > 0 and drawn >= 64
-        for complete, wide, high, drawn in found["images"]
+        for complete, wide, high, drawn in facts["images"]
     )

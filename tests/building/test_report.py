@@ -136,16 +136,16 @@ def test_a_long_note_takes_nothing_from_the_bar_of_a_terminal():
         timeout=60,
     )
     os.close(theirs)
-    shown = os.read(ours, 1 << 16).decode()
+    bar_text = os.read(ours, 1 << 16).decode()
     os.close(ours)
     assert (
-        "joint" in shown
-        and "32/64" in shown
-        and "images/s" in shown
-        and "-:--:--" in shown
-        and "…" not in shown
+        "joint" in bar_text
+        and "32/64" in bar_text
+        and "images/s" in bar_text
+        and "-:--:--" in bar_text
+        and "…" not in bar_text
     )
-    assert "epoch 1/2, step 3/4" in shown and shown.count("contrastive 0.25") >= 4
+    assert "epoch 1/2, step 3/4" in bar_text and bar_text.count("contrastive 0.25") >= 4
 
 
 def test_progress_on_a_terminal_is_taken_away_when_the_work_fails(monkeypatch):

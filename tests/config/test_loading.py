@@ -68,8 +68,8 @@ def test_a_stage_extends_one_before_it(tmp_path):
     path = write_experiment(
         tmp_path / "arms.toml", usual=usual, arm=arm, other={"extends": "arm", "augment": False}
     )
-    found = loading.load_experiment(str(path), ["usual.batch=4"])
-    first, second, third = found.stages
+    experiment = loading.load_experiment(str(path), ["usual.batch=4"])
+    first, second, third = experiment.stages
     assert (first.batch, first.epochs) == (4, 3)
     assert second == dataclasses.replace(
         first, name="arm", epochs=4, batch=8, augment=schema.AugmentConfig(shift=0.1)
@@ -136,12 +136,12 @@ def test_every_field_can_be_set(tmp_path):
             for key, value in values.items()
         )
 
-    other = STAGE.replace("first", "other")
-    text = f"[network]\n{table(network)}\n{STAGE}{table(stage)}{other}"
+    second_stage = STAGE.replace("first", "other")
+    text = f"[network]\n{table(network)}\n{STAGE}{table(stage)}{second_stage}"
     by_file = experiment(tmp_path, text)
     by_set = experiment(
         tmp_path,
-        STAGE + other,
+        STAGE + second_stage,
         [
             *(f"first.{line.replace(' = ', '=', 1)}" for line in table(stage).splitlines()),
             *(f"network.{line.replace(' = ', '=', 1)}" for line in table(network).splitlines()),

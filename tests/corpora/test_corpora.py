@@ -7,6 +7,7 @@ import random
 import pytest
 
 from helpers.layouts import lay_files, only, reason
+from helpers.messages import mentions
 from pipelines.core.errors import InputError
 from pipelines.corpora import find_clips
 
@@ -18,7 +19,7 @@ def lay(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "pattern"),
     [
         ({"kind": "iemocap"}, "corpus.*enterface, savee, .*; received 'iemocap'"),
         ({"media": "gone"}, "folder.*holds wav/.*does.*exist"),
@@ -40,17 +41,17 @@ def lay(tmp_path):
         ({"media": "papers"}, "found 1 file, none.*layout.*readme.txt"),
     ],
 )
-def test_a_wrong_word_is_one_line(lay, words, said):
+def test_wrong_argument_is_one_line(lay, words, pattern):
     media = lay("03a01Wa.wav", "papers/readme.txt")
     (media / "empty").mkdir()
     words = {"kind": "emodb", **words, "media": media / words.get("media", "")}
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(InputError, match=pattern) as error:
         find_clips(words.pop("kind"), words.pop("media"), **words)
     assert "\n" not in str(error.value)
 
 
 def test_only_songs_says_why_nothing_is_found(lay):
-    with pytest.raises(InputError, match=r"found 1 song file left out.*song.*asked.*name"):
+    with pytest.raises(InputError, match=r"1 song file.*song"):
         find_clips("ravdess", lay("Actor_01/03-02-03-01-01-01-01.wav"))
 
 
@@ -69,9 +70,9 @@ def test_a_name_that_is_not_utf8_is_rejected(lay):
         (media / os.fsdecode(b"03a01W\xfc.wav")).touch()
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
-    found = find_clips("emodb", media)
-    assert (len(found.clips), found.rejects[0].id) == (1, r"03a01W\udcfc.wav")
-    assert reason(found) == "name is not UTF-8; rename the file"
+    found_clips = find_clips("emodb", media)
+    assert (len(found_clips.clips), found_clips.rejects[0].id) == (1, r"03a01W\udcfc.wav")
+    assert mentions(reason(found_clips), "UTF-8", "rename")
 
 
 def test_links_are_followed_without_end(lay):

@@ -5,6 +5,7 @@ import functools
 import pytest
 
 from helpers.layouts import count, lay_files, reason
+from helpers.messages import mentions
 from pipelines.core.errors import DataError, InputError
 from pipelines.corpora import find_clips
 
@@ -26,25 +27,28 @@ def test_class_folders_with_the_publishers_split(lay):
         "train/smug/d.jpg",
         "e.jpg",
     )
-    found = find_clips("folder", media, name="fer2013")
-    assert [(clip.id, clip.domain, clip.emotion, clip.split) for clip in found.clips] == [
+    found_clips = find_clips("folder", media, name="fer2013")
+    assert [(clip.id, clip.domain, clip.emotion, clip.split) for clip in found_clips.clips] == [
         ("TESTING/fear/c.mp4", "visual", "fear", "test"),
         ("TESTING/fear/c.mp4", "audio", "fear", "test"),
         ("train/angry/a.jpg", "visual", "anger", "train"),
         ("val/Happy/deep/b.png", "visual", "happiness", "validation"),
     ]
-    assert found.clips[2].utterance == "fer2013:train/angry/a" and found.clips[2].speaker == ""
-    assert [reject.id for reject in found.rejects] == ["e.jpg", "train/smug/d.jpg"]
-    assert found.rejects[0].reason.startswith("lies in no class folder")
-    assert found.rejects[1].reason.startswith(
+    assert (
+        found_clips.clips[2].utterance == "fer2013:train/angry/a"
+        and found_clips.clips[2].speaker == ""
+    )
+    assert [reject.id for reject in found_clips.rejects] == ["e.jpg", "train/smug/d.jpg"]
+    assert found_clips.rejects[0].reason.startswith("lies in no class folder")
+    assert found_clips.rejects[1].reason.startswith(
         "unknown emotion 'smug'; expected anger, boredom, calm"
     )
 
 
 def test_class_folders_without_a_split(lay):
-    found = find_clips("folder", lay("joy/a.wav", "joy/a.mp4", "sad/a.wav"))
-    assert count(found, "utterance") == {"folder:joy/a": 3, "folder:sad/a": 1}
-    assert count(found, "split") == {"": 4}
+    found_clips = find_clips("folder", lay("joy/a.wav", "joy/a.mp4", "sad/a.wav"))
+    assert count(found_clips, "utterance") == {"folder:joy/a": 3, "folder:sad/a": 1}
+    assert count(found_clips, "split") == {"": 4}
     lay("test/joy/b.wav")
     with pytest.raises(
         DataError, match="must have a split, or none; 4 of 5 clips have none, such as joy/a.mp4"
@@ -61,46 +65,50 @@ def test_manifest(lay):
     rows = ["x/a.mp4;Joy;ann;;u1;s;t", "", f"{media}/x/./b.wav;sad;;audio", "c.jpg;anger;;;;;"]
     (media / "manifest.csv").write_text("\n".join([header, *rows]), encoding="utf-8-sig")
     for place in (media, media / "manifest.csv"):
-        found = find_clips("folder", place, name="mine")
+        found_clips = find_clips("folder", place, name="mine")
         assert [
             (clip.id, clip.domain, clip.emotion, clip.speaker, clip.utterance)
-            for clip in found.clips
+            for clip in found_clips.clips
         ] == [
             ("c.jpg", "visual", "anger", "", "mine:c"),
             ("x/a.mp4", "visual", "happiness", "mine:ann", "mine:u1"),
             ("x/a.mp4", "audio", "happiness", "mine:ann", "mine:u1"),
             ("x/b.wav", "audio", "sadness", "", "mine:x/b"),
         ]
-        assert (found.clips[1].sentence, found.clips[1].take, found.rejects) == ("s", "t", ())
+        assert (found_clips.clips[1].sentence, found_clips.clips[1].take, found_clips.rejects) == (
+            "s",
+            "t",
+            (),
+        )
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "words"),
     [
-        ("gone.wav,joy,,", "file is missing: "),
-        ("b.wav,smug,,", "unknown emotion 'smug'; expected anger"),
-        ("b.wav,joy,dev,", "bad split 'dev'; expected train, validation or test"),
-        ("b.wav,joy,,visual", "bad domain 'visual'; expected audio for this file"),
-        ("../b.wav,joy,,", "path is outside the manifest's folder"),
-        ("/etc/b.wav,joy,,", "path is outside the manifest's folder"),
-        ("./a.wav,sad,,", "path is listed already, in line 2"),
-        ("notes.txt,joy,,", "is not media by its suffix"),
-        (",joy,,", "has no path"),
-        ("b.wav,joy,,,more", "has more fields than the header, such as 'more'"),
+        ("gone.wav,joy,,", ("missing",)),
+        ("b.wav,smug,,", ("emotion 'smug'", "anger")),
+        ("b.wav,joy,dev,", ("split 'dev'", "train, validation or test")),
+        ("b.wav,joy,,visual", ("domain 'visual'", "audio")),
+        ("../b.wav,joy,,", ("path", "outside")),
+        ("/etc/b.wav,joy,,", ("path", "outside")),
+        ("./a.wav,sad,,", ("path", "line 2")),
+        ("notes.txt,joy,,", ("media", "suffix")),
+        (",joy,,", ("no path",)),
+        ("b.wav,joy,,,more", ("fields", "'more'")),
     ],
 )
-def test_a_bad_row_costs_itself_alone(lay, row, said):
+def test_bad_row_is_rejected_alone(lay, row, words):
     media = lay("a.wav", "b.wav", "notes.txt")
     (media / "manifest.csv").write_text(
         f"path,emotion,split,domain\na.wav,joy,,\n{row}\n", encoding="utf-8"
     )
-    found = find_clips("folder", media)
-    assert [clip.id for clip in found.clips] == ["a.wav"]
-    assert reason(found).startswith(f"line 3 of manifest.csv: {said}")
+    found_clips = find_clips("folder", media)
+    assert [clip.id for clip in found_clips.clips] == ["a.wav"]
+    assert mentions(reason(found_clips), "line 3 of manifest.csv", *words)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "pattern"),
     [
         (
             "path,emotion,mood\na.wav,joy,x\n",
@@ -109,7 +117,7 @@ def test_a_bad_row_costs_itself_alone(lay, row, said):
         ("path\na.wav\n", "no column 'emotion'"),
         ("path,emotion,path\n", "column twice"),
         ("", "no column 'path'"),
-        ('path,emotion\n"a.wav,joy\n', "valid CSV near line 2"),
+        ('path,emotion\n"a.wav,joy\n', "CSV.*line 2"),
         (
             "path,emotion,split\na.wav,joy,train\nb.wav,joy,\n",
             "1 of 2 clips have none, such as b.wav",
@@ -117,10 +125,10 @@ def test_a_bad_row_costs_itself_alone(lay, row, said):
         (b"path,emotion\n\xfc.wav,joy\n", "must be UTF-8, but byte 13 is not"),
     ],
 )
-def test_a_bad_manifest_is_one_line(lay, text, said):
+def test_a_bad_manifest_is_one_line(lay, text, pattern):
     media = lay("a.wav", "b.wav")
     (media / "manifest.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(DataError, match=said) as error:
+    with pytest.raises(DataError, match=pattern) as error:
         find_clips("folder", media / "manifest.csv")
     assert "\n" not in str(error.value)
 

@@ -93,9 +93,9 @@ def test_draw_is_a_function_of_seed_and_epoch_alone(kind):
 def test_another_seed_or_epoch_gives_another_draw(kind):
     sample, sample_other_seed = sampler_of(kind, seed=3), sampler_of(kind, seed=4)
     draws = [sample(epoch) for epoch in range(3)]
-    for other in (*draws[1:], sample_other_seed(0), sample_other_seed(1)):
+    for changed_draw in (*draws[1:], sample_other_seed(0), sample_other_seed(1)):
         for name in ("item", "seed"):
-            assert (other[name] != draws[0][name]).mean() > 0.4
+            assert (changed_draw[name] != draws[0][name]).mean() > 0.4
     seeds = np.concatenate([draw["seed"].ravel() for draw in draws])
     assert len(np.unique(seeds)) == len(seeds)
     assert seeds.min() >= 0
@@ -440,8 +440,8 @@ def test_hard_negatives_are_a_function_of_the_arguments_alone():
     is_different = ~is_equal_pair(sources, draw)
     harder = hard_draw(draw, 0.5)
     assert_same_draw(hard_draw(draw, 0.5), harder)
-    for other in (hard_draw(draw, 0.5, seed=1), hard_draw(draw, 0.5, epoch=1)):
-        is_other_item = other["item"] != harder["item"]
+    for changed_draw in (hard_draw(draw, 0.5, seed=1), hard_draw(draw, 0.5, epoch=1)):
+        is_other_item = changed_draw["item"] != harder["item"]
         assert is_other_item[is_different][:, 1].mean() > 0.3
 
 

@@ -126,9 +126,9 @@ def test_hash_of_a_set_is_the_hash_of_its_manifest(tmp_path):
     for name, clips_per_shard in (("first", 2), ("same", 2), ("other", 3)):
         write_set(tmp_path / name, "visual", clips_per_shard=clips_per_shard)
         hashes.append(manifest_hash(tmp_path / name / "toy" / "visual"))
-    first, same, other = hashes
+    first, same, changed = hashes
     assert first == same
-    assert first != other
+    assert first != changed
 
 
 @pytest.mark.parametrize("n_sources", [1, 2])

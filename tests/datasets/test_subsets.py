@@ -123,8 +123,8 @@ def test_classes_have_equal_total_weight_and_items_a_mean_weight_of_one():
 
 def test_class_without_items_has_weight_zero():
     source = random_source("a/visual", ("anger", "calm"))
-    other = random_source("b/audio", ("anger", "fear"), items=(1,))
-    weights = class_weights([whole(source), Subset(other, np.array([1]))])
+    second_source = random_source("b/audio", ("anger", "fear"), items=(1,))
+    weights = class_weights([whole(source), Subset(second_source, np.array([1]))])
     assert weights.shape == (2, len(EMOTIONS))
     assert np.flatnonzero(weights[1]).tolist() == [EMOTIONS.index("fear")]
     assert weights[1].max() == 1

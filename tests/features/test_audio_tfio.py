@@ -153,6 +153,4 @@ def test_a_file_that_is_too_large_is_refused(tmp_path, monkeypatch):
     path = media.write_sound(tmp_path / "a.wav", media.noise(1, 16_000))
     with pytest.raises(tf.errors.OpError) as raised:
         audio_tfio.read_waveform_tfio(tf.constant(str(path)))
-    assert (
-        audio_tfio.tfio_message(raised.value) == "larger than 0 MiB: leave out --audio-decoder tfio"
-    )
+    assert audio_tfio.tfio_message(raised.value) == "0 MiB.*--audio-decoder tfio"

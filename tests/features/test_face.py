@@ -169,9 +169,9 @@ def test_a_png_is_turned_as_its_exif_says_before_and_behind_the_lines(
 
 
 def picture_file(kind: str, **words) -> bytes:
-    held = io.BytesIO()
-    Image.fromarray(picture(80, 120, blurred=True)).save(held, kind, **words)
-    return held.getvalue()
+    buffer = io.BytesIO()
+    Image.fromarray(picture(80, 120, blurred=True)).save(buffer, kind, **words)
+    return buffer.getvalue()
 
 
 NOTHING = chunk(b"eXIf", tiff(6)[:8] + bytes(2))
@@ -295,15 +295,15 @@ def _png(width: int, height: int) -> bytes:
 
 
 def _whole(kind: str) -> bytes:
-    held = io.BytesIO()
+    buffer = io.BytesIO()
     Image.fromarray(picture(70, 70)).convert("CMYK" if kind == "CMYK" else "RGB").save(
-        held, "JPEG" if kind == "CMYK" else kind
+        buffer, "JPEG" if kind == "CMYK" else kind
     )
-    return held.getvalue()
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("encoded", "told"),
+    ("encoded", "pattern"),
     [
         (b"", "bytes.*JPEG.*PNG file"),
         (b"hello", "bytes.*JPEG.*PNG file"),
@@ -318,8 +318,8 @@ def _whole(kind: str) -> bytes:
         (_png(2**31, 2**31), f"at most {face.MAX_SIDE}"),
     ],
 )
-def test_what_is_no_picture_is_refused(encoded, told):
-    with pytest.raises(tf.errors.InvalidArgumentError, match=told):
+def test_what_is_no_picture_is_refused(encoded, pattern):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=pattern):
         decoded(encoded)
 
 

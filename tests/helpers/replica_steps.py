@@ -208,25 +208,25 @@ def train(strategy, kind: str, feature: str, *, fitted: bool = False) -> dict[st
     augment = augmentation(strengths, domains={source.domain for source in sources})
     stream = BatchStream(sources, lambda epoch: draw, epochs=1, augment=augment)
     batches = stream.dataset
-    found = state(model, 0)
+    arrays = state(model, 0)
     if fitted:
 
         def keep(epoch, logs):
-            found.update(
+            arrays.update(
                 state(model, epoch + 1)
                 | {f"{epoch + 1} value {name}": value for name, value in logs.items()}
             )
 
-        kept = callbacks.LambdaCallback(on_epoch_end=keep)
+        keep_epoch = callbacks.LambdaCallback(on_epoch_end=keep)
         model.fit(
             batches.repeat(),
             steps_per_epoch=1,
             epochs=STEPS,
             shuffle=False,
             verbose=0,
-            callbacks=[kept],
+            callbacks=[keep_epoch],
         )
-        return found
+        return arrays
     replicas = strategy.num_replicas_in_sync if strategy else 1
 
     def share(batch):
@@ -256,25 +256,25 @@ def train(strategy, kind: str, feature: str, *, fitted: bool = False) -> dict[st
     step = compiled(model.step)
     for number, batch in enumerate(batches.as_numpy_iterator(), start=1):
         values = step(share(batch))
-        found |= state(model, number) | {
+        arrays |= state(model, number) | {
             f"{number} value {name}": value for name, value in values.items()
         }
     if feature == "plain" and kind in MEASURED:
-        found |= {
+        arrays |= {
             f"measured {name}": value
             for name, value in compiled(model.measure)(share(batch)).items()
         }
         odd = {
             name: tf.constant(np.concatenate([value, value[:5]])) for name, value in batch.items()
         }  # a full batch and 5 more
-        found |= {f"odd measured {name}": value for name, value in model.measure(odd).items()}
+        arrays |= {f"odd measured {name}": value for name, value in model.measure(odd).items()}
         tested = model.evaluate(
             tf.data.Dataset.from_tensor_slices(odd).batch(len(batch["seed"])),
             return_dict=True,
             verbose=0,
         )
-        found |= {f"odd tested {name}": value for name, value in tested.items()}
-    return found
+        arrays |= {f"odd tested {name}": value for name, value in tested.items()}
+    return arrays
 
 
 def main(devices: str, out: str, which: str) -> None:

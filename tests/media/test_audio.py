@@ -65,12 +65,12 @@ def test_sound_equals_librosa(tmp_path, kind, rate_hz, channels):
 
 def test_stereo_is_the_mean_of_its_channels(tmp_path):
     """Twice the same channel is as loud as one, not 3 dB louder; one channel of two is half as high."""
-    one = media.tone(0.5, 16_000)
-    mono, _ = read_waveform(media.write_sound(tmp_path / "mono.wav", one))
+    left = media.tone(0.5, 16_000)
+    mono, _ = read_waveform(media.write_sound(tmp_path / "mono.wav", left))
     for name, channels, share in (
-        ("both", (one, one), 1.0),
-        ("left", (one, 0 * one), 0.5),
-        ("five", (one, *[0 * one] * 5), 1 / 6),
+        ("both", (left, left), 1.0),
+        ("left", (left, 0 * left), 0.5),
+        ("five", (left, *[0 * left] * 5), 1 / 6),
     ):
         for suffix, codec in (("wav", "pcm_s16le"), ("flac", "flac"), ("aiff", "pcm_s16be")):
             ours, _ = read_waveform(
@@ -111,7 +111,7 @@ def test_lossy_sound_is_as_long_as_loud_and_as_early(
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "pattern"),
     [
         ("empty.wav", "empty file \\(0 bytes\\)"),
         ("text.wav", "media file.*opened \\(Invalid data"),
@@ -126,7 +126,7 @@ def test_lossy_sound_is_as_long_as_loud_and_as_early(
         ("still.jpg", "no sound track"),
     ],
 )
-def test_bad_sound_is_refused_with_its_reason(tmp_path, name, said):
+def test_bad_sound_is_refused_with_its_reason(tmp_path, name, pattern):
     path = tmp_path / name
     noise = media.noise(0.5, 16_000)
     if name == "empty.wav":
@@ -147,7 +147,7 @@ def test_bad_sound_is_refused_with_its_reason(tmp_path, name, said):
             path,
             {"zero.wav": 0 * noise, "quiet.wav": 0.0018 * noise, "short.wav": noise[:, :511]}[name],
         )
-    with pytest.raises(MediaError, match=said):
+    with pytest.raises(MediaError, match=pattern):
         read_waveform(path)
 
 

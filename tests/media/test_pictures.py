@@ -121,7 +121,7 @@ def test_a_video_filmed_upright_is_turned(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "pattern"),
     [
         ("empty.mp4", "empty file"),
         ("text.mp4", "not a media file"),
@@ -129,7 +129,7 @@ def test_a_video_filmed_upright_is_turned(tmp_path):
         ("sound.wav", "no video stream"),
     ],
 )
-def test_a_bad_video_is_refused_with_its_reason(tmp_path, name, said):
+def test_a_bad_video_is_refused_with_its_reason(tmp_path, name, pattern):
     path = tmp_path / name
     if name == "cut.mp4":
         whole = media.write_video(path, media.numbered_pictures(20)).read_bytes()
@@ -138,7 +138,7 @@ def test_a_bad_video_is_refused_with_its_reason(tmp_path, name, said):
         media.write_sound(path, media.noise(0.1, 16_000))
     else:
         path.write_text("" if name == "empty.mp4" else "no film\n" * 100)
-    with pytest.raises(MediaError, match=said):
+    with pytest.raises(MediaError, match=pattern):
         VideoReader(path)
 
 
@@ -156,10 +156,10 @@ def lying_size(path, codec: str, pixels: str, *, pictures: range, width: int, he
     }
     if codec in marks:
         mark, after, size = marks[codec]
-        found = [match.start() for match in re.finditer(re.escape(mark), bytes(content))]
-        assert len(found) == 6
+        places = [match.start() for match in re.finditer(re.escape(mark), bytes(content))]
+        assert len(places) == 6
         for number in pictures:
-            content[found[number] + after : found[number] + after + len(size)] = size
+            content[places[number] + after : places[number] + after + len(size)] = size
     path.write_bytes(content)
     return path
 

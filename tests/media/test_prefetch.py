@@ -8,11 +8,11 @@ from pipelines.media.prefetch import ThreadProgress, read_ahead
 
 
 def test_few_results_are_read_ahead_and_errors_come_in_their_turn():
-    made = []
+    computed = []
 
     def numbers():
         for number in range(20):
-            made.append(number)
+            computed.append(number)
             yield number
         raise ValueError("odd")
 
@@ -20,7 +20,7 @@ def test_few_results_are_read_ahead_and_errors_come_in_their_turn():
     with pytest.raises(ValueError, match="odd"):
         for number in read_ahead(numbers(), ThreadProgress(lambda: None), max_waiting=3):
             drawn.append(number)
-            assert len(made) - len(drawn) <= 3 + 1
+            assert len(computed) - len(drawn) <= 3 + 1
     assert drawn == list(range(20))
 
 
@@ -40,9 +40,9 @@ def test_who_stops_early_closes_what_is_read():
     assert closed == [True]
 
 
-def test_signs_of_another_thread_are_passed_on_by_the_one_that_reads():
-    told = []
-    signs = ThreadProgress(lambda: told.append(threading.get_ident()))
+def test_signs_of_another_thread_are_passed_on_by_the_reading_thread():
+    threads = []
+    signs = ThreadProgress(lambda: threads.append(threading.get_ident()))
 
     def reading():
         for _ in range(5):
@@ -51,4 +51,5 @@ def test_signs_of_another_thread_are_passed_on_by_the_one_that_reads():
 
     signs()
     assert list(read_ahead(reading(), signs)) == [0] * 5
-    assert set(told) == {threading.get_ident()} and len(told) >= 2
+    assert set(threads) == {threading.get_ident()}
+    assert len(threads) >= 2

@@ -34,7 +34,9 @@ def clips(tmp_path_factory):
 def test_wanted_pictures_are_those_of_reading_straight_on(clips, kind):
     path = clips(kind)
     pictures = straight(path)
-    assert len(pictures) == COUNT and all((one != other).any() for one, other in pairwise(pictures))
+    assert len(pictures) == COUNT and all(
+        (picture != next_picture).any() for picture, next_picture in pairwise(pictures)
+    )
     reader = VideoReader(path)
     assert (reader.count, reader.missing, reader.seconds) == (COUNT, 0, pytest.approx(COUNT / 25))
     for wanted in (
@@ -170,8 +172,8 @@ def test_no_more_is_decoded_than_the_wanted_pictures_need(clips, monkeypatch):
     )
     list(VideoReader(clips("mpeg4-avi")).frames([30]))
     assert len(came) == 7 + 1  # and what was left in the decoder
-    for kept in (2**24, 0):
-        monkeypatch.setattr(video, "MAX_KEPT_PACKET_BYTES", kept)
+    for max_kept_bytes in (2**24, 0):
+        monkeypatch.setattr(video, "MAX_KEPT_PACKET_BYTES", max_kept_bytes)
         for kind in ("mpeg4-avi", "h264-b-frames", "mpeg1", "h264-avi"):
             came.clear()
             with VideoReader(clips(kind)) as reader:

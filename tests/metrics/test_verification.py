@@ -163,7 +163,9 @@ def test_scatter_equals_a_loop_and_adds_up_to_the_variance(random):
     embeddings[labels == 2] += 3
     within, means = 0.0, {}
     for label in (0, 2, 5):
-        of_class = [row for row, other in zip(embeddings, labels, strict=True) if other == label]
+        of_class = [
+            row for row, row_label in zip(embeddings, labels, strict=True) if row_label == label
+        ]
         means[label] = sum(of_class) / len(of_class)
         squares = [float(np.dot(row - means[label], row - means[label])) for row in of_class]
         within += sum(squares) / len(of_class) / 3
@@ -276,29 +278,31 @@ def test_malformed_embedded_clips_are_refused(embeddings, labels, utterances, me
 
 
 def test_all_pairs_of_different_utterances_are_scored(random):
-    one, other = random_clips(random, "a", clips=5), random_clips(random, "b", clips=3)
-    assert verification.sample_pairs(one, other, seed=0).tolist() == [
+    first, second = random_clips(random, "a", clips=5), random_clips(random, "b", clips=3)
+    assert verification.sample_pairs(first, second, seed=0).tolist() == [
         [i, j] for i in range(5) for j in range(3)
     ]
-    assert verification.sample_pairs(one, one, seed=0).tolist() == [
+    assert verification.sample_pairs(first, first, seed=0).tolist() == [
         [i, j] for i in range(5) for j in range(i + 1, 5)
     ]
     voices = EmbeddedClips(
-        other.embeddings, other.labels, ["a:4", "a:0", "a:9"]
+        second.embeddings, second.labels, ["a:4", "a:0", "a:9"]
     )  # two utterances of `one` in the other domain
-    assert verification.sample_pairs(one, voices, seed=0).tolist() == [
+    assert verification.sample_pairs(first, voices, seed=0).tolist() == [
         [i, j] for i in range(5) for j in range(3) if (i, j) not in ((4, 0), (0, 1))
     ]
-    takes = EmbeddedClips(one.embeddings, one.labels, ["x", "y", "x", "z", "y"])
+    takes = EmbeddedClips(first.embeddings, first.labels, ["x", "y", "x", "z", "y"])
     scored = verification.sample_pairs(takes, takes, seed=0).tolist()
     assert [
-        pair for pair in verification.sample_pairs(one, one, seed=0).tolist() if pair not in scored
+        pair
+        for pair in verification.sample_pairs(first, first, seed=0).tolist()
+        if pair not in scored
     ] == [
         [0, 2],
         [1, 4],
     ]
     assert verification.sample_pairs(
-        random_clips(random, "c", clips=1), other, seed=0
+        random_clips(random, "c", clips=1), second, seed=0
     ).tolist() == [
         [0, 0],
         [0, 1],
@@ -309,13 +313,13 @@ def test_all_pairs_of_different_utterances_are_scored(random):
 @pytest.mark.parametrize("within", [True, False])
 def test_pairs_above_the_limit_are_sampled_evenly_without_repetition(random, within):
     """300 pairs are sampled of 780 within 40 clips, or of 40 x 30, with a hundred seeds."""
-    one = random_clips(random, "a", clips=40)
-    other = one if within else random_clips(random, "b", clips=30)
-    all_pairs = {tuple(pair) for pair in verification.sample_pairs(one, other, seed=0).tolist()}
+    first = random_clips(random, "a", clips=40)
+    second = first if within else random_clips(random, "b", clips=30)
+    all_pairs = {tuple(pair) for pair in verification.sample_pairs(first, second, seed=0).tolist()}
     assert len(all_pairs) == (780 if within else 1200)
     counts, clips = dict.fromkeys(all_pairs, 0), np.zeros(40)
     for seed in range(100):
-        sampled = verification.sample_pairs(one, other, seed=seed, max_pairs=300)
+        sampled = verification.sample_pairs(first, second, seed=seed, max_pairs=300)
         assert len({tuple(pair) for pair in sampled.tolist()}) == 300
         for pair in sampled.tolist():
             counts[tuple(pair)] += 1
@@ -329,8 +333,8 @@ def test_pairs_above_the_limit_are_sampled_evenly_without_repetition(random, wit
     assert abs(deviations).max() < 5 and 0.9 < deviations.std() < 1.1
     np.testing.assert_allclose(clips, clips.mean(), rtol=0.1)
     np.testing.assert_array_equal(
-        verification.sample_pairs(one, other, seed=3, max_pairs=300),
-        verification.sample_pairs(one, other, seed=3, max_pairs=300),
+        verification.sample_pairs(first, second, seed=3, max_pairs=300),
+        verification.sample_pairs(first, second, seed=3, max_pairs=300),
     )
 
 
@@ -343,9 +347,9 @@ def test_scores_of_pairs_equal_a_calculation_by_hand():
     is rejected where no pair of two is accepted and also where both are: FRR is 1/3 for every FAR,
     so EER is 1/3.
     """
-    one = EmbeddedClips(vectors_at([0, 90]), np.array([0, 1]), ["x:0", "x:1"])
-    other = EmbeddedClips(vectors_at([30, 50, 100]), np.array([0, 1, 0]), ["x:2", "x:3", "x:1"])
-    scores = verification.score_pairs({"x/visual": one, "x/audio": other}, seed=0)
+    first = EmbeddedClips(vectors_at([0, 90]), np.array([0, 1]), ["x:0", "x:1"])
+    second = EmbeddedClips(vectors_at([30, 50, 100]), np.array([0, 1, 0]), ["x:2", "x:3", "x:1"])
+    scores = verification.score_pairs({"x/visual": first, "x/audio": second}, seed=0)
     assert list(scores["couples"]) == ["x/audio", "x/audio + x/visual", "x/visual"]
     across = scores["couples"]["x/audio + x/visual"]
     assert across == pytest.approx({"pairs": 5, "same": 3 / 5, "auc": 2 / 3, "eer": 1 / 3})
@@ -372,9 +376,9 @@ def test_scores_of_pairs_equal_those_of_the_distance(random):
     }
     scores = verification.score_pairs(clips_by_source, seed=0)
     assert len(scores["couples"]) == 6
-    one, other = clips_by_source["a/visual"], clips_by_source["c/audio"]
-    distances = np.linalg.norm(one.embeddings[:, None] - other.embeddings[None], axis=-1).ravel()
-    same = (one.labels[:, None] == other.labels[None]).ravel()
+    first, second = clips_by_source["a/visual"], clips_by_source["c/audio"]
+    distances = np.linalg.norm(first.embeddings[:, None] - second.embeddings[None], axis=-1).ravel()
+    same = (first.labels[:, None] == second.labels[None]).ravel()
     score = scores["couples"]["a/visual + c/audio"]
     assert score["auc"] == pytest.approx(sklearn.metrics.roc_auc_score(same, -distances), rel=1e-12)
     assert 0.6 < score["auc"] < 1

@@ -101,8 +101,8 @@ def test_dropout_streams_have_different_masks():
         ops.convert_to_numpy(ExampleDropout(0.5, stream=stream)([features, seeds], training=True))
         for stream in range(3)
     )
-    for mask, other in ((first, second), (second, third), (first, third)):
-        assert 0.3 < (mask == other).mean() < 0.7
+    for mask, next_mask in ((first, second), (second, third), (first, third)):
+        assert 0.3 < (mask == next_mask).mean() < 0.7
 
 
 def test_dropout_stream_is_part_of_the_configuration():

@@ -1,9 +1,10 @@
-"""What an overlay refuses, with the reason, and that a failure leaves nothing half written."""
+"""Overlays are refused with a reason, and a failure leaves no half-written file."""
 
 import av
 import pytest
 
 from helpers import media
+from helpers.messages import key_words, mentions
 from pipelines.core.errors import InputError, MediaError, StorageError
 from pipelines.overlay import drawing, writer
 from pipelines.overlay.writer import OverlayTask
@@ -17,14 +18,18 @@ def failure(path, out, captions=PLAIN) -> str:
     return last["overlay"]["error"]
 
 
-def test_what_has_no_pictures_is_refused_with_the_reason(tmp_path):
+def file_names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_file_without_pictures_is_refused_with_the_reason(tmp_path):
     out = tmp_path / "out.mp4"
     sound = media.write_sound(tmp_path / "a.wav", media.noise(0.5, 16_000))
     (tmp_path / "text.mp4").write_text("no film\n" * 99)
     assert failure(sound, out) == "no video stream"
-    assert failure(tmp_path / "text.mp4", out).startswith("not a media file that can be opened")
-    assert failure(tmp_path / "missing.mp4", out) == "cannot be read (No such file or directory)"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "text.mp4"]
+    assert failure(tmp_path / "text.mp4", out).startswith("not a media file")
+    assert "No such file" in failure(tmp_path / "missing.mp4", out)
+    assert file_names(tmp_path) == ["a.wav", "text.mp4"]
 
 
 def test_a_clip_is_never_its_own_overlay(tmp_path):
@@ -32,19 +37,17 @@ def test_a_clip_is_never_its_own_overlay(tmp_path):
     before = path.read_bytes()
     (tmp_path / "link.mp4").symlink_to(path)
     for out in (path, tmp_path / "link.mp4"):
-        assert "name another file" in failure(path, out)
+        assert "another file" in failure(path, out)
     assert path.read_bytes() == before
 
 
-def test_nothing_is_left_behind_and_nothing_replaced_by_a_failure(tmp_path, monkeypatch):
+def test_failure_leaves_the_folder_unchanged(tmp_path, monkeypatch):
     path, out = (
         media.write_video(tmp_path / "a.mp4", media.numbered_pictures(30)),
         tmp_path / "out.mp4",
     )
     out.write_text("old")
-    assert failure(path, tmp_path / "away" / "out.mp4").endswith(
-        "out.mp4 cannot be written (No such file or directory)"
-    )
+    assert failure(path, tmp_path / "away" / "out.mp4").endswith("(No such file or directory)")
     drawn = []
 
     def draw(*_):
@@ -53,11 +56,9 @@ def test_nothing_is_left_behind_and_nothing_replaced_by_a_failure(tmp_path, monk
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(drawing.FaceBoxes, "draw", draw)
-    assert failure(path, out) == f"{out} cannot be written (No space left on device)"
-    assert out.read_text() == "old" and sorted(one.name for one in tmp_path.iterdir()) == [
-        "a.mp4",
-        "out.mp4",
-    ]
+    assert mentions(failure(path, out), str(out), "No space left")
+    assert out.read_text() == "old"
+    assert file_names(tmp_path) == ["a.mp4", "out.mp4"]
     monkeypatch.undo()
     monkeypatch.setattr(writer, "PICTURES_PER_MESSAGE", 5)
     messages = OverlayTask(path, out, PLAIN).read()
@@ -66,10 +67,8 @@ def test_nothing_is_left_behind_and_nothing_replaced_by_a_failure(tmp_path, monk
         "overlay": {"pictures": 5, "seconds": pytest.approx(0.2)},
     }
     messages.close()  # who reads it is stopped
-    assert out.read_text() == "old" and sorted(one.name for one in tmp_path.iterdir()) == [
-        "a.mp4",
-        "out.mp4",
-    ]
+    assert out.read_text() == "old"
+    assert file_names(tmp_path) == ["a.mp4", "out.mp4"]
 
 
 def test_a_file_whose_pictures_do_not_decode_is_refused(tmp_path, monkeypatch):
@@ -77,16 +76,16 @@ def test_a_file_whose_pictures_do_not_decode_is_refused(tmp_path, monkeypatch):
         tmp_path / "a.mp4", media.numbered_pictures(5), sound=media.noise(0.2, 44_100)
     )
     monkeypatch.setattr(writer, "decoded_packet", lambda context, packet: None)
-    assert failure(path, tmp_path / "out.mp4") == "video of which no picture could be decoded"
+    assert mentions(failure(path, tmp_path / "out.mp4"), "no picture", "decoded")
     monkeypatch.setattr(writer, "MAX_WAITING_BYTES", 10)
-    with pytest.raises(MediaError, match="no picture could be decoded"):
+    with pytest.raises(MediaError, match=key_words("no picture", "decoded")):
         list(writer.write_overlay(path, tmp_path / "out.mp4", captions=PLAIN))
     assert not (tmp_path / "out.mp4").exists()
 
 
 def test_each_refusal_has_its_class(tmp_path, monkeypatch):
     path = media.write_video(tmp_path / "a.mp4", media.numbered_pictures(5))
-    with pytest.raises(InputError, match="name another file"):
+    with pytest.raises(InputError, match="another file"):
         list(writer.write_overlay(path, path, captions=PLAIN))
     with pytest.raises(StorageError, match="cannot be written"):
         list(writer.write_overlay(path, tmp_path / "away/out.mp4", captions=PLAIN))
@@ -95,6 +94,6 @@ def test_each_refusal_has_its_class(tmp_path, monkeypatch):
         raise av.error.ArgumentError(22, "Invalid argument")
 
     monkeypatch.setattr(drawing.FaceBoxes, "draw", refuse)
-    with pytest.raises(MediaError, match="cannot be encoded .Invalid argument"):
+    with pytest.raises(MediaError, match=key_words("encoded", "Invalid argument")):
         list(writer.write_overlay(path, tmp_path / "out.mp4", captions=PLAIN))
-    assert [one.name for one in tmp_path.iterdir()] == ["a.mp4"]
+    assert file_names(tmp_path) == ["a.mp4"]

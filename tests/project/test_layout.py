@@ -46,12 +46,12 @@ def top_level_imports(path: Path) -> frozenset[str]:
 def imported_packages(start: str) -> set[str]:
     """Return every foreign package that the import of a module of ours brings in."""
     paths = {name_of(path): path for path in MODULES}
-    waiting, seen, foreign = [start], set(), set()
+    waiting, packages, foreign = [start], set(), set()
     while waiting:
         name = waiting.pop()
-        if name in seen:
+        if name in packages:
             continue
-        seen.add(name)
+        packages.add(name)
         for imported in top_level_imports(paths[name]):
             parts = imported.split(".")
             prefixes = [".".join(parts[:count]) for count in range(1, len(parts) + 1)]

@@ -131,10 +131,10 @@ def test_only_the_shard_of_what_is_tried_again_is_written_again(tmp_path):
     write_set(folder, bad=("005",), retry="time")
     current = {"clips": clips(10), "options": options(), "sha256_of": sha256_of}
     assert not is_current(folder, **current)
-    kept = {name: (folder / name).stat().st_ino for name in ("00000.tfrecord", "00002.tfrecord")}
+    inodes = {name: (folder / name).stat().st_ino for name in ("00000.tfrecord", "00002.tfrecord")}
     assert write_set(folder) == ["004", "005", "006", "007"]
     assert content(folder) == whole and is_current(folder, **current)
-    assert kept == {name: (folder / name).stat().st_ino for name in kept}
+    assert inodes == {name: (folder / name).stat().st_ino for name in inodes}
     write_set(folder, bad=("005",), faces="as-is")  # no reason to try again
     assert is_current(folder, clips=clips(10), options=options(faces="as-is"), sha256_of=sha256_of)
 

@@ -46,8 +46,11 @@ def test_a_stage_from_scratch_differs_only_in_its_parent(name):
     from_scratch = [stage for stage in experiment.stages if stage.name.endswith("-scratch")]
     assert from_scratch
     for stage in from_scratch:
-        other = experiment.stage(stage.name.removesuffix("-scratch"))
-        assert dataclasses.replace(stage, name=other.name, start_from=other.start_from) == other
+        with_parent = experiment.stage(stage.name.removesuffix("-scratch"))
+        assert (
+            dataclasses.replace(stage, name=with_parent.name, start_from=with_parent.start_from)
+            == with_parent
+        )
 
 
 @pytest.mark.parametrize(
@@ -110,12 +113,13 @@ PARTS = {
 
 
 @pytest.mark.parametrize(
-    ("name", "row", "arms"), [("ablation-faces", "fer2013", 11), ("ablation-voices", "emodb", 3)]
+    ("name", "row", "n_stages"),
+    [("ablation-faces", "fer2013", 11), ("ablation-voices", "emodb", 3)],
 )
-def test_each_arm_of_an_ablation_differs_in_one_part(name, row, arms):
-    usual, *others = read(name).stages
-    assert (usual.name, len(others)) == ("usual", arms - 1)
-    for arm in others:
+def test_each_arm_of_an_ablation_differs_in_one_part(name, row, n_stages):
+    usual, *arms = read(name).stages
+    assert (usual.name, len(arms)) == ("usual", n_stages - 1)
+    for arm in arms:
         changed = {key for key, value in flat(arm).items() if value != flat(usual)[key]}
         assert changed == {"name", "drawn_as", *PARTS[arm.name]} and arm.drawn_as == "usual"
     (published,) = read(row).stages

@@ -67,32 +67,32 @@ def test_loaders_understand_every_planned_name(tmp_path):
         ("savee", 4, 7, 384),
         ("emodb", 10, 7, 210),
     ):
-        found = loaders.find_clips(corpus, tmp_path / corpus)
-        assert not found.rejects and not found.defects
-        assert len(found.clips) == clips
-        assert len({clip.speaker for clip in found.clips}) == speakers
-        assert len({clip.emotion for clip in found.clips}) == emotions
+        found_clips = loaders.find_clips(corpus, tmp_path / corpus)
+        assert not found_clips.rejects and not found_clips.defects
+        assert len(found_clips.clips) == clips
+        assert len({clip.speaker for clip in found_clips.clips}) == speakers
+        assert len({clip.emotion for clip in found_clips.clips}) == emotions
         planned = {
-            file: one.emotion
-            for one in corpora.plan_utterances()
-            if one.corpus == corpus
-            for file in one.files
+            file: utterance.emotion
+            for utterance in corpora.plan_utterances()
+            if utterance.corpus == corpus
+            for file in utterance.files
         }
-        assert {f"{corpus}/{clip.id}": clip.emotion for clip in found.clips} == planned
+        assert {f"{corpus}/{clip.id}": clip.emotion for clip in found_clips.clips} == planned
 
 
 def test_same_seed_gives_the_same_bytes_however_many_workers(tmp_path, written, few):
-    seen = []
-    corpora.write_samples(tmp_path, seed=3, workers=2, utterances=few, on_clip=seen.append)
+    counts = []
+    corpora.write_samples(tmp_path, seed=3, workers=2, utterances=few, on_clip=counts.append)
     assert contents(tmp_path) == contents(written)
-    assert set(seen) == set(few)
+    assert set(counts) == set(few)
 
 
 def test_other_seed_gives_other_bytes(tmp_path, written, few):
     corpora.write_samples(tmp_path, seed=4, workers=1, utterances=few)
-    other, same = contents(tmp_path), contents(written)
-    assert other.keys() == same.keys()
-    assert all(other[path] != same[path] for path in same)
+    with_other_seed, same = contents(tmp_path), contents(written)
+    assert with_other_seed.keys() == same.keys()
+    assert all(with_other_seed[path] != same[path] for path in same)
 
 
 def test_finished_files_are_kept_and_missing_ones_are_made_again(written, few):
@@ -196,18 +196,18 @@ def test_no_two_speakers_have_the_same_face():
         draw_head(corpora.speaker_person(*who, seed=0), Expression(), light=light)[0]
         for who in SPEAKERS
     ]
-    for (one, face), (other, other_face) in itertools.combinations(
+    for (first, face), (second, other_face) in itertools.combinations(
         zip(SPEAKERS, faces, strict=True), 2
     ):
-        assert cv2.absdiff(face, other_face)[80:260, 60:200].mean() > 4, (one, other)
+        assert cv2.absdiff(face, other_face)[80:260, 60:200].mean() > 4, (first, second)
 
 
-@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(EXPRESSIONS, 2)))
-def test_expressions_can_be_told_apart_in_a_small_crop(one, other):
+@pytest.mark.parametrize(("first", "second"), list(itertools.combinations(EXPRESSIONS, 2)))
+def test_expressions_can_be_told_apart_in_a_small_crop(first, second):
     person = corpora.speaker_person("savee", "DC", seed=0)
     light = head_light(lamp=0.0, tint_bgr=np.ones(3))
     crops = []
-    for emotion in (one, other):
+    for emotion in (first, second):
         head, _ = draw_head(person, EXPRESSIONS[emotion], light=light)
         crops.append(
             cv2.resize(head[55:255, 30:230], (64, 64), interpolation=cv2.INTER_AREA).astype(float)

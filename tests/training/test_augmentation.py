@@ -270,21 +270,21 @@ def test_nothing_is_softer_than_the_floor():
 def test_a_mask_is_one_stretch_that_does_not_change_with_time(name, axis):
     before, after = segments_with(**{name: 0.4})
     lengths = []
-    for segment, masked in zip(before, after, strict=True):
+    for segment, changed in zip(before, after, strict=True):
         masked = np.moveaxis(
-            (masked[..., 1:] == 0).all(axis=-1), axis - 1, 0
+            (changed[..., 1:] == 0).all(axis=-1), axis - 1, 0
         )  # [places, the other axis]
         assert (masked.any(axis=1) == masked.all(axis=1)).all()
         places = np.flatnonzero(masked.all(axis=1))
         assert len(places) == 0 or np.ptp(places) == len(places) - 1
         lengths.append(len(places))
-        static = np.moveaxis(masked[..., 0], axis - 1, 0)
+        static = np.moveaxis(changed[..., 0], axis - 1, 0)
         np.testing.assert_allclose(
             static[places], np.full_like(static[places], segment[..., 0].mean()), atol=1e-2
         )
         rest = np.setdiff1d(np.arange(64), places)
         np.testing.assert_allclose(
-            np.moveaxis(masked, axis - 1, 0)[rest],
+            np.moveaxis(changed, axis - 1, 0)[rest],
             np.moveaxis(segment, axis - 1, 0)[rest],
             atol=1e-4,
         )

@@ -189,12 +189,12 @@ def test_moving_average_is_of_the_weights_after_each_step(trained, kind):
     for step in range(1, STEPS + 1):
         weight = arrays[f"{step} weight features/kernel"]
         average = weight if average is None else 0.7 * average + 0.3 * weight
-        (average,) = (
+        (stored_average,) = (
             value
             for name, value in arrays.items()
             if name.startswith(f"{step} optimizer ") and "features_kernel" in name
         )
-        np.testing.assert_allclose(average, average, atol=1e-6)
+        np.testing.assert_allclose(stored_average, average, atol=1e-6)
     assert np.abs(average - weight).max() > 1e-4
 
 
