@@ -146,8 +146,10 @@ def worker_position(strategy: tf.distribute.Strategy | None) -> tuple[int, int]:
 
     Worker 0 is the chief.
     """
-    resolver = strategy and strategy.cluster_resolver
-    cluster = resolver.cluster_spec().as_dict() if resolver else {}
+    resolver = strategy.cluster_resolver if strategy else None
+    if resolver is None:
+        return 0, 1
+    cluster = resolver.cluster_spec().as_dict()
     tasks = [
         (kind, index) for kind in ("chief", "worker") for index in range(len(cluster.get(kind, ())))
     ]

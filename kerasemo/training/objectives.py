@@ -134,6 +134,8 @@ class CrossEntropyTerm(LossTerm):
         }
 
     def _of_items(self, config: StageConfig, subset: Subset, outputs: NetworkOutputs) -> float:
+        if outputs.logits is None:
+            raise ValueError(f"outputs of {subset.source.name} must have logits; received None")
         mask = np.broadcast_to(subset.source.mask, outputs.logits.shape)
         targets = smooth_targets(subset.labels, mask, label_smoothing=config.label_smoothing)
         values = cross_entropy(targets, mask_logits(outputs.logits, mask))

@@ -131,7 +131,7 @@ class TensorBoardWriter:
         totals = confusion.sum(axis=1)
         recalls = {
             f"recall_{name}/{emotions[row]}": confusion[row, row] / totals[row]
-            for row in np.flatnonzero(totals)
+            for row in np.flatnonzero(totals).tolist()
         }
         self._scalars("validation", epoch, recalls)
         title = f"{source}: clips, and shares of the label"
