@@ -136,7 +136,7 @@ def test_full_disk_is_a_storage_error_and_the_same_command_resumes(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
-        with pytest.raises(StorageError, match=r"No space left; .* free space.*run.*same command"):
+        with pytest.raises(StorageError, match=r"No space left.*free space.*same command"):
             experiment.train_experiment(options(toy_inputs, tmp_path))
     for path in (tmp_path / "pretrain" / "checkpoints").glob("*.safetensors"):
         checkpoints.load_arrays(path)

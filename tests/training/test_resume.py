@@ -82,8 +82,8 @@ QUICK = ("joint",)
 """Killed twice by default: the one with everything that a stage may have; it starts from what goes before it."""
 
 
-def main(run: str, records: str, experiment: str, stage: str, kill_at: str) -> None:
-    """Train a stage; be killed at a moment counted from 1, or, at 0, count them into `RUN/STAGE/moments`."""
+def main(run: str, records: str, experiment: str, stages: str, kill_at: str) -> None:
+    """Train stages, `A,B`. Be killed at a moment from 1; 0: count them into `RUN/STAGE/moments`."""
     from kerasemo.evaluation import scoring
     from kerasemo.runs import checkpoints
     from kerasemo.training import loop, tensorboard
@@ -121,16 +121,20 @@ def main(run: str, records: str, experiment: str, stage: str, kill_at: str) -> N
         (files, "write_json"),
     ):
         killable(owner, name)
-    options = TrainingOptions(stage, experiment, Path(records), Path(run), checkpoint_seconds=0.0)
-    with shown_on_stderr():
-        train_only(options)
-    (Path(run) / stage / "moments").write_text(str(moments))
+    for stage in stages.split(","):
+        moments = 0
+        options = TrainingOptions(
+            stage, experiment, Path(records), Path(run), checkpoint_seconds=0.0
+        )
+        with shown_on_stderr():
+            train_only(options)
+        (Path(run) / stage / "moments").write_text(str(moments))
 
 
 def train_stage(
-    run: Path, toy_inputs: tuple[Path, Path], stage: str, kill_at: int = 0
+    run: Path, toy_inputs: tuple[Path, Path], stages: str, kill_at: int = 0
 ) -> subprocess.CompletedProcess:
-    words = [sys.executable, __file__, run, *toy_inputs, stage, str(kill_at)]
+    words = [sys.executable, __file__, run, *toy_inputs, stages, str(kill_at)]
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "2"}
     return subprocess.run(
         words, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment
@@ -167,14 +171,15 @@ def toy_inputs(tmp_path_factory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def whole(toy_inputs, tmp_path_factory):
-    """A function that returns a run in which a stage and those that it starts from were let be."""
+    """A function that returns a run with a stage, and its earlier stages, without interruption."""
     run = tmp_path_factory.mktemp("whole")
 
     def with_stage(stage: str) -> Path:
-        for name in (*BEFORE[stage], stage):
-            if not (run / name / "moments").exists():
-                finished = train_stage(run, toy_inputs, name)
-                assert finished.returncode == 0, finished.stderr[-3000:]
+        names = (*BEFORE[stage], stage)
+        missing = [name for name in names if not (run / name / "moments").exists()]
+        if missing:
+            finished = train_stage(run, toy_inputs, ",".join(missing))
+            assert finished.returncode == 0, finished.stderr[-3000:]
         return run
 
     return with_stage
