@@ -99,7 +99,7 @@ def print_export(result: Mapping[str, Any]) -> None:
         ("signature",),
     )
     _print_table(console, differences)
-    console.print(f"Answers: {', '.join(result['labels'])}", soft_wrap=True)
+    console.print(f"Labels: {', '.join(result['labels'])}", soft_wrap=True)
     if result["synthetic"]:
         console.print(
             "Trained on synthesised samples: the model knows nothing about people.", soft_wrap=True
