@@ -58,8 +58,8 @@ def find_clips(
         media: The folder with the corpus; for `folder` also a `.csv` manifest.
         name: The name of the corpus in clips, speakers and utterances; None: the kind.
         domains: Some of `pipelines.core.domains.DOMAINS`.
-        options: Further options of the loader, such as `song=True` of `ravdess` or `labels=LabelMap(...)`
-            of `folder`.
+        options: Further options of the loader, such as `song=True` of `ravdess`, or
+            `labels=LabelMap(...)` of `folder`.
 
     Raises:
         InputError: An argument is invalid, `media` does not exist, it has no clip, or more than
