@@ -13,6 +13,7 @@ from pipelines.building.graph import StalledError
 from pipelines.core.cli import Parser, positive_int, run_main
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import DataError, InputError
+from pipelines.core.labels import EMOTIONS, SYNONYMS, read_label_map
 from pipelines.core.spec import Spec
 from pipelines.core.tensorflow_loading import load_tensorflow
 from pipelines.core.text import pluralize
@@ -81,6 +82,17 @@ def _parser() -> Parser:
     parser.add_argument("--waveform", action="store_true", help="also store the sound (int16)")
     parser.add_argument("--song", action="store_true", help="ravdess: read the songs too")
     parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE.toml",
+        help="folder: a table [labels] with your words and their emotions",
+    )
+    parser.add_argument(
+        "--list-labels",
+        action="store_true",
+        help="instead of building: print the emotions and the known words",
+    )
+    parser.add_argument(
         "--limit",
         type=positive_int,
         metavar="N",
@@ -124,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.verify is not None:
         return run_main(lambda: _verify(arguments.verify, as_json=arguments.json), prog=parser.prog)
+    if arguments.list_labels:
+        return run_main(lambda: _list_labels(as_json=arguments.json), prog=parser.prog)
     missing = [
         f"--{name}" for name in ("corpus", "media", "out") if getattr(arguments, name) is None
     ]
@@ -140,9 +154,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         domains=arguments.domain,
         spec=Spec(frames_per_clip=arguments.frames_per_clip),
     )
-    return run_main(
-        lambda: _build(options, as_json=arguments.json, prog=parser.prog), prog=parser.prog
-    )
+
+    def work() -> int:
+        with_labels = options
+        if arguments.labels is not None:
+            with_labels = dataclasses.replace(options, label_map=read_label_map(arguments.labels))
+        return _build(with_labels, as_json=arguments.json, prog=parser.prog)
+
+    return run_main(work, prog=parser.prog)
+
+
+def _list_labels(*, as_json: bool) -> int:
+    words_of: dict[str, list[str]] = {emotion: [] for emotion in EMOTIONS}
+    for word, emotion in SYNONYMS.items():
+        words_of[emotion].append(word)
+    if as_json:
+        print(json.dumps(words_of, indent=1))
+    else:
+        for emotion, words in words_of.items():
+            print(f"{emotion}: {', '.join(words)}")
+    return 0
 
 
 def _build(options: BuildOptions, *, as_json: bool, prog: str) -> int:

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,12 @@ from pipelines.building.graph import DecodingOptions, decode_files
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
 from pipelines.core.files import bytes_sha256
+from pipelines.core.labels import LabelMap
 from pipelines.core.spec import SAMPLE_MARKER, Spec, spaced_indices
 from pipelines.core.tensorflow_loading import load_tensorflow
-from pipelines.core.text import printable
+from pipelines.core.text import pluralize, printable
 from pipelines.corpora import find_clips
-from pipelines.corpora.clip import STILL_SUFFIXES, Clip, FoundClips
+from pipelines.corpora.clip import STILL_SUFFIXES, Clip, FoundClips, Reject
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +51,7 @@ class BuildOptions:
         workers: The number of processes; None: the number of processors of this process.
         limit: The number of clips of each domain, evenly spaced by name; None: all.
         song: Read the songs of RAVDESS too.
+        label_map: The emotions of the user's own words, for a `folder` corpus.
         spec: The spec of the features.
     """
 
@@ -65,6 +67,7 @@ class BuildOptions:
     workers: int | None = None
     limit: int | None = None
     song: bool = False
+    label_map: LabelMap | None = None
     spec: Spec = Spec()
 
 
@@ -92,9 +95,15 @@ def build(
         RunError: Another build writes the same set, or a worker process cannot start.
         StorageError: The disk is full, or `options.out` cannot be written.
     """
-    extra = {"song": True} if options.song else {}
+    loader_options: dict[str, Any] = {"song": True} if options.song else {}
+    if options.label_map is not None:
+        loader_options["labels"] = options.label_map
     found_clips = find_clips(
-        options.kind, options.media, name=options.name, domains=options.domains or DOMAINS, **extra
+        options.kind,
+        options.media,
+        name=options.name,
+        domains=options.domains or DOMAINS,
+        **loader_options,
     )
     name = options.name or options.kind
     clips_of = {
@@ -105,8 +114,9 @@ def build(
             domain: [clips[index] for index in spaced_indices(len(clips), options.limit)]
             for domain, clips in clips_of.items()
         }
+    _log_unknown_labels(found_clips.rejects)
     for reject in found_clips.rejects:
-        if not clips_of[reject.domain]:  # no report has the file
+        if not clips_of[reject.domain] and not reject.unknown_label:  # no report has the file
             _log_quarantined(reject.id, reject.domain, reject.reason)
     _check_domains(options, name, clips_of)
     _check_decoders(options, has_pictures=bool(clips_of["visual"]))
@@ -149,9 +159,13 @@ def build(
         reports = _finished(
             options.out, name, [d for d in DOMAINS if clips_of[d]], writers, found_clips
         )
+    with_unknown_label = {
+        (reject.id, reject.domain) for reject in found_clips.rejects if reject.unknown_label
+    }
     for domain, report in reports.items():
         for row in report["quarantined"]:
-            _log_quarantined(row["path"], domain, row["reason"])
+            if (row["path"], domain) not in with_unknown_label:
+                _log_quarantined(row["path"], domain, row["reason"])
     return {"corpus": name, "domains": reports}
 
 
@@ -180,6 +194,20 @@ def _check_decoders(options: BuildOptions, *, has_pictures: bool) -> None:
         from pipelines.features import audio_tfio
 
         audio_tfio.check_tfio()
+
+
+def _log_unknown_labels(rejects: Iterable[Reject]) -> None:
+    """Log one line for each unknown label, with the number of files."""
+    files_of: dict[str, list[str]] = {}
+    for reject in rejects:
+        if reject.unknown_label and reject.id not in files_of.setdefault(reject.unknown_label, []):
+            files_of[reject.unknown_label].append(reject.id)
+    for word, files in files_of.items():
+        text = (
+            f"quarantined: {pluralize(len(files), 'file')} with the unknown label {word!r}, such "
+            f"as {files[0]}; map the word with --labels FILE.toml"
+        )
+        logger.warning("%s", printable(text))
 
 
 def _log_quarantined(path: str, domain: str, reason: str) -> None:

@@ -6,12 +6,14 @@ Loaders read file names and CSV manifests. They never open media and never write
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import InputError
+from pipelines.core.labels import EMOTIONS
 from pipelines.core.text import pluralize
 from pipelines.corpora import cremad, emodb, enterface, folder, ravdess, savee
 from pipelines.corpora.clip import FoundClips, media_files
@@ -24,6 +26,8 @@ _MODULES = {
     "cremad": cremad,
     "folder": folder,
 }
+MAX_UNKNOWN_LABELS = 10
+"""The most unknown labels that an error names."""
 LOADERS = {kind: module.find_clips for kind, module in _MODULES.items()}
 """The function `find_clips(media, *, name, **options)` of each kind of corpus."""
 
@@ -54,10 +58,12 @@ def find_clips(
         media: The folder with the corpus; for `folder` also a `.csv` manifest.
         name: The name of the corpus in clips, speakers and utterances; None: the kind.
         domains: Some of `pipelines.core.domains.DOMAINS`.
-        options: Further options of the loader, such as `song=True` of `ravdess`.
+        options: Further options of the loader, such as `song=True` of `ravdess`, or
+            `labels=LabelMap(...)` of `folder`.
 
     Raises:
-        InputError: An argument is invalid, `media` does not exist, or it has no clip.
+        InputError: An argument is invalid, `media` does not exist, it has no clip, or more than
+            half of its files have an unknown label.
         DataError: The manifest of a `folder` corpus is damaged.
     """
     if kind not in LOADERS:
@@ -95,6 +101,7 @@ def find_clips(
         (reject for reject in found_clips.rejects if reject.domain in domains),
         key=lambda reject: reject.id,
     )
+    _check_labels(media, found_clips)
     if not clips:
         raise InputError(
             f"no {' or '.join(domains)} clip of {kind} in {media}: expected {layout}; "
@@ -103,6 +110,25 @@ def find_clips(
     if len({(clip.id, clip.domain) for clip in clips}) < len(clips):
         raise RuntimeError(f"the loader of {kind} gave two clips one id")
     return FoundClips(tuple(clips), tuple(rejects), found_clips.defects)
+
+
+def _check_labels(media: Path, found_clips: FoundClips) -> None:
+    """Raise InputError if more than half of the files have an unknown label."""
+    word_of = {
+        reject.id: reject.unknown_label for reject in found_clips.rejects if reject.unknown_label
+    }
+    files = {clip.id for clip in found_clips.clips} | {reject.id for reject in found_clips.rejects}
+    if 2 * len(word_of) <= len(files):
+        return
+    counts = Counter(word_of.values()).most_common()
+    words = ", ".join(f"{word!r} ({count})" for word, count in counts[:MAX_UNKNOWN_LABELS])
+    more = len(counts) - MAX_UNKNOWN_LABELS
+    raise InputError(
+        f"{media}: {len(word_of)} of {pluralize(len(files), 'file')} have an unknown label: "
+        f"{words}{f' and {more} more' if more > 0 else ''}; write the words into a TOML file, "
+        f'such as [labels] with the line "{counts[0][0]}" = "{EMOTIONS[0]}", and name the file '
+        "with --labels; python -m pipelines.build --list-labels prints the known words"
+    )
 
 
 def _contents(media: Path, found_clips: FoundClips) -> str:

@@ -45,11 +45,19 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True)
 class Reject:
-    """A media file that a loader could not read, with the reason. The set quarantines the file."""
+    """A media file that a loader could not read. The set quarantines the file.
+
+    Attributes:
+        id: The path of the file below the media folder.
+        domain: `visual` or `audio`.
+        reason: Why the file could not be read.
+        unknown_label: The word that no emotion has, if that is the reason.
+    """
 
     id: str
     domain: str
     reason: str
+    unknown_label: str = ""
 
 
 class Defect(NamedTuple):
@@ -112,7 +120,15 @@ class Labels(NamedTuple):
 
 
 class LabelError(ValueError):
-    """A loader cannot read a name or a label; the message becomes the reason of a Reject."""
+    """A loader cannot read a name or a label; the message becomes the reason of a Reject.
+
+    Attributes:
+        unknown_label: The word that no emotion has, if that is the reason.
+    """
+
+    def __init__(self, reason: str, *, unknown_label: str = "") -> None:
+        super().__init__(reason)
+        self.unknown_label = unknown_label
 
 
 def media_files(media: Path) -> list[str]:
@@ -182,7 +198,7 @@ def read_names(
                 for domain in domains
             ]
         except LabelError as error:
-            rejects += [Reject(id, domain, str(error)) for domain in domains]
+            rejects += [Reject(id, domain, str(error), error.unknown_label) for domain in domains]
         else:
             if labels is not None:
                 clips += clips_of(id, media / id, labels, corpus=corpus, domains=domains)

@@ -1,15 +1,20 @@
 """Any collection of labelled media: class folders, or a CSV manifest.
 
-Layout: `CLASS/...` or `train|validation|test/CLASS/...`, where CLASS is an emotion or a synonym of
-one (`pipelines.core.spec`); below a class folders may be nested. Nobody knows the speaker, and each
-path without its suffix is one utterance. Or a manifest: a `.csv` file, or a folder that holds
-`manifest.csv`. Its header names the columns `path` (relative to the manifest's folder) and
-`emotion`, and may name `speaker`, `utterance`, `domain`, `split`, `sentence`, `take`; fields are
-parted by comma, semicolon or tab; UTF-8. Source: the class folders are those of FER-2013 (I.
+Layout: `CLASS/...` or `train|validation|test/CLASS/...`. CLASS is an emotion, a synonym
+(`pipelines.core.labels`) or a word of the user's own label map. Folders may be nested below a
+class. The speakers are unknown, and each path without its suffix is one utterance.
+
+Or a manifest: a `.csv` file, or a folder with a `manifest.csv`. The header names the columns `path`
+(relative to the folder of the manifest) and `emotion` (or `label`), and may name `speaker` (or
+`subject`), `utterance`, `domain`, `split`, `sentence` and `take`. Commas, semicolons or tabs are
+between the fields; the encoding is UTF-8.
+
+Source: the class folders are those of FER-2013 (I.
 Goodfellow et al., "Challenges in Representation Learning", ICONIP 2013) as it is passed on.
 """
 
 import csv
+import functools
 import io
 import os
 from collections.abc import Iterator
@@ -17,7 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from pipelines.core.domains import DOMAINS
 from pipelines.core.errors import DataError
-from pipelines.core.labels import EMOTIONS, canonical_emotion
+from pipelines.core.labels import EMOTIONS, PUBLISHED_WORDS, LabelMap
 from pipelines.core.text import pluralize
 from pipelines.corpora.clip import (
     Clip,
@@ -51,10 +56,16 @@ SPLITS = {
     "testing": "test",
 }
 COLUMNS = ("path", "emotion", "speaker", "utterance", "domain", "split", "sentence", "take")
+COLUMN_SYNONYMS = {"label": "emotion", "subject": "speaker"}
+"""Further names of columns of a manifest."""
 
 
-def labels_of(file: PurePosixPath) -> Labels:
+def labels_of(file: PurePosixPath, *, label_map: LabelMap = PUBLISHED_WORDS) -> Labels:
     """Return the labels in the names of a file's folders.
+
+    Args:
+        file: The path of the file below the media folder.
+        label_map: The emotions of the user's own words.
 
     >>> labels = labels_of(PurePosixPath("val/Happy/7.jpg"))
     >>> labels.speaker, labels.emotion, labels.utterance
@@ -67,20 +78,30 @@ def labels_of(file: PurePosixPath) -> Labels:
     classes = folders[1:] if split else folders
     if not classes:
         raise LabelError("lies in no class folder; expected CLASS/ or train|validation|test/CLASS/")
-    return Labels("", _emotion(classes[0]), str(file.with_suffix("")), split=split)
+    return Labels("", _emotion(classes[0], label_map), str(file.with_suffix("")), split=split)
 
 
-def find_clips(media: Path, *, name: str) -> FoundClips:
+def find_clips(media: Path, *, name: str, labels: LabelMap = PUBLISHED_WORDS) -> FoundClips:
     """Return the clips below `media`, a folder or a manifest.
+
+    Args:
+        media: A folder, or a CSV manifest.
+        name: The name of the corpus.
+        labels: The emotions of the user's own words.
 
     Raises:
         DataError: The manifest is damaged, or some clips have a split and others have none.
     """
     manifest = media if media.is_file() else media / "manifest.csv"
     if manifest.is_file():
-        clips, rejects = _read_manifest(manifest, corpus=name)
+        clips, rejects = _read_manifest(manifest, labels, corpus=name)
     else:
-        clips, rejects = read_names(media, labels_of, corpus=name, domains_of=domains_of)
+        clips, rejects = read_names(
+            media,
+            functools.partial(labels_of, label_map=labels),
+            corpus=name,
+            domains_of=domains_of,
+        )
     without = [clip.id for clip in clips if not clip.split]
     if 0 < len(without) < len(clips):
         raise DataError(
@@ -91,14 +112,19 @@ def find_clips(media: Path, *, name: str) -> FoundClips:
     return FoundClips(tuple(clips), tuple(rejects))
 
 
-def _emotion(name: str) -> str:
-    emotion = canonical_emotion(name)
+def _emotion(word: str, label_map: LabelMap) -> str:
+    emotion = label_map.emotion_of(word)
     if emotion is None:
-        raise LabelError(f"unknown emotion {name!r}; expected {', '.join(EMOTIONS)} or a synonym")
+        raise LabelError(
+            f"unknown emotion {word!r}; expected {', '.join(EMOTIONS)} or a synonym",
+            unknown_label=word,
+        )
     return emotion
 
 
-def _read_manifest(manifest: Path, *, corpus: str) -> tuple[list[Clip], list[Reject]]:
+def _read_manifest(
+    manifest: Path, label_map: LabelMap, *, corpus: str
+) -> tuple[list[Clip], list[Reject]]:
     clips: list[Clip] = []
     rejects: list[Reject] = []
     lines: dict[tuple[str, str], int] = {}
@@ -113,7 +139,7 @@ def _read_manifest(manifest: Path, *, corpus: str) -> tuple[list[Clip], list[Rej
             domains = domains_of(PurePosixPath(id)) or DOMAINS
             id = _id_below(manifest.parent, row["path"])
             domains = _domains(id, row["domain"])
-            labels = _labels(id, row)
+            labels = _labels(id, row, label_map)
             if not (path := manifest.parent / id).is_file():
                 raise LabelError(f"file is missing: {path}")
             if first := next(
@@ -121,9 +147,8 @@ def _read_manifest(manifest: Path, *, corpus: str) -> tuple[list[Clip], list[Rej
             ):
                 raise LabelError(f"path is listed already, in line {first}")
         except LabelError as error:
-            rejects += [
-                Reject(id, domain, f"line {line} of {manifest.name}: {error}") for domain in domains
-            ]
+            reason = f"line {line} of {manifest.name}: {error}"
+            rejects += [Reject(id, domain, reason, error.unknown_label) for domain in domains]
         else:
             lines |= {(id, domain): line for domain in domains}
             clips += clips_of(id, path, labels, corpus=corpus, domains=domains)
@@ -139,7 +164,8 @@ def _rows(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
         text = manifest.read_text(encoding="utf-8-sig")
         delimiter = max(",;\t", key=text.partition("\n")[0].count)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        columns = [column.strip().lower() for column in next(reader, [])]
+        names = [column.strip().lower() for column in next(reader, [])]
+        columns = [COLUMN_SYNONYMS.get(name, name) for name in names]
         _check_columns(columns, manifest)
         for line in reader:
             fields = [field.strip() for field in line]
@@ -188,11 +214,10 @@ def _domains(id: str, domain: str) -> tuple[str, ...]:
     return (domain.lower(),) if domain else readable
 
 
-def _labels(id: str, row: dict[str, str]) -> Labels:
+def _labels(id: str, row: dict[str, str], label_map: LabelMap) -> Labels:
     split = SPLITS.get(row["split"].lower(), "")
     if row["split"] and not split:
         raise LabelError(f"bad split {row['split']!r}; expected train, validation or test")
     utterance = row["utterance"] or str(PurePosixPath(id).with_suffix(""))
-    return Labels(
-        row["speaker"], _emotion(row["emotion"]), utterance, row["sentence"], row["take"], split
-    )
+    emotion = _emotion(row["emotion"], label_map)
+    return Labels(row["speaker"], emotion, utterance, row["sentence"], row["take"], split)

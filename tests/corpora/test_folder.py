@@ -5,8 +5,9 @@ import functools
 import pytest
 
 from helpers.layouts import count, lay_files, reason
-from helpers.messages import mentions
+from helpers.messages import key_words, mentions
 from pipelines.core.errors import DataError, InputError
+from pipelines.core.labels import LabelMap
 from pipelines.corpora import find_clips
 
 
@@ -137,3 +138,55 @@ def test_a_manifest_without_a_row_holds_no_clip(lay):
     (lay() / "manifest.csv").write_text("path\temotion\n")
     with pytest.raises(InputError, match="found no row.*header"):
         find_clips("folder", lay() / "manifest.csv")
+
+
+OWN_WORDS = LabelMap({"Angst": "fear", "froh": "happiness", "悲伤": "sadness"})
+
+
+def test_own_words_in_any_language_name_class_folders(lay):
+    media = lay("angst/a.wav", "Froh/b.wav", "悲伤/c.wav", "joy/d.wav")
+    found_clips = find_clips("folder", media, labels=OWN_WORDS)
+    emotions = {clip.id: clip.emotion for clip in found_clips.clips}
+    assert emotions == {
+        "angst/a.wav": "fear",
+        "Froh/b.wav": "happiness",
+        "悲伤/c.wav": "sadness",
+        "joy/d.wav": "happiness",
+    }
+
+
+def test_manifest_may_name_label_and_subject(lay):
+    media = lay("a.wav", "b.wav")
+    (media / "manifest.csv").write_text(
+        "path,label,subject\na.wav,Angst,ann\nb.wav,sad,ben\n", encoding="utf-8"
+    )
+    found_clips = find_clips("folder", media, name="mine", labels=OWN_WORDS)
+    assert [(clip.speaker, clip.emotion) for clip in found_clips.clips] == [
+        ("mine:ann", "fear"),
+        ("mine:ben", "sadness"),
+    ]
+
+
+def test_label_and_emotion_in_one_manifest_are_refused(lay):
+    media = lay("a.wav")
+    (media / "manifest.csv").write_text("path,label,emotion\na.wav,joy,joy\n", encoding="utf-8")
+    with pytest.raises(DataError, match="column twice"):
+        find_clips("folder", media)
+
+
+def test_rejects_keep_the_unknown_label(lay):
+    found_clips = find_clips("folder", lay("joy/a.wav", "joy/b.wav", "froh/c.wav"))
+    (reject,) = found_clips.rejects
+    assert (reject.id, reject.unknown_label) == ("froh/c.wav", "froh")
+
+
+def test_more_than_half_unknown_labels_are_refused_with_the_remedy(lay):
+    media = lay("joy/a.wav", "froh/b.wav", "froh/c.wav", "ernst/d.mp4", "sad/e.wav")
+    words = ("3 of 5 files", "'froh' (2)", "'ernst' (1)", "--labels", "--list-labels")
+    with pytest.raises(InputError, match=key_words(*words)):
+        find_clips("folder", media)
+
+
+def test_half_unknown_labels_are_accepted(lay):
+    found_clips = find_clips("folder", lay("joy/a.wav", "froh/b.wav"))
+    assert [clip.id for clip in found_clips.clips] == ["joy/a.wav"]
