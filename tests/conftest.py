@@ -20,6 +20,12 @@ from helpers.longest import LONGEST
 ROOT = Path(__file__).resolve().parents[1]
 CORPORA = Path(os.environ.get("KERASEMO_CORPORA", ROOT.parent / "shared" / "corpora"))
 
+# Each process of pytest-xdist computes with one thread, and so do the processes that tests start.
+# Two threads for each of two processes on two processors take a tenth longer.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(variable, "1")
+
 # pytest-xdist's processes ignore SIGINT, and so would the processes that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,7 +45,7 @@ def pytest_collection_modifyitems(items) -> None:
 
 @pytest.fixture(scope="session")
 def corpora() -> Path:
-    """The folder of real corpora; the test is skipped by name where there is none."""
+    """The folder of real corpora; without the folder, the test is skipped by name."""
     if not (CORPORA / "emodb").is_dir():
         pytest.skip(f"no corpora at KERASEMO_CORPORA={CORPORA}")
     return CORPORA
