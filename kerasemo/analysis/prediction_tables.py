@@ -326,8 +326,8 @@ def _build_table(
             name = " of ".join(filter(None, key))
             raise DataError(
                 f"{path}: the networks of {name} with seeds {first_network[1]} and {network[1]} "
-                "have different clips, folds, speakers or emotions; write each kind of network into "
-                "its own file or stage"
+                "have different clips, folds, speakers or emotions; write each kind of network "
+                "into its own file or stage"
             )
     without_speaker = [row.line for row in first.values() if not row.speaker]
     if 0 < len(without_speaker) < len(first):
