@@ -20,7 +20,7 @@ def merge_stages(pools: Sequence[PooledPredictions]) -> PooledPredictions:
     """Merge the predictions of several stages for the same clips: each network becomes a row.
 
     Raises:
-        InputError: The stages predicted other clips.
+        InputError: The stages predicted different clips.
     """
     ordered = [_sorted_by_clip(pool) for pool in pools]
     first = ordered[0]
@@ -67,7 +67,8 @@ def difference_of_stages(
         images or clips, and pooled.
 
     Raises:
-        InputError: There are fewer than two speakers or clips, or the stages predicted other clips.
+        InputError: There are fewer than two speakers or clips, or the stages predicted different
+            clips.
     """
     _check_same_clips(first, second)
     # Sorted, because both need one order.
@@ -122,7 +123,7 @@ def _check_same_clips(first: PooledPredictions, second: PooledPredictions) -> No
             rest = fewer - more
             example = f", which has {min(rest)!r} and others" if rest else ""
             raise InputError(
-                f"the two stages predicted other clips: {sum(extra.values())} clips, for example "
+                f"the two stages have different clips: {sum(extra.values())} clips, for example "
                 f"{min(extra)!r}, are missing in the {name}{example}; compare stages of the same "
                 "folds"
             )
@@ -134,8 +135,8 @@ def _check_same_clips(first: PooledPredictions, second: PooledPredictions) -> No
                 for speaker, emotion in (facts_of_first, facts[1][clip])
             )
             raise InputError(
-                f"the two stages predicted other clips: {clip!r} is {both}; speakers and emotions "
-                "must be equal (a file may leave out all speakers)"
+                f"the two stages have different labels or speakers: {clip!r} is {both}; compare "
+                "stages with equal labels and speakers (a file may leave out all speakers)"
             )
 
 

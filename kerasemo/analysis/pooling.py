@@ -47,7 +47,7 @@ def pool_folds(
         become further rows, if every fold has them.
 
     Raises:
-        RunError: No fold is finished with every seed, or networks have other clips.
+        RunError: No fold is finished with every seed, or networks have different clips.
     """
     # Each row holds one network of each fold. Example: with folds=1 every network gets its own row.
     rows_by_seed: dict[int, list[dict[int, Predictions]]] = {}
@@ -77,7 +77,7 @@ def pool_folds(
         for fold, expected, predictions in zip(common, first, row, strict=True):
             if not _same_clips(expected, predictions):
                 raise RunError(
-                    f"fold {fold}: seeds {first_seed} and {seed} predicted other clips; "
+                    f"fold {fold}: seeds {first_seed} and {seed} predicted different clips; "
                     "name another --run"
                 )
     stacked = {

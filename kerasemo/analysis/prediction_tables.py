@@ -187,7 +187,7 @@ def read_prediction_tables(path: Path) -> dict[tuple[str, str], PredictionTable]
     Raises:
         InputError: The file does not exist.
         DataError: The file is no such CSV, an emotion is unknown, a clip occurs twice, or networks
-            of one stage predict other clips.
+            of one stage predict different clips.
     """
     stage_of_file = Path(path.name.removesuffix(".gz")).stem
     networks: dict[tuple[str, str], dict[tuple[str, int], _ClipRows]] = {}
@@ -326,8 +326,8 @@ def _build_table(
             name = " of ".join(filter(None, key))
             raise DataError(
                 f"{path}: the networks of {name} with seeds {first_network[1]} and {network[1]} "
-                "have other clips, folds, speakers or emotions; write each kind of network into "
-                "its own file or stage"
+                "have different clips, folds, speakers or emotions; write each kind of network "
+                "into its own file or stage"
             )
     without_speaker = [row.line for row in first.values() if not row.speaker]
     if 0 < len(without_speaker) < len(first):

@@ -107,7 +107,7 @@ class NetworkConfig:
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Return the settings in a JSON document of `dataclasses.asdict`.
 
-        Missing ones get defaults.
+        Missing settings get their defaults.
 
         Raises:
             DataError: The document has a setting that this version does not know or allow.
@@ -347,7 +347,7 @@ class StageConfig:
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Return the settings in a JSON document of `dataclasses.asdict`.
 
-        Missing ones get defaults.
+        Missing settings get their defaults.
 
         Raises:
             DataError: The document has a setting that this version does not know or allow.

@@ -11,7 +11,7 @@ import numpy as np
 
 from kerasemo.datasets import array_cache
 from kerasemo.datasets.lazy_arrays import GatheredItems, SegmentWindows
-from pipelines.core.domains import DOMAINS
+from pipelines.core.domains import DOMAINS, domain_facts
 from pipelines.core.errors import DataError, InputError
 from pipelines.core.files import file_sha256
 from pipelines.core.labels import EMOTIONS
@@ -194,7 +194,7 @@ def read_set(
     check_spec(folder, manifest, spec=spec)
     n_items = sum(row["items"] for row in manifest["clips"])
     shape = (n_items, spec.face_size, spec.face_size, 3)
-    dtype = np.dtype(np.uint8 if manifest["domain"] == "visual" else np.float32)
+    dtype = np.dtype(domain_facts(manifest["domain"]).item_dtype)
 
     def iterate_blocks() -> Iterator[tuple[int, np.ndarray]]:
         for clip, record in iterate_records(folder, manifest, with_inputs=True):

@@ -6,6 +6,7 @@ from typing import Any
 from kerasemo.config.loading import load_experiment, shipped_experiments
 from kerasemo.config.schema import NetworkConfig, StageConfig
 from kerasemo.serving.signatures import SIGNATURES
+from pipelines.core.domains import DOMAINS, domain_facts
 from pipelines.core.text import printable
 from pipelines.corpora import licence_of
 
@@ -44,9 +45,8 @@ def _summary(document: Mapping[str, Any]) -> Iterator[str]:
             "and knows nothing of people.**"
         )
         yield ""
-    domains = " and ".join(
-        {"visual": "faces", "audio": "voices"}[domain] for domain in document["domains"]
-    )
+    facts = [domain_facts(domain) for domain in document["domains"]]
+    domains = " and ".join(f"{domain.person_part}s" for domain in facts)
     members = training["network"].get("members", 1)
     networks = (
         "One network of kerasemo"
@@ -54,10 +54,7 @@ def _summary(document: Mapping[str, Any]) -> Iterator[str]:
         else f"{members} networks of kerasemo, whose mean logits answer"
     )
     size = f"{training['parameters']:,} weights in all".replace(",", " ")
-    inputs = " and ".join(
-        {"visual": "64x64x3 faces", "audio": "64x64x3 log-Mel segments"}[domain]
-        for domain in document["domains"]
-    )
+    inputs = " and ".join(f"64x64x3 {domain.item}s" for domain in facts)
     reads = f"{networks}, {size}, read{'s' * (members == 1)} {inputs}."
     yield f"Emotions from {domains}: {', '.join(document['labels'])}. {reads}"
     yield ""
@@ -249,7 +246,7 @@ def _speakers(speakers: Sequence[str] | int) -> str:
 
 
 def _fusion(document: Mapping[str, Any]) -> Iterator[str]:
-    if set(document["domains"]) != {"visual", "audio"}:
+    if set(document["domains"]) != set(DOMAINS):
         return
     fusion = document["fusion"]
     yield "## Face and voice together"

@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kerasemo.metrics import fusion
-from pipelines.core.domains import DOMAINS
+from pipelines.core.domains import DOMAINS, domain_facts
 from pipelines.core.spec import Spec
 from pipelines.core.text import pluralize
 
 WINDOW_SECONDS = 1.0
 """The time around a segment whose pictures of the main face are fused with the segment."""
 MAX_SPECTROGRAM_COLUMNS = 1200
-TITLES = {"visual": "face", "audio": "voice"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,7 +54,7 @@ class ClipPrediction:
     def without_timelines(self) -> "ClipPrediction":
         """Return the prediction without timelines, pictures and spectrogram, which are large."""
         document = dict(self.document)
-        for domain in ("visual", "audio", "fused"):
+        for domain in (*DOMAINS, "fused"):
             if document.get(domain):
                 entries = document[domain].items()
                 document[domain] = {key: value for key, value in entries if key != "timeline"}
@@ -187,7 +186,8 @@ class ClipPredictionBuilder:
         visual = self._visual(usable["visual"]) if "visual" in usable else None
         audio = self._audio(usable["audio"]) if "audio" in usable else None
         warnings = [
-            f"no prediction by the {TITLES[domain]}: {reason}" for domain, reason in errors.items()
+            f"no prediction by the {domain_facts(domain).person_part}: {reason}"
+            for domain, reason in errors.items()
         ]
         warnings += self._warnings(visual, facts)
         document |= {
@@ -288,8 +288,8 @@ class ClipPredictionBuilder:
         for domain in DOMAINS:
             entry = facts.get(domain, {})
             if n_undecodable := entry.get("undecodable"):
-                unit = "picture" if domain == "visual" else "packet"
-                yield f"{pluralize(n_undecodable, unit)} did not decode"
+                packets = pluralize(n_undecodable, domain_facts(domain).packet)
+                yield f"{packets} did not decode"
             if (missing_seconds := entry.get("missing_seconds", 0)) > 0:
                 yield f"the sound ends {missing_seconds:.2f} s before its header says"
         if (

@@ -15,6 +15,7 @@ import numpy as np
 from kerasemo.inference.clip_prediction import ClipPrediction, ClipPredictionBuilder
 from kerasemo.metrics import fusion
 from kerasemo.serving.bundle import Bundle
+from pipelines.core.domains import domain_facts
 from pipelines.core.errors import InputError
 from pipelines.core.processes import processor_count
 from pipelines.core.spec import Spec
@@ -229,8 +230,10 @@ class _PredictionRun:
             warnings.append(
                 "the model was trained on this file, or the epoch of its weights was chosen on it"
             )
-        titles = {"visual": "faces", "audio": "voices"}
-        warnings += [f"the model was not trained on {titles[domain]}" for domain in untrained]
+        warnings += [
+            f"the model was not trained on {domain_facts(domain).person_part}s"
+            for domain in untrained
+        ]
         return dataclasses.replace(
             prediction, document=prediction.document | {"warnings": warnings}
         )

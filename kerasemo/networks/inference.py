@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasemo.networks.layers import DomainNormalization
-from pipelines.core.domains import DOMAINS
+from pipelines.core.domains import DOMAIN_FACTS
 
 ITEMS_PER_CALL = 256
 """The number of items in one pass through the network."""
@@ -65,11 +65,12 @@ class TrainedNetwork:
             mirrored = tf.gather(image, columns, axis=2)  # ONNX has no ReverseV2
             return (outputs["logits"] + self._call(mirrored, domain)["logits"]) / 2
 
-        visual = DOMAINS.index("visual")
+        can_mirror = [facts.is_mirrorable for facts in DOMAIN_FACTS]
         if isinstance(domain, int):
-            return {**outputs, "logits": mean_logits()} if domain == visual else outputs
-        is_face = tf.equal(domain, visual)
-        return {**outputs, "logits": tf.cond(is_face, mean_logits, lambda: outputs["logits"])}
+            return {**outputs, "logits": mean_logits()} if can_mirror[domain] else outputs
+        is_mirrorable = tf.gather(tf.constant(can_mirror), domain)
+        logits = tf.cond(is_mirrorable, mean_logits, lambda: outputs["logits"])
+        return {**outputs, "logits": logits}
 
     def _call(self, image: tf.Tensor, domain: tf.Tensor | int) -> dict[str, tf.Tensor]:
         domains = tf.fill(tf.shape(image)[:1], domain)

@@ -1,5 +1,6 @@
 """Layers of the network: input normalisation, seeded dropout and fast group normalisation."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from keras import KerasTensor, layers, ops
 
 from kerasemo.networks.random import random_uniform
-from pipelines.core.domains import DOMAINS
+from pipelines.core.domains import DOMAINS, domain_facts
 
 BLOCK_ITEMS = 1024
 """The number of inputs in one sum of `DomainNormalization.fit`."""
@@ -55,7 +56,7 @@ class DomainNormalization(layers.Layer):
                 f"received shape {inputs.shape}"
             )
         index = DOMAINS.index(domain)
-        axes = 1 if domain == "audio" else (0, 1)  # of [rows, columns, channels]
+        axes = domain_facts(domain).mean_axes  # of [rows, columns, channels]
 
         def total(transform: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
             # Block by block, so that there is no copy of all inputs; float64 in the sums alone.
@@ -69,8 +70,7 @@ class DomainNormalization(layers.Layer):
             ]
             return sum(sums).sum(axes, keepdims=True)
 
-        n_rows, n_columns = inputs.shape[1:3]
-        count = len(inputs) * (n_columns if domain == "audio" else n_rows * n_columns)
+        count = len(inputs) * math.prod(inputs.shape[1 + axis] for axis in axes)
         mean = total(lambda part: part) / count  # [rows or 1, 1, channels]
         variance = total(lambda part: np.square(part - mean.astype(np.float32))) / count
         if not np.isfinite(variance).all():

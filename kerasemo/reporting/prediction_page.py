@@ -12,6 +12,7 @@ from kerasemo.reporting import charts
 from kerasemo.reporting.charts import Timeline, chart, mark, named, number_of
 from kerasemo.reporting.markdown import html_of_markdown
 from pipelines.core import files
+from pipelines.core.domains import DOMAIN_FACTS, DOMAINS
 from pipelines.html import spectrogram
 from pipelines.html.markup import (
     clock,
@@ -27,7 +28,8 @@ from pipelines.html.markup import (
     time_marks,
 )
 
-TITLES = {"visual": "Face", "audio": "Voice", "fused": "Face and voice"}
+TITLES = {domain.name: domain.person_part.capitalize() for domain in DOMAIN_FACTS}
+TITLES["fused"] = " and ".join(domain.person_part for domain in DOMAIN_FACTS).capitalize()
 MAX_FACE_CHARTS = 6
 """The most faces with their own chart; the table has all faces."""
 MAX_ROWS = 60
@@ -162,7 +164,7 @@ def over_time(
 
 def axis_seconds(clip: Clip, spectrogram_data: Mapping[str, Any] | None) -> float:
     """Return the length of the time axis of a clip in seconds."""
-    durations = [clip[kind]["seconds"] for kind in ("visual", "audio") if clip[kind]]
+    durations = [clip[domain]["seconds"] for domain in DOMAINS if clip[domain]]
     last = [entry["seconds"] for kind in TITLES if clip[kind] for entry in clip[kind]["timeline"]]
     sound = spectrogram_data["seconds"] if spectrogram_data else 0.0
     return max([*durations, *last, sound, 0.1])

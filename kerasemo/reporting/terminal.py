@@ -23,6 +23,7 @@ from kerasemo.reporting.columns import (
 )
 from kerasemo.reporting.study_tables import Study, is_of_clips
 from kerasemo.reporting.text_tables import TextTable
+from pipelines.core.domains import DOMAINS
 from pipelines.core.text import printable
 
 FILE_WIDTH = 120
@@ -314,16 +315,14 @@ def _stages(result: Mapping[str, Any]) -> str:
 def _prediction_cells(prediction: Mapping[str, Any]) -> list[str]:
     """Return duration, number of faces, and emotion and confidence by face, voice and both."""
     texts = []
-    for domain in ("visual", "audio", "fused"):
+    for domain in (*DOMAINS, "fused"):
         domain_prediction = prediction[domain]
         texts += (
             [domain_prediction["emotion"], f"{domain_prediction['confidence']:.2f}"]
             if domain_prediction
             else [NO_VALUE, ""]
         )
-    durations = [
-        prediction[domain]["seconds"] for domain in ("visual", "audio") if prediction[domain]
-    ]
+    durations = [prediction[domain]["seconds"] for domain in DOMAINS if prediction[domain]]
     seconds = max(durations, default=0.0)
     visual = prediction["visual"]
     faces = str(len(visual["faces"])) if visual else NO_VALUE

@@ -249,7 +249,7 @@ class _LineHandler(logging.Handler):
 
 
 def _run_process(connection: Connection, number: int, n_processes: int) -> None:
-    """Run the works that the pipe names until it closes; the main function of a process."""
+    """Do the work that the pipe names until the pipe closes: the main function of a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends this process
     end_with_parent(saving_seconds=GRACE_SECONDS)
     present_network = ""

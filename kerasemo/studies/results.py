@@ -47,7 +47,8 @@ def collect_predictions(sweep: Sweep, split: str) -> SplitPredictions:
     """Return the predictions of the networks of a sweep for a split.
 
     Raises:
-        RunError: No fold is finished with every seed, or networks of one stage have other clips.
+        RunError: No fold is finished with every seed, or networks of one stage have different
+            clips.
     """
     stages = [stage for stage in sweep.plan.experiment.stages if stage.name in sweep.plan.stages]
     by_stage = {stage.name: _predictions_of_stage(sweep, stage, split) for stage in stages}

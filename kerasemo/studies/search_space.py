@@ -1,4 +1,4 @@
-"""The settings that a search varies, and the experiment of the values of a trial."""
+"""The settings that a search varies, and the experiment with the values of a trial."""
 
 import dataclasses
 import json

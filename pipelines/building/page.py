@@ -14,7 +14,7 @@ import cv2
 
 from pipelines.building.findings import clip_names
 from pipelines.core import files
-from pipelines.core.domains import DOMAINS
+from pipelines.core.domains import DOMAINS, domain_facts
 from pipelines.core.errors import DataError, InputError
 from pipelines.core.spec import Spec, spaced_indices
 from pipelines.core.text import pluralize
@@ -124,7 +124,6 @@ MAX_FACES, MAX_FACES_PER_EMOTION = 100, 11
 FOLDED_SPEAKERS = 24
 """A table of more speakers is folded."""
 MAX_SPEAKERS, MAX_NAMES, MAX_QUARANTINED, MAX_EXTREMES = 100, 40, 200, 5
-TITLES = {"visual": "faces", "audio": "voices"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,8 +219,9 @@ def _totals(record_set: _Set) -> str:
         "emotions": f"{len(report['emotions'])}",
         "defects": f"{sum(finding['grade'] == 'defect' for finding in report.get('findings', []))}",
     }
-    return f"<h2>{escape(record_set.domain)} ({TITLES[record_set.domain]})</h2>" + tiles(
-        figures, record_set.domain
+    return (
+        f"<h2>{escape(record_set.domain)} ({domain_facts(record_set.domain).person_part}s)</h2>"
+        + tiles(figures, record_set.domain)
     )
 
 

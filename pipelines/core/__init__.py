@@ -9,7 +9,7 @@ from pipelines.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from pipelines.core.cli import Parser, name_pairs, names, natural_int, positive_int, run_main
-    from pipelines.core.domains import DOMAINS
+    from pipelines.core.domains import DOMAIN_FACTS, DOMAINS, Domain, domain_facts
     from pipelines.core.errors import (
         DataError,
         InputError,
@@ -31,7 +31,15 @@ if TYPE_CHECKING:
         write_json,
         write_text,
     )
-    from pipelines.core.labels import EMOTIONS, canonical_emotion, in_order
+    from pipelines.core.labels import (
+        EMOTIONS,
+        SYNONYMS,
+        LabelMap,
+        canonical_emotion,
+        fold_word,
+        in_order,
+        read_label_map,
+    )
     from pipelines.core.locks import lock_descriptor, locked, locked_folder
     from pipelines.core.logs import ContextLogger, format_record, handled_by, shown_on_stderr
     from pipelines.core.processes import end_with_parent, processor_count
@@ -48,12 +56,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DOMAINS",
+    "DOMAIN_FACTS",
     "EMOTIONS",
     "SAMPLE_MARKER",
+    "SYNONYMS",
     "ContextLogger",
     "DataError",
+    "Domain",
     "InputError",
     "KerasemoError",
+    "LabelMap",
     "MediaError",
     "Parser",
     "ProgressBar",
@@ -63,8 +75,10 @@ __all__ = [
     "atomic_path",
     "bytes_sha256",
     "canonical_emotion",
+    "domain_facts",
     "end_with_parent",
     "file_sha256",
+    "fold_word",
     "format_duration",
     "format_ranges",
     "format_record",
@@ -86,6 +100,7 @@ __all__ = [
     "progress_bar",
     "raise_all",
     "read_json",
+    "read_label_map",
     "run_main",
     "shown_on_stderr",
     "spaced_indices",
@@ -99,22 +114,28 @@ __all__ = [
 _MODULE_OF = {
     "ContextLogger": "logs",
     "DOMAINS": "domains",
+    "DOMAIN_FACTS": "domains",
     "DataError": "errors",
+    "Domain": "domains",
     "EMOTIONS": "labels",
     "InputError": "errors",
     "KerasemoError": "errors",
+    "LabelMap": "labels",
     "MediaError": "errors",
     "Parser": "cli",
     "ProgressBar": "progress",
     "RunError": "errors",
     "SAMPLE_MARKER": "spec",
+    "SYNONYMS": "labels",
     "Spec": "spec",
     "StorageError": "errors",
     "atomic_path": "files",
     "bytes_sha256": "files",
     "canonical_emotion": "labels",
+    "domain_facts": "domains",
     "end_with_parent": "processes",
     "file_sha256": "files",
+    "fold_word": "labels",
     "format_duration": "text",
     "format_ranges": "text",
     "format_record": "logs",
@@ -136,6 +157,7 @@ _MODULE_OF = {
     "progress_bar": "progress",
     "raise_all": "errors",
     "read_json": "files",
+    "read_label_map": "labels",
     "run_main": "cli",
     "shown_on_stderr": "logs",
     "spaced_indices": "spec",

@@ -240,7 +240,7 @@ class TestWithoutSpeakers:
     [
         (0, FIRST_EMOTIONS, "at least 2 speakers.* received 1"),
         (0, ["surprise"], "at least 2 clips.* received 0"),
-        (1, FIRST_EMOTIONS, "other clips"),
+        (1, FIRST_EMOTIONS, "different clips"),
     ],
 )
 def test_stages_of_one_speaker_without_clips_or_with_other_clips_are_refused(

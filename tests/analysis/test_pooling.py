@@ -205,5 +205,5 @@ def test_only_folds_that_every_seed_has_are_pooled():
 
 def test_networks_with_other_clips_are_refused():
     by_network = {(0, 0): random_predictions(0, 0), (1, 0): random_predictions(1, 0, clips=39)}
-    with pytest.raises(RunError, match="fold 0: seeds 0 and 1 .*other clips"):
+    with pytest.raises(RunError, match="fold 0: seeds 0 and 1 .*different clips"):
         pooling.pool_folds(by_network, folds=1)

@@ -1,11 +1,9 @@
 """The order in which pytest-xdist begins the files."""
 
 LONGEST = (
-    "project/test_quick_start.py",
     "training/test_resume.py",
     "studies/test_executor.py",
     "training/test_several_machines.py",
-    "project/test_tutorial.py",
     "training/test_replicas.py",
     "building/test_memory.py",
     "serving/test_tf_serving.py",

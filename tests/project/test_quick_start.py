@@ -96,18 +96,15 @@ def main_job() -> list[str]:
     return words[2:]
 
 
-def run_main_job(command, words: list[str], folder: Path) -> tuple[dict, str]:
-    """Return the result of the main job as JSON, and its standard error."""
-    process = command(*words, "--run", folder, "--json", timeout=1500, check=0)
-    return json.loads(process.stdout), process.stderr
-
-
 @pytest.fixture(scope="module")
-def short(command, main_job, tmp_path_factory):
-    """The main job with one epoch a stage: its words, run folder, result and standard error."""
+def finished_job(command, main_job, tmp_path_factory) -> tuple[Path, dict, str]:
+    """The run folder, the result and the standard error of the main job as the README has it.
+
+    No option is left out or added but the run folder and --json.
+    """
     folder = tmp_path_factory.mktemp("quick-start") / "run"
-    words = [*main_job, "--epochs", "1"]
-    return words, folder, *run_main_job(command, words, folder)
+    process = command(*main_job, "--run", folder, "--json", timeout=1500, check=0)
+    return folder, json.loads(process.stdout), process.stderr
 
 
 def check_scored_sources(result: dict) -> None:
@@ -121,15 +118,17 @@ def check_scored_sources(result: dict) -> None:
     assert fused["fusion"]["utterances"] >= 10
 
 
-def test_the_main_job_trains_the_chain_and_scores_every_source(short):
-    _, _, result, progress = short
+@pytest.mark.endurance
+def test_main_job_trains_the_chain_and_scores_every_source(finished_job):
+    _, result, progress = finished_job
     check_scored_sources(result)
     assert re.search(r"joint: \d+/\d+ images, [\d.]+ images/s", progress)
 
 
-def test_second_run_reuses_all_stages(short, command):
-    words, folder, result, _ = short
-    again = command(*words, "--run", folder, check=0)
+@pytest.mark.endurance
+def test_second_run_reuses_all_stages(finished_job, main_job, command):
+    folder, result, _ = finished_job
+    again = command(*main_job, "--run", folder, check=0)
     assert again.stderr.count("reus") == 6  # the corpora and five stages
     assert "Stage joint" in again.stdout
     for source in result["sources"]:
@@ -137,10 +136,8 @@ def test_second_run_reuses_all_stages(short, command):
 
 
 @pytest.mark.endurance
-def test_the_main_job_beats_twice_chance_on_speakers_it_never_saw(command, main_job, tmp_path):
-    """As the README has it: no option is left out or added but the run folder and --json."""
-    result, _ = run_main_job(command, main_job, tmp_path / "run")
-    check_scored_sources(result)
+def test_main_job_beats_twice_chance_on_unseen_speakers(finished_job):
+    _, result, _ = finished_job
     for stage in result["stages"]:
         if stage["kind"] == "supervised":
             ((source, score),) = stage["sources"].items()

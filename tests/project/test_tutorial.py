@@ -56,7 +56,8 @@ def test_it_is_five_commands_and_the_smallest_experiment_is_in_the_readme():
     assert 'name = "voice"\nkind = "supervised"\nsources = ["mine/audio"]' in README
 
 
-def test_they_work_as_written(folder):
+@pytest.mark.endurance
+def test_commands_work_as_written(folder):
     printed = {}
     for words in commands():
         finished = subprocess.run(
@@ -71,7 +72,8 @@ def test_they_work_as_written(folder):
     assert (folder / "saved_models" / "mine" / "1" / "saved_model.pb").is_file()
 
 
-def test_the_readmes_python_asks_onnx_runtime_the_bundle_and_the_network(folder):
+@pytest.mark.endurance
+def test_python_of_the_readme_works_after_the_commands(folder):
     """After the tutorial: the two blocks one after the other, as the second takes the first one's waveform."""
     pytest.importorskip("tf2onnx")
     write_sound(
