@@ -1,7 +1,7 @@
 """The settings of an experiment: a network, random changes of inputs, and stages.
 
-Each class is a frozen dataclass whose fields pydantic checks: type, range and choices stand in the
-field. Rules that join several fields stand in `problems`. Every default is the project's choice,
+Each class is a frozen dataclass whose fields pydantic checks. A field has its type, its range and
+its choices. `problems` has the rules for several fields. Every default is the project's choice,
 not the paper's.
 """
 

@@ -1,4 +1,4 @@
-"""Objects that stand in for arrays and compute a slice when it is asked for."""
+"""Objects with the interface of arrays, which compute a slice on demand."""
 
 from collections.abc import Sequence
 

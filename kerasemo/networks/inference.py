@@ -15,7 +15,7 @@ ITEMS_PER_CALL = 256
 
 
 class Sliceable(Protocol):
-    """An array, or an object that stands in for one; see `kerasemo.datasets.lazy_arrays`."""
+    """An array, or an object with its interface; see `kerasemo.datasets.lazy_arrays`."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, part: slice, /) -> np.ndarray: ...

@@ -43,7 +43,7 @@ class DomainNormalization(layers.Layer):
 
         Args:
             domain: One of DOMAINS.
-            inputs: [n, 64, 64, 3], an array or an object that stands in for one.
+            inputs: [n, 64, 64, 3], an array, or an object with the same interface.
 
         Raises:
             ValueError: The domain does not exist, or there is no input, or an input is not finite.

@@ -16,7 +16,7 @@ LOGGERS = ("kerasemo", "pipelines")
 class ContextLogger(logging.LoggerAdapter):
     """Log under a context, such as the name of a stage.
 
-    The context stands in the record's attribute `context`, not in its message, so that a reader of
+    The record's attribute `context` has the context, not its message, so that a reader of
     records need not parse text.
 
     Args:

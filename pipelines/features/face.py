@@ -242,7 +242,7 @@ def tiff_orientation(tiff: tf.Tensor) -> tf.Tensor:
         tf.where(is_fraction, list(BYTES_OF_FRACTION_TAG.values()), 0), axis=1
     )
     lengths = tf.where(is_text, lengths, fraction_bytes)
-    # A text of at most four bytes stands in the entry itself.
+    # The entry itself holds a text of at most four bytes.
     offsets = tf.where(is_text & (lengths >= 0) & (lengths <= 4), 8, offsets)
     is_inside = (lengths >= 0) & (offsets >= 0) & (offsets <= size - tf.maximum(lengths, 0))
     is_broken = (is_text | tf.reduce_any(is_fraction, axis=1)) & ~is_inside
