@@ -410,8 +410,8 @@ def _encoded(value: Any, name: str) -> np.ndarray:
     """Return a list of encoded files as an array of bytes, object [n]."""
     if isinstance(value, bytes | str) or not all(isinstance(data, bytes) for data in value):
         raise InputError(
-            f"{name} must be a list of bytes, one item for each file; received {type(value).__name__}; "
-            "pass [path.read_bytes()]"
+            f"{name} must be a list of bytes, one item for each file; received "
+            f"{type(value).__name__}; pass [path.read_bytes()]"
         )
     if not len(value) or not all(value):
         raise InputError(

@@ -16,8 +16,8 @@ LOGGERS = ("kerasemo", "pipelines")
 class ContextLogger(logging.LoggerAdapter):
     """Log under a context, such as the name of a stage.
 
-    The record's attribute `context` has the context, not its message, so that a reader of
-    records need not parse text.
+    The attribute `context` of a record has the context. The message does not have it, so that no
+    code parses the message.
 
     Args:
         logger: Where the records go.
