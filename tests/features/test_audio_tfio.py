@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from helpers import media
+from helpers.messages import mentions
 from pipelines.core.errors import InputError
 from pipelines.features import audio_tfio, log_mel
 from pipelines.media.audio import read_waveform
@@ -153,4 +154,4 @@ def test_a_file_that_is_too_large_is_refused(tmp_path, monkeypatch):
     path = media.write_sound(tmp_path / "a.wav", media.noise(1, 16_000))
     with pytest.raises(tf.errors.OpError) as raised:
         audio_tfio.read_waveform_tfio(tf.constant(str(path)))
-    assert audio_tfio.tfio_message(raised.value) == "0 MiB.*--audio-decoder tfio"
+    assert mentions(audio_tfio.tfio_message(raised.value), "0 MiB", "--audio-decoder tfio")
