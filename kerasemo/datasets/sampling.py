@@ -230,9 +230,9 @@ def draw_mixup(draw: Draw, *, alpha: float, seed: int, epoch: int) -> dict[str, 
 
     Source: Zhang et al., mixup, ICLR 2018.
 
-    The partners of the examples of a step and a source are these examples in another order, so each
-    example is mixed once into another (or into itself, which changes nothing). The partners are
-    drawn before a batch is split over devices.
+    Within each step, the examples of one source are shuffled. Each example is mixed with the
+    example that takes its place, perhaps itself. The partners are drawn before a batch is split
+    over devices.
 
     Args:
         draw: The draw of a sampler.

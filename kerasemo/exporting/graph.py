@@ -58,8 +58,8 @@ def checks_shapes(
 def _with_shape(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
     """Return a tensor after a check of its shape; a size that the spec leaves open may be any.
 
-    The operations that use the tensor are in a separate branch. TensorFlow may run an operation
-    with a control dependency on a check before the check.
+    The operations that use the tensor are in a separate branch. A control dependency does not
+    suffice, because TensorFlow may still run the operations before the check.
     """
     shape = spec.shape.as_list()
     sizes = ", ".join("n" if size is None else str(size) for size in shape)

@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of seeds, equal for replicas and resumed runs."""
+"""Random numbers that depend on seeds alone, not on replicas or on a resumed run."""
 
 from keras import KerasTensor, ops
 

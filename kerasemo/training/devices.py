@@ -44,7 +44,7 @@ def choose_compute_settings(
 
     Args:
         precision: One of PRECISIONS. `auto`: bfloat16 on GPUs with units for it, else float32.
-        compiler: One of COMPILERS. `auto`: XLA on one GPU.
+        compiler: One of COMPILERS. `auto`: XLA on exactly one GPU, else none.
         strategy: See `create_strategy`.
 
     Raises:

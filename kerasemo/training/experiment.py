@@ -117,7 +117,7 @@ def prepare_records(options: TrainingOptions, experiment: Experiment, folder: Pa
     If no records are named, the sample corpora are made in the run folder.
 
     Raises:
-        InputError: The records do not exist, or must be named.
+        InputError: The records do not exist, or --records is required but missing.
         RunError: The sample corpora cannot be made.
     """
     check_records_option(options, experiment)
@@ -125,7 +125,7 @@ def prepare_records(options: TrainingOptions, experiment: Experiment, folder: Pa
 
 
 def check_records_option(options: TrainingOptions, experiment: Experiment) -> None:
-    """Raise InputError if the records do not exist or must be named.
+    """Raise InputError if the records do not exist, or if --records is required but missing.
 
     Call it before heavy imports.
     """

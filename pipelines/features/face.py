@@ -160,8 +160,8 @@ def jpeg_orientation(code: tf.Tensor) -> tf.Tensor:
 def png_orientation(code: tf.Tensor) -> tf.Tensor:
     """Return the orientation of a PNG, 1 to 8; 1 (upright) where the file holds no valid one.
 
-    As in OpenCV, the first eXIf chunk that starts as a TIFF and has the right CRC counts, before or
-    after the picture data. The orientation of an animation is ignored.
+    As in OpenCV, the orientation is read from the first eXIf chunk with a TIFF header and a correct
+    CRC, before or after the picture data. The orientation of an animation is ignored.
 
     Args:
         code: The bytes of the file, int32 [bytes].

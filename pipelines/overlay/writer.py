@@ -215,7 +215,7 @@ class _OverlayFile:
         self._n_undecodable += 1
 
     def add_sound(self, packet: av.Packet) -> None:
-        """Add a packet of audio; it waits until the first picture opens the file."""
+        """Add a packet of audio. Packets are kept until the first picture is written."""
         if self._soundtrack:
             self._soundtrack.add(packet)
             return

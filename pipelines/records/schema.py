@@ -166,5 +166,5 @@ def parse(serialised: tf.Tensor, *, domain: str, spec: Spec = Spec()) -> dict[st
 
 
 def item_count(record: Mapping[str, Any], spec: Spec) -> int:
-    """Return how many items for the network a record gives: faces, or segments with pauses."""
+    """Return how many items for the network a record gives: faces, or segments, also pauses."""
     return len(record["faces"]) if "faces" in record else spec.segment_count(len(record["log_mel"]))
